@@ -1,0 +1,46 @@
+# Tidemill: one command for each thing that is done often. `make help` lists them.
+
+# Where `make demo` keeps its state. Remove the folder to begin anew.
+DEMO_STATE ?= target/demo
+# More flags for the demo, as in `make demo DEMO_ARGS=--exit-at-end`.
+DEMO_ARGS ?=
+
+# A shell that has not read rustup's settings finds cargo too.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long bench lint doc deny
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## check what a build needs; install it (as root on Debian or Ubuntu)
+	@scripts/setup.sh
+
+demo: setup ## count the bundled Wikipedia edits, then answer on port 7070
+	@mkdir -p $(dir $(DEMO_STATE))
+	cargo run --release --example wiki_edits -- run --state $(DEMO_STATE) $(DEMO_ARGS)
+
+test: setup ## run all tests, those of the documentation too
+	cargo test --workspace --release
+	scripts/check-dependencies.sh
+
+test-long: setup ## the same tests, with more crashes at random moments
+	TIDEMILL_LONG=1 cargo test --workspace --release
+
+bench: setup ## measure the word count against a plain hash map
+	cargo bench --bench word_count
+
+lint: setup ## formatting, and clippy's warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --release -- -D warnings
+
+doc: setup ## build the documentation, warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release
+
+deny: ## licences, advisories and origins of the dependencies
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  cargo deny check; \
+	else \
+	  echo "cargo-deny is not installed, so nothing was checked. Install it: cargo install --locked cargo-deny@^0.18"; \
+	fi

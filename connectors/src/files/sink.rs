@@ -1,0 +1,272 @@
+//! A file of JSON lines as a sink: each committed record in it exactly once.
+
+use super::marker::{FileMarker, beside, folder_of};
+use crate::json;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::marker::PhantomData;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use tidemill_engine::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use tidemill_engine::source::Data;
+use tidemill_state::{Error, Result, Txid};
+
+/// Appends each committed record as a JSON line to a file. Made by [`Files::to`](crate::Files::to).
+///
+/// **Exactly once**: beside the file `out.jsonl` lies its marker `out.jsonl.marker`, which says up to which batch and which length the
+/// file is written. After a crash the file is cut back to that length, and what is missing is sent again. A program that reads the file
+/// while it is written may see lines that a crash cuts off; the same bytes come again at the same place.
+/// Keep the two files together, and change neither; a third, `out.jsonl.lock`, keeps a second process out.
+///
+/// A file that exists, is not empty and has no marker is refused. Each commit costs two syncs (the file, its marker).
+#[derive(Clone, Debug)]
+pub struct FileSink<T> {
+    path: PathBuf,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> FileSink<T> {
+    pub(super) fn new(path: PathBuf) -> FileSink<T> {
+        FileSink { path, item: PhantomData }
+    }
+}
+
+impl<T: Data> Sink for FileSink<T> {
+    type Item = T;
+
+    fn kind(&self) -> String {
+        "files/json-lines".into()
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
+        json::encode_line(item, into)
+    }
+
+    fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(FilePublisher::open(self.path.clone(), owner.clone())?))
+    }
+}
+
+struct FilePublisher {
+    path: PathBuf,
+    marker_path: PathBuf,
+    owner: Owner,
+    claimed: Option<Claimed>,
+    /// Held as long as the publisher lives; the system frees it when the process ends, however it ends.
+    _lock: File,
+}
+
+/// The output file of a publisher that owns it.
+struct Claimed {
+    file: File,
+    /// What the marker on disk says.
+    marker: FileMarker,
+}
+
+impl FilePublisher {
+    fn open(path: PathBuf, owner: Owner) -> Result<FilePublisher> {
+        if path.is_dir() {
+            return Err(Error::config(format!("the output {} is a folder; give the path of a file", path.display())));
+        }
+        let folder = folder_of(&path);
+        if !folder.is_dir() {
+            return Err(Error::config(format!("the output {} cannot be written: there is no folder {}; create it", path.display(), folder.display())));
+        }
+        let lock = lock(beside(&path, ".lock"))?;
+        let publisher = FilePublisher { marker_path: beside(&path, ".marker"), path, owner, claimed: None, _lock: lock };
+        if FileMarker::read(&publisher.marker_path)?.is_none() {
+            publisher.refuse_unknown_output()?;
+        }
+        Ok(publisher)
+    }
+
+    fn refuse_unknown_output(&self) -> Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.len() > 0 => Err(Error::config(format!(
+                "the output {} exists and was not written by this topology (there is no marker {}); move it away or give another path",
+                self.path.display(),
+                self.marker_path.display()
+            ))),
+            Ok(_) => Ok(()),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(why) => Err(self.failed("looking at its length", &why)),
+        }
+    }
+
+    fn read_marker(&self) -> Result<Option<FileMarker>> {
+        let marker = FileMarker::read(&self.marker_path)?;
+        if let Some(marker) = &marker {
+            marker.check_owner(&self.marker_path, &self.owner)?;
+        }
+        Ok(marker)
+    }
+
+    /// The claimed file, if the marker on disk is still the one that this publisher wrote last.
+    fn owned(&self) -> Result<&Claimed> {
+        let on_disk = self.read_marker()?;
+        let Some(claimed) = &self.claimed else {
+            return Err(Error::bug(format!("the output {} is written to before it was claimed", self.path.display())));
+        };
+        match on_disk {
+            Some(marker) if marker == claimed.marker => Ok(claimed),
+            Some(marker) => Err(Error::foreign(format!(
+                "the marker {} was changed under this run: it names run {} and batch {}, and this run left run {} and batch {}; stop the other writer",
+                self.marker_path.display(),
+                marker.incarnation,
+                marker.txid,
+                claimed.marker.incarnation,
+                claimed.marker.txid
+            ))),
+            None => Err(Error::sink(format!(
+                "the marker {} was removed under this run, so what {} holds is unknown; restore it, or give the sink another path",
+                self.marker_path.display(),
+                self.path.display()
+            ))),
+        }
+    }
+
+    fn cut_back(&self, file: &File, length: u64) -> Result<()> {
+        let has = file.metadata().map_err(|why| self.failed("looking at its length", &why))?.len();
+        if has < length {
+            return Err(Error::sink(format!(
+                "the output {} was truncated: its marker says {length} bytes, the file has {has}; restore both from one backup, or give the sink another path",
+                self.path.display()
+            )));
+        }
+        if has > length {
+            file.set_len(length).map_err(|why| self.failed("cutting it back", &why))?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, doing: &str, why: &io::Error) -> Error {
+        Error::try_again(format!("the output {}: {doing}: {why}; nothing is lost: it is written again at the next start", self.path.display()))
+    }
+}
+
+impl Publisher for FilePublisher {
+    fn marker(&mut self) -> Result<Option<Marker>> {
+        Ok(self.read_marker()?.map(FileMarker::seen))
+    }
+
+    fn claim(&mut self, txid: Txid) -> Result<()> {
+        self.claimed = None;
+        let length = match self.read_marker()? {
+            Some(marker) => marker.length,
+            None => {
+                self.refuse_unknown_output()?;
+                0
+            }
+        };
+        let file = OpenOptions::new().write(true).create(length == 0).truncate(false).open(&self.path).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => Error::sink(format!(
+                "the output {} is missing: its marker says {length} bytes; restore both from one backup, or give the sink another path",
+                self.path.display()
+            )),
+            _ => self.failed("opening it", &why),
+        })?;
+        self.cut_back(&file, length)?;
+        let marker = FileMarker::new(&self.owner, txid, length);
+        marker.write(&self.marker_path).map_err(|why| self.failed("writing its marker", &why))?;
+        self.claimed = Some(Claimed { file, marker });
+        Ok(())
+    }
+
+    fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        let claimed = self.owned()?;
+        let length = claimed.marker.length;
+        let mut last = claimed.marker.txid;
+        for entry in entries {
+            if entry.txid <= last {
+                return Err(Error::bug(format!("the output {}: batch {} is published after batch {last}", self.path.display(), entry.txid)));
+            }
+            last = entry.txid;
+        }
+        // What an earlier prepared value left, if it was neither committed nor dropped.
+        self.cut_back(&claimed.file, length)?;
+        let mut prepared = PreparedLines { publisher: self, from: length, end: length, txid: last, armed: true };
+        prepared.append(entries)?;
+        Ok(Box::new(prepared))
+    }
+}
+
+/// Lines at the end of the file that the marker does not cover yet. Dropped, it cuts them off again.
+struct PreparedLines<'a> {
+    publisher: &'a mut FilePublisher,
+    from: u64,
+    end: u64,
+    txid: Txid,
+    armed: bool,
+}
+
+impl PreparedLines<'_> {
+    fn append(&mut self, entries: &[Entry]) -> Result<()> {
+        const BLOCK: usize = 256 << 10;
+        let mut block = Vec::with_capacity(BLOCK);
+        for record in entries.iter().flat_map(Entry::records) {
+            block.extend_from_slice(record);
+            block.push(b'\n');
+            if block.len() >= BLOCK {
+                self.write(&block)?;
+                block.clear();
+            }
+        }
+        self.write(&block)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = &self.claimed().file;
+        file.write_all_at(bytes, self.end).map_err(|why| self.publisher.failed("writing to it", &why))?;
+        self.end += u64::try_from(bytes.len()).expect("a length in memory fits 64 bits");
+        Ok(())
+    }
+
+    fn claimed(&self) -> &Claimed {
+        self.publisher.claimed.as_ref().expect("only a claimed file is prepared, and it is borrowed since")
+    }
+}
+
+impl Prepared for PreparedLines<'_> {
+    fn commit(mut self: Box<Self>) -> Result<()> {
+        let claimed = self.publisher.owned()?;
+        claimed.file.sync_data().map_err(|why| self.publisher.failed("syncing it", &why))?;
+        let marker = FileMarker::new(&self.publisher.owner, self.txid, self.end);
+        // From here on the new marker may be on disk, also when writing it fails: the lines must stay, and the next claim decides.
+        self.armed = false;
+        if let Err(why) = marker.write(&self.publisher.marker_path) {
+            self.publisher.claimed = None;
+            return Err(self.publisher.failed("writing its marker", &why));
+        }
+        if let Some(claimed) = &mut self.publisher.claimed {
+            claimed.marker = marker;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PreparedLines<'_> {
+    fn drop(&mut self) {
+        // A file that another run took over is no longer ours to cut.
+        if self.armed && self.publisher.owned().is_ok() {
+            // If it fails, the next prepare or claim cuts the file back.
+            let _ = self.claimed().file.set_len(self.from);
+        }
+    }
+}
+
+fn lock(path: PathBuf) -> Result<File> {
+    let failed = |why: io::Error| Error::try_again(format!("locking {}: {why}", path.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::try_again(format!(
+            "the output's lock {} is held by another process (or another sink of this one); stop it, or give the sink another path",
+            path.display()
+        ))),
+        Err(TryLockError::Error(why)) => Err(failed(why)),
+    }
+}

@@ -1,0 +1,21 @@
+//! What Tidemill reads from and publishes to: one module per source or sink.
+//!
+//! | module | gives or takes | delivery |
+//! | --- | --- | --- |
+//! | [`files`] | [`Files::lines`], [`Files::json_lines`]: text files, plain, gzip or zstd, read to the end or followed | each record once |
+//! | [`generator`] | [`Generator`]: records computed from a seed | each record once |
+//! | [`files`] | [`Files::to`]: a file of JSON lines with its marker beside it | exactly once |
+//! | [`stdout`] | [`Stdout`]: JSON lines on the standard output | **at least once** |
+//!
+//! A source or sink of your own implements [`tidemill_engine::source::Source`] or [`tidemill_engine::sink::Sink`] and runs the
+//! suite that these run: [`tidemill_engine::conformance`].
+
+pub mod files;
+pub mod generator;
+mod json;
+pub mod stdout;
+
+pub use compact_str::CompactString as Str;
+pub use files::{FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed};
+pub use generator::{Generator, GeneratorRng};
+pub use stdout::Stdout;

@@ -1,0 +1,145 @@
+//! Files that are followed while they grow.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tidemill_connectors::{FileSource, Files, Lines, Str};
+use tidemill_engine::conformance;
+use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
+use tidemill_state::{Error, Kind};
+
+struct Log {
+    _folder: TempDir,
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    fn new(content: &str) -> Log {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("app.log");
+        fs::write(&path, content).expect("written");
+        let file = OpenOptions::new().append(true).open(&path).expect("opened");
+        Log { _folder: folder, path, file }
+    }
+
+    fn name(&self) -> String {
+        self.path.to_str().expect("it is UTF-8").to_owned()
+    }
+
+    fn source(&self) -> FileSource<Lines> {
+        Files::lines(self.name()).follow()
+    }
+
+    fn reader(&self) -> Box<dyn Reader<Str>> {
+        self.source().open(&self.name(), None).expect("opened")
+    }
+
+    fn append(&mut self, content: &str) {
+        self.file.write_all(content.as_bytes()).expect("appended");
+    }
+}
+
+/// What can be read now.
+fn now(reader: &mut dyn Reader<Str>) -> Result<Vec<Str>, Error> {
+    let mut all = Vec::new();
+    loop {
+        let mut into = Records::with_limits(100, usize::MAX);
+        let status = reader.read(&mut into)?;
+        all.extend(into.iter().map(|(_, line)| line.clone()));
+        match status {
+            ReadStatus::More => {}
+            ReadStatus::Idle(wait) => {
+                assert_eq!(wait, Duration::from_millis(10));
+                return Ok(all);
+            }
+            ReadStatus::End => panic!("a followed file has no end"),
+        }
+    }
+}
+
+/// The error that the reader comes to.
+fn error(reader: &mut dyn Reader<Str>) -> Error {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        match now(reader) {
+            Ok(lines) => assert!(lines.is_empty(), "{lines:?}"),
+            Err(error) => return error,
+        }
+    }
+    panic!("the reader goes on");
+}
+
+#[test]
+fn lines_wait_for_their_newlines() {
+    let mut log = Log::new("");
+    let mut reader = log.reader();
+    assert_eq!(now(&mut *reader).expect("empty"), Vec::<Str>::new());
+    for (written, read) in [("one\nt", vec!["one"]), ("w", vec![]), ("o\r", vec![]), ("\nthree\n\n", vec!["two", "three", ""])] {
+        log.append(written);
+        assert_eq!(now(&mut *reader).expect("read"), read, "after {written:?}");
+    }
+    let position = reader.position();
+    assert_eq!(position.offset, 16);
+    log.append("four\n");
+    assert_eq!(reader.lag(), Some(0));
+    let mut again = log.source().open(&log.name(), Some(&position)).expect("opened");
+    assert_eq!(now(&mut *again).expect("read"), ["four"]);
+    assert_eq!(now(&mut *reader).expect("read"), ["four"]);
+}
+
+#[test]
+fn followed_files_keep_the_contract_of_a_source() {
+    let lines: Vec<Str> = (0..3_000).map(|n| Str::from(format!("line {n}"))).collect();
+    let log = Log::new(&format!("{}\nnot yet", lines.join("\n")));
+    conformance::source(|| log.source(), &[(log.name(), lines)]);
+    let path = log.path.clone();
+    conformance::damaged_source(|| log.source(), &log.name(), 3_000, || fs::write(path, "x\n").expect("cut"));
+}
+
+#[test]
+fn a_file_that_does_not_only_grow_is_an_error() {
+    let check = |damage: fn(&Log), part: &str| {
+        let log = Log::new("one\ntwo\n");
+        let mut reader = log.reader();
+        assert_eq!(now(&mut *reader).expect("read"), ["one", "two"]);
+        damage(&log);
+        let error = error(&mut *reader);
+        assert_eq!(error.kind(), Kind::SourceLost, "{error}");
+        assert!(error.to_string().contains(part) && error.to_string().contains("app.log"), "{error}");
+    };
+    check(|log| fs::write(&log.path, "one\n").expect("cut"), "was cut while it was read: 8 bytes were read, it has only 4 now");
+    check(|log| fs::write(&log.path, "ONE\nTWO\nthree\n").expect("rewritten"), "before byte 8 is not what was read");
+    check(|log| fs::remove_file(&log.path).expect("removed"), "removed or renamed");
+    check(
+        |log| {
+            fs::rename(&log.path, log.path.with_extension("1")).expect("renamed");
+            fs::write(&log.path, "one\ntwo\n").expect("written");
+        },
+        "replaced by another file",
+    );
+}
+
+#[test]
+fn compressed_files_are_not_followed() {
+    let packed = zstd::encode_all(&b"one\n"[..], 1).expect("packed");
+    let mut log = Log::new("");
+    let mut reader = log.reader();
+    assert_eq!(now(&mut *reader).expect("empty"), Vec::<Str>::new());
+    log.file.write_all(&packed).expect("appended");
+    assert_eq!(now(&mut *reader).expect_err("compressed later").kind(), Kind::Config);
+    let Err(error) = log.source().open(&log.name(), None) else { panic!("it is compressed") };
+    assert!(error.kind() == Kind::Config && error.to_string().contains("zstd"), "{error}");
+}
+
+#[test]
+fn new_files_are_listed_when_they_appear() {
+    let log = Log::new("one\n");
+    let source = Files::lines(log.path.with_file_name("*.log").to_str().expect("it is UTF-8")).follow();
+    assert!(source.discover_every().is_some_and(|every| every <= Duration::from_millis(500)));
+    assert_eq!(source.partitions().expect("listed").len(), 1);
+    fs::write(log.path.with_file_name("new.log"), "two\n").expect("written");
+    assert_eq!(source.partitions().expect("listed").len(), 2);
+}

@@ -1,0 +1,276 @@
+//! Aggregations that combine: what they are, and those that come with Tidemill.
+
+use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
+
+use crate::states::Value;
+
+/// An aggregation whose partial results can be combined in any order: Trident's `CombinerAggregator`.
+///
+/// # Contract
+///
+/// 1. *Not checkable here.* `combine` is associative and commutative: the engine pre-aggregates per worker and batch, and combines in any order.
+/// 2. *Not checkable here.* Combining with `zero`, if there is one, changes nothing.
+/// 3. Overflow is a panic, never a wrap: it stops the topology, naming the batch.
+///
+/// ```
+/// use tidemill_engine::aggregates::Combiner;
+///
+/// /// The longest word, in bytes.
+/// struct Longest;
+///
+/// impl Combiner<String> for Longest {
+///     type Value = usize;
+///     fn init(&self, word: &String) -> usize {
+///         word.len()
+///     }
+///     fn combine(&self, into: &mut usize, other: usize) {
+///         *into = (*into).max(other);
+///     }
+///     fn zero(&self) -> Option<usize> {
+///         Some(0)
+///     }
+/// }
+/// ```
+pub trait Combiner<T>: 'static {
+    /// The result, and each partial result.
+    type Value: Value;
+
+    /// The result for one record.
+    fn init(&self, record: &T) -> Self::Value;
+
+    /// Combines another result into this one.
+    fn combine(&self, into: &mut Self::Value, other: Self::Value);
+
+    /// Adds one record to a result. The same as combining with [`Combiner::init`] of it, which is what it does unless a quicker way is given.
+    fn add(&self, into: &mut Self::Value, record: &T) {
+        self.combine(into, self.init(record));
+    }
+
+    /// The result for no records, if there is one: what an ungrouped `aggregate` gives for a batch of which no record reaches it.
+    fn zero(&self) -> Option<Self::Value>;
+}
+
+/// Counts records.
+#[derive(Clone, Copy, Debug)]
+pub struct Count;
+
+impl<T: 'static> Combiner<T> for Count {
+    type Value = u64;
+
+    fn init(&self, _: &T) -> u64 {
+        1
+    }
+
+    fn combine(&self, into: &mut u64, other: u64) {
+        *into = into.checked_add(other).expect("a count passed 2^64");
+    }
+
+    fn zero(&self) -> Option<u64> {
+        Some(0)
+    }
+}
+
+/// A number that can be added up without wrapping.
+pub trait Number: Value + PartialOrd + Copy {
+    /// 0.
+    const ZERO: Self;
+
+    /// The sum, `None` if it does not fit.
+    fn plus(self, other: Self) -> Option<Self>;
+
+    /// The nearest floating-point number.
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! numbers {
+    ($($integer:ty)*, $($float:ty)*) => {
+        $(impl Number for $integer {
+            const ZERO: Self = 0;
+            fn plus(self, other: Self) -> Option<Self> {
+                self.checked_add(other)
+            }
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        })*
+        $(impl Number for $float {
+            const ZERO: Self = 0.0;
+            fn plus(self, other: Self) -> Option<Self> {
+                Some(self + other)
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+        })*
+    };
+}
+numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize, f32 f64);
+
+/// Adds up records that are numbers. A sum of integers that does not fit stops the topology. A sum of floating-point numbers depends on the order in its last digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Sum;
+
+impl<T: Number> Combiner<T> for Sum {
+    type Value = T;
+
+    fn init(&self, record: &T) -> T {
+        *record
+    }
+
+    fn combine(&self, into: &mut T, other: T) {
+        *into = into.plus(other).expect("a sum does not fit its type: map the records to a wider one before Sum");
+    }
+
+    fn zero(&self) -> Option<T> {
+        Some(T::ZERO)
+    }
+}
+
+/// The least record. Of equal ones, any. A floating-point NaN is passed over when there is a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Min;
+
+/// The greatest record. Of equal ones, any. A floating-point NaN is passed over when there is a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Max;
+
+/// Whether `a` is a value that compares with itself: all but NaN do.
+#[allow(clippy::eq_op, reason = "NaN is what does not equal itself")]
+fn compares<T: PartialOrd>(a: &T) -> bool {
+    a == a
+}
+
+impl<T: Value + PartialOrd> Combiner<T> for Min {
+    type Value = T;
+
+    fn init(&self, record: &T) -> T {
+        record.clone()
+    }
+
+    fn combine(&self, into: &mut T, other: T) {
+        if other < *into || !compares(into) {
+            *into = other;
+        }
+    }
+
+    fn zero(&self) -> Option<T> {
+        None
+    }
+}
+
+impl<T: Value + PartialOrd> Combiner<T> for Max {
+    type Value = T;
+
+    fn init(&self, record: &T) -> T {
+        record.clone()
+    }
+
+    fn combine(&self, into: &mut T, other: T) {
+        if other > *into || !compares(into) {
+            *into = other;
+        }
+    }
+
+    fn zero(&self) -> Option<T> {
+        None
+    }
+}
+
+/// A mean: the sum and the number of what it is the mean of, so that means can be combined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Average {
+    /// The sum.
+    pub sum: f64,
+    /// The number.
+    pub count: u64,
+}
+
+impl Average {
+    /// The mean; `None` of nothing.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
+
+/// The mean of records that are numbers, as an [`Average`].
+#[derive(Clone, Copy, Debug)]
+pub struct Mean;
+
+impl<T: Number> Combiner<T> for Mean {
+    type Value = Average;
+
+    fn init(&self, record: &T) -> Average {
+        Average { sum: record.to_f64(), count: 1 }
+    }
+
+    fn combine(&self, into: &mut Average, other: Average) {
+        into.sum += other.sum;
+        into.count += other.count;
+    }
+
+    fn zero(&self) -> Option<Average> {
+        Some(Average::default())
+    }
+}
+
+/// Aggregates a part of each record: `Of(|edit: &Edit| edit.added, Sum)` adds up what was added.
+pub struct Of<F, A, P>(F, A, PhantomData<fn() -> P>);
+
+/// An aggregation over `part(record)` instead of the record: `of(|edit: &Edit| edit.added, Sum)` adds up what was added.
+///
+/// ```
+/// # use tidemill_engine::aggregates::{Combiner, Sum, of};
+/// let bytes = of(|word: &String| word.len() as u64, Sum);
+/// assert_eq!(bytes.init(&"tide".to_string()), 4);
+/// ```
+pub fn of<T, P, F: Fn(&T) -> P + 'static, A: Combiner<P>>(part: F, aggregation: A) -> Of<F, A, P> {
+    Of(part, aggregation, PhantomData)
+}
+
+impl<T, P: 'static, F: Fn(&T) -> P + 'static, A: Combiner<P>> Combiner<T> for Of<F, A, P> {
+    type Value = A::Value;
+
+    fn init(&self, record: &T) -> A::Value {
+        self.1.init(&(self.0)(record))
+    }
+
+    fn combine(&self, into: &mut A::Value, other: A::Value) {
+        self.1.combine(into, other);
+    }
+
+    fn zero(&self) -> Option<A::Value> {
+        self.1.zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fold<T, A: Combiner<T>>(aggregation: &A, records: &[T]) -> Option<A::Value> {
+        let mut records = records.iter().map(|record| aggregation.init(record));
+        let first = records.next()?;
+        Some(records.fold(first, |mut into, other| {
+            aggregation.combine(&mut into, other);
+            into
+        }))
+    }
+
+    #[test]
+    fn the_aggregations_give_what_their_names_say() {
+        assert_eq!(fold(&Count, &["a", "b"]), Some(2));
+        assert_eq!(fold(&Sum, &[1i64, -3]), Some(-2));
+        assert_eq!(fold(&Min, &[2.0, f64::NAN, 1.0]), Some(1.0));
+        assert_eq!(fold(&Max, &[f64::NAN, 2.0, 1.0]), Some(2.0));
+        assert_eq!(fold(&Mean, &[1u8, 2]).and_then(|mean| mean.mean()), Some(1.5));
+        assert_eq!(Average::default().mean(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit")]
+    fn a_sum_never_wraps() {
+        fold(&Sum, &[200u8, 100]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The commit: from the workers' deltas to one write, from top to bottom.
+//!
+//! One thread per process. It collects what each worker made of a batch; when all have handed over theirs, and every batch before is committed, it
+//! makes the one write, and only then tells anyone: the committed number, the sources, the sinks. Batches that became complete while
+//! the last write was under way share one write.
+
+use crate::failure::Latch;
+use crate::pond::{Pond, Range};
+use crate::reports::{BatchReport, RangeReport};
+use crate::runtime::Runtime;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidemill_state::outbox::{PayloadWriter, encode_entry};
+use tidemill_state::store::Output;
+use tidemill_state::{Batch, Points, Result, SinkId, Store, Txid, WorkerIndex};
+
+/// What the committer is told.
+pub(crate) enum Message {
+    /// A worker has completed a batch.
+    Delta(WorkerDelta),
+    /// A generation begins. Whatever an earlier one still sends is dropped. The last committed batch goes back: it is fixed from here on.
+    Generation { number: u64, latch: Arc<Latch>, pond: Arc<Pond>, reply: Sender<Txid> },
+    /// No more deltas come.
+    Stop,
+}
+
+/// What one worker made of one batch.
+pub(crate) struct WorkerDelta {
+    pub(crate) generation: u64,
+    pub(crate) txid: Txid,
+    pub(crate) worker: WorkerIndex,
+    pub(crate) changes: usize,
+    pub(crate) delta: Vec<u8>,
+    pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
+    pub(crate) ranges: Vec<Range>,
+}
+
+pub(crate) struct Committer {
+    pub(crate) store: Arc<Store>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) points: Arc<Points>,
+    pub(crate) workers: usize,
+    /// The batch of each sink's last entry.
+    pub(crate) last_output: BTreeMap<SinkId, Txid>,
+    pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
+    pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Pond>)>,
+}
+
+/// How long housekeeping waits for a commit to ride in.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
+
+/// How much goes into one write when several batches are complete.
+const BYTES_AT_ONCE: usize = 32 << 20;
+
+impl Committer {
+    /// Commits until told to stop. An error means that the outcome of a write is unknown: the process must end.
+    pub(crate) fn run(mut self, messages: &Receiver<Message>) -> Result<()> {
+        let mut wrote = Instant::now();
+        loop {
+            match messages.recv_timeout(TIDY_AFTER) {
+                Ok(message) => {
+                    // What came in meanwhile is taken first: more batches may then be complete.
+                    for message in std::iter::once(message).chain(messages.try_iter().collect::<Vec<_>>()) {
+                        match message {
+                            Message::Delta(delta) => self.take(delta),
+                            Message::Generation { number, latch, pond, reply } => {
+                                self.commit_complete()?;
+                                self.waiting.clear();
+                                self.generation = Some((number, latch, pond));
+                                let _ = reply.send(self.store.committed().txid());
+                            }
+                            Message::Stop => {
+                                self.commit_complete()?;
+                                return Ok(());
+                            }
+                        }
+                    }
+                    if self.commit_complete()? {
+                        wrote = Instant::now();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if wrote.elapsed() >= TIDY_AFTER {
+                self.store.tidy(&self.points)?;
+                wrote = Instant::now();
+            }
+        }
+    }
+
+    fn take(&mut self, delta: WorkerDelta) {
+        let current = self.generation.as_ref().is_some_and(|(number, latch, _)| *number == delta.generation && !latch.is_set());
+        if current {
+            self.waiting.entry(delta.txid).or_default().push(delta);
+        }
+    }
+
+    /// Commits every batch that is complete and next in order. Returns whether there was one.
+    fn commit_complete(&mut self) -> Result<bool> {
+        let mut any = false;
+        loop {
+            let (batches, reports) = self.next_batches();
+            let (Some(last), false) = (batches.last().map(|batch| batch.txid), self.points.stopped()) else { return Ok(any) };
+            let began = Instant::now();
+            let committed = self.store.commit(&batches, &self.points)?;
+            assert_eq!(committed.txid(), last, "a commit ends with its last batch");
+            let took = began.elapsed();
+            let outputs = batches.iter().flat_map(|batch| &batch.outputs).map(|output| (output.sink, output.entry.len())).collect();
+            self.runtime.show_committed(committed, reports, took, outputs);
+            if let Some((_, _, pond)) = &self.generation {
+                pond.committed(committed.txid());
+            }
+            any = true;
+        }
+    }
+
+    /// The next batches that are complete, in order, as they are written; and what is told of them.
+    fn next_batches(&mut self) -> (Vec<Batch>, Vec<BatchReport>) {
+        let (mut batches, mut reports) = (Vec::new(), Vec::new());
+        let (mut next, mut bytes) = (self.store.committed().txid().next(), 0);
+        while bytes < BYTES_AT_ONCE && self.waiting.get(&next).is_some_and(|deltas| deltas.len() == self.workers) {
+            let deltas = self.waiting.remove(&next).expect("it was found above");
+            reports.push(self.report(next, &deltas));
+            let batch = self.assemble(next, deltas);
+            bytes += batch.deltas.iter().map(|(_, delta)| delta.len()).sum::<usize>();
+            batches.push(batch);
+            next = next.next();
+        }
+        (batches, reports)
+    }
+
+    fn assemble(&mut self, txid: Txid, mut deltas: Vec<WorkerDelta>) -> Batch {
+        deltas.sort_unstable_by_key(|delta| delta.worker);
+        let mut payloads: BTreeMap<SinkId, Vec<&[u8]>> = BTreeMap::new();
+        for (sink, payload) in deltas.iter().flat_map(|delta| &delta.outputs).filter(|(_, payload)| payload.records() > 0) {
+            payloads.entry(*sink).or_default().push(payload.bytes());
+        }
+        let mut outputs = Vec::new();
+        for (sink, payloads) in payloads {
+            let prev = self.last_output.insert(sink, txid).expect("every sink of the topology was registered");
+            outputs.push(Output { sink, prev, entry: encode_entry(prev, payloads.into_iter()) });
+        }
+        let positions = deltas.iter().flat_map(|delta| &delta.ranges).map(|range| (range.source, range.partition.clone(), range.end.clone()));
+        let positions = positions.collect();
+        // A delta without changes is a byte of format alone: nothing is written for it.
+        let deltas = deltas.into_iter().filter(|delta| delta.changes > 0).map(|delta| (delta.worker, delta.delta)).collect();
+        Batch { txid, positions, deltas, outputs }
+    }
+
+    fn report(&self, txid: Txid, deltas: &[WorkerDelta]) -> BatchReport {
+        let times = self.generation.as_ref().and_then(|(_, _, pond)| pond.times_of(txid));
+        let now = Instant::now();
+        let (opened, closed) = times.map_or((now, now), |(opened, closed)| (opened, closed.unwrap_or(now)));
+        let ranges = deltas.iter().flat_map(|delta| &delta.ranges);
+        BatchReport {
+            txid,
+            records: ranges.clone().map(|range| range.records).sum(),
+            changes: deltas.iter().map(|delta| delta.changes as u64).sum(),
+            delta_bytes: deltas.iter().map(|delta| delta.delta.len() as u64).sum(),
+            output_records: deltas.iter().flat_map(|delta| &delta.outputs).map(|(_, payload)| payload.records() as u64).sum(),
+            fill_us: micros(closed.saturating_duration_since(opened)),
+            compute_us: micros(now.saturating_duration_since(closed)),
+            commit_us: 0,
+            committed_at_ms: 0,
+            ranges: ranges
+                .map(|range| RangeReport {
+                    source: range.source_name.clone(),
+                    partition: range.partition.clone(),
+                    start: range.start,
+                    end: range.end.offset,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

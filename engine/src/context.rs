@@ -1,0 +1,146 @@
+//! What one worker knows while it builds and runs one generation: shared by its operators.
+
+use crate::failure::Latch;
+use crate::feed::Feed;
+use crate::plan::Plan;
+use crate::pond::Pond;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::states::{StateCodec, WorkerState};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use tidemill_state::delta::Section;
+use tidemill_state::outbox::PayloadWriter;
+use tidemill_state::schema::{Program, Schema};
+use tidemill_state::{Error, Points, SinkId, Txid};
+use timely::dataflow::operators::probe;
+
+/// What one worker has made of one batch, so far.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerBatch {
+    pub(crate) sections: Vec<Section>,
+    pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
+}
+
+/// What the user's closure has declared: filled while it runs.
+#[derive(Default)]
+pub(crate) struct Declared {
+    pub(crate) program: Program,
+    pub(crate) feeds: Vec<Box<dyn Feed>>,
+    pub(crate) states: Vec<Rc<dyn WorkerState>>,
+    pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
+    pub(crate) sources: Vec<Arc<dyn AnySource>>,
+    pub(crate) sinks: Vec<Arc<dyn AnySink>>,
+    pub(crate) error: Option<Error>,
+}
+
+/// A source without its type: what is asked of it before the workers run.
+pub(crate) trait AnySource: Send + Sync {
+    fn partitions(&self) -> tidemill_state::Result<Vec<String>>;
+    fn discover_every(&self) -> Option<std::time::Duration>;
+}
+
+impl<S: Source> AnySource for S {
+    fn partitions(&self) -> tidemill_state::Result<Vec<String>> {
+        Source::partitions(self)
+    }
+
+    fn discover_every(&self) -> Option<std::time::Duration> {
+        Source::discover_every(self)
+    }
+}
+
+/// A sink without its type: what its publisher needs.
+pub(crate) trait AnySink: Send + Sync {
+    fn open(&self, owner: &crate::sink::Owner) -> tidemill_state::Result<Box<dyn crate::sink::Publisher>>;
+}
+
+impl<S: Sink> AnySink for S {
+    fn open(&self, owner: &crate::sink::Owner) -> tidemill_state::Result<Box<dyn crate::sink::Publisher>> {
+        Sink::open(self, owner)
+    }
+}
+
+pub(crate) struct Context {
+    pub(crate) index: usize,
+    pub(crate) peers: usize,
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) points: Arc<Points>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) committed: Arc<AtomicU64>,
+    pub(crate) schema: Schema,
+    pub(crate) key_groups: u16,
+    /// The batch after which this generation goes on.
+    pub(crate) after: Txid,
+    pub(crate) probe: probe::Handle<u64>,
+    pub(crate) plan: RefCell<Plan>,
+    pub(crate) declared: RefCell<Declared>,
+    batches: RefCell<BTreeMap<Txid, WorkerBatch>>,
+}
+
+impl Context {
+    pub(crate) fn new(place: Place, shared: Shared) -> Rc<Context> {
+        Rc::new(Context {
+            index: place.index,
+            peers: place.peers,
+            latch: shared.latch,
+            points: shared.points,
+            pond: shared.pond,
+            committed: shared.committed,
+            schema: shared.schema,
+            key_groups: shared.key_groups,
+            after: shared.after,
+            probe: probe::Handle::new(),
+            plan: RefCell::default(),
+            declared: RefCell::default(),
+            batches: RefCell::default(),
+        })
+    }
+
+    /// The last committed batch.
+    pub(crate) fn committed(&self) -> Txid {
+        Txid(self.committed.load(SeqCst))
+    }
+
+    /// Changes what this worker has made of batch `txid`.
+    pub(crate) fn in_batch<R>(&self, txid: Txid, change: impl FnOnce(&mut WorkerBatch) -> R) -> R {
+        change(self.batches.borrow_mut().entry(txid).or_default())
+    }
+
+    /// Takes what this worker has made of batch `txid`, once it is complete.
+    pub(crate) fn take_batch(&self, txid: Txid) -> WorkerBatch {
+        self.batches.borrow_mut().remove(&txid).unwrap_or_default()
+    }
+
+    /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
+    pub(crate) fn ranges_of(&self, txid: Txid) -> String {
+        self.pond.describe_ranges(txid)
+    }
+
+    /// Records the first thing that is wrong with the user's topology.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.declared.borrow_mut().error.get_or_insert(error);
+    }
+}
+
+/// Which worker a context is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) peers: usize,
+}
+
+/// What all workers of a generation share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) points: Arc<Points>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) committed: Arc<AtomicU64>,
+    pub(crate) schema: Schema,
+    pub(crate) key_groups: u16,
+    pub(crate) after: Txid,
+}

@@ -1,0 +1,188 @@
+//! One source on one worker: its partitions' readers, and the way into the dataflow.
+
+use crate::chunk::{Chunk, Origin, SourceRun};
+use crate::pond::Range;
+use crate::source::{ReadStatus, Reader, Records, Source};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tidemill_state::{Position, Result, SourceId, Txid};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::core::input::Handle;
+
+/// A source without its type, as the worker loop drives it.
+pub(crate) trait Feed {
+    /// The source's number in the store.
+    fn source(&self) -> SourceId;
+
+    /// Opens a partition at a position; `None` is its beginning.
+    fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()>;
+
+    /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes; none if nothing is there now.
+    fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
+
+    /// Ends the ranges of the batch in hand, and goes on at `txid`.
+    fn advance_to(&mut self, txid: Txid) -> Vec<Range>;
+
+    /// How long until it is worth reading again; zero for now, `None` for never.
+    fn ready_in(&self, now: Instant) -> Option<Duration>;
+
+    /// Per partition: name, next offset, what is known to be left, records skipped since the last call.
+    fn progress(&mut self) -> Vec<PartitionProgress>;
+}
+
+/// How far a partition is read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionProgress {
+    /// The source's name.
+    pub source: String,
+    /// The partition's name.
+    pub partition: String,
+    /// The first offset that is not read, in the source's own unit.
+    pub offset: u64,
+    /// How much is known to be left, in the same unit.
+    pub lag: Option<u64>,
+    /// How many records were skipped by policy in this run.
+    pub skipped: u64,
+    /// Whether the partition is at its end.
+    pub ended: bool,
+}
+
+enum Ready {
+    Now,
+    At(Instant),
+    Never,
+}
+
+struct Partition<T> {
+    name: Rc<str>,
+    reader: Box<dyn Reader<T>>,
+    ready: Ready,
+    /// Where the batch in hand begins, and how many records it has.
+    start: u64,
+    records: u64,
+    /// The position after the last chunk, if it moved in the batch in hand without a record (a skipped record, a control record).
+    offset: u64,
+    skipped: u64,
+}
+
+pub(crate) struct SourceFeed<S: Source> {
+    id: SourceId,
+    name: Rc<str>,
+    source: S,
+    input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
+    partitions: Vec<Partition<S::Item>>,
+    /// The partition to read next, and how many chunks it has given in a row.
+    at: usize,
+    in_a_row: u32,
+}
+
+/// How many chunks one partition gives before another has its turn: many small files are then read, and closed, one after the other.
+const CHUNKS_IN_A_ROW: u32 = 16;
+
+impl<S: Source> SourceFeed<S> {
+    pub(crate) fn new(id: SourceId, name: &str, source: S, input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>) -> SourceFeed<S> {
+        SourceFeed { id, name: name.into(), source, input, partitions: Vec::new(), at: 0, in_a_row: 0 }
+    }
+
+    fn give(&mut self, at: usize, records: Records<S::Item>) {
+        let partition = &self.partitions[at];
+        let run = SourceRun { source: Rc::clone(&self.name), partition: Rc::clone(&partition.name), offsets: records.offsets };
+        let mut chunk = Chunk { items: records.items, origin: Some(Origin::of_source(run)) };
+        self.input.send_batch(&mut chunk);
+    }
+}
+
+impl<S: Source> Feed for SourceFeed<S> {
+    fn source(&self) -> SourceId {
+        self.id
+    }
+
+    fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
+        let reader = self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+        let start = from.map_or(0, |from| from.offset);
+        self.partitions.push(Partition { name: partition.into(), reader, ready: Ready::Now, start, records: 0, offset: start, skipped: 0 });
+        Ok(())
+    }
+
+    fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)> {
+        let now = Instant::now();
+        for _ in 0..self.partitions.len() {
+            let at = self.at % self.partitions.len();
+            let partition = &mut self.partitions[at];
+            let ready = match partition.ready {
+                Ready::Now => true,
+                Ready::At(when) => when <= now,
+                Ready::Never => false,
+            };
+            if ready {
+                let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+                let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
+                let status = partition.reader.read(&mut records).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+                partition.ready = match status {
+                    ReadStatus::More => Ready::Now,
+                    ReadStatus::Idle(wait) => Ready::At(now + wait),
+                    ReadStatus::End => Ready::Never,
+                };
+                partition.skipped += partition.reader.take_skipped();
+                self.in_a_row += 1;
+                let counts = (records.len() as u64, records.bytes() as u64);
+                partition.records += counts.0;
+                if status != ReadStatus::More || self.in_a_row >= CHUNKS_IN_A_ROW {
+                    (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
+                }
+                if counts.0 > 0 {
+                    self.give(at, records);
+                    return Ok(counts);
+                }
+                if status == ReadStatus::More {
+                    return Ok((0, 0));
+                }
+            } else {
+                (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
+            }
+        }
+        Ok((0, 0))
+    }
+
+    fn advance_to(&mut self, txid: Txid) -> Vec<Range> {
+        self.input.advance_to(txid.0);
+        let (id, name) = (self.id, &self.name);
+        let moved = self.partitions.iter_mut().filter_map(|partition| {
+            // A position that moved without a record is stored with the next batch that has one.
+            let end = if partition.records > 0 || partition.skipped > 0 { Some(partition.reader.position()) } else { None };
+            let end = end.filter(|end| partition.records > 0 || end.offset != partition.start)?;
+            let range = Range {
+                source: id,
+                source_name: name.to_string(),
+                partition: partition.name.to_string(),
+                start: partition.start,
+                end: end.clone(),
+                records: std::mem::take(&mut partition.records),
+            };
+            (partition.start, partition.offset) = (end.offset, end.offset);
+            Some(range)
+        });
+        moved.collect()
+    }
+
+    fn ready_in(&self, now: Instant) -> Option<Duration> {
+        let waits = self.partitions.iter().filter_map(|partition| match partition.ready {
+            Ready::Now => Some(Duration::ZERO),
+            Ready::At(when) => Some(when.saturating_duration_since(now)),
+            Ready::Never => None,
+        });
+        waits.min()
+    }
+
+    fn progress(&mut self) -> Vec<PartitionProgress> {
+        let progress = self.partitions.iter().map(|partition| PartitionProgress {
+            source: self.name.to_string(),
+            partition: partition.name.to_string(),
+            offset: partition.offset,
+            lag: partition.reader.lag(),
+            skipped: partition.skipped,
+            ended: matches!(partition.ready, Ready::Never),
+        });
+        progress.collect()
+    }
+}

@@ -1,0 +1,45 @@
+//! The engine: topologies, operators, batches, the worker loop, the commit.
+//!
+//! A topology is built by a closure that is given a [`Topology`]; [`Engine::start`] runs it. The timely timestamp of every record is the number of its
+//! batch, and timely's progress tracking is what says that a batch is complete.
+
+#![allow(missing_docs)]
+
+pub mod aggregates;
+mod chunk;
+mod commit;
+pub mod conformance;
+mod context;
+mod failure;
+mod feed;
+pub mod operators;
+pub mod plan;
+mod pond;
+mod publish;
+mod reports;
+mod run;
+mod runtime;
+pub mod server;
+mod settings;
+pub mod sink;
+mod slice;
+pub mod source;
+mod start;
+pub mod states;
+mod stream;
+pub mod testing;
+mod topology;
+mod watch;
+mod worker;
+
+pub use feed::PartitionProgress;
+pub use operators::{Emit, Grouped};
+pub use pond::BatchLimits;
+pub use reports::{BatchReport, RangeReport, SinkStatus, StateStatus, Status};
+pub use run::{Engine, StartReport};
+pub use runtime::Runtime;
+pub use settings::Settings;
+pub use source::Data;
+pub use states::{Change, State};
+pub use stream::{Record, Stream};
+pub use topology::{Outline, Topology, outline};

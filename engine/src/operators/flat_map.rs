@@ -1,0 +1,92 @@
+//! `flat_map`, `try_flat_map`: any number of records for each record.
+
+use crate::chunk::{Chunk, Origin};
+use crate::failure::Guard;
+use crate::stream::{Record, Stream};
+use std::fmt::Display;
+use std::panic::Location;
+
+/// Takes the records that a closure gives: see [`Stream::flat_map`].
+pub struct Emit<U>(Vec<U>);
+
+impl<U> Emit<U> {
+    /// Gives one record.
+    pub fn push(&mut self, record: U) {
+        self.0.push(record);
+    }
+}
+
+impl<U> Extend<U> for Emit<U> {
+    fn extend<I: IntoIterator<Item = U>>(&mut self, records: I) {
+        self.0.extend(records);
+    }
+}
+
+impl<U> Emit<U> {
+    /// Gives each of these records.
+    pub fn extend(&mut self, records: impl IntoIterator<Item = U>) {
+        self.0.extend(records);
+    }
+}
+
+impl<'s, T: Record> Stream<'s, T> {
+    /// Gives what `f` puts into its second argument, any number of records for each record.
+    ///
+    /// # Contract
+    /// Keeps the order. A panic in `f` stops the topology (exit code 69), naming the record; nothing of its batch is visible.
+    ///
+    /// ```
+    /// # use tidemill_engine::testing::Kit;
+    /// let mut kit = Kit::new(|topology, io| {
+    ///     topology
+    ///         .source("lines", io.source::<String>("lines"))
+    ///         .flat_map(|line: String, words| words.extend(line.split_whitespace().map(String::from)))
+    ///         .sink("out", io.sink("out"));
+    /// });
+    /// kit.feed("lines", ["the tide".to_string(), "".to_string(), "turns".to_string()]);
+    /// kit.step();
+    /// assert_eq!(kit.output::<String>("out"), ["the", "tide", "turns"]);
+    /// ```
+    #[track_caller]
+    pub fn flat_map<U: Record>(self, mut f: impl FnMut(T, &mut Emit<U>) + 'static) -> Stream<'s, U> {
+        self.per_chunk("flat_map", Location::caller(), move |guard, chunk, given| {
+            expand_chunk(guard, chunk, given, |record, emit| {
+                f(record, emit);
+                Ok(())
+            });
+        })
+    }
+
+    /// As [`Stream::flat_map`]; an `Err` stops the topology as a panic does, with the error's text.
+    #[track_caller]
+    pub fn try_flat_map<U: Record, E: Display>(self, mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), E> + 'static) -> Stream<'s, U> {
+        self.per_chunk("try_flat_map", Location::caller(), move |guard, chunk, given| {
+            expand_chunk(guard, chunk, given, |record, emit| f(record, emit).map_err(|error| error.to_string()));
+        })
+    }
+}
+
+/// Runs `f` over a chunk, and keeps track of which source record each given record came from.
+pub(super) fn expand_chunk<T, U>(
+    guard: &Guard,
+    chunk: &mut Chunk<T>,
+    given: &mut Chunk<U>,
+    mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), String>,
+) {
+    let (mut items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
+    let mut emit = Emit(Vec::with_capacity(items.len()));
+    let mut after = Vec::with_capacity(if origin.is_some() { items.len() } else { 0 });
+    let well = guard.run(origin.as_ref(), |at| {
+        for (index, record) in items.drain(..).enumerate() {
+            at.set(index);
+            f(record, &mut emit)?;
+            if origin.is_some() {
+                after.push(u32::try_from(emit.0.len()).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?);
+            }
+        }
+        Ok(())
+    });
+    if well {
+        (given.items, given.origin) = (emit.0, origin.map(|origin: Origin| origin.through(after)));
+    }
+}

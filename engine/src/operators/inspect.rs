@@ -1,0 +1,56 @@
+//! `inspect`, `try_inspect`: a look at each record.
+
+use crate::chunk::Chunk;
+use crate::failure::Guard;
+use crate::stream::{Record, Stream};
+use std::fmt::Display;
+use std::panic::Location;
+
+impl<'s, T: Record> Stream<'s, T> {
+    /// Calls `f` with each record and gives the records on as they are.
+    ///
+    /// # Contract
+    /// Keeps the order. What `f` sees is **not** committed yet, and is seen again when a batch is done again after a failure: print and count
+    /// for debugging only. A panic in `f` stops the topology (exit code 69), naming the record.
+    ///
+    /// ```
+    /// # use tidemill_engine::testing::Kit;
+    /// let mut kit = Kit::new(|topology, io| {
+    ///     topology.source("in", io.source::<u64>("in")).inspect(|n| eprintln!("saw {n}")).sink("out", io.sink("out"));
+    /// });
+    /// kit.feed("in", [7u64]);
+    /// kit.step();
+    /// assert_eq!(kit.output::<u64>("out"), [7]);
+    /// ```
+    #[track_caller]
+    pub fn inspect(self, mut f: impl FnMut(&T) + 'static) -> Stream<'s, T> {
+        self.per_chunk("inspect", Location::caller(), move |guard, chunk, given| {
+            inspect_chunk(guard, chunk, given, |record| {
+                f(record);
+                Ok(())
+            });
+        })
+    }
+
+    /// As [`Stream::inspect`]; an `Err` stops the topology as a panic does, with the error's text: an assertion about the records.
+    #[track_caller]
+    pub fn try_inspect<E: Display>(self, mut f: impl FnMut(&T) -> Result<(), E> + 'static) -> Stream<'s, T> {
+        self.per_chunk("try_inspect", Location::caller(), move |guard, chunk, given| {
+            inspect_chunk(guard, chunk, given, |record| f(record).map_err(|error| error.to_string()));
+        })
+    }
+}
+
+fn inspect_chunk<T>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<T>, mut f: impl FnMut(&T) -> Result<(), String>) {
+    let chunk = std::mem::take(chunk);
+    let well = guard.run(chunk.origin.as_ref(), |at| {
+        for (index, record) in chunk.items.iter().enumerate() {
+            at.set(index);
+            f(record)?;
+        }
+        Ok(())
+    });
+    if well {
+        *given = chunk;
+    }
+}

@@ -1,0 +1,51 @@
+//! `map`, `try_map`: one record for each record.
+
+use crate::chunk::Chunk;
+use crate::failure::Guard;
+use crate::stream::{Record, Stream};
+use std::fmt::Display;
+use std::panic::Location;
+
+impl<'s, T: Record> Stream<'s, T> {
+    /// Gives `f(record)` for each record.
+    ///
+    /// # Contract
+    /// Keeps the order. A panic in `f` stops the topology (exit code 69), naming the record; nothing of its batch is visible.
+    ///
+    /// ```
+    /// # use tidemill_engine::testing::Kit;
+    /// let mut kit = Kit::new(|topology, io| {
+    ///     topology.source("in", io.source::<u64>("in")).map(|n| n * 2).sink("out", io.sink("out"));
+    /// });
+    /// kit.feed("in", [1u64, 2]);
+    /// kit.step();
+    /// assert_eq!(kit.output::<u64>("out"), [2, 4]);
+    /// ```
+    #[track_caller]
+    pub fn map<U: Record>(self, mut f: impl FnMut(T) -> U + 'static) -> Stream<'s, U> {
+        self.per_chunk("map", Location::caller(), move |guard, chunk, given| map_chunk(guard, chunk, given, |record| Ok(f(record))))
+    }
+
+    /// Gives the value of `f(record)` for each record. An `Err` stops the topology as a panic does, with the error's text.
+    #[track_caller]
+    pub fn try_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<U, E> + 'static) -> Stream<'s, U> {
+        self.per_chunk("try_map", Location::caller(), move |guard, chunk, given| {
+            map_chunk(guard, chunk, given, |record| f(record).map_err(|error| error.to_string()));
+        })
+    }
+}
+
+fn map_chunk<T, U>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<U>, mut f: impl FnMut(T) -> Result<U, String>) {
+    let (mut items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
+    let mut out = Vec::with_capacity(items.len());
+    let well = guard.run(origin.as_ref(), |at| {
+        for (index, record) in items.drain(..).enumerate() {
+            at.set(index);
+            out.push(f(record)?);
+        }
+        Ok(())
+    });
+    if well {
+        (given.items, given.origin) = (out, origin);
+    }
+}

@@ -1,0 +1,225 @@
+//! `persistent_aggregate`: results that are kept in a state, over all batches.
+
+use super::combine::{Parcel, by_owner, combine};
+use super::group_by::Grouped;
+use crate::aggregates::Combiner;
+use crate::chunk::Chunk;
+use crate::context::Context;
+use crate::failure::Guard;
+use crate::plan::NodeKind;
+use crate::slice::Slice;
+use crate::states::{self, Change, State, TypedState, Value};
+use crate::stream::{Raw, Record, Stream, activator};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::rc::Rc;
+use tidemill_state::delta::Section;
+use tidemill_state::keys::{self, Key};
+use tidemill_state::{Txid, codec};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+
+impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
+    /// Keeps the result of each key in the state `name`, over all batches, exactly once.
+    ///
+    /// # Contract
+    /// Each record of each committed batch counts once, whatever was killed. The state is at a batch only when that batch is committed. The name is
+    /// unique and stays the same: it is how a restart finds the state again. Changing the type of key or value, or leaving the state out, is refused at start.
+    ///
+    /// See [`State`] for an example.
+    #[track_caller]
+    pub fn persistent_aggregate<A: Combiner<T>>(self, name: &str, aggregation: A) -> State<'s, K, A::Value> {
+        let context = Rc::clone(&self.stream.context);
+        let node = context.plan.borrow_mut().add(NodeKind::State(name.to_string()), Location::caller(), &[self.stream.node]);
+        let id = states::declare::<K, A::Value>(&context, name);
+        let typed = Rc::new(TypedState::<K, A::Value>::new(id, &context));
+        context.declared.borrow_mut().states.push(Rc::clone(&typed) as Rc<dyn states::WorkerState>);
+        let aggregation = Rc::new(aggregation);
+        let parcels = combine(self, Rc::clone(&aggregation), node);
+        let wanted = Rc::new(Cell::new(false));
+        let applier = Applier {
+            guard: Guard::new(&context, node),
+            context: Rc::clone(&context),
+            state: typed,
+            merge: move |into: &mut Option<A::Value>, other| match into {
+                Some(into) => aggregation.combine(into, other),
+                None => *into = Some(other),
+            },
+            wanted: Rc::clone(&wanted),
+            waiting: BTreeMap::new(),
+            encoded: (Vec::new(), Vec::new()),
+        };
+        let raw = apply(parcels, applier);
+        let changes = Stream { raw, context, node };
+        changes.end();
+        State { name: name.to_string(), changes, wanted }
+    }
+}
+
+impl<'s, T: Record> Stream<'s, T> {
+    /// Keeps one result over all records of all batches in the state `name`: a state with the one key `()`.
+    ///
+    /// # Contract
+    /// As for [`Grouped::persistent_aggregate`]. It has no value before the first record.
+    ///
+    /// ```
+    /// # use tidemill_engine::{aggregates::Sum, testing::Kit};
+    /// let mut kit = Kit::new(|topology, io| {
+    ///     topology.source("in", io.source::<u64>("in")).persistent_aggregate("total", Sum);
+    /// });
+    /// kit.feed("in", [1u64, 2]);
+    /// kit.step();
+    /// kit.feed("in", [3u64]);
+    /// kit.step();
+    /// assert_eq!(kit.state::<(), u64>("total")[&()], 6);
+    /// ```
+    #[track_caller]
+    pub fn persistent_aggregate<A: Combiner<T>>(self, name: &str, aggregation: A) -> State<'s, (), A::Value> {
+        self.group_by(|_| ()).persistent_aggregate(name, aggregation)
+    }
+}
+
+/// A batch that has come to the state's owner: applied when all of it is there.
+struct Waiting<K, V> {
+    capability: Capability<u64>,
+    parcels: Vec<Parcel<K, V>>,
+    /// How many of its changes are encoded; `None` while it is being applied.
+    encoded: Option<usize>,
+    section: Section,
+}
+
+/// Applies batches to one worker's part of a state, in order, and makes their deltas.
+struct Applier<K: Key, V: Value, M> {
+    guard: Guard,
+    context: Rc<Context>,
+    state: Rc<TypedState<K, V>>,
+    merge: M,
+    wanted: Rc<Cell<bool>>,
+    waiting: BTreeMap<u64, Waiting<K, V>>,
+    encoded: (Vec<u8>, Vec<u8>),
+}
+
+/// How many changes are encoded between two looks at the clock.
+const CHANGES_PER_LOOK: usize = 256;
+
+/// How many old values are let go of in one activation.
+const RELEASED_AT_ONCE: usize = 4096;
+
+fn apply<'s, K: Key, V: Value, M>(parcels: Raw<'s, Vec<Parcel<K, V>>>, mut applier: Applier<K, V, M>) -> Raw<'s, Chunk<Change<K, V>>>
+where
+    M: FnMut(&mut Option<V>, V) + 'static,
+{
+    let mut builder = OperatorBuilder::new("apply".to_string(), parcels.scope());
+    let activator = activator(&parcels, &builder.operator_info());
+    let mut input = builder.new_input(parcels, by_owner());
+    let (mut output, changes) = builder.new_output::<Chunk<Change<K, V>>>();
+    builder.build(move |_| {
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|capability, parcels: &mut Vec<Parcel<K, V>>| {
+                if let Some(capability) = capability.retain_least(0) {
+                    applier.receive(capability, parcels);
+                }
+            });
+            let mut slice = Slice::begin();
+            let mut session = output.activate();
+            let released = applier.state.map.borrow_mut().release(applier.context.committed(), RELEASED_AT_ONCE);
+            let mut more = !released;
+            while applier.guard.is_running()
+                && let Some((&txid, _)) = applier.waiting.first_key_value()
+                && !frontiers[0].less_equal(&txid)
+            {
+                let done = applier.advance(txid, &mut slice, |capability, changes| session.give(capability, changes));
+                if !done {
+                    more = applier.guard.is_running();
+                    break;
+                }
+            }
+            if more {
+                activator.activate();
+            }
+        }
+    });
+    changes
+}
+
+impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
+    fn receive(&mut self, capability: Capability<u64>, parcels: &mut Vec<Parcel<K, V>>) {
+        let id = self.state.id;
+        let waiting = self.waiting.entry(*capability.time()).or_insert_with(|| Waiting {
+            capability,
+            parcels: Vec::new(),
+            encoded: None,
+            section: Section::new(id),
+        });
+        waiting.parcels.append(parcels);
+    }
+
+    /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
+    fn advance(&mut self, txid: u64, slice: &mut Slice, mut give: impl FnMut(&Capability<u64>, &mut Chunk<Change<K, V>>)) -> bool {
+        self.guard.at_batch(Some(txid));
+        let Applier { guard, state, merge, waiting, encoded, wanted, .. } = self;
+        let batch = waiting.get_mut(&txid).expect("the caller has found it");
+        let mut map = state.map.borrow_mut();
+        if batch.encoded.is_none() {
+            let mut applied = false;
+            guard.run(None, |_| {
+                while let Some(parcel) = batch.parcels.last_mut() {
+                    while let Some((hash, key, value)) = parcel.items.pop() {
+                        map.update(Txid(txid), hash, key, |into| merge(into, value));
+                        if slice.is_over() {
+                            return Ok(());
+                        }
+                    }
+                    batch.parcels.pop();
+                }
+                applied = true;
+                Ok(())
+            });
+            if !applied {
+                return false;
+            }
+            batch.encoded = Some(0);
+        }
+        let changed = map.changed_in(Txid(txid));
+        while let Some(from) = batch.encoded.filter(|from| *from < changed) {
+            let upto = (from + CHANGES_PER_LOOK).min(changed);
+            let mut changes = Vec::new();
+            for change in map.changes(Txid(txid), from..upto) {
+                if let Err(error) = push_change(&mut batch.section, &change, encoded) {
+                    guard.fail(&error.to_string(), None);
+                    return false;
+                }
+                if wanted.get() {
+                    changes.push(Change { key: change.key.clone(), old: change.old.cloned(), new: change.new.cloned() });
+                }
+                // The clock is looked at here too, but the run of changes is finished: it is short.
+                slice.is_over();
+            }
+            give(&batch.capability, &mut Chunk::of(changes));
+            batch.encoded = Some(upto);
+            if slice.was_over() {
+                return false;
+            }
+        }
+        drop(map);
+        let batch = self.waiting.remove(&txid).expect("it was there above");
+        self.context.in_batch(Txid(txid), |made| made.sections.push(batch.section));
+        true
+    }
+}
+
+fn push_change<K: Key, V: Value>(
+    section: &mut Section,
+    change: &tidemill_state::hot::HotChange<'_, K, V>,
+    (key, value): &mut (Vec<u8>, Vec<u8>),
+) -> tidemill_state::Result<()> {
+    keys::encode_key(change.key, key)?;
+    value.clear();
+    if let Some(new) = change.new {
+        codec::encode(new, value)?;
+    }
+    section.push(change.group, key, change.new.is_some().then_some(&value[..]));
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `sink`: committed output.
+
+use crate::chunk::Chunk;
+use crate::failure::Guard;
+use crate::plan::NodeKind;
+use crate::sink::{Delivery, Sink};
+use crate::source::Data;
+use crate::states::type_name;
+use crate::stream::{Record, Stream};
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use tidemill_state::schema::SinkDecl;
+use tidemill_state::{Error, SinkId, Txid};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+impl<T: Record + Data> Stream<'_, T> {
+    /// Publishes the records to `sink`, under this name, once their batch is committed.
+    ///
+    /// # Contract
+    /// Output of a batch becomes durable with the batch, and is published after it, in order of the batches. What reaches the outside once or at least once is the sink's
+    /// [`Delivery`]. Within a batch, one worker's records keep their order. The name is unique and stays the same.
+    #[track_caller]
+    pub fn sink(self, name: &str, sink: impl Sink<Item = T>) {
+        let Stream { raw, context, node } = self;
+        let node = context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[node]);
+        let sink = Arc::new(sink);
+        {
+            let mut declared = context.declared.borrow_mut();
+            if declared.program.sinks.iter().any(|known| known.name == name) {
+                declared.error.get_or_insert(Error::config(format!("two sinks are named \"{name}\": give each its own name")));
+            }
+            let kind = format!("{} of {}", sink.kind(), type_name::<T>());
+            let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
+            declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
+            declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::context::AnySink>);
+        }
+        let id = context.schema.sink(name).unwrap_or(SinkId(0));
+        let guard = Guard::new(&context, node);
+        let inside = Rc::clone(&context);
+        let mut builder = OperatorBuilder::new("sink".to_string(), raw.scope());
+        let mut input = builder.new_input(raw, Pipeline);
+        let (_, done) = builder.new_output::<Chunk<()>>();
+        builder.build(move |_| {
+            move |_frontiers| {
+                input.for_each(|capability, chunk: &mut Chunk<T>| {
+                    let Some(txid) = capability.least().copied() else { return };
+                    guard.at_batch(Some(txid));
+                    let chunk = std::mem::take(chunk);
+                    if !guard.is_running() {
+                        return;
+                    }
+                    inside.in_batch(Txid(txid), |made| {
+                        let payload = made.outputs.entry(id).or_default();
+                        guard.run(chunk.origin.as_ref(), |at| {
+                            for (index, record) in chunk.items.iter().enumerate() {
+                                at.set(index);
+                                payload.push(|into| sink.encode(record, into)).map_err(|error| error.to_string())?;
+                            }
+                            Ok(())
+                        });
+                    });
+                });
+            }
+        });
+        Stream { raw: done, context, node }.end();
+    }
+}

@@ -1,0 +1,44 @@
+//! `source`: where a stream begins.
+
+use crate::chunk::Chunk;
+use crate::feed::SourceFeed;
+use crate::plan::NodeKind;
+use crate::source::Source;
+use crate::states::type_name;
+use crate::stream::{Record, Stream};
+use crate::topology::Topology;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use tidemill_state::schema::SourceDecl;
+use tidemill_state::{Error, SourceId};
+use timely::dataflow::operators::Input;
+
+impl<'s> Topology<'s> {
+    /// A stream of what `source` gives, under this name.
+    ///
+    /// # Contract
+    /// Every record of every partition belongs to exactly one committed batch. Records of one partition come in order. The name is unique and
+    /// stays the same: it is how a restart finds its positions again.
+    #[track_caller]
+    pub fn source<S: Source>(&self, name: &str, source: S) -> Stream<'s, S::Item>
+    where
+        S::Item: Record,
+    {
+        let context = &self.context;
+        let node = context.plan.borrow_mut().add(NodeKind::Source(name.to_string()), Location::caller(), &[]);
+        let source = Arc::new(source);
+        let (input, raw) = self.scope.new_input::<Chunk<S::Item>>();
+        let mut declared = context.declared.borrow_mut();
+        if declared.program.sources.iter().any(|known| known.name == name) {
+            declared.error.get_or_insert(Error::config(format!("two sources are named \"{name}\": give each its own name")));
+        }
+        let kind = format!("{} of {}", source.kind(), type_name::<S::Item>());
+        declared.program.sources.push(SourceDecl { name: name.to_string(), kind });
+        declared.sources.push(Arc::clone(&source) as Arc<dyn crate::context::AnySource>);
+        let id = context.schema.source(name).unwrap_or(SourceId(0));
+        declared.feeds.push(Box::new(SourceFeed::new(id, name, source, input)));
+        drop(declared);
+        Stream { raw, context: Rc::clone(context), node }
+    }
+}

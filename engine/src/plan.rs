@@ -1,0 +1,104 @@
+//! The dataflow as a person sees it: operators, states, sources and sinks, and what flows between them.
+
+use serde::Serialize;
+use std::fmt::Write;
+use std::panic::Location;
+
+/// A node's number in its plan, from 0, in the order of the calls that made them. The same on every worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeId(pub usize);
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// An operator, by the name of its method.
+    Operator(&'static str),
+    /// An operator whose records are first sent to the worker that owns their key.
+    Exchange(&'static str),
+    /// A source, by its name.
+    Source(String),
+    /// A state, by its name; records are first sent to the worker that owns their key.
+    State(String),
+    /// A sink, by its name.
+    Sink(String),
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Where in the program it was made: file and line.
+    pub at: String,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+}
+
+/// The dataflow of a topology.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// Its nodes, in the order in which they were made.
+    pub nodes: Vec<Node>,
+}
+
+impl Plan {
+    pub(crate) fn add(&mut self, kind: NodeKind, at: &Location<'_>, inputs: &[NodeId]) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        self.nodes.push(Node { id, kind, at: format!("{}:{}", at.file(), at.line()), inputs: inputs.to_vec() });
+        id
+    }
+
+    /// A node in words: `map#3 (src/main.rs:12)`.
+    #[must_use]
+    pub fn describe(&self, id: NodeId) -> String {
+        self.nodes.get(id.0).map_or_else(|| format!("#{}", id.0), |node| format!("{} ({})", label(node), node.at))
+    }
+
+    /// The plan as text, a line a node.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let inputs: Vec<String> = node.inputs.iter().map(|input| label(&self.nodes[input.0])).collect();
+            let exchange = if exchanges(node) { ", by key over all workers" } else { "" };
+            let from = if inputs.is_empty() { String::new() } else { format!("  <- {}{exchange}", inputs.join(", ")) };
+            let _ = writeln!(text, "{}{from}  ({})", label(node), node.at);
+        }
+        text
+    }
+
+    /// The plan in the language of Graphviz.
+    #[must_use]
+    pub fn to_dot(&self) -> String {
+        let mut text = String::from("digraph topology {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
+        for node in &self.nodes {
+            let shape = match node.kind {
+                NodeKind::State(_) => ", shape=cylinder",
+                NodeKind::Source(_) | NodeKind::Sink(_) => ", shape=cds",
+                NodeKind::Operator(_) | NodeKind::Exchange(_) => "",
+            };
+            let _ = writeln!(text, "  n{} [label={:?}{shape}];", node.id.0, label(node));
+            for input in &node.inputs {
+                let style = if exchanges(node) { " [label=\"by key\", style=bold]" } else { "" };
+                let _ = writeln!(text, "  n{} -> n{}{style};", input.0, node.id.0);
+            }
+        }
+        text + "}\n"
+    }
+}
+
+fn exchanges(node: &Node) -> bool {
+    matches!(node.kind, NodeKind::State(_) | NodeKind::Exchange(_))
+}
+
+fn label(node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Operator(name) | NodeKind::Exchange(name) => format!("{name}#{}", node.id.0),
+        NodeKind::Source(name) => format!("source \"{name}\""),
+        NodeKind::State(name) => format!("state \"{name}\""),
+        NodeKind::Sink(name) => format!("sink \"{name}\""),
+    }
+}

@@ -1,0 +1,132 @@
+//! Publishing: each sink's committed output, in order of the batches, from the outbox to the sink. One thread per sink; one that is down stops no other.
+
+use crate::context::AnySink;
+use crate::runtime::Runtime;
+use crate::sink::{Entry, Owner, Publisher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidemill_state::{CrashPoint, Error, Kind, Points, Result, SinkId, Store, Txid};
+
+/// How much goes to a sink at once while it is behind.
+const BYTES_AT_ONCE: usize = 8 << 20;
+
+/// The first and the longest pause after a failure.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+pub(crate) struct Publishing {
+    pub(crate) id: SinkId,
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) exactly_once: bool,
+    pub(crate) sink: Arc<dyn AnySink>,
+    pub(crate) owner: Owner,
+    pub(crate) publisher: Option<Box<dyn Publisher>>,
+    /// The last batch that the sink holds.
+    pub(crate) cursor: Txid,
+    pub(crate) store: Arc<Store>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) points: Arc<Points>,
+}
+
+impl Publishing {
+    /// Publishes until the run is stopped and everything is published, or its time for that is over.
+    pub(crate) fn run(mut self) -> Result<()> {
+        let mut pause = BACK_OFF.0;
+        loop {
+            let stopping = self.runtime.publishing_ends();
+            if stopping.is_some_and(|at| Instant::now() >= at) || self.points.stopped() {
+                return Ok(());
+            }
+            match self.publish_next() {
+                Ok(true) => {
+                    pause = BACK_OFF.0;
+                    self.runtime.sink_error(self.index, None);
+                }
+                Ok(false) if stopping.is_some() => return Ok(()),
+                Ok(false) => self.runtime.wait_for_output(self.index),
+                Err(error) if error.kind() == Kind::TryAgain && !self.points.stopped() => {
+                    tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
+                    self.runtime.sink_error(self.index, Some(error.to_string()));
+                    self.publisher = None;
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(BACK_OFF.1);
+                }
+                Err(error) => return Err(error.while_doing(&format!("sink \"{}\"", self.name))),
+            }
+        }
+    }
+
+    /// Publishes the next batches' output. Returns whether there was some.
+    fn publish_next(&mut self) -> Result<bool> {
+        if self.publisher.is_none() {
+            self.reopen()?;
+        }
+        let entries = self.next_entries()?;
+        let Some(last) = entries.last().map(|entry| entry.txid) else { return Ok(false) };
+        // Only what is durable may be seen.
+        self.store.sync_log()?;
+        self.points.reach(CrashPoint::BeforePublish)?;
+        let publisher = self.publisher.as_mut().expect("it was opened above");
+        let prepared = publisher.prepare(&entries)?;
+        self.points.reach(CrashPoint::PublishPrepared)?;
+        prepared.commit()?;
+        self.points.reach(CrashPoint::Published)?;
+        self.cursor = last;
+        self.confirm(&entries);
+        Ok(true)
+    }
+
+    fn confirm(&self, entries: &[Entry]) {
+        self.store.confirm(self.id, entries.iter().map(|entry| entry.txid));
+        let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+        self.runtime.show_published(self.index, self.cursor, bytes);
+    }
+
+    fn next_entries(&self) -> Result<Vec<Entry>> {
+        let (mut entries, mut bytes, mut cursor) = (Vec::new(), 0, self.cursor);
+        if self.runtime.last_output(self.index) <= self.cursor {
+            return Ok(entries);
+        }
+        // The outbox may be ahead of what is shown as committed for an instant; what is not shown is not published.
+        let committed = self.runtime.committed();
+        self.store.read_outbox(self.id, self.cursor, |txid, prev, payload| {
+            if txid > committed {
+                return Ok(false);
+            }
+            if prev > cursor {
+                return Err(Error::bug(format!("the outbox has batch {txid} after {prev}, but the sink is at {cursor}")));
+            }
+            bytes += payload.len();
+            cursor = txid;
+            entries.push(Entry { txid, payload: payload.into() });
+            Ok(bytes < BYTES_AT_ONCE)
+        })?;
+        Ok(entries)
+    }
+
+    /// After a failure whose outcome is unknown: the sink's marker says what it holds.
+    fn reopen(&mut self) -> Result<()> {
+        let mut publisher = self.sink.open(&self.owner)?;
+        if self.exactly_once {
+            let marker = publisher.marker()?.ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
+            if marker.incarnation != self.owner.incarnation {
+                return Err(Error::foreign(format!("run {} has taken over (this is run {}): stop one of the two", marker.incarnation, self.owner.incarnation)));
+            }
+            publisher.claim(marker.txid)?;
+            if marker.txid > self.cursor {
+                let mut held = Vec::new();
+                self.store.read_outbox(self.id, self.cursor, |txid, _, payload| {
+                    if txid > marker.txid {
+                        return Ok(false);
+                    }
+                    held.push(Entry { txid, payload: payload.into() });
+                    Ok(true)
+                })?;
+                self.cursor = marker.txid;
+                self.confirm(&held);
+            }
+        }
+        self.publisher = Some(publisher);
+        Ok(())
+    }
+}

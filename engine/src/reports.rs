@@ -1,0 +1,118 @@
+//! What is told of a run: its status, its batches. Only of committed ones.
+
+use crate::feed::PartitionProgress;
+use serde::Serialize;
+use tidemill_state::{SinkId, Txid};
+
+/// What a batch was: told once it is committed.
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchReport {
+    /// Its number.
+    pub txid: Txid,
+    /// How many source records it covers.
+    pub records: u64,
+    /// How many keys of states it changed.
+    pub changes: u64,
+    /// The size of its deltas.
+    pub delta_bytes: u64,
+    /// How many records it gave to sinks.
+    pub output_records: u64,
+    /// From its first record until it was closed, in microseconds.
+    pub fill_us: u64,
+    /// From then until every worker had completed it.
+    pub compute_us: u64,
+    /// How long the write took that made it durable, alone or with the batches before and after it.
+    pub commit_us: u64,
+    /// When it was committed, in milliseconds since 1970.
+    pub committed_at_ms: u64,
+    /// What it covers of each partition.
+    pub ranges: Vec<RangeReport>,
+}
+
+/// What a batch covers of one partition: `[start, end)`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RangeReport {
+    /// The source.
+    pub source: String,
+    /// The partition.
+    pub partition: String,
+    /// The first offset.
+    pub start: u64,
+    /// The offset after the last.
+    pub end: u64,
+}
+
+/// What runs: the answer of `/v1/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The topology's name.
+    pub topology: String,
+    /// `starting`, `running`, `stopping` or `failed`.
+    pub phase: &'static str,
+    /// The last committed batch.
+    pub committed: Txid,
+    /// The store's line: txids are comparable only within it.
+    pub line: String,
+    /// The run.
+    pub incarnation: String,
+    /// How many workers.
+    pub workers: usize,
+    /// When the run began, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Source records in batches that this run has committed.
+    pub records: u64,
+    /// The same, per second, over the last seconds.
+    pub records_per_s: f64,
+    /// Batches per second, over the last seconds.
+    pub batches_per_s: f64,
+    /// Whether every source is at its end and everything is committed.
+    pub sources_at_end: bool,
+    /// Why the sources wait, if they do.
+    pub waiting: Option<String>,
+    /// How far each partition is read.
+    pub partitions: Vec<PartitionProgress>,
+    /// The states.
+    pub states: Vec<StateStatus>,
+    /// The sinks.
+    pub sinks: Vec<SinkStatus>,
+    /// Committed bytes of deltas that are not folded.
+    pub unfolded_bytes: u64,
+    /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
+    pub longest_slice_us: u64,
+    /// How often the dataflows were built anew after a failure.
+    pub generations: u64,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// One state, in [`Status`].
+#[derive(Clone, Debug, Serialize)]
+pub struct StateStatus {
+    /// Its name.
+    pub name: String,
+    /// The type of its keys.
+    pub key: String,
+    /// The type of its values.
+    pub value: String,
+    /// How many keys have a value.
+    pub keys: usize,
+}
+
+/// One sink, in [`Status`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// The last batch that it holds, of those that have output for it.
+    pub published: Txid,
+    /// Bytes of committed output that it has not confirmed.
+    pub backlog_bytes: usize,
+    /// Why it does not take output now, if so.
+    pub error: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub error_since_ms: Option<u64>,
+    #[serde(skip)]
+    pub(crate) id: Option<SinkId>,
+    #[serde(skip)]
+    pub(crate) last_output: Txid,
+}

@@ -1,0 +1,392 @@
+//! A run: from the start to the stop, over all of its generations.
+
+use crate::commit::{Committer, Message};
+use crate::context::Shared;
+use crate::failure::Latch;
+use crate::pond::Pond;
+use crate::publish::Publishing;
+use crate::reports::SinkStatus;
+use crate::runtime::{Facts, Runtime};
+use crate::settings::Settings;
+use crate::start::{self, Started};
+use crate::topology::{Description, Topology, describe};
+use crate::watch::{self, Growing};
+use crate::worker::{self, Assignment, Build, Job};
+use crossbeam_channel::Sender;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tidemill_state::resolve::Decision;
+use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
+
+/// A topology that runs in this process. Dropping it stops it, and waits.
+pub struct Engine {
+    runtime: Arc<Runtime>,
+    points: Arc<Points>,
+    report: StartReport,
+    supervisor: Option<JoinHandle<Result<()>>>,
+}
+
+/// How a run has started.
+#[derive(Clone, Debug)]
+pub struct StartReport {
+    /// The last batch that was committed before.
+    pub committed: Txid,
+    /// What was decided, in words.
+    pub decision: String,
+    /// From the call of [`Engine::start`] until the store was open and the sinks claimed; the workers load their states after that.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Opens or makes the store, decides whether the program fits it, claims the sinks, and starts the workers.
+    ///
+    /// # Errors
+    /// The start was refused, with what to do. Nothing was changed then, but that a refusal after the decision (a sink that cannot be
+    /// claimed) may have used an incarnation.
+    pub fn start<F>(settings: Settings, build: F) -> Result<Engine>
+    where
+        F: Fn(&Topology<'_>) + Send + Sync + 'static,
+    {
+        Engine::start_with_points(settings, build, Arc::new(Points::from_env()?))
+    }
+
+    /// As [`Engine::start`], with crash points armed by the caller: for tests.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_with_points<F>(settings: Settings, build: F, points: Arc<Points>) -> Result<Engine>
+    where
+        F: Fn(&Topology<'_>) + Send + Sync + 'static,
+    {
+        let started = Instant::now();
+        validate(&settings)?;
+        let description = describe(&build)?;
+        let begun = start::start(&settings, &description, &points)?;
+        let report = StartReport { committed: begun.decision.after, decision: begun.decision.to_string(), took: started.elapsed() };
+        let runtime = Arc::new(Runtime::new(
+            Facts {
+                topology: settings.name.clone(),
+                workers: settings.workers,
+                plan: description.plan.clone(),
+                codecs: description.codecs.clone(),
+                key_groups: begun.store.key_groups(),
+                line: begun.store.line(),
+                incarnation: begun.incarnation,
+                outbox_bytes: settings.outbox_bytes,
+                started,
+            },
+            begun.store.committed(),
+            begun.publishers.iter().map(sink_status).collect(),
+        ));
+        let run = Run { settings, build: Arc::new(build), description, begun, runtime: Arc::clone(&runtime), points: Arc::clone(&points) };
+        let supervisor = spawn("supervisor", move || run.supervise());
+        Ok(Engine { runtime, points, report, supervisor: Some(supervisor) })
+    }
+
+    /// Would this program start on its store? The decision in words; nothing is changed.
+    ///
+    /// # Errors
+    /// The start would be refused.
+    pub fn check<F>(settings: &Settings, build: F) -> Result<String>
+    where
+        F: Fn(&Topology<'_>) + Send + Sync + 'static,
+    {
+        validate(settings)?;
+        let decision: Decision = start::check(settings, &describe(&build)?)?;
+        let warnings: Vec<String> = decision.warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
+        Ok(format!("{decision}{}", warnings.concat()))
+    }
+
+    /// How it started.
+    #[must_use]
+    pub fn start_report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// What is looked at from outside.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Finishes the batch in hand, publishes for up to [`Settings::drain`], and ends. Returns at once; see [`Engine::wait`].
+    pub fn stop(&self) {
+        self.runtime.stop();
+    }
+
+    /// Whether the run has ended, well or not.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.supervisor.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until the run has ended.
+    ///
+    /// # Errors
+    /// What ended it, if it was not stopped.
+    pub fn wait(mut self) -> Result<()> {
+        self.join()
+    }
+
+    /// Ends the run as a crash of the process would: nothing is finished, nothing tidied up. For tests.
+    pub fn crash(mut self) {
+        self.points.stop();
+        self.runtime.fail(Error::new(Kind::TryAgain, "simulated crash"));
+        let _ = self.join();
+    }
+
+    fn join(&mut self) -> Result<()> {
+        match self.supervisor.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panic)) => Err(Error::bug(format!("the supervisor panicked: {}", crate::failure::panic_message(panic.as_ref())))),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.runtime.stop();
+        let _ = self.join();
+    }
+}
+
+fn validate(settings: &Settings) -> Result<()> {
+    let limits = &settings.batches;
+    let wrong = [
+        (settings.workers == 0, "workers is 0: give at least 1"),
+        (settings.workers > 256, "workers is more than 256, the number of key groups: give at most 256"),
+        (limits.max_records == 0, "max_batch_records is 0: give at least 1"),
+        (limits.max_bytes == 0, "max_batch_bytes is 0: give at least 1"),
+        (limits.max_in_flight == 0, "max_batches_in_flight is 0: give at least 1"),
+        (settings.name.is_empty(), "the topology's name is empty: give it one with --name"),
+    ];
+    wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
+}
+
+fn sink_status(sink: &start::ClaimedSink) -> SinkStatus {
+    SinkStatus {
+        name: sink.name.clone(),
+        published: sink.cursor,
+        backlog_bytes: sink.backlog_bytes,
+        id: Some(sink.id),
+        // What is in the outbox after the cursor is published as soon as the run begins.
+        last_output: if sink.backlog_bytes > 0 { sink.last } else { sink.cursor },
+        ..SinkStatus::default()
+    }
+}
+
+/// A named thread of the engine's; a panic in it is a bug, reported as an error.
+fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
+where
+    F: FnOnce() -> Result<()> + Send + 'static,
+{
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(move || {
+            catch_unwind(AssertUnwindSafe(body))
+                .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
+        })
+        .expect("the operating system gives a thread at the start")
+}
+
+/// Everything of a run, in the hands of its supervisor.
+struct Run {
+    settings: Settings,
+    build: Arc<Build>,
+    description: Description,
+    begun: Started,
+    runtime: Arc<Runtime>,
+    points: Arc<Points>,
+}
+
+impl Run {
+    /// Starts the threads that outlive generations, runs generations until the end, and ends those threads in the order in which they depend on each other.
+    fn supervise(self) -> Result<()> {
+        let Run { settings, build, description, begun, runtime, points } = self;
+        let Started { store, decision, publishers, .. } = begun;
+        let store = Arc::new(store);
+        runtime.set_store(&store);
+        runtime.set_unfolded(store.unfolded_bytes());
+        let (deltas, messages) = crossbeam_channel::unbounded();
+        let last_output = publishers.iter().map(|sink| (sink.id, sink.last)).collect();
+        let committer = Committer {
+            store: Arc::clone(&store),
+            runtime: Arc::clone(&runtime),
+            points: Arc::clone(&points),
+            workers: settings.workers,
+            last_output,
+            waiting: BTreeMap::new(),
+            generation: None,
+        };
+        let watched = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| {
+            let runtime = Arc::clone(&runtime);
+            spawn(name, move || body().inspect_err(|error| runtime.fail(error.clone())))
+        };
+        let committer = watched("committer", Box::new(move || committer.run(&messages)));
+        let mut others = Vec::new();
+        for (index, sink) in publishers.into_iter().enumerate() {
+            let publishing = Publishing {
+                id: sink.id,
+                index,
+                name: sink.name,
+                exactly_once: sink.exactly_once,
+                sink: sink.sink,
+                owner: sink.owner,
+                publisher: Some(sink.publisher),
+                cursor: sink.cursor,
+                store: Arc::clone(&store),
+                runtime: Arc::clone(&runtime),
+                points: Arc::clone(&points),
+            };
+            others.push(watched("publisher", Box::new(move || publishing.run())));
+        }
+        let (s, r, p, bytes) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.fold_bytes);
+        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes))));
+        let (s, r, p, reserve) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.disk_reserve);
+        others.push(watched("disk", Box::new(move || {
+            watch::disk_loop(&s, &r, &p, reserve);
+            Ok(())
+        })));
+        let generations = Generations { settings, build, description, decision, store: Arc::clone(&store), runtime: Arc::clone(&runtime), points, deltas };
+        let outcome = generations.run();
+        generations.end(outcome, committer, others, store)
+    }
+}
+
+struct Generations {
+    settings: Settings,
+    build: Arc<Build>,
+    description: Description,
+    decision: Decision,
+    store: Arc<Store>,
+    runtime: Arc<Runtime>,
+    points: Arc<Points>,
+    deltas: Sender<Message>,
+}
+
+impl Generations {
+    /// Runs generation after generation until the run is stopped or a failure ends it.
+    fn run(&self) -> Result<()> {
+        let mut failures = 0;
+        for number in 1.. {
+            let before = self.runtime.committed();
+            let Err(error) = self.generation(number) else { break };
+            self.runtime.end_generation();
+            if self.runtime.committed() > before {
+                failures = 0;
+            }
+            failures += 1;
+            if error.kind() != Kind::UserCode || failures > self.settings.retries || self.points.stopped() {
+                return Err(error);
+            }
+            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built anew after the last committed batch");
+            self.runtime.note_error(&error);
+        }
+        Ok(())
+    }
+
+    /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
+    fn generation(&self, number: u64) -> Result<()> {
+        let latch = Arc::new(Latch::default());
+        let workers = self.settings.workers;
+        // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
+        let (reply, fixed) = crossbeam_channel::bounded(1);
+        let pond = Arc::new(Pond::new(self.settings.batches.clone(), self.store.committed().txid(), workers));
+        let message = Message::Generation { number, latch: Arc::clone(&latch), pond: Arc::clone(&pond), reply };
+        let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
+        self.deltas.send(message).map_err(|_| ended())?;
+        let after: Txid = fixed.recv().map_err(|_| ended())?;
+        assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
+        let partitions = start::partitions(&self.store, &self.decision, &self.description)?;
+        let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
+        for (index, assignment) in partitions.assignments.into_iter().enumerate() {
+            assignments[index % workers].push(assignment);
+        }
+        let growing: Vec<Growing> = partitions.known.into_iter().zip(&self.description.sources).enumerate().filter_map(growing).collect();
+        let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
+        let job = Job {
+            generation: number,
+            workers,
+            shared: Shared {
+                latch: Arc::clone(&latch),
+                points: Arc::clone(&self.points),
+                pond: Arc::clone(&pond),
+                committed: Arc::clone(&self.runtime.committed),
+                schema: self.decision.schema.clone(),
+                key_groups: self.store.key_groups(),
+                after,
+            },
+            store: Arc::clone(&self.store),
+            build: Arc::clone(&self.build),
+            program: self.description.program.clone(),
+            assignments,
+            discovers: !growing.is_empty(),
+            deltas: self.deltas.clone(),
+            inboxes,
+            runtime: Arc::clone(&self.runtime),
+            barrier: Barrier::new(workers),
+        };
+        self.runtime.begin_generation(outboxes, &pond);
+        if self.runtime.fatal().is_some() || self.runtime.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+            pond.stop();
+        }
+        let job = Arc::new(job);
+        let guards = timely::execute(timely::Config::process(workers), move |timely| worker::run(timely, &job))
+            .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
+        let discoverer = (!growing.is_empty()).then(|| {
+            let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));
+            let latch = Arc::clone(&latch);
+            spawn("discoverer", move || {
+                watch::discover_loop(growing, &runtime, &points, workers, &latch);
+                Ok(())
+            })
+        });
+        for outcome in guards.join() {
+            if let Err(why) = outcome {
+                latch.fail(Error::bug(format!("a worker ended badly: {why}")));
+            }
+        }
+        // Whatever ended this generation, its latch is set: nothing of it is taken any more.
+        let error = latch.error();
+        latch.fail(Error::bug("the generation is over"));
+        if let Some(discoverer) = discoverer {
+            let _ = discoverer.join();
+        }
+        self.runtime.fatal().or(error).map_or(Ok(()), Err)
+    }
+
+    /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
+    fn end(self, outcome: Result<()>, committer: JoinHandle<Result<()>>, others: Vec<JoinHandle<Result<()>>>, store: Arc<Store>) -> Result<()> {
+        let joined = |handle: JoinHandle<Result<()>>| handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")));
+        let _ = self.deltas.send(Message::Stop);
+        let committed = joined(committer);
+        self.runtime.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        let drain = if committed.is_ok() { self.settings.drain } else { Duration::ZERO };
+        self.runtime.end_publishing(Instant::now() + drain);
+        let mut outcomes = vec![committed];
+        outcomes.extend(others.into_iter().map(joined));
+        let points = Arc::clone(&self.points);
+        let fatal = self.runtime.fatal();
+        drop(self);
+        let unclean = points.stopped() || outcomes[0].is_err();
+        let closed = match Arc::try_unwrap(store) {
+            Ok(store) if !unclean => store.close(&points),
+            // After a failed write its outcome is unknown, and nothing is written after it.
+            _ => Ok(()),
+        };
+        if let (Err(error), false) = (&outcome, fatal.is_some()) {
+            return Err(error.clone());
+        }
+        fatal.map_or(Ok(()), Err)?;
+        outcomes.into_iter().collect::<Result<Vec<()>>>()?;
+        closed
+    }
+}
+
+fn growing((index, ((known, every), source)): (usize, ((std::collections::BTreeSet<String>, Option<Duration>), &Arc<dyn crate::context::AnySource>))) -> Option<Growing> {
+    every.map(|every| Growing { index, source: Arc::clone(source), every, known })
+}

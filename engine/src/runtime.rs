@@ -1,0 +1,436 @@
+//! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
+
+use crate::feed::PartitionProgress;
+use crate::plan::Plan;
+use crate::pond::Pond;
+use crate::states::StateCodec;
+use crate::worker::Assignment;
+use crossbeam_channel::Sender;
+use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
+use serde_json::Value as Json;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tidemill_state::store::Committed;
+use tidemill_state::{Error, Incarnation, Kind, Line, Points, Result, SinkId, Store, Txid};
+use tokio::sync::oneshot;
+
+/// What a worker is asked from outside.
+pub(crate) enum ToWorker {
+    /// The encoded value of a key of the state of this index, as of the last committed batch.
+    Read { state: usize, key: Vec<u8>, reply: oneshot::Sender<Result<(Txid, Option<Vec<u8>>)>> },
+    /// A partition that joins.
+    Assign(Assignment),
+}
+
+/// The most recent batches that are kept for reports.
+const BATCHES_KEPT: usize = 1000;
+
+#[derive(Default)]
+struct WorkerReport {
+    partitions: Vec<PartitionProgress>,
+    keys: Vec<usize>,
+    ready: bool,
+}
+
+struct Inner {
+    phase: &'static str,
+    workers: Vec<WorkerReport>,
+    sinks: Vec<SinkStatus>,
+    batches: VecDeque<BatchReport>,
+    inboxes: Vec<(Sender<ToWorker>, Option<Thread>)>,
+    pond: Option<Arc<Pond>>,
+    waiting_for_disk: Option<String>,
+    last_error: Option<String>,
+    fatal: Option<Error>,
+    publishing_ends: Option<Instant>,
+    records: u64,
+    longest_slice: Duration,
+    generations: u64,
+    first_commit: Option<Duration>,
+    unfolded_bytes: u64,
+    store: std::sync::Weak<Store>,
+}
+
+/// Facts about a run that do not change.
+#[derive(Clone)]
+pub(crate) struct Facts {
+    pub(crate) topology: String,
+    pub(crate) workers: usize,
+    pub(crate) plan: Plan,
+    pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
+    pub(crate) key_groups: u16,
+    pub(crate) line: Line,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) started: Instant,
+}
+
+/// See the module's documentation.
+pub struct Runtime {
+    pub(crate) facts: Facts,
+    started_at_ms: u64,
+    pub(crate) committed: Arc<AtomicU64>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Runtime {
+    pub(crate) fn new(facts: Facts, committed: Committed, sinks: Vec<SinkStatus>) -> Runtime {
+        let workers = (0..facts.workers).map(|_| WorkerReport::default()).collect();
+        let inner = Inner {
+            phase: "starting",
+            workers,
+            sinks,
+            batches: VecDeque::new(),
+            inboxes: Vec::new(),
+            pond: None,
+            waiting_for_disk: None,
+            last_error: None,
+            fatal: None,
+            publishing_ends: None,
+            records: 0,
+            longest_slice: Duration::ZERO,
+            generations: 0,
+            first_commit: None,
+            unfolded_bytes: 0,
+            store: std::sync::Weak::new(),
+        };
+        Runtime {
+            facts,
+            started_at_ms: now_ms(),
+            committed: Arc::new(AtomicU64::new(committed.txid().0)),
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of this lock panics")
+    }
+
+    /// The last committed batch.
+    #[must_use]
+    pub fn committed(&self) -> Txid {
+        Txid(self.committed.load(SeqCst))
+    }
+
+    /// A generation begins: these are its workers' inboxes and its pond.
+    pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>) {
+        let mut inner = self.lock();
+        inner.generations += 1;
+        inner.inboxes = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
+        inner.pond = Some(Arc::clone(pond));
+        inner.workers.iter_mut().for_each(|worker| worker.ready = false);
+        self.apply_hold(&inner);
+    }
+
+    /// A generation is over: there is nobody to answer.
+    pub(crate) fn end_generation(&self) {
+        let mut inner = self.lock();
+        inner.inboxes.clear();
+        inner.pond = None;
+    }
+
+    pub(crate) fn worker_ready(&self, index: usize) {
+        let mut inner = self.lock();
+        inner.workers[index].ready = true;
+        if let Some(inbox) = inner.inboxes.get_mut(index) {
+            inbox.1 = Some(std::thread::current());
+        }
+        if inner.workers.iter().all(|worker| worker.ready) {
+            inner.phase = if self.stopping.load(SeqCst) { "stopping" } else { "running" };
+        }
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn worker_report(&self, index: usize, partitions: Vec<PartitionProgress>, keys: Vec<usize>, longest: Duration) {
+        let mut inner = self.lock();
+        inner.longest_slice = inner.longest_slice.max(longest);
+        let worker = &mut inner.workers[index];
+        (worker.partitions, worker.keys) = (partitions, keys);
+    }
+
+    /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
+    pub(crate) fn show_committed(&self, committed: Committed, mut reports: Vec<BatchReport>, took: Duration, outputs: Vec<(SinkId, usize)>) {
+        let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
+        let mut inner = self.lock();
+        for report in &mut reports {
+            (report.commit_us, report.committed_at_ms) = (commit_us, at);
+            inner.records += report.records;
+            inner.unfolded_bytes += report.delta_bytes;
+        }
+        inner.batches.extend(reports);
+        let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
+        inner.batches.drain(..extra);
+        for (sink, bytes) in outputs {
+            for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
+                status.backlog_bytes += bytes;
+                status.last_output = committed.txid();
+            }
+        }
+        inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
+        self.committed.store(committed.txid().0, SeqCst);
+        self.apply_hold(&inner);
+        self.changed.notify_all();
+    }
+
+    /// The last batch that has output for this sink.
+    pub(crate) fn last_output(&self, sink: usize) -> Txid {
+        self.lock().sinks[sink].last_output
+    }
+
+    /// A sink has confirmed its output up to `txid`.
+    pub(crate) fn show_published(&self, sink: usize, txid: Txid, bytes: usize) {
+        let mut inner = self.lock();
+        let status = &mut inner.sinks[sink];
+        (status.published, status.backlog_bytes) = (txid, status.backlog_bytes.saturating_sub(bytes));
+        self.apply_hold(&inner);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn sink_error(&self, sink: usize, error: Option<String>) {
+        let mut inner = self.lock();
+        if let Some(error) = &error {
+            inner.last_error = Some(error.clone());
+        }
+        let status = &mut inner.sinks[sink];
+        status.error_since_ms = error.as_ref().map(|_| status.error_since_ms.unwrap_or_else(now_ms));
+        status.error = error;
+    }
+
+    /// Sleeps until a sink has output to publish, or the run is being stopped.
+    pub(crate) fn wait_for_output(&self, sink: usize) {
+        let inner = self.lock();
+        let nothing = |inner: &mut Inner| inner.sinks[sink].last_output <= inner.sinks[sink].published && inner.publishing_ends.is_none();
+        // Checked again now and then: what is published may have been shown before this sink's own bookkeeping.
+        let _ = self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
+    }
+
+    /// Sinks have until then to publish what is committed.
+    pub(crate) fn end_publishing(&self, at: Instant) {
+        self.lock().publishing_ends = Some(at);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn publishing_ends(&self) -> Option<Instant> {
+        self.lock().publishing_ends
+    }
+
+    /// Says that the sources wait for disk space, or go on.
+    pub(crate) fn wait_for_disk(&self, why: Option<String>) {
+        let mut inner = self.lock();
+        inner.waiting_for_disk = why;
+        self.apply_hold(&inner);
+    }
+
+    fn waiting(&self, inner: &Inner) -> Option<String> {
+        let backlog: usize = inner.sinks.iter().map(|sink| sink.backlog_bytes).sum();
+        inner.waiting_for_disk.clone().or_else(|| {
+            (backlog >= self.facts.outbox_bytes).then(|| {
+                let limit = self.facts.outbox_bytes;
+                format!("the outbox holds {backlog} bytes that sinks have not confirmed (the bound is {limit}): the sources wait, nothing is lost")
+            })
+        })
+    }
+
+    /// Holds the sources back while a bound is reached.
+    fn apply_hold(&self, inner: &Inner) {
+        if let Some(pond) = &inner.pond {
+            pond.hold(self.waiting(inner).is_some());
+        }
+    }
+
+    /// Records the error that ends the run.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut inner = self.lock();
+        inner.phase = "failed";
+        inner.last_error = Some(error.to_string());
+        inner.fatal.get_or_insert(error);
+        if let Some(pond) = &inner.pond {
+            pond.stop();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Records an error that the run goes on after.
+    pub(crate) fn note_error(&self, error: &Error) {
+        self.lock().last_error = Some(error.to_string());
+    }
+
+    pub(crate) fn fatal(&self) -> Option<Error> {
+        self.lock().fatal.clone()
+    }
+
+    /// Finishes the batch in hand and begins no other.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+        let mut inner = self.lock();
+        inner.phase = "stopping";
+        if let Some(pond) = &inner.pond {
+            pond.stop();
+        }
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn set_unfolded(&self, bytes: u64) {
+        self.lock().unfolded_bytes = bytes;
+    }
+
+    /// Whether every source is at its end, everything is committed and every sink has confirmed it.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        let inner = self.lock();
+        let read = inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed());
+        read && inner.workers.iter().all(|worker| worker.ready) && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
+    }
+
+    /// Whether the workers have loaded their states and read their sources.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let inner = self.lock();
+        !inner.inboxes.is_empty() && inner.workers.iter().all(|worker| worker.ready)
+    }
+
+    /// Sleeps until something has changed that concerns the run as a whole, at most so long.
+    pub(crate) fn wait(&self, at_most: Duration) {
+        let inner = self.lock();
+        drop(self.changed.wait_timeout(inner, at_most).expect("no holder of this lock panics"));
+    }
+
+    /// From the start of the run to its first commit, if there was one.
+    #[must_use]
+    pub fn first_commit(&self) -> Option<Duration> {
+        self.lock().first_commit
+    }
+
+    pub(crate) fn assign(&self, worker: usize, assignment: Assignment) {
+        let inner = self.lock();
+        if let Some((inbox, thread)) = inner.inboxes.get(worker) {
+            let _ = inbox.send(ToWorker::Assign(assignment));
+            if let Some(thread) = thread {
+                thread.unpark();
+            }
+        }
+    }
+
+    /// Closes the open batch now if it has records and no worker is reading into it: for tests.
+    pub(crate) fn close_batch(&self, points: &Points) -> Result<()> {
+        let pond = self.lock().pond.clone();
+        pond.map_or(Ok(()), |pond| pond.close_now(points))
+    }
+
+    /// Whether the workers run, no batch is on its way and every sink has what is committed: for tests.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let inner = self.lock();
+        let nothing_open = inner.pond.as_ref().is_some_and(|pond| pond.nothing_in_flight());
+        let published = inner.sinks.iter().all(|sink| sink.last_output <= sink.published);
+        nothing_open && published && inner.workers.iter().all(|worker| worker.ready)
+    }
+
+    /// Calls `each` with a state's committed encoded keys and values, in order of the keys: for tests, while nothing is being committed.
+    pub(crate) fn scan_committed(&self, name: &str, each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        let store = self.lock().store.upgrade().ok_or_else(unavailable)?;
+        let id = store.facts()?.schema.state(name).ok_or_else(|| Error::config(format!("there is no state \"{name}\"")))?;
+        store.scan(id, each)
+    }
+
+    pub(crate) fn set_store(&self, store: &Arc<Store>) {
+        self.lock().store = Arc::downgrade(store);
+    }
+
+    /// The dataflow.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.facts.plan
+    }
+
+    /// The most recent batches, newest first, at most `limit`.
+    #[must_use]
+    pub fn batches(&self, limit: usize) -> Vec<BatchReport> {
+        self.lock().batches.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = self.lock();
+        let partitions: Vec<PartitionProgress> = inner.workers.iter().flat_map(|worker| worker.partitions.clone()).collect();
+        let keys = |state: usize| inner.workers.iter().filter_map(|worker| worker.keys.get(state)).sum();
+        let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
+            let decl = codec.decl();
+            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: keys(index) }
+        });
+        let (batches_per_s, records_per_s) = rates(&inner.batches);
+        Status {
+            topology: self.facts.topology.clone(),
+            phase: inner.phase,
+            committed: self.committed(),
+            line: self.facts.line.to_string(),
+            incarnation: self.facts.incarnation.to_string(),
+            workers: self.facts.workers,
+            started_at_ms: self.started_at_ms,
+            records: inner.records,
+            records_per_s,
+            batches_per_s,
+            sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
+            waiting: self.waiting(&inner),
+            partitions,
+            states: states.collect(),
+            sinks: inner.sinks.clone(),
+            unfolded_bytes: inner.unfolded_bytes,
+            longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
+            generations: inner.generations,
+            last_error: inner.last_error.clone(),
+        }
+    }
+
+    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
+    ///
+    /// # Errors
+    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
+    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
+        let Some((state, codec)) = self.facts.codecs.iter().enumerate().find(|(_, codec)| codec.decl().name == name) else {
+            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
+        };
+        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
+        let (reply, answer) = oneshot::channel();
+        {
+            let inner = self.lock();
+            let (inbox, thread) = inner.inboxes.get(group.owner(self.facts.workers)).ok_or_else(unavailable)?;
+            inbox.send(ToWorker::Read { state, key, reply }).map_err(|_| unavailable())?;
+            if let Some(thread) = thread {
+                thread.unpark();
+            }
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        let (txid, value) = answer.map_err(|_| unavailable())?.map_err(|_| unavailable())??;
+        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+    }
+}
+
+fn unavailable() -> Error {
+    Error::new(Kind::TryAgain, "the workers are starting, stopping or busy: try again")
+}
+
+/// Batches and records per second over the last ten seconds.
+fn rates(batches: &VecDeque<BatchReport>) -> (f64, f64) {
+    const OVER_MS: u64 = 10_000;
+    let since = now_ms().saturating_sub(OVER_MS);
+    let recent = batches.iter().rev().take_while(|batch| batch.committed_at_ms >= since);
+    let (mut count, mut records, mut first) = (0u64, 0u64, now_ms());
+    for batch in recent {
+        (count, records, first) = (count + 1, records + batch.records, batch.committed_at_ms);
+    }
+    let seconds = (now_ms().saturating_sub(first).max(1000)) as f64 / 1000.0;
+    (count as f64 / seconds, records as f64 / seconds)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,176 @@
+//! The port: health, status and committed values over HTTP, answered on a thread of its own beside the workers.
+//!
+//! Every answer comes from committed batches only, and every error is JSON: what, where and what to do. The port has no authentication, so it
+//! listens on loopback addresses only, and answers only to requests that name one: a web page that had its own name resolve to this machine
+//! (DNS rebinding) is refused.
+
+mod admission;
+mod answers;
+mod refusal;
+
+use crate::runtime::Runtime;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Router, middleware};
+use std::future::IntoFuture;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tidemill_state::{Error, Result};
+use tokio::sync::watch;
+
+/// Every path that is answered, as a person writes it.
+const PATHS: [&str; 6] = ["/healthz", "/readyz", "/v1/status", "/v1/state/{name}/{key}", "/v1/topology", "/v1/batches?limit=N"];
+
+/// How long requests in flight may take when the server stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// A port that is bound, and not answered yet: bound before a run begins, so that a port that is taken keeps it from beginning.
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Binds the address. Port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// Kind Config: it is no loopback address, or it is in use.
+    pub fn bind(listen: SocketAddr) -> Result<Listening> {
+        if !listen.ip().is_loopback() {
+            let port = listen.port();
+            return Err(Error::config(format!(
+                "--listen {listen}: the port has no authentication yet, so only loopback addresses are taken. Give 127.0.0.1:{port}, and let a \
+                 proxy that asks for a password stand before it; or none"
+            )));
+        }
+        let cannot = |why: std::io::Error| match why.kind() {
+            std::io::ErrorKind::AddrInUse => Error::config(format!(
+                "{listen} is in use by another process: give another address with --listen, such as --listen 127.0.0.1:{}, or --listen none",
+                listen.port().checked_add(1).unwrap_or(7070)
+            )),
+            _ => Error::config(format!("{listen} cannot be listened on: {why}. Give another address with --listen, or --listen none")),
+        };
+        let listener = TcpListener::bind(listen).map_err(cannot)?;
+        listener.set_nonblocking(true).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        Ok(Listening { listener, address })
+    }
+
+    /// The address that is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to answer from this run.
+    ///
+    /// # Errors
+    /// Kind TryAgain: the operating system gives no thread, or no more files.
+    pub fn serve(self, runtime: Arc<Runtime>) -> Result<Server> {
+        let cannot = |why: std::io::Error| Error::try_again(format!("the server on {} cannot be started: {why}", self.address));
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let (stop, stopped) = watch::channel(());
+        let listener = self.listener;
+        let serving = move || tokio.block_on(serve(listener, routes(runtime), stopped));
+        let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
+        Ok(Server { address: self.address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// A server that answers from a run. Dropping it stops it, within a second.
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<watch::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Binds the address and begins to answer from this run.
+    ///
+    /// # Errors
+    /// As [`Listening::bind`] and [`Listening::serve`].
+    pub fn start(listen: SocketAddr, runtime: Arc<Runtime>) -> Result<Server> {
+        Listening::bind(listen)?.serve(runtime)
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Answers until the sender of `stopped` is gone, and finishes the requests in flight for at most [`STOP_WITHIN`].
+async fn serve(listener: TcpListener, routes: Router, stopped: watch::Receiver<()>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
+    };
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(until_gone(stopped.clone()));
+    let cut_off = async {
+        until_gone(stopped).await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        outcome = serving.into_future() => if let Err(why) = outcome {
+            tracing::error!(%why, "the server has ended: the run goes on without it");
+        },
+        () = cut_off => {}
+    }
+}
+
+async fn until_gone(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+}
+
+fn routes(runtime: Arc<Runtime>) -> Router {
+    Router::new()
+        .route("/healthz", get(answers::healthz))
+        .route("/readyz", get(answers::readyz))
+        .route("/v1/status", get(answers::status))
+        .route("/v1/state/{name}/", get(answers::value_of_the_empty_key))
+        .route("/v1/state/{name}/{key}", get(answers::value))
+        .route("/v1/topology", get(answers::topology))
+        .route("/v1/batches", get(answers::batches))
+        .fallback(refusal::no_such_path)
+        .method_not_allowed_fallback(refusal::wrong_method)
+        .layer(DefaultBodyLimit::max(admission::MAX_BODY_BYTES))
+        .layer(middleware::from_fn(admission::admit))
+        .with_state(runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_state::Kind;
+
+    #[test]
+    fn an_address_that_others_could_reach_is_refused() {
+        for open in ["0.0.0.0:0", "192.0.2.1:7070", "[::]:0"] {
+            let error = Listening::bind(open.parse().expect("an address")).err().expect("it is refused");
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(error.to_string().contains("no authentication"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_the_way_out() {
+        let first = Listening::bind("127.0.0.1:0".parse().expect("an address")).expect("any port");
+        let error = Listening::bind(first.address()).err().expect("it is taken");
+        assert_eq!(error.kind(), Kind::Config);
+        for part in [first.address().to_string().as_str(), "in use", "--listen"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

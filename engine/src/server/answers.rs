@@ -1,0 +1,126 @@
+//! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
+
+use super::refusal::{Refusal, place};
+use crate::runtime::Runtime;
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{Method, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tidemill_state::Kind;
+
+type Answer = Result<Json<Value>, Refusal>;
+
+/// How many batches are listed if the request does not say, and at most.
+const BATCHES: usize = 100;
+const MOST_BATCHES: usize = 1000;
+
+/// The process lives.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The workers have loaded their states and take records.
+pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+    if runtime.is_ready() {
+        return Ok(Json(json!({"ready": true, "txid": runtime.committed()})));
+    }
+    let status = runtime.status();
+    let error = status.last_error.map_or(String::new(), |error| format!("; the last error: {error}"));
+    let what = format!("topology \"{}\" is not ready, it is {}{error}", status.topology, status.phase);
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri)).remedy("wait until the workers are ready; /v1/status says more"))
+}
+
+pub(super) async fn status(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+    as_json(&runtime.status(), &method, &uri)
+}
+
+pub(super) async fn topology(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+    let Json(plan) = as_json(runtime.plan(), &method, &uri)?;
+    Ok(Json(json!({"name": runtime.facts.topology, "line": runtime.facts.line.to_string(), "nodes": plan["nodes"]})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowMany {
+    limit: Option<usize>,
+}
+
+pub(super) async fn batches(
+    State(runtime): State<Arc<Runtime>>,
+    how_many: Result<Query<HowMany>, QueryRejection>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
+    let wrong = |what: String| {
+        let remedy = format!("ask for /v1/batches?limit=N, N from 1 to {MOST_BATCHES}, or without it for the newest {BATCHES}");
+        Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy(remedy)
+    };
+    let Query(how_many) = how_many.map_err(|why| wrong(why.body_text()))?;
+    let limit = how_many.limit.unwrap_or(BATCHES);
+    if !(1..=MOST_BATCHES).contains(&limit) {
+        return Err(wrong(format!("limit={limit} is not between 1 and {MOST_BATCHES}")));
+    }
+    let Json(batches) = as_json(&runtime.batches(limit), &method, &uri)?;
+    Ok(Json(json!({"line": runtime.facts.line.to_string(), "batches": batches})))
+}
+
+pub(super) async fn value(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
+    let Path((name, key)) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
+    value_of(&runtime, &name, &key, place(&method, &uri)).await
+}
+
+/// A path cannot have an empty part, but a text can be empty.
+pub(super) async fn value_of_the_empty_key(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<String>, PathRejection>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
+    let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
+    value_of(&runtime, &name, "", place(&method, &uri)).await
+}
+
+fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place(method, uri)).remedy("write the state's name and the key as percent-encoded UTF-8")
+}
+
+/// The value of one key at the last committed batch, from the worker that owns it.
+async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answer {
+    let Some(codec) = runtime.facts.codecs.iter().find(|codec| codec.decl().name == name) else {
+        let names: Vec<String> = runtime.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+        let remedy = if names.is_empty() { "this topology keeps no state".into() } else { format!("ask for one of: {}", names.join(", ")) };
+        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy));
+    };
+    let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
+    let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
+    let line = runtime.facts.line.to_string();
+    match runtime.read_state(name, key).await {
+        Ok((txid, Some(value))) => Ok(Json(json!({"txid": txid, "line": line, "key": shown, "value": value}))),
+        Ok((txid, None)) => Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
+            .remedy("nothing, if the key was never given a value; else ask again after a later batch")
+            .knowing("txid", txid.0)
+            .knowing("line", line)
+            .knowing("key", shown)),
+        Err(error) => {
+            if error.kind() == Kind::Bug {
+                tracing::error!(%error, state = name, "a value could not be read");
+            }
+            Err(Refusal::of(&error, at))
+        }
+    }
+}
+
+fn as_json(what: &impl serde::Serialize, method: &Method, uri: &Uri) -> Answer {
+    serde_json::to_value(what).map(Json).map_err(|why| {
+        let what = format!("the answer cannot be written as JSON: {why}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, what, place(method, uri)).remedy("report it: this is a fault of Tidemill")
+    })
+}

@@ -1,0 +1,59 @@
+//! How a topology is run.
+
+use crate::pond::BatchLimits;
+use std::path::PathBuf;
+use std::time::Duration;
+use tidemill_state::resolve::Assume;
+use tidemill_state::store::Durability;
+
+/// How a topology is run: where its state lies, its batches, its bounds.
+///
+/// ```
+/// use tidemill_engine::Settings;
+/// let settings = Settings { workers: 2, ..Settings::new("word_count", "state/word_count") };
+/// assert_eq!(settings.batches.max_records, 20_000);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The topology's name: recorded in the store and in its sinks.
+    pub name: String,
+    /// The folder of the state.
+    pub state: PathBuf,
+    /// How many workers, at least 1. May differ from run to run.
+    pub workers: usize,
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// When a batch is closed, and how many may be on their way.
+    pub batches: BatchLimits,
+    /// The sources wait while sinks have not confirmed this many bytes of committed output.
+    pub outbox_bytes: usize,
+    /// A fold is begun when this many bytes of deltas are committed and not folded.
+    pub fold_bytes: u64,
+    /// The sources wait while less than this many bytes of the state's disk are free.
+    pub disk_reserve: u64,
+    /// How long a stop waits for sinks to take what is committed.
+    pub drain: Duration,
+    /// What to do with output whose fate is unknown because a sink's marker is gone.
+    pub sink_assume: Option<Assume>,
+    /// How often in a row a failure of user code builds the dataflows anew in this process, before it ends the run. 0: the first one does.
+    pub retries: u32,
+}
+
+impl Settings {
+    /// The defaults, for a topology of this name with its state in this folder.
+    pub fn new(name: impl Into<String>, state: impl Into<PathBuf>) -> Settings {
+        Settings {
+            name: name.into(),
+            state: state.into(),
+            workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
+            durability: Durability::Sync,
+            batches: BatchLimits::default(),
+            outbox_bytes: 256 << 20,
+            fold_bytes: 48 << 20,
+            disk_reserve: 256 << 20,
+            drain: Duration::from_secs(10),
+            sink_assume: None,
+            retries: 0,
+        }
+    }
+}

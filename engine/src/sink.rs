@@ -1,0 +1,122 @@
+//! What committed output is published to: the traits that a sink implements.
+
+use crate::source::Data;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tidemill_state::{Incarnation, Result, Txid};
+
+/// Where committed output goes.
+///
+/// One value describes the sink to all workers; records are encoded there ([`Sink::encode`]), travel through the outbox with
+/// the batch, and are published after the commit by one [`Publisher`] on a thread of its own.
+///
+/// # Contract
+///
+/// 1. *Checked at start.* [`Sink::kind`] and [`Sink::delivery`] do not change between runs.
+/// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record): after the commit it is too late.
+/// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as they were encoded, in order.
+/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last txid whose output the sink holds, after a crash at any moment:
+///    output and marker become visible together, or output without its marker is taken back by the next [`Publisher::claim`].
+/// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation, an older publisher's `prepare` or `commit` fails with kind
+///    [`tidemill_state::Kind::Foreign`], and leaves no output.
+pub trait Sink: Send + Sync + 'static {
+    /// What the sink takes.
+    type Item: Data;
+
+    /// What kind of sink this is, in one short line. Recorded in the store; a restart with another one is refused. Addresses do not belong in it.
+    fn kind(&self) -> String;
+
+    /// What the sink guarantees.
+    fn delivery(&self) -> Delivery;
+
+    /// Appends the bytes to publish for `item` to `into`, on the worker, before the commit.
+    ///
+    /// # Errors
+    /// The item cannot be serialized, or can never be published. The batch does not commit.
+    fn encode(&self, item: &Self::Item, into: &mut Vec<u8>) -> Result<()>;
+
+    /// Opens the sink, without changing anything that a reader of its output sees.
+    ///
+    /// # Errors
+    /// Kind Config if it can never work, TryAgain if another process holds it.
+    fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>>;
+}
+
+/// Who publishes: the topology, the sink's name in it, and the run.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The topology's name.
+    pub topology: String,
+    /// The sink's name.
+    pub sink: String,
+    /// This run. Its counter is higher than that of every earlier run on the same store.
+    pub incarnation: Incarnation,
+}
+
+/// What a sink guarantees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// The sink keeps a marker with its output: each committed batch's output is there once.
+    ExactlyOnce,
+    /// No marker: after a crash, what was not confirmed is sent again.
+    AtLeastOnce,
+}
+
+/// A sink's own record of the last txid it holds, and of who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The topology that wrote it.
+    pub topology: String,
+    /// The last txid whose output the sink holds.
+    pub txid: Txid,
+    /// The run that wrote it.
+    pub incarnation: Incarnation,
+}
+
+/// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
+pub trait Publisher: Send {
+    /// The marker that the sink holds now, if any. Changes nothing. `None` always for [`Delivery::AtLeastOnce`].
+    ///
+    /// # Errors
+    /// The marker cannot be read: kind Sink if it is damaged, TryAgain if the sink is away.
+    fn marker(&mut self) -> Result<Option<Marker>>;
+
+    /// Writes the marker with this txid and this run's incarnation, and takes back output that has no marker. From then on older runs are fenced.
+    ///
+    /// # Errors
+    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, TryAgain if it is away.
+    fn claim(&mut self, txid: Txid) -> Result<()>;
+
+    /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is confirmed until the returned value is committed;
+    /// dropping it leaves the marker as it was.
+    ///
+    /// # Errors
+    /// As for [`Publisher::claim`].
+    fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>>;
+}
+
+/// Output that was handed to the sink and is not yet confirmed. The only thing that can be committed.
+pub trait Prepared {
+    /// Makes output and marker durable and visible. When it returns, the entries are confirmed and will never be sent again.
+    ///
+    /// # Errors
+    /// The outcome is unknown: the publisher is dropped, and its successor reads the marker.
+    fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// One committed batch's output for one sink.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The batch.
+    pub txid: Txid,
+    /// Its records as [`Sink::encode`] wrote them; see [`Entry::records`].
+    pub payload: Arc<[u8]>,
+}
+
+impl Entry {
+    /// The batch's encoded records, worker by worker, each worker's in the order in which it wrote them.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        tidemill_state::outbox::records(&self.payload)
+    }
+}

@@ -1,0 +1,55 @@
+//! A slice of a worker's time: no operator of the engine holds its worker for longer.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// How long an operator may go on before it lets the others have their turn.
+const SLICE: Duration = Duration::from_micros(150);
+
+/// How many items are handled between two looks at the clock.
+const ITEMS_PER_LOOK: u32 = 32;
+
+thread_local! {
+    static LONGEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// One slice, begun. Ask [`Slice::is_over`] after each item.
+pub(crate) struct Slice {
+    began: Instant,
+    left: u32,
+    over: bool,
+}
+
+impl Slice {
+    pub(crate) fn begin() -> Slice {
+        Slice { began: Instant::now(), left: ITEMS_PER_LOOK, over: false }
+    }
+
+    /// Whether the operator should stop here and activate itself again.
+    #[inline]
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = ITEMS_PER_LOOK;
+            self.over |= self.began.elapsed() >= SLICE;
+        }
+        self.over
+    }
+
+    /// Whether the slice was found to be over.
+    pub(crate) fn was_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        LONGEST.with(|longest| longest.set(longest.get().max(took)));
+    }
+}
+
+/// The longest slice of this thread since the last call.
+pub(crate) fn take_longest() -> Duration {
+    LONGEST.with(|longest| longest.replace(Duration::ZERO))
+}

@@ -1,0 +1,194 @@
+//! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
+
+use crate::context::Context;
+use crate::stream::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::marker::PhantomData;
+use tidemill_state::hot::{Found, HotMap};
+use tidemill_state::keys::{self, Key};
+use tidemill_state::schema::StateDecl;
+use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec};
+
+/// What a state can hold. Every type with these parts is one.
+pub trait Value: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static {}
+impl<T: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static> Value for T {}
+
+/// A state that a topology maintains: the handle that its one writing operator gives.
+///
+/// ```
+/// use tidemill_engine::testing::Kit;
+/// use tidemill_engine::aggregates::Count;
+///
+/// let mut kit = Kit::new(|topology, io| {
+///     let counts = topology.source("words", io.source::<String>("words")).group_by(|word| word.clone()).persistent_aggregate("counts", Count);
+///     counts.changes().map(|change| (change.key, change.new)).sink("changes", io.sink("changes"));
+/// });
+/// kit.feed("words", ["a".to_string(), "b".to_string(), "a".to_string()]);
+/// kit.step();
+/// assert_eq!(kit.state::<String, u64>("counts")["a"], 2);
+/// ```
+pub struct State<'s, K: Key, V: Value> {
+    pub(crate) name: String,
+    pub(crate) changes: Stream<'s, Change<K, V>>,
+    pub(crate) wanted: std::rc::Rc<std::cell::Cell<bool>>,
+}
+
+impl<'s, K: Key, V: Value> State<'s, K, V> {
+    /// The state's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What each batch changed: one record for each key that it touched, with the value before and after the batch, in no particular order.
+    /// A key that was touched is there also if its value is as before.
+    #[must_use]
+    pub fn changes(&self) -> Stream<'s, Change<K, V>> {
+        self.wanted.set(true);
+        self.changes.clone()
+    }
+}
+
+/// What one batch did to one key of a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change<K, V> {
+    /// The key.
+    pub key: K,
+    /// Its value before the batch.
+    pub old: Option<V>,
+    /// Its value after the batch.
+    pub new: Option<V>,
+}
+
+/// One worker's part of a state, without its types: to load it, and to answer reads.
+pub(crate) trait WorkerState {
+    fn id(&self) -> StateId;
+
+    /// Takes over a committed value, or a removal, while the worker starts.
+    fn restore(&self, key: &[u8], value: Option<&[u8]>) -> Result<()>;
+
+    /// The encoded value of an encoded key as of the committed batch `at`.
+    fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>>;
+
+    /// How many keys have a value here.
+    fn keys(&self) -> usize;
+}
+
+pub(crate) struct TypedState<K, V> {
+    pub(crate) id: StateId,
+    pub(crate) map: std::cell::RefCell<HotMap<K, V>>,
+}
+
+impl<K: Key, V: Value> TypedState<K, V> {
+    pub(crate) fn new(id: StateId, context: &Context) -> TypedState<K, V> {
+        TypedState { id, map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)) }
+    }
+}
+
+impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
+    fn id(&self) -> StateId {
+        self.id
+    }
+
+    fn restore(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let value = value.map(codec::decode).transpose()?;
+        self.map.borrow_mut().restore(keys::hash_key(key), keys::decode_key(key)?, value);
+        Ok(())
+    }
+
+    fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>> {
+        match self.map.borrow().get_at(keys::hash_key(key), &keys::decode_key(key)?, at) {
+            Found::Value(value) => {
+                let mut bytes = Vec::new();
+                codec::encode(value, &mut bytes)?;
+                Ok(Some(bytes))
+            }
+            Found::Absent => Ok(None),
+            Found::Cold => Err(Error::bug("a key is not in memory, though every key is kept there")),
+        }
+    }
+
+    fn keys(&self) -> usize {
+        self.map.borrow().len()
+    }
+}
+
+/// The types of a state, kept so that its bytes can be shown to a person and found by one.
+pub trait StateCodec: Send + Sync {
+    /// The state as it is declared.
+    fn decl(&self) -> StateDecl;
+
+    /// A key as a person writes it (text for a string, else JSON), encoded; and its group in a store with so many groups.
+    ///
+    /// # Errors
+    /// The text is no such key.
+    fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)>;
+
+    /// An encoded key as JSON.
+    ///
+    /// # Errors
+    /// The bytes are no such key.
+    fn key_to_json(&self, key: &[u8]) -> Result<Json>;
+
+    /// An encoded value as JSON.
+    ///
+    /// # Errors
+    /// The bytes are no such value.
+    fn value_to_json(&self, value: &[u8]) -> Result<Json>;
+}
+
+pub(crate) struct TypedCodec<K, V> {
+    pub(crate) name: String,
+    pub(crate) types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Value> StateCodec for TypedCodec<K, V> {
+    fn decl(&self) -> StateDecl {
+        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>() }
+    }
+
+    fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {
+        let as_text = serde_json::from_value::<K>(Json::String(text.to_string()));
+        let key: K = as_text.or_else(|_| serde_json::from_str(text)).map_err(|why| {
+            Error::config(format!(
+                "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string as it is, anything else as JSON",
+                self.name,
+                type_name::<K>()
+            ))
+        })?;
+        let mut encoded = Vec::new();
+        keys::encode_key(&key, &mut encoded)?;
+        let group = keys::group_of(keys::hash_key(&encoded), groups);
+        Ok((encoded, group))
+    }
+
+    fn key_to_json(&self, key: &[u8]) -> Result<Json> {
+        to_json(&keys::decode_key::<K>(key)?)
+    }
+
+    fn value_to_json(&self, value: &[u8]) -> Result<Json> {
+        to_json(&codec::decode::<V>(value)?)
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<Json> {
+    serde_json::to_value(value).map_err(|why| Error::user_code(format!("it cannot be shown as JSON: {why}")))
+}
+
+/// The name of a type as it is recorded: what the compiler calls it.
+pub(crate) fn type_name<T>() -> String {
+    std::any::type_name::<T>().to_string()
+}
+
+/// Registers a state's name, types and number; refuses a name that is taken.
+pub(crate) fn declare<K: Key, V: Value>(context: &Context, name: &str) -> StateId {
+    let codec = TypedCodec::<K, V> { name: name.to_string(), types: PhantomData };
+    let mut declared = context.declared.borrow_mut();
+    if declared.program.states.iter().any(|state| state.name == name) {
+        declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));
+    }
+    declared.program.states.push(codec.decl());
+    declared.codecs.push(std::sync::Arc::new(codec));
+    context.schema.state(name).unwrap_or(StateId(0))
+}

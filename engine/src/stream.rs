@@ -1,0 +1,76 @@
+//! A stream of records, and how operators are put between streams.
+
+use crate::chunk::Chunk;
+use crate::context::Context;
+use crate::failure::Guard;
+use crate::plan::{NodeId, NodeKind};
+use std::panic::Location;
+use std::rc::Rc;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OperatorInfo;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::probe::Probe;
+
+pub(crate) type Raw<'s, C> = timely::dataflow::Stream<'s, u64, C>;
+
+/// What a stream can carry: anything owned that can be cloned. A record that is sent to another worker must be [`crate::Data`] too.
+pub trait Record: Clone + 'static {}
+impl<T: Clone + 'static> Record for T {}
+
+/// A stream of records of type `T`, on one worker: what one operator gives to the next. Cloning it gives a second reader of the same records.
+///
+/// Operators are methods; each gives a new stream. What a stream carries belongs to a batch, and operators keep it there. Records of one source partition
+/// stay in order until an exchange ([`Stream::group_by`] and what follows); between partitions there is no order.
+pub struct Stream<'s, T: Record> {
+    pub(crate) raw: Raw<'s, Chunk<T>>,
+    pub(crate) context: Rc<Context>,
+    pub(crate) node: NodeId,
+}
+
+impl<T: Record> Clone for Stream<'_, T> {
+    fn clone(&self) -> Self {
+        Stream { raw: self.raw.clone(), context: Rc::clone(&self.context), node: self.node }
+    }
+}
+
+impl<'s, T: Record> Stream<'s, T> {
+    /// Puts an operator behind this stream that turns chunks into chunks, each on its own, on the same worker. `logic` leaves the input empty.
+    pub(crate) fn per_chunk<U: Record>(
+        self,
+        kind: &'static str,
+        at: &'static Location<'static>,
+        mut logic: impl FnMut(&Guard, &mut Chunk<T>, &mut Chunk<U>) + 'static,
+    ) -> Stream<'s, U> {
+        let Stream { raw, context, node } = self;
+        let node = context.plan.borrow_mut().add(NodeKind::Operator(kind), at, &[node]);
+        let guard = Guard::new(&context, node);
+        let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());
+        let mut input = builder.new_input(raw, Pipeline);
+        let (mut output, raw) = builder.new_output::<Chunk<U>>();
+        builder.build(move |_| {
+            move |_frontiers| {
+                let mut session = output.activate();
+                input.for_each(|capability, chunk| {
+                    let mut given = Chunk::default();
+                    guard.at_batch(capability.least().copied());
+                    if guard.is_running() {
+                        logic(&guard, chunk, &mut given);
+                    }
+                    chunk.items.clear();
+                    session.give(&capability, &mut given);
+                });
+            }
+        });
+        Stream { raw, context, node }
+    }
+
+    /// Marks the end of a path through the dataflow: a batch is complete only when it has passed here.
+    pub(crate) fn end(&self) {
+        let _ = self.raw.clone().probe_with(&self.context.probe);
+    }
+}
+
+/// Wakes an operator again after it has done one slice of its work.
+pub(crate) fn activator<C>(raw: &Raw<'_, C>, info: &OperatorInfo) -> timely::scheduling::Activator {
+    raw.scope().activator_for(Rc::clone(&info.address))
+}

@@ -1,0 +1,438 @@
+//! A topology in one test process: fed by hand, stepped batch by batch, crashed at a named point, started again.
+//!
+//! ```
+//! use tidemill_engine::aggregates::Count;
+//! use tidemill_engine::testing::{CrashPoint, Kit};
+//!
+//! let mut kit = Kit::new(|topology, io| {
+//!     topology.source("words", io.source::<String>("words")).group_by(|word| word.clone()).persistent_aggregate("counts", Count);
+//! });
+//! kit.feed("words", ["tide".to_string(), "tide".to_string()]);
+//! kit.crash(CrashPoint::BeforeWrite);
+//! kit.restart();
+//! kit.step();
+//! assert_eq!(kit.state::<String, u64>("counts")["tide"], 2);
+//! ```
+
+use crate::run::Engine;
+use crate::settings::Settings;
+use crate::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use crate::source::{Data, ReadStatus, Reader, Records, Source};
+use crate::topology::Topology;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+pub use tidemill_state::points::Effect;
+pub use tidemill_state::{CrashPoint, Txid};
+use tidemill_state::keys::{self, Key};
+use tidemill_state::{Error, Points, Position, Result, codec};
+
+/// How long a step may take before the kit gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type BuildWith = dyn Fn(&Topology<'_>, &Io) + Send + Sync;
+
+/// A topology under test. See the module's documentation. Its methods panic, as assertions do, when the topology fails.
+pub struct Kit {
+    build: Arc<BuildWith>,
+    io: Arc<Io>,
+    settings: Settings,
+    points: Arc<Points>,
+    engine: Option<Engine>,
+    _folder: tempfile::TempDir,
+}
+
+impl Kit {
+    /// Starts the topology on a new state, with one worker.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn new(build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) -> Kit {
+        Kit::with(|_| {}, build)
+    }
+
+    /// As [`Kit::new`], with other settings.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn with(set: impl FnOnce(&mut Settings), build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) -> Kit {
+        let folder = tempfile::tempdir().expect("a test can make a temporary folder");
+        let mut settings = Settings { workers: 1, fold_bytes: 1, disk_reserve: 0, ..Settings::new("test", folder.path().join("state")) };
+        // Batches are closed by `step`, not by size or time.
+        settings.batches.max_records = u64::MAX >> 1;
+        settings.batches.max_bytes = u64::MAX >> 1;
+        settings.batches.max_delay = Duration::from_secs(1 << 30);
+        set(&mut settings);
+        let mut kit = Kit { build: Arc::new(build), io: Arc::default(), settings, points: Arc::default(), engine: None, _folder: folder };
+        kit.restart();
+        kit
+    }
+
+    /// Puts records into the source that was made with [`Io::source`] under this name. They are read at the next [`Kit::step`].
+    ///
+    /// # Panics
+    /// If the topology has no such source of this type.
+    pub fn feed<T: Data>(&mut self, source: &str, records: impl IntoIterator<Item = T>) {
+        let fed = self.io.fed::<T>(source);
+        fed.records.lock().expect("no holder of this lock panics").extend(records);
+    }
+
+    /// Runs one batch of everything that was fed, until it is committed and published. Gives its number, or the last one's if nothing was fed.
+    ///
+    /// # Panics
+    /// If the topology fails, or takes too long.
+    pub fn step(&mut self) -> Txid {
+        self.try_step().unwrap_or_else(|error| panic!("the step failed: {error}"))
+    }
+
+    /// As [`Kit::step`], but gives the error that ended the topology.
+    ///
+    /// # Errors
+    /// What ended the topology. It can then be [`Kit::restart`]ed.
+    ///
+    /// # Panics
+    /// If it takes too long.
+    pub fn try_step(&mut self) -> Result<Txid> {
+        let engine = self.engine.as_ref().expect("the topology runs: restart it after a crash");
+        let runtime = engine.runtime();
+        let before = runtime.committed();
+        let pending = self.io.release();
+        let began = Instant::now();
+        while runtime.committed() == before && pending || !runtime.is_at_rest() {
+            if self.io.is_drained() {
+                runtime.close_batch(&self.points)?;
+            }
+            if engine.is_over() {
+                let engine = self.engine.take().expect("it was there above");
+                return Err(engine.wait().err().unwrap_or_else(|| Error::bug("the topology ended by itself")));
+            }
+            assert!(began.elapsed() < PATIENCE, "the step takes too long: {:?}", runtime.status());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(runtime.committed())
+    }
+
+    /// Runs on until `point` is reached, and crashes there as if the process were gone. What was fed and not committed will be read again.
+    ///
+    /// # Panics
+    /// If the point is not reached.
+    pub fn crash(&mut self, point: CrashPoint) {
+        self.points.arm(point, Effect::Stop, 1);
+        let outcome = self.try_step();
+        let began = Instant::now();
+        while !self.points.stopped() {
+            // A fold, or the trimming of the log, may come a little after the batch.
+            assert!(began.elapsed() < PATIENCE, "the crash point {} was not reached: {outcome:?}", point.name());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill();
+    }
+
+    /// Crashes right now.
+    pub fn kill(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.crash();
+        }
+    }
+
+    /// Starts the topology again on its state, after a crash or a stop; stops it first if it runs.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|error| panic!("the topology does not start: {error}"));
+    }
+
+    /// As [`Kit::restart`], but gives the error with which the start was refused.
+    ///
+    /// # Errors
+    /// Why the start was refused.
+    pub fn try_restart(&mut self) -> Result<()> {
+        self.restart_with(Arc::default())
+    }
+
+    /// Starts the topology again, and crashes it during that start, or at the first batch after it.
+    ///
+    /// # Panics
+    /// If the point is not reached.
+    pub fn restart_and_crash(&mut self, point: CrashPoint) {
+        let points = Arc::new(Points::none());
+        points.arm(point, Effect::Stop, 1);
+        if self.restart_with(Arc::clone(&points)).is_ok() {
+            let _ = self.try_step();
+        }
+        assert!(points.stopped(), "the crash point {} was not reached", point.name());
+        self.kill();
+    }
+
+    fn restart_with(&mut self, points: Arc<Points>) -> Result<()> {
+        if let Some(engine) = self.engine.take() {
+            engine.stop();
+            engine.wait()?;
+        }
+        self.points = points;
+        let (build, io) = (Arc::clone(&self.build), Arc::clone(&self.io));
+        let engine = Engine::start_with_points(self.settings.clone(), move |topology| build(topology, &io), Arc::clone(&self.points))?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Gives the topology other code, as a new version of the program would have. Takes effect at the next [`Kit::restart`].
+    pub fn change_program(&mut self, build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) {
+        self.build = Arc::new(build);
+    }
+
+    /// The settings, for the next [`Kit::restart`].
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// The engine that runs.
+    ///
+    /// # Panics
+    /// After a crash, before a restart.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the topology runs: restart it after a crash")
+    }
+
+    /// The committed content of a state.
+    ///
+    /// # Panics
+    /// If there is no such state with these types, or the topology does not run.
+    #[must_use]
+    pub fn state<K: Key + Ord, V: crate::states::Value>(&self, name: &str) -> BTreeMap<K, V> {
+        let mut content = BTreeMap::new();
+        let scanned = self.engine().runtime().scan_committed(name, |key, value| {
+            content.insert(keys::decode_key(key)?, codec::decode(value)?);
+            Ok(true)
+        });
+        scanned.unwrap_or_else(|error| panic!("state \"{name}\" cannot be read: {error}"));
+        content
+    }
+
+    /// What was published to the sink that was made with [`Io::sink`] under this name.
+    ///
+    /// # Panics
+    /// If the topology has no such sink of this type.
+    #[must_use]
+    pub fn output<T: Data>(&self, sink: &str) -> Vec<T> {
+        let collected = self.io.collected::<T>(sink);
+        let published = collected.published.lock().expect("no holder of this lock panics");
+        published.records.iter().map(|(_, record)| codec::decode(record).expect("the sink wrote it")).collect()
+    }
+}
+
+/// The sources and sinks of a topology under test, by name.
+#[derive(Default)]
+pub struct Io {
+    sources: Mutex<BTreeMap<String, Arc<dyn AnyFed>>>,
+    sinks: Mutex<BTreeMap<String, Arc<dyn Any + Send + Sync>>>,
+}
+
+trait AnyFed: Send + Sync {
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// Lets everything be read that was fed. Gives whether there is something that was not read.
+    fn release(&self) -> bool;
+    fn is_drained(&self) -> bool;
+}
+
+impl Io {
+    /// A source that [`Kit::feed`] feeds.
+    #[must_use]
+    pub fn source<T: Data>(&self, name: &str) -> FedSource<T> {
+        FedSource(self.fed(name))
+    }
+
+    /// A sink that [`Kit::output`] shows: exactly once, as a transactional one.
+    #[must_use]
+    pub fn sink<T: Data>(&self, name: &str) -> CollectingSink<T> {
+        CollectingSink(self.collected(name))
+    }
+
+    fn fed<T: Data>(&self, name: &str) -> Arc<Fed<T>> {
+        let mut sources = self.sources.lock().expect("no holder of this lock panics");
+        let fed = sources.entry(name.to_string()).or_insert_with(|| Arc::new(Fed::<T>::default()));
+        Arc::clone(fed).any().downcast().unwrap_or_else(|_| panic!("the source \"{name}\" has records of another type"))
+    }
+
+    fn collected<T: Data>(&self, name: &str) -> Arc<Collected<T>> {
+        let mut sinks = self.sinks.lock().expect("no holder of this lock panics");
+        let collected = sinks.entry(name.to_string()).or_insert_with(|| Arc::new(Collected::<T>::default()));
+        Arc::clone(collected).downcast().unwrap_or_else(|_| panic!("the sink \"{name}\" takes records of another type"))
+    }
+
+    fn release(&self) -> bool {
+        // Not `any`: every source must be released.
+        self.sources.lock().expect("no holder of this lock panics").values().fold(false, |pending, source| source.release() || pending)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.sources.lock().expect("no holder of this lock panics").values().all(|source| source.is_drained())
+    }
+}
+
+struct Fed<T> {
+    records: Mutex<Vec<T>>,
+    released: AtomicUsize,
+    read: AtomicUsize,
+}
+
+impl<T> Default for Fed<T> {
+    fn default() -> Self {
+        Fed { records: Mutex::default(), released: AtomicUsize::new(0), read: AtomicUsize::new(0) }
+    }
+}
+
+impl<T: Data> AnyFed for Fed<T> {
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn release(&self) -> bool {
+        let fed = self.records.lock().expect("no holder of this lock panics").len();
+        self.released.store(fed, SeqCst);
+        self.read.load(SeqCst) < fed
+    }
+
+    fn is_drained(&self) -> bool {
+        self.read.load(SeqCst) >= self.released.load(SeqCst)
+    }
+}
+
+/// See [`Io::source`]. One partition; offsets count records.
+pub struct FedSource<T>(Arc<Fed<T>>);
+
+impl<T: Data> Source for FedSource<T> {
+    type Item = T;
+
+    fn kind(&self) -> String {
+        "fed".into()
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        Ok(vec!["fed".into()])
+    }
+
+    fn discover_every(&self) -> Option<Duration> {
+        None
+    }
+
+    fn open(&self, _: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
+        let at = usize::try_from(from.map_or(0, |from| from.offset)).expect("a test is small");
+        self.0.read.store(at, SeqCst);
+        Ok(Box::new(FedReader { fed: Arc::clone(&self.0), at }))
+    }
+}
+
+struct FedReader<T> {
+    fed: Arc<Fed<T>>,
+    at: usize,
+}
+
+impl<T: Data> Reader<T> for FedReader<T> {
+    fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus> {
+        let records = self.fed.records.lock().expect("no holder of this lock panics");
+        let released = self.fed.released.load(SeqCst).min(records.len());
+        while self.at < released && !into.is_full() {
+            into.push(self.at as u64, 1, records[self.at].clone());
+            self.at += 1;
+        }
+        self.fed.read.store(self.at, SeqCst);
+        Ok(if self.at < released { ReadStatus::More } else { ReadStatus::Idle(Duration::from_micros(200)) })
+    }
+
+    fn position(&self) -> Position {
+        Position::at(self.at as u64)
+    }
+}
+
+#[derive(Default)]
+struct Published {
+    marker: Option<Marker>,
+    records: Vec<(Txid, Vec<u8>)>,
+}
+
+struct Collected<T> {
+    published: Arc<Mutex<Published>>,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Default for Collected<T> {
+    fn default() -> Self {
+        Collected { published: Arc::default(), records: PhantomData }
+    }
+}
+
+/// See [`Io::sink`].
+pub struct CollectingSink<T>(Arc<Collected<T>>);
+
+impl<T: Data> Sink for CollectingSink<T> {
+    type Item = T;
+
+    fn kind(&self) -> String {
+        "collecting".into()
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
+        codec::encode(item, into)
+    }
+
+    fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(Collecting { owner: owner.clone(), published: Arc::clone(&self.0.published) }))
+    }
+}
+
+struct Collecting {
+    owner: Owner,
+    published: Arc<Mutex<Published>>,
+}
+
+impl Publisher for Collecting {
+    fn marker(&mut self) -> Result<Option<Marker>> {
+        Ok(self.published.lock().expect("no holder of this lock panics").marker.clone())
+    }
+
+    fn claim(&mut self, txid: Txid) -> Result<()> {
+        let mut published = self.published.lock().expect("no holder of this lock panics");
+        let newer = published.marker.as_ref().filter(|marker| marker.incarnation.counter > self.owner.incarnation.counter);
+        if let Some(marker) = newer {
+            return Err(Error::foreign(format!("run {} owns the sink", marker.incarnation)));
+        }
+        published.marker = Some(Marker { topology: self.owner.topology.clone(), txid, incarnation: self.owner.incarnation });
+        Ok(())
+    }
+
+    fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        Ok(Box::new(Collect { sink: self, entries: entries.to_vec() }))
+    }
+}
+
+struct Collect<'a> {
+    sink: &'a mut Collecting,
+    entries: Vec<Entry>,
+}
+
+impl Prepared for Collect<'_> {
+    fn commit(self: Box<Self>) -> Result<()> {
+        let mut published = self.sink.published.lock().expect("no holder of this lock panics");
+        let ours = published.marker.as_ref().is_some_and(|marker| marker.incarnation == self.sink.owner.incarnation);
+        if !ours {
+            return Err(Error::foreign("another run owns the sink"));
+        }
+        for entry in &self.entries {
+            published.records.extend(entry.records().map(|record| (entry.txid, record.to_vec())));
+            if let Some(marker) = &mut published.marker {
+                marker.txid = entry.txid;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The worker loop: one worker, one generation, from the first batch to the last.
+//!
+//! A turn is: end the batch if it was closed, else read one chunk into it; let every operator that has work do one slice; hand over what is
+//! complete. When there is nothing to do the worker parks, and is woken by data, a close, a commit or a question.
+
+use crate::commit::{Message, WorkerDelta};
+use crate::context::{Context, Place, Shared};
+use crate::pond::{Range, Turn};
+use crate::runtime::{Runtime, ToWorker};
+use crate::topology::Topology;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+use tidemill_state::schema::Program;
+use tidemill_state::{CrashPoint, Error, KeyGroup, Position, Result, Store, Txid, WorkerIndex, delta};
+
+/// The user's closure that builds the topology.
+pub(crate) type Build = dyn Fn(&Topology<'_>) + Send + Sync;
+
+/// A partition to read: which of the topology's sources, its name, where to go on.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) source: usize,
+    pub(crate) partition: String,
+    pub(crate) from: Option<Position>,
+}
+
+/// What the workers of a generation are given.
+pub(crate) struct Job {
+    pub(crate) generation: u64,
+    pub(crate) workers: usize,
+    pub(crate) shared: Shared,
+    pub(crate) store: Arc<Store>,
+    pub(crate) build: Arc<Build>,
+    pub(crate) program: Program,
+    /// By worker.
+    pub(crate) assignments: Vec<Vec<Assignment>>,
+    /// Whether partitions may join: the sources are then never at their end.
+    pub(crate) discovers: bool,
+    pub(crate) deltas: crossbeam_channel::Sender<Message>,
+    pub(crate) inboxes: Vec<crossbeam_channel::Receiver<ToWorker>>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) barrier: Barrier,
+}
+
+/// The longest that a worker sleeps when nothing else wakes it.
+const LONGEST_PARK: Duration = Duration::from_secs(1);
+
+/// How often a worker tells how far it has read.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a worker goes on with other work before it looks for questions again.
+const QUESTIONS_AT_ONCE: usize = 64;
+
+/// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
+pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
+    let latch = &job.shared.latch;
+    latch.wake_me();
+    job.shared.pond.wake_me();
+    let outcome = catch_unwind(AssertUnwindSafe(|| Worker::start(timely, job).and_then(|mut worker| worker.run(timely))));
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => latch.fail(error),
+        Err(panic) => latch.fail(Error::bug(format!("a worker panicked: {}", crate::failure::panic_message(panic.as_ref())))),
+    }
+    // No dataflow is dropped while another worker may still step its own: a dropped capability looks like completion.
+    job.barrier.wait();
+    for dataflow in timely.installed_dataflows() {
+        timely.drop_dataflow(dataflow);
+    }
+    job.barrier.wait();
+}
+
+struct Worker<'j> {
+    job: &'j Job,
+    index: usize,
+    context: Rc<Context>,
+    feeds: Vec<Box<dyn crate::feed::Feed>>,
+    next_feed: usize,
+    /// The batch that is being filled here.
+    at: Txid,
+    /// The first batch that is not handed over.
+    oldest: Txid,
+    ranges: BTreeMap<Txid, Vec<Range>>,
+    reported: Instant,
+    busy: Duration,
+}
+
+impl<'j> Worker<'j> {
+    fn start(timely: &mut timely::worker::Worker, job: &'j Job) -> Result<Worker<'j>> {
+        let index = timely.index();
+        let context = Context::new(Place { index, peers: job.workers }, job.shared.clone());
+        let built = catch_unwind(AssertUnwindSafe(|| {
+            timely.dataflow(|scope| (job.build)(&Topology { scope, context: Rc::clone(&context) }));
+        }));
+        if let Err(panic) = built {
+            let why = crate::failure::panic_message(panic.as_ref());
+            return Err(Error::user_code(format!("building the topology panicked: {why}")));
+        }
+        let declared = &mut *context.declared.borrow_mut();
+        if let Some(error) = declared.error.take() {
+            return Err(error);
+        }
+        if declared.program.states != job.program.states || declared.program.sources != job.program.sources || declared.program.sinks != job.program.sinks {
+            return Err(Error::user_code(
+                "the closure that builds the topology declared other sources, states or sinks than the first time: it must declare the same each time",
+            ));
+        }
+        let mut feeds = std::mem::take(&mut declared.feeds);
+        restore(job, &context, &declared.states)?;
+        job.shared.points.reach(CrashPoint::StateRestored)?;
+        for assignment in &job.assignments[index] {
+            feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+        }
+        job.shared.points.reach(CrashPoint::SourcesOpened)?;
+        let at = job.shared.after.next();
+        for feed in &mut feeds {
+            feed.advance_to(at);
+        }
+        let context = Rc::clone(&context);
+        let reported = Instant::now();
+        Ok(Worker { job, index, context, feeds, next_feed: 0, at, oldest: at, ranges: BTreeMap::new(), reported, busy: Duration::ZERO })
+    }
+
+    fn run(&mut self, timely: &mut timely::worker::Worker) -> Result<()> {
+        let Shared { latch, pond, .. } = &self.job.shared;
+        self.job.runtime.worker_ready(self.index);
+        self.report();
+        let mut wait = Some(Duration::ZERO);
+        while !latch.is_set() {
+            let began = Instant::now();
+            self.answer()?;
+            let idle = match pond.turn(self.at, &self.job.shared.points)? {
+                Turn::Advance(txid) => {
+                    self.advance(txid);
+                    Some(Duration::ZERO)
+                }
+                Turn::Read { records, bytes } => self.read(records, bytes)?,
+                Turn::Wait(due) => due,
+            };
+            let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO);
+            self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
+            // One step without sleep always comes before a sleep: what was just read must not wait.
+            timely.step_or_park(if parks { idle.or(Some(LONGEST_PARK)) } else { Some(Duration::ZERO) });
+            wait = idle;
+            self.hand_over()?;
+            if self.reported.elapsed() >= REPORT_EVERY {
+                self.report();
+            }
+            if self.oldest == self.at && pond.is_finished(self.at) {
+                self.report();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, txid: Txid) {
+        let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.advance_to(txid)).collect();
+        self.job.shared.pond.record_ranges(self.at, &ranges);
+        self.ranges.insert(self.at, ranges);
+        // Batches in between were opened and closed by other workers before this one looked: it has nothing in them.
+        self.at = txid;
+    }
+
+    /// Reads a chunk of one source. Gives how long it may sleep before reading again.
+    fn read(&mut self, promised: u64, bytes: u64) -> Result<Option<Duration>> {
+        let mut counts = (0, 0);
+        for _ in 0..self.feeds.len() {
+            let feed = self.next_feed % self.feeds.len();
+            self.next_feed = feed + 1;
+            counts = self.feeds[feed].read(promised, bytes)?;
+            if counts.0 > 0 {
+                break;
+            }
+        }
+        let Shared { pond, points, .. } = &self.job.shared;
+        if counts.0 > 0 {
+            pond.set_ended(self.index, false);
+            pond.given(self.at, promised, counts.0, counts.1, points)?;
+            return Ok(Some(Duration::ZERO));
+        }
+        pond.given(self.at, promised, 0, 0, points)?;
+        let now = Instant::now();
+        let ready = self.feeds.iter().filter_map(|feed| feed.ready_in(now)).min();
+        pond.set_ended(self.index, ready.is_none() && !self.job.discovers);
+        Ok([ready, pond.due()].into_iter().flatten().min())
+    }
+
+    /// Sends the committer every batch that is complete here: the frontier at the end of the dataflow has passed it.
+    fn hand_over(&mut self) -> Result<()> {
+        while self.oldest < self.at && !self.context.probe.less_equal(&self.oldest.0) {
+            let made = self.context.take_batch(self.oldest);
+            // A failure is in the latch before anything of it can look like completion.
+            if self.job.shared.latch.is_set() {
+                return Ok(());
+            }
+            self.job.shared.points.reach(CrashPoint::BatchComputed)?;
+            let delta = WorkerDelta {
+                generation: self.job.generation,
+                txid: self.oldest,
+                worker: WorkerIndex(u32::try_from(self.index).expect("workers are few")),
+                changes: made.sections.iter().map(delta::Section::len).sum(),
+                delta: delta::assemble(&made.sections)?,
+                outputs: made.outputs.into_iter().collect(),
+                ranges: self.ranges.remove(&self.oldest).unwrap_or_default(),
+            };
+            // The committer ends only when the whole run does.
+            let _ = self.job.deltas.send(Message::Delta(delta));
+            self.oldest = self.oldest.next();
+        }
+        Ok(())
+    }
+
+    /// Answers questions, and takes new partitions.
+    fn answer(&mut self) -> Result<()> {
+        for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
+            match message {
+                ToWorker::Read { state, key, reply } => {
+                    let committed = self.context.committed();
+                    let declared = self.context.declared.borrow();
+                    let _ = reply.send(declared.states[state].get_at(&key, committed).map(|value| (committed, value)));
+                }
+                ToWorker::Assign(assignment) => {
+                    self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        self.reported = Instant::now();
+        let partitions = self.feeds.iter_mut().flat_map(|feed| feed.progress()).collect();
+        let keys = self.context.declared.borrow().states.iter().map(|state| state.keys()).collect();
+        let longest = crate::slice::take_longest().max(std::mem::take(&mut self.busy));
+        self.job.runtime.worker_report(self.index, partitions, keys, longest);
+    }
+}
+
+/// Loads this worker's part of every state: the folded values, then the log after them.
+fn restore(job: &Job, context: &Context, states: &[Rc<dyn crate::states::WorkerState>]) -> Result<()> {
+    let mine = |group: KeyGroup| group.owner(job.workers) == context.index;
+    for state in states {
+        for group in (0..context.key_groups).map(KeyGroup).filter(|group| mine(*group)) {
+            job.store.read_folded(state.id(), group, |key, value| state.restore(key, Some(value)))?;
+        }
+    }
+    job.store.read_log(job.store.folded(), |txid, _, blob| {
+        if txid > context.after {
+            return Ok(());
+        }
+        delta::read(blob, |change| match states.iter().find(|state| state.id() == change.state) {
+            Some(state) if mine(change.group) => state.restore(change.key, change.value),
+            _ => Ok(()),
+        })
+    })
+}

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Checks that everything a build needs is here, and installs what is missing where it may:
+# as root, on Debian or Ubuntu. Says nothing and changes nothing when all is there.
+#
+# cargo   builds Tidemill; the oldest version that does is `rust-version` in Cargo.toml.
+# c++     builds RocksDB.
+# libclang, and the headers that come with it, read RocksDB's C interface (bindgen).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PATH:$HOME/.cargo/bin"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# True if one of the paths given (unmatched globs stay as they are) exists.
+any_exists() {
+  local path
+  for path in "$@"; do
+    if [ -e "$path" ]; then return 0; fi
+  done
+  return 1
+}
+
+has_compiler() { command -v cc >/dev/null && command -v c++ >/dev/null; }
+
+has_libclang() {
+  if [ "$(uname)" = Darwin ]; then xcode-select -p >/dev/null 2>&1; return; fi
+  if [ -n "${LIBCLANG_PATH:-}" ]; then any_exists "$LIBCLANG_PATH" "$LIBCLANG_PATH"/libclang*.so*; return; fi
+  # Where bindgen looks. The digit keeps libclang-cpp, which is another library, out.
+  local dir libraries=() headers=()
+  for dir in /usr/lib* /usr/lib*/* /usr/lib*/llvm*/lib* /usr/local/lib* /usr/local/lib*/* /usr/local/llvm*/lib*; do
+    libraries+=("$dir"/libclang.so* "$dir"/libclang-[0-9]*.so*)
+    headers+=("$dir"/clang/*/include/stddef.h)
+  done
+  any_exists "${libraries[@]}" && any_exists "${headers[@]}"
+}
+
+# Sets `missing` to the packages, by their Debian names, of what is not here.
+look() {
+  missing=()
+  has_compiler || missing+=(g++)
+  has_libclang || missing+=(libclang-dev)
+}
+
+install_missing() {
+  if [ "$(uname)" = Darwin ]; then
+    say "a C++ compiler or libclang is missing. Install them: xcode-select --install"
+    exit 1
+  fi
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    say "packages are missing (Debian's names): ${missing[*]}"
+    say "install them, on Debian or Ubuntu: sudo apt-get install ${missing[*]}"
+    say "on Fedora the same are gcc-c++ and clang-devel, on Arch gcc and clang"
+    exit 1
+  fi
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } </dev/null >&2; then
+    say "apt-get could not install ${missing[*]}: its own message is above"
+    exit 1
+  fi
+  look
+  if [ ${#missing[@]} -gt 0 ]; then
+    say "installed, but still not found: ${missing[*]}. If libclang is in an unusual place, set LIBCLANG_PATH to its folder"
+    exit 1
+  fi
+}
+
+check_cargo() {
+  local needed found
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  if ! command -v cargo >/dev/null || ! found=$(cargo --version 2>/dev/null </dev/null); then
+    say "cargo $needed or newer is needed, and there is none"
+    say "get it: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+    exit 1
+  fi
+  found=$(cut -d ' ' -f 2 <<<"$found")
+  if [ "$(printf '%s\n' "$needed" "${found%%-*}" | sort -V | head -n 1)" != "$needed" ]; then
+    say "cargo $needed or newer is needed, here is $found"
+    say "get it: rustup update stable (if cargo came with the system: https://rustup.rs)"
+    exit 1
+  fi
+}
+
+look
+if [ ${#missing[@]} -gt 0 ]; then install_missing; fi
+check_cargo

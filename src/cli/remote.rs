@@ -1,0 +1,110 @@
+//! Asking a running topology over its port.
+
+use serde_json::Value as Json;
+use std::time::Duration;
+use tidemill_state::{Error, Kind, Result};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running topology, by its address.
+pub(super) struct Remote {
+    url: String,
+    agent: ureq::Agent,
+}
+
+/// What was answered: the status of the answer, and its body.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Json,
+}
+
+impl Remote {
+    /// The topology that listens at this address: `http://127.0.0.1:7070`, or without `http://`.
+    pub(super) fn at(url: &str) -> Result<Remote> {
+        let url = url.trim_end_matches('/');
+        let url = match url.split_once("://") {
+            None => format!("http://{url}"),
+            Some(("http", _)) => url.to_string(),
+            Some((scheme, _)) => return Err(Error::config(format!("--at {url}: {scheme} is not spoken there. Write it as http://127.0.0.1:7070"))),
+        };
+        // A proxy of the environment's is not for a port of this machine.
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
+        Ok(Remote { url, agent: config.build().new_agent() })
+    }
+
+    /// The address.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks for a path. An error that was answered is an answer too, see [`Answer::or_error`].
+    ///
+    /// # Errors
+    /// Kind TryAgain: nobody answers. Kind Config: it is not a topology that answers.
+    pub(super) fn get(&self, path: &str) -> Result<Answer> {
+        let url = format!("{}{path}", self.url);
+        let unanswered = |why: ureq::Error| match why {
+            ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
+            why => Error::try_again(format!(
+                "no topology answers at {}: {why}. Is it running? Its start line says where it listens: give that with --at URL",
+                self.url
+            )),
+        };
+        let mut response = self.agent.get(&url).call().map_err(unanswered)?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(256 << 20).read_to_string().map_err(unanswered)?;
+        let body = serde_json::from_str(&body)
+            .map_err(|_| Error::config(format!("what answers at {url} is no topology of Tidemill (status {status}, not JSON): give its port with --at URL")))?;
+        Ok(Answer { status, body })
+    }
+}
+
+impl Answer {
+    /// The body, or the error that was answered.
+    ///
+    /// # Errors
+    /// What was answered, with the kind that its status stands for.
+    pub(super) fn or_error(self) -> Result<Json> {
+        if self.status == 200 {
+            return Ok(self.body);
+        }
+        let part = |name: &str| self.body["error"][name].as_str().unwrap_or("unknown").to_string();
+        let kind = if self.status < 500 { Kind::Config } else { Kind::TryAgain };
+        Err(Error::new(kind, format!("{} ({}): {}", part("what"), part("where"), part("do"))))
+    }
+}
+
+/// A text as one part of a path.
+pub(super) fn path_part(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_can_be_a_part_of_a_path() {
+        assert_eq!(path_part("the"), "the");
+        assert_eq!(path_part("a/b c?.."), "a%2Fb%20c%3F%2E%2E");
+        assert_eq!(path_part("ä"), "%C3%A4");
+    }
+
+    #[test]
+    fn an_address_may_lack_its_scheme_but_not_have_another() {
+        let check = |url: &str, expected: Option<&str>| assert_eq!(Remote::at(url).ok().as_ref().map(Remote::url), expected, "{url}");
+        check("http://127.0.0.1:7070/", Some("http://127.0.0.1:7070"));
+        check("localhost:1", Some("http://localhost:1"));
+        check("https://localhost:1", None);
+    }
+
+    #[test]
+    fn nobody_there_is_try_again() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        let error = Remote::at(&free.to_string()).expect("an address").get("/v1/status").err().expect("nobody is there");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("--at URL"), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! `run`: starts the topology, says what an operator must know while it runs, and ends it as it should.
+
+use super::log::{self, say};
+use super::output::thousands;
+use super::progress::Progress;
+use super::running::Running;
+use super::settings::{Listen, Wanted};
+use super::Shown;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use tidemill_engine::server::Listening;
+use tidemill_engine::{Engine, Topology, outline};
+use tidemill_state::store::move_aside;
+use tidemill_state::{Error, Kind, Result, Store, Txid};
+
+/// How often the run is looked at: often until the workers are ready, since that moment is told.
+const LOOK_AT_START: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Runs the topology until it is stopped, has ended, or fails. `began` is when the process did.
+pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<Shown>, began: Instant) -> Result<()>
+where
+    F: Fn(&Topology<'_>) + Send + Sync + 'static,
+{
+    let Wanted { settings, listen, exit_at_end, log } = wanted;
+    log::start(log)?;
+    let stop = stop_signal()?;
+    if start_over && settings.sink_assume.is_some() {
+        return Err(Error::config(
+            "--start-over and --sink-assume contradict each other: a new state has no output whose fate is unknown. Leave one of them out",
+        ));
+    }
+    let prints_records = outline(&build)?.program.sinks.iter().any(|sink| sink.kind == "stdout");
+    let listening = match listen {
+        Listen::At(address) => Some(Listening::bind(address)?),
+        Listen::Nowhere => None,
+    };
+    if start_over {
+        begin_anew(&settings.state)?;
+    }
+    let (name, workers) = (settings.name.clone(), settings.workers);
+    let before = began.elapsed();
+    let engine = Engine::start(settings, build)?;
+    let server = listening.map(|listening| listening.serve(Arc::clone(engine.runtime()))).transpose()?;
+    let port = server.as_ref().map(|server| format!("http://{}", server.address()));
+    let running = Running::new(Arc::clone(engine.runtime()))?;
+    let mut watch = Watch { engine: &engine, running, name, workers, port, exit_at_end, began, before, shown, told: Told::default() };
+    let mut progress = Progress::new(prints_records);
+    while !engine.is_over() {
+        watch.look(&stop);
+        if watch.told.ready {
+            progress.look(engine.runtime());
+        }
+        std::thread::sleep(if watch.told.ready { LOOK } else { LOOK_AT_START });
+    }
+    drop(progress);
+    watch.tell_first_commit();
+    let from = engine.start_report().committed;
+    let runtime = Arc::clone(engine.runtime());
+    engine.wait()?;
+    say(&format!("stopped after batch {}: {}", runtime.committed(), counted(runtime.status().records, from, runtime.committed())));
+    drop(server);
+    Ok(())
+}
+
+/// A flag that SIGINT and SIGTERM raise; the second of them ends the process at once, which is as safe.
+fn stop_signal() -> Result<Arc<AtomicBool>> {
+    let raised = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&raised))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&raised)))
+            .map_err(|why| Error::try_again(format!("the operating system does not let this process listen to signals: {why}")))?;
+    }
+    Ok(raised)
+}
+
+/// Moves the state aside, so that the run begins with batch 1.
+fn begin_anew(dir: &Path) -> Result<()> {
+    if !Store::exists(dir) {
+        say(&format!("--start-over: there is no state in {} that would have to be moved aside", dir.display()));
+        return Ok(());
+    }
+    let txid: Option<Txid> = match Store::inspect(dir) {
+        Ok(store) => Some(store.committed().txid()),
+        Err(error) if error.kind() == Kind::TryAgain => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the state that is moved aside cannot be read");
+            None
+        }
+    };
+    let aside = move_aside(dir, txid)?;
+    say(&format!(
+        "--start-over: the state was moved to {}; it begins anew with batch 1. A sink that holds output of the old state refuses the new one: give it \
+         another path",
+        aside.display()
+    ));
+    Ok(())
+}
+
+/// How much was committed between two batches of one run.
+fn counted(records: u64, from: Txid, to: Txid) -> String {
+    format!("{} records in {} batches committed", thousands(records), thousands(to.0 - from.0))
+}
+
+/// What has been said already.
+#[derive(Default)]
+struct Told {
+    ready: bool,
+    first_commit: bool,
+    at_end: bool,
+    stopping: bool,
+    /// When values were shown last, and of which batch.
+    shown: Option<(Instant, Txid)>,
+}
+
+/// Looks at a run, and says each thing once.
+struct Watch<'a> {
+    engine: &'a Engine,
+    running: Running,
+    name: String,
+    workers: usize,
+    port: Option<String>,
+    exit_at_end: bool,
+    began: Instant,
+    /// From the beginning of the process to the engine's start.
+    before: Duration,
+    shown: Option<Shown>,
+    told: Told,
+}
+
+impl Watch<'_> {
+    fn look(&mut self, stop: &AtomicBool) {
+        if stop.load(SeqCst) && !self.told.stopping {
+            self.told.stopping = true;
+            say("stopping: the batch in hand is finished, and sinks get what is committed; a second signal ends it at once, and nothing is lost");
+            self.engine.stop();
+        }
+        if !self.told.ready {
+            self.tell_ready();
+        }
+        if self.told.ready {
+            self.tell_first_commit();
+            let at_end = !self.told.at_end && self.engine.runtime().is_at_end();
+            self.show(at_end);
+            if at_end {
+                self.tell_end();
+            }
+        }
+    }
+
+    fn tell_ready(&mut self) {
+        if !self.engine.runtime().is_ready() {
+            return;
+        }
+        self.told.ready = true;
+        let report = self.engine.start_report();
+        let verb = if report.committed == Txid::NONE { "ready" } else { "recovered" };
+        let workers = if self.workers == 1 { "1 worker".to_string() } else { format!("{} workers", self.workers) };
+        let port = self.port.as_ref().map_or("not listening".to_string(), |port| format!("listening on {port}"));
+        let took = self.began.elapsed().as_secs_f64();
+        say(&format!("tidemill {}: {} ({verb} in {took:.2} s, {workers}), {port}", self.name, report.decision));
+    }
+
+    fn tell_first_commit(&mut self) {
+        if self.told.first_commit {
+            return;
+        }
+        if let Some(after) = self.engine.runtime().first_commit() {
+            self.told.first_commit = true;
+            let first = self.engine.start_report().committed.next();
+            say(&format!("first commit: batch {first}, {:.2} s after the start", (self.before + after).as_secs_f64()));
+        }
+    }
+
+    /// Lets the program show its values: if batches were committed since it last did, and it is time, or the end.
+    fn show(&mut self, at_end: bool) {
+        let Some(Shown { every, show }) = &mut self.shown else { return };
+        let committed = self.engine.runtime().committed();
+        let due = self.told.shown.is_none_or(|(when, of)| of != committed && (at_end || when.elapsed() >= *every));
+        if due && committed != Txid::NONE {
+            self.told.shown = Some((Instant::now(), committed));
+            log::hide_progress();
+            show(&self.running);
+        }
+    }
+
+    fn tell_end(&mut self) {
+        self.told.at_end = true;
+        let runtime = self.engine.runtime();
+        let counted = counted(runtime.status().records, self.engine.start_report().committed, runtime.committed());
+        let next = match &self.port {
+            _ if self.exit_at_end => "; ending".to_string(),
+            Some(port) => format!("; serving on {port} until it is stopped"),
+            None => "; waiting until it is stopped".to_string(),
+        };
+        say(&format!("all sources are at their end: {counted}{next}"));
+        if self.exit_at_end {
+            self.engine.stop();
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Tidemill: exactly-once micro-batch dataflow, as one small program.
+//!
+//! Streams are gathered into numbered micro-batches, and each batch is committed exactly once: the source positions, every state change and every
+//! output of batch N become durable together or not at all. A topology is a program of your own:
+//!
+//! ```no_run
+//! use tidemill::prelude::*;
+//!
+//! fn main() -> tidemill::Result<()> {
+//!     tidemill::main(|topology| {
+//!         topology
+//!             .source("sentences", Files::lines("data/sentences/*.txt"))
+//!             .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
+//!             .group_by(|word| word.clone())
+//!             .persistent_aggregate("counts", Count);
+//!     })
+//! }
+//! ```
+//!
+//! [`main()`] gives that program its command line: `run --state DIR` runs it, `state scan counts --state DIR` shows what it has counted; `--help` says
+//! the rest. Everything that a topology is made of is in the [`prelude`]; [`testing`] runs one in-process, fed by hand, for tests.
+
+mod cli;
+
+pub use cli::{Cli, NoArguments, Running, main, main_with};
+
+/// The crate that reads arguments, for a topology with its own: see [`main_with`].
+pub use clap;
+
+pub use tidemill_connectors as connectors;
+pub use tidemill_engine::{
+    BatchLimits, BatchReport, Change, Data, Emit, Engine, Grouped, Outline, PartitionProgress, RangeReport, Record, Runtime, Settings, SinkStatus,
+    StartReport, State, StateStatus, Status, Stream, Topology, outline,
+};
+pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
+pub use tidemill_state::resolve::Assume;
+pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Line, Points, Position, Result, Store, Txid};
+
+/// The suites that every source and every sink runs, also one of your own.
+pub mod conformance {
+    pub use tidemill_engine::conformance::*;
+}
+
+/// A topology in-process, fed by hand: for tests.
+pub mod testing {
+    pub use tidemill_engine::testing::*;
+}
+
+/// What a topology is written with.
+pub mod prelude {
+    pub use tidemill_connectors::{Files, Generator, Invalid, Malformed, Stdout, Str};
+    pub use tidemill_engine::aggregates::{Average, Combiner, Count, Max, Mean, Min, Sum, of};
+    pub use tidemill_engine::{Change, Data, Emit, State, Stream, Topology};
+    pub use tidemill_state::{Error, Result};
+}

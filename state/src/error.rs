@@ -1,0 +1,126 @@
+//! Errors, sorted by what the caller must do. A message says what, where and what to do.
+
+use std::fmt;
+
+/// The result of everything in Tidemill that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What an error asks of whoever runs the topology. Each is an exit code of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Fix the arguments, settings or program (also: port in use, no input).
+    Config,
+    /// The state is damaged: restore it or begin anew.
+    Damaged,
+    /// The state is older than what a sink holds, or belongs to another program.
+    Foreign,
+    /// Records are gone at the source, or the source is another one.
+    SourceLost,
+    /// What a sink holds is unknown, or it refuses for good.
+    Sink,
+    /// The user's code or a record failed.
+    UserCode,
+    /// An invariant of Tidemill is broken: a bug to report.
+    Bug,
+    /// The same command may succeed later: folder in use, write failed, peer died.
+    TryAgain,
+}
+
+impl Kind {
+    /// The exit code of a process that ends with this error. A supervisor restarts only 75.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Config => 64,
+            Kind::Damaged => 65,
+            Kind::Foreign => 66,
+            Kind::SourceLost => 67,
+            Kind::Sink => 68,
+            Kind::UserCode => 69,
+            Kind::Bug => 70,
+            Kind::TryAgain => 75,
+        }
+    }
+}
+
+/// An error with its kind and a message for a person.
+///
+/// ```
+/// use tidemill_state::{Error, Kind};
+/// let error = Error::config("--workers 0: give at least 1");
+/// assert_eq!(error.kind(), Kind::Config);
+/// assert_eq!(error.kind().exit_code(), 64);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into() }
+    }
+
+    /// See [`Kind::Config`].
+    pub fn config(message: impl Into<String>) -> Error {
+        Error::new(Kind::Config, message)
+    }
+
+    /// See [`Kind::Damaged`].
+    pub fn damaged(message: impl Into<String>) -> Error {
+        Error::new(Kind::Damaged, message)
+    }
+
+    /// See [`Kind::Foreign`].
+    pub fn foreign(message: impl Into<String>) -> Error {
+        Error::new(Kind::Foreign, message)
+    }
+
+    /// See [`Kind::SourceLost`].
+    pub fn source_lost(message: impl Into<String>) -> Error {
+        Error::new(Kind::SourceLost, message)
+    }
+
+    /// See [`Kind::Sink`].
+    pub fn sink(message: impl Into<String>) -> Error {
+        Error::new(Kind::Sink, message)
+    }
+
+    /// See [`Kind::UserCode`].
+    pub fn user_code(message: impl Into<String>) -> Error {
+        Error::new(Kind::UserCode, message)
+    }
+
+    /// See [`Kind::Bug`].
+    pub fn bug(message: impl Into<String>) -> Error {
+        Error::new(Kind::Bug, message)
+    }
+
+    /// See [`Kind::TryAgain`].
+    pub fn try_again(message: impl Into<String>) -> Error {
+        Error::new(Kind::TryAgain, message)
+    }
+
+    /// What it asks of the caller.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The same error, its message led by what was being done.
+    #[must_use]
+    pub fn while_doing(mut self, doing: &str) -> Error {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,336 @@
+//! The hot map: one worker's typed values of one state, in memory, and the old values that readers at a committed batch need.
+//!
+//! The map is ahead of the store: it holds the newest batch that was applied, committed or not. What each batch overwrote is kept
+//! until that batch is committed and released, so that [`HotMap::get_at`] can answer as of an earlier batch.
+//!
+//! Values lie in one small table per key group. A table that grows moves only its own entries (about 1/256 of them), so no
+//! growth holds the worker for long.
+
+use crate::keys::group_of;
+use crate::{KeyGroup, Txid};
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+
+struct Slot<K, V> {
+    hash: u64,
+    key: K,
+    value: Option<V>,
+    /// The last batch that changed this key, and where the value before it is kept.
+    changed: Txid,
+    old: u32,
+}
+
+struct Group<K, V> {
+    index: HashTable<u32>,
+    slots: Vec<Slot<K, V>>,
+    free: Vec<u32>,
+}
+
+impl<K, V> Group<K, V> {
+    fn slot(&self, at: u32) -> &Slot<K, V> {
+        &self.slots[usize::try_from(at).expect("a usize holds a u32")]
+    }
+
+    fn slot_mut(&mut self, at: u32) -> &mut Slot<K, V> {
+        &mut self.slots[usize::try_from(at).expect("a usize holds a u32")]
+    }
+}
+
+/// The value that a key had before a batch, and the change before that one.
+struct Old<V> {
+    group: KeyGroup,
+    slot: u32,
+    value: Option<V>,
+    changed: Txid,
+    old: u32,
+}
+
+struct Changed<V> {
+    txid: Txid,
+    old: Vec<Old<V>>,
+}
+
+/// What [`HotMap::get_at`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a, V> {
+    /// The key has this value.
+    Value(&'a V),
+    /// The key has no value.
+    Absent,
+    /// The key is not in memory; the folded state and the log know. Does not happen while a map holds all of its keys.
+    Cold,
+}
+
+/// One change of a batch, as [`HotMap::changes`] gives it.
+#[derive(Debug)]
+pub struct HotChange<'a, K, V> {
+    /// The key's group.
+    pub group: KeyGroup,
+    /// The key.
+    pub key: &'a K,
+    /// Its value before the batch.
+    pub old: Option<&'a V>,
+    /// Its value after the batch.
+    pub new: Option<&'a V>,
+}
+
+/// See the module's documentation. Keys come with their stable hash ([`crate::keys::hash_key`]).
+pub struct HotMap<K, V> {
+    groups: Vec<Group<K, V>>,
+    changed: VecDeque<Changed<V>>,
+    spare: Vec<Vec<Old<V>>>,
+    keys: usize,
+    released: Txid,
+}
+
+impl<K: Eq, V: Clone> HotMap<K, V> {
+    /// An empty map for a store with `groups` key groups, as of batch `committed`.
+    #[must_use]
+    pub fn new(groups: u16, committed: Txid) -> HotMap<K, V> {
+        let groups = (0..groups).map(|_| Group { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
+        HotMap { groups, changed: VecDeque::new(), spare: Vec::new(), keys: 0, released: committed }
+    }
+
+    /// The number of keys that have a value.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys
+    }
+
+    /// Whether no key has a value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys == 0
+    }
+
+    fn group_index(&self, hash: u64) -> (KeyGroup, usize) {
+        let group = group_of(hash, u16::try_from(self.groups.len()).expect("made from a u16"));
+        (group, usize::from(group.0))
+    }
+
+    fn find_or_insert(&mut self, hash: u64, key: K) -> (KeyGroup, u32) {
+        let (group, at) = self.group_index(hash);
+        let Group { index, slots, free } = &mut self.groups[at];
+        let place = |at: u32| usize::try_from(at).expect("a usize holds a u32");
+        if let Some(&slot) = index.find(spread(hash), |&slot| slots[place(slot)].hash == hash && slots[place(slot)].key == key) {
+            return (group, slot);
+        }
+        let entry = Slot { hash, key, value: None, changed: Txid::NONE, old: 0 };
+        let slot = match free.pop() {
+            Some(slot) => {
+                slots[place(slot)] = entry;
+                slot
+            }
+            None => {
+                slots.push(entry);
+                u32::try_from(slots.len() - 1).expect("a key group holds fewer than 2^32 keys")
+            }
+        };
+        index.insert_unique(spread(hash), slot, |&slot| spread(slots[place(slot)].hash));
+        (group, slot)
+    }
+
+    /// Puts a value that is part of the committed state: no old value is kept. `None` removes.
+    pub fn restore(&mut self, hash: u64, key: K, value: Option<V>) {
+        let (group, slot) = self.find_or_insert(hash, key);
+        let entry = self.groups[usize::from(group.0)].slot_mut(slot);
+        self.keys = self.keys + usize::from(value.is_some()) - usize::from(entry.value.is_some());
+        entry.value = value;
+        if entry.value.is_none() {
+            self.forget(group, slot);
+        }
+    }
+
+    /// Changes the value of a key in batch `txid`. The first change in a batch keeps the old value.
+    ///
+    /// # Panics
+    /// If `txid` is not after the last released batch, or before one that was already applied: batches are applied in order.
+    pub fn update(&mut self, txid: Txid, hash: u64, key: K, change: impl FnOnce(&mut Option<V>)) {
+        self.open(txid);
+        let (group, slot) = self.find_or_insert(hash, key);
+        let entry = self.groups[usize::from(group.0)].slot_mut(slot);
+        if entry.changed != txid {
+            let old = &mut self.changed.back_mut().expect("the batch was opened above").old;
+            let at = u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
+            old.push(Old { group, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
+            entry.changed = txid;
+            entry.old = at;
+        }
+        let before = usize::from(entry.value.is_some());
+        change(&mut entry.value);
+        self.keys = self.keys + usize::from(entry.value.is_some()) - before;
+    }
+
+    fn open(&mut self, txid: Txid) {
+        let newest = self.changed.back().map_or(self.released, |changed| changed.txid);
+        if newest != txid {
+            assert!(newest < txid, "batches are applied in order: {txid} after {newest}");
+            self.changed.push_back(Changed { txid, old: self.spare.pop().unwrap_or_default() });
+        }
+    }
+
+    /// How many keys batch `txid` changed. It must be the newest that was applied, or one that changed nothing.
+    #[must_use]
+    pub fn changed_in(&self, txid: Txid) -> usize {
+        match self.changed.back() {
+            Some(changed) if changed.txid == txid => changed.old.len(),
+            Some(changed) => {
+                assert!(changed.txid < txid, "the changes of {txid} are asked for after {} was applied", changed.txid);
+                0
+            }
+            None => 0,
+        }
+    }
+
+    /// The changes of the newest batch, those with numbers in `range`, in order of their first change.
+    ///
+    /// # Panics
+    /// If a later batch was applied already, or `range` is not within [`HotMap::changed_in`].
+    pub fn changes(&self, txid: Txid, range: std::ops::Range<usize>) -> impl Iterator<Item = HotChange<'_, K, V>> {
+        let old = match self.changed.back() {
+            Some(changed) if changed.txid == txid => &changed.old[range],
+            _ => &[],
+        };
+        old.iter().map(|old| {
+            let slot = self.groups[usize::from(old.group.0)].slot(old.slot);
+            HotChange { group: old.group, key: &slot.key, old: old.value.as_ref(), new: slot.value.as_ref() }
+        })
+    }
+
+    /// The value of a key as of batch `at`: a committed batch that was not released beyond, or the newest.
+    #[must_use]
+    pub fn get_at(&self, hash: u64, key: &K, at: Txid) -> Found<'_, V> {
+        let (_, group) = self.group_index(hash);
+        let group = &self.groups[group];
+        let Some(&slot) = group.index.find(spread(hash), |&slot| group.slot(slot).hash == hash && group.slot(slot).key == *key) else {
+            return Found::Absent;
+        };
+        let slot = group.slot(slot);
+        let (mut value, mut changed, mut old) = (&slot.value, slot.changed, slot.old);
+        while changed > at {
+            let kept = self.kept(changed, old);
+            (value, changed, old) = (&kept.value, kept.changed, kept.old);
+        }
+        value.as_ref().map_or(Found::Absent, Found::Value)
+    }
+
+    fn kept(&self, txid: Txid, old: u32) -> &Old<V> {
+        let batch = self.changed.binary_search_by_key(&txid, |changed| changed.txid).expect("old values are kept until they are released");
+        &self.changed[batch].old[usize::try_from(old).expect("a usize holds a u32")]
+    }
+
+    /// Lets go of the old values of batches up to `committed`, at most about `budget` of them. Returns whether all are gone.
+    pub fn release(&mut self, committed: Txid, budget: usize) -> bool {
+        let mut left = budget;
+        while let Some(changed) = self.changed.front_mut().filter(|changed| changed.txid <= committed) {
+            let txid = changed.txid;
+            let keep = changed.old.len().saturating_sub(left);
+            left -= changed.old.len() - keep;
+            let mut old = std::mem::take(&mut changed.old);
+            for gone in old.drain(keep..) {
+                let slot = self.groups[usize::from(gone.group.0)].slot(gone.slot);
+                if slot.value.is_none() && slot.changed == txid {
+                    self.forget(gone.group, gone.slot);
+                }
+            }
+            if keep > 0 {
+                self.changed.front_mut().expect("it was there above").old = old;
+                return false;
+            }
+            self.spare.push(old);
+            self.changed.pop_front();
+            self.released = self.released.max(txid);
+        }
+        true
+    }
+
+    fn forget(&mut self, group: KeyGroup, at: u32) {
+        let group = &mut self.groups[usize::from(group.0)];
+        let hash = group.slot(at).hash;
+        if let Ok(entry) = group.index.find_entry(spread(hash), |&slot| slot == at) {
+            entry.remove();
+            group.free.push(at);
+        }
+    }
+}
+
+/// All keys of a group agree in the hash modulo the number of groups; the table needs bits that differ.
+fn spread(hash: u64) -> u64 {
+    hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn hash(key: u64) -> u64 {
+        crate::keys::hash_key(&key.to_be_bytes())
+    }
+
+    fn get(map: &HotMap<u64, u64>, key: u64, at: u64) -> Option<u64> {
+        match map.get_at(hash(key), &key, Txid(at)) {
+            Found::Value(value) => Some(*value),
+            Found::Absent => None,
+            Found::Cold => panic!("all keys are in memory"),
+        }
+    }
+
+    /// Random puts and removals over batches; every held batch is compared with a copy of a sorted map.
+    #[test]
+    fn every_held_batch_can_be_read_exactly() {
+        let mut map = HotMap::new(16, Txid::NONE);
+        let mut versions = vec![BTreeMap::new()];
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        for txid in 1..=200u64 {
+            let mut now: BTreeMap<u64, u64> = versions[versions.len() - 1].clone();
+            for _ in 0..next(40) {
+                let (key, value) = (next(50), next(1000));
+                if value < 300 {
+                    map.update(Txid(txid), hash(key), key, |slot| *slot = None);
+                    now.remove(&key);
+                } else {
+                    map.update(Txid(txid), hash(key), key, |slot| *slot = Some(value));
+                    now.insert(key, value);
+                }
+            }
+            let changed = map.changed_in(Txid(txid));
+            for change in map.changes(Txid(txid), 0..changed) {
+                assert_eq!(change.old, versions[versions.len() - 1].get(change.key));
+                assert_eq!(change.new, now.get(change.key));
+            }
+            assert_eq!(map.len(), now.len());
+            versions.push(now);
+            let oldest = txid.saturating_sub(3);
+            while !map.release(Txid(oldest), 7) {}
+            for at in oldest..=txid {
+                for key in 0..50 {
+                    let expected = versions[usize::try_from(at).expect("small")].get(&key).copied();
+                    assert_eq!(get(&map, key, at), expected, "key {key} at {at} after {txid}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_restored_value_has_no_past() {
+        let mut map = HotMap::new(256, Txid(9));
+        map.restore(hash(1), 1, Some(5));
+        map.restore(hash(2), 2, Some(6));
+        map.restore(hash(2), 2, None);
+        assert_eq!((get(&map, 1, 9), get(&map, 2, 9), map.len()), (Some(5), None, 1));
+        assert_eq!(map.changed_in(Txid(10)), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "batches are applied in order")]
+    fn batches_are_applied_in_order() {
+        let mut map = HotMap::new(4, Txid::NONE);
+        map.update(Txid(2), hash(1), 1u64, |slot| *slot = Some(1u64));
+        map.update(Txid(1), hash(1), 1, |slot| *slot = Some(2));
+    }
+}

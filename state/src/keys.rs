@@ -1,0 +1,107 @@
+//! Keys on disk: an order-preserving encoding, a stable hash of it, and the key group that follows from the hash.
+//!
+//! The encoding is that of the crate `memcomparable` (the scheme of MySQL's and RisingWave's index keys): comparing two encoded
+//! keys as bytes gives the order of the keys. The hash is xxh3 (64 bits, seed 0) of the encoded key. Both are on users' disks.
+
+use crate::{Error, KeyGroup, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::hash::Hash;
+
+/// The name of the key hash, as recorded in every store.
+pub const KEY_HASH: &str = "xxh3-64";
+
+/// The number of key groups of a new store.
+pub const KEY_GROUPS: u16 = 256;
+
+/// What can be a key: of a state, or of a grouping. Every type with these parts is one.
+///
+/// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are refused with an error.
+/// Two keys that are equal must encode equally, and a key must not change while it is one.
+pub trait Key: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static {}
+impl<T: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static> Key for T {}
+
+/// Encodes `key` into `into`, which is cleared first.
+///
+/// # Errors
+/// The type has no order-preserving encoding.
+pub fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<()> {
+    into.clear();
+    let mut serializer = memcomparable::Serializer::new(into);
+    key.serialize(&mut serializer).map_err(|why| {
+        Error::user_code(format!(
+            "a key of type {} cannot be serialized: {why}; use integers, strings, byte strings, enums, tuples and structs of them",
+            std::any::type_name::<K>()
+        ))
+    })
+}
+
+/// Decodes what [`encode_key`] wrote.
+///
+/// # Errors
+/// The bytes are not such a key.
+pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
+    memcomparable::from_slice(bytes).map_err(|why| {
+        Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<K>()))
+    })
+}
+
+/// The stable hash of an encoded key.
+#[must_use]
+pub fn hash_key(encoded: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(encoded)
+}
+
+/// The key group of a hash, in a store with `groups` key groups.
+///
+/// # Panics
+/// If `groups` is 0.
+#[must_use]
+pub fn group_of(hash: u64, groups: u16) -> KeyGroup {
+    let group = hash % u64::from(groups);
+    KeyGroup(u16::try_from(group).expect("a remainder of a u16 is a u16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded<K: Serialize>(key: &K) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_key(key, &mut bytes).expect("the key can be encoded");
+        bytes
+    }
+
+    fn check_order<K: Key + Ord + std::fmt::Debug>(keys: &[K]) {
+        for a in keys {
+            assert_eq!(&decode_key::<K>(&encoded(a)).expect("it decodes"), a);
+            for b in keys {
+                assert_eq!(a.cmp(b), encoded(a).cmp(&encoded(b)), "{a:?} and {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn encoded_keys_keep_their_order_and_come_back() {
+        check_order(&["", "a", "a\0", "a\0b", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "b", "ä"].map(String::from));
+        check_order(&[i64::MIN, -1, 0, 1, i64::MAX]);
+        check_order(&[(1u32, "b".to_string()), (1, "a".to_string()), (0, "z".to_string())]);
+        check_order(&[None, Some(0u8), Some(255)]);
+    }
+
+    /// The encoding and hash are on users' disks: this test must never be changed to pass.
+    #[test]
+    fn the_format_on_disk_is_fixed() {
+        assert_eq!(encoded(&"the"), [1, b't', b'h', b'e', 0, 0, 0, 0, 0, 3]);
+        assert_eq!(encoded(&7u64), [0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(hash_key(&encoded(&"the")), 0xf3ac_0268_7346_5fa6_u64);
+        assert_eq!(group_of(hash_key(&encoded(&"the")), 256), KeyGroup(0xa6));
+    }
+
+    #[test]
+    fn a_key_without_an_order_is_refused() {
+        let key = std::collections::HashMap::from([(1, 2)]);
+        let error = encode_key(&key, &mut Vec::new()).expect_err("a map has no order");
+        assert!(error.to_string().contains("cannot be serialized"), "{error}");
+    }
+}

@@ -1,0 +1,38 @@
+//! What survives: the store, its states, delta log, fold, outbox and the decision of a start.
+//!
+//! One [`Store`] is one folder on disk, one RocksDB inside it, and belongs to one running topology.
+//! A batch's positions, state changes, outputs and number go into it in one write ([`Store::commit`]).
+//! This crate knows nothing of dataflow: the engine tells it what a batch changed.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`ids`] | the counters and names: [`Txid`], [`KeyGroup`], [`Incarnation`] |
+//! | [`error`] | errors, sorted by what the caller must do |
+//! | [`keys`] | the order-preserving encoding of keys, and their key groups |
+//! | [`codec`] | the encoding of values and records |
+//! | [`delta`] | what one batch changed in one worker's states, as bytes |
+//! | [`hot`] | the hot map: typed values in memory, and their old values |
+//! | [`schema`] | what a topology has: states, sources, sinks; recorded in the store |
+//! | [`store`] | the folder, RocksDB, the commit |
+//! | [`fold`] | committed deltas into one sorted file |
+//! | [`outbox`] | committed output that is not confirmed yet |
+//! | [`resolve`] | what a start means: from facts to a decision |
+//! | [`points`] | the named steps at which a test can crash a process |
+
+pub mod codec;
+pub mod delta;
+pub mod error;
+pub mod fold;
+pub mod hot;
+pub mod ids;
+pub mod keys;
+pub mod outbox;
+pub mod points;
+pub mod resolve;
+pub mod schema;
+pub mod store;
+
+pub use error::{Error, Kind, Result};
+pub use ids::{Incarnation, KeyGroup, Line, Position, SinkId, SourceId, StateId, Txid, WorkerIndex};
+pub use points::{CrashPoint, Points};
+pub use store::{Batch, Durability, Store};

@@ -1,0 +1,244 @@
+//! What a start means: from facts to a decision, without reading or writing anything.
+//!
+//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and carries the decision out.
+
+use crate::schema::{Program, Schema};
+use crate::{Error, Incarnation, Result, Txid};
+use std::fmt;
+
+/// What the store has recorded.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// The last committed batch (L).
+    pub committed: Txid,
+    /// The batch up to which the log is folded.
+    pub folded: Txid,
+    /// Every run of this store so far, oldest first; without this one.
+    pub incarnations: Vec<Incarnation>,
+    /// What the topology was.
+    pub schema: Schema,
+    /// What is known of each sink in `schema`.
+    pub sinks: Vec<SinkRecord>,
+}
+
+/// What the store knows of one sink.
+#[derive(Clone, Debug, Default)]
+pub struct SinkRecord {
+    /// The sink's name.
+    pub name: String,
+    /// The txid of its newest entry ever, or of its registration. `None`: not registered.
+    pub last: Option<Txid>,
+    /// Its unconfirmed entries, in order: txid, and the txid of the entry before.
+    pub entries: Vec<(Txid, Txid)>,
+}
+
+/// What a sink's marker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkerFacts {
+    /// The topology that wrote it.
+    pub topology: String,
+    /// The last batch that the sink holds (M).
+    pub txid: Txid,
+    /// The run that wrote it.
+    pub incarnation: Incarnation,
+}
+
+/// Everything that a start looks at.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The store; `None` if there is none yet.
+    pub store: Option<StoreFacts>,
+    /// What the program is.
+    pub program: Program,
+    /// The marker of each of the program's sinks, in the program's order; always `None` for a sink that keeps none.
+    pub markers: Vec<Option<MarkerFacts>>,
+    /// What the operator says of a sink whose marker is missing.
+    pub assume: Option<Assume>,
+}
+
+/// The operator's word on output whose fate is unknown (`--sink-assume`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assume {
+    /// The sink has it: do not send it again.
+    Delivered,
+    /// The sink lacks it: send it again.
+    Lost,
+}
+
+/// What a start does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the store is made.
+    pub create: bool,
+    /// The batch to go on after.
+    pub after: Txid,
+    /// The schema from now on.
+    pub schema: Schema,
+    /// What to do with each of the program's sinks, in the program's order.
+    pub sinks: Vec<SinkStart>,
+    /// What the operator should know, though the start goes on.
+    pub warnings: Vec<String>,
+}
+
+/// What a start does with one sink. In every case the marker is claimed before the first batch is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkStart {
+    /// A new sink: write its marker at this txid, then record it as registered.
+    Register {
+        /// The marker's txid.
+        at: Txid,
+    },
+    /// Claim the marker at this txid and send every entry after it.
+    Resume {
+        /// The marker's txid.
+        at: Txid,
+    },
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.create {
+            write!(f, "a new topology: create the store and begin with batch 1")?;
+        } else {
+            write!(f, "go on after batch {}", self.after)?;
+        }
+        for ((_, sink), start) in self.schema.sinks.iter().zip(&self.sinks) {
+            match start {
+                SinkStart::Register { at } => write!(f, "; sink \"{}\" is new, from batch {}", sink.name, at.next())?,
+                SinkStart::Resume { at } if sink.exactly_once => write!(f, "; sink \"{}\" holds batch {at}", sink.name)?,
+                SinkStart::Resume { .. } => write!(f, "; sink \"{}\" may get its last output again (at least once)", sink.name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides what a start does.
+///
+/// # Errors
+/// The start is refused; the kind is the exit code, the message says what was seen and what to do. Nothing may be changed then.
+pub fn resolve(facts: &Facts) -> Result<Decision> {
+    let recorded = facts.store.clone().unwrap_or_default();
+    if recorded.folded > recorded.committed {
+        return Err(Error::damaged(format!(
+            "the store is damaged: it is folded up to batch {}, but only {} is committed. Restore it from a checkpoint, or move it aside \
+             with --start-over",
+            recorded.folded, recorded.committed
+        )));
+    }
+    let schema = recorded.schema.adopt(&facts.program)?;
+    let mut warnings = Vec::new();
+    let mut sinks = Vec::new();
+    for (decl, marker) in facts.program.sinks.iter().zip(&facts.markers) {
+        let record = recorded.sinks.iter().find(|record| record.name == decl.name);
+        let sink = SinkFacts {
+            name: &decl.name,
+            exactly_once: decl.exactly_once,
+            last: record.and_then(|record| record.last),
+            entries: record.map_or(&[], |record| &record.entries),
+            marker: marker.as_ref(),
+        };
+        sinks.push(resolve_sink(facts, &recorded, &sink, &mut warnings)?);
+    }
+    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, sinks, warnings })
+}
+
+struct SinkFacts<'a> {
+    name: &'a str,
+    exactly_once: bool,
+    last: Option<Txid>,
+    entries: &'a [(Txid, Txid)],
+    marker: Option<&'a MarkerFacts>,
+}
+
+fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warnings: &mut Vec<String>) -> Result<SinkStart> {
+    let (name, committed) = (sink.name, store.committed);
+    match (sink.last, sink.marker) {
+        (None, None) => Ok(SinkStart::Register { at: committed }),
+        (Some(_), None) if !sink.exactly_once => Ok(SinkStart::Resume { at: before_first(sink.entries, committed) }),
+        (None, Some(marker)) => resolve_unregistered(facts, store, name, marker),
+        (Some(_), None) if sink.entries.is_empty() => {
+            warnings.push(format!("sink \"{name}\" has lost its marker; nothing was unconfirmed, so it is written again at batch {committed}"));
+            Ok(SinkStart::Resume { at: committed })
+        }
+        (Some(_), None) => match facts.assume {
+            Some(Assume::Delivered) => {
+                warnings.push(format!("sink \"{name}\" has no marker; told to assume that it holds batch {committed}"));
+                Ok(SinkStart::Resume { at: committed })
+            }
+            Some(Assume::Lost) => {
+                let at = before_first(sink.entries, committed);
+                warnings.push(format!("sink \"{name}\" has no marker; told to assume that it holds nothing after batch {at}"));
+                Ok(SinkStart::Resume { at })
+            }
+            None => Err(Error::sink(format!(
+                "sink \"{name}\" has no marker, and batches {} to {} were committed but not confirmed: whether it holds them is unknown. \
+                 Look at its output, then say --sink-assume delivered or --sink-assume lost",
+                sink.entries[0].0,
+                sink.entries[sink.entries.len() - 1].0
+            ))),
+        },
+        (Some(last), Some(marker)) => resolve_registered(facts, store, sink, last, marker),
+    }
+}
+
+fn resolve_unregistered(facts: &Facts, store: &StoreFacts, name: &str, marker: &MarkerFacts) -> Result<SinkStart> {
+    let ours = marker.topology == facts.program.topology && store.incarnations.contains(&marker.incarnation);
+    if ours && marker.txid == store.committed {
+        return Ok(SinkStart::Register { at: store.committed });
+    }
+    Err(Error::foreign(if facts.store.is_none() {
+        format!(
+            "there is no state in this folder, but sink \"{name}\" holds output up to batch {} of topology \"{}\" (run {}): the state is lost, the \
+             folder is the wrong one, or another program has this name. Give the right --state folder, another output, or another --name",
+            marker.txid, marker.topology, marker.incarnation
+        )
+    } else {
+        format!(
+            "sink \"{name}\" is new to this state, but somebody else's output is there: batch {} of topology \"{}\" (run {}). Give it another output",
+            marker.txid, marker.topology, marker.incarnation
+        )
+    }))
+}
+
+fn resolve_registered(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, last: Txid, marker: &MarkerFacts) -> Result<SinkStart> {
+    let (name, committed) = (sink.name, store.committed);
+    if marker.topology != facts.program.topology {
+        return Err(Error::foreign(format!(
+            "sink \"{name}\" belongs to topology \"{}\" (batch {}, run {}). Give it another output",
+            marker.topology, marker.txid, marker.incarnation
+        )));
+    }
+    if marker.txid > committed {
+        return Err(Error::foreign(format!(
+            "the state is older than its sink: it ends with batch {committed}, but sink \"{name}\" holds batch {} (run {}). This folder is an old copy \
+             or a restored backup. Start from the newest folder, or begin anew with --start-over and another output",
+            marker.txid, marker.incarnation
+        )));
+    }
+    if !store.incarnations.contains(&marker.incarnation) {
+        return Err(Error::foreign(format!(
+            "another instance owns sink \"{name}\": run {} wrote batch {}, and it is not in this folder's history. Two folders go back to one copy; \
+             stop the other one, and start from the folder that the sink's run belongs to",
+            marker.incarnation, marker.txid
+        )));
+    }
+    let rolled_back = |seen: String| {
+        Err(Error::sink(format!(
+            "sink \"{name}\" was rolled back: it holds batch {}, but {seen}. Restore its output and marker, or begin anew with --start-over and \
+             another output",
+            marker.txid
+        )))
+    };
+    match sink.entries.iter().find(|(txid, _)| *txid > marker.txid) {
+        None if marker.txid < last => rolled_back(format!("it had confirmed batch {last}")),
+        Some((txid, prev)) if *prev > marker.txid => {
+            rolled_back(format!("the next entry of its outbox is batch {txid}, and the one before it, {prev}, was confirmed"))
+        }
+        _ => Ok(SinkStart::Resume { at: marker.txid }),
+    }
+}
+
+fn before_first(entries: &[(Txid, Txid)], committed: Txid) -> Txid {
+    entries.first().map_or(committed, |(_, prev)| *prev)
+}

@@ -1,0 +1,468 @@
+//! The store: one folder, one RocksDB, and the one write that makes a batch durable.
+//!
+//! The folder holds `lock` (taken by the running instance, which writes its pid there), `mode` (how the last run wrote) and `db`.
+//! Column families, keys and values, all on users' disks:
+//!
+//! | family | key | value |
+//! | --- | --- | --- |
+//! | `meta` | `store`, `incarnations`, `schema`, `committed`, `sink/<id>` | see [`read`] |
+//! | `positions` | source (u32), partition's name | [`Position`] |
+//! | `log` | txid (u64), worker (u32) | a delta, see [`crate::delta`] |
+//! | `outbox` | sink (u32), txid (u64) | an entry, see [`crate::outbox`] |
+//! | `state` | state (u32), key group (u16), encoded key | an encoded value; state 0 holds the number up to which it is folded |
+//!
+//! Numbers in keys are big-endian, so that they sort.
+
+mod folder;
+mod options;
+pub mod read;
+
+use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
+use crate::resolve::StoreFacts;
+use crate::schema::Schema;
+use crate::{CrashPoint, Error, Incarnation, KeyGroup, Line, Points, Result, Txid, codec};
+pub use folder::{free_bytes, move_aside, process_holding};
+use folder::{Folder, Mode};
+use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// When a commit counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on the disk: it survives a crash of the machine.
+    Sync,
+    /// The operating system has it: it survives a crash of the process. After one of the machine the store falls back to an earlier batch, consistently.
+    Process,
+}
+
+/// Everything that one batch makes durable.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Its number: the one after the last committed.
+    pub txid: Txid,
+    /// Where each partition that it read is continued.
+    pub positions: Vec<(SourceId, String, Position)>,
+    /// What it changed, worker by worker, see [`crate::delta::assemble`].
+    pub deltas: Vec<(WorkerIndex, Vec<u8>)>,
+    /// What it gives to sinks.
+    pub outputs: Vec<Output>,
+}
+
+/// What one batch gives to one sink.
+#[derive(Debug)]
+pub struct Output {
+    /// The sink.
+    pub sink: SinkId,
+    /// The batch of the sink's previous entry.
+    pub prev: Txid,
+    /// The entry as it is stored, see [`crate::outbox::encode_entry`].
+    pub entry: Vec<u8>,
+}
+
+/// The right to publish and to show a batch: only [`Store::commit`] and a start make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed(Txid);
+
+impl Committed {
+    /// The last batch that is durable.
+    #[must_use]
+    pub fn txid(self) -> Txid {
+        self.0
+    }
+}
+
+/// What waits to ride in the next commit's write.
+#[derive(Default)]
+struct Housekeeping {
+    trim_log: Option<Txid>,
+    confirmed: Vec<(SinkId, Txid)>,
+}
+
+impl Housekeeping {
+    fn is_empty(&self) -> bool {
+        self.trim_log.is_none() && self.confirmed.is_empty()
+    }
+}
+
+/// What a store was made with, for good.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Made {
+    key_groups: u16,
+    key_hash: String,
+    line: Line,
+    by: String,
+}
+
+/// One topology's store, opened. See the module's documentation.
+pub struct Store {
+    db: DB,
+    dir: PathBuf,
+    durability: Durability,
+    made: Made,
+    committed: AtomicU64,
+    folded: AtomicU64,
+    unfolded_bytes: AtomicU64,
+    housekeeping: Mutex<Housekeeping>,
+    folder: Folder,
+}
+
+impl Store {
+    /// Whether there is a store in this folder.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        folder::holds_store(dir)
+    }
+
+    /// Makes a new store in `dir`, which is made too if it is missing.
+    ///
+    /// # Errors
+    /// Kind Config if the folder cannot be written or holds something else, TryAgain if another instance holds it.
+    pub fn create(dir: &Path, durability: Durability) -> Result<Store> {
+        let folder = Folder::lock(dir, true)?;
+        folder.make_database(|path| {
+            let db = options::open(path, Durability::Sync, true)?;
+            let made = Made {
+                key_groups: crate::keys::KEY_GROUPS,
+                key_hash: crate::keys::KEY_HASH.into(),
+                line: Line(rand::random()),
+                by: concat!("tidemill ", env!("CARGO_PKG_VERSION")).into(),
+            };
+            let mut batch = WriteBatch::default();
+            put(&mut batch, family(&db, "meta"), b"store", &made)?;
+            put(&mut batch, family(&db, "meta"), b"committed", &Txid::NONE)?;
+            db.write_opt(batch, &synced()).map_err(|why| write_failed(dir, &why))
+        })?;
+        Store::open_locked(folder, durability)
+    }
+
+    /// Opens the store in `dir`, to run on it.
+    ///
+    /// # Errors
+    /// Kind TryAgain if another instance holds it, Damaged if what is there cannot be read, Config if there is none or it is of a newer version.
+    pub fn open(dir: &Path, durability: Durability) -> Result<Store> {
+        if !Store::exists(dir) {
+            return Err(Error::config(format!("there is no state in {}: give the --state folder of a topology that ran", dir.display())));
+        }
+        Store::open_locked(Folder::lock(dir, false)?, durability)
+    }
+
+    /// Opens the store of a stopped topology to look into it. It keeps the durability that it was run with.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn inspect(dir: &Path) -> Result<Store> {
+        if !Store::exists(dir) {
+            return Err(Error::config(format!("there is no state in {}: give the --state folder of a topology that ran", dir.display())));
+        }
+        let folder = Folder::lock(dir, false)?;
+        let durability = folder.mode()?.durability;
+        Store::open_locked(folder, durability)
+    }
+
+    fn open_locked(folder: Folder, durability: Durability) -> Result<Store> {
+        let dir = folder.dir().to_path_buf();
+        let last: Mode = folder.mode()?;
+        let db = options::open(&folder.database(), last.durability, false)?;
+        let mut made: Made = read::meta(&db, "store")?
+            .ok_or_else(|| Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display())))?;
+        if made.key_hash != crate::keys::KEY_HASH || made.key_groups == 0 {
+            return Err(Error::config(format!(
+                "the state in {} was written by {} with {} key groups by {}, which this version does not know",
+                dir.display(),
+                made.by,
+                made.key_groups,
+                made.key_hash
+            )));
+        }
+        if last.durability == Durability::Process {
+            // The last run may have left unsynced writes; none may follow them unsynced-before-synced.
+            db.flush_wal(true).map_err(|why| write_failed(&dir, &why))?;
+            if last.lost_by_the_machine() {
+                made.line = Line(rand::random());
+                let mut batch = WriteBatch::default();
+                put(&mut batch, family(&db, "meta"), b"store", &made)?;
+                db.write_opt(batch, &synced()).map_err(|why| write_failed(&dir, &why))?;
+            }
+        }
+        folder.set_mode(Mode::running(durability))?;
+        let committed: Txid =
+            read::meta(&db, "committed")?.ok_or_else(|| Error::damaged(format!("{} has lost its number: the store is damaged", dir.display())))?;
+        let folded = read::folded(&db)?;
+        let store = Store {
+            db,
+            dir,
+            durability,
+            made,
+            committed: AtomicU64::new(committed.0),
+            folded: AtomicU64::new(folded.0),
+            unfolded_bytes: AtomicU64::new(0),
+            housekeeping: Mutex::default(),
+            folder,
+        };
+        let mut bytes = 0;
+        store.read_log(folded, |_, _, delta| {
+            bytes += delta.len() as u64;
+            Ok(())
+        })?;
+        store.unfolded_bytes.store(bytes, SeqCst);
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What a commit waits for.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// The number of key groups, fixed when the store was made.
+    #[must_use]
+    pub fn key_groups(&self) -> u16 {
+        self.made.key_groups
+    }
+
+    /// The store's line: txids are comparable only within it.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        self.made.line
+    }
+
+    /// The last committed batch.
+    #[must_use]
+    pub fn committed(&self) -> Committed {
+        Committed(Txid(self.committed.load(SeqCst)))
+    }
+
+    /// The batch up to which the log is folded.
+    #[must_use]
+    pub fn folded(&self) -> Txid {
+        Txid(self.folded.load(SeqCst))
+    }
+
+    /// How many bytes of deltas are committed and not folded.
+    #[must_use]
+    pub fn unfolded_bytes(&self) -> u64 {
+        self.unfolded_bytes.load(SeqCst)
+    }
+
+    /// What is recorded, for the decision of a start.
+    ///
+    /// # Errors
+    /// Kind Damaged.
+    pub fn facts(&self) -> Result<StoreFacts> {
+        read::facts(self)
+    }
+
+    /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the write failed.
+    pub fn raise_incarnation(&self) -> Result<Incarnation> {
+        let mut history: Vec<Incarnation> = read::meta(&self.db, "incarnations")?.unwrap_or_default();
+        let incarnation = Incarnation { counter: history.last().map_or(0, |last| last.counter) + 1, nonce: rand::random() };
+        history.push(incarnation);
+        let mut batch = WriteBatch::default();
+        put(&mut batch, family(&self.db, "meta"), b"incarnations", &history)?;
+        self.write_synced(batch)?;
+        Ok(incarnation)
+    }
+
+    /// Records what the topology is now, and the sinks whose markers were claimed for the first time, each at a txid.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the write failed.
+    pub fn register(&self, schema: &Schema, sinks: &[(SinkId, Txid)]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        // JSON, so that later versions can add fields.
+        let schema = serde_json::to_string(schema).map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
+        put(&mut batch, family(&self.db, "meta"), b"schema", &schema)?;
+        for (sink, at) in sinks {
+            put(&mut batch, family(&self.db, "meta"), sink_key(*sink).as_bytes(), at)?;
+        }
+        self.write_synced(batch)
+    }
+
+    /// Makes these batches durable, all or none, in **one** write: this is the commit point. They follow the last committed one without gaps.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the write failed. Its outcome is then unknown: the process must end, and the next start decides.
+    ///
+    /// # Panics
+    /// If the batches are out of order: that would break "in order, without gaps".
+    pub fn commit(&self, batches: &[Batch], points: &Points) -> Result<Committed> {
+        points.reach(CrashPoint::BeforeWrite)?;
+        let [meta, positions, log, outbox] = ["meta", "positions", "log", "outbox"].map(|name| family(&self.db, name));
+        let mut write = WriteBatch::default();
+        let mut committed = self.committed().txid();
+        let mut bytes = 0;
+        for batch in batches {
+            assert_eq!(batch.txid, committed.next(), "batches commit in order, without gaps");
+            committed = batch.txid;
+            for (source, partition, position) in &batch.positions {
+                put(&mut write, positions, &position_key(*source, partition)?, position)?;
+            }
+            for (worker, delta) in &batch.deltas {
+                write.put_cf(log, log_key(batch.txid, *worker), delta);
+                bytes += delta.len() as u64;
+            }
+            for output in &batch.outputs {
+                write.put_cf(outbox, outbox_key(output.sink, batch.txid), &output.entry);
+                put(&mut write, meta, sink_key(output.sink).as_bytes(), &batch.txid)?;
+            }
+        }
+        put(&mut write, meta, b"committed", &committed)?;
+        let trimmed = self.add_housekeeping(&mut write);
+        let mut options = WriteOptions::default();
+        options.set_sync(self.durability == Durability::Sync);
+        self.db.write_opt(write, &options).map_err(|why| write_failed(&self.dir, &why))?;
+        self.unfolded_bytes.fetch_add(bytes, SeqCst);
+        self.committed.store(committed.0, SeqCst);
+        points.reach(CrashPoint::AfterWrite)?;
+        if trimmed {
+            points.reach(CrashPoint::LogTrimmed)?;
+        }
+        Ok(Committed(committed))
+    }
+
+    fn add_housekeeping(&self, write: &mut WriteBatch) -> bool {
+        let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
+        for (sink, txid) in tidy.confirmed {
+            write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
+        }
+        if let Some(folded) = tidy.trim_log {
+            write.delete_range_cf(family(&self.db, "log"), log_key(Txid::NONE, WorkerIndex(0)), log_key(folded.next(), WorkerIndex(0)));
+        }
+        tidy.trim_log.is_some()
+    }
+
+    /// Lets the next commit remove these entries from the outbox: their sink has confirmed them.
+    pub fn confirm(&self, sink: SinkId, txids: impl IntoIterator<Item = Txid>) {
+        let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
+        tidy.confirmed.extend(txids.into_iter().map(|txid| (sink, txid)));
+    }
+
+    /// Writes what waits for the next commit by itself, if there is anything. For when no commit comes, and for a clean stop.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the write failed.
+    pub fn tidy(&self, points: &Points) -> Result<()> {
+        if self.housekeeping.lock().expect("no holder of this lock panics").is_empty() {
+            return Ok(());
+        }
+        points.reach(CrashPoint::BeforeWrite)?;
+        let mut write = WriteBatch::default();
+        let trimmed = self.add_housekeeping(&mut write);
+        self.write_synced(write)?;
+        if trimmed { points.reach(CrashPoint::LogTrimmed) } else { Ok(()) }
+    }
+
+    /// Syncs the log: what is committed is on the disk from here on. Before a fold is ingested, before output is published.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the sync failed.
+    pub fn sync_log(&self) -> Result<()> {
+        match self.durability {
+            Durability::Sync => Ok(()),
+            Durability::Process => self.db.flush_wal(true).map_err(|why| write_failed(&self.dir, &why)),
+        }
+    }
+
+    /// Closes the store cleanly: nothing is left in the operating system's hands.
+    ///
+    /// # Errors
+    /// Kind TryAgain if a write failed; the store is as after a crash then.
+    pub fn close(self, points: &Points) -> Result<()> {
+        self.tidy(points)?;
+        self.db.flush_wal(true).map_err(|why| write_failed(&self.dir, &why))?;
+        self.folder.set_mode(Mode::stopped(self.durability))
+    }
+
+    /// Records that a fold up to `folded`, of this many bytes of log, is part of the store; the log before it goes with the next commit.
+    pub(crate) fn set_folded(&self, folded: Txid, bytes: u64) {
+        self.folded.store(folded.0, SeqCst);
+        self.unfolded_bytes.fetch_sub(bytes, SeqCst);
+        self.housekeeping.lock().expect("no holder of this lock panics").trim_log = Some(folded);
+    }
+
+    pub(crate) fn ingest_file(&self, path: &Path, options: &rocksdb::IngestExternalFileOptions) -> Result<()> {
+        let family = family(&self.db, "state");
+        self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| write_failed(&self.dir, &why))
+    }
+
+    fn write_synced(&self, batch: WriteBatch) -> Result<()> {
+        self.db.write_opt(batch, &synced()).map_err(|why| write_failed(&self.dir, &why))
+    }
+}
+
+/// The options of the family `state`, for files that will become part of it.
+pub(crate) fn state_family_options() -> rocksdb::Options {
+    options::family_options("state")
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("open makes every family of options::FAMILIES")
+}
+
+fn put<V: serde::Serialize>(batch: &mut WriteBatch, family: &ColumnFamily, key: &[u8], value: &V) -> Result<()> {
+    let mut bytes = Vec::new();
+    codec::encode(value, &mut bytes)?;
+    batch.put_cf(family, key, bytes);
+    Ok(())
+}
+
+fn sink_key(sink: SinkId) -> String {
+    format!("sink/{}", sink.0)
+}
+
+fn position_key(source: SourceId, partition: &str) -> Result<Vec<u8>> {
+    let mut key = Vec::new();
+    crate::keys::encode_key(&(source, partition), &mut key)?;
+    Ok(key)
+}
+
+fn log_key(txid: Txid, worker: WorkerIndex) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&txid.0.to_be_bytes());
+    key[8..].copy_from_slice(&worker.0.to_be_bytes());
+    key
+}
+
+fn outbox_key(sink: SinkId, txid: Txid) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&sink.0.to_be_bytes());
+    key[4..].copy_from_slice(&txid.0.to_be_bytes());
+    key
+}
+
+/// The key of a value in the family `state`.
+pub(crate) fn state_key(state: StateId, group: KeyGroup, key: &[u8], into: &mut Vec<u8>) {
+    into.clear();
+    into.extend_from_slice(&state.0.to_be_bytes());
+    into.extend_from_slice(&group.0.to_be_bytes());
+    into.extend_from_slice(key);
+}
+
+/// The reserved key of the family `state`: the batch up to which it is folded. Sorts before every state's keys.
+pub(crate) const FOLDED_KEY: &[u8] = b"\0\0\0\0folded";
+
+fn write_failed(dir: &Path, why: &rocksdb::Error) -> Error {
+    Error::try_again(format!(
+        "writing the store in {} failed: {why}. Whether the last write is durable is unknown, so this process ends; nothing is lost. Make sure that \
+         the disk is healthy and has space, then start again",
+        dir.display()
+    ))
+}

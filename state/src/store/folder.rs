@@ -1,0 +1,172 @@
+//! The folder around the database: the lock with the pid, how the last run wrote, and moving it aside.
+
+use crate::store::Durability;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// How the last run wrote, so that the next one knows how to read its log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Mode {
+    pub(super) durability: Durability,
+    /// Whether it was stopped with everything on the disk.
+    stopped: bool,
+    /// The boot of the operating system that it ran in.
+    boot: String,
+}
+
+impl Mode {
+    pub(super) fn running(durability: Durability) -> Mode {
+        Mode { durability, stopped: false, boot: boot() }
+    }
+
+    pub(super) fn stopped(durability: Durability) -> Mode {
+        Mode { stopped: true, ..Mode::running(durability) }
+    }
+
+    /// Whether the machine may have lost what the last run had handed to the operating system.
+    pub(super) fn lost_by_the_machine(&self) -> bool {
+        self.durability == Durability::Process && !self.stopped && self.boot != boot()
+    }
+}
+
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string()).unwrap_or_default()
+}
+
+/// A folder that this process holds.
+pub(super) struct Folder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    pub(super) fn lock(dir: &Path, create: bool) -> Result<Folder> {
+        if create {
+            fs::create_dir_all(dir).map_err(|why| unwritable(dir, &why))?;
+        }
+        let path = dir.join("lock");
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|why| unwritable(dir, &why))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = lock.read_to_string(&mut pid);
+                let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
+                return Err(Error::try_again(format!(
+                    "the state in {} is in use by another instance, pid {pid} (running, or paused). Stop it, or give another --state folder",
+                    dir.display()
+                )));
+            }
+            Err(TryLockError::Error(why)) => return Err(unwritable(dir, &why)),
+        }
+        let mut write_pid = || -> std::io::Result<()> {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            write!(lock, "{}", std::process::id())
+        };
+        write_pid().map_err(|why| unwritable(dir, &why))?;
+        Ok(Folder { dir: dir.to_path_buf(), _lock: lock })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.dir.join("db")
+    }
+
+    /// Makes the database under another name first: a crash in between leaves no half-made store.
+    pub(super) fn make_database(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let half = self.dir.join("db.new");
+        let unwritable = |why| unwritable(&self.dir, &why);
+        if half.exists() {
+            fs::remove_dir_all(&half).map_err(unwritable)?;
+        }
+        self.set_mode(Mode::stopped(Durability::Sync))?;
+        make(&half)?;
+        fs::rename(&half, self.database()).map_err(unwritable)?;
+        sync_dir(&self.dir)
+    }
+
+    pub(super) fn mode(&self) -> Result<Mode> {
+        let path = self.dir.join("mode");
+        let text = fs::read_to_string(&path)
+            .map_err(|why| Error::damaged(format!("{} cannot be read: {why}. Restore the folder from a copy", path.display())))?;
+        serde_json::from_str(&text)
+            .map_err(|why| Error::damaged(format!("{} is damaged: {why}. Restore the folder from a copy", path.display())))
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) -> Result<()> {
+        let text = serde_json::to_string(&mode).map_err(|why| Error::bug(format!("the mode cannot be written: {why}")))?;
+        let (path, half) = (self.dir.join("mode"), self.dir.join("mode.new"));
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&half)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&half, &path)
+        };
+        write().map_err(|why| unwritable(&self.dir, &why))?;
+        sync_dir(&self.dir)
+    }
+}
+
+pub(super) fn holds_store(dir: &Path) -> bool {
+    dir.join("db").exists()
+}
+
+/// The pid of the process that holds the store in `dir`, if one does.
+#[must_use]
+pub fn process_holding(dir: &Path) -> Option<String> {
+    let lock = File::open(dir.join("lock")).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => fs::read_to_string(dir.join("lock")).ok().map(|pid| pid.trim().to_string()),
+        _ => None,
+    }
+}
+
+/// Moves the store in `dir` aside, to `DIR.old-<txid>` (or `DIR.old-unknown` if it cannot be read), and says where it is. Nothing is deleted.
+///
+/// # Errors
+/// Kind TryAgain if an instance runs on it, Config if it cannot be moved.
+pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
+    if let Some(pid) = process_holding(dir) {
+        return Err(Error::try_again(format!("the state in {} is in use by another instance, pid {pid}: stop it first", dir.display())));
+    }
+    let txid = txid.map_or("unknown".to_string(), |txid| txid.to_string());
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "state".into());
+    let mut target = dir.with_file_name(format!("{name}.old-{txid}"));
+    let mut more = 2;
+    while target.exists() {
+        target = dir.with_file_name(format!("{name}.old-{txid}-{more}"));
+        more += 1;
+    }
+    fs::rename(dir, &target)
+        .map_err(|why| Error::config(format!("{} cannot be moved to {}: {why}", dir.display(), target.display())))?;
+    Ok(target)
+}
+
+/// The bytes that are free for this process on the file system of `dir`.
+///
+/// # Errors
+/// Kind TryAgain if the file system does not say.
+pub fn free_bytes(dir: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(dir).map_err(|why| Error::try_again(format!("the free space of {} is unknown: {why}", dir.display())))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|why| unwritable(dir, &why))
+}
+
+fn unwritable(dir: &Path, why: &std::io::Error) -> Error {
+    let message = format!("the state folder {} cannot be written: {why}", dir.display());
+    match why.kind() {
+        std::io::ErrorKind::StorageFull => Error::try_again(message + ". Nothing is lost: free some space and start again"),
+        _ => Error::config(message + ". Give a --state folder that this user can write"),
+    }
+}
