@@ -174,12 +174,20 @@ where
         let Cli { build, shown } = self;
         let topology = |own: A| move |topology: &Topology<'_>| build(topology, &own);
         let done = match command {
-            Command::Run { run, own } => run::run(Wanted::of(run.options, run.config.as_deref(), &name)?, run.start_over, topology(own), shown, began),
+            Command::Run { run, own } => {
+                run::run(Wanted::of(run.options, run.config.as_deref(), &name)?, run.start_over, topology(own), shown, began)
+            }
             Command::Status { at, json } => status::status(&at, json),
             Command::State { command: StateCommand::List { place, json, .. } } => state::list(&place, json),
-            Command::State { command: StateCommand::Get { place, name, key, own } } => return state::get(&place, &name, &key, &topology(own)),
-            Command::State { command: StateCommand::Scan { place, name, limit, own } } => state::scan(&place, &name, limit, &topology(own)),
-            Command::Check { options, config, own } => check::check(&Wanted::of(options, config.as_deref(), &name)?, topology(own)),
+            Command::State { command: StateCommand::Get { place, name, key, own } } => {
+                return state::get(&place, &name, &key, &topology(own));
+            }
+            Command::State { command: StateCommand::Scan { place, name, limit, own } } => {
+                state::scan(&place, &name, limit, &topology(own))
+            }
+            Command::Check { options, config, own } => {
+                check::check(&Wanted::of(options, config.as_deref(), &name)?, topology(own))
+            }
             Command::Plan { format, own } => check::plan(&name, format, &topology(own)),
         };
         done.map(|()| 0)

@@ -29,8 +29,8 @@ pub use clap;
 
 pub use tidemill_connectors as connectors;
 pub use tidemill_engine::{
-    BatchLimits, BatchReport, Change, Data, Emit, Engine, Grouped, Outline, PartitionProgress, RangeReport, Record, Runtime, Settings, SinkStatus,
-    StartReport, State, StateStatus, Status, Stream, Topology, outline,
+    BatchLimits, BatchReport, Change, Data, Emit, Engine, Grouped, Outline, PartitionProgress, RangeReport, Record, Runtime,
+    Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;

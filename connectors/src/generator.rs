@@ -137,7 +137,9 @@ impl Identity {
 
     fn read(witness: &[u8]) -> Option<Identity> {
         match (witness.first()?, witness[1..].as_chunks::<8>()) {
-            (&Identity::FORMAT, (&[seed, partitions], [])) => Some(Identity { seed: u64::from_le_bytes(seed), partitions: u64::from_le_bytes(partitions) }),
+            (&Identity::FORMAT, (&[seed, partitions], [])) => {
+                Some(Identity { seed: u64::from_le_bytes(seed), partitions: u64::from_le_bytes(partitions) })
+            }
             _ => None,
         }
     }
@@ -164,7 +166,9 @@ impl<F> GeneratorReader<F> {
         match Identity::read(&from.witness) {
             None => lost("the recorded position was not written by this version of the generator".into()),
             Some(before) if before.seed != seed => lost(format!("the seed is {seed} and was {}", before.seed)),
-            Some(before) if before.partitions != partitions => lost(format!("it has {partitions} partitions and had {}", before.partitions)),
+            Some(before) if before.partitions != partitions => {
+                lost(format!("it has {partitions} partitions and had {}", before.partitions))
+            }
             Some(_) if from.offset > self.end => lost(format!("it ends at record {} now", self.end)),
             Some(_) => Ok(()),
         }

@@ -6,8 +6,9 @@ use tidemill_state::{Error, Result};
 /// Appends `item` as JSON, without the newline.
 pub(crate) fn encode_line<T: Serialize>(item: &T, into: &mut Vec<u8>) -> Result<()> {
     let start = into.len();
-    serde_json::to_writer(&mut *into, item)
-        .map_err(|why| Error::user_code(format!("a record of type {} cannot be written as JSON: {why}", std::any::type_name::<T>())))?;
+    serde_json::to_writer(&mut *into, item).map_err(|why| {
+        Error::user_code(format!("a record of type {} cannot be written as JSON: {why}", std::any::type_name::<T>()))
+    })?;
     // serde_json escapes newlines in strings, but a type may serialize itself as raw JSON text.
     if memchr::memchr(b'\n', &into[start..]).is_some() {
         return Err(Error::user_code(format!(

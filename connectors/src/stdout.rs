@@ -94,7 +94,9 @@ impl Prepared for PreparedLines<'_> {
                 "the standard output was closed by whoever read it (such as `| head`), so the output cannot be published; \
                  nothing is lost: start again with a reader that stays, and what is not confirmed is written again",
             ),
-            _ => Error::try_again(format!("writing to the standard output: {why}; nothing is lost: start again, and what is not confirmed is written again")),
+            _ => Error::try_again(format!(
+                "writing to the standard output: {why}; nothing is lost: start again, and what is not confirmed is written again"
+            )),
         })
     }
 }
@@ -121,7 +123,14 @@ mod tests {
         conformance::sink(
             || Stdout::writing_to(Arc::clone(&written) as Out),
             &items,
-            || written.lock().expect("not poisoned").split_inclusive(|b| *b == b'\n').map(|line| line[..line.len() - 1].to_vec()).collect(),
+            || {
+                written
+                    .lock()
+                    .expect("not poisoned")
+                    .split_inclusive(|b| *b == b'\n')
+                    .map(|line| line[..line.len() - 1].to_vec())
+                    .collect()
+            },
         );
     }
 

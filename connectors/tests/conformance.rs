@@ -10,7 +10,10 @@ use tidemill_state::{Error, Position, Result, Txid};
 /// What the suite says of a broken implementation.
 fn complaint(suite: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(suite)).expect_err("the suite found nothing");
-    panic.downcast_ref::<String>().cloned().unwrap_or_else(|| panic.downcast_ref::<&str>().expect("panics carry text").to_string())
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .unwrap_or_else(|| panic.downcast_ref::<&str>().expect("panics carry text").to_string())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

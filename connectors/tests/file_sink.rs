@@ -125,11 +125,23 @@ fn somebody_elses_output_is_refused() {
 
     let output = Output::written();
     for other in [Owner { topology: "u".into(), ..owner(2) }, Owner { sink: "z".into(), ..owner(2) }] {
-        check_error(output.open(other.clone()).and_then(|mut publisher| publisher.marker()), Kind::Foreign, &["belongs to sink \"s\" of topology \"t\""]);
-        check_error(output.open(other).and_then(|mut publisher| publisher.claim(Txid(1))), Kind::Foreign, &["give each sink a path of its own"]);
+        check_error(
+            output.open(other.clone()).and_then(|mut publisher| publisher.marker()),
+            Kind::Foreign,
+            &["belongs to sink \"s\" of topology \"t\""],
+        );
+        check_error(
+            output.open(other).and_then(|mut publisher| publisher.claim(Txid(1))),
+            Kind::Foreign,
+            &["give each sink a path of its own"],
+        );
     }
     let copy = Owner { incarnation: Incarnation { counter: 1, nonce: 9 }, ..owner(1) };
-    check_error(output.open(copy).and_then(|mut publisher| publisher.claim(Txid(1))), Kind::Foreign, &["another run took the sink over"]);
+    check_error(
+        output.open(copy).and_then(|mut publisher| publisher.claim(Txid(1))),
+        Kind::Foreign,
+        &["another run took the sink over"],
+    );
     assert_eq!(output.text(), "\"one\"\n\"two\"\n");
 }
 
@@ -185,7 +197,11 @@ fn a_full_disk_loses_nothing() {
     std::os::unix::fs::symlink("/dev/full", &output.path).expect("linked");
     let mut publisher = output.open(owner(1)).expect("opened");
     publisher.claim(Txid::NONE).expect("claimed");
-    check_error(publisher.prepare(&[entry(1, &["1"])]).map(drop), Kind::TryAgain, &["out.jsonl", "No space left", "nothing is lost"]);
+    check_error(
+        publisher.prepare(&[entry(1, &["1"])]).map(drop),
+        Kind::TryAgain,
+        &["out.jsonl", "No space left", "nothing is lost"],
+    );
     assert_eq!(publisher.marker().expect("read").map(|marker| marker.txid), Some(Txid::NONE));
 }
 

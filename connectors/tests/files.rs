@@ -152,9 +152,21 @@ fn a_file_goes_on_where_it_ended() {
     assert_eq!(after_change(b"1\n2", grown("\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
     assert_eq!(after_change(b"1\n2", grown("\r\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
     check_error(after_change(b"1\n2", grown("2\n3\n")), Kind::SourceLost, &["line 2", "byte 3", "grown since", ".follow()"]);
-    check_error(after_change(b"1\n2\n", |folder| folder.write("a", b"1\n")), Kind::SourceLost, &["go on at byte 4", "only 2 bytes", "--start-over"]);
-    check_error(after_change(b"1\n2\n", |folder| folder.write("a", b"1\n3\n")), Kind::SourceLost, &["before byte 4 is not what was read"]);
-    check_error(after_change(b"1\n2\n", |folder| fs::remove_file(folder.path("a")).expect("removed")), Kind::SourceLost, &["is missing"]);
+    check_error(
+        after_change(b"1\n2\n", |folder| folder.write("a", b"1\n")),
+        Kind::SourceLost,
+        &["go on at byte 4", "only 2 bytes", "--start-over"],
+    );
+    check_error(
+        after_change(b"1\n2\n", |folder| folder.write("a", b"1\n3\n")),
+        Kind::SourceLost,
+        &["before byte 4 is not what was read"],
+    );
+    check_error(
+        after_change(b"1\n2\n", |folder| fs::remove_file(folder.path("a")).expect("removed")),
+        Kind::SourceLost,
+        &["is missing"],
+    );
 }
 
 #[test]
@@ -180,7 +192,11 @@ fn positions_of_other_versions_are_refused() {
     let folder = Folder::new(&[("a", b"1\n2\n")]);
     let source = Files::lines(folder.path("a"));
     for witness in [vec![], vec![9; 33], vec![1; 32]] {
-        check_error(source.open(&folder.path("a"), Some(&Position { offset: 2, witness })), Kind::SourceLost, &["not written by this version"]);
+        check_error(
+            source.open(&folder.path("a"), Some(&Position { offset: 2, witness })),
+            Kind::SourceLost,
+            &["not written by this version"],
+        );
     }
 }
 
@@ -252,7 +268,8 @@ fn files_are_open_only_while_they_are_read() {
         links.filter(|path| path.starts_with(folder.0.path())).count()
     };
     let source = Files::lines(folder.path("*.txt"));
-    let mut readers: Vec<_> = source.partitions().expect("listed").iter().map(|name| source.open(name, None).expect("opened")).collect();
+    let mut readers: Vec<_> =
+        source.partitions().expect("listed").iter().map(|name| source.open(name, None).expect("opened")).collect();
     assert_eq!(open_files(), 0);
     for reader in &mut readers {
         assert_eq!(read_all(&mut **reader).expect("read").len(), 1);

@@ -30,7 +30,8 @@ fn all<S: Source>(source: &S, partition: &str) -> Vec<S::Item> {
 
 #[test]
 fn generators_keep_the_contract_of_a_source() {
-    let expected: Vec<_> = (0..3).map(|n| n.to_string()).map(|name| (name.clone(), all(&rolls(1).partitions(3).records(1_000), &name))).collect();
+    let expected: Vec<_> =
+        (0..3).map(|n| n.to_string()).map(|name| (name.clone(), all(&rolls(1).partitions(3).records(1_000), &name))).collect();
     assert_eq!(expected.iter().map(|(_, records)| records.len()).collect::<Vec<_>>(), [334, 333, 333]);
     conformance::source(|| rolls(1).partitions(3).records(1_000), &expected);
     conformance::source(|| rolls(1).partitions(2).records(1), &[("0", all(&rolls(1).records(1), "0")), ("1", vec![])]);
@@ -62,7 +63,8 @@ fn what_was_recorded_of_another_generator_is_refused() {
             why.to_string()
         })
     }
-    let refused = |said: Option<String>, part: &str| assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{part}: {said:?}");
+    let refused =
+        |said: Option<String>, part: &str| assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{part}: {said:?}");
     refused(open(rolls(2).partitions(2), "0", &position), "the seed is 2 and was 1");
     refused(open(rolls(1).partitions(3), "0", &position), "3 partitions and had 2");
     refused(open(rolls(1).partitions(2).records(30), "0", &position), "it ends at record 15 now");

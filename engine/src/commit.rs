@@ -108,7 +108,8 @@ impl Committer {
             let committed = self.store.commit(&batches, &self.points)?;
             assert_eq!(committed.txid(), last, "a commit ends with its last batch");
             let took = began.elapsed();
-            let outputs = batches.iter().flat_map(|batch| &batch.outputs).map(|output| (output.sink, output.entry.len())).collect();
+            let outputs =
+                batches.iter().flat_map(|batch| &batch.outputs).map(|output| (output.sink, output.entry.len())).collect();
             self.runtime.show_committed(committed, reports, took, outputs);
             if let Some((_, _, pond)) = &self.generation {
                 pond.committed(committed.txid());
@@ -143,7 +144,8 @@ impl Committer {
             let prev = self.last_output.insert(sink, txid).expect("every sink of the topology was registered");
             outputs.push(Output { sink, prev, entry: encode_entry(prev, payloads.into_iter()) });
         }
-        let positions = deltas.iter().flat_map(|delta| &delta.ranges).map(|range| (range.source, range.partition.clone(), range.end.clone()));
+        let positions =
+            deltas.iter().flat_map(|delta| &delta.ranges).map(|range| (range.source, range.partition.clone(), range.end.clone()));
         let positions = positions.collect();
         // A delta without changes is a byte of format alone: nothing is written for it.
         let deltas = deltas.into_iter().filter(|delta| delta.changes > 0).map(|delta| (delta.worker, delta.delta)).collect();

@@ -134,7 +134,9 @@ where
     S::Item: PartialEq + Debug,
 {
     fn open(&self, from: Option<&Position>) -> Box<dyn Reader<S::Item>> {
-        (self.make)().open(self.partition, from).unwrap_or_else(|why| panic!("clause 3: partition {}: open({from:?}): {why}", self.partition))
+        (self.make)()
+            .open(self.partition, from)
+            .unwrap_or_else(|why| panic!("clause 3: partition {}: open({from:?}): {why}", self.partition))
     }
 
     fn whole(&self, max_records: usize, max_bytes: usize) {
@@ -230,13 +232,25 @@ fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &m
         let mut into = Records::with_limits(left, max_bytes);
         let status = reader.read(&mut into).unwrap_or_else(|why| panic!("read(): {why}"));
         assert!(into.len() <= left, "a read gave {} records, and there was room for {left}", into.len());
-        assert!(max_bytes > 1 || into.len() <= 1, "a read went on for {} records after the limit of {max_bytes} bytes", into.len());
+        assert!(
+            max_bytes > 1 || into.len() <= 1,
+            "a read went on for {} records after the limit of {max_bytes} bytes",
+            into.len()
+        );
         for offset in &into.offsets {
-            assert!(*offset >= tape.next_offset, "clause 3: a record has offset {offset}, and should have {} or more", tape.next_offset);
+            assert!(
+                *offset >= tape.next_offset,
+                "clause 3: a record has offset {offset}, and should have {} or more",
+                tape.next_offset
+            );
             tape.next_offset = offset + 1;
         }
         let position = reader.position().offset;
-        assert!(position >= tape.next_offset, "position() is {position} after a record at {}", tape.next_offset.saturating_sub(1));
+        assert!(
+            position >= tape.next_offset,
+            "position() is {position} after a record at {}",
+            tape.next_offset.saturating_sub(1)
+        );
         if !into.is_empty() {
             last_news = Instant::now();
         }
@@ -262,7 +276,11 @@ fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &m
 /// When a clause is broken, or a call fails that should not.
 pub fn sink<S: Sink>(make: impl Fn() -> S, items: &[S::Item], read_back: impl Fn() -> Vec<Vec<u8>>) {
     assert!(items.len() >= 6, "the suite needs at least 6 records, and was given {}", items.len());
-    assert_eq!((make().kind(), make().delivery()), (make().kind(), make().delivery()), "clause 1: kind() and delivery() do not change");
+    assert_eq!(
+        (make().kind(), make().delivery()),
+        (make().kind(), make().delivery()),
+        "clause 1: kind() and delivery() do not change"
+    );
     let suite = Suite::new(make, items, read_back);
     suite.nothing_at_first();
     suite.publishes_in_order();
@@ -293,13 +311,18 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
             })
             .collect();
         for (index, record) in encoded.iter().enumerate() {
-            assert!(!encoded[..index].contains(record), "the suite needs records that are all different: record {index} is there twice");
+            assert!(
+                !encoded[..index].contains(record),
+                "the suite needs records that are all different: record {index} is there twice"
+            );
         }
         let mut with_prefix = b"kept".to_vec();
         sink.encode(&items[0], &mut with_prefix).unwrap_or_else(|why| panic!("encode(): {why}"));
         assert_eq!(with_prefix, [b"kept", encoded[0].as_slice()].concat(), "encode() appends, and keeps what was there");
         let size = encoded.len() / 6;
-        let batches = (0..6).map(|n| if n < 5 { encoded[n * size..(n + 1) * size].to_vec() } else { encoded[5 * size..].to_vec() }).collect();
+        let batches = (0..6)
+            .map(|n| if n < 5 { encoded[n * size..(n + 1) * size].to_vec() } else { encoded[5 * size..].to_vec() })
+            .collect();
         Suite { delivery: sink.delivery(), make, read_back, batches }
     }
 
@@ -350,7 +373,8 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
             assert_eq!(marker, None, "a sink that delivers at least once keeps no marker");
             return;
         }
-        let Marker { topology, txid: holds, incarnation } = marker.unwrap_or_else(|| panic!("clause 4: there is no marker {when}"));
+        let Marker { topology, txid: holds, incarnation } =
+            marker.unwrap_or_else(|| panic!("clause 4: there is no marker {when}"));
         assert_eq!(topology, "conformance", "clause 4: the marker names the topology that wrote it");
         assert_eq!(holds, self.txid(txid), "clause 4: the marker {when} names the last batch that the sink holds");
         if let Some(run) = run {
@@ -421,7 +445,11 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
             }
             // The sink keeps a second publisher out by itself: then the older run can only come back.
             Err(why) => {
-                assert_eq!(why.kind(), Kind::TryAgain, "clause 5: open() beside another run fails with TryAgain, if it fails; the error is: {why}");
+                assert_eq!(
+                    why.kind(),
+                    Kind::TryAgain,
+                    "clause 5: open() beside another run fails with TryAgain, if it fails; the error is: {why}"
+                );
                 drop(old);
                 drop(self.claimed(8, 4));
             }

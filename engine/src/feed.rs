@@ -80,7 +80,12 @@ pub(crate) struct SourceFeed<S: Source> {
 const CHUNKS_IN_A_ROW: u32 = 16;
 
 impl<S: Source> SourceFeed<S> {
-    pub(crate) fn new(id: SourceId, name: &str, source: S, input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>) -> SourceFeed<S> {
+    pub(crate) fn new(
+        id: SourceId,
+        name: &str,
+        source: S,
+        input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
+    ) -> SourceFeed<S> {
         SourceFeed { id, name: name.into(), source, input, partitions: Vec::new(), at: 0, in_a_row: 0 }
     }
 
@@ -98,9 +103,18 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
-        let reader = self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+        let reader =
+            self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
         let start = from.map_or(0, |from| from.offset);
-        self.partitions.push(Partition { name: partition.into(), reader, ready: Ready::Now, start, records: 0, offset: start, skipped: 0 });
+        self.partitions.push(Partition {
+            name: partition.into(),
+            reader,
+            ready: Ready::Now,
+            start,
+            records: 0,
+            offset: start,
+            skipped: 0,
+        });
         Ok(())
     }
 
@@ -117,7 +131,10 @@ impl<S: Source> Feed for SourceFeed<S> {
             if ready {
                 let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
                 let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
-                let status = partition.reader.read(&mut records).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+                let status = partition
+                    .reader
+                    .read(&mut records)
+                    .map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
                 partition.ready = match status {
                     ReadStatus::More => Ready::Now,
                     ReadStatus::Idle(wait) => Ready::At(now + wait),

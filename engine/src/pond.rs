@@ -215,7 +215,11 @@ impl Pond {
         let open = self.lock();
         let mut text = String::new();
         for range in open.ranges.get(&txid).into_iter().flatten().take(20) {
-            let _ = write!(text, ", source \"{}\" partition \"{}\" [{}, {})", range.source_name, range.partition, range.start, range.end.offset);
+            let _ = write!(
+                text,
+                ", source \"{}\" partition \"{}\" [{}, {})",
+                range.source_name, range.partition, range.start, range.end.offset
+            );
         }
         text
     }

@@ -108,9 +108,14 @@ impl Publishing {
     fn reopen(&mut self) -> Result<()> {
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
-            let marker = publisher.marker()?.ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
+            let marker = publisher
+                .marker()?
+                .ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
             if marker.incarnation != self.owner.incarnation {
-                return Err(Error::foreign(format!("run {} has taken over (this is run {}): stop one of the two", marker.incarnation, self.owner.incarnation)));
+                return Err(Error::foreign(format!(
+                    "run {} has taken over (this is run {}): stop one of the two",
+                    marker.incarnation, self.owner.incarnation
+                )));
             }
             publisher.claim(marker.txid)?;
             if marker.txid > self.cursor {

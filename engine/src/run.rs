@@ -65,7 +65,8 @@ impl Engine {
         validate(&settings)?;
         let description = describe(&build)?;
         let begun = start::start(&settings, &description, &points)?;
-        let report = StartReport { committed: begun.decision.after, decision: begun.decision.to_string(), took: started.elapsed() };
+        let report =
+            StartReport { committed: begun.decision.after, decision: begun.decision.to_string(), took: started.elapsed() };
         let runtime = Arc::new(Runtime::new(
             Facts {
                 topology: settings.name.clone(),
@@ -81,7 +82,14 @@ impl Engine {
             begun.store.committed(),
             begun.publishers.iter().map(sink_status).collect(),
         ));
-        let run = Run { settings, build: Arc::new(build), description, begun, runtime: Arc::clone(&runtime), points: Arc::clone(&points) };
+        let run = Run {
+            settings,
+            build: Arc::new(build),
+            description,
+            begun,
+            runtime: Arc::clone(&runtime),
+            points: Arc::clone(&points),
+        };
         let supervisor = spawn("supervisor", move || run.supervise());
         Ok(Engine { runtime, points, report, supervisor: Some(supervisor) })
     }
@@ -142,7 +150,9 @@ impl Engine {
         match self.supervisor.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(outcome)) => outcome,
-            Some(Err(panic)) => Err(Error::bug(format!("the supervisor panicked: {}", crate::failure::panic_message(panic.as_ref())))),
+            Some(Err(panic)) => {
+                Err(Error::bug(format!("the supervisor panicked: {}", crate::failure::panic_message(panic.as_ref()))))
+            }
         }
     }
 }
@@ -187,8 +197,9 @@ where
     std::thread::Builder::new()
         .name(name.to_string())
         .spawn(move || {
-            catch_unwind(AssertUnwindSafe(body))
-                .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
+            catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+                Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref()))))
+            })
         })
         .expect("the operating system gives a thread at the start")
 }
@@ -247,11 +258,23 @@ impl Run {
         let (s, r, p, bytes) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.fold_bytes);
         others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes))));
         let (s, r, p, reserve) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.disk_reserve);
-        others.push(watched("disk", Box::new(move || {
-            watch::disk_loop(&s, &r, &p, reserve);
-            Ok(())
-        })));
-        let generations = Generations { settings, build, description, decision, store: Arc::clone(&store), runtime: Arc::clone(&runtime), points, deltas };
+        others.push(watched(
+            "disk",
+            Box::new(move || {
+                watch::disk_loop(&s, &r, &p, reserve);
+                Ok(())
+            }),
+        ));
+        let generations = Generations {
+            settings,
+            build,
+            description,
+            decision,
+            store: Arc::clone(&store),
+            runtime: Arc::clone(&runtime),
+            points,
+            deltas,
+        };
         let outcome = generations.run();
         generations.end(outcome, committer, others, store)
     }
@@ -274,8 +297,9 @@ impl Generations {
         let mut failures = 0;
         for number in 1.. {
             let before = self.runtime.committed();
-            let Err(error) = self.generation(number) else { break };
+            let outcome = self.generation(number);
             self.runtime.end_generation();
+            let Err(error) = outcome else { break };
             if self.runtime.committed() > before {
                 failures = 0;
             }
@@ -306,7 +330,8 @@ impl Generations {
         for (index, assignment) in partitions.assignments.into_iter().enumerate() {
             assignments[index % workers].push(assignment);
         }
-        let growing: Vec<Growing> = partitions.known.into_iter().zip(&self.description.sources).enumerate().filter_map(growing).collect();
+        let growing: Vec<Growing> =
+            partitions.known.into_iter().zip(&self.description.sources).enumerate().filter_map(growing).collect();
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let job = Job {
             generation: number,
@@ -360,8 +385,15 @@ impl Generations {
     }
 
     /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
-    fn end(self, outcome: Result<()>, committer: JoinHandle<Result<()>>, others: Vec<JoinHandle<Result<()>>>, store: Arc<Store>) -> Result<()> {
-        let joined = |handle: JoinHandle<Result<()>>| handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")));
+    fn end(
+        self,
+        outcome: Result<()>,
+        committer: JoinHandle<Result<()>>,
+        others: Vec<JoinHandle<Result<()>>>,
+        store: Arc<Store>,
+    ) -> Result<()> {
+        let joined =
+            |handle: JoinHandle<Result<()>>| handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")));
         let _ = self.deltas.send(Message::Stop);
         let committed = joined(committer);
         self.runtime.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -387,6 +419,11 @@ impl Generations {
     }
 }
 
-fn growing((index, ((known, every), source)): (usize, ((std::collections::BTreeSet<String>, Option<Duration>), &Arc<dyn crate::context::AnySource>))) -> Option<Growing> {
+fn growing(
+    (index, ((known, every), source)): (
+        usize,
+        ((std::collections::BTreeSet<String>, Option<Duration>), &Arc<dyn crate::context::AnySource>),
+    ),
+) -> Option<Growing> {
     every.map(|every| Growing { index, source: Arc::clone(source), every, known })
 }

@@ -3,10 +3,10 @@
 use crate::feed::PartitionProgress;
 use crate::plan::Plan;
 use crate::pond::Pond;
+use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
 use crate::states::StateCodec;
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
-use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -156,7 +156,13 @@ impl Runtime {
     }
 
     /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
-    pub(crate) fn show_committed(&self, committed: Committed, mut reports: Vec<BatchReport>, took: Duration, outputs: Vec<(SinkId, usize)>) {
+    pub(crate) fn show_committed(
+        &self,
+        committed: Committed,
+        mut reports: Vec<BatchReport>,
+        took: Duration,
+        outputs: Vec<(SinkId, usize)>,
+    ) {
         let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
         let mut inner = self.lock();
         for report in &mut reports {
@@ -206,9 +212,11 @@ impl Runtime {
     /// Sleeps until a sink has output to publish, or the run is being stopped.
     pub(crate) fn wait_for_output(&self, sink: usize) {
         let inner = self.lock();
-        let nothing = |inner: &mut Inner| inner.sinks[sink].last_output <= inner.sinks[sink].published && inner.publishing_ends.is_none();
+        let nothing =
+            |inner: &mut Inner| inner.sinks[sink].last_output <= inner.sinks[sink].published && inner.publishing_ends.is_none();
         // Checked again now and then: what is published may have been shown before this sink's own bookkeeping.
-        let _ = self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
+        let _ =
+            self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
     }
 
     /// Sinks have until then to publish what is committed.
@@ -286,7 +294,8 @@ impl Runtime {
     pub fn is_at_end(&self) -> bool {
         let inner = self.lock();
         let read = inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed());
-        read && inner.workers.iter().all(|worker| worker.ready) && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
+        read && inner.workers.iter().all(|worker| worker.ready)
+            && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
     }
 
     /// Whether the workers have loaded their states and read their sources.

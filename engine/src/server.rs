@@ -50,7 +50,9 @@ impl Listening {
                 "{listen} is in use by another process: give another address with --listen, such as --listen 127.0.0.1:{}, or --listen none",
                 listen.port().checked_add(1).unwrap_or(7070)
             )),
-            _ => Error::config(format!("{listen} cannot be listened on: {why}. Give another address with --listen, or --listen none")),
+            _ => Error::config(format!(
+                "{listen} cannot be listened on: {why}. Give another address with --listen, or --listen none"
+            )),
         };
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;

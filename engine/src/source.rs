@@ -99,7 +99,13 @@ impl<T> Records<T> {
     /// No records yet, and room for this many records and bytes.
     #[must_use]
     pub fn with_limits(max_records: usize, max_bytes: usize) -> Records<T> {
-        Records { items: Vec::with_capacity(max_records), offsets: Vec::with_capacity(max_records), bytes: 0, max_records, max_bytes }
+        Records {
+            items: Vec::with_capacity(max_records),
+            offsets: Vec::with_capacity(max_records),
+            bytes: 0,
+            max_records,
+            max_bytes,
+        }
     }
 
     /// Appends a record that begins at `offset` and was `bytes` long in the input.

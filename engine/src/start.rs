@@ -73,7 +73,9 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Poi
 }
 
 fn create(dir: &Path, durability: Durability) -> Result<Store> {
-    let free = |entries: std::fs::ReadDir| entries.filter_map(std::result::Result::ok).all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own));
+    let free = |entries: std::fs::ReadDir| {
+        entries.filter_map(std::result::Result::ok).all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own))
+    };
     if std::fs::read_dir(dir).is_ok_and(|entries| !free(entries)) {
         return Err(Error::config(format!(
             "{} is not empty and holds no state: give a --state folder of its own, which may not exist yet",
@@ -103,7 +105,10 @@ fn read_marker(settings: &Settings, name: &str, sink: &dyn AnySink) -> Result<Op
         sink: name.to_string(),
         incarnation: Incarnation { counter: u64::MAX, nonce: 0 },
     };
-    let marker = sink.open(&owner).and_then(|mut publisher| publisher.marker()).map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
+    let marker = sink
+        .open(&owner)
+        .and_then(|mut publisher| publisher.marker())
+        .map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
     Ok(marker.map(|marker| MarkerFacts { topology: marker.topology, txid: marker.txid, incarnation: marker.incarnation }))
 }
 

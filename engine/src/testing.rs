@@ -25,9 +25,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tidemill_state::keys::{self, Key};
 pub use tidemill_state::points::Effect;
 pub use tidemill_state::{CrashPoint, Txid};
-use tidemill_state::keys::{self, Key};
 use tidemill_state::{Error, Points, Position, Result, codec};
 
 /// How long a step may take before the kit gives up.
@@ -60,13 +60,15 @@ impl Kit {
     /// If it does not start.
     pub fn with(set: impl FnOnce(&mut Settings), build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) -> Kit {
         let folder = tempfile::tempdir().expect("a test can make a temporary folder");
-        let mut settings = Settings { workers: 1, fold_bytes: 1, disk_reserve: 0, ..Settings::new("test", folder.path().join("state")) };
+        let mut settings =
+            Settings { workers: 1, fold_bytes: 1, disk_reserve: 0, ..Settings::new("test", folder.path().join("state")) };
         // Batches are closed by `step`, not by size or time.
         settings.batches.max_records = u64::MAX >> 1;
         settings.batches.max_bytes = u64::MAX >> 1;
         settings.batches.max_delay = Duration::from_secs(1 << 30);
         set(&mut settings);
-        let mut kit = Kit { build: Arc::new(build), io: Arc::default(), settings, points: Arc::default(), engine: None, _folder: folder };
+        let mut kit =
+            Kit { build: Arc::new(build), io: Arc::default(), settings, points: Arc::default(), engine: None, _folder: folder };
         kit.restart();
         kit
     }
@@ -175,7 +177,8 @@ impl Kit {
         }
         self.points = points;
         let (build, io) = (Arc::clone(&self.build), Arc::clone(&self.io));
-        let engine = Engine::start_with_points(self.settings.clone(), move |topology| build(topology, &io), Arc::clone(&self.points))?;
+        let engine =
+            Engine::start_with_points(self.settings.clone(), move |topology| build(topology, &io), Arc::clone(&self.points))?;
         self.engine = Some(engine);
         Ok(())
     }
@@ -267,7 +270,11 @@ impl Io {
 
     fn release(&self) -> bool {
         // Not `any`: every source must be released.
-        self.sources.lock().expect("no holder of this lock panics").values().fold(false, |pending, source| source.release() || pending)
+        self.sources
+            .lock()
+            .expect("no holder of this lock panics")
+            .values()
+            .fold(false, |pending, source| source.release() || pending)
     }
 
     fn is_drained(&self) -> bool {

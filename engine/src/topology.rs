@@ -3,8 +3,8 @@
 use crate::context::{AnySink, AnySource, Context, Declared, Place, Shared};
 use crate::failure::Latch;
 use crate::plan::Plan;
-use crate::states::StateCodec;
 use crate::pond::{BatchLimits, Pond};
+use crate::states::StateCodec;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidemill_state::keys::KEY_GROUPS;

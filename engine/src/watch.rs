@@ -37,7 +37,9 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, reser
             let committed = runtime.committed();
             if low {
                 let dir = store.dir().display();
-                let why = format!("disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting at committed txid {committed}, nothing lost");
+                let why = format!(
+                    "disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting at committed txid {committed}, nothing lost"
+                );
                 tracing::warn!("{why}");
                 runtime.wait_for_disk(Some(why));
             } else {

@@ -103,7 +103,10 @@ impl<'j> Worker<'j> {
         if let Some(error) = declared.error.take() {
             return Err(error);
         }
-        if declared.program.states != job.program.states || declared.program.sources != job.program.sources || declared.program.sinks != job.program.sinks {
+        if declared.program.states != job.program.states
+            || declared.program.sources != job.program.sources
+            || declared.program.sinks != job.program.sinks
+        {
             return Err(Error::user_code(
                 "the closure that builds the topology declared other sources, states or sinks than the first time: it must declare the same each time",
             ));
@@ -121,7 +124,18 @@ impl<'j> Worker<'j> {
         }
         let context = Rc::clone(&context);
         let reported = Instant::now();
-        Ok(Worker { job, index, context, feeds, next_feed: 0, at, oldest: at, ranges: BTreeMap::new(), reported, busy: Duration::ZERO })
+        Ok(Worker {
+            job,
+            index,
+            context,
+            feeds,
+            next_feed: 0,
+            at,
+            oldest: at,
+            ranges: BTreeMap::new(),
+            reported,
+            busy: Duration::ZERO,
+        })
     }
 
     fn run(&mut self, timely: &mut timely::worker::Worker) -> Result<()> {

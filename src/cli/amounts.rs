@@ -1,7 +1,7 @@
 //! Sizes and durations as a person writes them: `64MiB`, `50ms`.
 
-use serde::de::{Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,7 +36,9 @@ impl FromStr for Bytes {
             return Ok(Bytes(bytes));
         }
         let bytes = amount(text, &SIZES).filter(|bytes| *bytes < u64::MAX as f64);
-        bytes.map(|bytes| Bytes(bytes as u64)).ok_or_else(|| format!("\"{text}\" is no size: write it as 64MiB, 1.5GB or in bytes"))
+        bytes
+            .map(|bytes| Bytes(bytes as u64))
+            .ok_or_else(|| format!("\"{text}\" is no size: write it as 64MiB, 1.5GB or in bytes"))
     }
 }
 
@@ -92,7 +94,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_they_are_written() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(text.parse::<Bytes>().ok().map(|bytes| bytes.0), expected, "{text}");
+        let check =
+            |text: &str, expected: Option<u64>| assert_eq!(text.parse::<Bytes>().ok().map(|bytes| bytes.0), expected, "{text}");
         check("0", Some(0));
         check("18446744073709551615", Some(u64::MAX));
         check("64MiB", Some(64 << 20));
@@ -107,7 +110,11 @@ mod tests {
     #[test]
     fn durations_need_their_unit() {
         let check = |text: &str, expected: Option<u64>| {
-            assert_eq!(text.parse::<Span>().ok().map(|span| u64::try_from(span.0.as_micros()).expect("short")), expected, "{text}");
+            assert_eq!(
+                text.parse::<Span>().ok().map(|span| u64::try_from(span.0.as_micros()).expect("short")),
+                expected,
+                "{text}"
+            );
         };
         check("50ms", Some(50_000));
         check("2s", Some(2_000_000));

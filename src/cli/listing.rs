@@ -65,9 +65,14 @@ impl Listing {
         let mut positions = Vec::new();
         for (id, source) in facts.schema.sources {
             let of_source = store.positions(id)?.into_iter();
-            positions.extend(of_source.map(|(partition, position)| ListedPosition { source: source.name.clone(), partition, offset: position.offset }));
+            positions.extend(of_source.map(|(partition, position)| ListedPosition {
+                source: source.name.clone(),
+                partition,
+                offset: position.offset,
+            }));
         }
-        let sinks = facts.sinks.into_iter().map(|sink| ListedSink { name: sink.name, last: sink.last, unconfirmed: sink.entries.len() });
+        let sinks =
+            facts.sinks.into_iter().map(|sink| ListedSink { name: sink.name, last: sink.last, unconfirmed: sink.entries.len() });
         Ok(Listing {
             topology: facts.schema.topology,
             txid: facts.committed,
@@ -81,15 +86,22 @@ impl Listing {
     /// What a running topology says that it holds.
     pub(super) fn of_running(remote: &Remote) -> Result<Listing> {
         let status = remote.get("/v1/status")?.or_error()?;
-        serde_json::from_value(status)
-            .map_err(|why| Error::config(format!("what answers at {} is another version of Tidemill: {why}. Ask it with its own program", remote.url())))
+        serde_json::from_value(status).map_err(|why| {
+            Error::config(format!(
+                "what answers at {} is another version of Tidemill: {why}. Ask it with its own program",
+                remote.url()
+            ))
+        })
     }
 
     /// For a person.
     pub(super) fn to_text(&self) -> String {
         let mut text = format!("{}: batch {} committed, line {}\n", self.topology, thousands(self.txid.0), self.line);
         if let Some(positions) = &self.positions {
-            let rows: Vec<_> = positions.iter().map(|at| [at.source.clone(), at.partition.clone(), format!("at {}", thousands(at.offset))]).collect();
+            let rows: Vec<_> = positions
+                .iter()
+                .map(|at| [at.source.clone(), at.partition.clone(), format!("at {}", thousands(at.offset))])
+                .collect();
             text += &section("positions", &rows);
         }
         let state = |state: &ListedState| {
@@ -98,7 +110,8 @@ impl Listing {
         };
         text += &section("states", &self.states.iter().map(state).collect::<Vec<_>>());
         let sink = |sink: &ListedSink| {
-            let last = sink.last.map_or("not registered".to_string(), |last| format!("last output in batch {}", thousands(last.0)));
+            let last =
+                sink.last.map_or("not registered".to_string(), |last| format!("last output in batch {}", thousands(last.0)));
             [sink.name.clone(), last, format!("{} batches unconfirmed", sink.unconfirmed)]
         };
         text + &section("sinks", &self.sinks.iter().flatten().map(sink).collect::<Vec<_>>())

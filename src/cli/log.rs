@@ -7,7 +7,8 @@ use tidemill_state::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
 /// Which log lines are written if RUST_LOG does not say: what this program and Tidemill say, and warnings of the libraries.
-const DEFAULT_FILTER: &str = "info,axum=warn,h2=warn,hyper=warn,hyper_util=warn,mio=warn,timely=warn,tokio=warn,tower=warn,ureq=warn,ureq_proto=warn";
+const DEFAULT_FILTER: &str =
+    "info,axum=warn,h2=warn,hyper=warn,hyper_util=warn,mio=warn,timely=warn,tokio=warn,tower=warn,ureq=warn,ureq_proto=warn";
 
 /// Whether log lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -23,8 +24,11 @@ const ERASE_LINE: &str = "\r\x1b[2K";
 /// Kind Config: RUST_LOG cannot be understood.
 pub(super) fn start(format: LogFormat) -> Result<()> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
-            .map_err(|why| Error::config(format!("RUST_LOG=\"{text}\" cannot be understood: {why}. Write it as info or tidemill_engine=debug,info")))?,
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|why| {
+            Error::config(format!(
+                "RUST_LOG=\"{text}\" cannot be understood: {why}. Write it as info or tidemill_engine=debug,info"
+            ))
+        })?,
         _ => EnvFilter::new(DEFAULT_FILTER),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);

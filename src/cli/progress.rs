@@ -39,7 +39,8 @@ impl Drop for Progress {
 
 /// The line: short enough not to be broken by a narrow terminal.
 fn line(status: &Status) -> String {
-    let lags: Option<Vec<u64>> = status.partitions.iter().filter(|partition| !partition.ended).map(|partition| partition.lag).collect();
+    let lags: Option<Vec<u64>> =
+        status.partitions.iter().filter(|partition| !partition.ended).map(|partition| partition.lag).collect();
     let lag = match (&status.waiting, status.sources_at_end, lags) {
         (Some(_), _, _) => "waiting, see status".to_string(),
         (None, true, _) => "at the end".to_string(),

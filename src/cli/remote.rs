@@ -26,10 +26,15 @@ impl Remote {
         let url = match url.split_once("://") {
             None => format!("http://{url}"),
             Some(("http", _)) => url.to_string(),
-            Some((scheme, _)) => return Err(Error::config(format!("--at {url}: {scheme} is not spoken there. Write it as http://127.0.0.1:7070"))),
+            Some((scheme, _)) => {
+                return Err(Error::config(format!(
+                    "--at {url}: {scheme} is not spoken there. Write it as http://127.0.0.1:7070"
+                )));
+            }
         };
         // A proxy of the environment's is not for a port of this machine.
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
+        let config =
+            ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
         Ok(Remote { url, agent: config.build().new_agent() })
     }
 
@@ -54,8 +59,11 @@ impl Remote {
         let mut response = self.agent.get(&url).call().map_err(unanswered)?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(256 << 20).read_to_string().map_err(unanswered)?;
-        let body = serde_json::from_str(&body)
-            .map_err(|_| Error::config(format!("what answers at {url} is no topology of Tidemill (status {status}, not JSON): give its port with --at URL")))?;
+        let body = serde_json::from_str(&body).map_err(|_| {
+            Error::config(format!(
+                "what answers at {url} is no topology of Tidemill (status {status}, not JSON): give its port with --at URL"
+            ))
+        })?;
         Ok(Answer { status, body })
     }
 }
@@ -94,7 +102,8 @@ mod tests {
 
     #[test]
     fn an_address_may_lack_its_scheme_but_not_have_another() {
-        let check = |url: &str, expected: Option<&str>| assert_eq!(Remote::at(url).ok().as_ref().map(Remote::url), expected, "{url}");
+        let check =
+            |url: &str, expected: Option<&str>| assert_eq!(Remote::at(url).ok().as_ref().map(Remote::url), expected, "{url}");
         check("http://127.0.0.1:7070/", Some("http://127.0.0.1:7070"));
         check("localhost:1", Some("http://localhost:1"));
         check("https://localhost:1", None);

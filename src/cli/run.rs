@@ -1,11 +1,11 @@
 //! `run`: starts the topology, says what an operator must know while it runs, and ends it as it should.
 
+use super::Shown;
 use super::log::{self, say};
 use super::output::thousands;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::{Listen, Wanted};
-use super::Shown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tidemill_state::{Error, Kind, Result, Store, Txid};
 
 /// How often the run is looked at: often until the workers are ready, since that moment is told.
 const LOOK_AT_START: Duration = Duration::from_millis(5);
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs the topology until it is stopped, has ended, or fails. `began` is when the process did.
 pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<Shown>, began: Instant) -> Result<()>
@@ -47,7 +47,8 @@ where
     let server = listening.map(|listening| listening.serve(Arc::clone(engine.runtime()))).transpose()?;
     let port = server.as_ref().map(|server| format!("http://{}", server.address()));
     let running = Running::new(Arc::clone(engine.runtime()))?;
-    let mut watch = Watch { engine: &engine, running, name, workers, port, exit_at_end, began, before, shown, told: Told::default() };
+    let mut watch =
+        Watch { engine: &engine, running, name, workers, port, exit_at_end, began, before, shown, told: Told::default() };
     let mut progress = Progress::new(prints_records);
     while !engine.is_over() {
         watch.look(&stop);
@@ -61,7 +62,11 @@ where
     let from = engine.start_report().committed;
     let runtime = Arc::clone(engine.runtime());
     engine.wait()?;
-    say(&format!("stopped after batch {}: {}", runtime.committed(), counted(runtime.status().records, from, runtime.committed())));
+    say(&format!(
+        "stopped after batch {}: {}",
+        runtime.committed(),
+        counted(runtime.status().records, from, runtime.committed())
+    ));
     drop(server);
     Ok(())
 }
@@ -72,7 +77,9 @@ fn stop_signal() -> Result<Arc<AtomicBool>> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&raised))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&raised)))
-            .map_err(|why| Error::try_again(format!("the operating system does not let this process listen to signals: {why}")))?;
+            .map_err(|why| {
+                Error::try_again(format!("the operating system does not let this process listen to signals: {why}"))
+            })?;
     }
     Ok(raised)
 }
@@ -102,7 +109,8 @@ fn begin_anew(dir: &Path) -> Result<()> {
 
 /// How much was committed between two batches of one run.
 fn counted(records: u64, from: Txid, to: Txid) -> String {
-    format!("{} records in {} batches committed", thousands(records), thousands(to.0 - from.0))
+    let some = |number: u64, one: &str, more: &str| format!("{} {}", thousands(number), if number == 1 { one } else { more });
+    format!("{} in {} committed", some(records, "record", "records"), some(to.0 - from.0, "batch", "batches"))
 }
 
 /// What has been said already.
@@ -135,7 +143,9 @@ impl Watch<'_> {
     fn look(&mut self, stop: &AtomicBool) {
         if stop.load(SeqCst) && !self.told.stopping {
             self.told.stopping = true;
-            say("stopping: the batch in hand is finished, and sinks get what is committed; a second signal ends it at once, and nothing is lost");
+            say(
+                "stopping: the batch in hand is finished, and sinks get what is committed; a second signal ends it at once, and nothing is lost",
+            );
             self.engine.stop();
         }
         if !self.told.ready {

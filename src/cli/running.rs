@@ -14,7 +14,9 @@ pub struct Running {
 impl Running {
     pub(super) fn new(runtime: Arc<Runtime>) -> Result<Running> {
         let waits = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let waits = waits.map_err(|why| Error::try_again(format!("the operating system does not give what waiting for answers needs: {why}")))?;
+        let waits = waits.map_err(|why| {
+            Error::try_again(format!("the operating system does not give what waiting for answers needs: {why}"))
+        })?;
         Ok(Running { runtime, waits })
     }
 
@@ -53,5 +55,6 @@ impl Running {
 
 fn typed<V: DeserializeOwned>(state: &str, value: serde_json::Value) -> Result<V> {
     let wanted = std::any::type_name::<V>();
-    serde_json::from_value(value).map_err(|why| Error::config(format!("a value of state \"{state}\" is no {wanted}: {why}; ask for its own type")))
+    serde_json::from_value(value)
+        .map_err(|why| Error::config(format!("a value of state \"{state}\" is no {wanted}: {why}; ask for its own type")))
 }

@@ -135,7 +135,8 @@ impl Options {
     fn read(file: &Path) -> Result<Options> {
         let wrong = |why: String| Error::config(format!("the settings in {}: {why}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|why| wrong(format!("{why}. Give a readable file with --config")))?;
-        toml::from_str(&text).map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", why.to_string().trim_end())))
+        toml::from_str(&text)
+            .map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", why.to_string().trim_end())))
     }
 
     /// These, and what they leave out from `others`.
@@ -196,7 +197,8 @@ impl Wanted {
                 max_delay: options.max_batch_delay.map_or(defaults.batches.max_delay, |span| span.0),
                 max_in_flight: options.max_batches_in_flight.unwrap_or(defaults.batches.max_in_flight),
             },
-            outbox_bytes: outbox_bytes.map_err(|_| Error::config("outbox_bytes is more than this machine can address: give less"))?,
+            outbox_bytes: outbox_bytes
+                .map_err(|_| Error::config("outbox_bytes is more than this machine can address: give less"))?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
             disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
             drain: options.drain.map_or(defaults.drain, |span| span.0),
@@ -217,5 +219,131 @@ impl Wanted {
             exit_at_end: options.exit_at_end.unwrap_or(false),
             log: options.log.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NoArguments;
+    use super::super::arguments::{Arguments, Command};
+    use super::*;
+    use clap::Parser;
+
+    fn parsed(arguments: &[&str]) -> Result<Wanted, String> {
+        let arguments = [&["t", "run"], arguments].concat();
+        match Arguments::<NoArguments>::try_parse_from(arguments).map_err(|why| why.to_string())?.command {
+            Command::Run { run, .. } => {
+                Wanted::of(run.options, run.config.as_deref(), "binary").map_err(|error| error.to_string())
+            }
+            _ => Err("another command".into()),
+        }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("it can be written");
+        file
+    }
+
+    /// Tells what arguments, environment and file come to. The environment cannot be changed within a process that has threads, so the
+    /// test of the order runs this one as a process of its own.
+    #[test]
+    #[ignore = "is run by the test of the order"]
+    fn tell() {
+        let Ok(arguments) = std::env::var("ARGUMENTS_TO_TELL") else { return };
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        match parsed(&arguments) {
+            Ok(wanted) => {
+                println!("told: {} {:?} {}", wanted.settings.name, wanted.settings.batches.max_delay, wanted.exit_at_end)
+            }
+            Err(error) => println!("told: {error}"),
+        }
+    }
+
+    fn check(arguments: &str, environment: &[(&str, &str)], config: Option<&str>, expected: &str) {
+        let config = config.map(file);
+        let path = config.as_ref().map_or(String::new(), |file| format!("--config {}", file.path().display()));
+        let child = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--ignored", "--exact", "--nocapture", "cli::settings::tests::tell"])
+            .env("ARGUMENTS_TO_TELL", format!("--state x {path} {arguments}"))
+            .envs(environment.iter().copied())
+            .output()
+            .expect("it runs");
+        let out = String::from_utf8_lossy(&child.stdout);
+        assert!(out.contains(&format!("told: {expected}")), "expected {expected}, got\n{out}");
+    }
+
+    #[test]
+    fn an_argument_wins_over_the_environment_over_the_file_over_the_default() {
+        let file = Some("name = \"filed\"\nmax_batch_delay = \"1ms\"\nexit_at_end = true");
+        let environment = [("TIDEMILL_NAME", "aired"), ("TIDEMILL_MAX_BATCH_DELAY", "2ms"), ("TIDEMILL_EXIT_AT_END", "false")];
+        check("", &[], None, "binary 50ms false");
+        check("", &[], file, "filed 1ms true");
+        check("", &environment, file, "aired 2ms false");
+        check("--name said --max-batch-delay 3ms --exit-at-end", &environment, file, "said 3ms true");
+        check("--max-batch-delay 3ms", &environment[..1], file, "aired 3ms true");
+    }
+
+    #[test]
+    fn an_unknown_or_wrong_setting_of_the_file_is_named_with_the_file() {
+        let check = |text: &str, parts: &[&str]| {
+            let file = file(text);
+            let path = file.path().display().to_string();
+            let error = parsed(&["--state", "x", "--config", &path]).expect_err("it is wrong");
+            for part in parts.iter().copied().chain([path.as_str()]) {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        };
+        check("worker = 2", &["unknown field `worker`", "`workers`"]);
+        check("state = \"x\"\n[batches]\nmax = 1", &["unknown field `batches`"]);
+        check("fold_bytes = \"many\"", &["\"many\" is no size"]);
+        check("drain = \"10\"", &["with its unit"]);
+        check("listen = \"everywhere\"", &["is no address"]);
+        check("durability = \"maybe\"", &["maybe"]);
+        check("workers = ", &["line 1"]);
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused() {
+        let check = |arguments: &[&str], part: &str| {
+            let error = parsed(arguments).expect_err("it is wrong");
+            assert!(error.contains(part), "{part} is not in: {error}");
+        };
+        check(&[], "--state DIR");
+        check(&["--state", "x", "--workers", "two"], "--workers");
+        check(&["--state", "x", "--outbox-bytes", "0"], "outbox_bytes is 0");
+        check(&["--state", "x", "--listen", "7070"], "is no address");
+        check(&["--state", "x", "--wrokers", "2"], "--wrokers");
+        check(&["--state", "x", "--config", "/does/not/exist"], "/does/not/exist");
+    }
+
+    #[test]
+    fn every_setting_reaches_its_place() {
+        let file = file(
+            "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
+             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
+             drain = \"12s\"\nsink_assume = \"lost\"\nretries = 13\nlog = \"json\"",
+        );
+        let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
+        let Settings {
+            name,
+            state,
+            workers,
+            durability,
+            batches,
+            outbox_bytes,
+            fold_bytes,
+            disk_reserve,
+            drain,
+            sink_assume,
+            retries,
+        } = wanted.settings;
+        assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
+        assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));
+        assert_eq!(
+            (outbox_bytes, fold_bytes, disk_reserve, drain.as_secs(), sink_assume, retries),
+            (9 << 10, 10, 11, 12, Some(Assume::Lost), 13)
+        );
+        assert_eq!((wanted.listen, wanted.exit_at_end, wanted.log), (Listen::Nowhere, true, LogFormat::Json));
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn list(place: &Place, json: bool) -> Result<()> {
         Where::Stopped(dir) => inspect(&dir, Listing::of_store)?,
     };
     if json {
-        let listing = serde_json::to_value(&listing).map_err(|why| Error::bug(format!("the listing cannot be written as JSON: {why}")))?;
+        let listing =
+            serde_json::to_value(&listing).map_err(|why| Error::bug(format!("the listing cannot be written as JSON: {why}")))?;
         return print(&pretty(&listing));
     }
     print(&listing.to_text())
@@ -136,4 +137,101 @@ fn ask(remote: &Remote, name: &str, key: &str) -> Result<Option<Json>> {
     }
     let mut body = answer.or_error()?;
     Ok(Some(body["value"].take()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+    use tidemill_connectors::{Files, Str};
+    use tidemill_engine::aggregates::Count;
+    use tidemill_engine::{Engine, Settings};
+
+    fn build(glob: String) -> impl Fn(&Topology<'_>) + Send + Sync + 'static {
+        move |topology| {
+            let words = topology
+                .source("lines", Files::lines(glob.as_str()))
+                .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)));
+            words.group_by(|word| word.clone()).persistent_aggregate("counts", Count);
+        }
+    }
+
+    /// Counts the words of a file, stops, and gives the folder; folded or not.
+    fn counted(text: &str, folded: bool) -> (tempfile::TempDir, Place, impl Fn(&Topology<'_>) + Send + Sync + 'static) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (input, state) = (folder.path().join("words.txt"), folder.path().join("state"));
+        std::fs::write(&input, text).expect("it can be written");
+        let glob = input.display().to_string();
+        let fold_bytes = if folded { 1 } else { 1 << 30 };
+        let settings = Settings { workers: 2, fold_bytes, ..Settings::new("words", &state) };
+        let engine = Engine::start(settings, build(glob.clone())).expect("it starts");
+        let until = Instant::now() + Duration::from_secs(30);
+        while !engine.runtime().is_at_end() || (folded && engine.runtime().status().unfolded_bytes > 0) {
+            assert!(Instant::now() < until, "it does not come to its end: {:?}", engine.runtime().status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        engine.stop();
+        engine.wait().expect("a clean stop");
+        (folder, Place { state: Some(state), at: None }, build(glob))
+    }
+
+    #[test]
+    fn every_value_that_a_scan_shows_is_found_alone_folded_or_not() {
+        for folded in [true, false] {
+            let (_folder, place, build) = counted("b a b c\nlonger-than-eight a b\n", folded);
+            let dir = place.state.clone().expect("a folder");
+            let seen = inspect(&dir, |store| {
+                assert_eq!(store.folded().0 > 0, folded);
+                let (id, codec) = find(store, "counts", &build)?;
+                let mut seen = Vec::new();
+                store.scan(id, |key, value| {
+                    let key = codec.key_to_json(key)?;
+                    let text = key.as_str().expect("a text").to_string();
+                    let (encoded, group) = codec.parse_key(&text, store.key_groups())?;
+                    assert_eq!(store.get(id, group, &encoded)?.as_deref(), Some(value), "{text}");
+                    seen.push((text, codec.value_to_json(value)?.as_u64().expect("a count")));
+                    Ok(true)
+                })?;
+                let (encoded, group) = codec.parse_key("d", store.key_groups())?;
+                assert_eq!(store.get(id, group, &encoded)?, None);
+                Ok(seen)
+            });
+            let expected =
+                [("a", 2), ("b", 3), ("c", 1), ("longer-than-eight", 1)].map(|(word, count)| (word.to_string(), count));
+            assert_eq!(seen.expect("it can be read"), expected);
+            assert_eq!(get(&place, "counts", "a", &build).expect("it can be read"), 0);
+            assert_eq!(get(&place, "counts", "d", &build).expect("it can be read"), NO_VALUE);
+            let listing = inspect(&dir, Listing::of_store).expect("it can be read").to_text();
+            for part in ["words: batch 1 committed", "words.txt", "at 30", "CompactString -> u64", "4 keys"] {
+                assert!(listing.contains(part), "{part} is not in\n{listing}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        let (folder, place, build) = counted("a\n", false);
+        let refused = |place: &Place, name: &str, parts: &[&str]| {
+            let error = get(place, name, "a", &build).expect_err("it is refused");
+            assert_eq!(error.kind(), Kind::Config);
+            for part in parts {
+                assert!(error.to_string().contains(part), "{part} is not in: {error}");
+            }
+        };
+        refused(&place, "count", &["\"count\"", "there are: counts"]);
+        refused(&Place { state: Some(folder.path().join("none")), at: None }, "counts", &["no state in", "none"]);
+        let running = Place { state: None, at: Some("127.0.0.1:1".to_string()) };
+        let error = scan(&running, "counts", None, &build).expect_err("it is refused");
+        assert!(error.to_string().contains("comes with queries"), "{error}");
+        let other = |topology: &Topology<'_>| {
+            topology.source("lines", Files::lines("x")).group_by(|line| line.len()).persistent_aggregate("counts", Count);
+        };
+        let error = get(&place, "counts", "1", &other).expect_err("it is refused").to_string();
+        assert!(error.contains("CompactString") && error.contains("usize"), "{error}");
+        let held = Store::inspect(place.state.as_deref().expect("a folder")).expect("it can be opened");
+        let error = get(&place, "counts", "a", &build).expect_err("it is in use");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("--at URL"), "{error}");
+        drop(held);
+    }
 }

@@ -19,7 +19,16 @@ fn summary(status: &Json) -> String {
     let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
     let mut lines = format!("{}: {}, batch {} committed\n", text("topology"), text("phase"), number("committed"));
     let mut facts = vec![
-        ["run".into(), format!("{} on line {}, {} workers, {}", text("incarnation"), text("line"), number("workers"), since(&status["started_at_ms"]))],
+        [
+            "run".into(),
+            format!(
+                "{} on line {}, {} workers, {}",
+                text("incarnation"),
+                text("line"),
+                number("workers"),
+                since(&status["started_at_ms"])
+            ),
+        ],
         [
             "records".into(),
             format!(
@@ -64,8 +73,16 @@ fn partition(of: &Json) -> [String; 4] {
         (_, Some(lag)) => format!("lag {}", thousands(lag)),
         (_, None) => "lag unknown".to_string(),
     };
-    let skipped = of["skipped"].as_u64().filter(|skipped| *skipped > 0).map_or(String::new(), |skipped| format!(", {} skipped", thousands(skipped)));
-    [text_of(of, "source"), text_of(of, "partition"), format!("at {}", thousands(of["offset"].as_u64().unwrap_or(0))), lag + &skipped]
+    let skipped = of["skipped"]
+        .as_u64()
+        .filter(|skipped| *skipped > 0)
+        .map_or(String::new(), |skipped| format!(", {} skipped", thousands(skipped)));
+    [
+        text_of(of, "source"),
+        text_of(of, "partition"),
+        format!("at {}", thousands(of["offset"].as_u64().unwrap_or(0))),
+        lag + &skipped,
+    ]
 }
 
 fn state(of: &Json) -> [String; 4] {
@@ -104,9 +121,18 @@ mod tests {
             "states": [{"name": "counts", "key": "compact_str::CompactString", "value": "u64", "keys": 7}],
             "sinks": [{"name": "out", "published": 3, "backlog_bytes": 0, "error": null}],
         }));
-        for part in
-            ["word_count: running, batch 1,234", "98,765", "1,500/s", "the outbox is full", "2.0 KiB", "a.txt", "lag 5", "CompactString -> u64", "7 keys", "batch 3"]
-        {
+        for part in [
+            "word_count: running, batch 1,234",
+            "98,765",
+            "1,500/s",
+            "the outbox is full",
+            "2.0 KiB",
+            "a.txt",
+            "lag 5",
+            "CompactString -> u64",
+            "7 keys",
+            "batch 3",
+        ] {
             assert!(full.contains(part), "{part} is not in\n{full}");
         }
         assert!(summary(&json!({})).starts_with("?: ?, batch 0"));

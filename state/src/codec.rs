@@ -21,9 +21,9 @@ fn options() -> impl Options {
 /// The value cannot be serialized, or is larger than [`MAX_VALUE_BYTES`]. `into` may then hold a part of it.
 pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()> {
     into.push(FORMAT);
-    options().serialize_into(into, value).map_err(|why| {
-        Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>()))
-    })
+    options()
+        .serialize_into(into, value)
+        .map_err(|why| Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>())))
 }
 
 /// Decodes what [`encode`] wrote, all of it.
@@ -31,7 +31,8 @@ pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()
 /// # Errors
 /// Another format, bytes of another type, or bytes left over.
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    let wrong = |why: String| Error::damaged(format!("a value of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<V>()));
+    let wrong =
+        |why: String| Error::damaged(format!("a value of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<V>()));
     match bytes.split_first() {
         Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| wrong(why.to_string())),
         Some((format, _)) => Err(wrong(format!("format {format} is not known to this version, which writes {FORMAT}"))),

@@ -1,8 +1,11 @@
 //! What one batch changed in one worker's states, as bytes: absolute new values and removals, never increments.
 //!
 //! A delta is the format byte and then sections, one per state: state (u32), number of changes (u32), length of the changes in bytes (u32),
-//! all little-endian, and the changes. A change is the key group (u16, little-endian), the key's length and the key, the value's
-//! length and the value; lengths as LEB128. A value always has its own format byte in front, so that length 0 means "removed".
+//! all little-endian, and the changes. A change is the key group (u16, little-endian); how many batches before this one the key was last changed by
+//! the same worker in the same run (0: not, or not known), and if it was, the number of that change in its section; the key's length and the key; the value's
+//! length and the value. Numbers and lengths are LEB128. A value always has its own format byte in front, so that length 0 means "removed".
+//!
+//! The earlier change is named so that a fold finds most of what a later batch has overwritten without looking a key up.
 
 use crate::{Error, KeyGroup, Result, StateId, codec::FORMAT};
 
@@ -21,11 +24,16 @@ impl Section {
         Section { state, changes: 0, bytes: Vec::new() }
     }
 
-    /// Records that `key` now has this encoded value, or none.
-    pub fn push(&mut self, group: KeyGroup, key: &[u8], value: Option<&[u8]>) {
+    /// Records that `key` now has this encoded value, or none; and its earlier change, so many batches ago, the so-manieth of its section.
+    pub fn push(&mut self, group: KeyGroup, key: &[u8], value: Option<&[u8]>, before: Option<Before>) {
         debug_assert!(value.is_none_or(|value| !value.is_empty()), "an encoded value has its format byte");
         let value = value.unwrap_or_default();
         self.bytes.extend_from_slice(&group.0.to_le_bytes());
+        let batches = before.map_or(0, |before| before.batches);
+        push_number(&mut self.bytes, batches);
+        if let Some(before) = before.filter(|before| before.batches > 0) {
+            push_number(&mut self.bytes, u64::from(before.change));
+        }
         push_length(&mut self.bytes, key.len());
         self.bytes.extend_from_slice(key);
         push_length(&mut self.bytes, value.len());
@@ -54,14 +62,24 @@ pub fn assemble(sections: &[Section]) -> Result<Vec<u8>> {
     let mut blob = Vec::with_capacity(1 + sections.iter().map(|section| 12 + section.bytes.len()).sum::<usize>());
     blob.push(FORMAT);
     for section in sections.iter().filter(|section| !section.is_empty()) {
-        let length = u32::try_from(section.bytes.len())
-            .map_err(|_| Error::config("one batch changed 4 GiB or more of one state: lower --max-batch-records or --max-batch-bytes"))?;
+        let length = u32::try_from(section.bytes.len()).map_err(|_| {
+            Error::config("one batch changed 4 GiB or more of one state: lower --max-batch-records or --max-batch-bytes")
+        })?;
         blob.extend_from_slice(&section.state.0.to_le_bytes());
         blob.extend_from_slice(&section.changes.to_le_bytes());
         blob.extend_from_slice(&length.to_le_bytes());
         blob.extend_from_slice(&section.bytes);
     }
     Ok(blob)
+}
+
+/// The earlier change of a key, by the same worker in the same run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// How many batches ago, at least 1.
+    pub batches: u64,
+    /// The number of the change in its section.
+    pub change: u32,
 }
 
 /// One change as it stands in a delta.
@@ -75,6 +93,10 @@ pub struct Change<'a> {
     pub key: &'a [u8],
     /// The encoded value, `None` if the key was removed.
     pub value: Option<&'a [u8]>,
+    /// The key's earlier change, if it is known.
+    pub before: Option<Before>,
+    /// The number of this change in its section.
+    pub number: u32,
 }
 
 /// Calls `each` with every change of a delta, in order.
@@ -90,24 +112,37 @@ pub fn read<'a>(blob: &'a [u8], mut each: impl FnMut(Change<'a>) -> Result<()>) 
     while !rest.0.is_empty() {
         let (state, changes, length) = (StateId(rest.u32()?), rest.u32()?, rest.u32()?);
         let mut section = Cursor(rest.take(usize::try_from(length).expect("a usize holds a u32"))?);
-        for _ in 0..changes {
+        for number in 0..changes {
             let group = KeyGroup(section.u16()?);
+            let batches = section.number()?;
+            let before = match batches {
+                0 => None,
+                batches => {
+                    let change =
+                        u32::try_from(section.number()?).map_err(|_| Error::damaged("a delta names a change that cannot be"))?;
+                    Some(Before { batches, change })
+                }
+            };
             let length = section.length()?;
             let key = section.take(length)?;
             let length = section.length()?;
             let value = section.take(length)?;
-            each(Change { state, group, key, value: (!value.is_empty()).then_some(value) })?;
+            each(Change { state, group, key, value: (!value.is_empty()).then_some(value), before, number })?;
         }
     }
     Ok(())
 }
 
-fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
-    while length >= 0x80 {
-        bytes.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
+fn push_length(bytes: &mut Vec<u8>, length: usize) {
+    push_number(bytes, length as u64);
+}
+
+fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
     }
-    bytes.push(length as u8);
+    bytes.push(number as u8);
 }
 
 struct Cursor<'a>(&'a [u8]);
@@ -136,15 +171,19 @@ impl<'a> Cursor<'a> {
     }
 
     fn length(&mut self) -> Result<usize> {
-        let mut length = 0;
+        usize::try_from(self.number()?).map_err(|_| Error::damaged("a delta has a length that is too long"))
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        let mut number = 0;
         for shift in (0..63).step_by(7) {
             let byte = self.byte()?;
-            length |= usize::from(byte & 0x7f) << shift;
+            number |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return Ok(length);
+                return Ok(number);
             }
         }
-        Err(Error::damaged("a delta has a length that is too long"))
+        Err(Error::damaged("a delta has a number that is too long"))
     }
 }
 
@@ -156,18 +195,26 @@ mod tests {
     fn changes_come_back_in_order() {
         let long = vec![7u8; 70_000];
         let mut one = Section::new(StateId(1));
-        one.push(KeyGroup(3), b"a", Some(&[FORMAT, 5]));
-        one.push(KeyGroup(255), &long, Some(&long));
+        let before = Some(Before { batches: 300, change: 70_000 });
+        one.push(KeyGroup(3), b"a", Some(&[FORMAT, 5]), before);
+        one.push(KeyGroup(255), &long, Some(&long), None);
         let mut two = Section::new(StateId(2));
-        two.push(KeyGroup(0), b"", None);
+        two.push(KeyGroup(0), b"", None, None);
         let blob = assemble(&[one, Section::new(StateId(9)), two]).expect("assembled");
         let mut seen = Vec::new();
-        read(&blob, |change| { seen.push(change); Ok(()) }).expect("read");
-        assert_eq!(seen, [
-            Change { state: StateId(1), group: KeyGroup(3), key: b"a", value: Some(&[FORMAT, 5]) },
-            Change { state: StateId(1), group: KeyGroup(255), key: &long, value: Some(&long) },
-            Change { state: StateId(2), group: KeyGroup(0), key: b"", value: None },
-        ]);
+        read(&blob, |change| {
+            seen.push(change);
+            Ok(())
+        })
+        .expect("read");
+        assert_eq!(
+            seen,
+            [
+                Change { state: StateId(1), group: KeyGroup(3), key: b"a", value: Some(&[FORMAT, 5]), before, number: 0 },
+                Change { state: StateId(1), group: KeyGroup(255), key: &long, value: Some(&long), before: None, number: 1 },
+                Change { state: StateId(2), group: KeyGroup(0), key: b"", value: None, before: None, number: 0 },
+            ]
+        );
         for cut in [1, 5, 13, 20, blob.len() - 1] {
             let _ = read(&blob[..cut], |_| Ok(()));
         }

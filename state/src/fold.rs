@@ -5,7 +5,7 @@
 //! folding the same deltas again gives the same values.
 
 use crate::store::{FOLDED_KEY, Store, state_family_options, state_key};
-use crate::{CrashPoint, Error, Points, Result, Txid, codec, delta};
+use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
 
@@ -32,15 +32,15 @@ pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
         return Ok(None);
     }
     points.reach(CrashPoint::FoldBegun)?;
-    let mut blobs: Vec<Vec<u8>> = Vec::new();
-    store.read_log(from, |txid, _, blob| {
+    let mut log = Vec::new();
+    store.read_log(from, |txid, worker, blob| {
         if txid <= upto {
-            blobs.push(blob.to_vec());
+            log.push(Logged { txid, worker, blob: blob.to_vec() });
         }
         Ok(())
     })?;
-    let log_bytes = blobs.iter().map(|blob| blob.len() as u64).sum();
-    let changes = newest_changes(&blobs)?;
+    let log_bytes = log.iter().map(|logged| logged.blob.len() as u64).sum();
+    let changes = newest_changes(&log)?;
     let path = store.dir().join("fold.sst");
     write_file(&path, upto, &changes)?;
     points.reach(CrashPoint::FoldWritten)?;
@@ -52,26 +52,95 @@ pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
 
 type Changes<'a> = Vec<(Vec<u8>, Option<&'a [u8]>)>;
 
-/// The newest change of each key, sorted by key. A later delta's change hides an earlier one's.
-fn newest_changes(blobs: &[Vec<u8>]) -> Result<Changes<'_>> {
-    let mut newest: HashMap<Vec<u8>, Option<&[u8]>, foldhash::fast::RandomState> = HashMap::default();
-    let mut full_key = Vec::new();
-    for blob in blobs.iter().rev() {
+/// One delta of the log.
+struct Logged {
+    txid: Txid,
+    worker: WorkerIndex,
+    blob: Vec<u8>,
+}
+
+/// Which changes of a section a later one has overwritten: a bit each.
+#[derive(Default)]
+struct Overwritten(Vec<u64>);
+
+impl Overwritten {
+    fn set(&mut self, change: u32) {
+        let word = change as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (change % 64);
+    }
+
+    fn is_set(&self, change: u32) -> bool {
+        self.0.get(change as usize / 64).is_some_and(|word| word & (1 << (change % 64)) != 0)
+    }
+}
+
+/// The newest change of each key, sorted by key.
+///
+/// Goes from the newest delta to the oldest. A change that a later one names as its predecessor is passed over by its number alone; what is left are the
+/// last changes of each run and worker, few more than there are keys, and those are sorted.
+fn newest_changes(log: &[Logged]) -> Result<Changes<'_>> {
+    let mut overwritten: HashMap<(Txid, WorkerIndex, StateId), Overwritten> = HashMap::new();
+    let mut left: Vec<(Vec<u8>, std::cmp::Reverse<Txid>, Option<&[u8]>)> = Vec::new();
+    // Later entries of the same batch come from other workers, and so are of other keys.
+    for Logged { txid, worker, blob } in log.iter().rev() {
+        let mut section: Option<(StateId, Overwritten)> = None;
+        let mut earlier: Vec<(u64, Overwritten)> = Vec::new();
         delta::read(blob, |change| {
-            state_key(change.state, change.group, change.key, &mut full_key);
-            if !newest.contains_key(&full_key) {
-                newest.insert(full_key.clone(), change.value);
+            if section.as_ref().is_none_or(|(state, _)| *state != change.state) {
+                if let Some((state, _)) = &section {
+                    keep(&mut overwritten, *txid, *worker, *state, &mut earlier);
+                }
+                section = Some((change.state, overwritten.remove(&(*txid, *worker, change.state)).unwrap_or_default()));
+            }
+            if let Some(before) = change.before {
+                match earlier.iter_mut().find(|(batches, _)| *batches == before.batches) {
+                    Some((_, marks)) => marks.set(before.change),
+                    None => {
+                        let named = txid.0.checked_sub(before.batches).map(|named| (Txid(named), *worker, change.state));
+                        let mut marks = named.and_then(|named| overwritten.remove(&named)).unwrap_or_default();
+                        marks.set(before.change);
+                        earlier.push((before.batches, marks));
+                    }
+                }
+            }
+            if !section.as_ref().is_some_and(|(_, marks)| marks.is_set(change.number)) {
+                let mut key = Vec::with_capacity(6 + change.key.len());
+                state_key(change.state, change.group, change.key, &mut key);
+                left.push((key, std::cmp::Reverse(*txid), change.value));
             }
             Ok(())
         })?;
+        if let Some((state, _)) = section {
+            keep(&mut overwritten, *txid, *worker, state, &mut earlier);
+        }
     }
-    let mut changes: Vec<_> = newest.into_iter().collect();
-    changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(changes)
+    left.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    left.dedup_by(|later, first| later.0 == first.0);
+    Ok(left.into_iter().map(|(key, _, value)| (key, value)).collect())
+}
+
+/// Puts back the marks of the earlier sections that one section has named.
+fn keep(
+    overwritten: &mut HashMap<(Txid, WorkerIndex, StateId), Overwritten>,
+    txid: Txid,
+    worker: WorkerIndex,
+    state: StateId,
+    earlier: &mut Vec<(u64, Overwritten)>,
+) {
+    for (batches, marks) in earlier.drain(..) {
+        if let Some(named) = txid.0.checked_sub(batches) {
+            overwritten.insert((Txid(named), worker, state), marks);
+        }
+    }
 }
 
 fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes<'_>) -> Result<()> {
-    let failed = |why: rocksdb::Error| Error::try_again(format!("writing {} failed: {why}. Nothing is lost; make sure that the disk has space", path.display()));
+    let failed = |why: rocksdb::Error| {
+        Error::try_again(format!("writing {} failed: {why}. Nothing is lost; make sure that the disk has space", path.display()))
+    };
     let options = state_family_options();
     let mut writer = SstFileWriter::create(&options);
     writer.open(path).map_err(failed)?;
@@ -111,7 +180,7 @@ mod tests {
             if let Some(value) = value {
                 codec::encode(value, &mut bytes).expect("a number encodes");
             }
-            section.push(KeyGroup(*group), key.as_bytes(), value.map(|_| &bytes[..]));
+            section.push(KeyGroup(*group), key.as_bytes(), value.map(|_| &bytes[..]), None);
         }
         let delta = delta::assemble(&[section]).expect("small");
         Batch { txid: Txid(txid), deltas: vec![(WorkerIndex(0), delta)], ..Batch::default() }

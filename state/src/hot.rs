@@ -20,8 +20,14 @@ struct Slot<K, V> {
     old: u32,
 }
 
+/// Where a key lies. The tag, bits of its hash, tells most keys apart without a look at the slot, which is seldom in the cache.
+struct Place {
+    slot: u32,
+    tag: u32,
+}
+
 struct Group<K, V> {
-    index: HashTable<u32>,
+    index: HashTable<Place>,
     slots: Vec<Slot<K, V>>,
     free: Vec<u32>,
 }
@@ -68,6 +74,8 @@ pub struct HotChange<'a, K, V> {
     pub group: KeyGroup,
     /// The key.
     pub key: &'a K,
+    /// The earlier change of the key in this run: the batch, and the change's number in it.
+    pub before: Option<(Txid, u32)>,
     /// Its value before the batch.
     pub old: Option<&'a V>,
     /// Its value after the batch.
@@ -112,8 +120,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let (group, at) = self.group_index(hash);
         let Group { index, slots, free } = &mut self.groups[at];
         let place = |at: u32| usize::try_from(at).expect("a usize holds a u32");
-        if let Some(&slot) = index.find(spread(hash), |&slot| slots[place(slot)].hash == hash && slots[place(slot)].key == key) {
-            return (group, slot);
+        if let Some(found) = index.find(spread(hash), |found| found.tag == tag(hash) && slots[place(found.slot)].key == key) {
+            return (group, found.slot);
         }
         let entry = Slot { hash, key, value: None, changed: Txid::NONE, old: 0 };
         let slot = match free.pop() {
@@ -126,7 +134,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                 u32::try_from(slots.len() - 1).expect("a key group holds fewer than 2^32 keys")
             }
         };
-        index.insert_unique(spread(hash), slot, |&slot| spread(slots[place(slot)].hash));
+        index.insert_unique(spread(hash), Place { slot, tag: tag(hash) }, |moved| spread(slots[place(moved.slot)].hash));
         (group, slot)
     }
 
@@ -161,6 +169,31 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.keys = self.keys + usize::from(entry.value.is_some()) - before;
     }
 
+    /// Reads the slots of these keys, so that the updates that follow find them in the processor's cache. The reads do not depend on each other and so
+    /// overlap; updates one by one would each wait for memory. Call it with some tens of hashes at a time.
+    pub fn touch(&self, hashes: impl Iterator<Item = u64>) {
+        let mut seen = 0;
+        for hash in hashes {
+            let (_, at) = self.group_index(hash);
+            let group = &self.groups[at];
+            if let Some(found) = group.index.find(spread(hash), |found| found.tag == tag(hash)) {
+                seen ^= group.slot(found.slot).hash;
+            }
+        }
+        std::hint::black_box(seen);
+    }
+
+    /// As [`HotMap::touch`], for the changes of the newest batch with numbers in `range`.
+    pub fn touch_changes(&self, range: std::ops::Range<usize>) {
+        let mut seen = 0;
+        if let Some(changed) = self.changed.back() {
+            for old in &changed.old[range] {
+                seen ^= self.groups[usize::from(old.group.0)].slot(old.slot).hash;
+            }
+        }
+        std::hint::black_box(seen);
+    }
+
     fn open(&mut self, txid: Txid) {
         let newest = self.changed.back().map_or(self.released, |changed| changed.txid);
         if newest != txid {
@@ -193,7 +226,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         };
         old.iter().map(|old| {
             let slot = self.groups[usize::from(old.group.0)].slot(old.slot);
-            HotChange { group: old.group, key: &slot.key, old: old.value.as_ref(), new: slot.value.as_ref() }
+            let before = (old.changed > Txid::NONE).then_some((old.changed, old.old));
+            HotChange { group: old.group, key: &slot.key, before, old: old.value.as_ref(), new: slot.value.as_ref() }
         })
     }
 
@@ -202,10 +236,11 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     pub fn get_at(&self, hash: u64, key: &K, at: Txid) -> Found<'_, V> {
         let (_, group) = self.group_index(hash);
         let group = &self.groups[group];
-        let Some(&slot) = group.index.find(spread(hash), |&slot| group.slot(slot).hash == hash && group.slot(slot).key == *key) else {
+        let Some(found) = group.index.find(spread(hash), |found| found.tag == tag(hash) && group.slot(found.slot).key == *key)
+        else {
             return Found::Absent;
         };
-        let slot = group.slot(slot);
+        let slot = group.slot(found.slot);
         let (mut value, mut changed, mut old) = (&slot.value, slot.changed, slot.old);
         while changed > at {
             let kept = self.kept(changed, old);
@@ -215,7 +250,10 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     }
 
     fn kept(&self, txid: Txid, old: u32) -> &Old<V> {
-        let batch = self.changed.binary_search_by_key(&txid, |changed| changed.txid).expect("old values are kept until they are released");
+        let batch = self
+            .changed
+            .binary_search_by_key(&txid, |changed| changed.txid)
+            .expect("old values are kept until they are released");
         &self.changed[batch].old[usize::try_from(old).expect("a usize holds a u32")]
     }
 
@@ -247,7 +285,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     fn forget(&mut self, group: KeyGroup, at: u32) {
         let group = &mut self.groups[usize::from(group.0)];
         let hash = group.slot(at).hash;
-        if let Ok(entry) = group.index.find_entry(spread(hash), |&slot| slot == at) {
+        if let Ok(entry) = group.index.find_entry(spread(hash), |found| found.slot == at) {
             entry.remove();
             group.free.push(at);
         }
@@ -257,6 +295,10 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
 /// All keys of a group agree in the hash modulo the number of groups; the table needs bits that differ.
 fn spread(hash: u64) -> u64 {
     hash ^ (hash >> 32)
+}
+
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 #[cfg(test)]

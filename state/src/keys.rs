@@ -3,6 +3,8 @@
 //! The encoding is that of the crate `memcomparable` (the scheme of MySQL's and RisingWave's index keys): comparing two encoded
 //! keys as bytes gives the order of the keys. The hash is xxh3 (64 bits, seed 0) of the encoded key. Both are on users' disks.
 
+mod owned;
+
 use crate::{Error, KeyGroup, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,9 +43,12 @@ pub fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<
 /// # Errors
 /// The bytes are not such a key.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
-    memcomparable::from_slice(bytes).map_err(|why| {
+    let wrong = |why: &dyn std::fmt::Display| {
         Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<K>()))
-    })
+    };
+    let mut deserializer = memcomparable::Deserializer::new(bytes);
+    let key = K::deserialize(owned::Owned(&mut deserializer)).map_err(|why| wrong(&why))?;
+    if deserializer.has_remaining() { Err(wrong(&"bytes are left over")) } else { Ok(key) }
 }
 
 /// The stable hash of an encoded key.
@@ -58,7 +63,8 @@ pub fn hash_key(encoded: &[u8]) -> u64 {
 /// If `groups` is 0.
 #[must_use]
 pub fn group_of(hash: u64, groups: u16) -> KeyGroup {
-    let group = hash % u64::from(groups);
+    // The usual number is a power of two: a division here would cost as much as the hash.
+    let group = if groups.is_power_of_two() { hash & u64::from(groups - 1) } else { hash % u64::from(groups) };
     KeyGroup(u16::try_from(group).expect("a remainder of a u16 is a u16"))
 }
 

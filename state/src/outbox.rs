@@ -91,11 +91,25 @@ mod tests {
     #[test]
     fn records_come_back_in_order() {
         let mut a = PayloadWriter::default();
-        a.push(|into| { into.extend_from_slice(b"one"); Ok(()) }).expect("pushed");
+        a.push(|into| {
+            into.extend_from_slice(b"one");
+            Ok(())
+        })
+        .expect("pushed");
         a.push(|_| Ok(())).expect("an empty record is a record");
-        assert!(a.push(|into| { into.push(1); Err(Error::user_code("no")) }).is_err());
+        assert!(
+            a.push(|into| {
+                into.push(1);
+                Err(Error::user_code("no"))
+            })
+            .is_err()
+        );
         let mut b = PayloadWriter::default();
-        b.push(|into| { into.extend_from_slice(b"two"); Ok(()) }).expect("pushed");
+        b.push(|into| {
+            into.extend_from_slice(b"two");
+            Ok(())
+        })
+        .expect("pushed");
         let entry = encode_entry(Txid(4), [a.bytes(), b.bytes()].into_iter());
         let (prev, payload) = decode_entry(&entry).expect("it decodes");
         assert_eq!(prev, Txid(4));

@@ -189,7 +189,11 @@ impl Points {
             Some(Effect::Stop) => self.stop(),
             None => {}
         }
-        if self.stopped() { Err(Error::new(Kind::TryAgain, format!("simulated crash, seen at {}", point.name()))) } else { Ok(()) }
+        if self.stopped() {
+            Err(Error::new(Kind::TryAgain, format!("simulated crash, seen at {}", point.name())))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -158,7 +158,9 @@ fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warning
         (Some(_), None) if !sink.exactly_once => Ok(SinkStart::Resume { at: before_first(sink.entries, committed) }),
         (None, Some(marker)) => resolve_unregistered(facts, store, name, marker),
         (Some(_), None) if sink.entries.is_empty() => {
-            warnings.push(format!("sink \"{name}\" has lost its marker; nothing was unconfirmed, so it is written again at batch {committed}"));
+            warnings.push(format!(
+                "sink \"{name}\" has lost its marker; nothing was unconfirmed, so it is written again at batch {committed}"
+            ));
             Ok(SinkStart::Resume { at: committed })
         }
         (Some(_), None) => match facts.assume {
@@ -201,7 +203,13 @@ fn resolve_unregistered(facts: &Facts, store: &StoreFacts, name: &str, marker: &
     }))
 }
 
-fn resolve_registered(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, last: Txid, marker: &MarkerFacts) -> Result<SinkStart> {
+fn resolve_registered(
+    facts: &Facts,
+    store: &StoreFacts,
+    sink: &SinkFacts<'_>,
+    last: Txid,
+    marker: &MarkerFacts,
+) -> Result<SinkStart> {
     let (name, committed) = (sink.name, store.committed);
     if marker.topology != facts.program.topology {
         return Err(Error::foreign(format!(

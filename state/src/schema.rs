@@ -133,7 +133,13 @@ impl Schema {
 }
 
 /// Appends the declarations whose names are not there yet, numbered on from the highest number.
-fn add<I: Copy, D: Clone>(recorded: &mut Vec<(I, D)>, declared: &[D], name: fn(&D) -> &String, number: fn(I) -> u32, id: fn(u32) -> I) {
+fn add<I: Copy, D: Clone>(
+    recorded: &mut Vec<(I, D)>,
+    declared: &[D],
+    name: fn(&D) -> &String,
+    number: fn(I) -> u32,
+    id: fn(u32) -> I,
+) {
     for decl in declared {
         if !recorded.iter().any(|(_, known)| name(known) == name(decl)) {
             let next = recorded.iter().map(|(id, _)| number(*id)).max().unwrap_or(0) + 1;

@@ -21,8 +21,8 @@ use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
 use crate::resolve::StoreFacts;
 use crate::schema::Schema;
 use crate::{CrashPoint, Error, Incarnation, KeyGroup, Line, Points, Result, Txid, codec};
-pub use folder::{free_bytes, move_aside, process_holding};
 use folder::{Folder, Mode};
+pub use folder::{free_bytes, move_aside, process_holding};
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -144,7 +144,10 @@ impl Store {
     /// Kind TryAgain if another instance holds it, Damaged if what is there cannot be read, Config if there is none or it is of a newer version.
     pub fn open(dir: &Path, durability: Durability) -> Result<Store> {
         if !Store::exists(dir) {
-            return Err(Error::config(format!("there is no state in {}: give the --state folder of a topology that ran", dir.display())));
+            return Err(Error::config(format!(
+                "there is no state in {}: give the --state folder of a topology that ran",
+                dir.display()
+            )));
         }
         Store::open_locked(Folder::lock(dir, false)?, durability)
     }
@@ -155,7 +158,10 @@ impl Store {
     /// As for [`Store::open`].
     pub fn inspect(dir: &Path) -> Result<Store> {
         if !Store::exists(dir) {
-            return Err(Error::config(format!("there is no state in {}: give the --state folder of a topology that ran", dir.display())));
+            return Err(Error::config(format!(
+                "there is no state in {}: give the --state folder of a topology that ran",
+                dir.display()
+            )));
         }
         let folder = Folder::lock(dir, false)?;
         let durability = folder.mode()?.durability;
@@ -166,8 +172,9 @@ impl Store {
         let dir = folder.dir().to_path_buf();
         let last: Mode = folder.mode()?;
         let db = options::open(&folder.database(), last.durability, false)?;
-        let mut made: Made = read::meta(&db, "store")?
-            .ok_or_else(|| Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display())))?;
+        let mut made: Made = read::meta(&db, "store")?.ok_or_else(|| {
+            Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display()))
+        })?;
         if made.key_hash != crate::keys::KEY_HASH || made.key_groups == 0 {
             return Err(Error::config(format!(
                 "the state in {} was written by {} with {} key groups by {}, which this version does not know",
@@ -188,8 +195,8 @@ impl Store {
             }
         }
         folder.set_mode(Mode::running(durability))?;
-        let committed: Txid =
-            read::meta(&db, "committed")?.ok_or_else(|| Error::damaged(format!("{} has lost its number: the store is damaged", dir.display())))?;
+        let committed: Txid = read::meta(&db, "committed")?
+            .ok_or_else(|| Error::damaged(format!("{} has lost its number: the store is damaged", dir.display())))?;
         let folded = read::folded(&db)?;
         let store = Store {
             db,
@@ -338,7 +345,11 @@ impl Store {
             write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
         }
         if let Some(folded) = tidy.trim_log {
-            write.delete_range_cf(family(&self.db, "log"), log_key(Txid::NONE, WorkerIndex(0)), log_key(folded.next(), WorkerIndex(0)));
+            write.delete_range_cf(
+                family(&self.db, "log"),
+                log_key(Txid::NONE, WorkerIndex(0)),
+                log_key(folded.next(), WorkerIndex(0)),
+            );
         }
         tidy.trim_log.is_some()
     }

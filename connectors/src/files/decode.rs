@@ -127,7 +127,10 @@ fn malformed<T>(why: &serde_json::Error) -> String {
     let what = why.to_string();
     let what = what.strip_suffix(&format!(" at line {} column {}", why.line(), why.column())).unwrap_or(&what);
     let place = if why.column() > 0 { format!(" at column {}", why.column()) } else { String::new() };
-    format!("not the JSON of a {}: {what}{place}; repair the line, or pass over such lines with .malformed(Malformed::Skip)", std::any::type_name::<T>())
+    format!(
+        "not the JSON of a {}: {what}{place}; repair the line, or pass over such lines with .malformed(Malformed::Skip)",
+        std::any::type_name::<T>()
+    )
 }
 
 #[cfg(test)]

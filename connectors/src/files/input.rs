@@ -75,9 +75,9 @@ impl Input {
         });
         filled.map_err(|why| match self {
             Input::Plain(_) => unreadable(path, offset, &why),
-            Input::Compressed(compression, _) => {
-                Error::source_lost(format!("{path}: the {compression} data is damaged or cut off after byte {offset} of its content: {why}; restore the file"))
-            }
+            Input::Compressed(compression, _) => Error::source_lost(format!(
+                "{path}: the {compression} data is damaged or cut off after byte {offset} of its content: {why}; restore the file"
+            )),
         })
     }
 }
@@ -109,5 +109,7 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
 }
 
 pub(super) fn unreadable(path: &str, offset: u64, why: &io::Error) -> Error {
-    Error::try_again(format!("{path}: cannot be read at byte {offset}: {why}; nothing is lost: start again when the file can be read"))
+    Error::try_again(format!(
+        "{path}: cannot be read at byte {offset}: {why}; nothing is lost: start again when the file can be read"
+    ))
 }

@@ -35,7 +35,14 @@ struct Sealed {
 
 impl FileMarker {
     pub(super) fn new(owner: &Owner, txid: Txid, length: u64) -> FileMarker {
-        FileMarker { format: FORMAT, topology: owner.topology.clone(), sink: owner.sink.clone(), txid, incarnation: owner.incarnation, length }
+        FileMarker {
+            format: FORMAT,
+            topology: owner.topology.clone(),
+            sink: owner.sink.clone(),
+            txid,
+            incarnation: owner.incarnation,
+            length,
+        }
     }
 
     /// The marker at `path`; none if there is no such file.

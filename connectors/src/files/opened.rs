@@ -263,15 +263,19 @@ fn shrunk(path: &str, offset: u64, length: u64) -> Error {
 }
 
 fn followed_compressed(path: &str, compression: Compression) -> Error {
-    Error::config(format!("{path}: is compressed ({compression}) and cannot be followed; read it without .follow(), or match plain files only"))
+    Error::config(format!(
+        "{path}: is compressed ({compression}) and cannot be followed; read it without .follow(), or match plain files only"
+    ))
 }
 
 fn cannot_open(path: &str, offset: u64, why: &std::io::Error) -> Error {
     match why.kind() {
-        ErrorKind::NotFound => {
-            Error::source_lost(format!("{path}: is missing, and reading must go on at byte {offset} of it; restore the file, or begin anew with --start-over"))
+        ErrorKind::NotFound => Error::source_lost(format!(
+            "{path}: is missing, and reading must go on at byte {offset} of it; restore the file, or begin anew with --start-over"
+        )),
+        ErrorKind::PermissionDenied => {
+            Error::config(format!("{path}: may not be read by this user: {why}; give read permission"))
         }
-        ErrorKind::PermissionDenied => Error::config(format!("{path}: may not be read by this user: {why}; give read permission")),
         _ => Error::try_again(format!("{path}: cannot be opened: {why}")),
     }
 }

@@ -15,7 +15,9 @@ pub(super) fn matching(globs: &[String]) -> Result<Vec<String>> {
     for glob in globs {
         let before = names.len();
         for found in glob::glob(glob).map_err(|why| Error::config(format!("the glob {glob:?} cannot be understood: {why}")))? {
-            let path = found.map_err(|why| Error::config(format!("the glob {glob:?} needs to look into {}: {}", why.path().display(), why.error())))?;
+            let path = found.map_err(|why| {
+                Error::config(format!("the glob {glob:?} needs to look into {}: {}", why.path().display(), why.error()))
+            })?;
             names.extend(name(&path)?);
         }
         if names.len() == before {
@@ -40,7 +42,10 @@ fn name(path: &Path) -> Result<Option<(String, Identity)>> {
         Err(why) => return Err(Error::config(format!("{}: cannot be looked at: {why}", path.display()))),
     };
     if !metadata.is_file() {
-        return Err(Error::config(format!("{}: is not a regular file, and cannot be read again after a crash; copy its content into a file", path.display())));
+        return Err(Error::config(format!(
+            "{}: is not a regular file, and cannot be read again after a crash; copy its content into a file",
+            path.display()
+        )));
     }
     let Some(name) = path.to_str() else {
         return Err(Error::config(format!("{}: the name is not UTF-8; rename the file", path.display())));
@@ -53,7 +58,9 @@ fn refuse_aliases(names: &[(String, Identity)]) -> Result<()> {
     let mut seen: HashMap<Identity, &str> = HashMap::with_capacity(names.len());
     for (name, identity) in names {
         if let Some(other) = seen.insert(*identity, name) {
-            return Err(Error::config(format!("{other} and {name} are the same file, whose records would be read twice; match it under one name only")));
+            return Err(Error::config(format!(
+                "{other} and {name} are the same file, whose records would be read twice; match it under one name only"
+            )));
         }
     }
     Ok(())

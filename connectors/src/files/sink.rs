@@ -74,7 +74,11 @@ impl FilePublisher {
         }
         let folder = folder_of(&path);
         if !folder.is_dir() {
-            return Err(Error::config(format!("the output {} cannot be written: there is no folder {}; create it", path.display(), folder.display())));
+            return Err(Error::config(format!(
+                "the output {} cannot be written: there is no folder {}; create it",
+                path.display(),
+                folder.display()
+            )));
         }
         let lock = lock(beside(&path, ".lock"))?;
         let publisher = FilePublisher { marker_path: beside(&path, ".marker"), path, owner, claimed: None, _lock: lock };
@@ -144,7 +148,10 @@ impl FilePublisher {
     }
 
     fn failed(&self, doing: &str, why: &io::Error) -> Error {
-        Error::try_again(format!("the output {}: {doing}: {why}; nothing is lost: it is written again at the next start", self.path.display()))
+        Error::try_again(format!(
+            "the output {}: {doing}: {why}; nothing is lost: it is written again at the next start",
+            self.path.display()
+        ))
     }
 }
 
@@ -182,7 +189,11 @@ impl Publisher for FilePublisher {
         let mut last = claimed.marker.txid;
         for entry in entries {
             if entry.txid <= last {
-                return Err(Error::bug(format!("the output {}: batch {} is published after batch {last}", self.path.display(), entry.txid)));
+                return Err(Error::bug(format!(
+                    "the output {}: batch {} is published after batch {last}",
+                    self.path.display(),
+                    entry.txid
+                )));
             }
             last = entry.txid;
         }

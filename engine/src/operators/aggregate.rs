@@ -43,7 +43,8 @@ impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
                 let mut slice = Slice::begin();
                 let mut session = output.activate();
                 while guard.is_running()
-                    && let Some((txid, batch)) = open.first_key_value().map(|(txid, _)| *txid).and_then(|txid| Some((txid, open.get_mut(&txid)?)))
+                    && let Some((txid, batch)) =
+                        open.first_key_value().map(|(txid, _)| *txid).and_then(|txid| Some((txid, open.get_mut(&txid)?)))
                     && !frontiers[0].less_equal(&txid)
                 {
                     guard.at_batch(Some(txid));

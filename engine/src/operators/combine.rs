@@ -43,7 +43,11 @@ struct Draining<K, V> {
 }
 
 /// Puts the operator behind `grouped`. The results come out at their batch, on the worker that sends them; read them with [`by_owner`].
-pub(crate) fn combine<'s, K, T, F, A>(grouped: Grouped<'s, K, T, F>, aggregation: Rc<A>, node: NodeId) -> Raw<'s, Vec<Parcel<K, A::Value>>>
+pub(crate) fn combine<'s, K, T, F, A>(
+    grouped: Grouped<'s, K, T, F>,
+    aggregation: Rc<A>,
+    node: NodeId,
+) -> Raw<'s, Vec<Parcel<K, A::Value>>>
 where
     K: Key,
     T: Record,

@@ -59,7 +59,10 @@ impl<'s, T: Record> Stream<'s, T> {
 
     /// As [`Stream::flat_map`]; an `Err` stops the topology as a panic does, with the error's text.
     #[track_caller]
-    pub fn try_flat_map<U: Record, E: Display>(self, mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), E> + 'static) -> Stream<'s, U> {
+    pub fn try_flat_map<U: Record, E: Display>(
+        self,
+        mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), E> + 'static,
+    ) -> Stream<'s, U> {
         self.per_chunk("try_flat_map", Location::caller(), move |guard, chunk, given| {
             expand_chunk(guard, chunk, given, |record, emit| f(record, emit).map_err(|error| error.to_string()));
         })

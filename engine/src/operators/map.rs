@@ -23,7 +23,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn map<U: Record>(self, mut f: impl FnMut(T) -> U + 'static) -> Stream<'s, U> {
-        self.per_chunk("map", Location::caller(), move |guard, chunk, given| map_chunk(guard, chunk, given, |record| Ok(f(record))))
+        self.per_chunk("map", Location::caller(), move |guard, chunk, given| {
+            map_chunk(guard, chunk, given, |record| Ok(f(record)))
+        })
     }
 
     /// Gives the value of `f(record)` for each record. An `Err` stops the topology as a panic does, with the error's text.

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::Location;
 use std::rc::Rc;
-use tidemill_state::delta::Section;
+use tidemill_state::delta::{Before, Section};
 use tidemill_state::keys::{self, Key};
 use tidemill_state::{Txid, codec};
 use timely::dataflow::operators::Capability;
@@ -104,10 +104,16 @@ struct Applier<K: Key, V: Value, M> {
 /// How many changes are encoded between two looks at the clock.
 const CHANGES_PER_LOOK: usize = 256;
 
+/// How many keys are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
+const TOUCHED_AT_ONCE: usize = 32;
+
 /// How many old values are let go of in one activation.
 const RELEASED_AT_ONCE: usize = 4096;
 
-fn apply<'s, K: Key, V: Value, M>(parcels: Raw<'s, Vec<Parcel<K, V>>>, mut applier: Applier<K, V, M>) -> Raw<'s, Chunk<Change<K, V>>>
+fn apply<'s, K: Key, V: Value, M>(
+    parcels: Raw<'s, Vec<Parcel<K, V>>>,
+    mut applier: Applier<K, V, M>,
+) -> Raw<'s, Chunk<Change<K, V>>>
 where
     M: FnMut(&mut Option<V>, V) + 'static,
 {
@@ -157,7 +163,12 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
     }
 
     /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
-    fn advance(&mut self, txid: u64, slice: &mut Slice, mut give: impl FnMut(&Capability<u64>, &mut Chunk<Change<K, V>>)) -> bool {
+    fn advance(
+        &mut self,
+        txid: u64,
+        slice: &mut Slice,
+        mut give: impl FnMut(&Capability<u64>, &mut Chunk<Change<K, V>>),
+    ) -> bool {
         self.guard.at_batch(Some(txid));
         let Applier { guard, state, merge, waiting, encoded, wanted, .. } = self;
         let batch = waiting.get_mut(&txid).expect("the caller has found it");
@@ -166,9 +177,14 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
             let mut applied = false;
             guard.run(None, |_| {
                 while let Some(parcel) = batch.parcels.last_mut() {
-                    while let Some((hash, key, value)) = parcel.items.pop() {
-                        map.update(Txid(txid), hash, key, |into| merge(into, value));
-                        if slice.is_over() {
+                    while !parcel.items.is_empty() {
+                        let rest = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
+                        map.touch(parcel.items[rest..].iter().map(|(hash, _, _)| *hash));
+                        for (hash, key, value) in parcel.items.drain(rest..) {
+                            map.update(Txid(txid), hash, key, |into| merge(into, value));
+                            slice.is_over();
+                        }
+                        if slice.was_over() {
                             return Ok(());
                         }
                     }
@@ -186,8 +202,11 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
         while let Some(from) = batch.encoded.filter(|from| *from < changed) {
             let upto = (from + CHANGES_PER_LOOK).min(changed);
             let mut changes = Vec::new();
-            for change in map.changes(Txid(txid), from..upto) {
-                if let Err(error) = push_change(&mut batch.section, &change, encoded) {
+            for (number, change) in (from..upto).zip(map.changes(Txid(txid), from..upto)) {
+                if number % TOUCHED_AT_ONCE == 0 {
+                    map.touch_changes(number..(number + TOUCHED_AT_ONCE).min(upto));
+                }
+                if let Err(error) = push_change(Txid(txid), &mut batch.section, &change, encoded) {
                     guard.fail(&error.to_string(), None);
                     return false;
                 }
@@ -211,6 +230,7 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
 }
 
 fn push_change<K: Key, V: Value>(
+    txid: Txid,
     section: &mut Section,
     change: &tidemill_state::hot::HotChange<'_, K, V>,
     (key, value): &mut (Vec<u8>, Vec<u8>),
@@ -220,6 +240,7 @@ fn push_change<K: Key, V: Value>(
     if let Some(new) = change.new {
         codec::encode(new, value)?;
     }
-    section.push(change.group, key, change.new.is_some().then_some(&value[..]));
+    let before = change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
+    section.push(change.group, key, change.new.is_some().then_some(&value[..]), before);
     Ok(())
 }

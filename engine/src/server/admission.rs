@@ -21,9 +21,13 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
     }
     let length = header_text(request.headers(), header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {MAX_BODY_BYTES} bytes"), at)
-            .remedy("send less")
-            .into_response();
+        return Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request's body is larger than {MAX_BODY_BYTES} bytes"),
+            at,
+        )
+        .remedy("send less")
+        .into_response();
     }
     next.run(request).await
 }
@@ -55,7 +59,16 @@ mod tests {
         for host in ["localhost", "LocalHost:7070", "127.0.0.1", "127.0.0.1:7070", "127.8.0.1:1", "[::1]:7070", "[::1]"] {
             check(host, true);
         }
-        for host in ["", "example.org", "example.org:7070", "127.0.0.1.example.org", "localhost.example.org:80", "192.0.2.1:7070", "[::]:1", ":7070"] {
+        for host in [
+            "",
+            "example.org",
+            "example.org:7070",
+            "127.0.0.1.example.org",
+            "localhost.example.org:80",
+            "192.0.2.1:7070",
+            "[::]:1",
+            ":7070",
+        ] {
             check(host, false);
         }
     }

@@ -30,7 +30,8 @@ pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, 
     let status = runtime.status();
     let error = status.last_error.map_or(String::new(), |error| format!("; the last error: {error}"));
     let what = format!("topology \"{}\" is not ready, it is {}{error}", status.topology, status.phase);
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri)).remedy("wait until the workers are ready; /v1/status says more"))
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri))
+        .remedy("wait until the workers are ready; /v1/status says more"))
 }
 
 pub(super) async fn status(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
@@ -89,14 +90,19 @@ pub(super) async fn value_of_the_empty_key(
 }
 
 fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place(method, uri)).remedy("write the state's name and the key as percent-encoded UTF-8")
+    Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place(method, uri))
+        .remedy("write the state's name and the key as percent-encoded UTF-8")
 }
 
 /// The value of one key at the last committed batch, from the worker that owns it.
 async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answer {
     let Some(codec) = runtime.facts.codecs.iter().find(|codec| codec.decl().name == name) else {
         let names: Vec<String> = runtime.facts.codecs.iter().map(|codec| codec.decl().name).collect();
-        let remedy = if names.is_empty() { "this topology keeps no state".into() } else { format!("ask for one of: {}", names.join(", ")) };
+        let remedy = if names.is_empty() {
+            "this topology keeps no state".into()
+        } else {
+            format!("ask for one of: {}", names.join(", "))
+        };
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy));
     };
     let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
@@ -104,11 +110,13 @@ async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answe
     let line = runtime.facts.line.to_string();
     match runtime.read_state(name, key).await {
         Ok((txid, Some(value))) => Ok(Json(json!({"txid": txid, "line": line, "key": shown, "value": value}))),
-        Ok((txid, None)) => Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
-            .remedy("nothing, if the key was never given a value; else ask again after a later batch")
-            .knowing("txid", txid.0)
-            .knowing("line", line)
-            .knowing("key", shown)),
+        Ok((txid, None)) => {
+            Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
+                .remedy("nothing, if the key was never given a value; else ask again after a later batch")
+                .knowing("txid", txid.0)
+                .knowing("line", line)
+                .knowing("key", shown))
+        }
         Err(error) => {
             if error.kind() == Kind::Bug {
                 tracing::error!(%error, state = name, "a value could not be read");

@@ -66,5 +66,6 @@ pub(super) async fn no_such_path(method: Method, uri: Uri) -> Refusal {
 }
 
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not asked with {method}", uri.path()), place(&method, &uri)).remedy("use GET")
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not asked with {method}", uri.path()), place(&method, &uri))
+        .remedy("use GET")
 }

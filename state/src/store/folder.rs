@@ -48,8 +48,13 @@ impl Folder {
             fs::create_dir_all(dir).map_err(|why| unwritable(dir, &why))?;
         }
         let path = dir.join("lock");
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|why| unwritable(dir, &why))?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|why| unwritable(dir, &why))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -135,7 +140,10 @@ pub fn process_holding(dir: &Path) -> Option<String> {
 /// Kind TryAgain if an instance runs on it, Config if it cannot be moved.
 pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
     if let Some(pid) = process_holding(dir) {
-        return Err(Error::try_again(format!("the state in {} is in use by another instance, pid {pid}: stop it first", dir.display())));
+        return Err(Error::try_again(format!(
+            "the state in {} is in use by another instance, pid {pid}: stop it first",
+            dir.display()
+        )));
     }
     let txid = txid.map_or("unknown".to_string(), |txid| txid.to_string());
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "state".into());
@@ -155,7 +163,8 @@ pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
 /// # Errors
 /// Kind TryAgain if the file system does not say.
 pub fn free_bytes(dir: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(dir).map_err(|why| Error::try_again(format!("the free space of {} is unknown: {why}", dir.display())))?;
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|why| Error::try_again(format!("the free space of {} is unknown: {why}", dir.display())))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

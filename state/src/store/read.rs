@@ -12,7 +12,11 @@ use std::path::Path;
 
 pub(super) fn meta<V: DeserializeOwned>(db: &DB, key: &str) -> Result<Option<V>> {
     let bytes = db.get_pinned_cf(family(db, "meta"), key).map_err(|why| unreadable(db.path(), &why))?;
-    bytes.map(|bytes| codec::decode(&bytes).map_err(|error| error.while_doing(&format!("reading \"{key}\" of {}", db.path().display())))).transpose()
+    bytes
+        .map(|bytes| {
+            codec::decode(&bytes).map_err(|error| error.while_doing(&format!("reading \"{key}\" of {}", db.path().display())))
+        })
+        .transpose()
 }
 
 pub(super) fn folded(db: &DB) -> Result<Txid> {
@@ -23,7 +27,9 @@ pub(super) fn folded(db: &DB) -> Result<Txid> {
 pub(super) fn facts(store: &Store) -> Result<StoreFacts> {
     let schema: Option<String> = meta(&store.db, "schema")?;
     let schema: Schema = match schema {
-        Some(text) => serde_json::from_str(&text).map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))?,
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))?
+        }
         None => Schema::default(),
     };
     let mut sinks = Vec::new();

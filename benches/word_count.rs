@@ -1,0 +1,208 @@
+//! The word count against a plain hash map: `cargo bench --bench word_count`.
+//!
+//! Lines of 8 words, 100,000 distinct words drawn log-uniformly, from memory. The yardstick is one thread that splits the same lines and counts into a
+//! `hashbrown` map with foldhash, keeping nothing. It is run again before each case, and a case's ratio is to the runs around it,
+//! because machines drift. The topology is README's, word for word, but for its source.
+
+use hashbrown::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidemill::prelude::*;
+use tidemill::source::{ReadStatus, Reader, Records, Source};
+use tidemill::{BatchLimits, Durability, Engine, Position, Settings};
+
+const WORDS_PER_LINE: usize = 8;
+const DISTINCT: f64 = 100_000.0;
+
+/// How often a case is run; the median is told.
+const RUNS: usize = 3;
+
+fn main() {
+    // `cargo bench -- 20000` runs the cases whose line contains that.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let lines: usize = std::env::var("TIDEMILL_BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(2_000_000);
+    let lines = Arc::new(make_lines(lines));
+    let mut cases = Vec::new();
+    for workers in [1, 2] {
+        for batch_lines in [2_000, 20_000, 200_000] {
+            cases.push((workers, batch_lines, Durability::Sync));
+        }
+    }
+    cases.push((2, 20_000, Durability::Process));
+    let mut before = yardstick(&lines);
+    for (workers, batch_lines, durability) in cases {
+        let durability_name = if durability == Durability::Sync { "sync" } else { "process" };
+        let name = format!("word_count workers={workers} batch_lines={batch_lines} durability={durability_name}");
+        if !name.contains(&filter) {
+            continue;
+        }
+        let mut runs = Vec::new();
+        for _ in 0..RUNS {
+            let run = run(&lines, workers, batch_lines, durability);
+            let after = yardstick(&lines);
+            runs.push((run.words_per_s / ((before + after) / 2.0), run));
+            before = after;
+        }
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (ratio, run) = &runs[RUNS / 2];
+        println!(
+            "{name} words_per_s={:.0} ratio={ratio:.2} commit_p50_us={} commit_p99_us={} longest_slice_us={} ratio_min={:.2} ratio_max={:.2}",
+            run.words_per_s,
+            run.commit_us(0.50),
+            run.commit_us(0.99),
+            run.longest_slice_us,
+            runs[0].0,
+            runs[RUNS - 1].0
+        );
+    }
+}
+
+/// Words drawn so that each of the ranks 1-10, 10-100, … is as likely: as in a natural text, few are frequent and most are rare.
+fn make_lines(count: usize) -> Vec<Str> {
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut uniform = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut line = String::new();
+    let mut lines = Vec::with_capacity(count);
+    for _ in 0..count {
+        line.clear();
+        for word in 0..WORDS_PER_LINE {
+            if word > 0 {
+                line.push(' ');
+            }
+            push_word(&mut line, DISTINCT.powf(uniform()) as u64);
+        }
+        lines.push(Str::from(&line));
+    }
+    lines
+}
+
+/// The word of a rank: three to nine letters, more for rarer words.
+fn push_word(line: &mut String, rank: u64) {
+    let mut left = rank.wrapping_mul(2_654_435_761) % 300_000_007;
+    let letters = 3 + (rank.ilog2() as usize) / 3;
+    for _ in 0..letters {
+        line.push(char::from(b'a' + (left % 26) as u8));
+        left = left / 26 + rank;
+    }
+}
+
+/// Words per second of the plain map.
+fn yardstick(lines: &[Str]) -> f64 {
+    let began = Instant::now();
+    let mut counts: HashMap<String, u64, foldhash::fast::RandomState> = HashMap::default();
+    for line in lines {
+        for word in line.split_whitespace() {
+            *counts.entry_ref(word).or_insert(0) += 1;
+        }
+    }
+    let words = (lines.len() * WORDS_PER_LINE) as f64;
+    assert_eq!(counts.values().sum::<u64>() as f64, words);
+    words / began.elapsed().as_secs_f64()
+}
+
+struct Run {
+    words_per_s: f64,
+    commits_us: Vec<u64>,
+    longest_slice_us: u64,
+}
+
+impl Run {
+    fn commit_us(&self, quantile: f64) -> u64 {
+        self.commits_us[((self.commits_us.len() - 1) as f64 * quantile) as usize]
+    }
+}
+
+fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Durability) -> Run {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let batches = BatchLimits {
+        max_records: batch_lines,
+        max_bytes: 1 << 30,
+        max_delay: Duration::from_secs(10),
+        ..BatchLimits::default()
+    };
+    let settings =
+        Settings { workers, durability, batches, disk_reserve: 0, ..Settings::new("bench", folder.path().join("state")) };
+    let source = Embedded { lines: Arc::clone(lines), partitions: workers };
+    let engine = Engine::start(settings, move |topology| word_count(topology, source.clone())).expect("the topology starts");
+    let runtime = Arc::clone(engine.runtime());
+    while !runtime.is_ready() {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let began = Instant::now();
+    while !runtime.is_at_end() {
+        assert!(!engine.is_over(), "the topology ended by itself");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = began.elapsed();
+    let status = runtime.status();
+    assert_eq!(status.records, lines.len() as u64);
+    let mut commits_us: Vec<u64> = runtime.batches(1000).iter().map(|batch| batch.commit_us).collect();
+    commits_us.sort_unstable();
+    engine.stop();
+    engine.wait().expect("the topology stops cleanly");
+    Run {
+        words_per_s: (lines.len() * WORDS_PER_LINE) as f64 / took.as_secs_f64(),
+        commits_us,
+        longest_slice_us: status.longest_slice_us,
+    }
+}
+
+fn word_count(topology: &Topology<'_>, source: Embedded) {
+    let _counts = topology
+        .source("sentences", source)
+        .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
+        .group_by(|word| word.clone())
+        .persistent_aggregate("counts", Count);
+}
+
+/// Lines in memory, an equal run of them in each partition.
+#[derive(Clone)]
+struct Embedded {
+    lines: Arc<Vec<Str>>,
+    partitions: usize,
+}
+
+impl Source for Embedded {
+    type Item = Str;
+
+    fn kind(&self) -> String {
+        "embedded".into()
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        Ok((0..self.partitions).map(|partition| partition.to_string()).collect())
+    }
+
+    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Str>>> {
+        let partition: usize = partition.parse().map_err(|_| Error::config("partitions are numbers"))?;
+        let start = |partition: usize| self.lines.len() * partition / self.partitions;
+        let at = from.map_or(start(partition), |from| usize::try_from(from.offset).expect("an index"));
+        Ok(Box::new(EmbeddedReader { lines: Arc::clone(&self.lines), at, end: start(partition + 1) }))
+    }
+}
+
+struct EmbeddedReader {
+    lines: Arc<Vec<Str>>,
+    at: usize,
+    end: usize,
+}
+
+impl Reader<Str> for EmbeddedReader {
+    fn read(&mut self, into: &mut Records<Str>) -> Result<ReadStatus> {
+        while self.at < self.end && !into.is_full() {
+            let line = &self.lines[self.at];
+            into.push(self.at as u64, line.len(), line.clone());
+            self.at += 1;
+        }
+        Ok(if self.at < self.end { ReadStatus::More } else { ReadStatus::End })
+    }
+
+    fn position(&self) -> Position {
+        Position::at(self.at as u64)
+    }
+}
