@@ -8,7 +8,7 @@
 //!
 //! fn main() -> tidemill::Result<()> {
 //!     tidemill::main(|topology| {
-//!         topology
+//!         let _counts = topology
 //!             .source("sentences", Files::lines("data/sentences/*.txt"))
 //!             .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
 //!             .group_by(|word| word.clone())
@@ -53,3 +53,8 @@ pub mod prelude {
     pub use tidemill_engine::{Change, Data, Emit, State, Stream, Topology};
     pub use tidemill_state::{Error, Result};
 }
+
+/// The examples in README.md are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

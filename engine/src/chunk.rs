@@ -68,11 +68,6 @@ impl<T> Chunk<T> {
     pub(crate) fn of(items: Vec<T>) -> Chunk<T> {
         Chunk { items, origin: None }
     }
-
-    /// Where the record at `index` came from, as far as it is known.
-    pub(crate) fn describe(&self, index: usize) -> Option<String> {
-        self.origin.as_ref().map(|origin| origin.describe(index))
-    }
 }
 
 impl<T> Default for Chunk<T> {

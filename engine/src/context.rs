@@ -41,6 +41,8 @@ pub(crate) struct Declared {
 pub(crate) trait AnySource: Send + Sync {
     fn partitions(&self) -> tidemill_state::Result<Vec<String>>;
     fn discover_every(&self) -> Option<std::time::Duration>;
+    /// Whether a partition can be read from there.
+    fn check(&self, partition: &str, from: Option<&tidemill_state::Position>) -> tidemill_state::Result<()>;
 }
 
 impl<S: Source> AnySource for S {
@@ -50,6 +52,10 @@ impl<S: Source> AnySource for S {
 
     fn discover_every(&self) -> Option<std::time::Duration> {
         Source::discover_every(self)
+    }
+
+    fn check(&self, partition: &str, from: Option<&tidemill_state::Position>) -> tidemill_state::Result<()> {
+        Source::open(self, partition, from).map(drop)
     }
 }
 
@@ -68,7 +74,6 @@ pub(crate) struct Context {
     pub(crate) index: usize,
     pub(crate) peers: usize,
     pub(crate) latch: Arc<Latch>,
-    pub(crate) points: Arc<Points>,
     pub(crate) pond: Arc<Pond>,
     pub(crate) committed: Arc<AtomicU64>,
     pub(crate) schema: Schema,
@@ -87,7 +92,6 @@ impl Context {
             index: place.index,
             peers: place.peers,
             latch: shared.latch,
-            points: shared.points,
             pond: shared.pond,
             committed: shared.committed,
             schema: shared.schema,
@@ -118,11 +122,6 @@ impl Context {
     /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
     pub(crate) fn ranges_of(&self, txid: Txid) -> String {
         self.pond.describe_ranges(txid)
-    }
-
-    /// Records the first thing that is wrong with the user's topology.
-    pub(crate) fn refuse(&self, error: Error) {
-        self.declared.borrow_mut().error.get_or_insert(error);
     }
 }
 

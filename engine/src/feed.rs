@@ -11,9 +11,6 @@ use timely::dataflow::operators::core::input::Handle;
 
 /// A source without its type, as the worker loop drives it.
 pub(crate) trait Feed {
-    /// The source's number in the store.
-    fn source(&self) -> SourceId;
-
     /// Opens a partition at a position; `None` is its beginning.
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()>;
 
@@ -98,10 +95,6 @@ impl<S: Source> SourceFeed<S> {
 }
 
 impl<S: Source> Feed for SourceFeed<S> {
-    fn source(&self) -> SourceId {
-        self.id
-    }
-
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
         let reader =
             self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;

@@ -3,8 +3,6 @@
 //! A topology is built by a closure that is given a [`Topology`]; [`Engine::start`] runs it. The timely timestamp of every record is the number of its
 //! batch, and timely's progress tracking is what says that a batch is complete.
 
-#![allow(missing_docs)]
-
 pub mod aggregates;
 mod chunk;
 mod commit;

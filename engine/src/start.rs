@@ -5,14 +5,14 @@ use crate::settings::Settings;
 use crate::sink::{Owner, Publisher};
 use crate::topology::Description;
 use crate::worker::Assignment;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve};
 use tidemill_state::schema::Program;
 use tidemill_state::store::Durability;
-use tidemill_state::{CrashPoint, Error, Incarnation, Points, Result, SinkId, Store, Txid};
+use tidemill_state::{CrashPoint, Error, Incarnation, Points, Result, SinkId, StateId, Store, Txid};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
 pub(crate) struct Started {
@@ -44,7 +44,33 @@ pub(crate) struct ClaimedSink {
 /// The start would be refused.
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
     let store = Store::exists(&settings.state).then(|| Store::inspect(&settings.state)).transpose()?;
-    decide(store.as_ref(), settings, description)
+    let decision = decide(store.as_ref(), settings, description)?;
+    if let Some(store) = &store {
+        read_through(store)?;
+    }
+    check_sources(store.as_ref(), &decision, description)?;
+    Ok(decision)
+}
+
+/// Reads what the workers of a run would load: damage in it is found here too.
+fn read_through(store: &Store) -> Result<()> {
+    let states: Vec<StateId> = store.facts()?.schema.states.into_iter().map(|(id, _)| id).collect();
+    store.read_committed(&states, |_| true, |_, _, _| Ok(()))
+}
+
+/// Opens every partition where a run would go on, without reading.
+fn check_sources(store: Option<&Store>, decision: &Decision, description: &Description) -> Result<()> {
+    for (decl, source) in description.program.sources.iter().zip(&description.sources) {
+        let doing = format!("source \"{}\"", decl.name);
+        let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
+        let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
+        let listed = source.partitions().map_err(|error| error.while_doing(&doing))?;
+        let new = listed.iter().filter(|partition| !recorded.contains_key(*partition)).map(|partition| (partition, None));
+        for (partition, from) in recorded.iter().map(|(partition, from)| (partition, Some(from))).chain(new) {
+            source.check(partition, from).map_err(|error| error.while_doing(&doing))?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn start(settings: &Settings, description: &Description, points: &Points) -> Result<Started> {

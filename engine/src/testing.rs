@@ -104,7 +104,8 @@ impl Kit {
         let pending = self.io.release();
         let began = Instant::now();
         while runtime.committed() == before && pending || !runtime.is_at_rest() {
-            if self.io.is_drained() {
+            // Before all workers are ready, what an earlier run has read may still stand there as read.
+            if runtime.is_ready() && self.io.is_drained() {
                 runtime.close_batch(&self.points)?;
             }
             if engine.is_over() {
@@ -179,6 +180,11 @@ impl Kit {
         let (build, io) = (Arc::clone(&self.build), Arc::clone(&self.io));
         let engine =
             Engine::start_with_points(self.settings.clone(), move |topology| build(topology, &io), Arc::clone(&self.points))?;
+        let began = Instant::now();
+        while !engine.runtime().is_ready() && !engine.is_over() {
+            assert!(began.elapsed() < PATIENCE, "the start takes too long: {:?}", engine.runtime().status());
+            std::thread::sleep(Duration::from_micros(200));
+        }
         self.engine = Some(engine);
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, KeyGroup, Position, Result, Store, Txid, WorkerIndex, delta};
+use tidemill_state::{CrashPoint, Error, KeyGroup, Position, Result, StateId, Store, Txid, WorkerIndex, delta};
 
 /// The user's closure that builds the topology.
 pub(crate) type Build = dyn Fn(&Topology<'_>) + Send + Sync;
@@ -254,21 +254,12 @@ impl<'j> Worker<'j> {
     }
 }
 
-/// Loads this worker's part of every state: the folded values, then the log after them.
+/// Loads this worker's part of every state. No batch is committed meanwhile: this worker would have to be part of it.
 fn restore(job: &Job, context: &Context, states: &[Rc<dyn crate::states::WorkerState>]) -> Result<()> {
+    let ids: Vec<StateId> = states.iter().map(|state| state.id()).collect();
     let mine = |group: KeyGroup| group.owner(job.workers) == context.index;
-    for state in states {
-        for group in (0..context.key_groups).map(KeyGroup).filter(|group| mine(*group)) {
-            job.store.read_folded(state.id(), group, |key, value| state.restore(key, Some(value)))?;
-        }
-    }
-    job.store.read_log(job.store.folded(), |txid, _, blob| {
-        if txid > context.after {
-            return Ok(());
-        }
-        delta::read(blob, |change| match states.iter().find(|state| state.id() == change.state) {
-            Some(state) if mine(change.group) => state.restore(change.key, change.value),
-            _ => Ok(()),
-        })
+    job.store.read_committed(&ids, mine, |id, key, value| match states.iter().find(|state| state.id() == id) {
+        Some(state) => state.restore(key, value),
+        None => Ok(()),
     })
 }

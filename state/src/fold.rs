@@ -4,7 +4,7 @@
 //! values and number become part of the store in one step; the log before it is dropped later. A crash between any two of these steps is harmless:
 //! folding the same deltas again gives the same values.
 
-use crate::store::{FOLDED_KEY, Store, state_family_options, state_key};
+use crate::store::{FOLDED_KEY, Store, state_family_options};
 use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
@@ -32,15 +32,7 @@ pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
         return Ok(None);
     }
     points.reach(CrashPoint::FoldBegun)?;
-    let mut log = Vec::new();
-    store.read_log(from, |txid, worker, blob| {
-        if txid <= upto {
-            log.push(Logged { txid, worker, blob: blob.to_vec() });
-        }
-        Ok(())
-    })?;
-    let log_bytes = log.iter().map(|logged| logged.blob.len() as u64).sum();
-    let changes = newest_changes(&log)?;
+    let (changes, log_bytes) = newest_changes(store, from, upto)?;
     let path = store.dir().join("fold.sst");
     write_file(&path, upto, &changes)?;
     points.reach(CrashPoint::FoldWritten)?;
@@ -50,30 +42,72 @@ pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
     Ok(Some(Folded { upto, log_bytes, keys: changes.len() }))
 }
 
-type Changes<'a> = Vec<(Vec<u8>, Option<&'a [u8]>)>;
-
-/// One delta of the log.
-struct Logged {
+/// The last change of a key, in [`Changes::bytes`].
+struct Last {
     txid: Txid,
-    worker: WorkerIndex,
-    blob: Vec<u8>,
+    start: usize,
+    key_end: usize,
+    end: usize,
 }
 
-/// Which changes of a section a later one has overwritten: a bit each.
+/// The last changes of keys. Their bytes lie one after the other.
 #[derive(Default)]
-struct Overwritten(Vec<u64>);
+struct Changes {
+    bytes: Vec<u8>,
+    last: Vec<Last>,
+}
 
-impl Overwritten {
-    fn set(&mut self, change: u32) {
-        let word = change as usize / 64;
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (change % 64);
+impl Changes {
+    fn push(&mut self, txid: Txid, change: &delta::Change<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&change.state.0.to_be_bytes());
+        self.bytes.extend_from_slice(&change.group.0.to_be_bytes());
+        self.bytes.extend_from_slice(change.key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(change.value.unwrap_or_default());
+        self.last.push(Last { txid, start, key_end, end: self.bytes.len() });
     }
 
-    fn is_set(&self, change: u32) -> bool {
-        self.0.get(change as usize / 64).is_some_and(|word| word & (1 << (change % 64)) != 0)
+    /// Sorts by key, and leaves the newest change of each.
+    fn finish(&mut self) {
+        let Changes { bytes, last } = self;
+        let key = |last: &Last| &bytes[last.start..last.key_end];
+        last.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(b.txid.cmp(&a.txid)));
+        last.dedup_by(|later, first| key(later) == key(first));
+    }
+
+    fn len(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Keys as they stand in the family `state`, in order; a value is never empty, so an empty one is a removal.
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.last.iter().map(|last| (&self.bytes[last.start..last.key_end], &self.bytes[last.key_end..last.end]))
+    }
+}
+
+/// Which changes of one worker and state later ones have overwritten: by batch after the last fold, a bit for each change of its section.
+#[derive(Default)]
+struct Marks(Vec<Vec<u64>>);
+
+impl Marks {
+    /// Marks a change of a batch, given by its distance from the last fold; one that is folded already needs no mark.
+    fn set(&mut self, batch: Option<u64>, change: u32) {
+        let Some(batch) = batch.filter(|batch| *batch > 0) else { return };
+        let (batch, word) = (batch as usize, change as usize / 64);
+        if batch >= self.0.len() {
+            self.0.resize_with(batch + 1, Vec::new);
+        }
+        let words = &mut self.0[batch];
+        if word >= words.len() {
+            words.resize(word + 1, 0);
+        }
+        words[word] |= 1 << (change % 64);
+    }
+
+    fn is_set(&self, batch: u64, change: u32) -> bool {
+        let words = self.0.get(batch as usize);
+        words.and_then(|words| words.get(change as usize / 64)).is_some_and(|word| word & (1 << (change % 64)) != 0)
     }
 }
 
@@ -81,63 +115,39 @@ impl Overwritten {
 ///
 /// Goes from the newest delta to the oldest. A change that a later one names as its predecessor is passed over by its number alone; what is left are the
 /// last changes of each run and worker, few more than there are keys, and those are sorted.
-fn newest_changes(log: &[Logged]) -> Result<Changes<'_>> {
-    let mut overwritten: HashMap<(Txid, WorkerIndex, StateId), Overwritten> = HashMap::new();
-    let mut left: Vec<(Vec<u8>, std::cmp::Reverse<Txid>, Option<&[u8]>)> = Vec::new();
-    // Later entries of the same batch come from other workers, and so are of other keys.
-    for Logged { txid, worker, blob } in log.iter().rev() {
-        let mut section: Option<(StateId, Overwritten)> = None;
-        let mut earlier: Vec<(u64, Overwritten)> = Vec::new();
+fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64)> {
+    let mut overwritten: HashMap<(WorkerIndex, StateId), Marks> = HashMap::new();
+    let (mut changes, mut log_bytes) = (Changes::default(), 0);
+    // Entries of one batch come from different workers, and so are of different keys.
+    store.read_log_back(from, upto, |txid, worker, blob| {
+        log_bytes += blob.len() as u64;
+        let mut current: Option<(StateId, Marks)> = None;
         delta::read(blob, |change| {
-            if section.as_ref().is_none_or(|(state, _)| *state != change.state) {
-                if let Some((state, _)) = &section {
-                    keep(&mut overwritten, *txid, *worker, *state, &mut earlier);
+            if current.as_ref().is_none_or(|(state, _)| *state != change.state) {
+                if let Some((state, marks)) = current.take() {
+                    overwritten.insert((worker, state), marks);
                 }
-                section = Some((change.state, overwritten.remove(&(*txid, *worker, change.state)).unwrap_or_default()));
+                current = Some((change.state, overwritten.remove(&(worker, change.state)).unwrap_or_default()));
             }
+            let (_, marks) = current.as_mut().expect("it was set above");
             if let Some(before) = change.before {
-                match earlier.iter_mut().find(|(batches, _)| *batches == before.batches) {
-                    Some((_, marks)) => marks.set(before.change),
-                    None => {
-                        let named = txid.0.checked_sub(before.batches).map(|named| (Txid(named), *worker, change.state));
-                        let mut marks = named.and_then(|named| overwritten.remove(&named)).unwrap_or_default();
-                        marks.set(before.change);
-                        earlier.push((before.batches, marks));
-                    }
-                }
+                marks.set(txid.0.checked_sub(before.batches).and_then(|named| named.checked_sub(from.0)), before.change);
             }
-            if !section.as_ref().is_some_and(|(_, marks)| marks.is_set(change.number)) {
-                let mut key = Vec::with_capacity(6 + change.key.len());
-                state_key(change.state, change.group, change.key, &mut key);
-                left.push((key, std::cmp::Reverse(*txid), change.value));
+            if !marks.is_set(txid.0 - from.0, change.number) {
+                changes.push(txid, &change);
             }
             Ok(())
         })?;
-        if let Some((state, _)) = section {
-            keep(&mut overwritten, *txid, *worker, state, &mut earlier);
+        if let Some((state, marks)) = current {
+            overwritten.insert((worker, state), marks);
         }
-    }
-    left.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    left.dedup_by(|later, first| later.0 == first.0);
-    Ok(left.into_iter().map(|(key, _, value)| (key, value)).collect())
+        Ok(())
+    })?;
+    changes.finish();
+    Ok((changes, log_bytes))
 }
 
-/// Puts back the marks of the earlier sections that one section has named.
-fn keep(
-    overwritten: &mut HashMap<(Txid, WorkerIndex, StateId), Overwritten>,
-    txid: Txid,
-    worker: WorkerIndex,
-    state: StateId,
-    earlier: &mut Vec<(u64, Overwritten)>,
-) {
-    for (batches, marks) in earlier.drain(..) {
-        if let Some(named) = txid.0.checked_sub(batches) {
-            overwritten.insert((Txid(named), worker, state), marks);
-        }
-    }
-}
-
-fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes<'_>) -> Result<()> {
+fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<()> {
     let failed = |why: rocksdb::Error| {
         Error::try_again(format!("writing {} failed: {why}. Nothing is lost; make sure that the disk has space", path.display()))
     };
@@ -147,12 +157,8 @@ fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes<'_>) -> Resu
     let mut number = Vec::new();
     codec::encode(&upto, &mut number)?;
     writer.put(FOLDED_KEY, &number).map_err(failed)?;
-    for (key, value) in changes {
-        match value {
-            Some(value) => writer.put(key, value),
-            None => writer.delete(key),
-        }
-        .map_err(failed)?;
+    for (key, value) in changes.iter() {
+        if value.is_empty() { writer.delete(key) } else { writer.put(key, value) }.map_err(failed)?;
     }
     writer.finish().map_err(failed)
 }

@@ -54,6 +54,8 @@ struct Old<V> {
 struct Changed<V> {
     txid: Txid,
     old: Vec<Old<V>>,
+    /// Whether the batch removed a key: its slot is then free once the batch is released.
+    removed: bool,
 }
 
 /// What [`HotMap::get_at`] found.
@@ -81,6 +83,9 @@ pub struct HotChange<'a, K, V> {
     /// Its value after the batch.
     pub new: Option<&'a V>,
 }
+
+/// How many keys are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
+pub const TOUCHED_AT_ONCE: usize = 32;
 
 /// See the module's documentation. Keys come with their stable hash ([`crate::keys::hash_key`]).
 pub struct HotMap<K, V> {
@@ -166,21 +171,25 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         }
         let before = usize::from(entry.value.is_some());
         change(&mut entry.value);
+        if entry.value.is_none() {
+            self.changed.back_mut().expect("the batch was opened above").removed = true;
+        }
         self.keys = self.keys + usize::from(entry.value.is_some()) - before;
     }
 
     /// Reads the slots of these keys, so that the updates that follow find them in the processor's cache. The reads do not depend on each other and so
-    /// overlap; updates one by one would each wait for memory. Call it with some tens of hashes at a time.
+    /// overlap; updates one by one would each wait for memory. At most [`TOUCHED_AT_ONCE`] are read.
     pub fn touch(&self, hashes: impl Iterator<Item = u64>) {
-        let mut seen = 0;
-        for hash in hashes {
+        let mut slots = [None; TOUCHED_AT_ONCE];
+        for (hash, slot) in hashes.zip(&mut slots) {
             let (_, at) = self.group_index(hash);
             let group = &self.groups[at];
-            if let Some(found) = group.index.find(spread(hash), |found| found.tag == tag(hash)) {
-                seen ^= group.slot(found.slot).hash;
-            }
+            *slot = group
+                .index
+                .find(spread(hash), |found| found.tag == tag(hash))
+                .and_then(|found| group.slots.get(found.slot as usize));
         }
-        std::hint::black_box(seen);
+        std::hint::black_box(slots.iter().flatten().fold(0, |seen, slot| seen ^ slot.hash));
     }
 
     /// As [`HotMap::touch`], for the changes of the newest batch with numbers in `range`.
@@ -198,7 +207,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let newest = self.changed.back().map_or(self.released, |changed| changed.txid);
         if newest != txid {
             assert!(newest < txid, "batches are applied in order: {txid} after {newest}");
-            self.changed.push_back(Changed { txid, old: self.spare.pop().unwrap_or_default() });
+            self.changed.push_back(Changed { txid, old: self.spare.pop().unwrap_or_default(), removed: false });
         }
     }
 
@@ -264,7 +273,12 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             let txid = changed.txid;
             let keep = changed.old.len().saturating_sub(left);
             left -= changed.old.len() - keep;
+            let removed = changed.removed;
             let mut old = std::mem::take(&mut changed.old);
+            if !removed {
+                // Nothing is looked up: the slots are seldom in the cache.
+                old.truncate(keep);
+            }
             for gone in old.drain(keep..) {
                 let slot = self.groups[usize::from(gone.group.0)].slot(gone.slot);
                 if slot.value.is_none() && slot.changed == txid {

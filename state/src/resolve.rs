@@ -2,7 +2,7 @@
 //!
 //! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and carries the decision out.
 
-use crate::schema::{Program, Schema};
+use crate::schema::{Program, Schema, SinkDecl};
 use crate::{Error, Incarnation, Result, Txid};
 use std::fmt;
 
@@ -74,6 +74,8 @@ pub struct Decision {
     pub after: Txid,
     /// The schema from now on.
     pub schema: Schema,
+    /// The program's sinks. The schema has them too, but in the order of their numbers.
+    pub declared: Vec<SinkDecl>,
     /// What to do with each of the program's sinks, in the program's order.
     pub sinks: Vec<SinkStart>,
     /// What the operator should know, though the start goes on.
@@ -102,7 +104,7 @@ impl fmt::Display for Decision {
         } else {
             write!(f, "go on after batch {}", self.after)?;
         }
-        for ((_, sink), start) in self.schema.sinks.iter().zip(&self.sinks) {
+        for (sink, start) in self.declared.iter().zip(&self.sinks) {
             match start {
                 SinkStart::Register { at } => write!(f, "; sink \"{}\" is new, from batch {}", sink.name, at.next())?,
                 SinkStart::Resume { at } if sink.exactly_once => write!(f, "; sink \"{}\" holds batch {at}", sink.name)?,
@@ -140,7 +142,8 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
         };
         sinks.push(resolve_sink(facts, &recorded, &sink, &mut warnings)?);
     }
-    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, sinks, warnings })
+    let declared = facts.program.sinks.clone();
+    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, declared, sinks, warnings })
 }
 
 struct SinkFacts<'a> {
@@ -250,3 +253,6 @@ fn resolve_registered(
 fn before_first(entries: &[(Txid, Txid)], committed: Txid) -> Txid {
     entries.first().map_or(committed, |(_, prev)| *prev)
 }
+
+#[cfg(test)]
+mod tests;

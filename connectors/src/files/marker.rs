@@ -1,10 +1,11 @@
-//! The marker beside an output file: who wrote the file, up to which batch, and how long it was then.
+//! The marker beside an output file: who wrote the file, up to which batch, and how long it was then, and how it ended.
 //!
 //! It is JSON, for whoever looks into it after a crash, and is replaced as a whole: a new file, synced, renamed over the old one.
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tidemill_engine::sink::{Marker, Owner};
 use tidemill_state::{Error, Incarnation, Result, Txid};
@@ -23,7 +24,12 @@ pub(super) struct FileMarker {
     pub(super) incarnation: Incarnation,
     /// The length of the file with that output, in bytes.
     pub(super) length: u64,
+    /// The checksum (xxh3, hexadecimal) of the last up to 4 KiB before that length: another file of the same name is not taken for this one.
+    pub(super) tail: String,
 }
+
+/// How many bytes before its length a marker remembers.
+const TAIL_BYTES: u64 = 4 << 10;
 
 /// The marker as it is written: with the checksum (xxh3, hexadecimal) of its compact JSON without the checksum.
 #[derive(Serialize, Deserialize)]
@@ -34,15 +40,17 @@ struct Sealed {
 }
 
 impl FileMarker {
-    pub(super) fn new(owner: &Owner, txid: Txid, length: u64) -> FileMarker {
-        FileMarker {
+    /// The marker of `file` as it is up to `length`.
+    pub(super) fn new(owner: &Owner, txid: Txid, file: &File, length: u64) -> io::Result<FileMarker> {
+        Ok(FileMarker {
             format: FORMAT,
             topology: owner.topology.clone(),
             sink: owner.sink.clone(),
             txid,
             incarnation: owner.incarnation,
             length,
-        }
+            tail: tail(file, length)?,
+        })
     }
 
     /// The marker at `path`; none if there is no such file.
@@ -113,10 +121,22 @@ impl FileMarker {
         Marker { topology: self.topology, txid: self.txid, incarnation: self.incarnation }
     }
 
+    /// Whether `file` is, up to the marker's length, what was written.
+    pub(super) fn is_of(&self, file: &File) -> io::Result<bool> {
+        Ok(tail(file, self.length)? == self.tail)
+    }
+
     fn checksum(&self) -> String {
         let json = serde_json::to_vec(self).expect("strings and numbers are JSON");
         format!("{:016x}", xxh3_64(&json))
     }
+}
+
+fn tail(file: &File, length: u64) -> io::Result<String> {
+    let from = length.saturating_sub(TAIL_BYTES);
+    let mut bytes = vec![0; usize::try_from(length - from).expect("it is at most TAIL_BYTES")];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(format!("{:016x}", xxh3_64(&bytes)))
 }
 
 /// A path with `suffix` after its name.

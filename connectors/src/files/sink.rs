@@ -133,18 +133,42 @@ impl FilePublisher {
         }
     }
 
+    /// Takes back what is behind the marker's length.
     fn cut_back(&self, file: &File, length: u64) -> Result<()> {
         let has = file.metadata().map_err(|why| self.failed("looking at its length", &why))?.len();
-        if has < length {
-            return Err(Error::sink(format!(
-                "the output {} was truncated: its marker says {length} bytes, the file has {has}; restore both from one backup, or give the sink another path",
-                self.path.display()
-            )));
-        }
         if has > length {
             file.set_len(length).map_err(|why| self.failed("cutting it back", &why))?;
         }
         Ok(())
+    }
+
+    /// Opens the file that `marker` is of, and checks that it is.
+    fn open_marked(&self, marker: &FileMarker) -> Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => Error::sink(format!(
+                "the output {} is missing: its marker says {} bytes; restore both from one backup, or give the sink another path",
+                self.path.display(),
+                marker.length
+            )),
+            _ => self.failed("opening it", &why),
+        })?;
+        let has = file.metadata().map_err(|why| self.failed("looking at its length", &why))?.len();
+        if has < marker.length {
+            return Err(Error::sink(format!(
+                "the output {} was truncated: its marker says {} bytes, the file has {has}; restore both from one backup, or give the sink another path",
+                self.path.display(),
+                marker.length
+            )));
+        }
+        if !marker.is_of(&file).map_err(|why| self.failed("reading it", &why))? {
+            return Err(Error::sink(format!(
+                "the output {} was changed or replaced: what it has before byte {} is not what was written; restore both from one backup, or give \
+                 the sink another path",
+                self.path.display(),
+                marker.length
+            )));
+        }
+        Ok(file)
     }
 
     fn failed(&self, doing: &str, why: &io::Error) -> Error {
@@ -157,27 +181,27 @@ impl FilePublisher {
 
 impl Publisher for FilePublisher {
     fn marker(&mut self) -> Result<Option<Marker>> {
-        Ok(self.read_marker()?.map(FileMarker::seen))
+        let marker = self.read_marker()?;
+        // A start looks here before it changes anything: a file that is not its marker's is refused then already.
+        marker.as_ref().filter(|marker| marker.length > 0).map(|marker| self.open_marked(marker)).transpose()?;
+        Ok(marker.map(FileMarker::seen))
     }
 
     fn claim(&mut self, txid: Txid) -> Result<()> {
         self.claimed = None;
-        let length = match self.read_marker()? {
-            Some(marker) => marker.length,
-            None => {
-                self.refuse_unknown_output()?;
-                0
+        let (file, length) = match self.read_marker()? {
+            Some(marker) if marker.length > 0 => (self.open_marked(&marker)?, marker.length),
+            marker => {
+                if marker.is_none() {
+                    self.refuse_unknown_output()?;
+                }
+                let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+                (open.map_err(|why| self.failed("opening it", &why))?, 0)
             }
         };
-        let file = OpenOptions::new().write(true).create(length == 0).truncate(false).open(&self.path).map_err(|why| match why.kind() {
-            io::ErrorKind::NotFound => Error::sink(format!(
-                "the output {} is missing: its marker says {length} bytes; restore both from one backup, or give the sink another path",
-                self.path.display()
-            )),
-            _ => self.failed("opening it", &why),
-        })?;
         self.cut_back(&file, length)?;
-        let marker = FileMarker::new(&self.owner, txid, length);
+        let marker = FileMarker::new(&self.owner, txid, &file, length);
+        let marker = marker.map_err(|why| self.failed("reading it", &why))?;
         marker.write(&self.marker_path).map_err(|why| self.failed("writing its marker", &why))?;
         self.claimed = Some(Claimed { file, marker });
         Ok(())
@@ -245,7 +269,8 @@ impl Prepared for PreparedLines<'_> {
     fn commit(mut self: Box<Self>) -> Result<()> {
         let claimed = self.publisher.owned()?;
         claimed.file.sync_data().map_err(|why| self.publisher.failed("syncing it", &why))?;
-        let marker = FileMarker::new(&self.publisher.owner, self.txid, self.end);
+        let marker = FileMarker::new(&self.publisher.owner, self.txid, &claimed.file, self.end);
+        let marker = marker.map_err(|why| self.publisher.failed("reading it", &why))?;
         // From here on the new marker may be on disk, also when writing it fails: the lines must stay, and the next claim decides.
         self.armed = false;
         if let Err(why) = marker.write(&self.publisher.marker_path) {

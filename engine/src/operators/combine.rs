@@ -7,9 +7,10 @@ use crate::failure::Guard;
 use crate::plan::NodeId;
 use crate::slice::Slice;
 use crate::stream::{Raw, Record, activator};
-use hashbrown::hash_map::{Entry, HashMap};
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use tidemill_state::keys::{self, Key};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -28,18 +29,90 @@ pub(crate) struct Parcel<K, V> {
 /// How many results travel together.
 const PARCEL_ITEMS: usize = 256;
 
-type Results<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// One batch's results on one worker. They lie in the order in which their keys came first, so that those of frequent keys lie close together and stay in
+/// the processor's cache; a hash table of the results themselves would scatter them.
+struct Results<K, V> {
+    hasher: foldhash::fast::FixedState,
+    /// Where in `results` a key's result is.
+    index: HashTable<u32>,
+    results: Vec<Partial<K, V>>,
+}
 
-/// One batch's results on one worker: filled while records come, then drained in slices.
+/// The result of one key.
+struct Partial<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> Default for Results<K, V> {
+    fn default() -> Self {
+        Results { hasher: foldhash::fast::FixedState::with_seed(RESULTS_SEED), index: HashTable::new(), results: Vec::new() }
+    }
+}
+
+/// Any number: the keys are spread by another hash over workers, so this one need not be random per run to keep tables even.
+const RESULTS_SEED: u64 = 0x7469_6465_6d69_6c6c;
+
+/// How many records are looked up together.
+const RECORDS_AT_ONCE: usize = 32;
+
+impl<K: Key, V> Results<K, V> {
+    /// Adds these records, whose keys and their hashes are `keys`, to their keys' results.
+    ///
+    /// First every record's result is looked for, without using it: the reads do not depend on each other, and so overlap. One after the other, each would wait
+    /// for memory.
+    fn add_all<T, A: Combiner<T, Value = V>>(
+        &mut self,
+        records: &[T],
+        keys: &mut Vec<(u64, K)>,
+        aggregation: &A,
+        mut at: impl FnMut(usize),
+    ) {
+        let mut places = [u32::MAX; RECORDS_AT_ONCE];
+        for ((hash, _), first) in keys.iter().zip(&mut places) {
+            // The first place that may be the key's nearly always is: it is not compared here.
+            self.index.find(*hash, |place| {
+                *first = *place;
+                true
+            });
+        }
+        let touched =
+            places.iter().filter_map(|place| self.results.get(*place as usize)).fold(0, |seen, partial| seen ^ partial.hash);
+        std::hint::black_box(touched);
+        for (number, (record, (hash, key))) in records.iter().zip(keys.drain(..)).enumerate() {
+            at(number);
+            self.add(hash, key, record, aggregation);
+        }
+    }
+
+    #[inline]
+    fn add<T, A: Combiner<T, Value = V>>(&mut self, hash: u64, key: K, record: &T, aggregation: &A) {
+        let Results { index, results, .. } = self;
+        let same = |place: &u32| {
+            let partial = &results[*place as usize];
+            partial.hash == hash && partial.key == key
+        };
+        if let Some(place) = index.find(hash, same) {
+            aggregation.add(&mut results[*place as usize].value, record);
+            return;
+        }
+        let place = u32::try_from(results.len()).expect("a batch has fewer than 2^32 keys on one worker");
+        results.push(Partial { hash, key, value: aggregation.init(record) });
+        index.insert_unique(hash, place, |moved| results[*moved as usize].hash);
+    }
+
+    /// Makes it ready for another batch; the memory is kept.
+    fn clear(&mut self) {
+        self.index.clear();
+        self.results.clear();
+    }
+}
+
+/// One batch that is being filled, or drained in slices.
 struct Open<K, V> {
     capability: Capability<u64>,
     results: Results<K, V>,
-}
-
-/// The way of one batch's results out of the worker.
-struct Draining<K, V> {
-    capability: Capability<u64>,
-    results: hashbrown::hash_map::IntoIter<K, V>,
 }
 
 /// Puts the operator behind `grouped`. The results come out at their batch, on the worker that sends them; read them with [`by_owner`].
@@ -64,9 +137,9 @@ where
     let (mut output, parcels) = builder.new_output::<Vec<Parcel<K, A::Value>>>();
     builder.build(move |_| {
         let mut open: BTreeMap<u64, Open<K, A::Value>> = BTreeMap::new();
-        let mut draining: Option<Draining<K, A::Value>> = None;
-        let mut expected = 0;
+        let mut spare: Vec<Results<K, A::Value>> = Vec::new();
         let mut sorter = Sorter::new(peers, groups);
+        let mut keys = Vec::with_capacity(RECORDS_AT_ONCE);
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|capability, chunk: &mut Chunk<T>| {
                 let Some(capability) = capability.retain_least(0) else { return };
@@ -74,40 +147,32 @@ where
                 if !guard.is_running() {
                     return;
                 }
-                let batch = open.entry(*capability.time()).or_insert_with(|| Open {
-                    capability,
-                    results: HashMap::with_capacity_and_hasher(expected, foldhash::fast::RandomState::default()),
-                });
+                let batch = open.entry(*capability.time());
+                let batch = batch.or_insert_with(|| Open { capability, results: spare.pop().unwrap_or_default() });
                 let chunk = std::mem::take(chunk);
                 guard.run(chunk.origin.as_ref(), |at| {
-                    for (index, record) in chunk.items.iter().enumerate() {
-                        at.set(index);
-                        match batch.results.entry(key(record)) {
-                            Entry::Occupied(mut result) => aggregation.add(result.get_mut(), record),
-                            Entry::Vacant(place) => {
-                                place.insert(aggregation.init(record));
-                            }
+                    for (group, records) in chunk.items.chunks(RECORDS_AT_ONCE).enumerate() {
+                        let first = group * RECORDS_AT_ONCE;
+                        keys.clear();
+                        for (number, record) in records.iter().enumerate() {
+                            at.set(first + number);
+                            let key = key(record);
+                            keys.push((batch.results.hasher.hash_one(&key), key));
                         }
+                        batch.results.add_all(records, &mut keys, &*aggregation, |number| at.set(first + number));
                     }
                     Ok(())
                 });
             });
             let mut slice = Slice::begin();
             let mut session = output.activate();
-            while guard.is_running() && !slice.was_over() {
-                if draining.is_none() {
-                    match open.first_entry() {
-                        Some(batch) if !frontiers[0].less_equal(batch.key()) => {
-                            let Open { capability, results } = batch.remove();
-                            expected = results.len();
-                            draining = Some(Draining { capability, results: results.into_iter() });
-                        }
-                        _ => break,
-                    }
-                }
-                let Some(batch) = &mut draining else { break };
-                guard.at_batch(Some(*batch.capability.time()));
-                for (key, value) in batch.results.by_ref() {
+            while guard.is_running()
+                && let Some(mut first) = open.first_entry()
+                && !frontiers[0].less_equal(first.key())
+            {
+                guard.at_batch(Some(*first.key()));
+                let batch = first.get_mut();
+                while let Some(Partial { key, value, .. }) = batch.results.results.pop() {
                     match sorter.sort(key, value) {
                         Ok(Some(parcel)) => session.give(&batch.capability, &mut vec![parcel]),
                         Ok(None) => {}
@@ -117,13 +182,14 @@ where
                         break;
                     }
                 }
-                if batch.results.len() == 0 {
-                    session.give(&batch.capability, &mut sorter.rest());
-                    draining = None;
+                if !batch.results.results.is_empty() {
+                    activator.activate();
+                    return;
                 }
-            }
-            if draining.is_some() || slice.was_over() {
-                activator.activate();
+                session.give(&batch.capability, &mut sorter.rest());
+                let mut drained = first.remove().results;
+                drained.clear();
+                spare.push(drained);
             }
         }
     });

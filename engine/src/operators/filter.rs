@@ -22,8 +22,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn filter(self, mut f: impl FnMut(&T) -> bool + 'static) -> Stream<'s, T> {
+        let mut expected = 0;
         self.per_chunk("filter", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| {
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
                 if f(&record) {
                     emit.push(record);
                 }
@@ -35,8 +36,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// As [`Stream::filter`]; an `Err` stops the topology as a panic does, with the error's text.
     #[track_caller]
     pub fn try_filter<E: Display>(self, mut f: impl FnMut(&T) -> Result<bool, E> + 'static) -> Stream<'s, T> {
+        let mut expected = 0;
         self.per_chunk("try_filter", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| {
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
                 if f(&record).map_err(|error| error.to_string())? {
                     emit.push(record);
                 }

@@ -22,8 +22,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn filter_map<U: Record>(self, mut f: impl FnMut(T) -> Option<U> + 'static) -> Stream<'s, U> {
+        let mut expected = 0;
         self.per_chunk("filter_map", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| {
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
                 if let Some(record) = f(record) {
                     emit.push(record);
                 }
@@ -35,8 +36,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// As [`Stream::filter_map`]; an `Err` stops the topology as a panic does, with the error's text.
     #[track_caller]
     pub fn try_filter_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<Option<U>, E> + 'static) -> Stream<'s, U> {
+        let mut expected = 0;
         self.per_chunk("try_filter_map", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| {
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
                 if let Some(record) = f(record).map_err(|error| error.to_string())? {
                     emit.push(record);
                 }

@@ -49,8 +49,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn flat_map<U: Record>(self, mut f: impl FnMut(T, &mut Emit<U>) + 'static) -> Stream<'s, U> {
+        let mut expected = 0;
         self.per_chunk("flat_map", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| {
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
                 f(record, emit);
                 Ok(())
             });
@@ -63,21 +64,24 @@ impl<'s, T: Record> Stream<'s, T> {
         self,
         mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), E> + 'static,
     ) -> Stream<'s, U> {
+        let mut expected = 0;
         self.per_chunk("try_flat_map", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, |record, emit| f(record, emit).map_err(|error| error.to_string()));
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| f(record, emit).map_err(|error| error.to_string()));
         })
     }
 }
 
-/// Runs `f` over a chunk, and keeps track of which source record each given record came from.
+/// Runs `f` over a chunk, and keeps track of which source record each given record came from. `expected` is how many records it is likely to give: from one
+/// chunk to the next.
 pub(super) fn expand_chunk<T, U>(
     guard: &Guard,
     chunk: &mut Chunk<T>,
     given: &mut Chunk<U>,
+    expected: &mut usize,
     mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), String>,
 ) {
     let (mut items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
-    let mut emit = Emit(Vec::with_capacity(items.len()));
+    let mut emit = Emit(Vec::with_capacity(items.len().max(*expected)));
     let mut after = Vec::with_capacity(if origin.is_some() { items.len() } else { 0 });
     let well = guard.run(origin.as_ref(), |at| {
         for (index, record) in items.drain(..).enumerate() {
@@ -89,6 +93,8 @@ pub(super) fn expand_chunk<T, U>(
         }
         Ok(())
     });
+    // Growing step by step would copy most of the records again for each chunk.
+    *expected = emit.0.len() + emit.0.len() / 8;
     if well {
         (given.items, given.origin) = (emit.0, origin.map(|origin: Origin| origin.through(after)));
     }

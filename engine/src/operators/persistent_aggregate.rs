@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::Location;
 use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
+use tidemill_state::hot::TOUCHED_AT_ONCE;
 use tidemill_state::keys::{self, Key};
 use tidemill_state::{Txid, codec};
 use timely::dataflow::operators::Capability;
@@ -103,9 +104,6 @@ struct Applier<K: Key, V: Value, M> {
 
 /// How many changes are encoded between two looks at the clock.
 const CHANGES_PER_LOOK: usize = 256;
-
-/// How many keys are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
-const TOUCHED_AT_ONCE: usize = 32;
 
 /// How many old values are let go of in one activation.
 const RELEASED_AT_ONCE: usize = 4096;

@@ -64,7 +64,8 @@ pub(super) fn family_options(name: &str) -> Options {
 fn open_failed(path: &Path, why: &rocksdb::Error) -> Error {
     let folder = path.parent().unwrap_or(path).display();
     match why.kind() {
-        ErrorKind::IOError if why.as_ref().contains("lock") => {
+        // A path may have the word in it.
+        ErrorKind::IOError if why.as_ref().contains("While lock file") => {
             Error::try_again(format!("the state in {folder} is in use by another process: {why}"))
         }
         ErrorKind::IOError if why.as_ref().contains("No space left") || why.as_ref().contains("Permission denied") => {

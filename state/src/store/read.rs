@@ -74,13 +74,42 @@ impl Store {
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
-    pub fn read_log(&self, after: Txid, mut each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn read_log(&self, after: Txid, each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>) -> Result<()> {
+        self.log_rows(after, self.committed().txid(), ReadOptions::default(), each)
+    }
+
+    fn log_rows(
+        &self,
+        after: Txid,
+        upto: Txid,
+        options: ReadOptions,
+        mut each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let first = log_key(after.next(), WorkerIndex(0));
-        let committed = self.committed().txid();
-        for row in self.db.iterator_cf(family(&self.db, "log"), IteratorMode::From(&first, Direction::Forward)) {
+        let mode = IteratorMode::From(&first, Direction::Forward);
+        for row in self.db.iterator_cf_opt(family(&self.db, "log"), options, mode) {
             let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
             let (txid, worker) = split_log_key(&key)?;
-            if txid > committed {
+            if txid > upto {
+                break;
+            }
+            each(txid, worker, &value)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Store::read_log`] for the batches after `after` and up to `upto`, but from the newest to the oldest.
+    pub(crate) fn read_log_back(
+        &self,
+        after: Txid,
+        upto: Txid,
+        mut each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let last = log_key(upto, WorkerIndex(u32::MAX));
+        for row in self.db.iterator_cf(family(&self.db, "log"), IteratorMode::From(&last, Direction::Reverse)) {
+            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (txid, worker) = split_log_key(&key)?;
+            if txid <= after {
                 break;
             }
             each(txid, worker, &value)?;
@@ -109,19 +138,53 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with the folded values of a state's key group, in order of their keys: encoded key, encoded value.
+    /// Calls `each` with what these key groups of these states hold as of the last committed batch: the folded values, and then, in order, what the log has
+    /// changed since: state, encoded key, encoded value or none.
+    ///
+    /// All of it is as of one moment. A fold beside it, and the trimming of the log after that, would otherwise fall between the reading of the two, and what
+    /// was folded meanwhile would be in neither.
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
-    pub fn read_folded(&self, state: StateId, group: KeyGroup, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        for row in self.folded_rows(state, group) {
-            let (key, value) = row?;
-            each(&key, &value)?;
+    pub fn read_committed(
+        &self,
+        states: &[StateId],
+        groups: impl Fn(KeyGroup) -> bool,
+        mut each: impl FnMut(StateId, &[u8], Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        let snapshot = self.db.snapshot();
+        let as_of_now = || {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(&snapshot);
+            options
+        };
+        let meta = family(&self.db, "meta");
+        let committed = snapshot.get_pinned_cf(meta, "committed").map_err(|why| unreadable(&self.dir, &why))?;
+        let committed = committed.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))?;
+        let folded = snapshot.get_pinned_cf(family(&self.db, "state"), FOLDED_KEY).map_err(|why| unreadable(&self.dir, &why))?;
+        let folded = folded.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))?;
+        for state in states {
+            for group in (0..self.key_groups()).map(KeyGroup).filter(|group| groups(*group)) {
+                for row in self.folded_rows(*state, group, as_of_now()) {
+                    let (key, value) = row?;
+                    each(*state, &key, Some(&value))?;
+                }
+            }
         }
-        Ok(())
+        self.log_rows(folded, committed, as_of_now(), |_, _, blob| {
+            delta::read(blob, |change| {
+                let wanted = states.contains(&change.state) && groups(change.group);
+                if wanted { each(change.state, change.key, change.value) } else { Ok(()) }
+            })
+        })
     }
 
-    fn folded_rows(&self, state: StateId, group: KeyGroup) -> impl Iterator<Item = Result<(Vec<u8>, Box<[u8]>)>> + '_ {
+    fn folded_rows(
+        &self,
+        state: StateId,
+        group: KeyGroup,
+        mut options: ReadOptions,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Box<[u8]>)>> + '_ {
         let (mut first, mut end) = (Vec::new(), Vec::new());
         state_key(state, group, &[], &mut first);
         match group.0.checked_add(1) {
@@ -129,7 +192,6 @@ impl Store {
             None => state_key(StateId(state.0 + 1), KeyGroup(0), &[], &mut end),
         }
         let prefix = first.len();
-        let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end);
         // Each row is read once, at a start or by a person: it would only push out what is in use.
         options.fill_cache(false);
@@ -180,7 +242,8 @@ impl Store {
             })
         })?;
         let mut newer = newer.into_iter().peekable();
-        let mut groups: Vec<_> = (0..self.key_groups()).map(|group| self.folded_rows(state, KeyGroup(group))).collect();
+        let mut groups: Vec<_> =
+            (0..self.key_groups()).map(|group| self.folded_rows(state, KeyGroup(group), ReadOptions::default())).collect();
         let mut heads = BinaryHeap::new();
         for (index, group) in groups.iter_mut().enumerate() {
             if let Some(row) = group.next() {
