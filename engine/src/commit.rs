@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemill_state::outbox::{PayloadWriter, encode_entry};
+use tidemill_state::outbox::{ENTRY_HEADER_BYTES, PayloadWriter, encode_entry};
 use tidemill_state::store::Output;
 use tidemill_state::{Batch, Points, Result, SinkId, Store, Txid, WorkerIndex};
 
@@ -108,8 +108,10 @@ impl Committer {
             let committed = self.store.commit(&batches, &self.points)?;
             assert_eq!(committed.txid(), last, "a commit ends with its last batch");
             let took = began.elapsed();
-            let outputs =
-                batches.iter().flat_map(|batch| &batch.outputs).map(|output| (output.sink, output.entry.len())).collect();
+            // By batch: of those that share a write, the last may have no output for a sink.
+            let of_batch = |batch: &Batch, output: &Output| (output.sink, batch.txid, output.entry.len() - ENTRY_HEADER_BYTES);
+            let outputs = batches.iter().flat_map(|batch| batch.outputs.iter().map(move |output| of_batch(batch, output)));
+            let outputs = outputs.collect();
             self.runtime.show_committed(committed, reports, took, outputs);
             if let Some((_, _, pond)) = &self.generation {
                 pond.committed(committed.txid());

@@ -161,7 +161,7 @@ impl Runtime {
         committed: Committed,
         mut reports: Vec<BatchReport>,
         took: Duration,
-        outputs: Vec<(SinkId, usize)>,
+        outputs: Vec<(SinkId, Txid, usize)>,
     ) {
         let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
         let mut inner = self.lock();
@@ -173,10 +173,10 @@ impl Runtime {
         inner.batches.extend(reports);
         let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
         inner.batches.drain(..extra);
-        for (sink, bytes) in outputs {
+        for (sink, txid, bytes) in outputs {
             for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
                 status.backlog_bytes += bytes;
-                status.last_output = committed.txid();
+                status.last_output = txid;
             }
         }
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());

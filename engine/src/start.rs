@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve};
 use tidemill_state::schema::Program;
-use tidemill_state::store::Durability;
 use tidemill_state::{CrashPoint, Error, Incarnation, Points, Result, SinkId, StateId, Store, Txid};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
@@ -43,13 +42,20 @@ pub(crate) struct ClaimedSink {
 /// # Errors
 /// The start would be refused.
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
-    let store = Store::exists(&settings.state).then(|| Store::inspect(&settings.state)).transpose()?;
-    let decision = decide(store.as_ref(), settings, description)?;
-    if let Some(store) = &store {
-        read_through(store)?;
+    if !Store::exists(&settings.state) {
+        let decision = decide(None, settings, description)?;
+        refuse_other_content(&settings.state)?;
+        return check_sources(None, &decision, description).map(|()| decision);
     }
-    check_sources(store.as_ref(), &decision, description)?;
-    Ok(decision)
+    let store = Store::inspect(&settings.state)?;
+    let checked = decide(Some(&store), settings, description).and_then(|decision| {
+        read_through(&store)?;
+        check_sources(Some(&store), &decision, description)?;
+        Ok(decision)
+    });
+    // Left open, it would look like a store whose run was killed.
+    store.close(&Points::none())?;
+    checked
 }
 
 /// Reads what the workers of a run would load: damage in it is found here too.
@@ -81,7 +87,10 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Poi
     }
     let store = match store {
         Some(store) => store,
-        None => create(&settings.state, settings.durability)?,
+        None => {
+            refuse_other_content(&settings.state)?;
+            Store::create(&settings.state, settings.durability)?
+        }
     };
     points.reach(CrashPoint::RecoveryOpened)?;
     let incarnation = store.raise_incarnation()?;
@@ -98,7 +107,8 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Poi
     Ok(Started { store, decision, incarnation, publishers })
 }
 
-fn create(dir: &Path, durability: Durability) -> Result<Store> {
+/// Refuses a folder in which something else lies.
+fn refuse_other_content(dir: &Path) -> Result<()> {
     let free = |entries: std::fs::ReadDir| {
         entries.filter_map(std::result::Result::ok).all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own))
     };
@@ -108,7 +118,7 @@ fn create(dir: &Path, durability: Durability) -> Result<Store> {
             dir.display()
         )));
     }
-    Store::create(dir, durability)
+    Ok(())
 }
 
 /// What a start that was cut short may have left before there was a store.

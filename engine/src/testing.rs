@@ -103,7 +103,9 @@ impl Kit {
         let before = runtime.committed();
         let pending = self.io.release();
         let began = Instant::now();
-        while runtime.committed() == before && pending || !runtime.is_at_rest() {
+        // In this order: what was read is in a batch on its way by the time that it counts as read.
+        let settled = || runtime.is_ready() && self.io.is_drained() && runtime.is_at_rest();
+        while runtime.committed() == before && pending || !settled() {
             // Before all workers are ready, what an earlier run has read may still stand there as read.
             if runtime.is_ready() && self.io.is_drained() {
                 runtime.close_batch(&self.points)?;

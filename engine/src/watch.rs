@@ -13,7 +13,8 @@ use tidemill_state::{Points, Result, Store, fold};
 /// Folds whenever enough committed deltas have gathered, until the run ends.
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64) -> Result<()> {
     while runtime.publishing_ends().is_none() && !points.stopped() {
-        if store.unfolded_bytes() >= fold_bytes {
+        // A start is not slowed down by a fold: the workers load their states first.
+        if runtime.is_ready() && store.unfolded_bytes() >= fold_bytes {
             let began = Instant::now();
             if let Some(folded) = fold::fold(store, points)? {
                 tracing::debug!(upto = %folded.upto, keys = folded.keys, log_bytes = folded.log_bytes, took = ?began.elapsed(), "folded");

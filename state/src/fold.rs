@@ -151,6 +151,13 @@ fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<(
     let failed = |why: rocksdb::Error| {
         Error::try_again(format!("writing {} failed: {why}. Nothing is lost; make sure that the disk has space", path.display()))
     };
+    // A crash during an ingestion may have left this name on a file that is part of the store: writing over it would damage the store for good.
+    match std::fs::remove_file(path) {
+        Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::try_again(format!("removing {} failed: {why}. Nothing is lost", path.display())));
+        }
+        _ => {}
+    }
     let options = state_family_options();
     let mut writer = SstFileWriter::create(&options);
     writer.open(path).map_err(failed)?;
@@ -232,5 +239,23 @@ mod tests {
         let store = Store::open(dir.path(), Durability::Sync).expect("opened");
         assert_eq!((store.committed().txid(), store.folded(), store.unfolded_bytes()), (Txid(30), Txid(30), 0));
         assert_eq!(scan(&store), expected);
+    }
+
+    #[test]
+    fn a_file_that_a_crash_has_left_is_never_written_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let points = Points::none();
+        let store = Store::create(dir.path(), Durability::Sync).expect("created");
+        store.commit(&[batch(1, &[(1, "a", Some(1)), (2, "b", Some(1))])], &points).expect("committed");
+        super::fold(&store, &points).expect("folded").expect("something to fold");
+        // An ingestion links the file into the store and then removes its first name: as if the process had been killed between the two.
+        let files = std::fs::read_dir(dir.path().join("db")).expect("a folder").map(|entry| entry.expect("listed").path());
+        let ingested = files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).max();
+        std::fs::hard_link(ingested.expect("one was ingested"), dir.path().join("fold.sst")).expect("linked");
+        store.commit(&[batch(2, &[(3, "c", Some(2))])], &points).expect("committed");
+        super::fold(&store, &points).expect("folded").expect("something to fold");
+        store.close(&points).expect("closed");
+        let store = Store::open(dir.path(), Durability::Sync).expect("it is not damaged");
+        assert_eq!(scan(&store), BTreeMap::from([("a".to_string(), 1), ("b".to_string(), 1), ("c".to_string(), 2)]));
     }
 }

@@ -58,6 +58,9 @@ pub fn records(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// How much longer an entry is than its payload.
+pub const ENTRY_HEADER_BYTES: usize = 9;
+
 /// Lays out an entry: what the sink had before, and this batch's payloads of all workers.
 #[must_use]
 pub fn encode_entry<'a>(prev: Txid, payloads: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -112,7 +115,7 @@ mod tests {
         .expect("pushed");
         let entry = encode_entry(Txid(4), [a.bytes(), b.bytes()].into_iter());
         let (prev, payload) = decode_entry(&entry).expect("it decodes");
-        assert_eq!(prev, Txid(4));
+        assert_eq!((prev, entry.len() - payload.len()), (Txid(4), ENTRY_HEADER_BYTES));
         assert_eq!(records(payload).collect::<Vec<_>>(), [&b"one"[..], b"", b"two"]);
         assert!(decode_entry(&entry[..5]).is_err());
     }
