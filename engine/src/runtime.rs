@@ -75,6 +75,8 @@ pub struct Runtime {
     pub(crate) committed: Arc<AtomicU64>,
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Told of the end of the run only: who waits here is not woken by every commit.
+    stopped: Condvar,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -105,6 +107,7 @@ impl Runtime {
             committed: Arc::new(AtomicU64::new(committed.txid().0)),
             inner: Mutex::new(inner),
             changed: Condvar::new(),
+            stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -223,6 +226,7 @@ impl Runtime {
     pub(crate) fn end_publishing(&self, at: Instant) {
         self.lock().publishing_ends = Some(at);
         self.changed.notify_all();
+        self.stopped.notify_all();
     }
 
     pub(crate) fn publishing_ends(&self) -> Option<Instant> {
@@ -263,6 +267,7 @@ impl Runtime {
             pond.stop();
         }
         self.changed.notify_all();
+        self.stopped.notify_all();
     }
 
     /// Records an error that the run goes on after.
@@ -283,6 +288,7 @@ impl Runtime {
             pond.stop();
         }
         self.changed.notify_all();
+        self.stopped.notify_all();
     }
 
     pub(crate) fn set_unfolded(&self, bytes: u64) {
@@ -309,6 +315,17 @@ impl Runtime {
     pub(crate) fn wait(&self, at_most: Duration) {
         let inner = self.lock();
         drop(self.changed.wait_timeout(inner, at_most).expect("no holder of this lock panics"));
+    }
+
+    /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.
+    pub(crate) fn sleep_unless_stopped(&self, how_long: Duration) {
+        let inner = self.lock();
+        let running = |inner: &mut Inner| !self.stopping.load(SeqCst) && inner.publishing_ends.is_none() && inner.fatal.is_none();
+        let (inner, waited) = self.stopped.wait_timeout_while(inner, how_long, running).expect("no holder of this lock panics");
+        drop(inner);
+        if !waited.timed_out() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// From the start of the run to its first commit, if there was one.

@@ -31,9 +31,14 @@ impl Slice {
         self.left -= 1;
         if self.left == 0 {
             self.left = ITEMS_PER_LOOK;
-            self.over |= self.began.elapsed() >= SLICE;
+            self.look();
         }
         self.over
+    }
+
+    /// Looks at the clock now: after a group of items.
+    pub(crate) fn look(&mut self) {
+        self.over |= self.began.elapsed() >= SLICE;
     }
 
     /// Whether the slice was found to be over.

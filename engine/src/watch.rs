@@ -21,7 +21,7 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
             }
         }
         runtime.set_unfolded(store.unfolded_bytes());
-        runtime.wait(Duration::from_millis(100));
+        runtime.wait(Duration::from_secs(1));
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, reser
                 runtime.wait_for_disk(None);
             }
         }
-        sleep(runtime, Duration::from_millis(250));
+        runtime.sleep_unless_stopped(Duration::from_millis(250));
     }
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn discover_loop(mut sources: Vec<Growing>, runtime: &Runtime, points
     let mut next = sources.iter().map(|source| source.known.len()).sum::<usize>();
     let Some(every) = sources.iter().map(|source| source.every).min() else { return };
     while !runtime.stopping.load(SeqCst) && !points.stopped() && !latch.is_set() {
-        sleep(runtime, every);
+        runtime.sleep_unless_stopped(every);
         for source in &mut sources {
             match source.source.partitions() {
                 Ok(partitions) => {
@@ -83,16 +83,5 @@ pub(crate) fn discover_loop(mut sources: Vec<Growing>, runtime: &Runtime, points
                 }
             }
         }
-    }
-}
-
-/// Sleeps so long, or until the run is stopped.
-fn sleep(runtime: &Runtime, how_long: Duration) {
-    let until = Instant::now() + how_long;
-    while Instant::now() < until && !runtime.stopping.load(SeqCst) {
-        std::thread::sleep((until.saturating_duration_since(Instant::now())).min(Duration::from_millis(50)));
-    }
-    if runtime.stopping.load(SeqCst) {
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -161,9 +161,47 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     pub fn update(&mut self, txid: Txid, hash: u64, key: K, change: impl FnOnce(&mut Option<V>)) {
         self.open(txid);
         let (group, slot) = self.find_or_insert(hash, key);
+        self.change(txid, group, slot, change);
+    }
+
+    /// As [`HotMap::update`] for several keys, at most [`TOUCHED_AT_ONCE`]: each with its hash and what `merge` makes of its value.
+    ///
+    /// First the slots of all are read, without using them: the reads do not depend on each other, and so overlap. Updates one by one would each wait for
+    /// memory.
+    ///
+    /// # Panics
+    /// As [`HotMap::update`]; if there are more keys than that.
+    pub fn update_all<T>(
+        &mut self,
+        txid: Txid,
+        items: &mut Vec<(u64, K, T)>,
+        from: usize,
+        mut merge: impl FnMut(&mut Option<V>, T),
+    ) {
+        assert!(items.len() - from <= TOUCHED_AT_ONCE, "at most {TOUCHED_AT_ONCE} keys at once");
+        self.open(txid);
+        let mut places = [(KeyGroup(0), u32::MAX); TOUCHED_AT_ONCE];
+        for ((hash, _, _), place) in items[from..].iter().zip(&mut places) {
+            let (group, at) = self.group_index(*hash);
+            let found = self.groups[at].index.find(spread(*hash), |found| found.tag == tag(*hash));
+            *place = (group, found.map_or(u32::MAX, |found| found.slot));
+        }
+        let slots = places.iter().filter_map(|(group, slot)| self.groups[usize::from(group.0)].slots.get(*slot as usize));
+        std::hint::black_box(slots.fold(0, |seen, slot| seen ^ slot.hash));
+        for ((hash, key, value), (group, slot)) in items.drain(from..).zip(places) {
+            let known = self.groups[usize::from(group.0)]
+                .slots
+                .get(slot as usize)
+                .is_some_and(|slot| slot.hash == hash && slot.key == key);
+            let (group, slot) = if known { (group, slot) } else { self.find_or_insert(hash, key) };
+            self.change(txid, group, slot, |into| merge(into, value));
+        }
+    }
+
+    fn change(&mut self, txid: Txid, group: KeyGroup, slot: u32, change: impl FnOnce(&mut Option<V>)) {
         let entry = self.groups[usize::from(group.0)].slot_mut(slot);
         if entry.changed != txid {
-            let old = &mut self.changed.back_mut().expect("the batch was opened above").old;
+            let old = &mut self.changed.back_mut().expect("the caller has opened the batch").old;
             let at = u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
             old.push(Old { group, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
             entry.changed = txid;
@@ -172,27 +210,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let before = usize::from(entry.value.is_some());
         change(&mut entry.value);
         if entry.value.is_none() {
-            self.changed.back_mut().expect("the batch was opened above").removed = true;
+            self.changed.back_mut().expect("the caller has opened the batch").removed = true;
         }
         self.keys = self.keys + usize::from(entry.value.is_some()) - before;
     }
 
-    /// Reads the slots of these keys, so that the updates that follow find them in the processor's cache. The reads do not depend on each other and so
-    /// overlap; updates one by one would each wait for memory. At most [`TOUCHED_AT_ONCE`] are read.
-    pub fn touch(&self, hashes: impl Iterator<Item = u64>) {
-        let mut slots = [None; TOUCHED_AT_ONCE];
-        for (hash, slot) in hashes.zip(&mut slots) {
-            let (_, at) = self.group_index(hash);
-            let group = &self.groups[at];
-            *slot = group
-                .index
-                .find(spread(hash), |found| found.tag == tag(hash))
-                .and_then(|found| group.slots.get(found.slot as usize));
-        }
-        std::hint::black_box(slots.iter().flatten().fold(0, |seen, slot| seen ^ slot.hash));
-    }
-
-    /// As [`HotMap::touch`], for the changes of the newest batch with numbers in `range`.
+    /// Reads the slots of the changes of the newest batch with numbers in `range`, so that [`HotMap::changes`] finds them in the processor's cache. See
+    /// [`HotMap::update_all`].
     pub fn touch_changes(&self, range: std::ops::Range<usize>) {
         let mut seen = 0;
         if let Some(changed) = self.changed.back() {

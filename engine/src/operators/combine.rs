@@ -80,13 +80,15 @@ impl<K: Key, V> Results<K, V> {
         let touched =
             places.iter().filter_map(|place| self.results.get(*place as usize)).fold(0, |seen, partial| seen ^ partial.hash);
         std::hint::black_box(touched);
-        for (number, (record, (hash, key))) in records.iter().zip(keys.drain(..)).enumerate() {
+        for (number, ((record, (hash, key)), place)) in records.iter().zip(keys.drain(..)).zip(places).enumerate() {
             at(number);
-            self.add(hash, key, record, aggregation);
+            match self.results.get_mut(place as usize) {
+                Some(partial) if partial.hash == hash && partial.key == key => aggregation.add(&mut partial.value, record),
+                _ => self.add(hash, key, record, aggregation),
+            }
         }
     }
 
-    #[inline]
     fn add<T, A: Combiner<T, Value = V>>(&mut self, hash: u64, key: K, record: &T, aggregation: &A) {
         let Results { index, results, .. } = self;
         let same = |place: &u32| {

@@ -176,12 +176,9 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
             guard.run(None, |_| {
                 while let Some(parcel) = batch.parcels.last_mut() {
                     while !parcel.items.is_empty() {
-                        let rest = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
-                        map.touch(parcel.items[rest..].iter().map(|(hash, _, _)| *hash));
-                        for (hash, key, value) in parcel.items.drain(rest..) {
-                            map.update(Txid(txid), hash, key, |into| merge(into, value));
-                            slice.is_over();
-                        }
+                        let from = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
+                        map.update_all(Txid(txid), &mut parcel.items, from, &mut *merge);
+                        slice.look();
                         if slice.was_over() {
                             return Ok(());
                         }

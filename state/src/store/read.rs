@@ -5,7 +5,7 @@ use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
 use crate::resolve::{SinkRecord, StoreFacts};
 use crate::schema::Schema;
 use crate::{Error, KeyGroup, Result, Txid, codec, delta, outbox};
-use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
@@ -153,16 +153,8 @@ impl Store {
         mut each: impl FnMut(StateId, &[u8], Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
         let snapshot = self.db.snapshot();
-        let as_of_now = || {
-            let mut options = ReadOptions::default();
-            options.set_snapshot(&snapshot);
-            options
-        };
-        let meta = family(&self.db, "meta");
-        let committed = snapshot.get_pinned_cf(meta, "committed").map_err(|why| unreadable(&self.dir, &why))?;
-        let committed = committed.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))?;
-        let folded = snapshot.get_pinned_cf(family(&self.db, "state"), FOLDED_KEY).map_err(|why| unreadable(&self.dir, &why))?;
-        let folded = folded.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))?;
+        let (committed, folded) = self.numbers_in(&snapshot)?;
+        let as_of_now = || in_snapshot(&snapshot);
         for state in states {
             for group in (0..self.key_groups()).map(KeyGroup).filter(|group| groups(*group)) {
                 for row in self.folded_rows(*state, group, as_of_now()) {
@@ -177,6 +169,15 @@ impl Store {
                 if wanted { each(change.state, change.key, change.value) } else { Ok(()) }
             })
         })
+    }
+
+    /// The last committed batch, and the one up to which the log is folded, as a snapshot has them.
+    fn numbers_in(&self, snapshot: &Snapshot<'_>) -> Result<(Txid, Txid)> {
+        let number = |name, key: &[u8]| {
+            let bytes = snapshot.get_pinned_cf(family(&self.db, name), key).map_err(|why| unreadable(&self.dir, &why))?;
+            bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
+        };
+        Ok((number("meta", b"committed")?, number("state", FOLDED_KEY)?))
     }
 
     fn folded_rows(
@@ -232,8 +233,11 @@ impl Store {
     /// # Errors
     /// Kind Damaged, or what `each` returns.
     pub fn scan(&self, state: StateId, mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        // One snapshot for all: a fold in between would move changes from the log, already read, to rows that are read as they were before.
+        let snapshot = self.db.snapshot();
+        let (committed, folded) = self.numbers_in(&snapshot)?;
         let mut newer: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-        self.read_log(self.folded(), |_, _, blob| {
+        self.log_rows(folded, committed, in_snapshot(&snapshot), |_, _, blob| {
             delta::read(blob, |change| {
                 if change.state == state {
                     newer.insert(change.key.to_vec(), change.value.map(<[u8]>::to_vec));
@@ -243,7 +247,7 @@ impl Store {
         })?;
         let mut newer = newer.into_iter().peekable();
         let mut groups: Vec<_> =
-            (0..self.key_groups()).map(|group| self.folded_rows(state, KeyGroup(group), ReadOptions::default())).collect();
+            (0..self.key_groups()).map(|group| self.folded_rows(state, KeyGroup(group), in_snapshot(&snapshot))).collect();
         let mut heads = BinaryHeap::new();
         for (index, group) in groups.iter_mut().enumerate() {
             if let Some(row) = group.next() {
@@ -282,6 +286,13 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Reads what a snapshot has.
+fn in_snapshot(snapshot: &Snapshot<'_>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_snapshot(snapshot);
+    options
 }
 
 fn split_log_key(key: &[u8]) -> Result<(Txid, WorkerIndex)> {
