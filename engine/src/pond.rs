@@ -28,7 +28,7 @@ pub struct BatchLimits {
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 4 }
+        BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 8 }
     }
 }
 

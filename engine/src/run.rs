@@ -330,8 +330,12 @@ impl Generations {
         for (index, assignment) in partitions.assignments.into_iter().enumerate() {
             assignments[index % workers].push(assignment);
         }
-        let growing: Vec<Growing> =
-            partitions.known.into_iter().zip(&self.description.sources).enumerate().filter_map(growing).collect();
+        let sources = self.description.sources.iter().zip(partitions.known).enumerate();
+        let growing: Vec<Growing> = sources
+            .filter_map(|(index, (source, (known, every)))| {
+                Some(Growing { index, source: Arc::clone(source), every: every?, known })
+            })
+            .collect();
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let job = Job {
             generation: number,
@@ -417,13 +421,4 @@ impl Generations {
         outcomes.into_iter().collect::<Result<Vec<()>>>()?;
         closed
     }
-}
-
-fn growing(
-    (index, ((known, every), source)): (
-        usize,
-        ((std::collections::BTreeSet<String>, Option<Duration>), &Arc<dyn crate::context::AnySource>),
-    ),
-) -> Option<Growing> {
-    every.map(|every| Growing { index, source: Arc::clone(source), every, known })
 }

@@ -277,12 +277,11 @@ impl Io {
     }
 
     fn release(&self) -> bool {
-        // Not `any`: every source must be released.
-        self.sources
-            .lock()
-            .expect("no holder of this lock panics")
-            .values()
-            .fold(false, |pending, source| source.release() || pending)
+        let mut pending = false;
+        for source in self.sources.lock().expect("no holder of this lock panics").values() {
+            pending |= source.release();
+        }
+        pending
     }
 
     fn is_drained(&self) -> bool {

@@ -149,7 +149,10 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
 
 fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<()> {
     let failed = |why: rocksdb::Error| {
-        Error::try_again(format!("writing {} failed: {why}. Nothing is lost: make sure that the disk has space, then start again", path.display()))
+        Error::try_again(format!(
+            "writing {} failed: {why}. Nothing is lost: make sure that the disk has space, then start again",
+            path.display()
+        ))
     };
     // A crash during an ingestion may have left this name on a file that is part of the store: writing over it would damage the store for good.
     match std::fs::remove_file(path) {

@@ -1,0 +1,8 @@
+//! The harness of the crash tests: an input made from a seed, a topology run over it in a process of its own, and the recount that says what
+//! must have come of it.
+
+pub(crate) mod child;
+pub(crate) mod input;
+pub(crate) mod recount;
+pub(crate) mod seen;
+pub(crate) mod subject;
