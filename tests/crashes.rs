@@ -35,7 +35,7 @@ fn nth(point: CrashPoint, workers: usize) -> u64 {
         // With two workers, when one has handed its delta over and the other has not.
         CrashPoint::BatchComputed => 16,
         // Several batches may share a write.
-        CrashPoint::BeforeWrite | CrashPoint::AfterWrite => 5,
+        CrashPoint::BeforeWrite | CrashPoint::AfterWrite => 4,
         CrashPoint::BeforePublish | CrashPoint::PublishPrepared | CrashPoint::Published => 4,
         CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested => 3,
         CrashPoint::LogTrimmed => 2,

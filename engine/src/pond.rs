@@ -22,7 +22,7 @@ pub struct BatchLimits {
     pub max_bytes: u64,
     /// A batch is closed when its first record is this old.
     pub max_delay: Duration,
-    /// No batch takes records while this many before it are closed and uncommitted.
+    /// No batch takes records while more than this many before it are closed and uncommitted.
     pub max_in_flight: u64,
 }
 
@@ -62,6 +62,8 @@ struct Open {
     promised: u64,
     bytes: u64,
     since: Option<Instant>,
+    /// Whether a worker was told to wait because everything was promised: it is woken when a promise comes back.
+    refused: bool,
     /// Workers whose sources are all at their end.
     ended: Vec<bool>,
     stopping: bool,
@@ -88,6 +90,12 @@ impl Pond {
     pub(crate) fn new(limits: BatchLimits, after: Txid, workers: usize) -> Pond {
         let open = Open { txid: after.next(), ended: vec![false; workers], ..Open::default() };
         Pond { limits, open: Mutex::new(open), committed: AtomicU64::new(after.0), wake: Mutex::default() }
+    }
+
+    /// Begins after this batch, before any worker takes its turn.
+    pub(crate) fn begin_after(&self, after: Txid) {
+        self.committed.store(after.0, SeqCst);
+        self.lock().txid = after.next();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
@@ -127,6 +135,7 @@ impl Pond {
         }
         let records = self.limits.max_records.saturating_sub(open.given + open.promised).min(CHUNK_RECORDS);
         if records == 0 {
+            open.refused = true;
             return Ok(Turn::Wait(due));
         }
         open.promised += records;
@@ -144,7 +153,6 @@ impl Pond {
         if open.txid != at {
             return Ok(());
         }
-        let was_exhausted = open.given + open.promised >= self.limits.max_records;
         open.promised -= promised;
         open.given += records;
         open.bytes += bytes;
@@ -156,7 +164,7 @@ impl Pond {
         }
         if open.given >= self.limits.max_records || open.bytes >= self.limits.max_bytes {
             self.close(open, points)?;
-        } else if was_exhausted {
+        } else if open.stopping || std::mem::take(&mut open.refused) {
             drop(open);
             self.wake_all();
         }
@@ -167,7 +175,7 @@ impl Pond {
         assert!(open.given > 0, "there are no empty batches");
         let closed = open.txid;
         open.txid = closed.next();
-        (open.given, open.promised, open.bytes, open.since) = (0, 0, 0, None);
+        (open.given, open.promised, open.bytes, open.since, open.refused) = (0, 0, 0, None, false);
         if let Some((_, at)) = open.opened_at.get_mut(&closed) {
             *at = Some(Instant::now());
         }

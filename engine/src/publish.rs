@@ -44,11 +44,11 @@ impl Publishing {
                 }
                 Ok(false) if stopping.is_some() => return Ok(()),
                 Ok(false) => self.runtime.wait_for_output(self.index),
-                Err(error) if error.kind() == Kind::TryAgain && !self.points.stopped() => {
+                Err(error) if error.kind() == Kind::TryAgain && !self.points.stopped() && !self.store.has_failed() => {
                     tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
                     self.runtime.sink_error(self.index, Some(error.to_string()));
                     self.publisher = None;
-                    std::thread::sleep(pause);
+                    self.runtime.sleep_unless_stopped(pause);
                     pause = (pause * 2).min(BACK_OFF.1);
                 }
                 Err(error) => return Err(error.while_doing(&format!("sink \"{}\"", self.name))),
@@ -115,6 +115,12 @@ impl Publishing {
                 return Err(Error::foreign(format!(
                     "run {} has taken over (this is run {}): stop one of the two",
                     marker.incarnation, self.owner.incarnation
+                )));
+            }
+            if marker.txid < self.cursor {
+                let (holds, had) = (marker.txid, self.cursor);
+                return Err(Error::sink(format!(
+                    "it was rolled back: it holds batch {holds}, but it had confirmed batch {had}. Restore its output and marker"
                 )));
             }
             publisher.claim(marker.txid)?;

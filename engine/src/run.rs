@@ -77,6 +77,7 @@ impl Engine {
                 line: begun.store.line(),
                 incarnation: begun.incarnation,
                 outbox_bytes: settings.outbox_bytes,
+                unfolded_bytes: settings.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES),
                 started,
             },
             begun.store.committed(),
@@ -189,6 +190,9 @@ fn sink_status(sink: &start::ClaimedSink) -> SinkStatus {
     }
 }
 
+/// The sources never wait for the fold below this, however small its interval is.
+const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
+
 /// A named thread of the engine's; a panic in it is a bug, reported as an error.
 fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
 where
@@ -196,12 +200,14 @@ where
 {
     std::thread::Builder::new()
         .name(name.to_string())
-        .spawn(move || {
-            catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-                Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref()))))
-            })
-        })
+        .spawn(move || caught(body))
         .expect("the operating system gives a thread at the start")
+}
+
+/// Runs `body`; a panic in it is an error of kind Bug.
+fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
 }
 
 /// Everything of a run, in the hands of its supervisor.
@@ -235,7 +241,7 @@ impl Run {
         };
         let watched = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| {
             let runtime = Arc::clone(&runtime);
-            spawn(name, move || body().inspect_err(|error| runtime.fail(error.clone())))
+            spawn(name, move || caught(body).inspect_err(|error| runtime.fail(error.clone())))
         };
         let committer = watched("committer", Box::new(move || committer.run(&messages)));
         let mut others = Vec::new();
@@ -319,12 +325,14 @@ impl Generations {
         let workers = self.settings.workers;
         // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
         let (reply, fixed) = crossbeam_channel::bounded(1);
-        let pond = Arc::new(Pond::new(self.settings.batches.clone(), self.store.committed().txid(), workers));
+        let pond = Arc::new(Pond::new(self.settings.batches.clone(), Txid::NONE, workers));
         let message = Message::Generation { number, latch: Arc::clone(&latch), pond: Arc::clone(&pond), reply };
         let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
         let after: Txid = fixed.recv().map_err(|_| ended())?;
         assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
+        // Not before: the committer may have been in the middle of a write when the generation before failed.
+        pond.begin_after(after);
         let partitions = start::partitions(&self.store, &self.decision, &self.description)?;
         let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
         for (index, assignment) in partitions.assignments.into_iter().enumerate() {
@@ -370,8 +378,11 @@ impl Generations {
             let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));
             let latch = Arc::clone(&latch);
             spawn("discoverer", move || {
-                watch::discover_loop(growing, &runtime, &points, workers, &latch);
-                Ok(())
+                let found = caught(|| {
+                    watch::discover_loop(growing, &runtime, &points, workers, &latch);
+                    Ok(())
+                });
+                found.inspect_err(|error| latch.fail(error.clone()))
             })
         });
         for outcome in guards.join() {
@@ -411,6 +422,10 @@ impl Generations {
         let unclean = points.stopped() || outcomes[0].is_err();
         let closed = match Arc::try_unwrap(store) {
             Ok(store) if !unclean => store.close(&points),
+            Err(_) if !unclean => {
+                tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
+                Ok(())
+            }
             // After a failed write its outcome is unknown, and nothing is written after it.
             _ => Ok(()),
         };

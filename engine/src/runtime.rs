@@ -65,6 +65,8 @@ pub(crate) struct Facts {
     pub(crate) line: Line,
     pub(crate) incarnation: Incarnation,
     pub(crate) outbox_bytes: usize,
+    /// The sources wait while this many bytes of changes are not folded.
+    pub(crate) unfolded_bytes: u64,
     pub(crate) started: Instant,
 }
 
@@ -242,7 +244,11 @@ impl Runtime {
 
     fn waiting(&self, inner: &Inner) -> Option<String> {
         let backlog: usize = inner.sinks.iter().map(|sink| sink.backlog_bytes).sum();
-        inner.waiting_for_disk.clone().or_else(|| {
+        let unfolded = inner.unfolded_bytes;
+        let behind = (unfolded >= self.facts.unfolded_bytes).then(|| {
+            format!("{unfolded} bytes of committed changes are not folded yet: the sources wait for the fold, nothing is lost")
+        });
+        inner.waiting_for_disk.clone().or(behind).or_else(|| {
             (backlog >= self.facts.outbox_bytes).then(|| {
                 let limit = self.facts.outbox_bytes;
                 format!("the outbox holds {backlog} bytes that sinks have not confirmed (the bound is {limit}): the sources wait, nothing is lost")
@@ -292,7 +298,9 @@ impl Runtime {
     }
 
     pub(crate) fn set_unfolded(&self, bytes: u64) {
-        self.lock().unfolded_bytes = bytes;
+        let mut inner = self.lock();
+        inner.unfolded_bytes = bytes;
+        self.apply_hold(&inner);
     }
 
     /// Whether every source is at its end, everything is committed and every sink has confirmed it.
@@ -314,7 +322,9 @@ impl Runtime {
     /// Sleeps until something has changed that concerns the run as a whole, at most so long.
     pub(crate) fn wait(&self, at_most: Duration) {
         let inner = self.lock();
-        drop(self.changed.wait_timeout(inner, at_most).expect("no holder of this lock panics"));
+        if inner.publishing_ends.is_none() {
+            drop(self.changed.wait_timeout(inner, at_most).expect("no holder of this lock panics"));
+        }
     }
 
     /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.

@@ -82,15 +82,17 @@ fn check_sources(store: Option<&Store>, decision: &Decision, description: &Descr
 pub(crate) fn start(settings: &Settings, description: &Description, points: &Points) -> Result<Started> {
     let store = Store::exists(&settings.state).then(|| Store::open(&settings.state, settings.durability)).transpose()?;
     let decision = decide(store.as_ref(), settings, description)?;
+    // Before anything is changed: a start that is refused for its input leaves no trace.
+    if store.is_none() {
+        refuse_other_content(&settings.state)?;
+    }
+    check_sources(store.as_ref(), &decision, description)?;
     for warning in &decision.warnings {
         tracing::warn!("{warning}");
     }
-    let store = match store {
+    let mut store = match store {
         Some(store) => store,
-        None => {
-            refuse_other_content(&settings.state)?;
-            Store::create(&settings.state, settings.durability)?
-        }
+        None => Store::create(&settings.state, settings.durability)?,
     };
     points.reach(CrashPoint::RecoveryOpened)?;
     let incarnation = store.raise_incarnation()?;

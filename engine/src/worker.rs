@@ -51,7 +51,7 @@ const LONGEST_PARK: Duration = Duration::from_secs(1);
 /// How often a worker tells how far it has read.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a worker goes on with other work before it looks for questions again.
+/// How many questions a worker answers before it goes on with other work.
 const QUESTIONS_AT_ONCE: usize = 64;
 
 /// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
@@ -59,10 +59,13 @@ pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
     let latch = &job.shared.latch;
     latch.wake_me();
     job.shared.pond.wake_me();
-    let outcome = catch_unwind(AssertUnwindSafe(|| Worker::start(timely, job).and_then(|mut worker| worker.run(timely))));
+    let outcome = catch_unwind(AssertUnwindSafe(|| match Worker::start(timely, job) {
+        // The latch is set while the worker still holds its inputs: dropped before, they would look like completion.
+        Ok(mut worker) => worker.run(timely).unwrap_or_else(|error| latch.fail(error)),
+        Err(error) => latch.fail(error),
+    }));
     match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => latch.fail(error),
+        Ok(()) => {}
         Err(panic) => latch.fail(Error::bug(format!("a worker panicked: {}", crate::failure::panic_message(panic.as_ref())))),
     }
     // No dataflow is dropped while another worker may still step its own: a dropped capability looks like completion.

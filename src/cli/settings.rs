@@ -248,7 +248,6 @@ mod tests {
     /// Tells what arguments, environment and file come to. The environment cannot be changed within a process that has threads, so the
     /// test of the order runs this one as a process of its own.
     #[test]
-    #[ignore = "is run by the test of the order"]
     fn tell() {
         let Ok(arguments) = std::env::var("ARGUMENTS_TO_TELL") else { return };
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
@@ -264,7 +263,7 @@ mod tests {
         let config = config.map(file);
         let path = config.as_ref().map_or(String::new(), |file| format!("--config {}", file.path().display()));
         let child = std::process::Command::new(std::env::current_exe().expect("this test"))
-            .args(["--ignored", "--exact", "--nocapture", "cli::settings::tests::tell"])
+            .args(["--exact", "--nocapture", "cli::settings::tests::tell"])
             .env("ARGUMENTS_TO_TELL", format!("--state x {path} {arguments}"))
             .envs(environment.iter().copied())
             .output()

@@ -46,9 +46,17 @@ pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     let wrong = |why: &dyn std::fmt::Display| {
         Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<K>()))
     };
-    let mut deserializer = memcomparable::Deserializer::new(bytes);
-    let key = K::deserialize(owned::Owned(&mut deserializer)).map_err(|why| wrong(&why))?;
-    if deserializer.has_remaining() { Err(wrong(&"bytes are left over")) } else { Ok(key) }
+    // The crate panics where bytes are missing.
+    let decoded = std::panic::catch_unwind(|| {
+        let mut deserializer = memcomparable::Deserializer::new(bytes);
+        K::deserialize(owned::Owned(&mut deserializer)).map(|key| (key, deserializer.has_remaining()))
+    });
+    match decoded {
+        Ok(Ok((key, false))) => Ok(key),
+        Ok(Ok((_, true))) => Err(wrong(&"bytes are left over")),
+        Ok(Err(why)) => Err(wrong(&why)),
+        Err(_) => Err(wrong(&"it is cut off")),
+    }
 }
 
 /// The stable hash of an encoded key.
@@ -93,6 +101,15 @@ mod tests {
         check_order(&[i64::MIN, -1, 0, 1, i64::MAX]);
         check_order(&[(1u32, "b".to_string()), (1, "a".to_string()), (0, "z".to_string())]);
         check_order(&[None, Some(0u8), Some(255)]);
+    }
+
+    #[test]
+    fn damaged_keys_are_errors() {
+        let whole = encoded(&("tide".to_string(), 7u64));
+        for cut in 0..whole.len() {
+            assert!(decode_key::<(String, u64)>(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(decode_key::<String>(&whole).expect_err("left over").to_string().contains("left over"));
     }
 
     /// The encoding and hash are on users' disks: this test must never be changed to pass.

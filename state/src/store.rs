@@ -14,19 +14,22 @@
 //! Numbers in keys are big-endian, so that they sort.
 
 mod folder;
+mod layout;
 mod options;
 pub mod read;
 
-use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
+use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::resolve::StoreFacts;
 use crate::schema::Schema;
-use crate::{CrashPoint, Error, Incarnation, KeyGroup, Line, Points, Result, Txid, codec};
+use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid, codec};
 use folder::{Folder, Mode};
 pub use folder::{free_bytes, move_aside, process_holding};
+pub(crate) use layout::FOLDED_KEY;
+use layout::{log_key, outbox_key, position_key, sink_key};
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,6 +109,12 @@ pub struct Store {
     folded: AtomicU64,
     unfolded_bytes: AtomicU64,
     housekeeping: Mutex<Housekeeping>,
+    /// How the run before this one wrote.
+    last: Mode,
+    /// Whether a run has begun on it: only then is there something to note about its end.
+    begun: AtomicBool,
+    /// Whether a write has failed: what it left is unknown, and nothing is written after it.
+    failed: AtomicBool,
     folder: Folder,
 }
 
@@ -172,7 +181,7 @@ impl Store {
         let dir = folder.dir().to_path_buf();
         let last: Mode = folder.mode()?;
         let db = options::open(&folder.database(), last.durability, false)?;
-        let mut made: Made = read::meta(&db, "store")?.ok_or_else(|| {
+        let made: Made = read::meta(&db, "store")?.ok_or_else(|| {
             Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display()))
         })?;
         if made.key_hash != crate::keys::KEY_HASH || made.key_groups == 0 {
@@ -184,17 +193,6 @@ impl Store {
                 made.key_hash
             )));
         }
-        if last.durability == Durability::Process {
-            // The last run may have left unsynced writes; none may follow them unsynced-before-synced.
-            db.flush_wal(true).map_err(|why| write_failed(&dir, &why))?;
-            if last.lost_by_the_machine() {
-                made.line = Line(rand::random());
-                let mut batch = WriteBatch::default();
-                put(&mut batch, family(&db, "meta"), b"store", &made)?;
-                db.write_opt(batch, &synced()).map_err(|why| write_failed(&dir, &why))?;
-            }
-        }
-        folder.set_mode(Mode::running(durability))?;
         let committed: Txid = read::meta(&db, "committed")?
             .ok_or_else(|| Error::damaged(format!("{} has lost its number: the store is damaged", dir.display())))?;
         let folded = read::folded(&db)?;
@@ -207,6 +205,9 @@ impl Store {
             folded: AtomicU64::new(folded.0),
             unfolded_bytes: AtomicU64::new(0),
             housekeeping: Mutex::default(),
+            last,
+            begun: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             folder,
         };
         let mut bytes = 0;
@@ -272,11 +273,24 @@ impl Store {
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
-    pub fn raise_incarnation(&self) -> Result<Incarnation> {
+    pub fn raise_incarnation(&mut self) -> Result<Incarnation> {
         let mut history: Vec<Incarnation> = read::meta(&self.db, "incarnations")?.unwrap_or_default();
         let incarnation = Incarnation { counter: history.last().map_or(0, |last| last.counter) + 1, nonce: rand::random() };
         history.push(incarnation);
+        if self.last.durability == Durability::Process {
+            // What the last run left to the operating system may be read from its log without being on the disk. Written out as files it is, so
+            // that no synced write of this run follows one that can still be lost.
+            for name in options::FAMILIES {
+                self.db.flush_cf(family(&self.db, name)).map_err(|why| self.write_failed(&why))?;
+            }
+        }
+        if self.last.lost_by_the_machine() {
+            self.made.line = Line(rand::random());
+        }
+        self.folder.set_mode(Mode::running(self.durability))?;
+        self.begun.store(true, SeqCst);
         let mut batch = WriteBatch::default();
+        put(&mut batch, family(&self.db, "meta"), b"store", &self.made)?;
         put(&mut batch, family(&self.db, "meta"), b"incarnations", &history)?;
         self.write_synced(batch)?;
         Ok(incarnation)
@@ -306,6 +320,7 @@ impl Store {
     /// If the batches are out of order: that would break "in order, without gaps".
     pub fn commit(&self, batches: &[Batch], points: &Points) -> Result<Committed> {
         points.reach(CrashPoint::BeforeWrite)?;
+        self.refuse_after_failure()?;
         let [meta, positions, log, outbox] = ["meta", "positions", "log", "outbox"].map(|name| family(&self.db, name));
         let mut write = WriteBatch::default();
         let mut committed = self.committed().txid();
@@ -329,7 +344,7 @@ impl Store {
         let trimmed = self.add_housekeeping(&mut write);
         let mut options = WriteOptions::default();
         options.set_sync(self.durability == Durability::Sync);
-        self.db.write_opt(write, &options).map_err(|why| write_failed(&self.dir, &why))?;
+        self.db.write_opt(write, &options).map_err(|why| self.write_failed(&why))?;
         self.unfolded_bytes.fetch_add(bytes, SeqCst);
         self.committed.store(committed.0, SeqCst);
         points.reach(CrashPoint::AfterWrite)?;
@@ -382,7 +397,7 @@ impl Store {
     pub fn sync_log(&self) -> Result<()> {
         match self.durability {
             Durability::Sync => Ok(()),
-            Durability::Process => self.db.flush_wal(true).map_err(|why| write_failed(&self.dir, &why)),
+            Durability::Process => self.db.flush_wal(true).map_err(|why| self.write_failed(&why)),
         }
     }
 
@@ -392,8 +407,8 @@ impl Store {
     /// Kind TryAgain if a write failed; the store is as after a crash then.
     pub fn close(self, points: &Points) -> Result<()> {
         self.tidy(points)?;
-        self.db.flush_wal(true).map_err(|why| write_failed(&self.dir, &why))?;
-        self.folder.set_mode(Mode::stopped(self.durability))
+        self.db.flush_wal(true).map_err(|why| self.write_failed(&why))?;
+        if self.begun.load(SeqCst) { self.folder.set_mode(Mode::stopped(self.durability)) } else { Ok(()) }
     }
 
     /// Records that a fold up to `folded`, of this many bytes of log, is part of the store; the log before it goes with the next commit.
@@ -405,11 +420,33 @@ impl Store {
 
     pub(crate) fn ingest_file(&self, path: &Path, options: &rocksdb::IngestExternalFileOptions) -> Result<()> {
         let family = family(&self.db, "state");
-        self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| write_failed(&self.dir, &why))
+        self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| self.write_failed(&why))
     }
 
     fn write_synced(&self, batch: WriteBatch) -> Result<()> {
-        self.db.write_opt(batch, &synced()).map_err(|why| write_failed(&self.dir, &why))
+        self.refuse_after_failure()?;
+        self.db.write_opt(batch, &synced()).map_err(|why| self.write_failed(&why))
+    }
+
+    /// Whether a write has failed: the process must end.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(SeqCst)
+    }
+
+    fn write_failed(&self, why: &rocksdb::Error) -> Error {
+        self.failed.store(true, SeqCst);
+        write_failed(&self.dir, why)
+    }
+
+    fn refuse_after_failure(&self) -> Result<()> {
+        if self.has_failed() {
+            return Err(Error::try_again(format!(
+                "an earlier write of the store in {} failed: nothing is written after it",
+                self.dir.display()
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -434,41 +471,6 @@ fn put<V: serde::Serialize>(batch: &mut WriteBatch, family: &ColumnFamily, key: 
     batch.put_cf(family, key, bytes);
     Ok(())
 }
-
-fn sink_key(sink: SinkId) -> String {
-    format!("sink/{}", sink.0)
-}
-
-fn position_key(source: SourceId, partition: &str) -> Result<Vec<u8>> {
-    let mut key = Vec::new();
-    crate::keys::encode_key(&(source, partition), &mut key)?;
-    Ok(key)
-}
-
-fn log_key(txid: Txid, worker: WorkerIndex) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..8].copy_from_slice(&txid.0.to_be_bytes());
-    key[8..].copy_from_slice(&worker.0.to_be_bytes());
-    key
-}
-
-fn outbox_key(sink: SinkId, txid: Txid) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..4].copy_from_slice(&sink.0.to_be_bytes());
-    key[4..].copy_from_slice(&txid.0.to_be_bytes());
-    key
-}
-
-/// The key of a value in the family `state`.
-pub(crate) fn state_key(state: StateId, group: KeyGroup, key: &[u8], into: &mut Vec<u8>) {
-    into.clear();
-    into.extend_from_slice(&state.0.to_be_bytes());
-    into.extend_from_slice(&group.0.to_be_bytes());
-    into.extend_from_slice(key);
-}
-
-/// The reserved key of the family `state`: the batch up to which it is folded. Sorts before every state's keys.
-pub(crate) const FOLDED_KEY: &[u8] = b"\0\0\0\0folded";
 
 fn write_failed(dir: &Path, why: &rocksdb::Error) -> Error {
     Error::try_again(format!(

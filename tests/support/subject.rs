@@ -61,6 +61,8 @@ pub(crate) fn main(run: &str) -> ! {
         ..Settings::new("subject", state(&folder))
     };
     settings.batches.max_records = run.batch_records;
+    // Few share a write then: the points around it are reached often enough.
+    settings.batches.max_in_flight = 2;
     let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &folder)).and_then(|engine| {
         while !engine.is_over() {
             if engine.runtime().is_at_end() {

@@ -1,6 +1,7 @@
 //! Reading a store: the facts of a start, positions, the log, the outbox, and a state's values in order.
 
-use super::{FOLDED_KEY, Store, family, log_key, outbox_key, position_key, sink_key, state_key};
+use super::layout::{FOLDED_KEY, log_key, outbox_key, position_key, sink_key, state_key};
+use super::{Store, family};
 use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
 use crate::resolve::{SinkRecord, StoreFacts};
 use crate::schema::Schema;
