@@ -23,11 +23,16 @@ use timely::progress::frontier::MutableAntichain;
 #[serde(bound(deserialize = "K: serde::de::DeserializeOwned, V: serde::de::DeserializeOwned"))]
 pub(crate) struct Parcel<K, V> {
     pub(crate) to: u64,
+    /// Which part of its owner's key groups all of its keys are in.
+    pub(crate) part: usize,
     pub(crate) items: Vec<(u64, K, V)>,
 }
 
 /// How many results travel together.
 const PARCEL_ITEMS: usize = 256;
+
+/// In how many parts a worker's key groups are divided. A state applies a batch part by part and encodes each at once, while it is in the processor's cache.
+pub(crate) const PARTS: usize = 8;
 
 /// One batch's results on one worker. They lie in the order in which their keys came first, so that those of frequent keys lie close together and stay in
 /// the processor's cache; a hash table of the results themselves would scatter them.
@@ -206,33 +211,36 @@ pub(crate) fn by_owner<K: Key, V: crate::states::Value>() -> Exchange<Parcel<K, 
 /// Sorts results into parcels, one for each worker.
 struct Sorter<K, V> {
     groups: u16,
+    peers: usize,
+    /// By owner and part.
     parcels: Vec<Parcel<K, V>>,
     encoded: Vec<u8>,
 }
 
 impl<K: Key, V> Sorter<K, V> {
     fn new(peers: usize, groups: u16) -> Sorter<K, V> {
-        let parcels = (0..peers as u64).map(|to| Parcel { to, items: Vec::new() }).collect();
-        Sorter { groups, parcels, encoded: Vec::new() }
+        let parcel = |at: usize| Parcel { to: (at / PARTS) as u64, part: at % PARTS, items: Vec::new() };
+        Sorter { groups, peers, parcels: (0..peers * PARTS).map(parcel).collect(), encoded: Vec::new() }
     }
 
     /// Puts a result into its owner's parcel; gives the parcel if it is full.
     fn sort(&mut self, key: K, value: V) -> tidemill_state::Result<Option<Parcel<K, V>>> {
         keys::encode_key(&key, &mut self.encoded)?;
         let hash = keys::hash_key(&self.encoded);
-        let owner = keys::group_of(hash, self.groups).owner(self.parcels.len());
-        let parcel = &mut self.parcels[owner];
+        let group = keys::group_of(hash, self.groups);
+        let part = usize::from(group.0) / self.peers % PARTS;
+        let parcel = &mut self.parcels[group.owner(self.peers) * PARTS + part];
         if parcel.items.capacity() == 0 {
             parcel.items.reserve_exact(PARCEL_ITEMS);
         }
         parcel.items.push((hash, key, value));
         let full = parcel.items.len() >= PARCEL_ITEMS;
-        Ok(full.then(|| Parcel { to: parcel.to, items: std::mem::take(&mut parcel.items) }))
+        Ok(full.then(|| Parcel { to: parcel.to, part: parcel.part, items: std::mem::take(&mut parcel.items) }))
     }
 
     /// The parcels that are not full.
     fn rest(&mut self) -> Vec<Parcel<K, V>> {
         let parcels = self.parcels.iter_mut().filter(|parcel| !parcel.items.is_empty());
-        parcels.map(|parcel| Parcel { to: parcel.to, items: std::mem::take(&mut parcel.items) }).collect()
+        parcels.map(|parcel| Parcel { to: parcel.to, part: parcel.part, items: std::mem::take(&mut parcel.items) }).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! `persistent_aggregate`: results that are kept in a state, over all batches.
 
-use super::combine::{Parcel, by_owner, combine};
+use super::combine::{PARTS, Parcel, by_owner, combine};
 use super::group_by::Grouped;
 use crate::aggregates::Combiner;
 use crate::chunk::Chunk;
@@ -82,12 +82,14 @@ impl<'s, T: Record> Stream<'s, T> {
     }
 }
 
-/// A batch that has come to the state's owner: applied when all of it is there.
+/// A batch that has come to the state's owner: applied when all of it is there, part by part.
 struct Waiting<K, V> {
     capability: Capability<u64>,
-    parcels: Vec<Parcel<K, V>>,
-    /// How many of its changes are encoded; `None` while it is being applied.
-    encoded: Option<usize>,
+    parts: [Vec<Parcel<K, V>>; PARTS],
+    /// The part that is being applied or encoded.
+    part: usize,
+    /// How many of its changes are encoded.
+    encoded: usize,
     section: Section,
 }
 
@@ -153,11 +155,14 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
         let id = self.state.id;
         let waiting = self.waiting.entry(*capability.time()).or_insert_with(|| Waiting {
             capability,
-            parcels: Vec::new(),
-            encoded: None,
+            parts: Default::default(),
+            part: 0,
+            encoded: 0,
             section: Section::new(id),
         });
-        waiting.parcels.append(parcels);
+        for parcel in parcels.drain(..) {
+            waiting.parts[parcel.part].push(parcel);
+        }
     }
 
     /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
@@ -168,37 +173,52 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
         mut give: impl FnMut(&Capability<u64>, &mut Chunk<Change<K, V>>),
     ) -> bool {
         self.guard.at_batch(Some(txid));
-        let Applier { guard, state, merge, waiting, encoded, wanted, .. } = self;
-        let batch = waiting.get_mut(&txid).expect("the caller has found it");
-        let mut map = state.map.borrow_mut();
-        if batch.encoded.is_none() {
-            let mut applied = false;
-            guard.run(None, |_| {
-                while let Some(parcel) = batch.parcels.last_mut() {
-                    while !parcel.items.is_empty() {
-                        let from = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
-                        map.update_all(Txid(txid), &mut parcel.items, from, &mut *merge);
-                        slice.look();
-                        if slice.was_over() {
-                            return Ok(());
-                        }
-                    }
-                    batch.parcels.pop();
-                }
-                applied = true;
-                Ok(())
-            });
-            if !applied {
+        while self.waiting[&txid].part < PARTS {
+            if !self.apply_part(txid, slice) || !self.encode_part(txid, slice, &mut give) {
                 return false;
             }
-            batch.encoded = Some(0);
+            self.waiting.get_mut(&txid).expect("the caller has found it").part += 1;
         }
+        let batch = self.waiting.remove(&txid).expect("it was there above");
+        self.context.in_batch(Txid(txid), |made| made.sections.push(batch.section));
+        true
+    }
+
+    /// Applies what is left of the part in hand. Returns whether that is all of it.
+    fn apply_part(&mut self, txid: u64, slice: &mut Slice) -> bool {
+        let Applier { guard, state, merge, waiting, .. } = self;
+        let batch = waiting.get_mut(&txid).expect("the caller has found it");
+        let (parcels, mut map) = (&mut batch.parts[batch.part], state.map.borrow_mut());
+        let well = guard.run(None, |_| {
+            while let Some(parcel) = parcels.last_mut().filter(|_| !slice.was_over()) {
+                let from = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
+                map.update_all(Txid(txid), &mut parcel.items, from, &mut *merge);
+                if parcel.items.is_empty() {
+                    parcels.pop();
+                }
+                slice.look();
+            }
+            Ok(())
+        });
+        well && parcels.is_empty()
+    }
+
+    /// Encodes the changes that are applied and not encoded. Returns whether that is all of them.
+    fn encode_part(
+        &mut self,
+        txid: u64,
+        slice: &mut Slice,
+        give: &mut impl FnMut(&Capability<u64>, &mut Chunk<Change<K, V>>),
+    ) -> bool {
+        let Applier { guard, state, waiting, encoded, wanted, .. } = self;
+        let batch = waiting.get_mut(&txid).expect("the caller has found it");
+        let map = state.map.borrow();
         let changed = map.changed_in(Txid(txid));
-        while let Some(from) = batch.encoded.filter(|from| *from < changed) {
-            let upto = (from + CHANGES_PER_LOOK).min(changed);
+        while batch.encoded < changed {
+            let (from, upto) = (batch.encoded, (batch.encoded + CHANGES_PER_LOOK).min(changed));
             let mut changes = Vec::new();
             for (number, change) in (from..upto).zip(map.changes(Txid(txid), from..upto)) {
-                if number % TOUCHED_AT_ONCE == 0 {
+                if (number - from) % TOUCHED_AT_ONCE == 0 {
                     map.touch_changes(number..(number + TOUCHED_AT_ONCE).min(upto));
                 }
                 if let Err(error) = push_change(Txid(txid), &mut batch.section, &change, encoded) {
@@ -208,18 +228,14 @@ impl<K: Key, V: Value, M: FnMut(&mut Option<V>, V)> Applier<K, V, M> {
                 if wanted.get() {
                     changes.push(Change { key: change.key.clone(), old: change.old.cloned(), new: change.new.cloned() });
                 }
-                // The clock is looked at here too, but the run of changes is finished: it is short.
-                slice.is_over();
             }
             give(&batch.capability, &mut Chunk::of(changes));
-            batch.encoded = Some(upto);
+            batch.encoded = upto;
+            slice.look();
             if slice.was_over() {
-                return false;
+                return batch.encoded == changed;
             }
         }
-        drop(map);
-        let batch = self.waiting.remove(&txid).expect("it was there above");
-        self.context.in_batch(Txid(txid), |made| made.sections.push(batch.section));
         true
     }
 }
