@@ -53,7 +53,7 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
         check_sources(Some(&store), &decision, description)?;
         Ok(decision)
     });
-    // Left open, it would look like a store whose run was killed.
+    // No run has begun on it, so its mode stays as the last run left it.
     store.close(&Points::none())?;
     checked
 }
