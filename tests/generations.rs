@@ -120,6 +120,8 @@ fn reached(point: CrashPoint) -> Reached {
     match point {
         CrashPoint::RecoveryOpened
         | CrashPoint::IncarnationRaised
+        | CrashPoint::SinkMarkerRead
+        | CrashPoint::SinkMarkerClaimed
         | CrashPoint::SinksClaimed
         | CrashPoint::Registered
         | CrashPoint::StateRestored
@@ -130,7 +132,11 @@ fn reached(point: CrashPoint) -> Reached {
         | CrashPoint::BeforeWrite
         | CrashPoint::AfterWrite
         | CrashPoint::BeforePublish
+        | CrashPoint::SinkBegun
+        | CrashPoint::SinkProduced
+        | CrashPoint::SinkDelivered
         | CrashPoint::PublishPrepared
+        | CrashPoint::SinkEnded
         | CrashPoint::Published
         | CrashPoint::FoldBegun
         | CrashPoint::FoldWritten

@@ -4,7 +4,7 @@ use crate::json;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
-use tidemill_engine::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::Data;
 use tidemill_state::{Error, Result, Txid};
 
@@ -71,6 +71,10 @@ impl Publisher for StdoutPublisher {
         Ok(None)
     }
 
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        Ok(None)
+    }
+
     fn claim(&mut self, _txid: Txid) -> Result<()> {
         Ok(())
     }
@@ -87,7 +91,7 @@ struct PreparedLines<'a> {
 }
 
 impl Prepared for PreparedLines<'_> {
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(self: Box<Self>) -> Result<Outcome> {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         write_lines(&mut *out, &self.entries).map_err(|why| match why.kind() {
             ErrorKind::BrokenPipe => Error::sink(
@@ -97,7 +101,8 @@ impl Prepared for PreparedLines<'_> {
             _ => Error::try_again(format!(
                 "writing to the standard output: {why}; nothing is lost: start again, and what is not confirmed is written again"
             )),
-        })
+        })?;
+        Ok(Outcome::Confirmed)
     }
 }
 
@@ -146,7 +151,12 @@ mod tests {
             }
         }
         let sink = Stdout::<u64>::writing_to(Arc::new(Mutex::new(Closed)));
-        let owner = Owner { topology: "t".into(), sink: "s".into(), incarnation: Incarnation { counter: 1, nonce: 1 } };
+        let owner = Owner {
+            topology: "t".into(),
+            sink: "s".into(),
+            incarnation: Incarnation { counter: 1, nonce: 1 },
+            points: Arc::default(),
+        };
         let mut publisher = sink.open(&owner).expect("it opens");
         let entry = Entry { txid: Txid(1), payload: Arc::from(&b"\x01\x00\x00\x007"[..]) };
         let error = publisher.prepare(&[entry]).expect("prepared").commit().expect_err("it is closed");

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use tidemill_engine::conformance::{damaged_source, sink, source};
-use tidemill_engine::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
 use tidemill_state::{Error, Position, Result, Txid};
 
@@ -171,6 +171,10 @@ impl Publisher for MemoryPublisher {
         Ok(self.0.target().marker.clone())
     }
 
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        self.marker()
+    }
+
     fn claim(&mut self, txid: Txid) -> Result<()> {
         self.check_owner()?;
         let mut target = self.0.target();
@@ -207,12 +211,12 @@ impl Publisher for MemoryPublisher {
 }
 
 impl Prepared for MemoryPrepared<'_> {
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(self: Box<Self>) -> Result<Outcome> {
         self.0.check_owner()?;
         self.0.mark(self.1.last().expect("the suite publishes something").txid);
         let mut target = self.0.0.target();
         target.covered = target.records.len();
-        Ok(())
+        Ok(Outcome::Confirmed)
     }
 }
 

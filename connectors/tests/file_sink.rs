@@ -49,7 +49,12 @@ impl Output {
 }
 
 fn owner(run: u64) -> Owner {
-    Owner { topology: "t".into(), sink: "s".into(), incarnation: Incarnation { counter: run, nonce: run } }
+    Owner {
+        topology: "t".into(),
+        sink: "s".into(),
+        incarnation: Incarnation { counter: run, nonce: run },
+        points: Arc::default(),
+    }
 }
 
 fn entry(txid: u64, records: &[&str]) -> Entry {

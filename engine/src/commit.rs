@@ -4,6 +4,7 @@
 //! makes the one write, and only then tells anyone: the committed number, the sources, the sinks. Batches that became complete while
 //! the last write was under way share one write.
 
+use crate::context::AnySource;
 use crate::failure::Latch;
 use crate::pond::{Pond, Range};
 use crate::reports::{BatchReport, RangeReport};
@@ -14,12 +15,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::outbox::{ENTRY_HEADER_BYTES, PayloadWriter, encode_entry};
 use tidemill_state::store::Output;
-use tidemill_state::{Batch, Points, Result, SinkId, Store, Txid, WorkerIndex};
+use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, Txid, WorkerIndex};
 
 /// What the committer is told.
 pub(crate) enum Message {
     /// A worker has completed a batch.
     Delta(WorkerDelta),
+    /// A worker's partitions have moved on without a record: written once batch `after` is committed.
+    Moved { generation: u64, after: Txid, ranges: Vec<Range> },
     /// A generation begins. Whatever an earlier one still sends is dropped. The last committed batch goes back: it is fixed from here on.
     Generation { number: u64, latch: Arc<Latch>, pond: Arc<Pond>, reply: Sender<Txid> },
     /// No more deltas come.
@@ -46,6 +49,10 @@ pub(crate) struct Committer {
     pub(crate) last_output: BTreeMap<SinkId, Txid>,
     pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
     pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Pond>)>,
+    /// What has moved on without a record, and after which batch.
+    pub(crate) moved: Vec<(Txid, Vec<Range>)>,
+    /// The program's sources: they are told of what is committed.
+    pub(crate) sources: Vec<(SourceId, Arc<dyn AnySource>)>,
 }
 
 /// How long housekeeping waits for a commit to ride in.
@@ -65,14 +72,21 @@ impl Committer {
                     for message in std::iter::once(message).chain(messages.try_iter().collect::<Vec<_>>()) {
                         match message {
                             Message::Delta(delta) => self.take(delta),
+                            Message::Moved { generation, after, ranges } => {
+                                if self.is_current(generation) {
+                                    self.moved.push((after, ranges));
+                                }
+                            }
                             Message::Generation { number, latch, pond, reply } => {
                                 self.commit_complete()?;
                                 self.waiting.clear();
+                                self.moved.clear();
                                 self.generation = Some((number, latch, pond));
                                 let _ = reply.send(self.store.committed().txid());
                             }
                             Message::Stop => {
                                 self.commit_complete()?;
+                                self.move_on();
                                 return Ok(());
                             }
                         }
@@ -80,6 +94,7 @@ impl Committer {
                     if self.commit_complete()? {
                         wrote = Instant::now();
                     }
+                    self.move_on();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -92,9 +107,41 @@ impl Committer {
     }
 
     fn take(&mut self, delta: WorkerDelta) {
-        let current = self.generation.as_ref().is_some_and(|(number, latch, _)| *number == delta.generation && !latch.is_set());
-        if current {
+        if self.is_current(delta.generation) {
             self.waiting.entry(delta.txid).or_default().push(delta);
+        }
+    }
+
+    fn is_current(&self, generation: u64) -> bool {
+        self.generation.as_ref().is_some_and(|(number, latch, _)| *number == generation && !latch.is_set())
+    }
+
+    /// Lets the store record where partitions have moved on without a record, once everything before is committed.
+    fn move_on(&mut self) {
+        let committed = self.store.committed().txid();
+        let (due, later) = std::mem::take(&mut self.moved).into_iter().partition(|(after, _)| *after <= committed);
+        self.moved = later;
+        let due: Vec<(Txid, Vec<Range>)> = due;
+        let ranges = due.into_iter().flat_map(|(_, ranges)| ranges);
+        let positions: Vec<_> = ranges.map(|range| (range.source, range.partition, range.end)).collect();
+        if !positions.is_empty() {
+            self.tell_sources(positions.iter());
+            self.store.move_on(positions);
+        }
+    }
+
+    /// Tells the sources that everything before these positions is committed.
+    fn tell_sources<'a>(&self, positions: impl Iterator<Item = &'a (SourceId, String, Position)>) {
+        let mut by_source: BTreeMap<SourceId, BTreeMap<&str, &Position>> = BTreeMap::new();
+        for (source, partition, position) in positions {
+            by_source.entry(*source).or_default().insert(partition, position);
+        }
+        for (id, source) in &self.sources {
+            let positions = by_source.remove(id).into_iter().flatten();
+            let positions: Vec<_> = positions.map(|(partition, position)| (partition.to_string(), position.clone())).collect();
+            if !positions.is_empty() {
+                source.committed(&positions);
+            }
         }
     }
 
@@ -113,6 +160,7 @@ impl Committer {
             let outputs = batches.iter().flat_map(|batch| batch.outputs.iter().map(move |output| of_batch(batch, output)));
             let outputs = outputs.collect();
             self.runtime.show_committed(committed, reports, took, outputs);
+            self.tell_sources(batches.iter().flat_map(|batch| &batch.positions));
             if let Some((_, _, pond)) = &self.generation {
                 pond.committed(committed.txid());
             }

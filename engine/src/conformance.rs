@@ -31,7 +31,7 @@
 //! conformance::source(|| Squares(5), &[("all", vec![0, 1, 4, 9, 16])]);
 //! ```
 
-use crate::sink::{Delivery, Entry, Marker, Owner, Publisher, Sink};
+use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Publisher, Sink};
 use crate::source::{ReadStatus, Reader, Records, Source};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -345,7 +345,7 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
 
     fn owner(run: u64) -> Owner {
         let incarnation = Incarnation { counter: run, nonce: run.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
-        Owner { topology: "conformance".into(), sink: "under-test".into(), incarnation }
+        Owner { topology: "conformance".into(), sink: "under-test".into(), incarnation, points: Arc::default() }
     }
 
     fn open(&self, run: u64) -> Box<dyn Publisher> {
@@ -356,15 +356,29 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
     fn claimed(&self, run: u64, holds: usize) -> Box<dyn Publisher> {
         let mut publisher = self.open(run);
         self.expect_marker(&mut *publisher, holds, None, "before the claim");
+        let seen = publisher.marker().unwrap_or_else(|why| panic!("marker(): {why}"));
+        let taken = publisher.take_over().unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
+        assert_eq!(taken, seen, "clause 4: take_over() gives the marker that is there when nobody else publishes");
         publisher.claim(self.txid(holds)).unwrap_or_else(|why| panic!("claim() of run {run}: {why}"));
         self.expect_marker(&mut *publisher, holds, Some(run), "after the claim");
         publisher
     }
 
-    fn publish(&self, publisher: &mut dyn Publisher, txids: &[usize]) {
+    /// Publishes as the engine does: a commit that cannot be trusted is followed by a new publisher, which reads the marker.
+    fn publish(&self, publisher: &mut Box<dyn Publisher>, run: u64, txids: &[usize]) {
         let entries: Vec<Entry> = txids.iter().map(|txid| self.entry(*txid)).collect();
-        let prepared = publisher.prepare(&entries).unwrap_or_else(|why| panic!("prepare({txids:?}): {why}"));
-        prepared.commit().unwrap_or_else(|why| panic!("commit({txids:?}): {why}"));
+        let last = entries.last().expect("a test publishes something").txid;
+        loop {
+            let prepared = publisher.prepare(&entries).unwrap_or_else(|why| panic!("prepare({txids:?}): {why}"));
+            if prepared.commit().unwrap_or_else(|why| panic!("commit({txids:?}): {why}")) == Outcome::Confirmed {
+                return;
+            }
+            *publisher = self.open(run);
+            let marker = publisher.take_over().unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
+            if marker.is_some_and(|marker| marker.txid == last) {
+                return;
+            }
+        }
     }
 
     fn expect_marker(&self, publisher: &mut dyn Publisher, txid: usize, run: Option<u64>, when: &str) {
@@ -404,13 +418,13 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
 
     fn publishes_in_order(&self) {
         let mut publisher = self.claimed(2, 0);
-        self.publish(&mut *publisher, &[1]);
+        self.publish(&mut publisher, 2, &[1]);
         self.expect_output(1, "clause 3", "after batch 1");
         self.expect_marker(&mut *publisher, 1, Some(2), "after batch 1");
 
         drop(publisher.prepare(&[self.entry(2)]).unwrap_or_else(|why| panic!("prepare(): {why}")));
         self.expect_marker(&mut *publisher, 1, Some(2), "after a prepared value was dropped");
-        self.publish(&mut *publisher, &[2, 3]);
+        self.publish(&mut publisher, 2, &[2, 3]);
         self.expect_output(3, "clause 3", "after batch 2 was prepared and dropped, and 2 and 3 were committed together");
         self.expect_marker(&mut *publisher, 3, Some(2), "after batches 2 and 3");
     }
@@ -423,7 +437,7 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         drop(publisher);
         let mut publisher = self.claimed(4, 3);
         self.expect_output(3, "clause 4", "after a crash between prepare and commit of batch 4, and a claim");
-        self.publish(&mut *publisher, &[4]);
+        self.publish(&mut publisher, 4, &[4]);
         self.expect_output(4, "clause 4", "after batch 4 was sent again");
     }
 
@@ -438,7 +452,9 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         match (self.make)().open(&Self::owner(8)) {
             Ok(mut new) => {
                 let prepared = old.prepare(&[self.entry(5)]).unwrap_or_else(|why| panic!("prepare(): {why}"));
-                new.claim(self.txid(4)).unwrap_or_else(|why| panic!("claim() while an older run is alive: {why}"));
+                new.take_over()
+                    .and_then(|_| new.claim(self.txid(4)))
+                    .unwrap_or_else(|why| panic!("claim() while an older run is alive: {why}"));
                 expect_foreign(prepared.commit(), "commit() of an older run, prepared before the claim of a newer one");
                 let again = old.prepare(&[self.entry(5)]).and_then(|prepared| prepared.commit());
                 expect_foreign(again, "prepare() and commit() of an older run");
@@ -456,20 +472,21 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         }
         self.expect_output(4, "clause 5", "after an older run tried to publish");
         let late = (self.make)().open(&Self::owner(7)).and_then(|mut old| {
+            old.take_over()?;
             old.claim(self.txid(4))?;
             old.prepare(&[self.entry(5)])?.commit()
         });
         expect_foreign(late, "claim(), prepare() and commit() of an older run that came back");
         self.expect_output(4, "clause 5", "after an older run came back");
         let mut publisher = self.claimed(9, 4);
-        self.publish(&mut *publisher, &[5, 6]);
+        self.publish(&mut publisher, 9, &[5, 6]);
         self.expect_output(6, "clause 5", "after the newest run went on");
     }
 }
 
-fn expect_foreign(result: Result<(), Error>, what: &str) {
+fn expect_foreign<T>(result: Result<T, Error>, what: &str) {
     match result {
-        Ok(()) => panic!("clause 5: {what} succeeded"),
+        Ok(_) => panic!("clause 5: {what} succeeded"),
         Err(why) => assert_eq!(why.kind(), Kind::Foreign, "clause 5: {what} fails with Foreign; the error is: {why}"),
     }
 }

@@ -5,8 +5,9 @@ use crate::feed::Feed;
 use crate::plan::Plan;
 use crate::pond::Pond;
 use crate::sink::Sink;
-use crate::source::Source;
+use crate::source::{Begun, Source, Start};
 use crate::states::{StateCodec, WorkerState};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tidemill_state::delta::Section;
 use tidemill_state::outbox::PayloadWriter;
 use tidemill_state::schema::{Program, Schema};
-use tidemill_state::{Error, Points, SinkId, Txid};
+use tidemill_state::{Error, Points, Position, Result, SinkId, Txid};
 use timely::dataflow::operators::probe;
 
 /// What one worker has made of one batch, so far.
@@ -39,14 +40,14 @@ pub(crate) struct Declared {
 
 /// A source without its type: what is asked of it before the workers run.
 pub(crate) trait AnySource: Send + Sync {
-    fn partitions(&self) -> tidemill_state::Result<Vec<String>>;
+    fn partitions(&self) -> Result<Vec<String>>;
     fn discover_every(&self) -> Option<std::time::Duration>;
-    /// Whether a partition can be read from there.
-    fn check(&self, partition: &str, from: Option<&tidemill_state::Position>) -> tidemill_state::Result<()>;
+    fn begin(&self, start: &Start<'_>) -> Result<Begun>;
+    fn committed(&self, positions: &[(String, Position)]);
 }
 
 impl<S: Source> AnySource for S {
-    fn partitions(&self) -> tidemill_state::Result<Vec<String>> {
+    fn partitions(&self) -> Result<Vec<String>> {
         Source::partitions(self)
     }
 
@@ -54,19 +55,28 @@ impl<S: Source> AnySource for S {
         Source::discover_every(self)
     }
 
-    fn check(&self, partition: &str, from: Option<&tidemill_state::Position>) -> tidemill_state::Result<()> {
-        Source::open(self, partition, from).map(drop)
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        Source::begin(self, start)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        Source::committed(self, positions);
     }
 }
 
 /// A sink without its type: what its publisher needs.
 pub(crate) trait AnySink: Send + Sync {
-    fn open(&self, owner: &crate::sink::Owner) -> tidemill_state::Result<Box<dyn crate::sink::Publisher>>;
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>>;
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 impl<S: Sink> AnySink for S {
-    fn open(&self, owner: &crate::sink::Owner) -> tidemill_state::Result<Box<dyn crate::sink::Publisher>> {
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>> {
         Sink::open(self, owner)
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
@@ -80,6 +90,8 @@ pub(crate) struct Context {
     pub(crate) key_groups: u16,
     /// The batch after which this generation goes on.
     pub(crate) after: Txid,
+    /// The run's sinks, in the program's order; empty while it is only described.
+    pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
     pub(crate) probe: probe::Handle<u64>,
     pub(crate) plan: RefCell<Plan>,
     pub(crate) declared: RefCell<Declared>,
@@ -97,6 +109,7 @@ impl Context {
             schema: shared.schema,
             key_groups: shared.key_groups,
             after: shared.after,
+            sinks: shared.sinks,
             probe: probe::Handle::new(),
             plan: RefCell::default(),
             declared: RefCell::default(),
@@ -142,4 +155,5 @@ pub(crate) struct Shared {
     pub(crate) schema: Schema,
     pub(crate) key_groups: u16,
     pub(crate) after: Txid,
+    pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
 }

@@ -2,9 +2,9 @@
 
 use crate::chunk::{Chunk, Origin, SourceRun};
 use crate::pond::Range;
-use crate::source::{ReadStatus, Reader, Records, Source};
+use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Position, Result, SourceId, Txid};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
@@ -17,6 +17,12 @@ pub(crate) trait Feed {
     /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes; none if nothing is there now.
     fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
 
+    /// Where dead letters go.
+    fn give_letters_to(&mut self, input: LettersInput);
+
+    /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
+    fn moved(&mut self) -> Vec<Range>;
+
     /// Ends the ranges of the batch in hand, and goes on at `txid`.
     fn advance_to(&mut self, txid: Txid) -> Vec<Range>;
 
@@ -26,6 +32,8 @@ pub(crate) trait Feed {
     /// Per partition: name, next offset, what is known to be left, records skipped since the last call.
     fn progress(&mut self) -> Vec<PartitionProgress>;
 }
+
+pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
 
 /// How far a partition is read.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +50,10 @@ pub struct PartitionProgress {
     pub skipped: u64,
     /// Whether the partition is at its end.
     pub ended: bool,
+    /// Why nothing comes, if something is wrong that passes by itself.
+    pub trouble: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub trouble_since_ms: Option<u64>,
 }
 
 enum Ready {
@@ -60,6 +72,7 @@ struct Partition<T> {
     /// The position after the last chunk, if it moved in the batch in hand without a record (a skipped record, a control record).
     offset: u64,
     skipped: u64,
+    trouble: Option<(String, u64)>,
 }
 
 pub(crate) struct SourceFeed<S: Source> {
@@ -67,6 +80,7 @@ pub(crate) struct SourceFeed<S: Source> {
     name: Rc<str>,
     source: S,
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
+    letters: Option<LettersInput>,
     partitions: Vec<Partition<S::Item>>,
     /// The partition to read next, and how many chunks it has given in a row.
     at: usize,
@@ -83,14 +97,39 @@ impl<S: Source> SourceFeed<S> {
         source: S,
         input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
     ) -> SourceFeed<S> {
-        SourceFeed { id, name: name.into(), source, input, partitions: Vec::new(), at: 0, in_a_row: 0 }
+        SourceFeed { id, name: name.into(), source, input, letters: None, partitions: Vec::new(), at: 0, in_a_row: 0 }
     }
 
-    fn give(&mut self, at: usize, records: Records<S::Item>) {
+    fn give(&mut self, at: usize, mut records: Records<S::Item>) {
         let partition = &self.partitions[at];
+        if let Some(letters) = self.letters.as_mut().filter(|_| !records.set_aside.is_empty()) {
+            letters.send_batch(&mut Chunk::of(std::mem::take(&mut records.set_aside)));
+        }
+        if records.is_empty() {
+            return;
+        }
         let run = SourceRun { source: Rc::clone(&self.name), partition: Rc::clone(&partition.name), offsets: records.offsets };
         let mut chunk = Chunk { items: records.items, origin: Some(Origin::of_source(run)) };
         self.input.send_batch(&mut chunk);
+    }
+}
+
+impl<S: Source> SourceFeed<S> {
+    /// Sees what trouble the readers have. The log is told of the first that has some, and when the last is over.
+    fn note_troubles(&mut self) {
+        let before = self.partitions.iter().filter(|partition| partition.trouble.is_some()).count();
+        for partition in &mut self.partitions {
+            let since = partition.trouble.take().map(|(_, since)| since);
+            partition.trouble = partition.reader.trouble().map(|why| (why, since.unwrap_or_else(now_ms)));
+        }
+        let mut troubled = self.partitions.iter().filter_map(|partition| partition.trouble.as_ref().zip(Some(&partition.name)));
+        match troubled.next() {
+            Some(((why, _), partition)) if before == 0 => {
+                tracing::warn!(source = &*self.name, partition = &**partition, why, "nothing can be read; it goes on by itself");
+            }
+            None if before > 0 => tracing::info!(source = &*self.name, "it can be read again"),
+            _ => {}
+        }
     }
 }
 
@@ -107,6 +146,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             records: 0,
             offset: start,
             skipped: 0,
+            trouble: None,
         });
         Ok(())
     }
@@ -118,7 +158,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             let partition = &mut self.partitions[at];
             let ready = match partition.ready {
                 Ready::Now => true,
-                Ready::At(when) => when <= now,
+                Ready::At(when) => when <= now || partition.reader.woken(),
                 Ready::Never => false,
             };
             if ready {
@@ -135,7 +175,8 @@ impl<S: Source> Feed for SourceFeed<S> {
                 };
                 partition.skipped += partition.reader.take_skipped();
                 self.in_a_row += 1;
-                let counts = (records.len() as u64, records.bytes() as u64);
+                // A dead letter is a record of its batch like any other.
+                let counts = ((records.len() + records.set_aside.len()) as u64, records.bytes() as u64);
                 partition.records += counts.0;
                 if status != ReadStatus::More || self.in_a_row >= CHUNKS_IN_A_ROW {
                     (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
@@ -154,11 +195,32 @@ impl<S: Source> Feed for SourceFeed<S> {
         Ok((0, 0))
     }
 
+    fn give_letters_to(&mut self, input: LettersInput) {
+        self.letters = Some(input);
+    }
+
+    fn moved(&mut self) -> Vec<Range> {
+        let (id, name) = (self.id, &self.name);
+        let idle =
+            self.partitions.iter_mut().filter(|partition| partition.records == 0 && !matches!(partition.ready, Ready::Never));
+        let moved = idle.filter_map(|partition| {
+            let end = Some(partition.reader.position()).filter(|end| end.offset != partition.start)?;
+            let (source_name, name) = (name.to_string(), partition.name.to_string());
+            let range = Range { source: id, source_name, partition: name, start: partition.start, end, records: 0 };
+            (partition.start, partition.offset) = (range.end.offset, range.end.offset);
+            Some(range)
+        });
+        moved.collect()
+    }
+
     fn advance_to(&mut self, txid: Txid) -> Vec<Range> {
         self.input.advance_to(txid.0);
+        if let Some(letters) = &mut self.letters {
+            letters.advance_to(txid.0);
+        }
         let (id, name) = (self.id, &self.name);
         let moved = self.partitions.iter_mut().filter_map(|partition| {
-            // A position that moved without a record is stored with the next batch that has one.
+            // A position that moved without a record is told by `moved`.
             let end = if partition.records > 0 || partition.skipped > 0 { Some(partition.reader.position()) } else { None };
             let end = end.filter(|end| partition.records > 0 || end.offset != partition.start)?;
             let range = Range {
@@ -178,6 +240,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     fn ready_in(&self, now: Instant) -> Option<Duration> {
         let waits = self.partitions.iter().filter_map(|partition| match partition.ready {
             Ready::Now => Some(Duration::ZERO),
+            Ready::At(_) if partition.reader.woken() => Some(Duration::ZERO),
             Ready::At(when) => Some(when.saturating_duration_since(now)),
             Ready::Never => None,
         });
@@ -185,6 +248,7 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn progress(&mut self) -> Vec<PartitionProgress> {
+        self.note_troubles();
         let progress = self.partitions.iter().map(|partition| PartitionProgress {
             source: self.name.to_string(),
             partition: partition.name.to_string(),
@@ -192,7 +256,13 @@ impl<S: Source> Feed for SourceFeed<S> {
             lag: partition.reader.lag(),
             skipped: partition.skipped,
             ended: matches!(partition.ready, Ready::Never),
+            trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
+            trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
         });
         progress.collect()
     }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -2,7 +2,7 @@
 
 use crate::context::AnySink;
 use crate::runtime::Runtime;
-use crate::sink::{Entry, Owner, Publisher};
+use crate::sink::{Entry, Marker, Outcome, Owner, Publisher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Kind, Points, Result, SinkId, Store, Txid};
@@ -44,7 +44,11 @@ impl Publishing {
                 }
                 Ok(false) if stopping.is_some() => return Ok(()),
                 Ok(false) => self.runtime.wait_for_output(self.index),
-                Err(error) if error.kind() == Kind::TryAgain && !self.points.stopped() && !self.store.has_failed() => {
+                Err(error)
+                    if matches!(error.kind(), Kind::TryAgain | Kind::Away)
+                        && !self.points.stopped()
+                        && !self.store.has_failed() =>
+                {
                     tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
                     self.runtime.sink_error(self.index, Some(error.to_string()));
                     self.publisher = None;
@@ -69,10 +73,19 @@ impl Publishing {
         let publisher = self.publisher.as_mut().expect("it was opened above");
         let prepared = publisher.prepare(&entries)?;
         self.points.reach(CrashPoint::PublishPrepared)?;
-        prepared.commit()?;
-        self.points.reach(CrashPoint::Published)?;
-        self.cursor = last;
-        self.confirm(&entries);
+        match prepared.commit()? {
+            Outcome::Confirmed => {
+                self.points.reach(CrashPoint::Published)?;
+                self.cursor = last;
+                self.confirm(&entries);
+            }
+            Outcome::AskMarker(why) => {
+                tracing::debug!(sink = self.name, why, "the publisher is made anew, and reads its marker");
+                self.publisher = None;
+                self.reopen()?;
+                self.points.reach(CrashPoint::Published)?;
+            }
+        }
         Ok(true)
     }
 
@@ -104,26 +117,14 @@ impl Publishing {
         Ok(entries)
     }
 
-    /// After a failure whose outcome is unknown: the sink's marker says what it holds.
+    /// After a failure whose outcome is unknown, and after a commit that cannot be trusted: the sink's marker says what it holds.
     fn reopen(&mut self) -> Result<()> {
+        self.runtime.count_rebuild(self.index);
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
-            let marker = publisher
-                .marker()?
-                .ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
-            if marker.incarnation != self.owner.incarnation {
-                return Err(Error::foreign(format!(
-                    "run {} has taken over (this is run {}): stop one of the two",
-                    marker.incarnation, self.owner.incarnation
-                )));
-            }
-            if marker.txid < self.cursor {
-                let (holds, had) = (marker.txid, self.cursor);
-                return Err(Error::sink(format!(
-                    "it was rolled back: it holds batch {holds}, but it had confirmed batch {had}. Restore its output and marker"
-                )));
-            }
-            publisher.claim(marker.txid)?;
+            // Looked at before anything is fenced: a run that was taken over must not disturb its successor.
+            self.own(publisher.marker()?)?;
+            let marker = self.own(publisher.take_over()?)?;
             if marker.txid > self.cursor {
                 let mut held = Vec::new();
                 self.store.read_outbox(self.id, self.cursor, |txid, _, payload| {
@@ -139,5 +140,23 @@ impl Publishing {
         }
         self.publisher = Some(publisher);
         Ok(())
+    }
+
+    /// The marker, if it is this run's and where it must be.
+    fn own(&self, marker: Option<Marker>) -> Result<Marker> {
+        let marker = marker.ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
+        if marker.incarnation != self.owner.incarnation {
+            return Err(Error::foreign(format!(
+                "run {} of topology \"{}\" has taken over (this is run {}): nothing more of this run is published. Stop one of the two",
+                marker.incarnation, marker.topology, self.owner.incarnation
+            )));
+        }
+        if marker.txid < self.cursor {
+            let (holds, had) = (marker.txid, self.cursor);
+            return Err(Error::sink(format!(
+                "it was rolled back: it holds batch {holds}, but it had confirmed batch {had}. Restore its output and marker"
+            )));
+        }
+        Ok(marker)
     }
 }

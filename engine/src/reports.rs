@@ -107,6 +107,8 @@ pub struct SinkStatus {
     pub published: Txid,
     /// Bytes of committed output that it has not confirmed.
     pub backlog_bytes: usize,
+    /// How often its publisher was made anew in this run, after a failure or a commit that could not be trusted.
+    pub rebuilds: u64,
     /// Why it does not take output now, if so.
     pub error: Option<String>,
     /// Since when, in milliseconds since 1970.

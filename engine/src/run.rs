@@ -1,14 +1,16 @@
 //! A run: from the start to the stop, over all of its generations.
 
 use crate::commit::{Committer, Message};
-use crate::context::Shared;
+use crate::context::{AnySource, Shared};
 use crate::failure::Latch;
 use crate::pond::Pond;
 use crate::publish::Publishing;
 use crate::reports::SinkStatus;
 use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
-use crate::start::{self, Started};
+use crate::source::OnLoss;
+use crate::start::{self, Listing, Started};
+use crate::starting::Starting;
 use crate::topology::{Description, Topology, describe};
 use crate::watch::{self, Growing};
 use crate::worker::{self, Assignment, Build, Job};
@@ -19,12 +21,13 @@ use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {
     runtime: Arc<Runtime>,
     points: Arc<Points>,
+    starting: Arc<Starting>,
     report: StartReport,
     supervisor: Option<JoinHandle<Result<()>>>,
 }
@@ -83,6 +86,7 @@ impl Engine {
             begun.store.committed(),
             begun.publishers.iter().map(sink_status).collect(),
         ));
+        let starting = Arc::clone(&settings.starting);
         let run = Run {
             settings,
             build: Arc::new(build),
@@ -92,7 +96,7 @@ impl Engine {
             points: Arc::clone(&points),
         };
         let supervisor = spawn("supervisor", move || run.supervise());
-        Ok(Engine { runtime, points, report, supervisor: Some(supervisor) })
+        Ok(Engine { runtime, points, starting, report, supervisor: Some(supervisor) })
     }
 
     /// Would this program start on its store? The decision in words; nothing is changed.
@@ -123,6 +127,7 @@ impl Engine {
 
     /// Finishes the batch in hand, publishes for up to [`Settings::drain`], and ends. Returns at once; see [`Engine::wait`].
     pub fn stop(&self) {
+        self.starting.give_up();
         self.runtime.stop();
     }
 
@@ -143,6 +148,7 @@ impl Engine {
     /// Ends the run as a crash of the process would: nothing is finished, nothing tidied up. For tests.
     pub fn crash(mut self) {
         self.points.stop();
+        self.starting.give_up();
         self.runtime.fail(Error::new(Kind::TryAgain, "simulated crash"));
         let _ = self.join();
     }
@@ -160,7 +166,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.runtime.stop();
+        self.stop();
         let _ = self.join();
     }
 }
@@ -188,6 +194,39 @@ fn sink_status(sink: &start::ClaimedSink) -> SinkStatus {
         last_output: if sink.backlog_bytes > 0 { sink.last } else { sink.cursor },
         ..SinkStatus::default()
     }
+}
+
+fn joined(handle: JoinHandle<Result<()>>) -> Result<()> {
+    handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")))
+}
+
+/// As [`joined`], but leaves a publisher behind that does not end: it may be waiting for a sink that is away.
+fn joined_by(handle: JoinHandle<Result<()>>, until: Instant) -> Result<()> {
+    let publishes = handle.thread().name() == Some(PUBLISHER);
+    while publishes && !handle.is_finished() {
+        if Instant::now() >= until {
+            tracing::warn!("a sink takes nothing now: what is committed and not confirmed is published after the next start");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    joined(handle)
+}
+
+/// The name of the threads that publish.
+const PUBLISHER: &str = "publisher";
+
+/// How long publishers have to end after their time is over.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often in a row a run that is told to go on after a loss at the source does so without a commit in between.
+const LOSSES_IN_A_ROW: u32 = 3;
+
+/// The program's sources with their numbers.
+fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc<dyn AnySource>)> {
+    let sources = description.program.sources.iter().zip(&description.sources);
+    let numbered = sources.filter_map(|(decl, source)| Some((decision.schema.source(&decl.name)?, Arc::clone(source))));
+    numbered.collect()
 }
 
 /// The sources never wait for the fold below this, however small its interval is.
@@ -224,7 +263,7 @@ impl Run {
     /// Starts the threads that outlive generations, runs generations until the end, and ends those threads in the order in which they depend on each other.
     fn supervise(self) -> Result<()> {
         let Run { settings, build, description, begun, runtime, points } = self;
-        let Started { store, decision, publishers, .. } = begun;
+        let Started { store, decision, publishers, listing, .. } = begun;
         let store = Arc::new(store);
         runtime.set_store(&store);
         runtime.set_unfolded(store.unfolded_bytes());
@@ -238,6 +277,8 @@ impl Run {
             last_output,
             waiting: BTreeMap::new(),
             generation: None,
+            moved: Vec::new(),
+            sources: sources(&decision, &description),
         };
         let watched = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| {
             let runtime = Arc::clone(&runtime);
@@ -259,7 +300,7 @@ impl Run {
                 runtime: Arc::clone(&runtime),
                 points: Arc::clone(&points),
             };
-            others.push(watched("publisher", Box::new(move || publishing.run())));
+            others.push(watched(PUBLISHER, Box::new(move || publishing.run())));
         }
         let (s, r, p, bytes) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.fold_bytes);
         others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes))));
@@ -281,7 +322,7 @@ impl Run {
             points,
             deltas,
         };
-        let outcome = generations.run();
+        let outcome = generations.run(listing);
         generations.end(outcome, committer, others, store)
     }
 }
@@ -299,18 +340,23 @@ struct Generations {
 
 impl Generations {
     /// Runs generation after generation until the run is stopped or a failure ends it.
-    fn run(&self) -> Result<()> {
-        let mut failures = 0;
+    fn run(&self, first: Listing) -> Result<()> {
+        let (mut failures, mut listing) = (0, Some(first));
         for number in 1.. {
             let before = self.runtime.committed();
-            let outcome = self.generation(number);
+            let outcome = self.generation(number, listing.take());
             self.runtime.end_generation();
             let Err(error) = outcome else { break };
+            if error.kind() == Kind::Away && self.runtime.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+                break;
+            }
             if self.runtime.committed() > before {
                 failures = 0;
             }
             failures += 1;
-            if error.kind() != Kind::UserCode || failures > self.settings.retries || self.points.stopped() {
+            let lost = error.kind() == Kind::SourceLost && self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW;
+            let retried = error.kind() == Kind::UserCode && failures <= self.settings.retries;
+            if !(lost || retried) || self.points.stopped() {
                 return Err(error);
             }
             tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built anew after the last committed batch");
@@ -320,7 +366,7 @@ impl Generations {
     }
 
     /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
-    fn generation(&self, number: u64) -> Result<()> {
+    fn generation(&self, number: u64, listing: Option<Listing>) -> Result<()> {
         let latch = Arc::new(Latch::default());
         let workers = self.settings.workers;
         // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
@@ -333,7 +379,10 @@ impl Generations {
         assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
         // Not before: the committer may have been in the middle of a write when the generation before failed.
         pond.begin_after(after);
-        let partitions = start::partitions(&self.store, &self.decision, &self.description)?;
+        let partitions = match listing {
+            Some(listing) => listing,
+            None => self.list_again()?,
+        };
         let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
         for (index, assignment) in partitions.assignments.into_iter().enumerate() {
             assignments[index % workers].push(assignment);
@@ -356,6 +405,7 @@ impl Generations {
                 schema: self.decision.schema.clone(),
                 key_groups: self.store.key_groups(),
                 after,
+                sinks: Arc::new(self.description.sinks.clone()),
             },
             store: Arc::clone(&self.store),
             build: Arc::clone(&self.build),
@@ -399,6 +449,16 @@ impl Generations {
         self.runtime.fatal().or(error).map_or(Ok(()), Err)
     }
 
+    /// Where the sources go on, after a generation has failed: those that are away are waited for.
+    fn list_again(&self) -> Result<Listing> {
+        let list = || start::list(Some(&self.store), &self.decision, &self.settings, &self.description);
+        let listing = self.settings.starting.patiently(list)?;
+        for warning in &listing.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(listing)
+    }
+
     /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
     fn end(
         self,
@@ -407,15 +467,14 @@ impl Generations {
         others: Vec<JoinHandle<Result<()>>>,
         store: Arc<Store>,
     ) -> Result<()> {
-        let joined =
-            |handle: JoinHandle<Result<()>>| handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")));
         let _ = self.deltas.send(Message::Stop);
         let committed = joined(committer);
         self.runtime.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
         let drain = if committed.is_ok() { self.settings.drain } else { Duration::ZERO };
-        self.runtime.end_publishing(Instant::now() + drain);
+        let until = Instant::now() + drain;
+        self.runtime.end_publishing(until);
         let mut outcomes = vec![committed];
-        outcomes.extend(others.into_iter().map(joined));
+        outcomes.extend(others.into_iter().map(|handle| joined_by(handle, until + LAST_PATIENCE)));
         let points = Arc::clone(&self.points);
         let fatal = self.runtime.fatal();
         drop(self);

@@ -204,6 +204,11 @@ impl Runtime {
         self.changed.notify_all();
     }
 
+    /// A sink's publisher is made anew.
+    pub(crate) fn count_rebuild(&self, sink: usize) {
+        self.lock().sinks[sink].rebuilds += 1;
+    }
+
     pub(crate) fn sink_error(&self, sink: usize, error: Option<String>) {
         let mut inner = self.lock();
         if let Some(error) = &error {

@@ -1,7 +1,10 @@
 //! How a topology is run.
 
 use crate::pond::BatchLimits;
+use crate::source::{First, OnLoss};
+use crate::starting::Starting;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemill_state::resolve::Assume;
 use tidemill_state::store::Durability;
@@ -37,6 +40,12 @@ pub struct Settings {
     pub sink_assume: Option<Assume>,
     /// How often in a row a failure of user code builds the dataflows anew in this process, before it ends the run. 0: the first one does.
     pub retries: u32,
+    /// Where sources begin that were never read; `None` for what each says itself.
+    pub first: Option<First>,
+    /// What to do if records are gone at a source before they were read.
+    pub on_loss: OnLoss,
+    /// For watching a start that waits, and giving it up.
+    pub starting: Arc<Starting>,
 }
 
 impl Settings {
@@ -54,6 +63,9 @@ impl Settings {
             drain: Duration::from_secs(10),
             sink_assume: None,
             retries: 0,
+            first: None,
+            on_loss: OnLoss::Refuse,
+            starting: Arc::default(),
         }
     }
 }

@@ -3,11 +3,11 @@
 use crate::source::Data;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tidemill_state::{Incarnation, Result, Txid};
+use tidemill_state::{Incarnation, Points, Result, Txid};
 
 /// Where committed output goes.
 ///
-/// One value describes the sink to all workers; records are encoded there ([`Sink::encode`]), travel through the outbox with
+/// One value serves all workers and generations of a run; records are encoded there ([`Sink::encode`]), travel through the outbox with
 /// the batch, and are published after the commit by one [`Publisher`] on a thread of its own.
 ///
 /// # Contract
@@ -16,7 +16,7 @@ use tidemill_state::{Incarnation, Result, Txid};
 /// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record): after the commit it is too late.
 /// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as they were encoded, in order.
 /// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last txid whose output the sink holds, after a crash at any moment:
-///    output and marker become visible together, or output without its marker is taken back by the next [`Publisher::claim`].
+///    output and marker become visible together, or output without its marker is taken back by the next [`Publisher::take_over`].
 /// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation, an older publisher's `prepare` or `commit` fails with kind
 ///    [`tidemill_state::Kind::Foreign`], and leaves no output.
 pub trait Sink: Send + Sync + 'static {
@@ -51,6 +51,8 @@ pub struct Owner {
     pub sink: String,
     /// This run. Its counter is higher than that of every earlier run on the same store.
     pub incarnation: Incarnation,
+    /// The run's crash points, for a sink whose steps are tested one by one; else of no concern.
+    pub points: Arc<Points>,
 }
 
 /// What a sink guarantees.
@@ -76,16 +78,24 @@ pub struct Marker {
 
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
-    /// The marker that the sink holds now, if any. Changes nothing. `None` always for [`Delivery::AtLeastOnce`].
+    /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says is a hint while another run may still publish.
+    /// `None` always for [`Delivery::AtLeastOnce`].
     ///
     /// # Errors
-    /// The marker cannot be read: kind Sink if it is damaged, TryAgain if the sink is away.
+    /// The marker cannot be read: kind Sink if it is damaged, Away if the sink is away.
     fn marker(&mut self) -> Result<Option<Marker>>;
 
-    /// Writes the marker with this txid and this run's incarnation, and takes back output that has no marker. From then on older runs are fenced.
+    /// Keeps every other publisher of this sink from committing anything more, takes back output that has no marker, and then reads the marker: from here on it is
+    /// final. If this run wrote it, [`Publisher::prepare`] may follow; else [`Publisher::claim`] comes first.
     ///
     /// # Errors
-    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, TryAgain if it is away.
+    /// As for [`Publisher::claim`].
+    fn take_over(&mut self) -> Result<Option<Marker>>;
+
+    /// Writes the marker with this txid and this run's incarnation, after [`Publisher::take_over`]. From then on older runs are fenced.
+    ///
+    /// # Errors
+    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, Away if it is away.
     fn claim(&mut self, txid: Txid) -> Result<()>;
 
     /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is confirmed until the returned value is committed;
@@ -98,11 +108,20 @@ pub trait Publisher: Send {
 
 /// Output that was handed to the sink and is not yet confirmed. The only thing that can be committed.
 pub trait Prepared {
-    /// Makes output and marker durable and visible. When it returns, the entries are confirmed and will never be sent again.
+    /// Makes output and marker durable and visible. When it returns [`Outcome::Confirmed`], the entries will never be sent again.
     ///
     /// # Errors
     /// The outcome is unknown: the publisher is dropped, and its successor reads the marker.
-    fn commit(self: Box<Self>) -> Result<()>;
+    fn commit(self: Box<Self>) -> Result<Outcome>;
+}
+
+/// What is known after a commit that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Output and marker are durable and visible.
+    Confirmed,
+    /// It was said to be done, in a way that cannot be trusted: the publisher is dropped, and its successor reads the marker. The text says why.
+    AskMarker(&'static str),
 }
 
 /// One committed batch's output for one sink.
@@ -118,5 +137,26 @@ impl Entry {
     /// The batch's encoded records, worker by worker, each worker's in the order in which it wrote them.
     pub fn records(&self) -> impl Iterator<Item = &[u8]> {
         tidemill_state::outbox::records(&self.payload)
+    }
+}
+
+/// A shared sink is a sink.
+impl<S: Sink + ?Sized> Sink for Arc<S> {
+    type Item = S::Item;
+
+    fn kind(&self) -> String {
+        (**self).kind()
+    }
+
+    fn delivery(&self) -> Delivery {
+        (**self).delivery()
+    }
+
+    fn encode(&self, item: &S::Item, into: &mut Vec<u8>) -> Result<()> {
+        (**self).encode(item, into)
+    }
+
+    fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
+        (**self).open(owner)
     }
 }

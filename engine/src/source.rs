@@ -1,10 +1,12 @@
 //! What is read: the traits that a source implements, and the records it gives.
 
-use serde::Serialize;
+use crate::sink::Sink;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_state::{Position, Result};
+use tidemill_state::{Error, Position, Result};
 
 /// What can travel in a stream: owned, cloneable, and able to move between workers.
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
@@ -22,8 +24,9 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 /// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader of the whole partition gives after
 ///    P: none twice, none left out, also when the records in between differ in number (offsets need not be dense).
 /// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails; it never starts elsewhere.
-/// 5. *Not checkable.* `partitions`, `open` and `read` return within a few milliseconds when there is nothing to do: they run on
-///    a worker, or before it. Waiting is said with [`ReadStatus::Idle`], never done by blocking.
+/// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
+///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
+/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Away: a run waits for it. Every other error ends the run.
 pub trait Source: Send + Sync + 'static {
     /// What the source gives.
     type Item: Data;
@@ -43,12 +46,106 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
+    /// Where each partition is begun or gone on from. Called before the workers open them; nothing has been changed yet, and nothing is to be changed here.
+    ///
+    /// As given, it lists [`Source::partitions`], goes on from what is recorded, begins new ones at their beginning, and opens each once to see that it can be.
+    ///
+    /// # Errors
+    /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
+    /// not know; kind Away.
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        if start.first.is_some_and(|first| first != First::Earliest) && start.recorded.is_empty() {
+            return Err(Error::config(
+                "this source can be read from its beginning only: leave --from out, or say --from earliest",
+            ));
+        }
+        let mut partitions: Vec<(String, Option<Position>)> =
+            start.recorded.iter().map(|(partition, from)| (partition.clone(), Some(from.clone()))).collect();
+        let new = self.partitions()?.into_iter().filter(|partition| !start.recorded.contains_key(partition));
+        partitions.extend(new.map(|partition| (partition, None)));
+        for (partition, from) in &partitions {
+            self.open(partition, from.as_ref())?;
+        }
+        Ok(Begun { partitions, warnings: Vec::new() })
+    }
+
+    /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again.
+    fn committed(&self, positions: &[(String, Position)]) {
+        let _ = positions;
+    }
+
+    /// Where records go that cannot be decoded, if the source sets them aside ([`Records::set_aside`]).
+    fn dead_letters(&self) -> Option<DeadLetterSink> {
+        None
+    }
+
     /// A reader of `partition`, from `from`, or from the beginning for `None`. It may open its input lazily, at the first read.
     ///
     /// # Errors
     /// The partition cannot be read, or its input does not match `from`.
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>>;
 }
+
+/// What a start asks a source, see [`Source::begin`].
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// Where each partition is gone on from, as the store has it. Empty if the source was never read.
+    pub recorded: &'a BTreeMap<String, Position>,
+    /// Where to begin if it was never read, as the operator says; `None` for what the source itself says.
+    pub first: Option<First>,
+    /// What to do if records are gone that were not read.
+    pub on_loss: OnLoss,
+}
+
+/// What a source answers, see [`Source::begin`].
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// Every partition that is there or recorded, and where it is begun; `None` for its beginning.
+    pub partitions: Vec<(String, Option<Position>)>,
+    /// What the operator should know, though it goes on: records that were lost, say.
+    pub warnings: Vec<String>,
+}
+
+/// Where a source begins that was never read (`--from`). A restart goes on from the store, whatever is said here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum First {
+    /// With the oldest record that is there.
+    Earliest,
+    /// With the records that come after the start.
+    Latest,
+    /// With the first record of this time or a later one, in milliseconds since 1970.
+    Time(i64),
+}
+
+/// What to do if records are gone at the source before they were read (`--on-loss`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Refuse to go on.
+    #[default]
+    Refuse,
+    /// Go on with the oldest record that is there, and report what was skipped.
+    Earliest,
+    /// Go on with the records that come after the start, and report what was skipped.
+    Latest,
+}
+
+/// A record that could not be decoded, as it goes to the source's dead-letter sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The partition.
+    pub partition: String,
+    /// The record's offset.
+    pub offset: u64,
+    /// Why it could not be decoded.
+    pub error: String,
+    /// Its key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its bytes, if it has some.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// A sink that takes dead letters.
+pub type DeadLetterSink = Arc<dyn Sink<Item = DeadLetter>>;
 
 /// Reads one partition, on the worker that owns it.
 pub trait Reader<T>: Send {
@@ -65,6 +162,17 @@ pub trait Reader<T>: Send {
 
     /// How much is known to be left to read, in the unit of offsets; for metrics only.
     fn lag(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether something has come since the last read said [`ReadStatus::Idle`]: it is then read before its time. A reader that says so also unparks the
+    /// thread on which it was read last.
+    fn woken(&self) -> bool {
+        false
+    }
+
+    /// Why nothing comes, if something is wrong that passes by itself, such as a broker that is away.
+    fn trouble(&self) -> Option<String> {
         None
     }
 
@@ -90,6 +198,7 @@ pub enum ReadStatus {
 pub struct Records<T> {
     pub(crate) items: Vec<T>,
     pub(crate) offsets: Vec<u64>,
+    pub(crate) set_aside: Vec<DeadLetter>,
     bytes: usize,
     max_records: usize,
     max_bytes: usize,
@@ -102,6 +211,7 @@ impl<T> Records<T> {
         Records {
             items: Vec::with_capacity(max_records),
             offsets: Vec::with_capacity(max_records),
+            set_aside: Vec::new(),
             bytes: 0,
             max_records,
             max_bytes,
@@ -115,10 +225,16 @@ impl<T> Records<T> {
         self.bytes += bytes;
     }
 
+    /// Gives a record that cannot be decoded, and was `bytes` long, to the source's dead letters ([`Source::dead_letters`]).
+    pub fn set_aside(&mut self, bytes: usize, letter: DeadLetter) {
+        self.set_aside.push(letter);
+        self.bytes += bytes;
+    }
+
     /// Whether a reader must stop here. The record that crosses the limit of bytes is still given, so that any record passes.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.items.len() >= self.max_records || self.bytes >= self.max_bytes
+        self.items.len() + self.set_aside.len() >= self.max_records || self.bytes >= self.max_bytes
     }
 
     /// How many records there are.
@@ -159,6 +275,18 @@ impl<S: Source> Source for Arc<S> {
 
     fn discover_every(&self) -> Option<Duration> {
         (**self).discover_every()
+    }
+
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        (**self).begin(start)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        (**self).committed(positions);
+    }
+
+    fn dead_letters(&self) -> Option<DeadLetterSink> {
+        (**self).dead_letters()
     }
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>> {

@@ -2,16 +2,17 @@
 
 use crate::context::{AnySink, AnySource};
 use crate::settings::Settings;
-use crate::sink::{Owner, Publisher};
+use crate::sink::{Marker, Owner, Publisher};
+use crate::source;
 use crate::topology::Description;
 use crate::worker::Assignment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve};
+use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, Incarnation, Points, Result, SinkId, StateId, Store, Txid};
+use tidemill_state::{CrashPoint, Error, Incarnation, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
 pub(crate) struct Started {
@@ -20,6 +21,8 @@ pub(crate) struct Started {
     pub(crate) incarnation: Incarnation,
     /// In the program's order.
     pub(crate) publishers: Vec<ClaimedSink>,
+    /// For the first generation.
+    pub(crate) listing: Listing,
 }
 
 /// A sink that this run owns.
@@ -37,21 +40,21 @@ pub(crate) struct ClaimedSink {
     pub(crate) backlog_bytes: usize,
 }
 
-/// Would this program start on the store in `dir`? The decision, without changing anything.
+/// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.
 ///
 /// # Errors
-/// The start would be refused.
+/// The start would be refused, or something that it would wait for is away (kind Away).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
     if !Store::exists(&settings.state) {
         let decision = decide(None, settings, description)?;
         refuse_other_content(&settings.state)?;
-        return check_sources(None, &decision, description).map(|()| decision);
+        return list(None, &decision, settings, description).map(|listing| listing.warn(decision));
     }
     let store = Store::inspect(&settings.state)?;
     let checked = decide(Some(&store), settings, description).and_then(|decision| {
         read_through(&store)?;
-        check_sources(Some(&store), &decision, description)?;
-        Ok(decision)
+        let listing = list(Some(&store), &decision, settings, description)?;
+        Ok(listing.warn(decision))
     });
     // No run has begun on it, so its mode stays as the last run left it.
     store.close(&Points::none())?;
@@ -64,30 +67,17 @@ fn read_through(store: &Store) -> Result<()> {
     store.read_committed(&states, |_| true, |_, _, _| Ok(()))
 }
 
-/// Opens every partition where a run would go on, without reading.
-fn check_sources(store: Option<&Store>, decision: &Decision, description: &Description) -> Result<()> {
-    for (decl, source) in description.program.sources.iter().zip(&description.sources) {
-        let doing = format!("source \"{}\"", decl.name);
-        let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
-        let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
-        let listed = source.partitions().map_err(|error| error.while_doing(&doing))?;
-        let new = listed.iter().filter(|partition| !recorded.contains_key(*partition)).map(|partition| (partition, None));
-        for (partition, from) in recorded.iter().map(|(partition, from)| (partition, Some(from))).chain(new) {
-            source.check(partition, from).map_err(|error| error.while_doing(&doing))?;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn start(settings: &Settings, description: &Description, points: &Points) -> Result<Started> {
+/// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is away.
+pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<Started> {
     let store = Store::exists(&settings.state).then(|| Store::open(&settings.state, settings.durability)).transpose()?;
-    let decision = decide(store.as_ref(), settings, description)?;
+    let waits = &settings.starting;
+    let decision = waits.patiently(|| decide(store.as_ref(), settings, description))?;
     // Before anything is changed: a start that is refused for its input leaves no trace.
     if store.is_none() {
         refuse_other_content(&settings.state)?;
     }
-    check_sources(store.as_ref(), &decision, description)?;
-    for warning in &decision.warnings {
+    let listing = waits.patiently(|| list(store.as_ref(), &decision, settings, description))?;
+    for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
     let mut store = match store {
@@ -97,16 +87,15 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Poi
     points.reach(CrashPoint::RecoveryOpened)?;
     let incarnation = store.raise_incarnation()?;
     points.reach(CrashPoint::IncarnationRaised)?;
-    let facts = store.facts()?;
-    let publishers = claim(&store, &facts, &decision, settings, description, incarnation)?;
+    let claiming = Claiming { store: &store, facts: store.facts()?, settings, description, incarnation, points };
+    let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;
-    let new = decision.sinks.iter().zip(&publishers).filter_map(|(start, sink)| match start {
-        SinkStart::Register { at } => Some((sink.id, *at)),
-        SinkStart::Resume { .. } => None,
-    });
-    store.register(&decision.schema, &new.collect::<Vec<_>>())?;
+    let new: Vec<(SinkId, Txid)> =
+        publishers.iter().filter(|(_, registers)| *registers).map(|(sink, _)| (sink.id, sink.cursor)).collect();
+    store.register(&decision.schema, &new, &listing.moved)?;
     points.reach(CrashPoint::Registered)?;
-    Ok(Started { store, decision, incarnation, publishers })
+    let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
+    Ok(Started { store, decision, incarnation, publishers, listing })
 }
 
 /// Refuses a folder in which something else lies.
@@ -127,13 +116,18 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
 const OWN_FILES: [&str; 4] = ["lock", "mode", "mode.new", "db.new"];
 
 fn decide(store: Option<&Store>, settings: &Settings, description: &Description) -> Result<Decision> {
+    let facts = facts(store.map(Store::facts).transpose()?, settings, description)?;
+    resolve(&facts)
+}
+
+/// Reads what a decision needs: the store's facts are given, the markers are read without claiming anything.
+fn facts(recorded: Option<StoreFacts>, settings: &Settings, description: &Description) -> Result<Facts> {
     let program = Program { topology: settings.name.clone(), ..description.program.clone() };
-    let recorded = store.map(Store::facts).transpose()?;
     let mut markers = Vec::new();
     for (decl, sink) in program.sinks.iter().zip(&description.sinks) {
         markers.push(if decl.exactly_once { read_marker(settings, &decl.name, &**sink)? } else { None });
     }
-    resolve(&Facts { store: recorded, program, markers, assume: settings.sink_assume })
+    Ok(Facts { store: recorded, program, markers, assume: settings.sink_assume })
 }
 
 /// Reads a marker without claiming anything: as a run that is newer than every other.
@@ -142,37 +136,62 @@ fn read_marker(settings: &Settings, name: &str, sink: &dyn AnySink) -> Result<Op
         topology: settings.name.clone(),
         sink: name.to_string(),
         incarnation: Incarnation { counter: u64::MAX, nonce: 0 },
+        points: Arc::default(),
     };
     let marker = sink
         .open(&owner)
         .and_then(|mut publisher| publisher.marker())
         .map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
-    Ok(marker.map(|marker| MarkerFacts { topology: marker.topology, txid: marker.txid, incarnation: marker.incarnation }))
+    Ok(marker.map(marker_facts))
 }
 
-fn claim(
-    store: &Store,
-    facts: &StoreFacts,
-    decision: &Decision,
-    settings: &Settings,
-    description: &Description,
+fn marker_facts(marker: Marker) -> MarkerFacts {
+    MarkerFacts { topology: marker.topology, txid: marker.txid, incarnation: marker.incarnation }
+}
+
+/// Takes the sinks over, one after the other.
+struct Claiming<'a> {
+    store: &'a Store,
+    facts: StoreFacts,
+    settings: &'a Settings,
+    description: &'a Description,
     incarnation: Incarnation,
-) -> Result<Vec<ClaimedSink>> {
-    let mut claimed = Vec::new();
-    let sinks = description.program.sinks.iter().zip(&description.sinks).zip(&decision.sinks);
-    for ((decl, sink), start) in sinks {
-        let (SinkStart::Register { at } | SinkStart::Resume { at }) = start;
-        let owner = Owner { topology: settings.name.clone(), sink: decl.name.clone(), incarnation };
-        let doing = format!("sink \"{}\"", decl.name);
-        let mut publisher = sink.open(&owner).map_err(|error| error.while_doing(&doing))?;
-        if decl.exactly_once {
-            publisher.claim(*at).map_err(|error| error.while_doing(&doing))?;
+    points: &'a Arc<Points>,
+}
+
+impl Claiming<'_> {
+    /// Claims every sink, and says which of them is to be recorded as registered.
+    fn all(&self, decision: &Decision) -> Result<Vec<(ClaimedSink, bool)>> {
+        let mut claimed = Vec::new();
+        for (index, start) in decision.sinks.iter().enumerate() {
+            claimed.push(self.settings.starting.patiently(|| self.one(decision, index, start))?);
         }
+        Ok(claimed)
+    }
+
+    fn one(&self, decision: &Decision, index: usize, start: &SinkStart) -> Result<(ClaimedSink, bool)> {
+        let (decl, sink) = (&self.description.program.sinks[index], &self.description.sinks[index]);
+        let owner = Owner {
+            topology: self.settings.name.clone(),
+            sink: decl.name.clone(),
+            incarnation: self.incarnation,
+            points: Arc::clone(self.points),
+        };
+        let doing = |error: tidemill_state::Error| error.while_doing(&format!("sink \"{}\"", decl.name));
+        let mut publisher = sink.open(&owner).map_err(doing)?;
+        let mut start = start.clone();
+        if decl.exactly_once {
+            // Until here an older run may have published on: only now is its marker final, and only now is it decided.
+            let marker = publisher.take_over().map_err(doing)?.map(marker_facts);
+            start = self.decide_again(index, marker)?;
+            publisher.claim(at(&start)).map_err(doing)?;
+        }
+        let at = at(&start);
         let id = decision.schema.sink(&decl.name).expect("the decision's schema has the program's sinks");
         let mut backlog_bytes = 0;
         let mut delivered = Vec::new();
-        store.read_outbox(id, Txid::NONE, |txid, _, payload| {
-            if txid > *at {
+        self.store.read_outbox(id, Txid::NONE, |txid, _, payload| {
+            if txid > at {
                 backlog_bytes += payload.len();
             } else {
                 delivered.push(txid);
@@ -180,49 +199,80 @@ fn claim(
             Ok(true)
         })?;
         // The sink holds these: a crash came before the outbox knew.
-        store.confirm(id, delivered);
-        let last = facts.sinks.iter().find(|record| record.name == decl.name).and_then(|record| record.last).unwrap_or(*at);
-        claimed.push(ClaimedSink {
+        self.store.confirm(id, delivered);
+        let record = self.facts.sinks.iter().find(|record| record.name == decl.name);
+        let claimed = ClaimedSink {
             id,
             name: decl.name.clone(),
             exactly_once: decl.exactly_once,
             sink: Arc::clone(sink),
             publisher,
             owner,
-            cursor: *at,
-            last,
+            cursor: at,
+            last: record.and_then(|record| record.last).unwrap_or(at),
             backlog_bytes,
-        });
+        };
+        Ok((claimed, matches!(start, SinkStart::Register { .. })))
     }
-    Ok(claimed)
+
+    /// What the start does with a sink whose final marker is this.
+    fn decide_again(&self, index: usize, marker: Option<MarkerFacts>) -> Result<SinkStart> {
+        let program = Program { topology: self.settings.name.clone(), ..self.description.program.clone() };
+        // This run's own claim counts too: the one before may have failed after it was written.
+        let mut store = self.facts.clone();
+        store.incarnations.push(self.incarnation);
+        let program = Program { sinks: vec![program.sinks[index].clone()], ..program };
+        resolve_one(&Facts { store: Some(store), program, markers: vec![marker], assume: self.settings.sink_assume })
+    }
+}
+
+fn at(start: &SinkStart) -> Txid {
+    let (SinkStart::Register { at } | SinkStart::Resume { at }) = start;
+    *at
 }
 
 /// What the sources give to read, and how often to look for more.
-pub(crate) struct Partitions {
+#[derive(Default)]
+pub(crate) struct Listing {
     pub(crate) assignments: Vec<Assignment>,
     /// By source: the names that are known, and how often to look for more.
     pub(crate) known: Vec<(BTreeSet<String>, Option<Duration>)>,
+    /// Where partitions begin that do not begin where they are recorded.
+    pub(crate) moved: Vec<(SourceId, String, Position)>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Listing {
+    fn warn(self, mut decision: Decision) -> Decision {
+        decision.warnings.extend(self.warnings);
+        decision
+    }
 }
 
 /// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
-pub(crate) fn partitions(store: &Store, decision: &Decision, description: &Description) -> Result<Partitions> {
-    let mut partitions = Partitions { assignments: Vec::new(), known: Vec::new() };
+pub(crate) fn list(
+    store: Option<&Store>,
+    decision: &Decision,
+    settings: &Settings,
+    description: &Description,
+) -> Result<Listing> {
+    let mut listing = Listing::default();
     let sources = description.program.sources.iter().zip(&description.sources);
     for (index, (decl, source)) in sources.enumerate() {
         let source: &Arc<dyn AnySource> = source;
         let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
-        let recorded = store.positions(id)?;
-        let mut known: BTreeSet<String> = recorded.keys().cloned().collect();
-        let listed = source.partitions().map_err(|error| error.while_doing(&format!("source \"{}\"", decl.name)))?;
-        for (partition, position) in recorded {
-            partitions.assignments.push(Assignment { source: index, partition, from: Some(position) });
-        }
-        for partition in listed {
-            if known.insert(partition.clone()) {
-                partitions.assignments.push(Assignment { source: index, partition, from: None });
+        let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
+        let start = source::Start { recorded: &recorded, first: settings.first, on_loss: settings.on_loss };
+        let begun = source.begin(&start).map_err(|error| error.while_doing(&format!("source \"{}\"", decl.name)))?;
+        listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("source \"{}\": {warning}", decl.name)));
+        let known = begun.partitions.iter().map(|(partition, _)| partition.clone()).collect();
+        for (partition, from) in begun.partitions {
+            if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
+                listing.moved.push((id, partition.clone(), from.clone()));
             }
+            listing.assignments.push(Assignment { source: index, partition, from });
         }
-        partitions.known.push((known, source.discover_every()));
+        listing.known.push((known, source.discover_every()));
     }
-    Ok(partitions)
+    Ok(listing)
 }

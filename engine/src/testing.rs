@@ -16,7 +16,7 @@
 
 use crate::run::Engine;
 use crate::settings::Settings;
-use crate::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use crate::source::{Data, ReadStatus, Reader, Records, Source};
 use crate::topology::Topology;
 use std::any::Any;
@@ -414,6 +414,12 @@ impl Publisher for Collecting {
         Ok(self.published.lock().expect("no holder of this lock panics").marker.clone())
     }
 
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        let marker = self.marker()?;
+        self.owner.points.reach(CrashPoint::SinkMarkerRead)?;
+        Ok(marker)
+    }
+
     fn claim(&mut self, txid: Txid) -> Result<()> {
         let mut published = self.published.lock().expect("no holder of this lock panics");
         let newer = published.marker.as_ref().filter(|marker| marker.incarnation.counter > self.owner.incarnation.counter);
@@ -421,10 +427,13 @@ impl Publisher for Collecting {
             return Err(Error::foreign(format!("run {} owns the sink", marker.incarnation)));
         }
         published.marker = Some(Marker { topology: self.owner.topology.clone(), txid, incarnation: self.owner.incarnation });
-        Ok(())
+        self.owner.points.reach(CrashPoint::SinkMarkerClaimed)
     }
 
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        for point in [CrashPoint::SinkBegun, CrashPoint::SinkProduced, CrashPoint::SinkDelivered] {
+            self.owner.points.reach(point)?;
+        }
         Ok(Box::new(Collect { sink: self, entries: entries.to_vec() }))
     }
 }
@@ -435,7 +444,7 @@ struct Collect<'a> {
 }
 
 impl Prepared for Collect<'_> {
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(self: Box<Self>) -> Result<Outcome> {
         let mut published = self.sink.published.lock().expect("no holder of this lock panics");
         let ours = published.marker.as_ref().is_some_and(|marker| marker.incarnation == self.sink.owner.incarnation);
         if !ours {
@@ -447,6 +456,7 @@ impl Prepared for Collect<'_> {
                 marker.txid = entry.txid;
             }
         }
-        Ok(())
+        self.sink.owner.points.reach(CrashPoint::SinkEnded)?;
+        Ok(Outcome::Confirmed)
     }
 }

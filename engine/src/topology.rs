@@ -71,6 +71,7 @@ where
         schema: Schema::default(),
         key_groups: KEY_GROUPS,
         after: Txid::NONE,
+        sinks: Arc::default(),
     };
     let context = Context::new(Place { index: 0, peers: 1 }, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());

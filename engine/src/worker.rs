@@ -250,6 +250,13 @@ impl<'j> Worker<'j> {
 
     fn report(&mut self) {
         self.reported = Instant::now();
+        let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.moved()).collect();
+        if !ranges.is_empty() {
+            // Every record before is in a batch before the open one.
+            let after = Txid(self.at.0 - 1);
+            // The committer ends only when the whole run does.
+            let _ = self.job.deltas.send(Message::Moved { generation: self.job.generation, after, ranges });
+        }
         let partitions = self.feeds.iter_mut().flat_map(|feed| feed.progress()).collect();
         let keys = self.context.declared.borrow().states.iter().map(|state| state.keys()).collect();
         let longest = crate::slice::take_longest().max(std::mem::take(&mut self.busy));

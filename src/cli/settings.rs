@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tidemill_engine::source::{First, OnLoss};
 use tidemill_engine::{BatchLimits, Settings};
 use tidemill_state::resolve::Assume;
 use tidemill_state::{Durability, Error, Result};
@@ -41,7 +42,7 @@ pub(super) struct Options {
     /// Close a batch when its first record is so old [default: 50ms]
     #[arg(long, env = "TIDEMILL_MAX_BATCH_DELAY", value_name = "TIME")]
     max_batch_delay: Option<Span>,
-    /// The sources wait while so many closed batches are uncommitted [default: 4]
+    /// The sources wait while so many closed batches are uncommitted [default: 8]
     #[arg(long, env = "TIDEMILL_MAX_BATCHES_IN_FLIGHT", value_name = "N")]
     max_batches_in_flight: Option<u64>,
     /// The sources wait while sinks have not confirmed so much committed output [default: 256MiB]
@@ -59,6 +60,12 @@ pub(super) struct Options {
     /// What to think of output whose fate is unknown because its sink lost its marker
     #[arg(long, env = "TIDEMILL_SINK_ASSUME", value_enum)]
     sink_assume: Option<Assumed>,
+    /// Where sources begin that were never read: earliest, latest, or a time in milliseconds since 1970 [default: what each says itself]
+    #[arg(long, env = "TIDEMILL_FROM", value_name = "WHERE")]
+    from: Option<Beginning>,
+    /// Go on although records are gone that were not read, and report them [default: refuse, 67]
+    #[arg(long, env = "TIDEMILL_ON_LOSS", value_enum)]
+    on_loss: Option<Lossy>,
     /// How often in a row a failure of user code is tried again before it ends the run [default: 0]
     #[arg(long, env = "TIDEMILL_RETRIES", value_name = "N")]
     retries: Option<u32>,
@@ -85,6 +92,43 @@ enum Assumed {
     Delivered,
     /// The sink lacks it
     Lost,
+}
+
+/// See [`First`].
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+struct Beginning(First);
+
+impl FromStr for Beginning {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Beginning, String> {
+        match text {
+            "earliest" => Ok(Beginning(First::Earliest)),
+            "latest" => Ok(Beginning(First::Latest)),
+            time => time.parse().map(|time| Beginning(First::Time(time))).map_err(|_| {
+                format!("\"{text}\" is no beginning: give earliest, latest, or a time in milliseconds since 1970, such as 1764000000000")
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Beginning {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Beginning, String> {
+        text.parse()
+    }
+}
+
+/// See [`OnLoss`].
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Lossy {
+    /// With the oldest record that is there
+    Earliest,
+    /// With the records that come after the start
+    Latest,
 }
 
 /// How log lines are written.
@@ -157,6 +201,8 @@ impl Options {
             disk_reserve: self.disk_reserve.or(others.disk_reserve),
             drain: self.drain.or(others.drain),
             sink_assume: self.sink_assume.or(others.sink_assume),
+            from: self.from.or(others.from),
+            on_loss: self.on_loss.or(others.on_loss),
             retries: self.retries.or(others.retries),
             log: self.log.or(others.log),
         }
@@ -207,6 +253,11 @@ impl Wanted {
                 Assumed::Lost => Assume::Lost,
             }),
             retries: options.retries.unwrap_or(defaults.retries),
+            first: options.from.map(|from| from.0),
+            on_loss: options.on_loss.map_or(OnLoss::Refuse, |lossy| match lossy {
+                Lossy::Earliest => OnLoss::Earliest,
+                Lossy::Latest => OnLoss::Latest,
+            }),
             ..defaults
         };
         let never = [("outbox_bytes", settings.outbox_bytes == 0), ("fold_bytes", settings.fold_bytes == 0)];
@@ -312,6 +363,7 @@ mod tests {
         check(&["--state", "x", "--workers", "two"], "--workers");
         check(&["--state", "x", "--outbox-bytes", "0"], "outbox_bytes is 0");
         check(&["--state", "x", "--listen", "7070"], "is no address");
+        check(&["--state", "x", "--from", "yesterday"], "is no beginning");
         check(&["--state", "x", "--wrokers", "2"], "--wrokers");
         check(&["--state", "x", "--config", "/does/not/exist"], "/does/not/exist");
     }
@@ -321,7 +373,7 @@ mod tests {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
              max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
-             drain = \"12s\"\nsink_assume = \"lost\"\nretries = 13\nlog = \"json\"",
+             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"",
         );
         let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
         let Settings {
@@ -336,7 +388,11 @@ mod tests {
             drain,
             sink_assume,
             retries,
+            first,
+            on_loss,
+            starting: _,
         } = wanted.settings;
+        assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));
         assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
         assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));
         assert_eq!(

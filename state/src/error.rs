@@ -24,6 +24,8 @@ pub enum Kind {
     Bug,
     /// The same command may succeed later: folder in use, write failed, peer died.
     TryAgain,
+    /// What the topology reads or writes is away, such as a broker: a run waits for it.
+    Away,
 }
 
 impl Kind {
@@ -38,7 +40,7 @@ impl Kind {
             Kind::Sink => 68,
             Kind::UserCode => 69,
             Kind::Bug => 70,
-            Kind::TryAgain => 75,
+            Kind::TryAgain | Kind::Away => 75,
         }
     }
 }
@@ -101,6 +103,11 @@ impl Error {
     /// See [`Kind::TryAgain`].
     pub fn try_again(message: impl Into<String>) -> Error {
         Error::new(Kind::TryAgain, message)
+    }
+
+    /// See [`Kind::Away`].
+    pub fn away(message: impl Into<String>) -> Error {
+        Error::new(Kind::Away, message)
     }
 
     /// What it asks of the caller.

@@ -34,6 +34,10 @@ points! {
     RecoveryOpened = "recovery-opened",
     /// The incarnation of this run is durable.
     IncarnationRaised = "incarnation-raised",
+    /// A sink with transactions has fenced older runs and read its marker.
+    SinkMarkerRead = "sink-marker-read",
+    /// A sink with transactions has committed the transaction that claims its marker.
+    SinkMarkerClaimed = "sink-marker-claimed",
     /// The sinks' markers are claimed; "registered" is not yet recorded for new ones.
     SinksClaimed = "sinks-claimed",
     /// Schema and registrations are durable.
@@ -54,8 +58,16 @@ points! {
     AfterWrite = "after-write",
     /// A sink is about to be given committed output.
     BeforePublish = "before-publish",
+    /// A sink with transactions has begun one, and sent nothing in it.
+    SinkBegun = "sink-begun",
+    /// A sink with transactions was sent output and marker; not all of it is acknowledged.
+    SinkProduced = "sink-produced",
+    /// A sink with transactions has acknowledged output and marker; the transaction is open.
+    SinkDelivered = "sink-delivered",
     /// A sink was given committed output and has not confirmed it.
     PublishPrepared = "publish-prepared",
+    /// A sink with transactions has committed one; the publisher does not know yet.
+    SinkEnded = "sink-ended",
     /// A sink has confirmed output; the outbox does not know yet.
     Published = "published",
     /// A fold has begun: deltas are merged, no file is written.
@@ -69,6 +81,13 @@ points! {
 }
 
 impl CrashPoint {
+    /// Whether only sinks with transactions get there.
+    #[must_use]
+    pub fn is_of_transactions(self) -> bool {
+        use CrashPoint::{SinkBegun, SinkDelivered, SinkEnded, SinkMarkerClaimed, SinkMarkerRead, SinkProduced};
+        matches!(self, SinkMarkerRead | SinkMarkerClaimed | SinkBegun | SinkProduced | SinkDelivered | SinkEnded)
+    }
+
     /// The point of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<CrashPoint> {
@@ -99,6 +118,12 @@ pub struct Points {
     active: AtomicBool,
     armed: Mutex<Option<Armed>>,
     stopped: AtomicBool,
+}
+
+impl std::fmt::Debug for Points {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Points").field("stopped", &self.stopped()).finish_non_exhaustive()
+    }
 }
 
 impl Points {

@@ -133,17 +133,25 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
     let mut sinks = Vec::new();
     for (decl, marker) in facts.program.sinks.iter().zip(&facts.markers) {
         let record = recorded.sinks.iter().find(|record| record.name == decl.name);
-        let sink = SinkFacts {
-            name: &decl.name,
-            exactly_once: decl.exactly_once,
-            last: record.and_then(|record| record.last),
-            entries: record.map_or(&[], |record| &record.entries),
-            marker: marker.as_ref(),
-        };
+        let sink = SinkFacts::of(decl, record, marker.as_ref());
         sinks.push(resolve_sink(facts, &recorded, &sink, &mut warnings)?);
     }
     let declared = facts.program.sinks.clone();
     Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, declared, sinks, warnings })
+}
+
+/// As [`resolve`], for the one sink that `facts` has, when its marker has become final after the rest was decided.
+///
+/// # Errors
+/// As [`resolve`].
+///
+/// # Panics
+/// If `facts` has no store, or not exactly one sink.
+pub fn resolve_one(facts: &Facts) -> Result<SinkStart> {
+    let store = facts.store.as_ref().expect("a sink is taken over after the store was made");
+    let ([decl], [marker]) = (&facts.program.sinks[..], &facts.markers[..]) else { panic!("one sink is decided on") };
+    let record = store.sinks.iter().find(|record| record.name == decl.name);
+    resolve_sink(facts, store, &SinkFacts::of(decl, record, marker.as_ref()), &mut Vec::new())
 }
 
 struct SinkFacts<'a> {
@@ -152,6 +160,18 @@ struct SinkFacts<'a> {
     last: Option<Txid>,
     entries: &'a [(Txid, Txid)],
     marker: Option<&'a MarkerFacts>,
+}
+
+impl<'a> SinkFacts<'a> {
+    fn of(decl: &'a SinkDecl, record: Option<&'a SinkRecord>, marker: Option<&'a MarkerFacts>) -> SinkFacts<'a> {
+        SinkFacts {
+            name: &decl.name,
+            exactly_once: decl.exactly_once,
+            last: record.and_then(|record| record.last),
+            entries: record.map_or(&[], |record| &record.entries),
+            marker,
+        }
+    }
 }
 
 fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warnings: &mut Vec<String>) -> Result<SinkStart> {

@@ -82,11 +82,12 @@ impl Committed {
 struct Housekeeping {
     trim_log: Option<Txid>,
     confirmed: Vec<(SinkId, Txid)>,
+    moved: Vec<(SourceId, String, Position)>,
 }
 
 impl Housekeeping {
     fn is_empty(&self) -> bool {
-        self.trim_log.is_none() && self.confirmed.is_empty()
+        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty()
     }
 }
 
@@ -296,11 +297,12 @@ impl Store {
         Ok(incarnation)
     }
 
-    /// Records what the topology is now, and the sinks whose markers were claimed for the first time, each at a txid.
+    /// Records what the topology is now; the sinks whose markers were claimed for the first time, each at a txid; and where partitions begin that
+    /// do not begin where they are recorded.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
-    pub fn register(&self, schema: &Schema, sinks: &[(SinkId, Txid)]) -> Result<()> {
+    pub fn register(&self, schema: &Schema, sinks: &[(SinkId, Txid)], positions: &[(SourceId, String, Position)]) -> Result<()> {
         let mut batch = WriteBatch::default();
         // JSON, so that later versions can add fields.
         let schema = serde_json::to_string(schema).map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
@@ -308,6 +310,7 @@ impl Store {
         for (sink, at) in sinks {
             put(&mut batch, family(&self.db, "meta"), sink_key(*sink).as_bytes(), at)?;
         }
+        put_positions(&mut batch, family(&self.db, "positions"), positions)?;
         self.write_synced(batch)
     }
 
@@ -325,12 +328,12 @@ impl Store {
         let mut write = WriteBatch::default();
         let mut committed = self.committed().txid();
         let mut bytes = 0;
+        // Before the batches' own positions, which are newer.
+        let trimmed = self.add_housekeeping(&mut write)?;
         for batch in batches {
             assert_eq!(batch.txid, committed.next(), "batches commit in order, without gaps");
             committed = batch.txid;
-            for (source, partition, position) in &batch.positions {
-                put(&mut write, positions, &position_key(*source, partition)?, position)?;
-            }
+            put_positions(&mut write, positions, &batch.positions)?;
             for (worker, delta) in &batch.deltas {
                 write.put_cf(log, log_key(batch.txid, *worker), delta);
                 bytes += delta.len() as u64;
@@ -341,7 +344,6 @@ impl Store {
             }
         }
         put(&mut write, meta, b"committed", &committed)?;
-        let trimmed = self.add_housekeeping(&mut write);
         let mut options = WriteOptions::default();
         options.set_sync(self.durability == Durability::Sync);
         self.db.write_opt(write, &options).map_err(|why| self.write_failed(&why))?;
@@ -354,8 +356,9 @@ impl Store {
         Ok(Committed(committed))
     }
 
-    fn add_housekeeping(&self, write: &mut WriteBatch) -> bool {
+    fn add_housekeeping(&self, write: &mut WriteBatch) -> Result<bool> {
         let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
+        put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
         for (sink, txid) in tidy.confirmed {
             write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
         }
@@ -366,7 +369,13 @@ impl Store {
                 log_key(folded.next(), WorkerIndex(0)),
             );
         }
-        tidy.trim_log.is_some()
+        Ok(tidy.trim_log.is_some())
+    }
+
+    /// Lets the next commit record that these partitions have moved on without a record: to the end of an aborted transaction, say. Everything
+    /// before such a position must be committed.
+    pub fn move_on(&self, positions: impl IntoIterator<Item = (SourceId, String, Position)>) {
+        self.housekeeping.lock().expect("no holder of this lock panics").moved.extend(positions);
     }
 
     /// Lets the next commit remove these entries from the outbox: their sink has confirmed them.
@@ -385,7 +394,7 @@ impl Store {
         }
         points.reach(CrashPoint::BeforeWrite)?;
         let mut write = WriteBatch::default();
-        let trimmed = self.add_housekeeping(&mut write);
+        let trimmed = self.add_housekeeping(&mut write)?;
         self.write_synced(write)?;
         if trimmed { points.reach(CrashPoint::LogTrimmed) } else { Ok(()) }
     }
@@ -463,6 +472,13 @@ fn synced() -> WriteOptions {
 
 fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("open makes every family of options::FAMILIES")
+}
+
+fn put_positions(batch: &mut WriteBatch, family: &ColumnFamily, positions: &[(SourceId, String, Position)]) -> Result<()> {
+    for (source, partition, position) in positions {
+        put(batch, family, &position_key(*source, partition)?, position)?;
+    }
+    Ok(())
 }
 
 fn put<V: serde::Serialize>(batch: &mut WriteBatch, family: &ColumnFamily, key: &[u8], value: &V) -> Result<()> {

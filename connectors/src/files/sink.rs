@@ -7,7 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use tidemill_engine::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
+use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::Data;
 use tidemill_state::{Error, Result, Txid};
 
@@ -187,6 +187,19 @@ impl Publisher for FilePublisher {
         Ok(marker.map(FileMarker::seen))
     }
 
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        self.claimed = None;
+        let Some(marker) = self.read_marker()? else { return Ok(None) };
+        if marker.incarnation == self.owner.incarnation && marker.length > 0 {
+            let file = self.open_marked(&marker)?;
+            self.cut_back(&file, marker.length)?;
+            self.claimed = Some(Claimed { file, marker });
+        } else if marker.incarnation == self.owner.incarnation {
+            self.claim(marker.txid)?;
+        }
+        self.marker()
+    }
+
     fn claim(&mut self, txid: Txid) -> Result<()> {
         self.claimed = None;
         let (file, length) = match self.read_marker()? {
@@ -266,7 +279,7 @@ impl PreparedLines<'_> {
 }
 
 impl Prepared for PreparedLines<'_> {
-    fn commit(mut self: Box<Self>) -> Result<()> {
+    fn commit(mut self: Box<Self>) -> Result<Outcome> {
         let claimed = self.publisher.owned()?;
         claimed.file.sync_data().map_err(|why| self.publisher.failed("syncing it", &why))?;
         let marker = FileMarker::new(&self.publisher.owner, self.txid, &claimed.file, self.end);
@@ -280,7 +293,7 @@ impl Prepared for PreparedLines<'_> {
         if let Some(claimed) = &mut self.publisher.claimed {
             claimed.marker = marker;
         }
-        Ok(())
+        Ok(Outcome::Confirmed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sink`: committed output.
 
 use crate::chunk::Chunk;
+use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::NodeKind;
 use crate::sink::{Delivery, Sink};
@@ -15,6 +16,14 @@ use tidemill_state::{Error, SinkId, Txid};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+/// The sink of the run that stands at this place of the program, or `sink` while there is none: what a sink learns when it is opened, such as how
+/// large a record may be, all workers then know.
+fn the_runs<S: Sink>(context: &Context, sink: S) -> Arc<S> {
+    let place = context.declared.borrow().sinks.len();
+    let known = context.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
+    known.and_then(std::result::Result::ok).unwrap_or_else(|| Arc::new(sink))
+}
+
 impl<T: Record + Data> Stream<'_, T> {
     /// Publishes the records to `sink`, under this name, once their batch is committed.
     ///
@@ -25,7 +34,7 @@ impl<T: Record + Data> Stream<'_, T> {
     pub fn sink(self, name: &str, sink: impl Sink<Item = T>) {
         let Stream { raw, context, node } = self;
         let node = context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[node]);
-        let sink = Arc::new(sink);
+        let sink = the_runs(&context, sink);
         {
             let mut declared = context.declared.borrow_mut();
             if declared.program.sinks.iter().any(|known| known.name == name) {

@@ -3,7 +3,7 @@
 use crate::chunk::Chunk;
 use crate::feed::SourceFeed;
 use crate::plan::NodeKind;
-use crate::source::Source;
+use crate::source::{DeadLetter, Source};
 use crate::states::type_name;
 use crate::stream::{Record, Stream};
 use crate::topology::Topology;
@@ -19,7 +19,8 @@ impl<'s> Topology<'s> {
     ///
     /// # Contract
     /// Every record of every partition belongs to exactly one committed batch. Records of one partition come in order. The name is unique and
-    /// stays the same: it is how a restart finds its positions again.
+    /// stays the same: it is how a restart finds its positions again. A source that sets records aside which it cannot decode
+    /// ([`Source::dead_letters`]) gives them to a sink named `<name>.dead-letters`, with the batch that they were read in.
     #[track_caller]
     pub fn source<S: Source>(&self, name: &str, source: S) -> Stream<'s, S::Item>
     where
@@ -37,8 +38,16 @@ impl<'s> Topology<'s> {
         declared.program.sources.push(SourceDecl { name: name.to_string(), kind });
         declared.sources.push(Arc::clone(&source) as Arc<dyn crate::context::AnySource>);
         let id = context.schema.source(name).unwrap_or(SourceId(0));
+        let place = declared.feeds.len();
+        let letters = source.dead_letters();
         declared.feeds.push(Box::new(SourceFeed::new(id, name, source, input)));
         drop(declared);
+        if let Some(sink) = letters {
+            // Declared after the source, so that a source with dead letters is still one step of the plan before its sink.
+            let (input, raw) = self.scope.new_input::<Chunk<DeadLetter>>();
+            Stream { raw, context: Rc::clone(context), node }.sink(&format!("{name}.dead-letters"), sink);
+            context.declared.borrow_mut().feeds[place].give_letters_to(input);
+        }
         Stream { raw, context: Rc::clone(context), node }
     }
 }
