@@ -3,10 +3,13 @@
 //! ```text
 //! cargo run --release --example wiki_edits -- run --state target/edits
 //! cargo run --release --example wiki_edits -- state scan channels --state target/edits
+//! cargo run --release --example load_edits -- --kafka localhost:9092 --topic edits
+//! cargo run --release --example wiki_edits -- run --state target/topic-edits --kafka localhost:9092 --topic edits
 //! ```
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Cli, Running, clap};
 
@@ -15,6 +18,15 @@ struct Arguments {
     /// The edits: a glob of JSON lines; plain, gzip or zstd
     #[arg(long, value_name = "GLOB", default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz")]
     input: String,
+    /// Read them from a topic of this Kafka cluster instead (the example load_edits puts them there)
+    #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with = "input")]
+    kafka: Option<String>,
+    /// The topic that has the edits, or a pattern
+    #[arg(long, requires = "kafka")]
+    topic: Option<String>,
+    /// Also write each batch's new counts by channel to this topic
+    #[arg(long, value_name = "TOPIC", requires = "kafka")]
+    out: Option<String>,
 }
 
 /// An edit, as far as it is counted.
@@ -31,19 +43,31 @@ struct Edit {
 
 fn main() -> tidemill::Result<()> {
     let topology = |topology: &Topology<'_>, arguments: &Arguments| {
-        let edits = topology.source("edits", Files::json_lines::<Edit>(&arguments.input));
+        let kafka = arguments.kafka.as_ref().map(Kafka::new);
+        let edits = match (&kafka, &arguments.topic) {
+            (Some(kafka), Some(topic)) => topology.source("edits", kafka.source([topic]).json::<Edit>()),
+            _ => topology.source("edits", Files::json_lines::<Edit>(&arguments.input)),
+        };
         let action = |edit: &Edit| Str::from(if edit.is_new { "new" } else { "edit" });
         let robot = |edit: &Edit| Str::from(if edit.is_robot { "robot" } else { "human" });
         let anonymous = |edit: &Edit| Str::from(if edit.is_anonymous { "anonymous" } else { "logged-in" });
         edits.clone().group_by(action).persistent_aggregate("actions", Count);
         edits.clone().group_by(robot).persistent_aggregate("robots", Count);
         edits.clone().group_by(anonymous).persistent_aggregate("anonymous", Count);
-        edits.clone().group_by(|edit: &Edit| edit.channel.clone()).persistent_aggregate("channels", Count);
+        let channels = edits.clone().group_by(|edit: &Edit| edit.channel.clone()).persistent_aggregate("channels", Count);
+        if let (Some(kafka), Some(out)) = (kafka, &arguments.out) {
+            channels.changes().sink("out", kafka.sink(out, message));
+        }
         edits.clone().group_by(|edit: &Edit| edit.namespace.clone()).persistent_aggregate("edits_by_namespace", Count);
         let added = of(|edit: &Edit| edit.added, Sum);
         edits.group_by(|edit: &Edit| edit.namespace.clone()).persistent_aggregate("namespaces", added);
     };
     Cli::new(topology).while_running(Duration::from_secs(1), print_table).main()
+}
+
+/// The channel as key, its new count as decimal text.
+fn message(change: &Change<Str, u64>) -> Message {
+    Message::new().key(change.key.as_bytes()).value(change.new.unwrap_or_default().to_string())
 }
 
 /// What the table shows: state, key, and what it is called there.

@@ -28,6 +28,7 @@ pub use cli::{Cli, NoArguments, Running, main, main_with};
 pub use clap;
 
 pub use tidemill_connectors as connectors;
+pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
     BatchLimits, BatchReport, Change, Data, Emit, Engine, Grouped, Outline, PartitionProgress, RangeReport, Record, Runtime,
     Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
@@ -48,7 +49,7 @@ pub mod testing {
 
 /// What a topology is written with.
 pub mod prelude {
-    pub use tidemill_connectors::{Files, Generator, Invalid, Malformed, Stdout, Str};
+    pub use tidemill_connectors::{Files, Generator, Invalid, Kafka, Malformed, Stdout, Str};
     pub use tidemill_engine::aggregates::{Average, Combiner, Count, Max, Mean, Min, Sum, of};
     pub use tidemill_engine::{Change, Data, Emit, State, Stream, Topology};
     pub use tidemill_state::{Error, Result};

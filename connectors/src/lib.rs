@@ -5,6 +5,8 @@
 //! | [`files`] | [`Files::lines`], [`Files::json_lines`]: text files, plain, gzip or zstd, read to the end or followed | each record once |
 //! | [`generator`] | [`Generator`]: records computed from a seed | each record once |
 //! | [`files`] | [`Files::to`]: a file of JSON lines with its marker beside it | exactly once |
+//! | [`kafka`] | [`Kafka::source`]: topics of Apache Kafka | each record once |
+//! | [`kafka`] | [`Kafka::sink`]: a topic of Apache Kafka, in transactions | exactly once |
 //! | [`stdout`] | [`Stdout`]: JSON lines on the standard output | **at least once** |
 //!
 //! A source or sink of your own implements [`tidemill_engine::source::Source`] or [`tidemill_engine::sink::Sink`] and runs the
@@ -13,9 +15,11 @@
 pub mod files;
 pub mod generator;
 mod json;
+pub mod kafka;
 pub mod stdout;
 
 pub use compact_str::CompactString as Str;
 pub use files::{FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed};
 pub use generator::{Generator, GeneratorRng};
+pub use kafka::Kafka;
 pub use stdout::Stdout;

@@ -89,6 +89,8 @@ pub trait Source: Send + Sync + 'static {
 /// What a start asks a source, see [`Source::begin`].
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
+    /// The topology, by the name that its traces outside have: for a consumer group, say.
+    pub topology: &'a str,
     /// Where each partition is gone on from, as the store has it. Empty if the source was never read.
     pub recorded: &'a BTreeMap<String, Position>,
     /// Where to begin if it was never read, as the operator says; `None` for what the source itself says.

@@ -262,7 +262,8 @@ pub(crate) fn list(
         let source: &Arc<dyn AnySource> = source;
         let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
         let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
-        let start = source::Start { recorded: &recorded, first: settings.first, on_loss: settings.on_loss };
+        let start =
+            source::Start { topology: &settings.name, recorded: &recorded, first: settings.first, on_loss: settings.on_loss };
         let begun = source.begin(&start).map_err(|error| error.while_doing(&format!("source \"{}\"", decl.name)))?;
         listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("source \"{}\": {warning}", decl.name)));
         let known = begun.partitions.iter().map(|(partition, _)| partition.clone()).collect();

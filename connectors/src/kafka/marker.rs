@@ -1,0 +1,240 @@
+//! The marker of a sink: a record in a compacted topic of its own, written in the same transaction as the output that it covers.
+
+use super::settings::{Isolation, Kafka};
+use super::source::{ANSWER_WITHIN, name_of};
+use super::topics::{Admin, Probe};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use tidemill_engine::sink::{Marker, Owner};
+use tidemill_state::{Error, Incarnation, Result, Txid};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How the names of progress topics end.
+pub(super) const PROGRESS: &str = ".progress";
+
+/// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
+const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
+
+/// How many offsets before the end are read first to find the last marker.
+const FIRST_LOOK: i64 = 64;
+
+/// A marker as it is written. JSON, so that a person can read the topic.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    topology: String,
+    sink: String,
+    txid: u64,
+    run: u64,
+    nonce: String,
+    checksum: String,
+}
+
+impl Written {
+    fn new(owner: &Owner, txid: Txid) -> Written {
+        let Incarnation { counter, nonce } = owner.incarnation;
+        let mut written = Written {
+            topology: owner.topology.clone(),
+            sink: owner.sink.clone(),
+            txid: txid.0,
+            run: counter,
+            nonce: format!("{nonce:016x}"),
+            checksum: String::new(),
+        };
+        written.checksum = written.sum();
+        written
+    }
+
+    fn sum(&self) -> String {
+        let Written { topology, sink, txid, run, nonce, .. } = self;
+        format!("{:016x}", xxh3_64(format!("{topology}\n{sink}\n{txid}\n{run}\n{nonce}").as_bytes()))
+    }
+
+    fn marker(&self) -> Option<Marker> {
+        let nonce = u64::from_str_radix(&self.nonce, 16).ok()?;
+        let incarnation = Incarnation { counter: self.run, nonce };
+        Some(Marker { topology: self.topology.clone(), txid: Txid(self.txid), incarnation })
+    }
+}
+
+/// The value of a marker's record.
+pub(super) fn encode(owner: &Owner, txid: Txid) -> Result<Vec<u8>> {
+    serde_json::to_vec(&Written::new(owner, txid)).map_err(|why| Error::bug(format!("a marker cannot be written: {why}")))
+}
+
+/// A sink's progress topic: one partition, compacted, written by this sink alone.
+pub(super) struct Progress {
+    pub(super) topic: String,
+    sink: String,
+    kafka: Kafka,
+    committed: Probe,
+    uncommitted: Probe,
+}
+
+impl Progress {
+    pub(super) fn of(kafka: &Kafka, owner: &Owner) -> Result<Progress> {
+        let topic = format!("{}.{}{PROGRESS}", owner.topology, owner.sink);
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
+        if topic.len() > 249 || topic.contains(odd) {
+            return Err(Error::config(format!(
+                "the sink keeps its marker in a topic that would be named \"{topic}\", which no topic can be: use letters, digits, '.', '_' and '-' \
+                 in the names of topology and sink, at most 249 in all"
+            )));
+        }
+        Ok(Progress {
+            topic,
+            sink: owner.sink.clone(),
+            kafka: kafka.clone(),
+            committed: Probe::new(kafka, Isolation::Committed)?,
+            uncommitted: Probe::new(kafka, Isolation::Uncommitted)?,
+        })
+    }
+
+    /// Makes the topic if it is missing, and refuses one that is not as it must be.
+    pub(super) fn ensure(&self, admin: &Admin) -> Result<()> {
+        let topic = &self.topic;
+        if self.committed.partitions_of(topic)?.is_none() {
+            admin.create(topic, 1, &[("cleanup.policy", "compact")])?;
+        }
+        let partitions = await_topic(&self.committed, topic)?;
+        let [policy] = admin.settings(topic, ["cleanup.policy"])?;
+        if partitions != 1 || policy != "compact" {
+            return Err(Error::config(format!(
+                "topic {topic} must be compacted and have one partition, for the sink's marker alone; it has {partitions} and cleanup.policy={policy}. \
+                 Give the topology or the sink another name, or set the topic right"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The last marker whose transaction is committed, as of now. `None` if there is none, or no topic.
+    pub(super) fn peek(&self) -> Result<Option<Marker>> {
+        match self.committed.partitions_of(&self.topic)? {
+            None => Ok(None),
+            Some(_) => self.last_before(self.committed.range(&self.topic, 0)?),
+        }
+    }
+
+    /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
+    pub(super) fn read(&self) -> Result<Option<Marker>> {
+        let (_, end) = self.uncommitted.range(&self.topic, 0)?;
+        let until = Instant::now() + TRANSACTION_ENDS_WITHIN;
+        loop {
+            // On a client that reads committed records only, this is the last stable offset: no open transaction lies before it.
+            let stable = self.committed.range(&self.topic, 0)?;
+            if stable.1 >= end {
+                return self.last_before(stable);
+            }
+            if Instant::now() >= until {
+                return Err(Error::away(format!(
+                    "{}: a transaction is open at offset {}, and does not end: which output is there cannot be known before it does",
+                    name_of(&self.topic, 0),
+                    stable.1
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The last marker in `[low, end)`, looked for from the end.
+    fn last_before(&self, (low, end): (i64, i64)) -> Result<Option<Marker>> {
+        let (mut from, mut step) = (end, FIRST_LOOK);
+        while from > low {
+            from = (end - step).max(low);
+            if let Some(marker) = self.last_in(from, end)? {
+                return Ok(Some(marker));
+            }
+            step = step.saturating_mul(16);
+        }
+        Ok(None)
+    }
+
+    /// Reads from `from` until the end, which is `end` or later.
+    fn last_in(&self, from: i64, end: i64) -> Result<Option<Marker>> {
+        let consumer = self.committed.consumer();
+        let name = name_of(&self.topic, 0);
+        let failed = |why: KafkaError| self.committed.failed(&name, &why);
+        let mut assigned = TopicPartitionList::with_capacity(1);
+        assigned.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(failed)?;
+        consumer.assign(&assigned).map_err(failed)?;
+        let mut last = None;
+        let until = Instant::now() + ANSWER_WITHIN;
+        let outcome = loop {
+            match consumer.poll(Duration::from_millis(5)) {
+                Some(Ok(message)) => {
+                    match self.marker_in(message.key(), message.payload()) {
+                        Ok(marker) => last = Some(marker),
+                        Err(error) => break Err(error),
+                    }
+                    if message.offset() + 1 >= end {
+                        break Ok(last);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => break Ok(last),
+                Some(Err(error)) if Instant::now() >= until => break Err(failed(error)),
+                None if Instant::now() >= until => {
+                    break Err(Error::away(format!(
+                        "{name}: the brokers at {} do not send the sink's marker",
+                        self.kafka.brokers()
+                    )));
+                }
+                Some(Err(_)) | None => {}
+            }
+        };
+        let _ = consumer.unassign();
+        outcome
+    }
+
+    fn marker_in(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Marker> {
+        let written: Option<Written> = value.and_then(|value| serde_json::from_slice(value).ok());
+        let ours = key == Some(self.sink.as_bytes());
+        match written {
+            Some(written) if ours && written.sum() == written.checksum => {
+                written.marker().ok_or_else(|| Error::sink(format!("topic {}: the marker is damaged", self.topic)))
+            }
+            Some(_) if ours => Err(Error::sink(format!(
+                "topic {}: the marker is damaged (its checksum is wrong): whether the last output is there is unknown. Restore the topic",
+                self.topic
+            ))),
+            _ => Err(Error::config(format!(
+                "topic {} has records that are not this sink's markers: somebody else writes to it. Give the topology or the sink another name",
+                self.topic
+            ))),
+        }
+    }
+}
+
+/// Waits until a topic that was just made is known, and gives its number of partitions.
+pub(super) fn await_topic(probe: &Probe, topic: &str) -> Result<i32> {
+    let until = Instant::now() + ANSWER_WITHIN;
+    loop {
+        match probe.partitions_of(topic)? {
+            Some(partitions) if partitions > 0 => return Ok(partitions),
+            _ if Instant::now() >= until => {
+                return Err(Error::away(format!("topic {topic} was made, and the brokers do not know it yet")));
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_marker_comes_back_and_damage_is_found() {
+        let incarnation = Incarnation { counter: 3, nonce: u64::MAX };
+        let owner = Owner { topology: "t".into(), sink: "s".into(), incarnation, points: Arc::default() };
+        let bytes = encode(&owner, Txid(9)).expect("it is plain data");
+        let read: Written = serde_json::from_slice(&bytes).expect("it was written so");
+        assert_eq!(read.sum(), read.checksum);
+        assert_eq!(read.marker(), Some(Marker { topology: "t".into(), txid: Txid(9), incarnation }));
+        let other: Written =
+            serde_json::from_str(&String::from_utf8_lossy(&bytes).replace("\"txid\":9", "\"txid\":8")).expect("it is JSON");
+        assert_ne!(other.sum(), other.checksum);
+    }
+}

@@ -1,0 +1,152 @@
+//! A message that is sent, and how it lies in the outbox.
+
+use super::payload::{Cursor, push_bytes, push_number};
+use tidemill_state::{Error, Result};
+
+/// What a sink sends for one record. Everything may be left out; a message without a value is a tombstone of a compacted topic.
+///
+/// ```
+/// use tidemill_connectors::kafka::Message;
+/// let message = Message::new().key("the").value(7.to_string()).header("lang", "en");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) partition: Option<i32>,
+}
+
+impl Message {
+    /// An empty message.
+    #[must_use]
+    pub fn new() -> Message {
+        Message::default()
+    }
+
+    /// Its key. Messages of one key go to one partition, the same as with Kafka's Java clients.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Message {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value(mut self, value: impl Into<Vec<u8>>) -> Message {
+        self.value = Some(value.into());
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Message {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its time, in milliseconds since 1970; else that of sending.
+    #[must_use]
+    pub fn timestamp(mut self, ms: i64) -> Message {
+        self.timestamp = Some(ms);
+        self
+    }
+
+    /// Its partition; else its key chooses, or chance.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Message {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// How many bytes of a topic's limit it takes, at most: content, and what Kafka's format adds.
+    pub(super) fn bytes(&self) -> usize {
+        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len) + 5;
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        part(&self.key) + part(&self.value) + headers + OVERHEAD_BYTES
+    }
+
+    /// Appends it as it lies in the outbox: a byte of which parts there are, then each.
+    pub(super) fn encode(&self, into: &mut Vec<u8>) {
+        let parts = [self.key.is_some(), self.value.is_some(), self.timestamp.is_some(), self.partition.is_some()];
+        into.push(parts.iter().enumerate().fold(0, |bits, (at, there)| bits | u8::from(*there) << at));
+        for bytes in [&self.key, &self.value].into_iter().flatten() {
+            push_bytes(into, bytes);
+        }
+        if let Some(timestamp) = self.timestamp {
+            into.extend_from_slice(&timestamp.to_le_bytes());
+        }
+        if let Some(partition) = self.partition {
+            into.extend_from_slice(&partition.to_le_bytes());
+        }
+        push_number(into, self.headers.len() as u64);
+        for (name, value) in &self.headers {
+            push_bytes(into, name.as_bytes());
+            push_bytes(into, value);
+        }
+    }
+}
+
+/// What the format of a batch of one message adds to its parts.
+const OVERHEAD_BYTES: usize = 128;
+
+/// A message as it lies in the outbox.
+#[derive(Debug)]
+pub(super) struct Encoded<'a> {
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Vec<(&'a str, &'a [u8])>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) partition: Option<i32>,
+}
+
+impl<'a> Encoded<'a> {
+    /// Reads what [`Message::encode`] wrote.
+    ///
+    /// # Errors
+    /// Kind Damaged: the bytes are something else.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Encoded<'a>> {
+        Encoded::parse(bytes).ok_or_else(|| {
+            Error::damaged("a message in the outbox is damaged: restore the state, or begin anew with --start-over")
+        })
+    }
+
+    fn parse(bytes: &'a [u8]) -> Option<Encoded<'a>> {
+        let mut rest = Cursor(bytes);
+        let parts = *rest.take(1)?.first()?;
+        let has = |at: u8| parts & 1 << at != 0;
+        let key = if has(0) { Some(rest.bytes()?) } else { None };
+        let value = if has(1) { Some(rest.bytes()?) } else { None };
+        let timestamp = if has(2) { Some(i64::from_le_bytes(rest.take(8)?.try_into().ok()?)) } else { None };
+        let partition = if has(3) { Some(i32::from_le_bytes(rest.take(4)?.try_into().ok()?)) } else { None };
+        let mut headers = Vec::new();
+        for _ in 0..rest.number()? {
+            headers.push((std::str::from_utf8(rest.bytes()?).ok()?, rest.bytes()?));
+        }
+        rest.0.is_empty().then_some(Encoded { key, value, headers, timestamp, partition })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_back_from_the_outbox() {
+        let full = Message::new().key("k").value(vec![7; 300]).header("a", "").header("b", [0, 255]).timestamp(-5).partition(3);
+        for message in [Message::new(), Message::new().key(""), Message::new().value("v"), full] {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            let read = Encoded::read(&bytes).expect("it was written so");
+            assert_eq!((read.key, read.value), (message.key.as_deref(), message.value.as_deref()));
+            assert_eq!((read.timestamp, read.partition), (message.timestamp, message.partition));
+            let headers: Vec<(&str, &[u8])> =
+                message.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            assert_eq!(read.headers, headers);
+            for cut in 0..bytes.len() {
+                assert!(Encoded::read(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+    }
+}

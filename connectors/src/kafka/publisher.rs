@@ -1,0 +1,412 @@
+//! Publishes one sink's output in transactions.
+//!
+//! One producer is one session. A commit is trusted only if it cannot have been sent twice; else the producer is thrown away, a new one of the same
+//! transactional id fences whatever is still under way, and reads the marker.
+
+use super::client::{self, Events, Failed};
+use super::decode::head_of;
+use super::marker::{self, Progress, await_topic};
+use super::message::Encoded;
+use super::settings::{Isolation, Kafka};
+use super::sink::Shared;
+use super::topics::{Admin, Probe};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::util::Timeout;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+use tidemill_engine::sink::{Entry, Marker, Outcome, Owner, Prepared, Publisher};
+use tidemill_state::{CrashPoint, Error, Result, Txid};
+
+/// A commit that took this long may have been sent twice: librdkafka sends it again after `retry.backoff.ms`, 100 ms.
+const TRUSTED_WITHIN: Duration = Duration::from_millis(80);
+
+/// How long the brokers may take to fence older producers.
+const INIT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a claim is made that cannot be trusted, before it is left to a new start.
+const CLAIMS: usize = 10;
+
+/// See the module's documentation.
+pub(super) struct KafkaPublisher {
+    shared: Arc<Shared>,
+    owner: Owner,
+    progress: Progress,
+    session: Option<Session>,
+}
+
+impl KafkaPublisher {
+    pub(super) fn open(shared: Arc<Shared>, owner: Owner) -> Result<KafkaPublisher> {
+        let progress = Progress::of(&shared.kafka, &owner)?;
+        Ok(KafkaPublisher { shared, owner, progress, session: None })
+    }
+
+    fn kafka(&self) -> &Kafka {
+        &self.shared.kafka
+    }
+
+    /// Makes the topics that may be made, and learns how large a message may be.
+    fn look_at_topics(&self) -> Result<usize> {
+        let admin = Admin::new(self.kafka())?;
+        self.progress.ensure(&admin)?;
+        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
+        let topic = &self.shared.topic;
+        for topic in std::iter::once(topic).chain(&self.shared.dead_letters) {
+            if probe.partitions_of(topic)?.is_some() {
+                continue;
+            }
+            let Some(partitions) = self.shared.create else {
+                return Err(Error::config(format!(
+                    "there is no topic {topic} at {}: correct the name, make the topic first, or let the sink make it (KafkaSink::create)",
+                    self.kafka().brokers()
+                )));
+            };
+            admin.create(topic, partitions, &[])?;
+            await_topic(&probe, topic)?;
+        }
+        let [takes] = admin.settings(topic, ["max.message.bytes"])?;
+        let takes = takes.parse().unwrap_or(1_000_000);
+        self.shared.max_message_bytes.store(takes, SeqCst);
+        Ok(takes)
+    }
+
+    /// A new producer. When it is there, no older one of this sink can commit anything more.
+    fn begin_session(&mut self) -> Result<()> {
+        self.session = None;
+        let takes = self.look_at_topics()?;
+        let id = format!("{}.{}", self.owner.topology, self.owner.sink);
+        let (producer, events) = client::create::<BaseProducer<Events>>(&self.kafka().publishing(&id, takes)?)?;
+        let session = Session { producer: Some(producer), events };
+        let begun = session.producer().init_transactions(INIT_WITHIN);
+        begun.map_err(|why| session.failed(self.kafka(), "beginning to publish", &why))?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn session(&self) -> Result<&Session> {
+        self.session.as_ref().ok_or_else(|| Error::bug("a Kafka sink publishes before it has taken over"))
+    }
+
+    /// What a failed call of a transaction means: that another run has taken over, or that it must be tried again.
+    fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
+        let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
+        let error = session.failed(&self.shared.kafka, doing, why);
+        if !is_fenced(why, &session) {
+            return error;
+        }
+        drop(session);
+        match self.progress.peek() {
+            Ok(Some(marker)) if marker.incarnation != self.owner.incarnation => self.taken_over(&marker),
+            // The next session reads the marker again.
+            _ => error,
+        }
+    }
+
+    fn taken_over(&self, marker: &Marker) -> Error {
+        Error::foreign(format!(
+            "run {} of topology \"{}\" has taken over topic {} (this is run {}): nothing more of this run is published. Stop one of the two",
+            marker.incarnation, marker.topology, self.shared.topic, self.owner.incarnation
+        ))
+    }
+
+    fn send_marker(&self, txid: Txid, number: usize) -> Result<std::result::Result<(), KafkaError>> {
+        let value = marker::encode(&self.owner, txid)?;
+        let key = self.owner.sink.as_bytes();
+        let record =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.progress.topic, number).partition(0).key(key).payload(&value);
+        Ok(self.session()?.send(record))
+    }
+
+    /// Sends everything of these entries, and the marker. Gives the number of messages.
+    fn send(&mut self, entries: &[Entry]) -> Result<usize> {
+        let session = self.session()?;
+        session.events.forget_deliveries();
+        if let Err(why) = session.producer().begin_transaction() {
+            return Err(self.after_failure("beginning a transaction", &why));
+        }
+        self.owner.points.reach(CrashPoint::SinkBegun)?;
+        let mut number = 0;
+        for entry in entries {
+            for (index, record) in entry.records().enumerate() {
+                let message = Encoded::read(record)?;
+                let refused =
+                    self.shared.refused.lock().expect("no holder of this lock panics").get(&(entry.txid, index)).cloned();
+                let sent = match refused {
+                    None => self.session()?.send(to_topic(&self.shared.topic, &message, number)),
+                    Some(reason) => self.send_dead_letter(entry.txid, &message, &reason, number)?,
+                };
+                match sent {
+                    Ok(()) => number += 1,
+                    Err(why) => return Err(self.not_taken(entry.txid, index, &why)),
+                }
+            }
+        }
+        let last = entries.last().map(|entry| entry.txid).ok_or_else(|| Error::bug("a transaction without output"))?;
+        if let Err(why) = self.send_marker(last, number)? {
+            return Err(self.after_failure("sending the marker", &why));
+        }
+        self.owner.points.reach(CrashPoint::SinkProduced)?;
+        Ok(number + 1)
+    }
+
+    fn send_dead_letter(
+        &self,
+        txid: Txid,
+        message: &Encoded<'_>,
+        reason: &str,
+        number: usize,
+    ) -> Result<std::result::Result<(), KafkaError>> {
+        let topic = self.shared.dead_letters.as_ref().ok_or_else(|| Error::bug("a refused message without a topic for it"))?;
+        let value = json!({
+            "topic": self.shared.topic,
+            "batch": txid.0,
+            "error": reason,
+            "bytes": message.value.map(<[u8]>::len),
+            "head": message.value.map(head_of),
+        });
+        let value = value.to_string();
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number).payload(value.as_bytes());
+        record.key = message.key;
+        Ok(self.session()?.send(record))
+    }
+
+    /// What a message that was not taken means: it is refused for good, or the session has failed.
+    fn not_taken(&mut self, txid: Txid, index: usize, why: &KafkaError) -> Error {
+        match why.rdkafka_error_code().filter(|code| is_for_good(*code)) {
+            Some(code) => self.refuse(txid, index, code),
+            None => self.after_failure(&format!("sending batch {txid}"), why),
+        }
+    }
+
+    /// Remembers that the brokers do not take a message, for the next attempt; without a topic for such messages, that is the end.
+    fn refuse(&mut self, txid: Txid, index: usize, code: RDKafkaErrorCode) -> Error {
+        self.session = None;
+        let reason = format!("topic {} does not take it: {code}", self.shared.topic);
+        if self.shared.dead_letters.is_none() {
+            return Error::sink(format!(
+                "batch {txid}, message {index}: {reason}. It is committed, so it cannot be left out: let the topic take it, or give the sink a \
+                 topic for such messages (KafkaSink::dead_letters), and start again"
+            ));
+        }
+        tracing::warn!(batch = %txid, message = index, reason, "a message goes to the dead letters");
+        self.shared.refused.lock().expect("no holder of this lock panics").insert((txid, index), reason.clone());
+        Error::away(format!("batch {txid}, message {index}: {reason}; it goes to the dead letters"))
+    }
+
+    /// Waits until every message is acknowledged.
+    fn deliver(&mut self, entries: &[Entry], sent: usize) -> Result<()> {
+        let session = self.session()?;
+        while session.events.reported() < sent {
+            session.producer().poll(Duration::from_millis(1));
+            if let Some((code, reason)) = session.producer().client().fatal_error() {
+                tracing::debug!(%code, reason, "the producer has failed");
+                return Err(self.after_failure("publishing", &KafkaError::Global(code)));
+            }
+        }
+        let failed = session.events.failed();
+        if let Some(Failed { number, code }) = failed.iter().find(|failed| is_for_good(failed.code)).or(failed.first()) {
+            if let (true, Some((txid, index))) = (is_for_good(*code), place_of(entries, *number)) {
+                return Err(self.refuse(txid, index, *code));
+            }
+            return Err(self.after_failure("publishing", &KafkaError::MessageProduction(*code)));
+        }
+        self.owner.points.reach(CrashPoint::SinkDelivered)
+    }
+
+    /// Commits the transaction in hand, of which everything is acknowledged.
+    fn commit(&mut self) -> Result<Outcome> {
+        let session = self.session()?;
+        let (began, retries) = (Instant::now(), session.events.retries());
+        if let Err(why) = session.producer().commit_transaction(Timeout::Never) {
+            return Err(self.after_failure("committing a transaction, whose outcome is unknown", &why));
+        }
+        let took = began.elapsed();
+        self.owner.points.reach(CrashPoint::SinkEnded)?;
+        let session = self.session()?;
+        session.producer().poll(Duration::ZERO);
+        if self.shared.trusts_every_commit {
+            return Ok(Outcome::Confirmed);
+        }
+        if took >= TRUSTED_WITHIN {
+            self.session = None;
+            return Ok(Outcome::AskMarker("the commit took so long that it may have been sent twice"));
+        }
+        if session.events.retries() > retries {
+            self.session = None;
+            return Ok(Outcome::AskMarker("requests were sent twice, or timed out"));
+        }
+        Ok(Outcome::Confirmed)
+    }
+}
+
+impl Publisher for KafkaPublisher {
+    fn marker(&mut self) -> Result<Option<Marker>> {
+        self.progress.peek()
+    }
+
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        self.begin_session()?;
+        let marker = self.progress.read()?;
+        self.owner.points.reach(CrashPoint::SinkMarkerRead)?;
+        Ok(marker)
+    }
+
+    fn claim(&mut self, txid: Txid) -> Result<()> {
+        for _ in 0..CLAIMS {
+            if self.session.is_none() {
+                self.begin_session()?;
+            }
+            let newer = self.progress.read()?.filter(|marker| marker.incarnation.counter > self.owner.incarnation.counter);
+            if let Some(marker) = newer {
+                return Err(self.taken_over(&marker));
+            }
+            let session = self.session()?;
+            session.events.forget_deliveries();
+            if let Err(why) = session.producer().begin_transaction() {
+                return Err(self.after_failure("beginning a transaction", &why));
+            }
+            if let Err(why) = self.send_marker(txid, 0)? {
+                return Err(self.after_failure("sending the marker", &why));
+            }
+            self.deliver(&[], 1)?;
+            let outcome = self.commit()?;
+            self.owner.points.reach(CrashPoint::SinkMarkerClaimed)?;
+            if outcome == Outcome::Confirmed {
+                return Ok(());
+            }
+            // A claim may be written twice, so it is simply written again: by a producer that cannot be hit by a late commit.
+            self.begin_session()?;
+            let ours =
+                self.progress.read()?.is_some_and(|marker| marker.incarnation == self.owner.incarnation && marker.txid == txid);
+            if ours {
+                return Ok(());
+            }
+        }
+        Err(Error::away(format!("the brokers at {} are too slow to be trusted with a transaction", self.kafka().brokers())))
+    }
+
+    fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        let sent = self.send(entries)?;
+        self.deliver(entries, sent)?;
+        Ok(Box::new(Delivered { publisher: self, armed: true }))
+    }
+}
+
+/// A transaction of which everything is acknowledged. Dropped, it is abandoned with its producer.
+struct Delivered<'a> {
+    publisher: &'a mut KafkaPublisher,
+    armed: bool,
+}
+
+impl Prepared for Delivered<'_> {
+    fn commit(mut self: Box<Self>) -> Result<Outcome> {
+        self.armed = false;
+        self.publisher.commit()
+    }
+}
+
+impl Drop for Delivered<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // The next producer of this sink ends the transaction.
+            self.publisher.session = None;
+        }
+    }
+}
+
+/// One producer.
+struct Session {
+    /// `None` only while it is dropped.
+    producer: Option<BaseProducer<Events>>,
+    events: Events,
+}
+
+impl Session {
+    fn producer(&self) -> &BaseProducer<Events> {
+        self.producer.as_ref().expect("a session has its producer until it is dropped")
+    }
+
+    /// Gives a message to librdkafka; while its queue is full, waits.
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
+        loop {
+            match self.producer().send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer().poll(Duration::from_millis(1));
+                }
+                Err((why, _)) => return Err(why),
+            }
+        }
+    }
+
+    fn failed(&self, kafka: &Kafka, doing: &str, why: &KafkaError) -> Error {
+        self.producer().poll(Duration::ZERO);
+        client::error(kafka, &self.events, doing, why)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            // It waits for its connections to close, which nobody else has to.
+            std::thread::spawn(move || drop(producer));
+        }
+    }
+}
+
+fn to_topic<'a>(topic: &'a str, message: &Encoded<'a>, number: usize) -> BaseRecord<'a, [u8], [u8], usize> {
+    let mut record = BaseRecord::with_opaque_to(topic, number);
+    (record.key, record.payload, record.partition, record.timestamp) =
+        (message.key, message.value, message.partition, message.timestamp);
+    if !message.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        let add =
+            |headers: OwnedHeaders, (name, value): &(&str, &[u8])| headers.insert(Header { key: name, value: Some(*value) });
+        record.headers = Some(message.headers.iter().fold(headers, add));
+    }
+    record
+}
+
+/// Which batch, and which of its messages, has this number in the transaction.
+fn place_of(entries: &[Entry], number: usize) -> Option<(Txid, usize)> {
+    let mut left = number;
+    for entry in entries {
+        let records = entry.records().count();
+        if left < records {
+            return Some((entry.txid, left));
+        }
+        left -= records;
+    }
+    None
+}
+
+/// Whether the brokers will refuse the message again.
+fn is_for_good(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        InvalidMessage, InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, PolicyViolation,
+        UnknownPartition,
+    };
+    matches!(
+        code,
+        InvalidMessage
+            | InvalidMessageSize
+            | InvalidRecord
+            | InvalidTimestamp
+            | MessageSizeTooLarge
+            | PolicyViolation
+            | UnknownPartition
+    )
+}
+
+/// Whether a newer producer of this sink has been seen.
+fn is_fenced(why: &KafkaError, session: &Session) -> bool {
+    let fenced = |code: RDKafkaErrorCode| {
+        matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+    };
+    why.rdkafka_error_code().is_some_and(fenced)
+        || session.producer().client().fatal_error().is_some_and(|(code, _)| fenced(code))
+}

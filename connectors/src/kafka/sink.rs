@@ -1,0 +1,117 @@
+//! A topic as a sink.
+
+use super::message::Message;
+use super::publisher::KafkaPublisher;
+use super::settings::Kafka;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use tidemill_engine::sink::{Delivery, Owner, Publisher, Sink};
+use tidemill_engine::source::Data;
+use tidemill_state::{Error, Result, Txid};
+
+/// A topic as a sink. Made by [`Kafka::sink`].
+///
+/// **Exactly once.** The output of a batch, or of several while the sink is behind, is sent in one transaction, with a marker in the topic `<topology>.<sink>.progress`: a consumer with
+/// `isolation.level=read_committed` sees the output of each batch once, whatever was killed. The output of a batch is atomic per sink: all of its messages
+/// become visible together. The progress topic is made by the sink, compacted, with one partition; one that is otherwise, or has somebody
+/// else's records, is refused. After each commit that may have been sent twice (it failed, or took 80 ms or longer) the producer is thrown away, and a new one reads the marker:
+/// a commit that arrives late would hit a later transaction.
+///
+/// **What is refused.** A message larger than the topic takes stops the topology before its batch is committed, naming key and size. What
+/// the brokers refuse for good afterwards stops it too (68), unless there is a topic for it ([`KafkaSink::dead_letters`]). The topic must exist, unless it may be made
+/// ([`KafkaSink::create`]).
+///
+/// **While the brokers are away** committed output waits in the outbox; when that is full, the sources wait.
+pub struct KafkaSink<T> {
+    shared: Arc<Shared>,
+    encode: Box<Encoder<T>>,
+}
+
+type Encoder<T> = dyn Fn(&T) -> Message + Send + Sync;
+
+/// What a sink and its publishers share.
+pub(super) struct Shared {
+    pub(super) kafka: Kafka,
+    pub(super) topic: String,
+    /// With how many partitions the topic is made, if it is missing and may be made.
+    pub(super) create: Option<i32>,
+    pub(super) dead_letters: Option<String>,
+    /// For the test that shows what then goes wrong.
+    pub(super) trusts_every_commit: bool,
+    /// The largest message that the topic takes; 0 until it is known.
+    pub(super) max_message_bytes: AtomicUsize,
+    /// Messages that the brokers refused for good, by batch and number in it, with the reason.
+    pub(super) refused: Mutex<BTreeMap<(Txid, usize), String>>,
+}
+
+impl<T: Data> KafkaSink<T> {
+    pub(super) fn new(kafka: Kafka, topic: String, encode: Box<Encoder<T>>) -> KafkaSink<T> {
+        let shared = Shared {
+            kafka,
+            topic,
+            create: None,
+            dead_letters: None,
+            trusts_every_commit: false,
+            max_message_bytes: AtomicUsize::new(0),
+            refused: Mutex::default(),
+        };
+        KafkaSink { shared: Arc::new(shared), encode }
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Shared)) -> KafkaSink<T> {
+        change(Arc::get_mut(&mut self.shared).expect("a sink that is being described has no publisher yet"));
+        self
+    }
+
+    /// Makes the topic if it is missing, with so many partitions and the brokers' defaults.
+    #[must_use]
+    pub fn create(self, partitions: i32) -> KafkaSink<T> {
+        self.change(|shared| shared.create = Some(partitions))
+    }
+
+    /// Keeps a producer whose commit may have been sent twice. Output can then be lost or doubled: this is here for the test that shows it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn trusting_every_commit(self) -> KafkaSink<T> {
+        self.change(|shared| shared.trusts_every_commit = true)
+    }
+
+    /// Sends what the brokers refuse for good to this topic instead, in the same transaction: its key, and as its value a JSON object with the
+    /// reason, the batch and the head of the message.
+    #[must_use]
+    pub fn dead_letters(self, topic: impl Into<String>) -> KafkaSink<T> {
+        self.change(|shared| shared.dead_letters = Some(topic.into()))
+    }
+}
+
+impl<T: Data> Sink for KafkaSink<T> {
+    type Item = T;
+
+    fn kind(&self) -> String {
+        "kafka".into()
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
+        let message = (self.encode)(item);
+        let (bytes, takes) = (message.bytes(), self.shared.max_message_bytes.load(SeqCst));
+        if takes > 0 && bytes > takes {
+            let key =
+                message.key.as_deref().map_or("without a key".to_string(), |key| format!("with key \"{}\"", key.escape_ascii()));
+            return Err(Error::user_code(format!(
+                "a message {key} has {bytes} bytes, and topic {} takes {takes} (max.message.bytes): send less, or let the topic take more",
+                self.shared.topic
+            )));
+        }
+        message.encode(into);
+        Ok(())
+    }
+
+    fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(KafkaPublisher::open(Arc::clone(&self.shared), owner.clone())?))
+    }
+}

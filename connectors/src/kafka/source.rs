@@ -1,0 +1,415 @@
+//! Topics as a source.
+
+use super::begin::{Resume, Seen, resume};
+use super::client::{self, Consumer, Events};
+use super::decode::{self, Decoder, Incoming, Undecodable};
+use super::payload::{Cursor, push_number};
+use super::reader::{KafkaReader, Opened};
+use super::settings::{Isolation, Kafka};
+use super::topics::{self, Partitions, Probe};
+use crate::Str;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tidemill_engine::sink::Sink;
+use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start};
+use tidemill_state::{Error, Position, Result};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Topics to read; say next what their records are.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    kafka: Kafka,
+    names: Vec<String>,
+    first: First,
+    offsets: BTreeMap<String, i64>,
+    discover_every: Duration,
+}
+
+impl Topics {
+    pub(super) fn new(kafka: Kafka, names: Vec<String>) -> Topics {
+        Topics { kafka, names, first: First::Earliest, offsets: BTreeMap::new(), discover_every: Duration::from_secs(10) }
+    }
+
+    /// Where to begin when the topology has never read this source, if `--from` does not say it: from the oldest record, if this is left out. A
+    /// restart always goes on from the store, and a partition or topic that joins later is read from its beginning.
+    #[must_use]
+    pub fn first(mut self, first: First) -> Topics {
+        self.first = first;
+        self
+    }
+
+    /// Begins this partition at this offset when the topology has never read this source.
+    #[must_use]
+    pub fn first_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
+        self.offsets.insert(name_of(topic, partition), offset);
+        self
+    }
+
+    /// How often new partitions, and new topics of a pattern, are looked for; every 10 s, if this is left out. They join at a batch boundary.
+    #[must_use]
+    pub fn discover_every(mut self, every: Duration) -> Topics {
+        self.discover_every = every;
+        self
+    }
+
+    /// Values as bytes.
+    #[must_use]
+    pub fn bytes(self) -> KafkaSource<Vec<u8>> {
+        self.decode("bytes", decode::bytes)
+    }
+
+    /// Values as text.
+    #[must_use]
+    pub fn utf8(self) -> KafkaSource<Str> {
+        self.decode("utf-8", decode::utf8)
+    }
+
+    /// Values as JSON.
+    #[must_use]
+    pub fn json<T: Data + DeserializeOwned>(self) -> KafkaSource<T> {
+        self.decode("json", decode::json)
+    }
+
+    /// Records made by a decoder of your own, from key, value, headers, time, partition and offset. `kind` names the decoder; it is recorded, and a restart
+    /// with another one is refused. An `Err` says why the message cannot be decoded.
+    #[must_use]
+    pub fn decode<T: Data>(
+        self,
+        kind: &str,
+        decoder: impl Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync + 'static,
+    ) -> KafkaSource<T> {
+        KafkaSource {
+            topics: self,
+            kind: kind.to_string(),
+            decoder: Arc::new(decoder),
+            undecodable: Undecodable::Stop,
+            letters: None,
+            probe: Mutex::default(),
+            reading: Mutex::default(),
+            group: Mutex::default(),
+        }
+    }
+}
+
+/// Topics as a source: each partition of a topic is a partition of the source, `orders[3]`, and positions are offsets. Made by [`Kafka::source`].
+///
+/// **Each record once.** The partitions are assigned by the topology, and where to go on is in its store. The consumer group that has the topology's name is told after each commit how
+/// far it is, for tools that show lag; nothing is ever read from it. Only records of committed transactions are read; aborted ones, and what compaction has removed, are holes in the offsets.
+/// A position passes them as soon as the end of the partition is reached, so that they may expire.
+///
+/// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost; a topic that was truncated, deleted and
+/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
+/// for, at a start and later; memory stays within librdkafka's queues (16 MiB a partition).
+///
+/// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
+/// it ([`KafkaSource::skip_undecodable`]) or to set it aside ([`KafkaSource::dead_letters`]).
+pub struct KafkaSource<T> {
+    topics: Topics,
+    kind: String,
+    decoder: Arc<Decoder<T>>,
+    undecodable: Undecodable,
+    letters: Option<DeadLetterSink>,
+    /// The client that asks for topics and offsets, once it was needed.
+    probe: Mutex<Option<Arc<Probe>>>,
+    /// The client that reads, once a partition was opened.
+    reading: Mutex<Option<(Arc<Consumer>, Events)>>,
+    /// The client that tells the group, once the source was begun.
+    group: Mutex<Option<Group>>,
+}
+
+/// Tells the consumer group how far the topology is.
+struct Group {
+    consumer: Consumer,
+    pending: BTreeMap<String, i64>,
+    told: Instant,
+}
+
+/// How often the group is told.
+const TELL_GROUP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a broker may take to answer about topics and offsets.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+impl<T: Data> KafkaSource<T> {
+    /// Leaves out messages that cannot be decoded, and counts them.
+    #[must_use]
+    pub fn skip_undecodable(mut self) -> KafkaSource<T> {
+        (self.undecodable, self.letters) = (Undecodable::Skip, None);
+        self
+    }
+
+    /// Gives messages that cannot be decoded to this sink, with the batch that they were read in: exactly once, if the sink is.
+    #[must_use]
+    pub fn dead_letters(mut self, sink: impl Sink<Item = DeadLetter>) -> KafkaSource<T> {
+        self.undecodable = Undecodable::SetAside;
+        self.letters = Some(Arc::new(sink));
+        self
+    }
+
+    fn kafka(&self) -> &Kafka {
+        &self.topics.kafka
+    }
+
+    fn probe(&self) -> Result<Arc<Probe>> {
+        let mut probe = self.probe.lock().expect("no holder of this lock panics");
+        match &*probe {
+            Some(probe) => Ok(Arc::clone(probe)),
+            None => {
+                let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted)?);
+                Ok(Arc::clone(probe.insert(made)))
+            }
+        }
+    }
+
+    /// The client that reads the partitions of this value.
+    fn reading(&self) -> Result<(Arc<Consumer>, Events)> {
+        let mut reading = self.reading.lock().expect("no holder of this lock panics");
+        if let Some((consumer, events)) = &*reading {
+            return Ok((Arc::clone(consumer), events.clone()));
+        }
+        let (consumer, events) = client::create::<Consumer>(&self.kafka().reading("tidemill", Isolation::Committed)?)?;
+        let consumer = Arc::new(consumer);
+        *reading = Some((Arc::clone(&consumer), events.clone()));
+        Ok((consumer, events))
+    }
+
+    /// Where a partition begins that belongs to a source that was never read.
+    fn first_of(&self, partitions: &Partitions<'_>, name: &str, first: Option<First>) -> Result<i64> {
+        let (low, high) = partitions.range(name)?;
+        if let (None, Some(offset)) = (first, self.topics.offsets.get(name)) {
+            if !(low..=high).contains(offset) {
+                return Err(Error::config(format!(
+                    "{name}: told to begin at {offset}, but its offsets go from {low} to {high}: give one of those to first_offset"
+                )));
+            }
+            return Ok(*offset);
+        }
+        match first.unwrap_or(self.topics.first) {
+            First::Earliest => Ok(low),
+            First::Latest => partitions.stable_end(name),
+            First::Time(ms) => partitions.at_time(name, ms),
+        }
+    }
+
+    /// Where a partition goes on that was read before.
+    fn resume(
+        &self,
+        partitions: &Partitions<'_>,
+        name: &str,
+        from: &Position,
+        on_loss: OnLoss,
+    ) -> Result<(Position, Option<String>)> {
+        let recorded = i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
+        if !partitions.has(name) {
+            return Err(Error::source_lost(format!(
+                "{name} was read up to {recorded}, and is gone: the topic was deleted, made again with fewer partitions, or is no longer among those \
+                 to read ({}). Restore it, or begin anew with --start-over",
+                self.topics.names.join(", ")
+            )));
+        }
+        let (low, high) = partitions.range(name)?;
+        let witness = Witness::read(&from.witness);
+        let replaced = match &witness {
+            Some(witness) if recorded <= high && witness.offset >= low => partitions.is_replaced(name, witness)?,
+            _ => None,
+        };
+        match resume(name, Seen { recorded, low, high, replaced }, on_loss) {
+            Resume::At => Ok((from.clone(), None)),
+            Resume::Skip { to, report } => Ok((Position::at(u64::try_from(to).unwrap_or_default()), Some(report))),
+            Resume::Refuse(why) => Err(Error::source_lost(why)),
+        }
+    }
+
+    fn begin_group(&self, topology: &str) -> Result<()> {
+        let mut group = self.group.lock().expect("no holder of this lock panics");
+        if group.is_none() {
+            let (consumer, _) = client::create::<Consumer>(&self.kafka().reading(topology, Isolation::Committed)?)?;
+            *group = Some(Group { consumer, pending: BTreeMap::new(), told: Instant::now() });
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data> Source for KafkaSource<T> {
+    type Item = T;
+
+    fn kind(&self) -> String {
+        format!("kafka/{}", self.kind)
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        topics::list(&*self.probe()?, &self.topics.names)
+    }
+
+    fn discover_every(&self) -> Option<Duration> {
+        Some(self.topics.discover_every)
+    }
+
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        self.begin_group(start.topology)?;
+        let probe = self.probe()?;
+        let partitions = Partitions::look(&probe, &self.topics.names, start.recorded.keys())?;
+        let mut begun = Begun::default();
+        for (name, from) in start.recorded {
+            let (position, report) = self.resume(&partitions, name, from, start.on_loss)?;
+            begun.partitions.push((name.clone(), Some(position)));
+            begun.warnings.extend(report);
+        }
+        for name in partitions.names().filter(|name| !start.recorded.contains_key(*name)) {
+            let from = if start.recorded.is_empty() {
+                Some(Position::at(u64::try_from(self.first_of(&partitions, name, start.first)?).unwrap_or_default()))
+            } else {
+                None
+            };
+            begun.partitions.push((name.to_string(), from));
+        }
+        Ok(begun)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        if let Some(group) = &mut *self.group.lock().expect("no holder of this lock panics") {
+            let offsets =
+                positions.iter().map(|(name, position)| (name.clone(), i64::try_from(position.offset).unwrap_or(i64::MAX)));
+            group.pending.extend(offsets);
+            if group.told.elapsed() >= TELL_GROUP_EVERY {
+                group.tell();
+            }
+        }
+    }
+
+    fn dead_letters(&self) -> Option<DeadLetterSink> {
+        self.letters.clone()
+    }
+
+    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
+        let (topic, number) = parse(partition)?;
+        let (consumer, events) = self.reading()?;
+        let next = from.map_or(0, |from| i64::try_from(from.offset).unwrap_or(i64::MAX));
+        let reader = KafkaReader::new(Opened {
+            kafka: self.kafka().clone(),
+            topic: topic.to_string(),
+            partition: number,
+            consumer: Arc::clone(&consumer),
+            events: events.clone(),
+            decoder: Arc::clone(&self.decoder),
+            undecodable: self.undecodable,
+            next,
+            witness: from.and_then(|from| Witness::read(&from.witness)).unwrap_or_default(),
+        })?;
+        let mut assigned = TopicPartitionList::with_capacity(1);
+        let offset = if from.is_some() { Offset::Offset(next) } else { Offset::Beginning };
+        assigned
+            .add_partition_offset(topic, number, offset)
+            .and_then(|()| consumer.incremental_assign(&assigned))
+            .map_err(|why| client::error(self.kafka(), &events, partition, &why))?;
+        Ok(Box::new(reader))
+    }
+}
+
+impl Group {
+    /// Sends what is pending. What comes of it only tools would see.
+    fn tell(&mut self) {
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        let mut list = TopicPartitionList::new();
+        for (name, offset) in std::mem::take(&mut self.pending) {
+            if let Ok((topic, partition)) = parse(&name) {
+                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            }
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "the consumer group was not told how far the topology is");
+        }
+        self.told = Instant::now();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            self.tell();
+            self.consumer.poll(Duration::from_millis(200));
+        }
+    }
+}
+
+/// What a position remembers of the last record before it: zero bytes for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Witness {
+    pub(super) offset: i64,
+    timestamp: i64,
+    checksum: u64,
+    /// Whether there was a record.
+    some: bool,
+}
+
+impl Witness {
+    /// What is remembered of a record.
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Witness {
+        let mut hash = Xxh3::new();
+        for part in [message.key(), message.payload()] {
+            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let timestamp = message.timestamp().to_millis().unwrap_or(-1);
+        Witness { offset: message.offset(), timestamp, checksum: hash.digest(), some: true }
+    }
+
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.some {
+            bytes.push(FORMAT);
+            push_number(&mut bytes, u64::try_from(self.offset).unwrap_or_default());
+            bytes.extend_from_slice(&self.timestamp.to_le_bytes());
+            bytes.extend_from_slice(&self.checksum.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// `None` if nothing is remembered.
+    pub(super) fn read(bytes: &[u8]) -> Option<Witness> {
+        let mut rest = Cursor(bytes.strip_prefix(&[FORMAT])?);
+        let offset = i64::try_from(rest.number()?).ok()?;
+        let timestamp = i64::from_le_bytes(rest.take(8)?.try_into().ok()?);
+        let checksum = u64::from_le_bytes(rest.take(8)?.try_into().ok()?);
+        Some(Witness { offset, timestamp, checksum, some: true })
+    }
+}
+
+const FORMAT: u8 = 1;
+
+/// How a partition is named: `orders[3]`.
+pub(super) fn name_of(topic: &str, partition: i32) -> String {
+    format!("{topic}[{partition}]")
+}
+
+/// The topic and partition of a name.
+pub(super) fn parse(name: &str) -> Result<(&str, i32)> {
+    let parsed = name
+        .strip_suffix(']')
+        .and_then(|name| name.rsplit_once('['))
+        .and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
+    parsed.ok_or_else(|| Error::damaged(format!("\"{name}\" is no partition of a topic, such as orders[3]")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_found_again_by_its_name() {
+        assert_eq!(parse(&name_of("a.b_c-d", 12)).expect("it is one"), ("a.b_c-d", 12));
+        assert!(parse("orders").is_err() && parse("orders[x]").is_err());
+    }
+
+    #[test]
+    fn a_witness_comes_back() {
+        let witness = Witness { offset: 300, timestamp: -1, checksum: 7, some: true };
+        assert_eq!(Witness::read(&witness.to_bytes()), Some(witness));
+        assert_eq!((Witness::default().to_bytes(), Witness::read(&[])), (vec![], None));
+    }
+}
