@@ -5,30 +5,40 @@ DEMO_STATE ?= target/demo
 # More flags for the demo, as in `make demo DEMO_ARGS=--exit-at-end`.
 DEMO_ARGS ?=
 
+# Where the broker of `make kafka` listens, and keeps its data. Remove the folder to begin anew.
+KAFKA_PORT ?= 9092
+KAFKA_DATA ?= target/kafka/data
+
 # A shell that has not read rustup's settings finds cargo too.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench lint doc deny
+.PHONY: help setup setup-kafka demo kafka test test-long bench lint doc deny
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## check what a build needs; install it (as root on Debian or Ubuntu)
 	@scripts/setup.sh
+
+setup-kafka: ## the same, and Java and Maven for a broker
+	@scripts/setup.sh --with-kafka
 
 demo: setup ## count the bundled Wikipedia edits, then answer on port 7070
 	@mkdir -p $(dir $(DEMO_STATE))
 	cargo run --release --example wiki_edits -- run --state $(DEMO_STATE) $(DEMO_ARGS)
 
-test: setup ## run all tests, those of the documentation too
+kafka: setup-kafka ## run a Kafka broker on this machine, until Ctrl-C
+	@scripts/kafka.sh serve --port $(KAFKA_PORT) --data $(KAFKA_DATA)
+
+test: setup-kafka ## run all tests, those of the documentation too
 	cargo test --workspace --release
 	scripts/check-dependencies.sh
 
-test-long: setup ## the same tests, with more crashes at random moments
+test-long: setup-kafka ## the same tests, with more crashes at random moments
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
-bench: setup ## measure the word count against a plain hash map
+bench: setup-kafka ## measure the word count against a plain hash map
 	cargo bench --bench word_count
 
 lint: setup ## formatting, and clippy's warnings as errors

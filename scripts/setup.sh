@@ -5,9 +5,19 @@
 # cargo   builds Tidemill; the oldest version that does is `rust-version` in Cargo.toml.
 # c++     builds RocksDB.
 # libclang, and the headers that come with it, read RocksDB's C interface (bindgen).
+# make, pkg-config and OpenSSL's headers build librdkafka. It brings zlib and zstd along.
+# java and maven, with --with-kafka only, fetch and run the broker of the tests and of `make kafka`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$HOME/.cargo/bin"
+
+with_kafka=no
+for argument in "$@"; do
+  case $argument in
+    --with-kafka) with_kafka=yes ;;
+    *) printf 'setup: "%s" is not an option: there is only --with-kafka\n' "$argument" >&2; exit 1 ;;
+  esac
+done
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -34,22 +44,44 @@ has_libclang() {
   any_exists "${libraries[@]}" && any_exists "${headers[@]}"
 }
 
+has_openssl() {
+  if [ -n "${OPENSSL_DIR:-}" ]; then any_exists "$OPENSSL_DIR/include/openssl/ssl.h"; return; fi
+  if command -v pkg-config >/dev/null && pkg-config --exists openssl; then return; fi
+  any_exists /usr/include/openssl/ssl.h /opt/homebrew/opt/openssl@3/include/openssl/ssl.h /usr/local/opt/openssl@3/include/openssl/ssl.h
+}
+
+# Kafka runs on Java 17 and newer. Before Java 9, versions began with "1.".
+has_java() {
+  local version
+  version=$(java -version 2>&1 </dev/null | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1) || return 1
+  [ -n "$version" ] && [ "$version" -ge 17 ]
+}
+
 # Sets `missing` to the packages, by their Debian names, of what is not here.
 look() {
   missing=()
   has_compiler || missing+=(g++)
   has_libclang || missing+=(libclang-dev)
+  command -v make >/dev/null || missing+=(make)
+  command -v pkg-config >/dev/null || missing+=(pkg-config)
+  has_openssl || missing+=(libssl-dev)
+  if [ "$with_kafka" = yes ]; then
+    has_java || missing+=(default-jre-headless)
+    command -v mvn >/dev/null || missing+=(maven)
+  fi
 }
 
 install_missing() {
   if [ "$(uname)" = Darwin ]; then
-    say "a C++ compiler or libclang is missing. Install them: xcode-select --install"
+    say "missing (by the names of Debian's packages): ${missing[*]}"
+    say "the compilers, libclang and make: xcode-select --install; the others: brew install pkg-config openssl@3 openjdk maven"
     exit 1
   fi
   if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     say "packages are missing (Debian's names): ${missing[*]}"
     say "install them, on Debian or Ubuntu: sudo apt-get install ${missing[*]}"
-    say "on Fedora the same are gcc-c++ and clang-devel, on Arch gcc and clang"
+    say "on Fedora these may be gcc-c++, clang-devel, make, pkgconf, openssl-devel, java-latest-openjdk-headless and maven"
+    say "on Arch gcc, clang, make, pkgconf, openssl, jre-openjdk-headless and maven"
     exit 1
   fi
   say "installing ${missing[*]}"

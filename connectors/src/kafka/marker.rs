@@ -75,7 +75,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn of(kafka: &Kafka, owner: &Owner) -> Result<Progress> {
-        let topic = format!("{}.{}{PROGRESS}", owner.topology, owner.sink);
+        let topic = topic_of(owner);
         let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
         if topic.len() > 249 || topic.contains(odd) {
             return Err(Error::config(format!(
@@ -90,6 +90,11 @@ impl Progress {
             committed: Probe::new(kafka, Isolation::Committed)?,
             uncommitted: Probe::new(kafka, Isolation::Uncommitted)?,
         })
+    }
+
+    /// Whether it is this owner's.
+    pub(super) fn is_of(&self, owner: &Owner) -> bool {
+        self.topic == topic_of(owner)
     }
 
     /// Makes the topic if it is missing, and refuses one that is not as it must be.
@@ -204,6 +209,10 @@ impl Progress {
             ))),
         }
     }
+}
+
+fn topic_of(owner: &Owner) -> String {
+    format!("{}.{}{PROGRESS}", owner.topology, owner.sink)
 }
 
 /// Waits until a topic that was just made is known, and gives its number of partitions.

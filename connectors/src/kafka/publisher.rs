@@ -9,6 +9,7 @@ use super::marker::{self, Progress, await_topic};
 use super::message::Encoded;
 use super::settings::{Isolation, Kafka};
 use super::sink::Shared;
+use super::source::ANSWER_WITHIN;
 use super::topics::{Admin, Probe};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -34,13 +35,18 @@ const CLAIMS: usize = 10;
 pub(super) struct KafkaPublisher {
     shared: Arc<Shared>,
     owner: Owner,
-    progress: Progress,
+    progress: Arc<Progress>,
     session: Option<Session>,
 }
 
 impl KafkaPublisher {
     pub(super) fn open(shared: Arc<Shared>, owner: Owner) -> Result<KafkaPublisher> {
-        let progress = Progress::of(&shared.kafka, &owner)?;
+        let mut known = shared.progress.lock().expect("no holder of this lock panics");
+        let progress = match known.as_ref().filter(|known| known.is_of(&owner)) {
+            Some(progress) => Arc::clone(progress),
+            None => Arc::clone(known.insert(Arc::new(Progress::of(&shared.kafka, &owner)?))),
+        };
+        drop(known);
         Ok(KafkaPublisher { shared, owner, progress, session: None })
     }
 
@@ -80,6 +86,9 @@ impl KafkaPublisher {
         let id = format!("{}.{}", self.owner.topology, self.owner.sink);
         let (producer, events) = client::create::<BaseProducer<Events>>(&self.kafka().publishing(&id, takes)?)?;
         let session = Session { producer: Some(producer), events };
+        // Connected first: an init that finds no connection looks again after half a second only.
+        let connected = session.producer().client().fetch_metadata(Some(&self.shared.topic), ANSWER_WITHIN);
+        connected.map_err(|why| session.failed(self.kafka(), "beginning to publish", &why))?;
         let begun = session.producer().init_transactions(INIT_WITHIN);
         begun.map_err(|why| session.failed(self.kafka(), "beginning to publish", &why))?;
         self.session = Some(session);

@@ -1,5 +1,6 @@
 //! A topic as a sink.
 
+use super::marker::Progress;
 use super::message::Message;
 use super::publisher::KafkaPublisher;
 use super::settings::Kafka;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) dead_letters: Option<String>,
     /// For the test that shows what then goes wrong.
     pub(super) trusts_every_commit: bool,
+    /// The sink's progress topic, once it was looked at, with the clients that do.
+    pub(super) progress: Mutex<Option<Arc<Progress>>>,
     /// The largest message that the topic takes; 0 until it is known.
     pub(super) max_message_bytes: AtomicUsize,
     /// Messages that the brokers refused for good, by batch and number in it, with the reason.
@@ -53,6 +56,7 @@ impl<T: Data> KafkaSink<T> {
             create: None,
             dead_letters: None,
             trusts_every_commit: false,
+            progress: Mutex::default(),
             max_message_bytes: AtomicUsize::new(0),
             refused: Mutex::default(),
         };

@@ -15,31 +15,43 @@ use tidemill_state::{Error, Result};
 /// A client that asks and does not read.
 pub(super) struct Probe {
     kafka: Kafka,
-    consumer: Consumer,
+    /// `None` only while it is dropped.
+    consumer: Option<Consumer>,
     events: Events,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        // It takes its leave of the brokers, which nobody has to wait for.
+        std::thread::spawn(move || drop(consumer));
+    }
 }
 
 impl Probe {
     /// A client that sees the ends of partitions so.
     pub(super) fn new(kafka: &Kafka, isolation: Isolation) -> Result<Probe> {
-        let (consumer, events) = client::create::<BaseConsumer<Events>>(&kafka.reading("tidemill", isolation)?)?;
-        Ok(Probe { kafka: kafka.clone(), consumer, events })
+        let mut config = kafka.reading("tidemill", isolation)?;
+        // The brokers hold back the answer at the end of a partition for so long, and a probe waits for nothing else.
+        config.set("fetch.wait.max.ms", "5");
+        let (consumer, events) = client::create::<BaseConsumer<Events>>(&config)?;
+        Ok(Probe { kafka: kafka.clone(), consumer: Some(consumer), events })
     }
 
     /// The error of a call that failed, with what the client was told meanwhile.
     pub(super) fn failed(&self, doing: &str, why: &KafkaError) -> Error {
-        while self.consumer.poll(Duration::ZERO).is_some() {}
+        while self.consumer().poll(Duration::ZERO).is_some() {}
         client::error(&self.kafka, &self.events, doing, why)
     }
 
     /// The client itself.
     pub(super) fn consumer(&self) -> &Consumer {
-        &self.consumer
+        self.consumer.as_ref().expect("a probe has its client until it is dropped")
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
         let doing = || topic.map_or("listing the topics".to_string(), |topic| format!("topic {topic}"));
-        self.consumer.fetch_metadata(topic, ANSWER_WITHIN).map_err(|why| self.failed(&doing(), &why))
+        self.consumer().fetch_metadata(topic, ANSWER_WITHIN).map_err(|why| self.failed(&doing(), &why))
     }
 
     /// How many partitions a topic has; `None` if there is no such topic.
@@ -56,7 +68,7 @@ impl Probe {
 
     /// The first offset of a partition and the one after the last.
     pub(super) fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let range = self.consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN);
+        let range = self.consumer().fetch_watermarks(topic, partition, ANSWER_WITHIN);
         range.map_err(|why| self.failed(&name_of(topic, partition), &why))
     }
 
@@ -139,7 +151,7 @@ impl<'a> Partitions<'a> {
         let mut asked = TopicPartitionList::with_capacity(1);
         let failed = |why: KafkaError| self.probe.failed(name, &why);
         asked.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(failed)?;
-        let found = self.probe.consumer.offsets_for_times(asked, ANSWER_WITHIN).map_err(failed)?;
+        let found = self.probe.consumer().offsets_for_times(asked, ANSWER_WITHIN).map_err(failed)?;
         match found.elements().first().map(|found| found.offset()) {
             Some(Offset::Offset(offset)) => Ok(offset),
             _ => self.stable_end(name),
@@ -149,7 +161,7 @@ impl<'a> Partitions<'a> {
     /// Whether the record that `witness` remembers is another one now; `None` if it is gone.
     pub(super) fn is_replaced(&self, name: &str, witness: &Witness) -> Result<Option<bool>> {
         let (topic, partition) = parse(name)?;
-        let consumer = &self.probe.consumer;
+        let consumer = self.probe.consumer();
         let failed = |why: KafkaError| self.probe.failed(name, &why);
         let mut assigned = TopicPartitionList::with_capacity(1);
         assigned.add_partition_offset(topic, partition, Offset::Offset(witness.offset)).map_err(failed)?;
