@@ -263,7 +263,7 @@ impl Run {
     /// Starts the threads that outlive generations, runs generations until the end, and ends those threads in the order in which they depend on each other.
     fn supervise(self) -> Result<()> {
         let Run { settings, build, description, begun, runtime, points } = self;
-        let Started { store, decision, publishers, listing, .. } = begun;
+        let Started { store, decision, publishers, listing, known_as, .. } = begun;
         let store = Arc::new(store);
         runtime.set_store(&store);
         runtime.set_unfolded(store.unfolded_bytes());
@@ -321,6 +321,7 @@ impl Run {
             runtime: Arc::clone(&runtime),
             points,
             deltas,
+            known_as,
         };
         let outcome = generations.run(listing);
         generations.end(outcome, committer, others, store)
@@ -336,6 +337,8 @@ struct Generations {
     runtime: Arc<Runtime>,
     points: Arc<Points>,
     deltas: Sender<Message>,
+    /// What the topology is called outside.
+    known_as: String,
 }
 
 impl Generations {
@@ -451,7 +454,9 @@ impl Generations {
 
     /// Where the sources go on, after a generation has failed: those that are away are waited for.
     fn list_again(&self) -> Result<Listing> {
-        let list = || start::list(Some(&self.store), &self.decision, &self.settings, &self.description);
+        let known_as = self.known_as.clone();
+        let program = start::Described { settings: &self.settings, description: &self.description, known_as };
+        let list = || program.list(Some(&self.store), &self.decision);
         let listing = self.settings.starting.patiently(list)?;
         for warning in &listing.warnings {
             tracing::warn!("{warning}");

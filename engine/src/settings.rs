@@ -44,6 +44,9 @@ pub struct Settings {
     pub first: Option<First>,
     /// What to do if records are gone at a source before they were read.
     pub on_loss: OnLoss,
+    /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
+    /// own (`--start-over`).
+    pub start_over: bool,
     /// For watching a start that waits, and giving it up.
     pub starting: Arc<Starting>,
 }
@@ -65,6 +68,7 @@ impl Settings {
             retries: 0,
             first: None,
             on_loss: OnLoss::Refuse,
+            start_over: false,
             starting: Arc::default(),
         }
     }

@@ -91,6 +91,8 @@ pub trait Source: Send + Sync + 'static {
 pub struct Start<'a> {
     /// The topology, by the name that its traces outside have: for a consumer group, say.
     pub topology: &'a str,
+    /// Whether there is no store yet: whatever the topology has left outside is then not this state's.
+    pub is_new: bool,
     /// Where each partition is gone on from, as the store has it. Empty if the source was never read.
     pub recorded: &'a BTreeMap<String, Position>,
     /// Where to begin if it was never read, as the operator says; `None` for what the source itself says.

@@ -23,6 +23,8 @@ pub(crate) struct Started {
     pub(crate) publishers: Vec<ClaimedSink>,
     /// For the first generation.
     pub(crate) listing: Listing,
+    /// What the topology is called outside.
+    pub(crate) known_as: String,
 }
 
 /// A sink that this run owns.
@@ -45,15 +47,17 @@ pub(crate) struct ClaimedSink {
 /// # Errors
 /// The start would be refused, or something that it would wait for is away (kind Away).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
+    let program = Described { settings, description, known_as: settings.name.clone() };
     if !Store::exists(&settings.state) {
-        let decision = decide(None, settings, description)?;
+        let decision = program.decide(None)?;
         refuse_other_content(&settings.state)?;
-        return list(None, &decision, settings, description).map(|listing| listing.warn(decision));
+        return program.list(None, &decision).map(|listing| listing.warn(decision));
     }
     let store = Store::inspect(&settings.state)?;
-    let checked = decide(Some(&store), settings, description).and_then(|decision| {
+    let program = Described { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
+    let checked = program.decide(Some(&store)).and_then(|decision| {
         read_through(&store)?;
-        let listing = list(Some(&store), &decision, settings, description)?;
+        let listing = program.list(Some(&store), &decision)?;
         Ok(listing.warn(decision))
     });
     // No run has begun on it, so its mode stays as the last run left it.
@@ -71,23 +75,27 @@ fn read_through(store: &Store) -> Result<()> {
 pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<Started> {
     let store = Store::exists(&settings.state).then(|| Store::open(&settings.state, settings.durability)).transpose()?;
     let waits = &settings.starting;
-    let decision = waits.patiently(|| decide(store.as_ref(), settings, description))?;
+    let recorded = store.as_ref().map(Store::known_as).transpose()?.flatten();
+    let fresh = (store.is_none() && settings.start_over).then(|| format!("{}-{:08x}", settings.name, rand::random::<u32>()));
+    let known_as = recorded.or_else(|| fresh.clone()).unwrap_or_else(|| settings.name.clone());
+    let program = Described { settings, description, known_as };
+    let decision = waits.patiently(|| program.decide(store.as_ref()))?;
     // Before anything is changed: a start that is refused for its input leaves no trace.
     if store.is_none() {
         refuse_other_content(&settings.state)?;
     }
-    let listing = waits.patiently(|| list(store.as_ref(), &decision, settings, description))?;
+    let listing = waits.patiently(|| program.list(store.as_ref(), &decision))?;
     for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
     let mut store = match store {
         Some(store) => store,
-        None => Store::create(&settings.state, settings.durability)?,
+        None => Store::create(&settings.state, settings.durability, fresh.as_deref())?,
     };
     points.reach(CrashPoint::RecoveryOpened)?;
     let incarnation = store.raise_incarnation()?;
     points.reach(CrashPoint::IncarnationRaised)?;
-    let claiming = Claiming { store: &store, facts: store.facts()?, settings, description, incarnation, points };
+    let claiming = Claiming { store: &store, facts: store.facts()?, program: &program, incarnation, points };
     let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;
     let new: Vec<(SinkId, Txid)> =
@@ -95,7 +103,8 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     store.register(&decision.schema, &new, &listing.moved)?;
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
-    Ok(Started { store, decision, incarnation, publishers, listing })
+    let known_as = program.known_as;
+    Ok(Started { store, decision, incarnation, publishers, listing, known_as })
 }
 
 /// Refuses a folder in which something else lies.
@@ -115,34 +124,74 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
 /// What a start that was cut short may have left before there was a store.
 const OWN_FILES: [&str; 4] = ["lock", "mode", "mode.new", "db.new"];
 
-fn decide(store: Option<&Store>, settings: &Settings, description: &Description) -> Result<Decision> {
-    let facts = facts(store.map(Store::facts).transpose()?, settings, description)?;
-    resolve(&facts)
+/// A program with the settings of a run, and what it is called outside: by markers, transactions and consumer groups.
+pub(crate) struct Described<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) description: &'a Description,
+    pub(crate) known_as: String,
 }
 
-/// Reads what a decision needs: the store's facts are given, the markers are read without claiming anything.
-fn facts(recorded: Option<StoreFacts>, settings: &Settings, description: &Description) -> Result<Facts> {
-    let program = Program { topology: settings.name.clone(), ..description.program.clone() };
-    let mut markers = Vec::new();
-    for (decl, sink) in program.sinks.iter().zip(&description.sinks) {
-        markers.push(if decl.exactly_once { read_marker(settings, &decl.name, &**sink)? } else { None });
+impl Described<'_> {
+    fn program(&self) -> Program {
+        Program { topology: self.settings.name.clone(), ..self.description.program.clone() }
     }
-    Ok(Facts { store: recorded, program, markers, assume: settings.sink_assume })
-}
 
-/// Reads a marker without claiming anything: as a run that is newer than every other.
-fn read_marker(settings: &Settings, name: &str, sink: &dyn AnySink) -> Result<Option<MarkerFacts>> {
-    let owner = Owner {
-        topology: settings.name.clone(),
-        sink: name.to_string(),
-        incarnation: Incarnation { counter: u64::MAX, nonce: 0 },
-        points: Arc::default(),
-    };
-    let marker = sink
-        .open(&owner)
-        .and_then(|mut publisher| publisher.marker())
-        .map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
-    Ok(marker.map(marker_facts))
+    /// Reads the markers, without claiming anything, and decides.
+    fn decide(&self, store: Option<&Store>) -> Result<Decision> {
+        let program = self.program();
+        let mut markers = Vec::new();
+        for (decl, sink) in program.sinks.iter().zip(&self.description.sinks) {
+            markers.push(if decl.exactly_once { self.read_marker(&decl.name, &**sink)? } else { None });
+        }
+        let recorded = store.map(Store::facts).transpose()?;
+        let (assume, known_as) = (self.settings.sink_assume, self.known_as.clone());
+        resolve(&Facts { store: recorded, program, markers, assume, known_as })
+    }
+
+    /// Reads a marker as a run that is newer than every other.
+    fn read_marker(&self, name: &str, sink: &dyn AnySink) -> Result<Option<MarkerFacts>> {
+        let owner = Owner {
+            topology: self.known_as.clone(),
+            sink: name.to_string(),
+            incarnation: Incarnation { counter: u64::MAX, nonce: 0 },
+            points: Arc::default(),
+        };
+        let marker = sink
+            .open(&owner)
+            .and_then(|mut publisher| publisher.marker())
+            .map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
+        Ok(marker.map(marker_facts))
+    }
+
+    /// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
+    pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<Listing> {
+        let mut listing = Listing::default();
+        let sources = self.description.program.sources.iter().zip(&self.description.sources);
+        for (index, (decl, source)) in sources.enumerate() {
+            let source: &Arc<dyn AnySource> = source;
+            let doing = format!("source \"{}\"", decl.name);
+            let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
+            let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
+            let start = source::Start {
+                topology: &self.known_as,
+                is_new: store.is_none(),
+                recorded: &recorded,
+                first: self.settings.first,
+                on_loss: self.settings.on_loss,
+            };
+            let begun = source.begin(&start).map_err(|error| error.while_doing(&doing))?;
+            listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
+            let known = begun.partitions.iter().map(|(partition, _)| partition.clone()).collect();
+            for (partition, from) in begun.partitions {
+                if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
+                    listing.moved.push((id, partition.clone(), from.clone()));
+                }
+                listing.assignments.push(Assignment { source: index, partition, from });
+            }
+            listing.known.push((known, source.discover_every()));
+        }
+        Ok(listing)
+    }
 }
 
 fn marker_facts(marker: Marker) -> MarkerFacts {
@@ -153,8 +202,7 @@ fn marker_facts(marker: Marker) -> MarkerFacts {
 struct Claiming<'a> {
     store: &'a Store,
     facts: StoreFacts,
-    settings: &'a Settings,
-    description: &'a Description,
+    program: &'a Described<'a>,
     incarnation: Incarnation,
     points: &'a Arc<Points>,
 }
@@ -164,15 +212,15 @@ impl Claiming<'_> {
     fn all(&self, decision: &Decision) -> Result<Vec<(ClaimedSink, bool)>> {
         let mut claimed = Vec::new();
         for (index, start) in decision.sinks.iter().enumerate() {
-            claimed.push(self.settings.starting.patiently(|| self.one(decision, index, start))?);
+            claimed.push(self.program.settings.starting.patiently(|| self.one(decision, index, start))?);
         }
         Ok(claimed)
     }
 
     fn one(&self, decision: &Decision, index: usize, start: &SinkStart) -> Result<(ClaimedSink, bool)> {
-        let (decl, sink) = (&self.description.program.sinks[index], &self.description.sinks[index]);
+        let (decl, sink) = (&self.program.description.program.sinks[index], &self.program.description.sinks[index]);
         let owner = Owner {
-            topology: self.settings.name.clone(),
+            topology: self.program.known_as.clone(),
             sink: decl.name.clone(),
             incarnation: self.incarnation,
             points: Arc::clone(self.points),
@@ -217,12 +265,14 @@ impl Claiming<'_> {
 
     /// What the start does with a sink whose final marker is this.
     fn decide_again(&self, index: usize, marker: Option<MarkerFacts>) -> Result<SinkStart> {
-        let program = Program { topology: self.settings.name.clone(), ..self.description.program.clone() };
+        let Described { settings, known_as, .. } = self.program;
+        let program = self.program.program();
+        let program = Program { sinks: vec![program.sinks[index].clone()], ..program };
         // This run's own claim counts too: the one before may have failed after it was written.
         let mut store = self.facts.clone();
         store.incarnations.push(self.incarnation);
-        let program = Program { sinks: vec![program.sinks[index].clone()], ..program };
-        resolve_one(&Facts { store: Some(store), program, markers: vec![marker], assume: self.settings.sink_assume })
+        let (assume, known_as) = (settings.sink_assume, known_as.clone());
+        resolve_one(&Facts { store: Some(store), program, markers: vec![marker], assume, known_as })
     }
 }
 
@@ -247,33 +297,4 @@ impl Listing {
         decision.warnings.extend(self.warnings);
         decision
     }
-}
-
-/// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
-pub(crate) fn list(
-    store: Option<&Store>,
-    decision: &Decision,
-    settings: &Settings,
-    description: &Description,
-) -> Result<Listing> {
-    let mut listing = Listing::default();
-    let sources = description.program.sources.iter().zip(&description.sources);
-    for (index, (decl, source)) in sources.enumerate() {
-        let source: &Arc<dyn AnySource> = source;
-        let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
-        let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
-        let start =
-            source::Start { topology: &settings.name, recorded: &recorded, first: settings.first, on_loss: settings.on_loss };
-        let begun = source.begin(&start).map_err(|error| error.while_doing(&format!("source \"{}\"", decl.name)))?;
-        listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("source \"{}\": {warning}", decl.name)));
-        let known = begun.partitions.iter().map(|(partition, _)| partition.clone()).collect();
-        for (partition, from) in begun.partitions {
-            if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
-                listing.moved.push((id, partition.clone(), from.clone()));
-            }
-            listing.assignments.push(Assignment { source: index, partition, from });
-        }
-        listing.known.push((known, source.discover_every()));
-    }
-    Ok(listing)
 }

@@ -25,7 +25,7 @@ pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<S
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
-    let Wanted { settings, listen, exit_at_end, log } = wanted;
+    let Wanted { mut settings, listen, exit_at_end, log } = wanted;
     log::start(log)?;
     let stop = stop_signal()?;
     if start_over && settings.sink_assume.is_some() {
@@ -40,6 +40,7 @@ where
     };
     if start_over {
         begin_anew(&settings.state)?;
+        settings.start_over = true;
     }
     let (name, workers) = (settings.name.clone(), settings.workers);
     let before = began.elapsed();
@@ -100,8 +101,8 @@ fn begin_anew(dir: &Path) -> Result<()> {
     };
     let aside = move_aside(dir, txid)?;
     say(&format!(
-        "--start-over: the state was moved to {}; it begins anew with batch 1. A sink that holds output of the old state refuses the new one: give it \
-         another path",
+        "--start-over: the state was moved to {}; it begins anew with batch 1, under a new name outside. A file that holds output of the old state \
+         refuses the new one: give it another path. A Kafka topic gets everything again",
         aside.display()
     ));
     Ok(())

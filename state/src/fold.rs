@@ -220,7 +220,7 @@ mod tests {
     fn a_fold_changes_nothing_that_can_be_seen() {
         let dir = tempfile::tempdir().expect("a folder");
         let points = Points::none();
-        let store = Store::create(dir.path(), Durability::Sync).expect("created");
+        let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
         let mut expected = BTreeMap::new();
         for txid in 1..=30u64 {
             let key = ["a", "b", "c", "d"][usize::try_from(txid % 4).expect("small")];
@@ -248,7 +248,7 @@ mod tests {
     fn a_file_that_a_crash_has_left_is_never_written_over() {
         let dir = tempfile::tempdir().expect("a folder");
         let points = Points::none();
-        let store = Store::create(dir.path(), Durability::Sync).expect("created");
+        let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
         store.commit(&[batch(1, &[(1, "a", Some(1)), (2, "b", Some(1))])], &points).expect("committed");
         super::fold(&store, &points).expect("folded").expect("something to fold");
         // An ingestion links the file into the store and then removes its first name: as if the process had been killed between the two.

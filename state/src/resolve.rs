@@ -54,6 +54,8 @@ pub struct Facts {
     pub markers: Vec<Option<MarkerFacts>>,
     /// What the operator says of a sink whose marker is missing.
     pub assume: Option<Assume>,
+    /// The name that the topology's traces outside have, see [`crate::Store::known_as`].
+    pub known_as: String,
 }
 
 /// The operator's word on output whose fate is unknown (`--sink-assume`).
@@ -208,7 +210,7 @@ fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warning
 }
 
 fn resolve_unregistered(facts: &Facts, store: &StoreFacts, name: &str, marker: &MarkerFacts) -> Result<SinkStart> {
-    let ours = marker.topology == facts.program.topology && store.incarnations.contains(&marker.incarnation);
+    let ours = marker.topology == facts.known_as && store.incarnations.contains(&marker.incarnation);
     if ours && marker.txid == store.committed {
         return Ok(SinkStart::Register { at: store.committed });
     }
@@ -234,7 +236,7 @@ fn resolve_registered(
     marker: &MarkerFacts,
 ) -> Result<SinkStart> {
     let (name, committed) = (sink.name, store.committed);
-    if marker.topology != facts.program.topology {
+    if marker.topology != facts.known_as {
         return Err(Error::foreign(format!(
             "sink \"{name}\" belongs to topology \"{}\" (batch {}, run {}). Give it another output",
             marker.topology, marker.txid, marker.incarnation

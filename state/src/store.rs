@@ -5,7 +5,7 @@
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
-//! | `meta` | `store`, `incarnations`, `schema`, `committed`, `sink/<id>` | see [`read`] |
+//! | `meta` | `store`, `known_as`, `incarnations`, `schema`, `committed`, `sink/<id>` | see [`read`] |
 //! | `positions` | source (u32), partition's name | [`Position`] |
 //! | `log` | txid (u64), worker (u32) | a delta, see [`crate::delta`] |
 //! | `outbox` | sink (u32), txid (u64) | an entry, see [`crate::outbox`] |
@@ -130,7 +130,9 @@ impl Store {
     ///
     /// # Errors
     /// Kind Config if the folder cannot be written or holds something else, TryAgain if another instance holds it.
-    pub fn create(dir: &Path, durability: Durability) -> Result<Store> {
+    ///
+    /// `known_as` is what the topology is called outside, if that is not its name.
+    pub fn create(dir: &Path, durability: Durability, known_as: Option<&str>) -> Result<Store> {
         let folder = Folder::lock(dir, true)?;
         folder.make_database(|path| {
             let db = options::open(path, Durability::Sync, true)?;
@@ -143,6 +145,9 @@ impl Store {
             let mut batch = WriteBatch::default();
             put(&mut batch, family(&db, "meta"), b"store", &made)?;
             put(&mut batch, family(&db, "meta"), b"committed", &Txid::NONE)?;
+            if let Some(known_as) = known_as {
+                put(&mut batch, family(&db, "meta"), b"known_as", &known_as)?;
+            }
             db.write_opt(batch, &synced()).map_err(|why| write_failed(dir, &why))
         })?;
         Store::open_locked(folder, durability)
@@ -242,6 +247,15 @@ impl Store {
     #[must_use]
     pub fn line(&self) -> Line {
         self.made.line
+    }
+
+    /// The name that the topology's traces outside have (markers, transactions, consumer groups), if it is not the topology's own: a
+    /// state that was begun over has another, so that nothing of the old one is taken for its own.
+    ///
+    /// # Errors
+    /// Kind Damaged.
+    pub fn known_as(&self) -> Result<Option<String>> {
+        read::meta(&self.db, "known_as")
     }
 
     /// The last committed batch.

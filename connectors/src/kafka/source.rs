@@ -125,6 +125,7 @@ pub struct KafkaSource<T> {
 /// Tells the consumer group how far the topology is.
 struct Group {
     consumer: Consumer,
+    events: Events,
     pending: BTreeMap<String, i64>,
     told: Instant,
 }
@@ -225,11 +226,34 @@ impl<T: Data> KafkaSource<T> {
         }
     }
 
+    /// Refuses a new state under a name whose consumer group has read these topics already.
+    fn refuse_a_group_that_has_read(&self, topology: &str) -> Result<()> {
+        let names = topics::list(&*self.probe()?, &self.topics.names)?;
+        let mut asked = TopicPartitionList::with_capacity(names.len());
+        for (topic, partition) in names.iter().filter_map(|name| parse(name).ok()) {
+            asked.add_partition(topic, partition);
+        }
+        let group = self.group.lock().expect("no holder of this lock panics");
+        let Some(Group { consumer, events, .. }) = &*group else { return Ok(()) };
+        let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
+        let found = found.map_err(|why| client::error(self.kafka(), events, "looking at the consumer group", &why))?;
+        let read = found.elements().into_iter().find_map(|found| match found.offset() {
+            Offset::Offset(offset) => Some((name_of(found.topic(), found.partition()), offset)),
+            _ => None,
+        });
+        read.map_or(Ok(()), |(name, offset)| {
+            Err(Error::foreign(format!(
+                "there is no state in this folder, but consumer group \"{topology}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
+                 one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
+            )))
+        })
+    }
+
     fn begin_group(&self, topology: &str) -> Result<()> {
         let mut group = self.group.lock().expect("no holder of this lock panics");
         if group.is_none() {
-            let (consumer, _) = client::create::<Consumer>(&self.kafka().reading(topology, Isolation::Committed)?)?;
-            *group = Some(Group { consumer, pending: BTreeMap::new(), told: Instant::now() });
+            let (consumer, events) = client::create::<Consumer>(&self.kafka().reading(topology, Isolation::Committed)?)?;
+            *group = Some(Group { consumer, events, pending: BTreeMap::new(), told: Instant::now() });
         }
         Ok(())
     }
@@ -253,6 +277,9 @@ impl<T: Data> Source for KafkaSource<T> {
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         self.begin_group(start.topology)?;
         let probe = self.probe()?;
+        if start.is_new {
+            self.refuse_a_group_that_has_read(start.topology)?;
+        }
         let partitions = Partitions::look(&probe, &self.topics.names, start.recorded.keys())?;
         let mut begun = Begun::default();
         for (name, from) in start.recorded {

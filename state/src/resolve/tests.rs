@@ -53,12 +53,18 @@ fn marker(txid: u64, incarnation: Incarnation) -> Option<MarkerFacts> {
 /// The facts of a program with the sink `out`, whose record and marker these are.
 fn with_out(record: SinkRecord, marker: Option<MarkerFacts>) -> Facts {
     let program = mill(&[("out", true)]);
-    Facts { store: Some(store(&program, vec![record])), program, markers: vec![marker], assume: None }
+    Facts { store: Some(store(&program, vec![record])), program, markers: vec![marker], assume: None, known_as: "mill".into() }
 }
 
 fn at_least_once(last: Option<u64>, entries: &[(u64, u64)]) -> Facts {
     let program = mill(&[("out", false)]);
-    Facts { store: Some(store(&program, vec![out(last, entries)])), program, markers: vec![None], assume: None }
+    Facts {
+        store: Some(store(&program, vec![out(last, entries)])),
+        program,
+        markers: vec![None],
+        assume: None,
+        known_as: "mill".into(),
+    }
 }
 
 fn assuming(assume: Assume, facts: Facts) -> Facts {
@@ -68,7 +74,7 @@ fn assuming(assume: Assume, facts: Facts) -> Facts {
 /// The store of `was`, started by `is`; neither has sinks.
 fn changed(was: Program, is: Program) -> Facts {
     let markers = vec![None; is.sinks.len()];
-    Facts { store: Some(store(&was, Vec::new())), program: is, markers, assume: None }
+    Facts { store: Some(store(&was, Vec::new())), program: is, markers, assume: None, known_as: "mill".into() }
 }
 
 /// What the start of a program with the sink `out` must come to.
@@ -130,9 +136,9 @@ fn resume(at: u64) -> SinkStart {
 
 #[test]
 fn without_a_store() {
-    let fresh = |markers| Facts { store: None, program: mill(&[("out", true)]), markers, assume: None };
+    let fresh = |markers| Facts { store: None, program: mill(&[("out", true)]), markers, assume: None, known_as: "mill".into() };
     go("new topology", &fresh(vec![None]), &[register(0)]);
-    let no_sinks = Facts { store: None, program: mill(&[]), markers: vec![], assume: None };
+    let no_sinks = Facts { store: None, program: mill(&[]), markers: vec![], assume: None, known_as: "mill".into() };
     go("new topology without sinks", &no_sinks, &[]);
     let lost = ["no state", "\"out\"", "batch 7", "\"mill\"", "4-000000000000000b", "--state"];
     refused("state lost", &fresh(vec![marker(7, THEIRS)]), Kind::Foreign, &lost);
@@ -158,8 +164,13 @@ fn a_sink_that_is_not_registered() {
     let other = Some(MarkerFacts { topology: "other".into(), txid: Txid(10), incarnation: OURS });
     refused("another topology's", &with_out(out(None, &[]), other), Kind::Foreign, &["somebody else", "\"other\""]);
     // A sink that was added with the program: no record of it at all.
-    let added =
-        Facts { store: Some(store(&mill(&[]), Vec::new())), program: mill(&[("out", true)]), markers: vec![None], assume: None };
+    let added = Facts {
+        store: Some(store(&mill(&[]), Vec::new())),
+        program: mill(&[("out", true)]),
+        markers: vec![None],
+        assume: None,
+        known_as: "mill".into(),
+    };
     go("added to the program", &added, &[register(10)]);
 }
 
@@ -265,7 +276,13 @@ fn a_grown_program_goes_on() {
         &[("more", "files"), ("words", "files")],
         &[("copy", true), ("out", true)],
     );
-    let facts = Facts { store: Some(store(&was, record())), program: grown, markers: vec![None, marker(9, OURS)], assume: None };
+    let facts = Facts {
+        store: Some(store(&was, record())),
+        program: grown,
+        markers: vec![None, marker(9, OURS)],
+        assume: None,
+        known_as: "mill".into(),
+    };
     go("state, source and sink added, in another order", &facts, &[register(10), resume(9)]);
     let schema = resolve(&facts).expect("it goes on").schema;
     let recorded = &facts.store.as_ref().expect("it has a store").schema;
@@ -286,6 +303,7 @@ fn the_decision_names_each_sink_by_its_own_start() {
         program,
         markers: vec![None, marker(9, OURS)],
         assume: None,
+        known_as: "mill".into(),
     };
     let words = resolve(&facts).expect("it goes on").to_string();
     for part in ["sink \"copy\" is new, from batch 11", "sink \"out\" holds batch 9"] {
