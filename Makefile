@@ -38,8 +38,9 @@ test: setup-kafka ## run all tests, those of the documentation too
 test-long: setup-kafka ## the same tests, with more crashes at random moments
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
-bench: setup-kafka ## measure the word count against a plain hash map
+bench: setup-kafka ## measure the word count, from memory and from Kafka
 	cargo bench --bench word_count
+	cargo bench --bench kafka
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

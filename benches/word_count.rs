@@ -16,7 +16,6 @@ use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{BatchLimits, Durability, Engine, Position, Settings};
 use words::{WORDS_PER_LINE, make_lines};
 
-
 /// How often a case is run; the median is told.
 const RUNS: usize = 3;
 
