@@ -1,0 +1,154 @@
+//! Topics of a broker, as tests fill and read them: with clients of their own, beside those under test.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+/// How long anything may take: generous, for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A message as a test sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+}
+
+fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
+}
+
+fn admin(brokers: &str) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    (config(brokers).create().expect("a client"), tokio)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+}
+
+/// Makes a topic, and waits until it is known.
+pub(crate) fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let (admin, tokio) = admin(brokers);
+    let new = settings
+        .iter()
+        .fold(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), |new, (name, value)| new.set(name, value));
+    let made = tokio.block_on(admin.create_topics([&new], &options())).expect("the broker answers");
+    made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+    let until = Instant::now() + PATIENCE;
+    while partitions_of(brokers, topic) < partitions {
+        assert!(Instant::now() < until, "topic {topic} does not appear");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Deletes a topic, and waits until it is gone.
+pub(crate) fn delete_topic(brokers: &str, topic: &str) {
+    let (admin, tokio) = admin(brokers);
+    let gone = tokio.block_on(admin.delete_topics(&[topic], &options())).expect("the broker answers");
+    gone.into_iter().for_each(|gone| drop(gone.expect("the topic is deleted")));
+    let until = Instant::now() + PATIENCE;
+    while partitions_of(brokers, topic) > 0 {
+        assert!(Instant::now() < until, "topic {topic} does not go away");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Deletes the records of a partition before an offset, as retention does.
+pub(crate) fn delete_records(brokers: &str, topic: &str, partition: i32, before: i64) {
+    let (admin, tokio) = admin(brokers);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("a partition");
+    drop(tokio.block_on(admin.delete_records(&list, &options())).expect("the records are deleted"));
+}
+
+/// How many partitions a topic has; 0 if there is none.
+pub(crate) fn partitions_of(brokers: &str, topic: &str) -> i32 {
+    let consumer: BaseConsumer = config(brokers).create().expect("a client");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
+    metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none()).map_or(0, |found| {
+        i32::try_from(found.partitions().len()).expect("few")
+    })
+}
+
+/// The first offset of a partition and the one after the last.
+pub(crate) fn watermarks(brokers: &str, topic: &str, partition: i32) -> (i64, i64) {
+    let consumer: BaseConsumer = config(brokers).create().expect("a client");
+    consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers")
+}
+
+/// A message that a test sends: partition, key, value.
+pub(crate) type Sent<'a> = (i32, Option<&'a str>, Option<&'a str>);
+
+fn send_all(producer: &BaseProducer, topic: &str, messages: &[Sent<'_>]) {
+    for (partition, key, value) in messages {
+        let mut record = BaseRecord::<str, str>::to(topic).partition(*partition);
+        (record.key, record.payload) = (*key, *value);
+        while let Err((error, back)) = producer.send(record) {
+            assert!(error.to_string().contains("QueueFull"), "{error}");
+            record = back;
+            producer.poll(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Sends these messages, without a transaction.
+pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
+    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").set("linger.ms", "2").create().expect("a producer");
+    send_all(&producer, topic, messages);
+    producer.flush(PATIENCE).expect("they are sent");
+}
+
+/// Sends these messages in a transaction that is committed or aborted.
+pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+    let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
+    producer.init_transactions(PATIENCE).expect("a session");
+    producer.begin_transaction().expect("a transaction");
+    send_all(&producer, topic, messages);
+    producer.flush(PATIENCE).expect("they are sent");
+    if commit { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.expect("it ends");
+}
+
+/// Everything of a topic that a reader of committed transactions sees, partition by partition, up to its end.
+pub(crate) fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
+    let mut config = config(brokers);
+    config.set("group.id", "test").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let partitions = partitions_of(brokers, topic);
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+    }
+    consumer.assign(&list).expect("assigned");
+    let (mut seen, mut ended) = (Vec::new(), 0);
+    let until = Instant::now() + PATIENCE;
+    while ended < partitions {
+        assert!(Instant::now() < until, "topic {topic} does not come to its end");
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        match consumer.poll(Duration::from_millis(1)) {
+            Some(Ok(message)) => seen.push(Seen {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: text(message.key()),
+                value: text(message.payload()),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) => panic!("topic {topic} cannot be read: {error}"),
+            None => {}
+        }
+    }
+    seen.sort_by_key(|message| (message.partition, message.offset));
+    seen
+}
