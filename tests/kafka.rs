@@ -33,8 +33,11 @@ impl Mill {
         let words = ["tide", "mill", "the", "sea", "wheel", "pond"];
         let lines: Vec<String> =
             (0..LINES).map(|line| format!("{} {} w{}", words[line % 6], words[line * 7 % 5], line * line % 97)).collect();
-        let messages: Vec<_> =
-            lines.iter().enumerate().map(|(at, line)| (i32::try_from(at % 4).expect("small"), None, Some(line.as_str()))).collect();
+        let messages: Vec<_> = lines
+            .iter()
+            .enumerate()
+            .map(|(at, line)| (i32::try_from(at % 4).expect("small"), None, Some(line.as_str())))
+            .collect();
         produce(brokers, &input, &messages);
         let expected = recount(lines.iter().map(String::as_str));
         Mill { brokers: brokers.to_string(), name: name.to_string(), folder: folder(), expected }

@@ -219,7 +219,7 @@ const PUBLISHER: &str = "publisher";
 /// How long publishers have to end after their time is over.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often in a row a run that is told to go on after a loss at the source does so without a commit in between.
+/// How often in a row a run that may go on after a loss does so without a commit.
 const LOSSES_IN_A_ROW: u32 = 3;
 
 /// The program's sources with their numbers.
@@ -456,11 +456,8 @@ impl Generations {
     fn list_again(&self) -> Result<Listing> {
         let known_as = self.known_as.clone();
         let program = start::Described { settings: &self.settings, description: &self.description, known_as };
-        let list = || program.list(Some(&self.store), &self.decision);
-        let listing = self.settings.starting.patiently(list)?;
-        for warning in &listing.warnings {
-            tracing::warn!("{warning}");
-        }
+        let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
+        listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(listing)
     }
 

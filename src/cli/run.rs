@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tidemill_engine::server::Listening;
-use tidemill_engine::{Engine, Topology, outline};
+use tidemill_engine::{Engine, Starting, Topology, outline};
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
 
@@ -42,9 +42,17 @@ where
         begin_anew(&settings.state)?;
         settings.start_over = true;
     }
+    // What is read or written may be away: a signal then ends the start.
+    settings.starting = Arc::new(Starting::given_up_by(Arc::clone(&stop)));
     let (name, workers) = (settings.name.clone(), settings.workers);
     let before = began.elapsed();
-    let engine = Engine::start(settings, build)?;
+    let engine = match Engine::start(settings, build) {
+        Err(error) if error.kind() == Kind::Away && stop.load(SeqCst) => {
+            say(&format!("stopped while it waited at the start, nothing was changed: {error}"));
+            return Ok(());
+        }
+        started => started?,
+    };
     let server = listening.map(|listening| listening.serve(Arc::clone(engine.runtime()))).transpose()?;
     let port = server.as_ref().map(|server| format!("http://{}", server.address()));
     let running = Running::new(Arc::clone(engine.runtime()))?;

@@ -390,6 +390,7 @@ mod tests {
             retries,
             first,
             on_loss,
+            start_over: _,
             starting: _,
         } = wanted.settings;
         assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));

@@ -77,9 +77,11 @@ pub(crate) fn delete_records(brokers: &str, topic: &str, partition: i32, before:
 pub(crate) fn partitions_of(brokers: &str, topic: &str) -> i32 {
     let consumer: BaseConsumer = config(brokers).create().expect("a client");
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
-    metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none()).map_or(0, |found| {
-        i32::try_from(found.partitions().len()).expect("few")
-    })
+    metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic && found.error().is_none())
+        .map_or(0, |found| i32::try_from(found.partitions().len()).expect("few"))
 }
 
 /// The first offset of a partition and the one after the last.
@@ -105,7 +107,8 @@ fn send_all(producer: &BaseProducer, topic: &str, messages: &[Sent<'_>]) {
 
 /// Sends these messages, without a transaction.
 pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
-    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").set("linger.ms", "2").create().expect("a producer");
+    let producer: BaseProducer =
+        config(brokers).set("enable.idempotence", "true").set("linger.ms", "2").create().expect("a producer");
     send_all(&producer, topic, messages);
     producer.flush(PATIENCE).expect("they are sent");
 }

@@ -184,7 +184,7 @@ mod tests {
         for (name, reason) in OURS {
             let kafka = Kafka::new("localhost:9092").set(*name, "1");
             for config in [kafka.reading("g", Isolation::Committed), kafka.publishing("t", 1000), kafka.administering()] {
-                let error = config.err().expect("it is refused").to_string();
+                let error = config.expect_err("it is refused").to_string();
                 assert!(error.contains(name) && error.contains(reason), "{error}");
             }
         }
