@@ -14,6 +14,7 @@
 //! Numbers in keys are big-endian, so that they sort.
 
 mod folder;
+mod housekeeping;
 mod layout;
 mod options;
 pub mod read;
@@ -24,6 +25,7 @@ use crate::schema::Schema;
 use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid, codec};
 use folder::{Folder, Mode};
 pub use folder::{free_bytes, move_aside, process_holding};
+use housekeeping::Housekeeping;
 pub(crate) use layout::FOLDED_KEY;
 use layout::{log_key, outbox_key, position_key, sink_key};
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
@@ -74,20 +76,6 @@ impl Committed {
     #[must_use]
     pub fn txid(self) -> Txid {
         self.0
-    }
-}
-
-/// What waits to ride in the next commit's write.
-#[derive(Default)]
-struct Housekeeping {
-    trim_log: Option<Txid>,
-    confirmed: Vec<(SinkId, Txid)>,
-    moved: Vec<(SourceId, String, Position)>,
-}
-
-impl Housekeeping {
-    fn is_empty(&self) -> bool {
-        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty()
     }
 }
 
@@ -368,49 +356,6 @@ impl Store {
             points.reach(CrashPoint::LogTrimmed)?;
         }
         Ok(Committed(committed))
-    }
-
-    fn add_housekeeping(&self, write: &mut WriteBatch) -> Result<bool> {
-        let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
-        put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
-        for (sink, txid) in tidy.confirmed {
-            write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
-        }
-        if let Some(folded) = tidy.trim_log {
-            write.delete_range_cf(
-                family(&self.db, "log"),
-                log_key(Txid::NONE, WorkerIndex(0)),
-                log_key(folded.next(), WorkerIndex(0)),
-            );
-        }
-        Ok(tidy.trim_log.is_some())
-    }
-
-    /// Lets the next commit record that these partitions have moved on without a record: to the end of an aborted transaction, say. Everything
-    /// before such a position must be committed.
-    pub fn move_on(&self, positions: impl IntoIterator<Item = (SourceId, String, Position)>) {
-        self.housekeeping.lock().expect("no holder of this lock panics").moved.extend(positions);
-    }
-
-    /// Lets the next commit remove these entries from the outbox: their sink has confirmed them.
-    pub fn confirm(&self, sink: SinkId, txids: impl IntoIterator<Item = Txid>) {
-        let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
-        tidy.confirmed.extend(txids.into_iter().map(|txid| (sink, txid)));
-    }
-
-    /// Writes what waits for the next commit by itself, if there is anything. For when no commit comes, and for a clean stop.
-    ///
-    /// # Errors
-    /// Kind TryAgain if the write failed.
-    pub fn tidy(&self, points: &Points) -> Result<()> {
-        if self.housekeeping.lock().expect("no holder of this lock panics").is_empty() {
-            return Ok(());
-        }
-        points.reach(CrashPoint::BeforeWrite)?;
-        let mut write = WriteBatch::default();
-        let trimmed = self.add_housekeeping(&mut write)?;
-        self.write_synced(write)?;
-        if trimmed { points.reach(CrashPoint::LogTrimmed) } else { Ok(()) }
     }
 
     /// Syncs the log: what is committed is on the disk from here on. Before a fold is ingested, before output is published.

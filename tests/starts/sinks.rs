@@ -147,7 +147,7 @@ fn to_start_over_moves_the_state_aside_and_begins_anew() {
     let place = Place::counted();
     let aside = place.folder.path().join("state.old-16");
     let before = content(&place.state().join("db"));
-    place.run(&["--start-over"]).is("the sink holds output", 66, &["state.old-16", "no state in this folder", "another output"]);
+    place.run(&["--start-over"]).is("the sink holds output", 66, &["state.old-16", "belongs to sink", "a path of its own"]);
     assert!(aside.exists() && !place.state().join("db").exists(), "it is moved, and nothing is begun");
     let kept = content(&aside.join("db"));
     for path in before.keys().filter(|path| path.extension().is_some_and(|extension| extension == "sst")) {
@@ -157,7 +157,7 @@ fn to_start_over_moves_the_state_aside_and_begins_anew() {
     let new = place.folder.path().join("new.jsonl");
     let new_out = ["--out", new.to_str().expect("UTF-8")];
     place.run(&new_out).is("with another output", 0, &["new topology", "begin with batch 1"]);
-    place.run(&[&new_out[..], &["--start-over"]].concat()).is("once more", 66, &["state.old-1", "another output"]);
+    place.run(&[&new_out[..], &["--start-over"]].concat()).is("once more", 66, &["state.old-1", "a path of its own"]);
     let whole = recount([texts().as_str()]);
     counts_are("the first state", &aside, &whole);
     assert_eq!(newest_in(&new), whole, "the new output");

@@ -1,0 +1,67 @@
+//! What waits to ride in the next commit's write: confirmations of sinks, positions that moved without a record, the folded log.
+
+use super::layout::{log_key, outbox_key};
+use super::{Store, family, put_positions};
+use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
+use crate::{CrashPoint, Points, Result, Txid};
+use rocksdb::WriteBatch;
+
+/// What waits to ride in the next commit's write.
+#[derive(Default)]
+pub(super) struct Housekeeping {
+    pub(super) trim_log: Option<Txid>,
+    pub(super) confirmed: Vec<(SinkId, Txid)>,
+    pub(super) moved: Vec<(SourceId, String, Position)>,
+}
+
+impl Housekeeping {
+    fn is_empty(&self) -> bool {
+        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty()
+    }
+}
+
+impl Store {
+    /// Puts what waits into a write. Returns whether the log is trimmed by it.
+    pub(super) fn add_housekeeping(&self, write: &mut WriteBatch) -> Result<bool> {
+        let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
+        put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
+        for (sink, txid) in tidy.confirmed {
+            write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
+        }
+        if let Some(folded) = tidy.trim_log {
+            write.delete_range_cf(
+                family(&self.db, "log"),
+                log_key(Txid::NONE, WorkerIndex(0)),
+                log_key(folded.next(), WorkerIndex(0)),
+            );
+        }
+        Ok(tidy.trim_log.is_some())
+    }
+
+    /// Lets the next commit record that these partitions have moved on without a record: to the end of an aborted transaction, say. Everything
+    /// before such a position must be committed.
+    pub fn move_on(&self, positions: impl IntoIterator<Item = (SourceId, String, Position)>) {
+        self.housekeeping.lock().expect("no holder of this lock panics").moved.extend(positions);
+    }
+
+    /// Lets the next commit remove these entries from the outbox: their sink has confirmed them.
+    pub fn confirm(&self, sink: SinkId, txids: impl IntoIterator<Item = Txid>) {
+        let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
+        tidy.confirmed.extend(txids.into_iter().map(|txid| (sink, txid)));
+    }
+
+    /// Writes what waits for the next commit by itself, if there is anything. For when no commit comes, and for a clean stop.
+    ///
+    /// # Errors
+    /// Kind TryAgain if the write failed.
+    pub fn tidy(&self, points: &Points) -> Result<()> {
+        if self.housekeeping.lock().expect("no holder of this lock panics").is_empty() {
+            return Ok(());
+        }
+        points.reach(CrashPoint::BeforeWrite)?;
+        let mut write = WriteBatch::default();
+        let trimmed = self.add_housekeeping(&mut write)?;
+        self.write_synced(write)?;
+        if trimmed { points.reach(CrashPoint::LogTrimmed) } else { Ok(()) }
+    }
+}
