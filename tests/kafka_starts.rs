@@ -34,7 +34,8 @@ impl Place {
         let state = self.state();
         let state = state.to_str().expect("UTF-8");
         let own = ["run", "--name", &self.topic, "--state", state, "--kafka", &self.brokers, "--topic", &self.topic];
-        let own = own.iter().chain(&["--listen", "127.0.0.1:0"]).chain(more);
+        let anywhere: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let own = own.iter().chain(anywhere).chain(more);
         own.map(ToString::to_string).collect()
     }
 
@@ -73,6 +74,19 @@ impl Place {
     fn words(&self) -> u64 {
         scan("word_count", "counts", &self.state()).iter().map(|(_, count)| count).sum()
     }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+/// What a port answers, also if it refuses.
+fn ask(url: &str) -> String {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+    let mut answer = config.build().new_agent().get(url).call().unwrap_or_else(|why| panic!("{url}: {why}"));
+    answer.body_mut().read_to_string().expect("a text")
 }
 
 fn numbered(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
@@ -160,8 +174,16 @@ fn what_can_never_work_is_said_in_seconds_and_what_is_away_is_waited_for() {
     outcome.is("no output topic", 64, &["there is no topic not-there-either"]);
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
     let nowhere = Place { topic: "there".into(), folder: folder(), brokers: "127.0.0.1:1".into() };
-    let mut waiting = nowhere.start(&[]);
+    let address = free_address();
+    let mut waiting = nowhere.start(&["--listen", &address]);
     let said = waiting.says("it goes on by itself");
+    let url = format!("http://{address}/");
+    let status = ask(&format!("{url}v1/status"));
+    assert!(
+        status.contains("\"phase\":\"starting\"") && status.contains("127.0.0.1:1") && status.contains("waiting_since_ms"),
+        "{status}"
+    );
+    assert!(ask(&format!("{url}readyz")).contains("is not ready, it is starting, and waits"));
     assert!(said.contains("127.0.0.1:1"), "{said}");
     waiting.signal("TERM");
     waiting.wait().is("given up", 0, &["stopped while it waited at the start"]);

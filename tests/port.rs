@@ -1,5 +1,9 @@
 //! The port of a running topology, asked as its users ask it: over TCP.
 
+#[path = "support/binary.rs"]
+mod binary;
+
+use binary::{Running, folder};
 use serde_json::Value as Json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -144,4 +148,42 @@ fn a_stopped_run_is_alive_but_not_ready_and_the_server_ends_at_once() {
     drop(port.server);
     assert!(began.elapsed() < Duration::from_secs(3), "a connection that says nothing held the server for {:?}", began.elapsed());
     drop(idle);
+}
+
+/// The value of a series in what Prometheus would read.
+fn series(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn metrics_say_what_the_status_says() {
+    let folder = folder();
+    let (state, out) = (folder.path().join("state"), folder.path().join("out"));
+    let arguments = ["run", "--state", state.to_str().expect("UTF-8"), "--listen", "127.0.0.1:0", "--max-batch-records", "500"];
+    let mut running = Running::start("word_count", &[&arguments[..], &["--out", out.to_str().expect("UTF-8")]].concat());
+    let status = running.get_until("/v1/status", |status| {
+        status["sources_at_end"] == true && status["sinks"][0]["published"] == status["committed"]
+    });
+    let (code, text) = running.get("/metrics");
+    let text = text.as_str().expect("it is no JSON").to_string();
+    assert_eq!(code, 200, "{text}");
+    let number = |value: &Json| value.as_f64();
+    for (name, expected) in [
+        ("tidemill_committed_txid", number(&status["committed"])),
+        ("tidemill_batches_total", number(&status["committed"])),
+        ("tidemill_records_total", number(&status["records"])),
+        ("tidemill_batch_commit_seconds_count", number(&status["committed"])),
+        ("tidemill_batch_fill_seconds_count", number(&status["committed"])),
+        ("tidemill_state_keys{state=\"counts\"}", number(&status["states"][0]["keys"])),
+        ("tidemill_sink_published_txid{sink=\"out\"}", number(&status["committed"])),
+        ("tidemill_sink_backlog_bytes{sink=\"out\"}", Some(0.0)),
+        ("tidemill_sink_publisher_rebuilds_total{sink=\"out\"}", Some(0.0)),
+        ("tidemill_source_skipped_total{source=\"sentences\"}", Some(0.0)),
+        ("tidemill_ready", Some(1.0)),
+    ] {
+        assert_eq!(series(&text, name), expected, "{name} in\n{text}");
+    }
+    let published = series(&text, "tidemill_sink_publish_seconds_count{sink=\"out\"}");
+    assert!(published.is_some_and(|published| published >= 1.0), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
 }

@@ -67,6 +67,7 @@ impl Publishing {
         }
         let entries = self.next_entries()?;
         let Some(last) = entries.last().map(|entry| entry.txid) else { return Ok(false) };
+        let began = Instant::now();
         // Only what is durable may be seen.
         self.store.sync_log()?;
         self.points.reach(CrashPoint::BeforePublish)?;
@@ -86,6 +87,7 @@ impl Publishing {
                 self.points.reach(CrashPoint::Published)?;
             }
         }
+        self.runtime.timings.published(&self.name, began.elapsed());
         Ok(true)
     }
 

@@ -4,6 +4,7 @@ use crate::feed::PartitionProgress;
 use crate::plan::Plan;
 use crate::pond::Pond;
 use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
+use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
@@ -80,6 +81,7 @@ pub struct Runtime {
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
+    pub(crate) timings: Timings,
 }
 
 impl Runtime {
@@ -111,6 +113,7 @@ impl Runtime {
             changed: Condvar::new(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
+            timings: Timings::default(),
         }
     }
 
@@ -172,6 +175,7 @@ impl Runtime {
         let mut inner = self.lock();
         for report in &mut reports {
             (report.commit_us, report.committed_at_ms) = (commit_us, at);
+            self.timings.committed(report);
             inner.records += report.records;
             inner.unfolded_bytes += report.delta_bytes;
         }

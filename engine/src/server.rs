@@ -6,22 +6,27 @@
 
 mod admission;
 mod answers;
+mod before;
+pub mod metrics;
 mod refusal;
 
 use crate::runtime::Runtime;
-use axum::extract::DefaultBodyLimit;
+use crate::starting::Starting;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::get;
 use axum::{Router, middleware};
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tidemill_state::{Error, Result};
 use tokio::sync::watch;
+use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
-const PATHS: [&str; 6] = ["/healthz", "/readyz", "/v1/status", "/v1/state/{name}/{key}", "/v1/topology", "/v1/batches?limit=N"];
+const PATHS: [&str; 7] =
+    ["/healthz", "/readyz", "/metrics", "/v1/status", "/v1/state/{name}/{key}", "/v1/topology", "/v1/batches?limit=N"];
 
 /// How long requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -71,19 +76,34 @@ impl Listening {
     /// # Errors
     /// Kind TryAgain: the operating system gives no thread, or no more files.
     pub fn serve(self, runtime: Arc<Runtime>) -> Result<Server> {
+        self.answer(Arc::new(OnceLock::from(routes(runtime))), Router::new())
+    }
+
+    /// Begins to answer before the run has begun: that it starts, and what it waits for. [`Server::go_over_to`] ends that.
+    ///
+    /// # Errors
+    /// As [`Listening::serve`].
+    pub fn serve_while_starting(self, starting: Arc<Starting>, topology: &str) -> Result<Server> {
+        self.answer(Arc::default(), let_in(before::routes(starting, topology)))
+    }
+
+    fn answer(self, run: Arc<OnceLock<Router>>, before: Router) -> Result<Server> {
         let cannot = |why: std::io::Error| Error::try_again(format!("the server on {} cannot be started: {why}", self.address));
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (stop, stopped) = watch::channel(());
         let listener = self.listener;
-        let serving = move || tokio.block_on(serve(listener, routes(runtime), stopped));
+        let routes = either(Arc::clone(&run), before);
+        let serving = move || tokio.block_on(serve(listener, routes, stopped));
         let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
-        Ok(Server { address: self.address, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address: self.address, run, stop: Some(stop), thread: Some(thread) })
     }
 }
 
 /// A server that answers from a run. Dropping it stops it, within a second.
 pub struct Server {
     address: SocketAddr,
+    /// The run's routes, once it has begun.
+    run: Arc<OnceLock<Router>>,
     stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -101,6 +121,11 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers from this run from now on, if it did not answer from one before.
+    pub fn go_over_to(&self, runtime: Arc<Runtime>) {
+        let _ = self.run.set(routes(runtime));
     }
 }
 
@@ -136,10 +161,24 @@ async fn until_gone(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
+/// The run's routes once there are some, until then those before.
+fn either(run: Arc<OnceLock<Router>>, before: Router) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let routes = run.get().unwrap_or(&before).clone();
+        async move { routes.oneshot(request).await }
+    })
+}
+
+/// Only what may be let in reaches these routes.
+fn let_in(routes: Router) -> Router {
+    routes.layer(DefaultBodyLimit::max(admission::MAX_BODY_BYTES)).layer(middleware::from_fn(admission::admit))
+}
+
 fn routes(runtime: Arc<Runtime>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(answers::healthz))
         .route("/readyz", get(answers::readyz))
+        .route("/metrics", get(metrics::answer))
         .route("/v1/status", get(answers::status))
         .route("/v1/state/{name}/", get(answers::value_of_the_empty_key))
         .route("/v1/state/{name}/{key}", get(answers::value))
@@ -147,9 +186,8 @@ fn routes(runtime: Arc<Runtime>) -> Router {
         .route("/v1/batches", get(answers::batches))
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
-        .layer(DefaultBodyLimit::max(admission::MAX_BODY_BYTES))
-        .layer(middleware::from_fn(admission::admit))
-        .with_state(runtime)
+        .with_state(runtime);
+    let_in(routes)
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ where
     settings.starting = Arc::new(Starting::given_up_by(Arc::clone(&stop)));
     let (name, workers) = (settings.name.clone(), settings.workers);
     let before = began.elapsed();
+    let serve = |listening: Listening| listening.serve_while_starting(Arc::clone(&settings.starting), &name);
+    let server = listening.map(serve).transpose()?;
     let engine = match Engine::start(settings, build) {
         Err(error) if error.kind() == Kind::Away && stop.load(SeqCst) => {
             say(&format!("stopped while it waited at the start, nothing was changed: {error}"));
@@ -53,7 +55,9 @@ where
         }
         started => started?,
     };
-    let server = listening.map(|listening| listening.serve(Arc::clone(engine.runtime()))).transpose()?;
+    if let Some(server) = &server {
+        server.go_over_to(Arc::clone(engine.runtime()));
+    }
     let port = server.as_ref().map(|server| format!("http://{}", server.address()));
     let running = Running::new(Arc::clone(engine.runtime()))?;
     let mut watch =

@@ -17,6 +17,10 @@ fn summary(status: &Json) -> String {
     let text = |name: &str| status[name].as_str().unwrap_or("?").to_string();
     let number = |name: &str| thousands(status[name].as_u64().unwrap_or(0));
     let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
+    if status["phase"] == "starting" && status["committed"].is_null() {
+        let waits = status["waiting"].as_str().map(|why| format!(", waiting {}: {why}", since(&status["waiting_since_ms"])));
+        return format!("{}: starting{}\n", text("topology"), waits.unwrap_or_default());
+    }
     let mut lines = format!("{}: {}, batch {} committed\n", text("topology"), text("phase"), number("committed"));
     let mut facts = vec![
         [
@@ -77,11 +81,12 @@ fn partition(of: &Json) -> [String; 4] {
         .as_u64()
         .filter(|skipped| *skipped > 0)
         .map_or(String::new(), |skipped| format!(", {} skipped", thousands(skipped)));
+    let trouble = of["trouble"].as_str().map_or(String::new(), |why| format!(", {why} ({})", since(&of["trouble_since_ms"])));
     [
         text_of(of, "source"),
         text_of(of, "partition"),
         format!("at {}", thousands(of["offset"].as_u64().unwrap_or(0))),
-        lag + &skipped,
+        lag + &skipped + &trouble,
     ]
 }
 
@@ -136,5 +141,7 @@ mod tests {
             assert!(full.contains(part), "{part} is not in\n{full}");
         }
         assert!(summary(&json!({})).starts_with("?: ?, batch 0"));
+        let starting = json!({"topology": "t", "phase": "starting", "waiting": "the broker is away", "waiting_since_ms": 0});
+        assert!(summary(&starting).starts_with("t: starting, waiting for ") && summary(&starting).contains("the broker is away"));
     }
 }
