@@ -130,6 +130,14 @@ pub(crate) fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
     config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
     let consumer: BaseConsumer = config.create().expect("a consumer");
     let partitions = partitions_of(brokers, topic);
+    // A transaction is committed a moment before its records can be read.
+    let all: BaseConsumer = config.set("isolation.level", "read_uncommitted").create().expect("a consumer");
+    let end = |of: &BaseConsumer, partition: i32| of.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers").1;
+    let until = Instant::now() + PATIENCE;
+    while (0..partitions).any(|partition| end(&consumer, partition) < end(&all, partition)) {
+        assert!(Instant::now() < until, "a transaction of topic {topic} does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");

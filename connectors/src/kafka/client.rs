@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tidemill_state::{Error, Kind};
 
 /// A client that reads.
@@ -226,6 +227,17 @@ where
         .map_err(|why| Error::config(format!("librdkafka does not take the settings for Kafka: {why}. Correct them")))?;
     Ok((client, events))
 }
+
+/// Lets the client's context see what has happened, for a client from which no records are read.
+pub(super) fn look_at_events(consumer: &Consumer) {
+    for _ in 0..EVENTS_AT_ONCE {
+        // An event that is no error, such as statistics, comes back as nothing: that does not mean that it was the last.
+        let _ = consumer.poll(Duration::ZERO);
+    }
+}
+
+/// How many events are looked at together: more than a client has between two looks.
+pub(super) const EVENTS_AT_ONCE: usize = 32;
 
 /// What an error of librdkafka's asks of whoever runs the topology. `doing` leads the message.
 pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaError) -> Error {

@@ -1,6 +1,6 @@
 //! Reads one partition of a topic, on the worker that owns it.
 
-use super::client::{self, Consumer, Events, take_end};
+use super::client::{self, Consumer, EVENTS_AT_ONCE, Events, take_end};
 use super::decode::{Decoder, Incoming, Undecodable, head_of};
 use super::settings::Kafka;
 use super::source::{Witness, name_of};
@@ -105,18 +105,10 @@ impl<T> KafkaReader<T> {
     fn look_at_events(&mut self) -> Result<()> {
         self.looked = Instant::now();
         // The records are all in partition queues: what comes here are errors, of which the client's context is told too.
-        for _ in 0..16 {
-            match self.consumer.poll(Duration::ZERO) {
-                None => break,
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    return Err(client::error(
-                        &self.kafka,
-                        &self.events,
-                        &self.name(),
-                        &KafkaError::MessageConsumptionFatal(code),
-                    ));
-                }
-                Some(_) => {}
+        for _ in 0..EVENTS_AT_ONCE {
+            if let Some(Err(KafkaError::MessageConsumptionFatal(code))) = self.consumer.poll(Duration::ZERO) {
+                let error = KafkaError::MessageConsumptionFatal(code);
+                return Err(client::error(&self.kafka, &self.events, &self.name(), &error));
             }
         }
         match self.events.refused() {

@@ -341,7 +341,7 @@ impl<T: Data> Source for KafkaSource<T> {
 impl Group {
     /// Sends what is pending. What comes of it only tools would see.
     fn tell(&mut self) {
-        while self.consumer.poll(Duration::ZERO).is_some() {}
+        client::look_at_events(&self.consumer);
         let mut list = TopicPartitionList::new();
         for (name, offset) in std::mem::take(&mut self.pending) {
             if let Ok((topic, partition)) = parse(&name) {

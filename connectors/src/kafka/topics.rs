@@ -40,7 +40,7 @@ impl Probe {
 
     /// The error of a call that failed, with what the client was told meanwhile.
     pub(super) fn failed(&self, doing: &str, why: &KafkaError) -> Error {
-        while self.consumer().poll(Duration::ZERO).is_some() {}
+        client::look_at_events(self.consumer());
         client::error(&self.kafka, &self.events, doing, why)
     }
 
