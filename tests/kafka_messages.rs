@@ -217,6 +217,9 @@ fn a_wrong_password_and_a_setting_that_is_not_the_users_are_refused_in_seconds()
     run_until(settings("secret", place.path()), build(secured("right")), |status| status.records == 1).expect("it is let in");
     let place = folder();
     let dirty = Kafka::new(broker.address()).set("isolation.level", "read_uncommitted");
+    let unknown = Kafka::new(broker.address()).set("sasl.pasword", "hidden");
+    let error = run_until(settings("dirty", place.path()), build(unknown), |_| false).expect_err("it is refused").to_string();
+    assert!(error.contains("sasl.pasword") && !error.contains("hidden"), "{error}");
     let error = run_until(settings("dirty", place.path()), build(dirty), |_| false).expect_err("it is refused");
     assert!(error.kind() == Kind::Config && error.to_string().contains("aborted transactions"), "{error}");
 }

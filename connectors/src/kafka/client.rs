@@ -222,9 +222,14 @@ where
     C: FromClientConfigAndContext<Events>,
 {
     let events = Events::default();
-    let client = config
-        .create_with_context(events.clone())
-        .map_err(|why| Error::config(format!("librdkafka does not take the settings for Kafka: {why}. Correct them")))?;
+    let client = config.create_with_context(events.clone()).map_err(|why| {
+        // The value is left out: it may be a secret.
+        let what = match &why {
+            KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
+            why => why.to_string(),
+        };
+        Error::config(format!("librdkafka does not take the settings for Kafka: {what}. Correct them"))
+    })?;
     Ok((client, events))
 }
 
