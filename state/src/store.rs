@@ -280,9 +280,10 @@ impl Store {
         let mut history: Vec<Incarnation> = read::meta(&self.db, "incarnations")?.unwrap_or_default();
         let incarnation = Incarnation { counter: history.last().map_or(0, |last| last.counter) + 1, nonce: rand::random() };
         history.push(incarnation);
-        if self.last.durability == Durability::Process {
+        if self.last.durability == Durability::Process || self.durability == Durability::Process {
             // What the last run left to the operating system may be read from its log without being on the disk. Written out as files it is, so
-            // that no synced write of this run follows one that can still be lost.
+            // that no synced write of this run follows one that can still be lost. And a log whose last record a kill has cut off is tolerated by
+            // a synced run, which keeps it; read to a point in time it would end everything behind it. Written out, it is not read again.
             for name in options::FAMILIES {
                 self.db.flush_cf(family(&self.db, name)).map_err(|why| self.write_failed(&why))?;
             }
