@@ -38,6 +38,8 @@ pub(crate) struct WorkerDelta {
     pub(crate) delta: Vec<u8>,
     pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
     pub(crate) ranges: Vec<Range>,
+    /// How many keys its states have after the batch.
+    pub(crate) keys: Vec<usize>,
 }
 
 pub(crate) struct Committer {
@@ -122,9 +124,10 @@ impl Committer {
         let (due, later) = std::mem::take(&mut self.moved).into_iter().partition(|(after, _)| *after <= committed);
         self.moved = later;
         let due: Vec<(Txid, Vec<Range>)> = due;
-        let ranges = due.into_iter().flat_map(|(_, ranges)| ranges);
-        let positions: Vec<_> = ranges.map(|range| (range.source, range.partition, range.end)).collect();
-        if !positions.is_empty() {
+        let ranges: Vec<Range> = due.into_iter().flat_map(|(_, ranges)| ranges).collect();
+        if !ranges.is_empty() {
+            self.runtime.show_moved(&ranges);
+            let positions: Vec<_> = ranges.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
             self.tell_sources(positions.iter());
             self.store.move_on(positions);
         }
@@ -223,8 +226,10 @@ impl Committer {
                     partition: range.partition.clone(),
                     start: range.start,
                     end: range.end.offset,
+                    skipped: range.skipped,
                 })
                 .collect(),
+            keys: deltas.iter().map(|delta| (delta.worker, delta.keys.clone())).collect(),
         }
     }
 }

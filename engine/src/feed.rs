@@ -29,7 +29,7 @@ pub(crate) trait Feed {
     /// How long until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
-    /// Per partition: name, next offset, what is known to be left, records skipped since the last call.
+    /// What each partition's reader says of itself. It is ahead of what is committed: [`crate::extent`] puts it back to that.
     fn progress(&mut self) -> Vec<PartitionProgress>;
 }
 
@@ -42,11 +42,11 @@ pub struct PartitionProgress {
     pub source: String,
     /// The partition's name.
     pub partition: String,
-    /// The first offset that is not read, in the source's own unit.
+    /// The first offset that no committed batch covers, in the source's own unit.
     pub offset: u64,
-    /// How much is known to be left, in the same unit.
+    /// How much is known to come from there on, in the same unit.
     pub lag: Option<u64>,
-    /// How many records were skipped by policy in this run.
+    /// How many records were skipped by policy in this run, before that offset.
     pub skipped: u64,
     /// Whether the partition is at its end.
     pub ended: bool,
@@ -54,6 +54,9 @@ pub struct PartitionProgress {
     pub trouble: Option<String>,
     /// Since when, in milliseconds since 1970.
     pub trouble_since_ms: Option<u64>,
+    /// The offset from which the reader itself counts what is left.
+    #[serde(skip)]
+    pub(crate) reached: u64,
 }
 
 enum Ready {
@@ -69,8 +72,9 @@ struct Partition<T> {
     /// Where the batch in hand begins, and how many records it has.
     start: u64,
     records: u64,
-    /// The position after the last chunk, if it moved in the batch in hand without a record (a skipped record, a control record).
-    offset: u64,
+    /// Where this generation has begun to read it.
+    from: u64,
+    /// Records skipped since the last range.
     skipped: u64,
     trouble: Option<(String, u64)>,
 }
@@ -144,7 +148,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             ready: Ready::Now,
             start,
             records: 0,
-            offset: start,
+            from: start,
             skipped: 0,
             trouble: None,
         });
@@ -201,13 +205,17 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn moved(&mut self) -> Vec<Range> {
         let (id, name) = (self.id, &self.name);
-        let idle =
-            self.partitions.iter_mut().filter(|partition| partition.records == 0 && !matches!(partition.ready, Ready::Never));
+        // One at its end is where its last batch left it, but for what was skipped since.
+        let idle = self
+            .partitions
+            .iter_mut()
+            .filter(|partition| partition.records == 0 && (partition.skipped > 0 || !matches!(partition.ready, Ready::Never)));
         let moved = idle.filter_map(|partition| {
             let end = Some(partition.reader.position()).filter(|end| end.offset != partition.start)?;
             let (source_name, name) = (name.to_string(), partition.name.to_string());
-            let range = Range { source: id, source_name, partition: name, start: partition.start, end, records: 0 };
-            (partition.start, partition.offset) = (range.end.offset, range.end.offset);
+            let skipped = std::mem::take(&mut partition.skipped);
+            let range = Range { source: id, source_name, partition: name, start: partition.start, end, records: 0, skipped };
+            partition.start = range.end.offset;
             Some(range)
         });
         moved.collect()
@@ -228,10 +236,11 @@ impl<S: Source> Feed for SourceFeed<S> {
                 source_name: name.to_string(),
                 partition: partition.name.to_string(),
                 start: partition.start,
-                end: end.clone(),
+                end,
                 records: std::mem::take(&mut partition.records),
+                skipped: std::mem::take(&mut partition.skipped),
             };
-            (partition.start, partition.offset) = (end.offset, end.offset);
+            partition.start = range.end.offset;
             Some(range)
         });
         moved.collect()
@@ -252,12 +261,13 @@ impl<S: Source> Feed for SourceFeed<S> {
         let progress = self.partitions.iter().map(|partition| PartitionProgress {
             source: self.name.to_string(),
             partition: partition.name.to_string(),
-            offset: partition.offset,
+            offset: partition.from,
             lag: partition.reader.lag(),
-            skipped: partition.skipped,
+            skipped: 0,
             ended: matches!(partition.ready, Ready::Never),
             trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
             trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
+            reached: if partition.records > 0 { partition.reader.position().offset } else { partition.start },
         });
         progress.collect()
     }

@@ -8,6 +8,7 @@ mod chunk;
 mod commit;
 pub mod conformance;
 mod context;
+mod extent;
 mod failure;
 mod feed;
 pub mod operators;

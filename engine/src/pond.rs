@@ -41,6 +41,7 @@ pub(crate) struct Range {
     pub(crate) start: u64,
     pub(crate) end: Position,
     pub(crate) records: u64,
+    pub(crate) skipped: u64,
 }
 
 /// What a worker does next about reading.

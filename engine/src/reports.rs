@@ -2,7 +2,7 @@
 
 use crate::feed::PartitionProgress;
 use serde::Serialize;
-use tidemill_state::{SinkId, Txid};
+use tidemill_state::{SinkId, Txid, WorkerIndex};
 
 /// What a batch was: told once it is committed.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +27,9 @@ pub struct BatchReport {
     pub committed_at_ms: u64,
     /// What it covers of each partition.
     pub ranges: Vec<RangeReport>,
+    /// How many keys each worker's states have after it.
+    #[serde(skip)]
+    pub(crate) keys: Vec<(WorkerIndex, Vec<usize>)>,
 }
 
 /// What a batch covers of one partition: `[start, end)`.
@@ -40,6 +43,8 @@ pub struct RangeReport {
     pub start: u64,
     /// The offset after the last.
     pub end: u64,
+    #[serde(skip)]
+    pub(crate) skipped: u64,
 }
 
 /// What runs: the answer of `/v1/status`.
@@ -79,7 +84,7 @@ pub struct Status {
     pub unfolded_bytes: u64,
     /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
     pub longest_slice_us: u64,
-    /// How often the dataflows were built anew after a failure.
+    /// How often the dataflows were built: once, and anew after each failure that was retried.
     pub generations: u64,
     /// The last error.
     pub last_error: Option<String>,

@@ -1,8 +1,9 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+use crate::extent::Extent;
 use crate::feed::PartitionProgress;
 use crate::plan::Plan;
-use crate::pond::Pond;
+use crate::pond::{Pond, Range};
 use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
@@ -32,13 +33,13 @@ const BATCHES_KEPT: usize = 1000;
 #[derive(Default)]
 struct WorkerReport {
     partitions: Vec<PartitionProgress>,
-    keys: Vec<usize>,
     ready: bool,
 }
 
 struct Inner {
     phase: &'static str,
     workers: Vec<WorkerReport>,
+    extent: Extent,
     sinks: Vec<SinkStatus>,
     batches: VecDeque<BatchReport>,
     inboxes: Vec<(Sender<ToWorker>, Option<Thread>)>,
@@ -90,6 +91,7 @@ impl Runtime {
         let inner = Inner {
             phase: "starting",
             workers,
+            extent: Extent::default(),
             sinks,
             batches: VecDeque::new(),
             inboxes: Vec::new(),
@@ -144,8 +146,10 @@ impl Runtime {
         inner.pond = None;
     }
 
-    pub(crate) fn worker_ready(&self, index: usize) {
+    /// A worker has loaded its states, which have so many keys.
+    pub(crate) fn worker_ready(&self, index: usize, keys: Vec<usize>) {
         let mut inner = self.lock();
+        inner.extent.set_keys(index, keys);
         inner.workers[index].ready = true;
         if let Some(inbox) = inner.inboxes.get_mut(index) {
             inbox.1 = Some(std::thread::current());
@@ -156,11 +160,10 @@ impl Runtime {
         self.changed.notify_all();
     }
 
-    pub(crate) fn worker_report(&self, index: usize, partitions: Vec<PartitionProgress>, keys: Vec<usize>, longest: Duration) {
+    pub(crate) fn worker_report(&self, index: usize, partitions: Vec<PartitionProgress>, longest: Duration) {
         let mut inner = self.lock();
         inner.longest_slice = inner.longest_slice.max(longest);
-        let worker = &mut inner.workers[index];
-        (worker.partitions, worker.keys) = (partitions, keys);
+        inner.workers[index].partitions = partitions;
     }
 
     /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
@@ -178,6 +181,7 @@ impl Runtime {
             self.timings.committed(report);
             inner.records += report.records;
             inner.unfolded_bytes += report.delta_bytes;
+            inner.extent.commit(report);
         }
         inner.batches.extend(reports);
         let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
@@ -192,6 +196,14 @@ impl Runtime {
         self.committed.store(committed.txid().0, SeqCst);
         self.apply_hold(&inner);
         self.changed.notify_all();
+    }
+
+    /// Shows that partitions have moved on without a record, with every batch before that committed.
+    pub(crate) fn show_moved(&self, ranges: &[Range]) {
+        let mut inner = self.lock();
+        for range in ranges {
+            inner.extent.cover(&range.source_name, &range.partition, range.end.offset, range.skipped);
+        }
     }
 
     /// The last batch that has output for this sink.
@@ -404,11 +416,11 @@ impl Runtime {
     #[must_use]
     pub fn status(&self) -> Status {
         let inner = self.lock();
-        let partitions: Vec<PartitionProgress> = inner.workers.iter().flat_map(|worker| worker.partitions.clone()).collect();
-        let keys = |state: usize| inner.workers.iter().filter_map(|worker| worker.keys.get(state)).sum();
+        let told = inner.workers.iter().flat_map(|worker| &worker.partitions);
+        let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
         let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
             let decl = codec.decl();
-            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: keys(index) }
+            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
         });
         let (batches_per_s, records_per_s) = rates(&inner.batches);
         Status {

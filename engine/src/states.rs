@@ -71,8 +71,8 @@ pub(crate) trait WorkerState {
     /// The encoded value of an encoded key as of the committed batch `at`.
     fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>>;
 
-    /// How many keys have a value here.
-    fn keys(&self) -> usize;
+    /// How many keys have a value here as of batch `at`.
+    fn keys(&self, at: Txid) -> usize;
 }
 
 pub(crate) struct TypedState<K, V> {
@@ -109,8 +109,8 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
         }
     }
 
-    fn keys(&self) -> usize {
-        self.map.borrow().len()
+    fn keys(&self, at: Txid) -> usize {
+        self.map.borrow().len_at(at)
     }
 }
 

@@ -143,7 +143,7 @@ impl<'j> Worker<'j> {
 
     fn run(&mut self, timely: &mut timely::worker::Worker) -> Result<()> {
         let Shared { latch, pond, .. } = &self.job.shared;
-        self.job.runtime.worker_ready(self.index);
+        self.job.runtime.worker_ready(self.index, self.keys(self.job.shared.after));
         self.report();
         let mut wait = Some(Duration::ZERO);
         while !latch.is_set() {
@@ -223,6 +223,7 @@ impl<'j> Worker<'j> {
                 delta: delta::assemble(&made.sections)?,
                 outputs: made.outputs.into_iter().collect(),
                 ranges: self.ranges.remove(&self.oldest).unwrap_or_default(),
+                keys: self.keys(self.oldest),
             };
             // The committer ends only when the whole run does.
             let _ = self.job.deltas.send(Message::Delta(delta));
@@ -258,9 +259,13 @@ impl<'j> Worker<'j> {
             let _ = self.job.deltas.send(Message::Moved { generation: self.job.generation, after, ranges });
         }
         let partitions = self.feeds.iter_mut().flat_map(|feed| feed.progress()).collect();
-        let keys = self.context.declared.borrow().states.iter().map(|state| state.keys()).collect();
         let longest = crate::slice::take_longest().max(std::mem::take(&mut self.busy));
-        self.job.runtime.worker_report(self.index, partitions, keys, longest);
+        self.job.runtime.worker_report(self.index, partitions, longest);
+    }
+
+    /// How many keys this worker's states have after batch `at`.
+    fn keys(&self, at: Txid) -> Vec<usize> {
+        self.context.declared.borrow().states.iter().map(|state| state.keys(at)).collect()
     }
 }
 

@@ -50,7 +50,7 @@ where
     let server = listening.map(serve).transpose()?;
     let engine = match Engine::start(settings, build) {
         Err(error) if error.kind() == Kind::Away && stop.load(SeqCst) => {
-            say(&format!("stopped while it waited at the start, nothing was changed: {error}"));
+            say(&format!("stopped while it waited at the start, no batch was begun: {error}"));
             return Ok(());
         }
         started => started?,

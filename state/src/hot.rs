@@ -56,6 +56,8 @@ struct Changed<V> {
     old: Vec<Old<V>>,
     /// Whether the batch removed a key: its slot is then free once the batch is released.
     removed: bool,
+    /// How many keys had a value before it.
+    keys_before: usize,
 }
 
 /// What [`HotMap::get_at`] found.
@@ -108,6 +110,12 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys
+    }
+
+    /// The number of keys that had a value as of batch `at`: a committed batch that was not released beyond, or the newest.
+    #[must_use]
+    pub fn len_at(&self, at: Txid) -> usize {
+        self.changed.iter().find(|changed| changed.txid > at).map_or(self.keys, |changed| changed.keys_before)
     }
 
     /// Whether no key has a value.
@@ -231,7 +239,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let newest = self.changed.back().map_or(self.released, |changed| changed.txid);
         if newest != txid {
             assert!(newest < txid, "batches are applied in order: {txid} after {newest}");
-            self.changed.push_back(Changed { txid, old: self.spare.pop().unwrap_or_default(), removed: false });
+            let (old, keys_before) = (self.spare.pop().unwrap_or_default(), self.keys);
+            self.changed.push_back(Changed { txid, old, removed: false, keys_before });
         }
     }
 
@@ -412,5 +421,24 @@ mod tests {
         let mut map = HotMap::new(4, Txid::NONE);
         map.update(Txid(2), hash(1), 1u64, |slot| *slot = Some(1u64));
         map.update(Txid(1), hash(1), 1, |slot| *slot = Some(2));
+    }
+
+    #[test]
+    fn keys_are_counted_as_of_each_batch_that_is_not_released() {
+        let mut map: HotMap<u64, u64> = HotMap::new(4, Txid(1));
+        map.restore(hash(1), 1, Some(1));
+        let put = |map: &mut HotMap<u64, u64>, txid: u64, key: u64, value: Option<u64>| {
+            map.update(Txid(txid), hash(key), key, |into| *into = value)
+        };
+        put(&mut map, 2, 2, Some(1));
+        put(&mut map, 2, 3, Some(1));
+        // Batch 3 changes nothing here.
+        put(&mut map, 4, 1, None);
+        let counted = |map: &HotMap<u64, u64>, range: std::ops::RangeInclusive<u64>| {
+            range.map(|at| map.len_at(Txid(at))).collect::<Vec<_>>()
+        };
+        assert_eq!(counted(&map, 1..=5), [1, 3, 3, 2, 2]);
+        assert!(map.release(Txid(3), usize::MAX));
+        assert_eq!(counted(&map, 3..=5), [3, 2, 2]);
     }
 }

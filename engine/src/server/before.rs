@@ -22,6 +22,7 @@ pub(super) fn routes(starting: Arc<Starting>, topology: &str) -> Router {
         .route("/healthz", get(super::answers::healthz))
         .route("/v1/status", get(status))
         .fallback(not_yet)
+        .method_not_allowed_fallback(super::refusal::wrong_method)
         .with_state(Arc::new(before))
 }
 

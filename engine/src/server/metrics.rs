@@ -7,9 +7,9 @@
 //! | `tidemill_batch_fill_seconds` | histogram | from a batch's first record until it was closed |
 //! | `tidemill_batch_compute_seconds` | histogram | from then until every worker had completed it |
 //! | `tidemill_batch_commit_seconds` | histogram | how long the write took that made it durable |
-//! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that is not read; what is known to be left |
-//! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy |
-//! | `tidemill_source_trouble` | gauge, by source | how many partitions cannot be read now |
+//! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that no committed batch covers; what is known to come from there on |
+//! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
+//! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a reason that passes by itself |
 //! | `tidemill_sink_published_txid`, `tidemill_sink_backlog_bytes` | gauge, by sink | the last batch that it holds; committed output that it has not confirmed |
 //! | `tidemill_sink_publish_seconds` | histogram, by sink | from being given output until it was confirmed |
 //! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers made anew, after a failure or a commit that could not be trusted |
@@ -18,9 +18,12 @@
 //! | `tidemill_generations_total` | counter | how often the dataflows were built |
 //! | `tidemill_ready` | gauge | 1 while the workers take records |
 //! | `tidemill_start_time_seconds` | gauge | when the run began, in seconds since 1970 |
+//! | `tidemill_build_info` | info, with the version | always 1 |
 //!
-//! At most 1,000 partitions of all sources have series of their own; the rest are added up as partition `others`.
+//! At most 1,000 partitions of each source, in the order of their names, have series of their own; the rest are added up as partition `others`. The counters and
+//! histograms begin at zero with each run.
 
+use crate::feed::PartitionProgress;
 use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
 use axum::extract::State;
@@ -32,12 +35,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// How many partitions have series of their own.
+/// How many partitions of a source have series of their own.
 const PARTITIONS: usize = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,15 +110,18 @@ impl Timings {
 
 /// Answers with all metrics.
 pub(super) async fn answer(State(runtime): State<Arc<Runtime>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text(&runtime))
+    (
+        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        text(&runtime.status(), &runtime.timings, runtime.is_ready()),
+    )
 }
 
-fn text(runtime: &Runtime) -> String {
+fn text(status: &Status, timings: &Timings, ready: bool) -> String {
     let mut registry = Registry::with_prefix("tidemill");
-    let status = runtime.status();
-    of_batches(&mut registry, &runtime.timings, &status);
-    of_sources(&mut registry, &status);
-    of_sinks(&mut registry, &runtime.timings, &status);
+    registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    of_batches(&mut registry, timings, status);
+    of_sources(&mut registry, status);
+    of_sinks(&mut registry, timings, status);
     let keys = Family::<OfState, Gauge>::default();
     for state in &status.states {
         keys.get_or_create(&OfState { state: state.name.clone() }).set(signed(state.keys as u64));
@@ -121,7 +129,7 @@ fn text(runtime: &Runtime) -> String {
     registry.register("state_keys", "Keys that have a value", keys);
     gauge(&mut registry, "unfolded_bytes", "Committed bytes of deltas that are not folded", status.unfolded_bytes);
     counter(&mut registry, "generations", "How often the dataflows were built", status.generations);
-    gauge(&mut registry, "ready", "1 while the workers take records", u64::from(runtime.is_ready()));
+    gauge(&mut registry, "ready", "1 while the workers take records", u64::from(ready));
     gauge(&mut registry, "start_time_seconds", "When the run began, in seconds since 1970", status.started_at_ms / 1000);
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -145,22 +153,35 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
 
 fn of_sources(registry: &mut Registry, status: &Status) {
     let (offsets, lags) = (Family::<OfPartition, Gauge>::default(), Family::<OfPartition, Gauge>::default());
-    let (skipped, trouble) = (Family::<OfSource, Counter>::default(), Family::<OfSource, Gauge>::default());
-    for (index, partition) in status.partitions.iter().enumerate() {
-        let source = partition.source.clone();
-        let name = if index < PARTITIONS { partition.partition.clone() } else { "others".to_string() };
-        let labels = OfPartition { source: source.clone(), partition: name };
+    let (trouble, skipped) = (Family::<OfPartition, Gauge>::default(), Family::<OfSource, Counter>::default());
+    for (labels, partition) in labelled(status) {
         offsets.get_or_create(&labels).inc_by(signed(partition.offset));
         if let Some(lag) = partition.lag {
             lags.get_or_create(&labels).inc_by(signed(lag));
         }
-        skipped.get_or_create(&OfSource { source: source.clone() }).inc_by(partition.skipped);
-        trouble.get_or_create(&OfSource { source }).inc_by(i64::from(partition.trouble.is_some()));
+        trouble.get_or_create(&labels).inc_by(i64::from(partition.trouble.is_some()));
+        skipped.get_or_create(&OfSource { source: labels.source }).inc_by(partition.skipped);
     }
-    registry.register("source_offset", "The first offset that is not read", offsets);
-    registry.register("source_lag", "What is known to be left to read, in offsets", lags);
+    registry.register("source_offset", "The first offset that no committed batch covers", offsets);
+    registry.register("source_lag", "What is known to come from there on, in offsets", lags);
     registry.register("source_skipped", "Records skipped by policy", skipped);
-    registry.register("source_trouble", "How many partitions cannot be read now", trouble);
+    registry.register("source_trouble", "1 while it cannot be read, for a reason that passes by itself", trouble);
+}
+
+/// Each partition with its labels: those of its own, or those of the rest of its source.
+fn labelled(status: &Status) -> impl Iterator<Item = (OfPartition, &PartitionProgress)> {
+    let mut by_source: BTreeMap<&str, Vec<&PartitionProgress>> = BTreeMap::new();
+    for partition in &status.partitions {
+        by_source.entry(&partition.source).or_default().push(partition);
+    }
+    by_source.into_iter().flat_map(|(source, mut partitions)| {
+        // Workers tell of them in any order: the same ones are to have series of their own each time.
+        partitions.sort_unstable_by(|one, other| one.partition.cmp(&other.partition));
+        partitions.into_iter().enumerate().map(move |(index, partition)| {
+            let name = if index < PARTITIONS { &partition.partition } else { "others" };
+            (OfPartition { source: source.to_string(), partition: name.to_string() }, partition)
+        })
+    })
 }
 
 fn of_sinks(registry: &mut Registry, timings: &Timings, status: &Status) {
@@ -171,6 +192,8 @@ fn of_sinks(registry: &mut Registry, timings: &Timings, status: &Status) {
         published.get_or_create(&labels).set(signed(sink.published.0));
         backlog.get_or_create(&labels).set(signed(sink.backlog_bytes as u64));
         rebuilds.get_or_create(&labels).inc_by(sink.rebuilds);
+        // It is there before the first publication too, with nothing in it.
+        drop(timings.publish.get_or_create(&labels));
     }
     registry.register("sink_published_txid", "The last batch that it holds", published);
     registry.register("sink_backlog_bytes", "Committed output that it has not confirmed", backlog);
@@ -192,4 +215,161 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reports::{SinkStatus, StateStatus};
+    use tidemill_state::Txid;
+
+    fn partition(source: &str, partition: &str, offset: u64, trouble: Option<&str>) -> PartitionProgress {
+        PartitionProgress {
+            source: source.into(),
+            partition: partition.into(),
+            offset,
+            lag: Some(2),
+            skipped: 1,
+            ended: false,
+            trouble: trouble.map(str::to_string),
+            trouble_since_ms: None,
+            reached: offset,
+        }
+    }
+
+    fn status(partitions: Vec<PartitionProgress>) -> Status {
+        Status {
+            topology: "t".into(),
+            phase: "running",
+            committed: Txid(7),
+            line: String::new(),
+            incarnation: String::new(),
+            workers: 2,
+            started_at_ms: 1_700_000_000_999,
+            records: 70,
+            records_per_s: 0.0,
+            batches_per_s: 0.0,
+            sources_at_end: false,
+            waiting: None,
+            partitions,
+            states: vec![StateStatus { name: "counts".into(), key: String::new(), value: String::new(), keys: 5 }],
+            sinks: vec![SinkStatus {
+                name: "out".into(),
+                published: Txid(6),
+                backlog_bytes: 9,
+                rebuilds: 3,
+                ..Default::default()
+            }],
+            unfolded_bytes: 11,
+            longest_slice_us: 0,
+            generations: 2,
+            last_error: None,
+        }
+    }
+
+    fn batch(txid: u64) -> BatchReport {
+        BatchReport {
+            txid: Txid(txid),
+            records: 10,
+            changes: 0,
+            delta_bytes: 0,
+            output_records: 0,
+            fill_us: 1_000_000,
+            compute_us: 250_000,
+            commit_us: 500,
+            committed_at_ms: 0,
+            ranges: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// Asserts that the text has exactly this line.
+    #[track_caller]
+    fn has(text: &str, line: &str) {
+        assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
+    }
+
+    #[test]
+    fn every_metric_is_named_typed_and_valued() {
+        let timings = Timings::default();
+        timings.committed(&batch(6));
+        timings.committed(&batch(7));
+        let quiet = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
+        has(&quiet, "tidemill_sink_publish_seconds_count{sink=\"out\"} 0");
+        timings.published("out", Duration::from_millis(250));
+        let text = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
+        for line in [
+            "tidemill_committed_txid 7",
+            "tidemill_batches_total 2",
+            "tidemill_records_total 70",
+            "tidemill_batch_fill_seconds_sum 2.0",
+            "tidemill_batch_compute_seconds_sum 0.5",
+            "tidemill_batch_commit_seconds_sum 0.001",
+            "tidemill_batch_commit_seconds_count 2",
+            "tidemill_batch_commit_seconds_bucket{le=\"+Inf\"} 2",
+            "tidemill_source_offset{source=\"s\",partition=\"p\\\"1\"} 3",
+            "tidemill_source_lag{source=\"s\",partition=\"p2\"} 2",
+            "tidemill_source_trouble{source=\"s\",partition=\"p\\\"1\"} 1",
+            "tidemill_source_trouble{source=\"s\",partition=\"p2\"} 0",
+            "tidemill_source_skipped_total{source=\"s\"} 2",
+            "tidemill_sink_published_txid{sink=\"out\"} 6",
+            "tidemill_sink_backlog_bytes{sink=\"out\"} 9",
+            "tidemill_sink_publisher_rebuilds_total{sink=\"out\"} 3",
+            "tidemill_sink_publish_seconds_count{sink=\"out\"} 1",
+            "tidemill_sink_publish_seconds_sum{sink=\"out\"} 0.25",
+            "tidemill_state_keys{state=\"counts\"} 5",
+            "tidemill_unfolded_bytes 11",
+            "tidemill_generations_total 2",
+            "tidemill_ready 1",
+            "tidemill_start_time_seconds 1700000000",
+            &format!("tidemill_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+            "# TYPE tidemill_batches counter",
+            "# TYPE tidemill_batch_fill_seconds histogram",
+            "# TYPE tidemill_source_lag gauge",
+        ] {
+            has(&text, line);
+        }
+        // What the table at the top says is there, and nothing else.
+        let table = include_str!("metrics.rs").lines().filter(|line| line.starts_with("//! | `"));
+        let named: Vec<String> = table.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_string)).collect();
+        let named: Vec<&str> = named.iter().map(String::as_str).filter(|name| name.starts_with("tidemill_")).collect();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let shown: Vec<String> = types
+            .map(|line| match line.split_once(' ') {
+                Some((name, "counter")) => format!("{name}_total"),
+                Some((name, "info")) => format!("{name}_info"),
+                _ => line.split(' ').next().unwrap_or_default().to_string(),
+            })
+            .collect();
+        assert_eq!(named.len(), shown.len(), "{named:?} and {shown:?}");
+        for name in named {
+            assert!(shown.iter().any(|shown| shown == name), "{name} is not in {shown:?}");
+        }
+    }
+
+    #[test]
+    fn partitions_beyond_a_thousand_of_a_source_are_added_up() {
+        let many = |source: &'static str, count: usize| {
+            // The last first: the order in which they are told of does not matter.
+            (0..count)
+                .rev()
+                .map(move |number| partition(source, &format!("{number:04}"), 10, Some("away").filter(|_| number == 1002)))
+        };
+        let text = text(&status(many("a", 1003).chain(many("b", 1000)).collect()), &Timings::default(), false);
+        let own = |source: &str| {
+            text.lines().filter(|line| line.starts_with(&format!("tidemill_source_lag{{source=\"{source}\""))).count()
+        };
+        assert_eq!((own("a"), own("b")), (1001, 1000));
+        for line in [
+            "tidemill_source_offset{source=\"a\",partition=\"0999\"} 10",
+            "tidemill_source_offset{source=\"a\",partition=\"others\"} 30",
+            "tidemill_source_lag{source=\"a\",partition=\"others\"} 6",
+            "tidemill_source_trouble{source=\"a\",partition=\"others\"} 1",
+            "tidemill_source_skipped_total{source=\"a\"} 1003",
+            "tidemill_ready 0",
+        ] {
+            has(&text, line);
+        }
+        assert!(!text.contains("{source=\"b\",partition=\"others\"}"), "each source has a thousand of its own");
+    }
 }
