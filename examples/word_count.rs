@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example word_count -- run --state target/words --exit-at-end
 //! cargo run --release --example word_count -- state scan counts --state target/words
+//! cargo run --release --example word_count -- query words '"the tide"'
 //! cargo run --release --example word_count -- run --state target/topic-words --kafka localhost:9092 --topic sentences --out counts
 //! ```
 
@@ -43,6 +44,9 @@ fn main() -> tidemill::Result<()> {
             .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
             .group_by(|word| word.clone())
             .persistent_aggregate("counts", Count);
+        topology.query("words", |text: Requests<Str>| {
+            text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+        });
         match (&arguments.out, kafka) {
             (Some(out), Some(kafka)) => counts.changes().sink("out", kafka.sink(out, message)),
             (Some(out), None) => counts.changes().map(|change| (change.key, change.new)).sink("out", Files::to(out)),

@@ -30,7 +30,8 @@ pub use clap;
 pub use tidemill_connectors as connectors;
 pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
-    BatchLimits, BatchReport, Change, Data, Emit, Engine, Grouped, Outline, PartitionProgress, RangeReport, Record, Runtime,
+    Answer, AtLeast, BatchLimits, BatchReport, Change, Data, Emit, Engine, Format, Grouped, Many, One, Outline,
+    PartitionProgress, Pipeline, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Runtime, Scan,
     Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
@@ -51,7 +52,7 @@ pub mod testing {
 pub mod prelude {
     pub use tidemill_connectors::{Files, Generator, Invalid, Kafka, Malformed, Stdout, Str};
     pub use tidemill_engine::aggregates::{Average, Combiner, Count, Max, Mean, Min, Sum, of};
-    pub use tidemill_engine::{Change, Data, Emit, State, Stream, Topology};
+    pub use tidemill_engine::{Change, Data, Emit, Requests, Scan, State, Stream, Topology};
     pub use tidemill_state::{Error, Result};
 }
 

@@ -4,6 +4,11 @@ use crate::failure::Latch;
 use crate::feed::Feed;
 use crate::plan::Plan;
 use crate::pond::Pond;
+use crate::query::asking::Asking;
+use crate::query::desk::{Desk, Entrance};
+use crate::query::live::Live;
+use crate::query::pins::Pins;
+use crate::query::{QueryCodec, stuck};
 use crate::sink::Sink;
 use crate::source::{Begun, Source, Start};
 use crate::states::{StateCodec, WorkerState};
@@ -35,6 +40,11 @@ pub(crate) struct Declared {
     pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
     pub(crate) sources: Vec<Arc<dyn AnySource>>,
     pub(crate) sinks: Vec<Arc<dyn AnySink>>,
+    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
+    /// In the order of the queries.
+    pub(crate) entrances: Vec<Rc<dyn Entrance>>,
+    /// Operators of queries that keep something for requests: they are woken when a request is given up.
+    pub(crate) sweepers: Vec<timely::scheduling::Activator>,
     pub(crate) error: Option<Error>,
 }
 
@@ -92,6 +102,11 @@ pub(crate) struct Context {
     pub(crate) after: Txid,
     /// The run's sinks, in the program's order; empty while it is only described.
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) stuck: stuck::OfWorker,
+    /// The requests that are at home on this worker.
+    pub(crate) desk: RefCell<Desk>,
     pub(crate) probe: probe::Handle<u64>,
     pub(crate) plan: RefCell<Plan>,
     pub(crate) declared: RefCell<Declared>,
@@ -110,6 +125,10 @@ impl Context {
             key_groups: shared.key_groups,
             after: shared.after,
             sinks: shared.sinks,
+            pins: Arc::clone(&shared.asking.pins),
+            live: Arc::clone(&shared.asking.live),
+            stuck: stuck::OfWorker { stuck: Arc::clone(&shared.asking.stuck), worker: place.index },
+            desk: RefCell::new(Desk::new(place.index, &shared.asking)),
             probe: probe::Handle::new(),
             plan: RefCell::default(),
             declared: RefCell::default(),
@@ -156,4 +175,5 @@ pub(crate) struct Shared {
     pub(crate) key_groups: u16,
     pub(crate) after: Txid,
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    pub(crate) asking: Arc<Asking>,
 }

@@ -56,6 +56,11 @@ impl Extent {
         self.keys.iter().filter_map(|keys| keys.get(state)).sum()
     }
 
+    /// The first offset of a partition that no committed batch of this run covers, if one covers any.
+    pub(crate) fn covered(&self, source: &str, partition: &str) -> Option<u64> {
+        Some(self.read.get(source)?.get(partition)?.offset)
+    }
+
     /// What a worker tells of a partition, as of the last committed batch: what it has read beyond that is still left to read.
     pub(crate) fn as_committed(&self, told: &PartitionProgress) -> PartitionProgress {
         let read = self.read.get(&told.source).and_then(|partitions| partitions.get(&told.partition)).copied();

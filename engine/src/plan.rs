@@ -22,6 +22,8 @@ pub enum NodeKind {
     State(String),
     /// A sink, by its name.
     Sink(String),
+    /// A query, by its name: what is asked of it.
+    Query(String),
 }
 
 /// One node.
@@ -77,7 +79,7 @@ impl Plan {
         for node in &self.nodes {
             let shape = match node.kind {
                 NodeKind::State(_) => ", shape=cylinder",
-                NodeKind::Source(_) | NodeKind::Sink(_) => ", shape=cds",
+                NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Query(_) => ", shape=cds",
                 NodeKind::Operator(_) | NodeKind::Exchange(_) => "",
             };
             let _ = writeln!(text, "  n{} [label={:?}{shape}];", node.id.0, label(node));
@@ -100,5 +102,6 @@ fn label(node: &Node) -> String {
         NodeKind::Source(name) => format!("source \"{name}\""),
         NodeKind::State(name) => format!("state \"{name}\""),
         NodeKind::Sink(name) => format!("sink \"{name}\""),
+        NodeKind::Query(name) => format!("query \"{name}\""),
     }
 }

@@ -76,6 +76,7 @@ impl Engine {
                 workers: settings.workers,
                 plan: description.plan.clone(),
                 codecs: description.codecs.clone(),
+                sources: description.program.sources.iter().map(|source| source.name.clone()).collect(),
                 key_groups: begun.store.key_groups(),
                 line: begun.store.line(),
                 incarnation: begun.incarnation,
@@ -85,6 +86,8 @@ impl Engine {
             },
             begun.store.committed(),
             begun.publishers.iter().map(sink_status).collect(),
+            description.queries.clone(),
+            settings.queries.clone(),
         ));
         let starting = Arc::clone(&settings.starting);
         let run = Run {
@@ -409,6 +412,7 @@ impl Generations {
                 key_groups: self.store.key_groups(),
                 after,
                 sinks: Arc::new(self.description.sinks.clone()),
+                asking: Arc::clone(&self.runtime.asking),
             },
             store: Arc::clone(&self.store),
             build: Arc::clone(&self.build),

@@ -4,6 +4,9 @@ use crate::extent::Extent;
 use crate::feed::PartitionProgress;
 use crate::plan::Plan;
 use crate::pond::{Pond, Range};
+use crate::query::QueryCodec;
+use crate::query::ask::{Ask, QueryError};
+use crate::query::asking::{Asking, AtLeast, QueryLimits};
 use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
@@ -12,7 +15,7 @@ use crossbeam_channel::Sender;
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill_state::store::Committed;
@@ -25,7 +28,12 @@ pub(crate) enum ToWorker {
     Read { state: usize, key: Vec<u8>, reply: oneshot::Sender<Result<(Txid, Option<Vec<u8>>)>> },
     /// A partition that joins.
     Assign(Assignment),
+    /// A request to a query, that is to be at home there.
+    Ask(Ask),
 }
+
+/// A worker's inbox, and its thread once it takes from it.
+type Inbox = (Sender<ToWorker>, Option<Thread>);
 
 /// The most recent batches that are kept for reports.
 const BATCHES_KEPT: usize = 1000;
@@ -42,7 +50,6 @@ struct Inner {
     extent: Extent,
     sinks: Vec<SinkStatus>,
     batches: VecDeque<BatchReport>,
-    inboxes: Vec<(Sender<ToWorker>, Option<Thread>)>,
     pond: Option<Arc<Pond>>,
     waiting_for_disk: Option<String>,
     last_error: Option<String>,
@@ -63,6 +70,8 @@ pub(crate) struct Facts {
     pub(crate) workers: usize,
     pub(crate) plan: Plan,
     pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
+    /// The sources' names.
+    pub(crate) sources: Vec<String>,
     pub(crate) key_groups: u16,
     pub(crate) line: Line,
     pub(crate) incarnation: Incarnation,
@@ -78,15 +87,26 @@ pub struct Runtime {
     started_at_ms: u64,
     pub(crate) committed: Arc<AtomicU64>,
     inner: Mutex<Inner>,
+    /// By worker; none between generations. Never taken while `inner` is waited for by its holder.
+    inboxes: RwLock<Vec<Inbox>>,
+    pub(crate) asking: Arc<Asking>,
     changed: Condvar,
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
     pub(crate) timings: Timings,
+    /// Changes whenever more is committed: for those that wait for it.
+    pub(crate) shown: tokio::sync::watch::Sender<()>,
 }
 
 impl Runtime {
-    pub(crate) fn new(facts: Facts, committed: Committed, sinks: Vec<SinkStatus>) -> Runtime {
+    pub(crate) fn new(
+        facts: Facts,
+        committed: Committed,
+        sinks: Vec<SinkStatus>,
+        queries: Vec<Arc<dyn QueryCodec>>,
+        limits: QueryLimits,
+    ) -> Runtime {
         let workers = (0..facts.workers).map(|_| WorkerReport::default()).collect();
         let inner = Inner {
             phase: "starting",
@@ -94,7 +114,6 @@ impl Runtime {
             extent: Extent::default(),
             sinks,
             batches: VecDeque::new(),
-            inboxes: Vec::new(),
             pond: None,
             waiting_for_disk: None,
             last_error: None,
@@ -107,15 +126,20 @@ impl Runtime {
             unfolded_bytes: 0,
             store: std::sync::Weak::new(),
         };
+        let committed = Arc::new(AtomicU64::new(committed.txid().0));
+        let asking = Arc::new(Asking::new(Arc::clone(&committed), facts.workers, queries, limits));
         Runtime {
             facts,
             started_at_ms: now_ms(),
-            committed: Arc::new(AtomicU64::new(committed.txid().0)),
+            committed,
             inner: Mutex::new(inner),
+            inboxes: RwLock::default(),
+            asking,
             changed: Condvar::new(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
             timings: Timings::default(),
+            shown: tokio::sync::watch::Sender::new(()),
         }
     }
 
@@ -133,7 +157,7 @@ impl Runtime {
     pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>) {
         let mut inner = self.lock();
         inner.generations += 1;
-        inner.inboxes = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
+        *self.inboxes.write().expect("no holder of this lock panics") = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
         inner.pond = Some(Arc::clone(pond));
         inner.workers.iter_mut().for_each(|worker| worker.ready = false);
         self.apply_hold(&inner);
@@ -141,19 +165,18 @@ impl Runtime {
 
     /// A generation is over: there is nobody to answer.
     pub(crate) fn end_generation(&self) {
-        let mut inner = self.lock();
-        inner.inboxes.clear();
-        inner.pond = None;
+        self.inboxes.write().expect("no holder of this lock panics").clear();
+        self.lock().pond = None;
     }
 
     /// A worker has loaded its states, which have so many keys.
     pub(crate) fn worker_ready(&self, index: usize, keys: Vec<usize>) {
+        if let Some(inbox) = self.inboxes.write().expect("no holder of this lock panics").get_mut(index) {
+            inbox.1 = Some(std::thread::current());
+        }
         let mut inner = self.lock();
         inner.extent.set_keys(index, keys);
         inner.workers[index].ready = true;
-        if let Some(inbox) = inner.inboxes.get_mut(index) {
-            inbox.1 = Some(std::thread::current());
-        }
         if inner.workers.iter().all(|worker| worker.ready) {
             inner.phase = if self.stopping.load(SeqCst) { "stopping" } else { "running" };
         }
@@ -164,6 +187,8 @@ impl Runtime {
         let mut inner = self.lock();
         inner.longest_slice = inner.longest_slice.max(longest);
         inner.workers[index].partitions = partitions;
+        drop(inner);
+        self.shown.send_replace(());
     }
 
     /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
@@ -193,9 +218,11 @@ impl Runtime {
             }
         }
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
-        self.committed.store(committed.txid().0, SeqCst);
+        self.asking.pins.advance(committed.txid());
         self.apply_hold(&inner);
         self.changed.notify_all();
+        drop(inner);
+        self.shown.send_replace(());
     }
 
     /// Shows that partitions have moved on without a record, with every batch before that committed.
@@ -204,6 +231,24 @@ impl Runtime {
         for range in ranges {
             inner.extent.cover(&range.source_name, &range.partition, range.end.offset, range.skipped);
         }
+        drop(inner);
+        self.shown.send_replace(());
+    }
+
+    /// Whether this is committed.
+    pub(crate) fn is_committed(&self, wanted: &AtLeast<'_>) -> std::result::Result<bool, QueryError> {
+        let AtLeast::Position { source, partition, offset } = *wanted else {
+            return Ok(matches!(wanted, AtLeast::Txid(txid) if *txid <= self.committed()));
+        };
+        if !self.facts.sources.iter().any(|known| known == source) {
+            let known = self.facts.sources.join(", ");
+            return Err(QueryError::BadArguments(format!("there is no source \"{source}\" to wait for; there are: {known}")));
+        }
+        let inner = self.lock();
+        // Before its first commit of this run a partition is where the run has begun with it.
+        let begun = inner.workers.iter().flat_map(|worker| &worker.partitions);
+        let begun = begun.filter(|told| told.source == source && told.partition == partition).map(|told| told.offset).max();
+        Ok(inner.extent.covered(source, partition).max(begun).is_some_and(|next| next > offset))
     }
 
     /// The last batch that has output for this sink.
@@ -336,8 +381,8 @@ impl Runtime {
     /// Whether the workers have loaded their states and read their sources.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let inner = self.lock();
-        !inner.inboxes.is_empty() && inner.workers.iter().all(|worker| worker.ready)
+        let running = !self.inboxes.read().expect("no holder of this lock panics").is_empty();
+        running && self.lock().workers.iter().all(|worker| worker.ready)
     }
 
     /// Sleeps until something has changed that concerns the run as a whole, at most so long.
@@ -366,13 +411,19 @@ impl Runtime {
     }
 
     pub(crate) fn assign(&self, worker: usize, assignment: Assignment) {
-        let inner = self.lock();
-        if let Some((inbox, thread)) = inner.inboxes.get(worker) {
-            let _ = inbox.send(ToWorker::Assign(assignment));
-            if let Some(thread) = thread {
-                thread.unpark();
-            }
+        // Between generations there is nobody to tell: the next one lists all partitions.
+        let _ = self.tell(worker, ToWorker::Assign(assignment));
+    }
+
+    /// Puts something into a worker's inbox and wakes it. An error if there is no worker.
+    pub(crate) fn tell(&self, worker: usize, message: ToWorker) -> std::result::Result<(), ()> {
+        let inboxes = self.inboxes.read().expect("no holder of this lock panics");
+        let (inbox, thread) = inboxes.get(worker).ok_or(())?;
+        inbox.send(message).map_err(|_| ())?;
+        if let Some(thread) = thread {
+            thread.unpark();
         }
+        Ok(())
     }
 
     /// Closes the open batch now if it has records and no worker is reading into it: for tests.
@@ -457,14 +508,7 @@ impl Runtime {
         };
         let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
         let (reply, answer) = oneshot::channel();
-        {
-            let inner = self.lock();
-            let (inbox, thread) = inner.inboxes.get(group.owner(self.facts.workers)).ok_or_else(unavailable)?;
-            inbox.send(ToWorker::Read { state, key, reply }).map_err(|_| unavailable())?;
-            if let Some(thread) = thread {
-                thread.unpark();
-            }
-        }
+        self.tell(group.owner(self.facts.workers), ToWorker::Read { state, key, reply }).map_err(|()| unavailable())?;
         let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
         let (txid, value) = answer.map_err(|_| unavailable())?.map_err(|_| unavailable())??;
         Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))

@@ -1,6 +1,7 @@
 //! How a topology is run.
 
 use crate::pond::BatchLimits;
+use crate::query::asking::QueryLimits;
 use crate::source::{First, OnLoss};
 use crate::starting::Starting;
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ pub struct Settings {
     /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
+    /// What requests to queries may take.
+    pub queries: QueryLimits,
     /// For watching a start that waits, and giving it up.
     pub starting: Arc<Starting>,
 }
@@ -69,6 +72,7 @@ impl Settings {
             first: None,
             on_loss: OnLoss::Refuse,
             start_over: false,
+            queries: QueryLimits::default(),
             starting: Arc::default(),
         }
     }

@@ -32,6 +32,8 @@ pub struct State<'s, K: Key, V: Value> {
     pub(crate) name: String,
     pub(crate) changes: Stream<'s, Change<K, V>>,
     pub(crate) wanted: std::rc::Rc<std::cell::Cell<bool>>,
+    /// This worker's part of it.
+    pub(crate) reader: std::rc::Rc<TypedState<K, V>>,
 }
 
 impl<'s, K: Key, V: Value> State<'s, K, V> {
@@ -73,6 +75,12 @@ pub(crate) trait WorkerState {
 
     /// How many keys have a value here as of batch `at`.
     fn keys(&self, at: Txid) -> usize;
+
+    /// Lets go of some old values of batches up to `floor`. Returns whether all are gone.
+    fn release(&self, floor: Txid) -> bool;
+
+    /// How many bytes the old values take that are kept.
+    fn kept_bytes(&self) -> usize;
 }
 
 pub(crate) struct TypedState<K, V> {
@@ -112,6 +120,22 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
     fn keys(&self, at: Txid) -> usize {
         self.map.borrow().len_at(at)
     }
+
+    fn release(&self, floor: Txid) -> bool {
+        self.map.borrow_mut().release(floor, RELEASED_AT_ONCE)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.map.borrow().kept_bytes()
+    }
+}
+
+/// How many old values are let go of at once.
+const RELEASED_AT_ONCE: usize = 4096;
+
+/// Encodes a key that is in a state already.
+pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
+    keys::encode_key(key, into).expect("it was encoded when it came into the state");
 }
 
 /// The types of a state, kept so that its bytes can be shown to a person and found by one.

@@ -14,11 +14,14 @@
 //! assert_eq!(kit.state::<String, u64>("counts")["tide"], 2);
 //! ```
 
+use crate::query::ask::QueryError;
 use crate::run::Engine;
 use crate::settings::Settings;
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use crate::source::{Data, ReadStatus, Reader, Records, Source};
 use crate::topology::Topology;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -223,6 +226,30 @@ impl Kit {
         });
         scanned.unwrap_or_else(|error| panic!("state \"{name}\" cannot be read: {error}"));
         content
+    }
+
+    /// The answer of a query, and the committed batch that it is from. A query that ends in an ungrouped aggregate gives its value, any other a vector.
+    ///
+    /// # Panics
+    /// If there is no such query, it fails, or its types are others.
+    #[must_use]
+    pub fn ask<R: DeserializeOwned>(&self, query: &str, arguments: &impl Serialize) -> (Txid, R) {
+        self.try_ask(query, arguments).unwrap_or_else(|error| panic!("query \"{query}\" failed: {error}"))
+    }
+
+    /// As [`Kit::ask`], but gives the error.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    ///
+    /// # Panics
+    /// After a crash, before a restart.
+    pub fn try_ask<R: DeserializeOwned>(
+        &self,
+        query: &str,
+        arguments: &impl Serialize,
+    ) -> std::result::Result<(Txid, R), QueryError> {
+        self.engine().runtime().ask_typed(query, arguments)
     }
 
     /// What was published to the sink that was made with [`Io::sink`] under this name.

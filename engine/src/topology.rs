@@ -4,6 +4,8 @@ use crate::context::{AnySink, AnySource, Context, Declared, Place, Shared};
 use crate::failure::Latch;
 use crate::plan::Plan;
 use crate::pond::{BatchLimits, Pond};
+use crate::query::QueryCodec;
+use crate::query::asking::{Asking, QueryLimits};
 use crate::states::StateCodec;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub(crate) struct Description {
     pub(crate) sources: Vec<Arc<dyn AnySource>>,
     /// In the program's order.
     pub(crate) sinks: Vec<Arc<dyn AnySink>>,
+    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
 }
 
 /// What a program declares, without its running: for those that look at it or at its store.
@@ -72,6 +75,7 @@ where
         key_groups: KEY_GROUPS,
         after: Txid::NONE,
         sinks: Arc::default(),
+        asking: Arc::new(Asking::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
     let context = Context::new(Place { index: 0, peers: 1 }, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());
@@ -87,6 +91,6 @@ where
     if declared.program.sources.is_empty() {
         return Err(Error::config("the topology has no source: begin with topology.source(name, source)"));
     }
-    let Declared { program, codecs, sources, sinks, .. } = declared;
-    Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks })
+    let Declared { program, codecs, sources, sinks, queries, .. } = declared;
+    Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks, queries })
 }

@@ -52,7 +52,7 @@ const LONGEST_PARK: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// How many questions a worker answers before it goes on with other work.
-const QUESTIONS_AT_ONCE: usize = 64;
+const QUESTIONS_AT_ONCE: usize = 256;
 
 /// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
 pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
@@ -89,6 +89,10 @@ struct Worker<'j> {
     ranges: BTreeMap<Txid, Vec<Range>>,
     reported: Instant,
     busy: Duration,
+    /// Up to which batch old values were let go of, and whether all of them are gone.
+    released: (Txid, bool),
+    /// What the number of requests that were given up was at the last look.
+    given_up: usize,
 }
 
 impl<'j> Worker<'j> {
@@ -109,9 +113,10 @@ impl<'j> Worker<'j> {
         if declared.program.states != job.program.states
             || declared.program.sources != job.program.sources
             || declared.program.sinks != job.program.sinks
+            || !declared.queries.iter().map(|query| query.decl()).eq(job.runtime.asking.queries.iter().map(|query| query.decl()))
         {
             return Err(Error::user_code(
-                "the closure that builds the topology declared other sources, states or sinks than the first time: it must declare the same each time",
+                "the closure that builds the topology declared other sources, states, sinks or queries than the first time: it must declare the same each time",
             ));
         }
         let mut feeds = std::mem::take(&mut declared.feeds);
@@ -138,6 +143,8 @@ impl<'j> Worker<'j> {
             ranges: BTreeMap::new(),
             reported,
             busy: Duration::ZERO,
+            released: (Txid::NONE, true),
+            given_up: 0,
         })
     }
 
@@ -157,6 +164,7 @@ impl<'j> Worker<'j> {
                 Turn::Read { records, bytes } => self.read(records, bytes)?,
                 Turn::Wait(due) => due,
             };
+            let idle = [idle, self.tend_queries()].into_iter().flatten().min();
             let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
@@ -232,7 +240,25 @@ impl<'j> Worker<'j> {
         Ok(())
     }
 
-    /// Answers questions, and takes new partitions.
+    /// Looks after the requests that are at home here, and lets go of old values that no request needs. Gives when to look again.
+    fn tend_queries(&mut self) -> Option<Duration> {
+        let Context { pins, live, desk, declared, .. } = &*self.context;
+        let due = desk.borrow_mut().sweep(Instant::now(), || self.job.runtime.held_up_by());
+        let given_up = live.given_up();
+        if given_up != self.given_up {
+            self.given_up = given_up;
+            declared.borrow().sweepers.iter().for_each(timely::scheduling::Activator::activate);
+        }
+        let floor = pins.floor();
+        if (floor, true) != self.released {
+            let states = &declared.borrow().states;
+            self.released = (floor, states.iter().fold(true, |all, state| state.release(floor) && all));
+        }
+        pins.keep(self.index, declared.borrow().states.iter().map(|state| state.kept_bytes()).sum());
+        if self.released.1 { due } else { Some(Duration::ZERO) }
+    }
+
+    /// Answers questions, and takes new partitions and requests.
     fn answer(&mut self) -> Result<()> {
         for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
             match message {
@@ -244,8 +270,10 @@ impl<'j> Worker<'j> {
                 ToWorker::Assign(assignment) => {
                     self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
                 }
+                ToWorker::Ask(ask) => self.context.desk.borrow_mut().receive(ask),
             }
         }
+        self.context.desk.borrow_mut().begin(&self.context.declared.borrow().entrances);
         Ok(())
     }
 

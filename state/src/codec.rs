@@ -26,6 +26,17 @@ pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()
         .map_err(|why| Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>())))
 }
 
+/// Appends `value` alone, without the format byte: as an element of something that has it.
+///
+/// # Errors
+/// As bincode has them: the value cannot be serialized, or the writer takes no more.
+pub fn append<V: Serialize + ?Sized>(value: &V, into: &mut impl std::io::Write) -> std::result::Result<(), Box<Unwritten>> {
+    options().serialize_into(into, value)
+}
+
+/// Why [`append`] did not write.
+pub type Unwritten = bincode::ErrorKind;
+
 /// Decodes what [`encode`] wrote, all of it.
 ///
 /// # Errors

@@ -6,9 +6,13 @@
 //! Values lie in one small table per key group. A table that grows moves only its own entries (about 1/256 of them), so no
 //! growth holds the worker for long.
 
+mod ordered;
+
 use crate::keys::group_of;
 use crate::{KeyGroup, Txid};
 use hashbrown::HashTable;
+use ordered::Ordered;
+pub use ordered::Range;
 use std::collections::VecDeque;
 
 struct Slot<K, V> {
@@ -96,6 +100,17 @@ pub struct HotMap<K, V> {
     spare: Vec<Vec<Old<V>>>,
     keys: usize,
     released: Txid,
+    /// Old values that are kept, over all batches.
+    kept: usize,
+    /// The keys in order, once somebody has asked for that.
+    ordered: Option<Ordered<K>>,
+}
+
+/// Where a walk over all keys goes on: see [`HotMap::walk_at`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    group: usize,
+    slot: usize,
 }
 
 impl<K: Eq, V: Clone> HotMap<K, V> {
@@ -103,7 +118,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     #[must_use]
     pub fn new(groups: u16, committed: Txid) -> HotMap<K, V> {
         let groups = (0..groups).map(|_| Group { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
-        HotMap { groups, changed: VecDeque::new(), spare: Vec::new(), keys: 0, released: committed }
+        HotMap { groups, changed: VecDeque::new(), spare: Vec::new(), keys: 0, released: committed, kept: 0, ordered: None }
     }
 
     /// The number of keys that have a value.
@@ -148,6 +163,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             }
         };
         index.insert_unique(spread(hash), Place { slot, tag: tag(hash) }, |moved| spread(slots[place(moved.slot)].hash));
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(&slots[place(slot)].key, group, slot);
+        }
         (group, slot)
     }
 
@@ -212,6 +230,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             let old = &mut self.changed.back_mut().expect("the caller has opened the batch").old;
             let at = u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
             old.push(Old { group, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
+            self.kept += 1;
             entry.changed = txid;
             entry.old = at;
         }
@@ -282,13 +301,49 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         else {
             return Found::Absent;
         };
-        let slot = group.slot(found.slot);
+        self.value_at(group.slot(found.slot), at).map_or(Found::Absent, Found::Value)
+    }
+
+    /// The value in a slot as of batch `at`: what the batches after it have overwritten lies behind it, the newest first.
+    fn value_at<'m>(&'m self, slot: &'m Slot<K, V>, at: Txid) -> Option<&'m V> {
+        debug_assert!(self.holds(at), "batch {at} is read after {} was released", self.released);
         let (mut value, mut changed, mut old) = (&slot.value, slot.changed, slot.old);
         while changed > at {
             let kept = self.kept(changed, old);
             (value, changed, old) = (&kept.value, kept.changed, kept.old);
         }
-        value.as_ref().map_or(Found::Absent, Found::Value)
+        value.as_ref()
+    }
+
+    /// Whether the map can be read as of batch `at`: the old values that this needs are not released.
+    #[must_use]
+    pub fn holds(&self, at: Txid) -> bool {
+        at >= self.released
+    }
+
+    /// How many bytes the kept old values take, not counting what they hold outside themselves.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept * size_of::<Old<V>>()
+    }
+
+    /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until it returns false. Returns whether that was all of them.
+    ///
+    /// A walk may be done in several calls, with batches applied between them: a slot whose key has a value as of `at` keeps its place for as long as `at` is held.
+    pub fn walk_at(&self, walk: &mut Walk, at: Txid, mut each: impl FnMut(&K, &V) -> bool) -> bool {
+        while let Some(group) = self.groups.get(walk.group) {
+            while let Some(slot) = group.slots.get(walk.slot) {
+                walk.slot += 1;
+                // A free slot has no value, and did not change after any batch that is held.
+                if let Some(value) = self.value_at(slot, at)
+                    && !each(&slot.key, value)
+                {
+                    return false;
+                }
+            }
+            (walk.group, walk.slot) = (walk.group + 1, 0);
+        }
+        true
     }
 
     fn kept(&self, txid: Txid, old: u32) -> &Old<V> {
@@ -306,6 +361,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             let txid = changed.txid;
             let keep = changed.old.len().saturating_sub(left);
             left -= changed.old.len() - keep;
+            self.kept -= changed.old.len() - keep;
+            // From the first value that goes, nothing before this batch can be read.
+            self.released = self.released.max(txid);
             let removed = changed.removed;
             let mut old = std::mem::take(&mut changed.old);
             if !removed {
@@ -324,7 +382,6 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             }
             self.spare.push(old);
             self.changed.pop_front();
-            self.released = self.released.max(txid);
         }
         true
     }
@@ -335,6 +392,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         if let Ok(entry) = group.index.find_entry(spread(hash), |found| found.slot == at) {
             entry.remove();
             group.free.push(at);
+            if let Some(ordered) = &mut self.ordered {
+                ordered.remove(&group.slot(at).key);
+            }
         }
     }
 }
@@ -352,6 +412,7 @@ fn tag(hash: u64) -> u32 {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::ops::Bound;
 
     fn hash(key: u64) -> u64 {
         crate::keys::hash_key(&key.to_be_bytes())
@@ -401,8 +462,99 @@ mod tests {
                     let expected = versions[usize::try_from(at).expect("small")].get(&key).copied();
                     assert_eq!(get(&map, key, at), expected, "key {key} at {at} after {txid}");
                 }
+                let mut walked = BTreeMap::new();
+                let mut walk = Walk::default();
+                while !map.walk_at(&mut walk, Txid(at), |key, value| {
+                    assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
+                    false
+                }) {}
+                assert_eq!(walked, versions[usize::try_from(at).expect("small")], "walked at {at} after {txid}");
             }
         }
+    }
+
+    fn encode(key: &u64, into: &mut Vec<u8>) {
+        *into = key.to_be_bytes().to_vec();
+    }
+
+    /// A walk and a scan in order of one old batch, in small pieces, between which batches are applied that remove keys and put them in again.
+    #[test]
+    fn a_pinned_batch_is_read_exactly_while_others_are_applied() {
+        let mut map = HotMap::new(4, Txid::NONE);
+        let put = |map: &mut HotMap<u64, u64>, txid: u64, key: u64, value: Option<u64>| {
+            map.update(Txid(txid), hash(key), key, |into| *into = value);
+        };
+        for key in 0..100 {
+            put(&mut map, 1, key, Some(key));
+        }
+        for key in 0..100 {
+            put(&mut map, 2, key, (key % 3 > 0).then_some(key + 1000));
+        }
+        map.release(Txid(1), usize::MAX);
+        let expected: BTreeMap<u64, u64> = (0..100).filter(|key| key % 3 > 0).map(|key| (key, key + 1000)).collect();
+        let (mut walk, mut walked) = (Walk::default(), BTreeMap::new());
+        let (mut range, mut ranged) = (Range::default(), Vec::new());
+        let (mut txid, mut left) = (2, true);
+        while left {
+            txid += 1;
+            for key in 0..100 {
+                put(&mut map, txid, key + txid % 2 * 50, (txid % 2 == 0).then_some(txid));
+                put(&mut map, txid, 10_000 * txid + key, Some(txid));
+            }
+            let mut calls = 0;
+            let done = map.walk_at(&mut walk, Txid(2), |key, value| {
+                assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
+                calls += 1;
+                calls < 7
+            });
+            left = !done;
+            if map.order(encode, 50) {
+                let on = map.range_at(&range, Txid(2), 11, |_, key, value| {
+                    ranged.push((*key, *value));
+                    key % 5 > 0
+                });
+                match on {
+                    Some(from) => (range.from, left) = (from, true),
+                    None => range.end = Bound::Excluded(Vec::new()),
+                }
+            } else {
+                left = true;
+            }
+            assert!(map.holds(Txid(2)));
+        }
+        assert_eq!(walked, expected);
+        assert_eq!(ranged, expected.into_iter().collect::<Vec<_>>());
+        assert!(map.kept_bytes() > 0);
+        map.release(Txid(txid), usize::MAX);
+        assert!(!map.holds(Txid(2)) && map.kept_bytes() == 0);
+    }
+
+    #[test]
+    fn ranges_and_prefixes_mean_what_they_say() {
+        let mut map: HotMap<u64, u64> = HotMap::new(4, Txid(1));
+        for key in [0u64, 1, 255, 256, 257, 511, 512] {
+            map.restore(hash(key), key, Some(key));
+        }
+        assert!(map.order(encode, usize::MAX));
+        let check = |range: Range, expected: &[u64]| {
+            let mut seen = Vec::new();
+            assert_eq!(
+                map.range_at(&range, Txid(1), usize::MAX, |_, key, _| {
+                    seen.push(*key);
+                    true
+                }),
+                None
+            );
+            assert_eq!(seen, expected, "{range:?}");
+        };
+        let key = |key: u64| key.to_be_bytes().to_vec();
+        check(Range::default(), &[0, 1, 255, 256, 257, 511, 512]);
+        check(Range { prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[256, 257, 511]);
+        check(Range { from: Bound::Included(key(257)), ..Range::default() }, &[257, 511, 512]);
+        check(Range { from: Bound::Excluded(key(257)), end: Bound::Excluded(key(512)), ..Range::default() }, &[511]);
+        check(Range { from: Bound::Included(key(2)), end: Bound::Included(key(255)), ..Range::default() }, &[255]);
+        check(Range { from: Bound::Included(key(1)), prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[256, 257, 511]);
+        check(Range { from: Bound::Excluded(key(511)), prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[]);
     }
 
     #[test]

@@ -38,6 +38,19 @@ pub fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<
     })
 }
 
+/// What the encodings of all texts begin with that begin with `text`, and of no others: for scans by prefix.
+///
+/// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block that is filled up with zeros and followed by its length.
+#[must_use]
+pub fn text_prefix(text: &str) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(1 + text.len() + text.len() / 8);
+    for (number, block) in text.as_bytes().chunks(8).enumerate() {
+        prefix.push(if number == 0 { 1 } else { 9 });
+        prefix.extend_from_slice(block);
+    }
+    prefix
+}
+
 /// Decodes what [`encode_key`] wrote.
 ///
 /// # Errors
@@ -101,6 +114,29 @@ mod tests {
         check_order(&[i64::MIN, -1, 0, 1, i64::MAX]);
         check_order(&[(1u32, "b".to_string()), (1, "a".to_string()), (0, "z".to_string())]);
         check_order(&[None, Some(0u8), Some(255)]);
+    }
+
+    #[test]
+    fn a_text_begins_with_another_if_its_encoding_does() {
+        let texts = [
+            "",
+            "a",
+            "ab",
+            "abcdefg",
+            "abcdefgh",
+            "abcdefghi",
+            "abcdefgh\0",
+            "abcdefghijklmnop",
+            "abcdefghijklmnopq",
+            "b",
+            "ä",
+            "\0",
+        ];
+        for text in texts {
+            for prefix in texts {
+                assert_eq!(encoded(&text).starts_with(&text_prefix(prefix)), text.starts_with(prefix), "{text:?} and {prefix:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,15 @@ use std::panic::Location;
 pub struct Emit<U>(Vec<U>);
 
 impl<U> Emit<U> {
+    pub(crate) fn new() -> Emit<U> {
+        Emit(Vec::new())
+    }
+
+    /// What was given so far.
+    pub(crate) fn records(&mut self) -> &mut Vec<U> {
+        &mut self.0
+    }
+
     /// Gives one record.
     pub fn push(&mut self, record: U) {
         self.0.push(record);

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::NodeKind;
 use crate::slice::Slice;
-use crate::states::{self, Change, State, TypedState, Value};
+use crate::states::{self, Change, State, TypedState, Value, WorkerState};
 use crate::stream::{Raw, Record, Stream, activator};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -36,7 +36,8 @@ impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
         let node = context.plan.borrow_mut().add(NodeKind::State(name.to_string()), Location::caller(), &[self.stream.node]);
         let id = states::declare::<K, A::Value>(&context, name);
         let typed = Rc::new(TypedState::<K, A::Value>::new(id, &context));
-        context.declared.borrow_mut().states.push(Rc::clone(&typed) as Rc<dyn states::WorkerState>);
+        context.declared.borrow_mut().states.push(Rc::clone(&typed) as Rc<dyn WorkerState>);
+        let reader = Rc::clone(&typed);
         let aggregation = Rc::new(aggregation);
         let parcels = combine(self, Rc::clone(&aggregation), node);
         let wanted = Rc::new(Cell::new(false));
@@ -55,7 +56,7 @@ impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
         let raw = apply(parcels, applier);
         let changes = Stream { raw, context, node };
         changes.end();
-        State { name: name.to_string(), changes, wanted }
+        State { name: name.to_string(), changes, wanted, reader }
     }
 }
 
@@ -107,9 +108,6 @@ struct Applier<K: Key, V: Value, M> {
 /// How many changes are encoded between two looks at the clock.
 const CHANGES_PER_LOOK: usize = 256;
 
-/// How many old values are let go of in one activation.
-const RELEASED_AT_ONCE: usize = 4096;
-
 fn apply<'s, K: Key, V: Value, M>(
     parcels: Raw<'s, Vec<Parcel<K, V>>>,
     mut applier: Applier<K, V, M>,
@@ -130,7 +128,7 @@ where
             });
             let mut slice = Slice::begin();
             let mut session = output.activate();
-            let released = applier.state.map.borrow_mut().release(applier.context.committed(), RELEASED_AT_ONCE);
+            let released = applier.state.release(applier.context.pins.floor());
             let mut more = !released;
             while applier.guard.is_running()
                 && let Some((&txid, _)) = applier.waiting.first_key_value()

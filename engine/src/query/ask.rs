@@ -1,0 +1,138 @@
+//! What a request is to those outside: what is asked, how the answer comes, and every way in which there is none.
+
+use std::any::Any;
+use std::time::Instant;
+use tidemill_state::Txid;
+
+/// As what arguments come and answers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON: an array, or the value itself of a query that ends in an ungrouped aggregate.
+    Json,
+    /// JSON as Storm has it: an array with an array for each output; a tuple is that array itself.
+    Storm,
+    /// bincode with the format byte in front, as in [`tidemill_state::codec`]: a vector; of a query that ends in an ungrouped aggregate an option.
+    Bincode,
+}
+
+/// An answer: from one committed batch, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The batch.
+    pub txid: Txid,
+    /// The result, in the format that was asked for.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// There is no such function; these are there.
+    NoSuchQuery {
+        /// What was asked.
+        name: String,
+        /// What could have been.
+        known: Vec<String>,
+    },
+    /// The arguments are not of the function's type.
+    BadArguments(String),
+    /// There are too many requests: send it again in a moment.
+    TooMany {
+        /// The bound that is reached, in words.
+        bound: String,
+    },
+    /// The time is over.
+    TimedOut {
+        /// After how many milliseconds.
+        after_ms: u64,
+        /// What may have held it up, if that is known.
+        held_up_by: Option<String>,
+    },
+    /// The answer is larger than it may be.
+    TooLarge {
+        /// How many bytes it may have.
+        limit: usize,
+    },
+    /// The function's own code failed.
+    Failed(String),
+    /// The batch as of which it was reading is no longer held: it took too long, or too many values were kept for it.
+    NotHeld,
+    /// The workers are starting, stopping or beginning anew: send it again in a moment.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for QueryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            QueryError::NoSuchQuery { name, known } if known.is_empty() => {
+                write!(f, "there is no query \"{name}\": this topology has none")
+            }
+            QueryError::NoSuchQuery { name, known } => write!(f, "there is no query \"{name}\"; there are: {}", known.join(", ")),
+            QueryError::BadArguments(why) => f.write_str(why),
+            QueryError::TooMany { bound } => write!(f, "too many requests: {bound}"),
+            QueryError::TimedOut { after_ms, held_up_by: None } => write!(f, "there was no answer within {after_ms} ms"),
+            QueryError::TimedOut { after_ms, held_up_by: Some(what) } => {
+                write!(f, "there was no answer within {after_ms} ms; {what}")
+            }
+            QueryError::TooLarge { limit } => write!(f, "the answer is larger than {limit} bytes"),
+            QueryError::Failed(why) => f.write_str(why),
+            QueryError::NotHeld => f.write_str(
+                "the batch as of which it was reading is no longer held: too many values were kept for requests that take long",
+            ),
+            QueryError::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+/// What comes of a request.
+pub type Outcome = Result<Answer, QueryError>;
+
+/// Takes the answer to one request.
+pub(crate) trait Reply: Send {
+    fn answer(self: Box<Self>, outcome: Outcome);
+
+    /// Whether nobody waits for it any more.
+    fn is_gone(&self) -> bool;
+}
+
+impl Reply for tokio::sync::oneshot::Sender<Outcome> {
+    fn answer(self: Box<Self>, outcome: Outcome) {
+        let _ = self.send(outcome);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+/// A reply to one of many requests that share a channel: each with its number.
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    pub(crate) to: crossbeam_channel::Sender<(u64, Outcome)>,
+}
+
+impl Reply for Numbered {
+    fn answer(self: Box<Self>, outcome: Outcome) {
+        let _ = self.to.send((self.number, outcome));
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// A request on its way to its home.
+pub(crate) struct Ask {
+    /// Which of the topology's queries.
+    pub(crate) query: usize,
+    /// Its arguments, of the query's own type.
+    pub(crate) arguments: Box<dyn Any + Send>,
+    pub(crate) format: Format,
+    pub(crate) begun: Instant,
+    pub(crate) deadline: Instant,
+    /// How many bytes the answer may have.
+    pub(crate) most_bytes: usize,
+    pub(crate) reply: Box<dyn Reply>,
+}

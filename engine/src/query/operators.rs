@@ -1,0 +1,162 @@
+//! The operators of queries: one file each, named after it. Here is what they have in common: items are taken one after the other, in slices, and a panic is one item's failure.
+
+mod aggregate;
+mod broadcast;
+mod filter;
+mod flat_map;
+mod gather;
+mod group_by;
+pub(super) mod home;
+mod lookup;
+mod map;
+mod merge;
+pub(super) mod scan;
+mod shuffle;
+
+pub use group_by::GroupedRequests;
+
+use super::item::{Failure, Held, Item, Ticket, give_nothing};
+use super::weight::Weight;
+use super::{Many, Part, Raw, Requests};
+use crate::failure::panic_message;
+use crate::plan::{NodeId, NodeKind};
+use crate::slice::Slice;
+use crate::stream::{Record, activator};
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use timely::dataflow::channels::pact::{Exchange, ParallelizationContract};
+use timely::dataflow::channels::pushers::OutputSession;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// The most items that travel together: about a slice's work.
+const ITEMS_TOGETHER: usize = 512;
+
+/// Gives items, in pieces that the next operator can do in a slice.
+pub(super) fn give<T: Record>(
+    session: &mut OutputSession<'_, u64, Vec<Item<T>>>,
+    capability: &Capability<u64>,
+    items: &mut Vec<Item<T>>,
+) {
+    if items.len() <= ITEMS_TOGETHER {
+        session.give(capability, items);
+        items.clear();
+        return;
+    }
+    let mut rest = items.drain(..).peekable();
+    while rest.peek().is_some() {
+        session.give(capability, &mut rest.by_ref().take(ITEMS_TOGETHER).collect());
+    }
+}
+
+impl Part {
+    /// The part behind an operator that reads this one.
+    fn then(&self, kind: &'static str, at: &'static Location<'static>) -> Part {
+        self.behind(NodeKind::Operator(kind), at, &[])
+    }
+
+    /// As [`Part::then`], for an operator of any kind that reads something else too.
+    fn behind(&self, kind: NodeKind, at: &'static Location<'static>, others: &[NodeId]) -> Part {
+        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+        let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
+        Part { node, ..self.clone() }
+    }
+
+    fn is_live(&self, ticket: Ticket) -> bool {
+        self.context.live.is_live(ticket.id)
+    }
+
+    /// What a panic or an `Err` in this operator's closure means for its request.
+    fn failure(&self, why: &str) -> Failure {
+        Failure::Function(format!("operator {} of the query {why}", self.context.plan.borrow().describe(self.node)))
+    }
+
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Failure {
+        self.failure(&format!("panicked: {}", panic_message(panic)))
+    }
+
+    fn requests<'q, T: Record, N>(self, raw: Raw<'q, T>) -> Requests<'q, T, N> {
+        Requests { raw, part: self, number: PhantomData }
+    }
+}
+
+/// Sends each item to its request's home.
+fn to_home<T: 'static>() -> Exchange<Item<T>, impl FnMut(&Item<T>) -> u64 + 'static> {
+    Exchange::new(|item: &Item<T>| item.ticket.id.home())
+}
+
+/// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or
+/// fails. What is no value is passed on.
+fn each_value<'q, T: Record, U: Record>(
+    raw: Raw<'q, T>,
+    part: &Part,
+    name: &str,
+    pact: impl ParallelizationContract<u64, Vec<Item<T>>>,
+    mut logic: impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure> + 'static,
+) -> Raw<'q, U> {
+    let mut builder = OperatorBuilder::new(name.to_string(), raw.scope());
+    let activator = activator(&raw, &builder.operator_info());
+    let mut input = builder.new_input(raw, pact);
+    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
+    let part = part.clone();
+    builder.build(move |mut capabilities| {
+        let capability = capabilities.pop();
+        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let mut given = Vec::new();
+        move |_frontiers| {
+            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            let mut slice = Slice::begin();
+            let busy = part.context.stuck.enter(part.node);
+            while let Some(items) = waiting.front_mut()
+                && !slice.was_over()
+            {
+                run(&part, items, &mut given, &mut slice, &mut logic);
+                if items.as_slice().is_empty() {
+                    waiting.pop_front();
+                }
+            }
+            drop(busy);
+            give(&mut output.activate(), capability, &mut given);
+            if !waiting.is_empty() {
+                activator.activate();
+            }
+        }
+    });
+    raw
+}
+
+/// Takes items until there are none left, or the slice is over.
+fn run<T, U>(
+    part: &Part,
+    items: &mut std::vec::IntoIter<Item<T>>,
+    given: &mut Vec<Item<U>>,
+    slice: &mut Slice,
+    logic: &mut impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure>,
+) {
+    let mut at = None;
+    while !items.as_slice().is_empty() && !slice.was_over() {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            while !slice.is_over()
+                && let Some(Item { ticket, weight, held }) = items.next()
+            {
+                at = Some((ticket, weight, given.len()));
+                match held {
+                    Held::Value(value) => {
+                        if let Err(why) = logic(ticket, weight, value, given) {
+                            given.push(Item::failed(ticket, weight, why));
+                        }
+                    }
+                    Held::Nothing => give_nothing(ticket, weight, given),
+                    Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
+                }
+            }
+        }));
+        if let (Err(panic), Some((ticket, weight, before))) = (outcome, at) {
+            // Whatever it gave before it failed is dropped: its weight goes with the failure.
+            given.truncate(before);
+            given.push(Item::failed(ticket, weight, part.panicked(panic.as_ref())));
+        }
+    }
+}

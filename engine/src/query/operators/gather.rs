@@ -1,0 +1,216 @@
+//! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
+
+use super::{Part, Raw, give, to_home};
+use crate::query::item::{Failure, Held, Item, Ticket, give_nothing};
+use crate::query::live::RequestId;
+use crate::query::weight::Weight;
+use crate::slice::Slice;
+use crate::source::Data;
+use crate::stream::{Record, activator};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+type ById<S> = HashMap<RequestId, Gathering<S>, foldhash::fast::RandomState>;
+
+/// What is gathered for one request.
+struct Gathering<S> {
+    ticket: Ticket,
+    weight: Weight,
+    what: S,
+    failed: Option<Failure>,
+}
+
+/// What has been gathered, on its way out.
+struct Leaving<I> {
+    ticket: Ticket,
+    /// What the next of it has, and each after that.
+    next: Weight,
+    each: Weight,
+    values: I,
+}
+
+/// How something is gathered: put together value by value, and given as values again.
+pub(super) struct How<A, F> {
+    pub(super) add: A,
+    pub(super) finish: F,
+}
+
+/// Gathers what comes in one activation, and gives it at its end: only partial results then travel.
+pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
+    raw: Raw<'q, T>,
+    part: &Part,
+    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static>,
+) -> Raw<'q, U> {
+    let mut builder = OperatorBuilder::new("gather here".to_string(), raw.scope());
+    let activator = activator(&raw, &builder.operator_info());
+    let mut input = builder.new_input(raw, Pipeline);
+    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
+    let part = part.clone();
+    builder.build(move |mut capabilities| {
+        let capability = capabilities.pop();
+        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let (mut open, mut given) = (ById::default(), Vec::new());
+        move |_frontiers| {
+            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            let mut slice = Slice::begin();
+            let busy = part.context.stuck.enter(part.node);
+            absorb(&part, &mut waiting, &mut open, &mut slice, &mut how.add);
+            for (_, gathered) in open.drain() {
+                let (ticket, weight) = (gathered.ticket, gathered.weight);
+                match leave(&part, gathered, &mut how.finish) {
+                    Ok(None) => give_nothing(ticket, weight, &mut given),
+                    Ok(Some(mut leaving)) => while leaving.step(&mut given) {},
+                    Err(why) => given.push(Item::failed(ticket, weight, why)),
+                }
+            }
+            drop(busy);
+            give(&mut output.activate(), capability, &mut given);
+            if !waiting.is_empty() {
+                activator.activate();
+            }
+        }
+    });
+    raw
+}
+
+/// Gathers all that belongs to a request at its home, and gives it when it is complete, with the request's whole weight, also if there is nothing.
+pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
+    raw: Raw<'q, T>,
+    part: &Part,
+    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static>,
+) -> Raw<'q, U> {
+    let mut builder = OperatorBuilder::new("gather".to_string(), raw.scope());
+    let info = builder.operator_info();
+    let activator = activator(&raw, &info);
+    part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&raw, &info));
+    let mut input = builder.new_input(raw, to_home());
+    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
+    let part = part.clone();
+    builder.build(move |mut capabilities| {
+        let capability = capabilities.pop();
+        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let mut open: ById<S> = ById::default();
+        let mut leaving: VecDeque<Leaving<I>> = VecDeque::new();
+        let (mut given, mut given_up) = (Vec::new(), 0);
+        move |_frontiers| {
+            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            let seen = part.context.live.given_up();
+            if seen != given_up {
+                // What belongs to a request that is gone goes too: nothing else would ever complete it.
+                given_up = seen;
+                open.retain(|_, gathering| part.is_live(gathering.ticket));
+                leaving.retain(|leaving| part.is_live(leaving.ticket));
+            }
+            let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
+            let mut slice = Slice::begin();
+            let busy = part.context.stuck.enter(part.node);
+            for id in absorb(&part, &mut waiting, &mut open, &mut slice, &mut how.add) {
+                let Some(gathered) = open.remove(&id) else { continue };
+                let (ticket, weight) = (gathered.ticket, gathered.weight);
+                match leave(&part, gathered, &mut how.finish) {
+                    Ok(None) => give_nothing(ticket, weight, &mut given),
+                    Ok(Some(all)) => leaving.push_back(all),
+                    Err(why) => given.push(Item::failed(ticket, weight, why)),
+                }
+            }
+            while !slice.was_over()
+                && let Some(mut next) = leaving.pop_front()
+            {
+                // In turn: one large result keeps no small one waiting.
+                if next.step(&mut given) {
+                    leaving.push_back(next);
+                }
+                slice.look();
+            }
+            drop(busy);
+            give(&mut output.activate(), capability, &mut given);
+            if !waiting.is_empty() || !leaving.is_empty() {
+                activator.activate();
+            }
+        }
+    });
+    raw
+}
+
+/// Takes what has come in, until the slice is over. Gives the requests that are complete.
+fn absorb<T, S: Default>(
+    part: &Part,
+    waiting: &mut VecDeque<std::vec::IntoIter<Item<T>>>,
+    open: &mut ById<S>,
+    slice: &mut Slice,
+    add: &mut impl FnMut(&mut S, T),
+) -> Vec<RequestId> {
+    let mut complete = Vec::new();
+    while let Some(items) = waiting.front_mut()
+        && !slice.was_over()
+    {
+        while !slice.is_over()
+            && let Some(Item { ticket, weight, held }) = items.next()
+        {
+            if !part.is_live(ticket) {
+                continue;
+            }
+            let nothing = || Gathering { ticket, weight: Weight::default(), what: S::default(), failed: None };
+            let gathering = open.entry(ticket.id).or_insert_with(nothing);
+            gathering.weight = gathering.weight.plus(weight);
+            match held {
+                Held::Value(value) => {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value))) {
+                        gathering.failed = Some(part.panicked(panic.as_ref()));
+                    }
+                }
+                Held::Nothing => {}
+                Held::Failed(why) => gathering.failed = Some(why),
+            }
+            if gathering.weight == part.whole {
+                complete.push(ticket.id);
+            }
+        }
+        if items.as_slice().is_empty() {
+            waiting.pop_front();
+        }
+    }
+    complete
+}
+
+/// What was gathered as values that share its weight; `None` if there are none.
+fn leave<S, U, I: ExactSizeIterator<Item = U>>(
+    part: &Part,
+    gathered: Gathering<S>,
+    finish: &mut impl FnMut(S) -> I,
+) -> Result<Option<Leaving<I>>, Failure> {
+    let Gathering { ticket, weight, what, failed } = gathered;
+    if let Some(why) = failed {
+        return Err(why);
+    }
+    let values = catch_unwind(AssertUnwindSafe(|| finish(what))).map_err(|panic| part.panicked(panic.as_ref()))?;
+    if values.len() == 0 {
+        return Ok(None);
+    }
+    let too_many = || {
+        part.failure(&format!(
+            "gives {} records, after many others: the request's weight cannot be shared any further",
+            values.len()
+        ))
+    };
+    let (next, each) = weight.shared(values.len()).ok_or_else(too_many)?;
+    Ok(Some(Leaving { ticket, next, each, values }))
+}
+
+impl<U, I: ExactSizeIterator<Item = U>> Leaving<I> {
+    /// Gives the next of it. Returns whether there is more.
+    fn step(&mut self, given: &mut Vec<Item<U>>) -> bool {
+        for value in self.values.by_ref().take(64) {
+            given.push(Item {
+                ticket: self.ticket,
+                weight: std::mem::replace(&mut self.next, self.each),
+                held: Held::Value(value),
+            });
+        }
+        self.values.len() > 0
+    }
+}

@@ -1,0 +1,52 @@
+//! The end of a query: what becomes of a request goes to its home, where the answer is made.
+
+use super::{Location, Requests, to_home};
+use crate::plan::NodeKind;
+use crate::query::Number;
+use crate::query::item::{Held, Item};
+use crate::slice::Slice;
+use crate::source::Data;
+use crate::stream::activator;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// Brings results home. They are encoded as they come, so that an answer that is too large is found before it is all there.
+pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N>, at: &'static Location<'static>) {
+    let part = results.part.behind(NodeKind::Exchange("answer"), at, &[]);
+    let mut builder = OperatorBuilder::new("answer".to_string(), results.raw.scope());
+    let activator = activator(&results.raw, &builder.operator_info());
+    let mut input = builder.new_input(results.raw, to_home());
+    builder.build(move |_| {
+        let mut waiting: VecDeque<std::vec::IntoIter<Item<R>>> = VecDeque::new();
+        move |_frontiers| {
+            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            if waiting.is_empty() {
+                return;
+            }
+            let mut slice = Slice::begin();
+            let busy = part.context.stuck.enter(part.node);
+            while let Some(items) = waiting.front_mut()
+                && !slice.was_over()
+            {
+                while !slice.is_over()
+                    && let Some(item) = items.next()
+                {
+                    let (ticket, weight) = (item.ticket, item.weight);
+                    let take = |item| part.context.desk.borrow_mut().take_home(item, part.whole, N::ONE);
+                    // Writing a result is the user's code too.
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| take(item))) {
+                        take(Item { ticket, weight, held: Held::Failed(part.panicked(panic.as_ref())) });
+                    }
+                }
+                if items.as_slice().is_empty() {
+                    waiting.pop_front();
+                }
+            }
+            drop(busy);
+            if !waiting.is_empty() {
+                activator.activate();
+            }
+        }
+    });
+}
