@@ -7,6 +7,7 @@
 mod admission;
 mod answers;
 mod before;
+mod grpc;
 pub mod metrics;
 mod refusal;
 
@@ -144,6 +145,7 @@ async fn serve(listener: TcpListener, routes: Router, stopped: watch::Receiver<(
         Ok(listener) => listener,
         Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
     };
+    let routes = routes.into_make_service_with_connect_info::<grpc::Connection>();
     let serving = axum::serve(listener, routes).with_graceful_shutdown(until_gone(stopped.clone()));
     let cut_off = async {
         until_gone(stopped).await;
@@ -184,6 +186,7 @@ fn routes(runtime: Arc<Runtime>) -> Router {
         .route("/v1/state/{name}/{key}", get(answers::value))
         .route("/v1/topology", get(answers::topology))
         .route("/v1/batches", get(answers::batches))
+        .merge(grpc::routes())
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(runtime);

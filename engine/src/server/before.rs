@@ -21,6 +21,7 @@ pub(super) fn routes(starting: Arc<Starting>, topology: &str) -> Router {
     Router::new()
         .route("/healthz", get(super::answers::healthz))
         .route("/v1/status", get(status))
+        .merge(super::grpc::not_yet())
         .fallback(not_yet)
         .method_not_allowed_fallback(super::refusal::wrong_method)
         .with_state(Arc::new(before))

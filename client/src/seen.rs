@@ -1,0 +1,87 @@
+//! What a client has seen of the server's state: its line, and the greatest batch in it. It decides what every request asks for and what becomes of every answer.
+
+use std::sync::{Mutex, MutexGuard};
+
+/// See the module's documentation. Shared by the clones of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(Mutex<At>);
+
+/// A batch of a line. The empty line is one that is not known yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) line: String,
+    pub(crate) txid: u64,
+}
+
+/// What becomes of an answer, or of being told of another line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is taken.
+    Taken,
+    /// The request is to be sent again: others have learnt something in the meantime.
+    Again,
+    /// The state was replaced: it was of this line.
+    Replaced(String),
+}
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, At> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// What a request has to ask for.
+    pub(crate) fn now(&self) -> At {
+        self.lock().clone()
+    }
+
+    /// An answer has come that is of this.
+    pub(crate) fn answered(&self, of: &At) -> Verdict {
+        let mut seen = self.lock();
+        if seen.line.is_empty() {
+            seen.clone_from(of);
+            return Verdict::Taken;
+        }
+        if seen.line != of.line {
+            // Two requests have found two lines. Which one is there now, the server knows.
+            return Verdict::Again;
+        }
+        seen.txid = seen.txid.max(of.txid);
+        Verdict::Taken
+    }
+
+    /// A request that asked for this line was told that there is that one now. Only the first to be told reports it.
+    pub(crate) fn replaced(&self, asked: &str, now: &str) -> Verdict {
+        let mut seen = self.lock();
+        if seen.line != asked {
+            return Verdict::Again;
+        }
+        *seen = At { line: now.to_string(), txid: 0 };
+        Verdict::Replaced(asked.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: &str, txid: u64) -> At {
+        At { line: line.into(), txid }
+    }
+
+    #[test]
+    fn the_greatest_batch_of_a_line_is_kept_and_a_new_line_is_reported_once() {
+        let seen = Seen::default();
+        assert_eq!(seen.now(), at("", 0));
+        assert_eq!(seen.answered(&at("a", 5)), Verdict::Taken);
+        assert_eq!(seen.answered(&at("a", 3)), Verdict::Taken);
+        assert_eq!(seen.now(), at("a", 5));
+        assert_eq!(seen.answered(&at("b", 9)), Verdict::Again);
+        assert_eq!(seen.now(), at("a", 5), "which line is there, the server says");
+        assert_eq!(seen.replaced("a", "b"), Verdict::Replaced("a".into()));
+        assert_eq!(seen.replaced("a", "b"), Verdict::Again);
+        assert_eq!(seen.now(), at("b", 0));
+        assert_eq!(seen.answered(&at("a", 6)), Verdict::Again, "an answer of the old state that comes late");
+        assert_eq!(seen.answered(&at("b", 1)), Verdict::Taken);
+        assert_eq!(seen.now(), at("b", 1));
+    }
+}

@@ -1,0 +1,191 @@
+//! gRPC, on the same port as HTTP: queries, one at a time or many over one stream, and the standard health service. `proto/tidemill.proto` describes the calls.
+
+mod health;
+mod pipeline;
+
+use crate::query::ask::{Format, QueryError};
+use crate::query::asking::{AtLeast, Question};
+use crate::runtime::Runtime;
+use axum::Router;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use axum::serve::IncomingStream;
+pub(super) use health::not_yet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+use tidemill_proto::{Encoding, ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
+use tidemill_state::Txid;
+use tokio::net::TcpListener;
+use tonic::server::Grpc;
+use tonic::{Code, Status};
+
+/// What a request may have beside its arguments: names, positions.
+const BESIDE_ARGUMENTS: usize = 64 << 10;
+
+/// The routes of a run.
+pub(super) fn routes() -> Router<Arc<Runtime>> {
+    Router::new()
+        .route(path::QUERY, post(query))
+        .route(path::PIPELINE, post(pipeline::pipeline))
+        .route(path::HEALTH_CHECK, post(health::check))
+        .route(path::HEALTH_WATCH, post(health::watch))
+}
+
+/// A client's connection: its calls share the bound on requests under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connection {
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
+    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Connection {
+        Connection::default()
+    }
+}
+
+/// A request's place among those of its connection. Dropping it makes room for another.
+struct Place(Connection);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Connection {
+    fn of(request: &Request) -> Connection {
+        request.extensions().get::<ConnectInfo<Connection>>().map(|connection| connection.0.clone()).unwrap_or_default()
+    }
+
+    fn admit(&self, most: usize) -> Result<Place, QueryError> {
+        if self.under_way.fetch_add(1, SeqCst) < most {
+            return Ok(Place(self.clone()));
+        }
+        self.under_way.fetch_sub(1, SeqCst);
+        Err(QueryError::TooMany { bound: format!("{most} of this connection are under way already") })
+    }
+}
+
+/// A call's codec and bounds.
+fn grpc<Sent, Received>(runtime: &Runtime) -> Grpc<ProtoCodec<Sent, Received>>
+where
+    ProtoCodec<Sent, Received>: tonic::codec::Codec,
+{
+    let limits = runtime.query_limits();
+    Grpc::new(ProtoCodec::default())
+        .max_decoding_message_size(limits.request_bytes + BESIDE_ARGUMENTS)
+        .max_encoding_message_size(limits.answer_bytes + BESIDE_ARGUMENTS)
+}
+
+/// One request, one answer.
+async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
+    let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
+    let connection = Connection::of(&request);
+    let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
+        let (runtime, connection) = (Arc::clone(&runtime), connection.clone());
+        async move {
+            let response = answer(&runtime, &connection, request.into_inner()).await;
+            match &response.error {
+                None => Ok(tonic::Response::new(response)),
+                Some(error) => Err(tidemill_proto::status(error)),
+            }
+        }
+    });
+    grpc.unary(one, request).await.map(axum::body::Body::new)
+}
+
+/// The answer to a request, or why there is none.
+async fn answer(runtime: &Runtime, connection: &Connection, request: QueryRequest) -> QueryResponse {
+    let mut response =
+        QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
+    if !request.line.is_empty() && request.line != response.line {
+        response.error = Some(replaced(&request, &response.line));
+        return response;
+    }
+    match ask(runtime, connection, &request).await {
+        Ok((answer, one)) => {
+            (response.txid, response.result, response.one) = (answer.txid.0, answer.bytes, one);
+        }
+        Err(error) => response.error = Some(described(&error, runtime)),
+    }
+    response
+}
+
+async fn ask(
+    runtime: &Runtime,
+    connection: &Connection,
+    request: &QueryRequest,
+) -> Result<(crate::query::ask::Answer, bool), QueryError> {
+    let limits = runtime.query_limits();
+    let _place = connection.admit(limits.per_client)?;
+    let format = match Encoding::of(request.encoding) {
+        Some(Encoding::Bincode) => Format::Bincode,
+        Some(Encoding::Json) => Format::Json,
+        None => return Err(QueryError::BadArguments(format!("encoding {} is not known to this server", request.encoding))),
+    };
+    if request.arguments.len() > limits.request_bytes {
+        let (bytes, most) = (request.arguments.len(), limits.request_bytes);
+        return Err(QueryError::BadArguments(format!("the arguments have {bytes} bytes, and may have {most}")));
+    }
+    let one = runtime.asking.queries[runtime.asking.find(&request.name)?].decl().one;
+    let txid = (request.at_least_txid > 0).then(|| AtLeast::Txid(Txid(request.at_least_txid)));
+    let positions = request.at_least_position.iter().map(|position| AtLeast::Position {
+        source: &position.source,
+        partition: &position.partition,
+        offset: position.offset,
+    });
+    let at_least: Vec<AtLeast<'_>> = txid.into_iter().chain(positions).collect();
+    let question = Question {
+        name: &request.name,
+        arguments: &request.arguments,
+        format,
+        time_out: (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms)),
+        at_least: &at_least,
+    };
+    Ok((runtime.ask(question).await?, one))
+}
+
+/// That the request is about another line than the one that is here.
+fn replaced(request: &QueryRequest, line: &str) -> tidemill_proto::QueryError {
+    tidemill_proto::QueryError {
+        kind: ErrorKind::StateReplaced.into(),
+        what: format!("the state was replaced: the request is about line {}, and here is line {line}", request.line),
+        remedy: "forget the batches of the other line, and send the request without it".into(),
+        line: line.to_string(),
+        ..tidemill_proto::QueryError::default()
+    }
+}
+
+/// An error as it goes over the wire: its kind, and what to do.
+fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto::QueryError {
+    let mut known = Vec::new();
+    let (kind, remedy) = match error {
+        QueryError::NoSuchQuery { known: there, .. } => {
+            known.clone_from(there);
+            (ErrorKind::NoSuchQuery, "ask one of those")
+        }
+        QueryError::BadArguments(_) => (ErrorKind::BadRequest, "correct the request"),
+        QueryError::TooMany { .. } => (ErrorKind::TooMany, "send it again when others are answered"),
+        QueryError::TimedOut { .. } => (ErrorKind::TimedOut, "ask for less, or give it more time"),
+        QueryError::TooLarge { .. } => (ErrorKind::TooLarge, "ask for less at once, for instance with a limit"),
+        QueryError::Failed(_) => (ErrorKind::FunctionFailed, "look at the query's own code"),
+        QueryError::NotHeld => (ErrorKind::NotHeld, "send it again: it reads a newer batch then"),
+        QueryError::Unavailable(_) => (ErrorKind::Unavailable, "send it again in a moment"),
+    };
+    tidemill_proto::QueryError {
+        kind: kind.into(),
+        what: error.to_string(),
+        remedy: remedy.into(),
+        known,
+        line: runtime.facts.line.to_string(),
+    }
+}
+
+/// The health service's own error.
+fn no_such_service(name: &str) -> Status {
+    let service = tidemill_proto::SERVICE;
+    Status::new(Code::NotFound, format!("there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of them"))
+}
