@@ -73,7 +73,9 @@ impl Client {
 
     /// Sends until there is an answer.
     pub(crate) async fn answer(&self, wanted: Wanted) -> Result<Answered, Error> {
-        let arguments = wanted.arguments.map_err(|why| Error::BadRequest(format!("the arguments of \"{}\" cannot be encoded: {why}", wanted.name)))?;
+        let arguments = wanted
+            .arguments
+            .map_err(|why| Error::BadRequest(format!("the arguments of \"{}\" cannot be encoded: {why}", wanted.name)))?;
         let request = QueryRequest {
             name: wanted.name,
             arguments,
@@ -93,7 +95,9 @@ impl Client {
                     Verdict::Taken => return Ok(Answered { name: request.name, response }),
                     Verdict::Again | Verdict::Replaced(_) => continue,
                 },
-                Err(Failure::Lasting(Error::TimedOut { what, .. })) => return Err(Error::TimedOut { after: wanted.time_out, what }),
+                Err(Failure::Lasting(Error::TimedOut { what, .. })) => {
+                    return Err(Error::TimedOut { after: wanted.time_out, what });
+                }
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error)) => error,
                 Err(Failure::Replaced(now)) => match self.0.seen.replaced(&seen.line, &now) {

@@ -1,11 +1,11 @@
 //! The connection: one attempt to have a request answered, and what its failure means.
 
 use crate::Error;
+use http::uri::PathAndQuery;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tidemill_proto::{ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
 use tonic::client::Grpc;
-use http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -43,7 +43,8 @@ impl Connection {
         if endpoint.uri().scheme_str() != Some("http") {
             return Err(wrong(&"it has to begin with http://"));
         }
-        let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_EVERY);
+        let endpoint =
+            endpoint.connect_timeout(CONNECT_WITHIN).http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_EVERY);
         let authorization = token.map(|token| {
             let value: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
             value.map_err(|_| Error::Settings("the token has characters that no header can have".into()))
@@ -65,7 +66,8 @@ impl Connection {
         let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone();
         // The server has bounds on answers.
         let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
-        let away = |why: String| Failure::Passing(Error::Unavailable(format!("{} cannot be reached: {why}", self.endpoint.uri())));
+        let away =
+            |why: String| Failure::Passing(Error::Unavailable(format!("{} cannot be reached: {why}", self.endpoint.uri())));
         grpc.ready().await.map_err(|why| away(causes(&why)))?;
         let answered = grpc.unary(request, PathAndQuery::from_static(path::QUERY), ProtoCodec::default()).await;
         match answered.map(tonic::Response::into_inner) {

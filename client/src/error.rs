@@ -86,10 +86,14 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NoSuchQuery { name, known } if known.is_empty() => write!(f, "there is no query \"{name}\": this topology has none")?,
+            Error::NoSuchQuery { name, known } if known.is_empty() => {
+                write!(f, "there is no query \"{name}\": this topology has none")?
+            }
             Error::NoSuchQuery { name, known } => write!(f, "there is no query \"{name}\"; there are: {}", known.join(", "))?,
             Error::TimedOut { after, what } => write!(f, "there was no answer within {} ms: {what}", after.as_millis())?,
-            Error::StateReplaced { was, now } => write!(f, "the server's state was replaced: it was of line {was}, and is of line {now}")?,
+            Error::StateReplaced { was, now } => {
+                write!(f, "the server's state was replaced: it was of line {was}, and is of line {now}")?
+            }
             Error::NoValue { name } => write!(f, "\"{name}\" gives no value for these arguments")?,
             Error::WrongType { name, what } => write!(f, "the answer of \"{name}\" is of another type: {what}")?,
             Error::Settings(what)

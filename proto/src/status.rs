@@ -67,7 +67,8 @@ mod tests {
     fn an_error_comes_back_from_its_status() {
         let kinds = (0..10).map(|number| ErrorKind::of(number).expect("a kind"));
         for kind in kinds {
-            let error = QueryError { kind: kind.into(), what: "it is so".into(), remedy: "do this".into(), ..QueryError::default() };
+            let error =
+                QueryError { kind: kind.into(), what: "it is so".into(), remedy: "do this".into(), ..QueryError::default() };
             let status = status(&error);
             assert_eq!(error_of(&status), Some(error));
             assert_eq!(status.message(), "it is so: do this");

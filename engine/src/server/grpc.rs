@@ -99,8 +99,7 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 
 /// The answer to a request, or why there is none.
 async fn answer(runtime: &Runtime, connection: &Connection, request: QueryRequest) -> QueryResponse {
-    let mut response =
-        QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
+    let mut response = QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
     if !request.line.is_empty() && request.line != response.line {
         response.error = Some(replaced(&request, &response.line));
         return response;
@@ -187,5 +186,8 @@ fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto::QueryErro
 /// The health service's own error.
 fn no_such_service(name: &str) -> Status {
     let service = tidemill_proto::SERVICE;
-    Status::new(Code::NotFound, format!("there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of them"))
+    Status::new(
+        Code::NotFound,
+        format!("there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of them"),
+    )
 }
