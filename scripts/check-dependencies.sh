@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Dependencies point one way: connectors -> engine -> state. The state crate knows nothing of
-# dataflow, the engine nothing of Kafka. This asks cargo for the crates that each really uses.
+# dataflow, the engine nothing of Kafka. The client knows only what goes over the wire. This asks cargo for the crates that each really uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -33,6 +33,11 @@ must_not_use tidemill-engine "the engine knows nothing of Kafka, nor of any othe
   'rdkafka(-sys)?' 'tidemill-connectors' 'tidemill'
 must_not_use tidemill-connectors "the connectors stand on the engine, not on the program" \
   'tidemill'
+must_not_use tidemill-client "a program that asks compiles neither the engine nor RocksDB" \
+  'tidemill-state' 'tidemill-engine' 'tidemill-connectors' 'tidemill' 'rocksdb' 'librocksdb-sys' 'timely(_.+)?' 'rdkafka(-sys)?' \
+  'axum(-core)?' 'prost-derive'
+must_not_use tidemill-proto "the messages are all that the client and the engine share" \
+  'tidemill-(state|engine|connectors|client)' 'tidemill' '(lib)?rocksdb(-sys)?' 'timely(_.+)?' 'hyper' 'axum' 'prost-derive'
 
 if [ "$failed" -ne 0 ]; then exit 1; fi
 echo "dependencies point one way: connectors -> engine -> state"
