@@ -3,6 +3,8 @@
 //! Kafka's protocol does not say of which transaction an EndTxn is. One that librdkafka took for lost, and sent again, can still arrive: in the
 //! middle of the next transaction of the same producer, which it then commits, half of it. `TIDEMILL_LONG=1` walks all cases.
 
+#[path = "support/binary.rs"]
+mod binary;
 #[path = "support/broker.rs"]
 mod broker;
 #[path = "support/proxy.rs"]
@@ -12,8 +14,13 @@ mod relay;
 #[path = "support/topics.rs"]
 mod topics;
 
-use proxy::Fate;
+use proxy::{Api, Fate, Which};
 use relay::{Asked, Behind, Relay, Wrong, sink_of};
+use std::collections::BTreeMap;
+use topics::{create_topic, produce, read_committed};
+
+/// How a broker answers a producer whose successor it knows: INVALID_PRODUCER_EPOCH, or PRODUCER_FENCED to newer clients.
+const FENCED: [i16; 2] = [47, 90];
 
 /// What is done to one request of a sink, and what must come of it.
 struct Case {
@@ -131,7 +138,8 @@ fn check(case: &Case, guarded: bool) {
         proxy.wait_for_answer(since, &relay.which("out", first));
         let error = caught.deliver();
         if case.asked == Asked::Commit {
-            assert_eq!(error != 0, guarded, "{title}: the late commit was answered with error {error}");
+            let as_due = if guarded { FENCED.contains(&error) } else { error == 0 };
+            assert!(as_due, "{title}: the late commit was answered with error {error}");
         }
         held.release();
     }
@@ -213,7 +221,10 @@ fn check_two_sinks(rebuilt: &'static str, waits: &'static str) {
         relay.feed();
         last.wait();
         let error = caught.deliver();
-        assert!(error != 0, "{title}: a late commit of a producer that was thrown away was taken");
+        assert!(
+            FENCED.contains(&error),
+            "{title}: a late commit of a producer that was thrown away was answered with error {error}"
+        );
         last.release();
         relay.wait_for(rebuilt);
     }
@@ -236,4 +247,66 @@ fn i6_a_sink_that_is_made_anew_disturbs_no_other_in_a_transaction() {
     if long() {
         check_two_sinks("b", "a");
     }
+}
+
+#[test]
+fn i6_a_commit_that_was_under_way_when_its_process_was_killed_is_fenced_by_the_next() {
+    let Behind { broker, proxy } = Behind::shared();
+    let (place, brokers) = (binary::folder(), broker.address());
+    let state = place.path().join("state");
+    create_topic(&brokers, "killed-in", 1, &[]);
+    create_topic(&brokers, "killed-out", 1, &[]);
+    let start = || {
+        let to = ["--kafka", &proxy.address(), "--topic", "killed-in", "--out", "killed-out", "--listen", "127.0.0.1:0"];
+        let own = ["run", "--name", "killed", "--state", state.to_str().expect("UTF-8")];
+        binary::Running::start("word_count", &[&own[..], &to[..]].concat())
+    };
+    let words = |from: usize| (from..from + 20).map(|number| format!("w{number}")).collect::<Vec<_>>();
+    let feed = |from: usize| {
+        let words = words(from);
+        produce(&brokers, "killed-in", &words.iter().map(|word| (0, None, Some(word.as_str()))).collect::<Vec<_>>());
+    };
+    // Also after a restart: the offset is the position in the topic, which has no transactions.
+    let wait_for = |running: &mut binary::Running, offset: u64| {
+        running.get_until("/v1/status", |status| {
+            let read = status["partitions"][0]["offset"].as_u64() >= Some(offset);
+            read && status["committed"] == status["sinks"][0]["published"] && status["sinks"][0]["backlog_bytes"] == 0
+        });
+    };
+    let which = |api: Api, topic: Option<&str>| Which {
+        transaction: "killed.out".into(),
+        api,
+        topic: topic.map(String::from),
+        partition: None,
+    };
+    let mut old = start();
+    feed(0);
+    wait_for(&mut old, 20);
+    let under_way = proxy.trap(which(Api::EndTxn, None), Fate::Hold);
+    feed(20);
+    under_way.wait();
+    old.kill();
+    let mut new = start();
+    wait_for(&mut new, 40);
+    let since = proxy.now();
+    let marker = proxy.trap(which(Api::Produce, Some("killed.out.progress")), Fate::Hold);
+    feed(40);
+    marker.wait();
+    proxy.wait_for_answer(since, &which(Api::Produce, Some("killed-out")));
+    let error = under_way.deliver();
+    assert!(FENCED.contains(&error), "the commit of the killed process was answered with error {error}");
+    marker.release();
+    feed(60);
+    wait_for(&mut new, 80);
+    new.signal("TERM");
+    new.wait().is("the successor", 0, &[]);
+    let expected: BTreeMap<String, u64> =
+        words(0).into_iter().chain(words(20)).chain(words(40)).chain(words(60)).map(|word| (word, 1)).collect();
+    binary::counts_are("the successor", &state, &expected);
+    let mut said: Vec<(String, u64)> = Vec::new();
+    for message in read_committed(&brokers, "killed-out") {
+        said.push((message.key.expect("a word"), message.value.expect("a count").parse().expect("a number")));
+    }
+    said.sort();
+    assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "each word once");
 }
