@@ -131,11 +131,10 @@ fn check(case: &Case, guarded: bool) {
     }
     if let Some(last) = case.late_before {
         let first = if last == Asked::Marker { Asked::Output } else { Asked::Marker };
-        let since = proxy.now();
         let held = proxy.trap(relay.which("out", last), Fate::Hold);
         relay.feed();
         held.wait();
-        proxy.wait_for_answer(since, &relay.which("out", first));
+        proxy.wait_for_answer(&relay.which("out", first));
         let error = caught.deliver();
         if case.asked == Asked::Commit {
             let as_due = if guarded { FENCED.contains(&error) } else { error == 0 };
@@ -183,9 +182,7 @@ fn i6_any_other_request_that_comes_late_twice_or_unanswered_changes_nothing() {
 
 #[test]
 fn without_the_rule_only_late_commits_do_harm() {
-    if long() {
-        COMMITS.iter().chain(&OTHERS).for_each(|case| check(case, false));
-    }
+    COMMITS.iter().chain(&OTHERS).step_by(if long() { 1 } else { 9 }).for_each(|case| check(case, false));
 }
 
 /// One sink is made anew again and again while the other is in the middle of a transaction, before this request of it; both write to the same partitions.
@@ -196,11 +193,12 @@ fn check_two_sinks(rebuilt: &'static str, waits: &'static str, before: Asked) {
     relay.start();
     relay.feed();
     relay.wait_for(waits);
-    let since = proxy.now();
     let held = proxy.trap(relay.which(waits, before), Fate::Hold);
     relay.feed();
     held.wait();
-    proxy.wait_for_answer(since, &relay.which(waits, Asked::Output));
+    if before == Asked::Marker {
+        proxy.wait_for_answer(&relay.which(waits, Asked::Output));
+    }
     let waiting = relay.wait(|_| true);
     let begun = sink_of(&waiting, waits);
     let mut rebuilds = relay.wait_for(rebuilt).rebuilds;
@@ -291,11 +289,10 @@ fn i6_a_commit_that_was_under_way_when_its_process_was_killed_is_fenced_by_the_n
     old.kill();
     let mut new = start();
     wait_for(&mut new, 40);
-    let since = proxy.now();
     let marker = proxy.trap(which(Api::Produce, Some("killed.out.progress")), Fate::Hold);
     feed(40);
     marker.wait();
-    proxy.wait_for_answer(since, &which(Api::Produce, Some("killed-out")));
+    proxy.wait_for_answer(&which(Api::Produce, Some("killed-out")));
     let error = under_way.deliver();
     assert!(FENCED.contains(&error), "the commit of the killed process was answered with error {error}");
     marker.release();

@@ -145,17 +145,18 @@ impl Proxy {
         Trap { which, caught, shared: Arc::clone(&self.shared) }
     }
 
-    /// How many requests have come so far: those of [`Proxy::wait_for_answer`] come after.
+    /// How many requests have come so far, for [`Proxy::count`].
     pub(crate) fn now(&self) -> usize {
         self.shared.seen().requests.len()
     }
 
-    /// Waits until such a request, that came after `since`, is answered.
+    /// Waits until such a request is answered that came after the last EndTxn of its producer: one of the transaction that is open now.
     #[track_caller]
-    pub(crate) fn wait_for_answer(&self, since: usize, which: &Which) {
+    pub(crate) fn wait_for_answer(&self, which: &Which) {
+        let ends = Which { api: Api::EndTxn, topic: None, partition: None, ..which.clone() };
         self.shared.wait(which, |seen| {
-            let requests = seen.requests.get(since..).unwrap_or_default();
-            requests.iter().any(|(request, answered)| *answered && which.is_met_by(request)).then_some(())
+            let mut open = seen.requests.iter().rev().take_while(|(request, _)| !ends.is_met_by(request));
+            open.any(|(request, answered)| *answered && which.is_met_by(request)).then_some(())
         });
     }
 
