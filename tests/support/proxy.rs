@@ -79,7 +79,7 @@ struct Shared {
 struct Seen {
     /// In the order in which they came; with whether the client has its answer. Of those that are understood only.
     requests: Vec<(Request, bool)>,
-    traps: Vec<(Which, Fate, Arc<Mutex<Option<Caught>>>)>,
+    traps: Vec<(Which, Fate, Slot)>,
 }
 
 impl Shared {
@@ -170,9 +170,12 @@ impl Proxy {
 /// One request that is waited for.
 pub(crate) struct Trap {
     which: Which,
-    caught: Arc<Mutex<Option<Caught>>>,
+    caught: Slot,
     shared: Arc<Shared>,
 }
+
+/// Where a trap finds what it has caught.
+type Slot = Arc<Mutex<Option<Caught>>>;
 
 /// A request that was caught, and the connection on which it came.
 #[derive(Clone)]
