@@ -31,8 +31,8 @@ pub use tidemill_connectors as connectors;
 pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
     Answer, AtLeast, BatchLimits, BatchReport, Change, Data, Emit, Engine, Format, Grouped, Many, One, Outline,
-    PartitionProgress, Pipeline, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Runtime, Scan,
-    Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
+    PartitionProgress, Pipeline, QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests,
+    Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;

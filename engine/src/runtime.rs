@@ -2,12 +2,13 @@
 
 use crate::extent::Extent;
 use crate::feed::PartitionProgress;
+use crate::pages::{Leases, PageOf, within};
 use crate::plan::Plan;
 use crate::pond::{Pond, Range};
 use crate::query::QueryCodec;
 use crate::query::ask::{Ask, QueryError};
 use crate::query::asking::{Asking, AtLeast, QueryLimits};
-use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
+use crate::reports::{BatchReport, QueriesStatus, SinkStatus, StateStatus, Status};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::worker::Assignment;
@@ -24,13 +25,18 @@ use tokio::sync::oneshot;
 
 /// What a worker is asked from outside.
 pub(crate) enum ToWorker {
-    /// The encoded value of a key of the state of this index, as of the last committed batch.
-    Read { state: usize, key: Vec<u8>, reply: oneshot::Sender<Result<(Txid, Option<Vec<u8>>)>> },
+    /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
+    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, reply: oneshot::Sender<Result<Read>> },
+    /// Rows of a state in order.
+    Page(PageOf),
     /// A partition that joins.
     Assign(Assignment),
     /// A request to a query, that is to be at home there.
     Ask(Ask),
 }
+
+/// The batch as of which keys were read, and their values.
+pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 
 /// A worker's inbox, and its thread once it takes from it.
 type Inbox = (Sender<ToWorker>, Option<Thread>);
@@ -90,6 +96,7 @@ pub struct Runtime {
     /// By worker; none between generations. Never taken while `inner` is waited for by its holder.
     inboxes: RwLock<Vec<Inbox>>,
     pub(crate) asking: Arc<Asking>,
+    pub(crate) leases: Leases,
     changed: Condvar,
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
@@ -135,6 +142,7 @@ impl Runtime {
             inner: Mutex::new(inner),
             inboxes: RwLock::default(),
             asking,
+            leases: Leases::default(),
             changed: Condvar::new(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -432,6 +440,12 @@ impl Runtime {
         pond.map_or(Ok(()), |pond| pond.close_now(points))
     }
 
+    /// Cancels the oldest read, as if the values that it needs took too much memory: for tests.
+    #[doc(hidden)]
+    pub fn cancel_oldest_pin(&self) {
+        self.asking.pins.cancel_oldest();
+    }
+
     /// Whether the workers run, no batch is on its way and every sink has what is committed: for tests.
     pub(crate) fn is_at_rest(&self) -> bool {
         let inner = self.lock();
@@ -492,6 +506,12 @@ impl Runtime {
             sinks: inner.sinks.clone(),
             unfolded_bytes: inner.unfolded_bytes,
             longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
+            queries: QueriesStatus {
+                requests: self.asking.outstanding.load(SeqCst),
+                kept_bytes: self.asking.pins.kept_bytes(),
+                cancelled: self.asking.pins.cancelled(),
+                held_up_by: self.held_up_by(),
+            },
             generations: inner.generations,
             last_error: inner.last_error.clone(),
         }
@@ -502,20 +522,28 @@ impl Runtime {
     /// # Errors
     /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
     pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
-        let Some((state, codec)) = self.facts.codecs.iter().enumerate().find(|(_, codec)| codec.decl().name == name) else {
+        let (state, codec) = self.find_state(name)?;
+        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
+        let (reply, answer) = oneshot::channel();
+        let read = ToWorker::Read { state, keys: vec![key], at: None, reply };
+        self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
+        let (txid, values) = within(answer).await??;
+        let value = values.into_iter().next().flatten();
+        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+    }
+
+    /// The number and the types of a state.
+    pub(crate) fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
+        let mut codecs = self.facts.codecs.iter().enumerate();
+        let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
             let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
             return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
         };
-        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
-        let (reply, answer) = oneshot::channel();
-        self.tell(group.owner(self.facts.workers), ToWorker::Read { state, key, reply }).map_err(|()| unavailable())?;
-        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
-        let (txid, value) = answer.map_err(|_| unavailable())?.map_err(|_| unavailable())??;
-        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+        Ok((state, &**codec))
     }
 }
 
-fn unavailable() -> Error {
+pub(crate) fn unavailable() -> Error {
     Error::new(Kind::TryAgain, "the workers are starting, stopping or busy: try again")
 }
 
