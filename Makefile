@@ -41,6 +41,7 @@ test-long: setup-kafka ## the same tests, with more crashes at random moments
 bench: setup-kafka ## measure the word count, from memory and from Kafka
 	cargo bench --bench word_count
 	cargo bench --bench kafka
+	cargo bench --bench query
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

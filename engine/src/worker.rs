@@ -268,7 +268,8 @@ impl<'j> Worker<'j> {
         let floor = pins.floor();
         if (floor, true) != self.released {
             let states = &declared.borrow().states;
-            self.released = (floor, states.iter().fold(true, |all, state| state.release(floor) && all));
+            let left = states.iter().filter(|state| !state.release(floor)).count();
+            self.released = (floor, left == 0);
         }
         pins.keep(self.index, declared.borrow().states.iter().map(|state| state.kept_bytes()).sum());
         if self.released.1 { due } else { Some(Duration::ZERO) }

@@ -435,7 +435,9 @@ mod tests {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
              max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
-             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"",
+             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"\n\
+             open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
+             answer_bytes = 18\npin_bytes = 19",
         );
         let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
         let Settings {
@@ -452,9 +454,14 @@ mod tests {
             retries,
             first,
             on_loss,
+            queries,
             start_over: _,
             starting: _,
         } = wanted.settings;
+        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes } = queries;
+        assert_eq!((time_out.as_secs(), running, waiting, request_bytes, answer_bytes, pin_bytes), (14, 15, 16, 17, 18, 19));
+        let access = format!("{:?}", wanted.access);
+        assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
         assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));
         assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
         assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));

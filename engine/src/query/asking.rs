@@ -291,6 +291,12 @@ impl Pipeline {
         Ok(number)
     }
 
+    /// The next answer, if there is one already.
+    #[must_use]
+    pub fn try_next_answer(&self) -> Option<(u64, Outcome)> {
+        self.answers.try_recv().ok()
+    }
+
     /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes within the time that a request may take.
     pub fn next_answer(&self) -> Option<(u64, Outcome)> {
         self.answers.recv_timeout(self.runtime.asking.limits.time_out + Duration::from_secs(1)).ok()

@@ -141,7 +141,7 @@ fn is_from_elsewhere(request: &Request, host: &str) -> bool {
     let of = origin.split_once("://").map(|(_, rest)| rest);
     let own =
         header_text(request.headers(), header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    !(of.is_some() && of == own) || !origin.contains(host)
+    !(of.is_some() && of == own && origin.contains(host))
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {

@@ -22,7 +22,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         paths.insert(path.into(), json!({"get": operation(what, &[], json!({}))}));
     }
     let limit = parameter("limit", "query", false, json!({"type": "integer"}));
-    paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", &[limit.clone()], json!({}))}));
+    paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), json!({}))}));
     for query in runtime.queries() {
         let result = if query.one {
             json!({"description": query.result})
