@@ -246,6 +246,21 @@ fn the_checker_finds_a_sink_file_that_is_torn_on_disk() {
     assert!(child.said("was truncated"), "{child:?}");
 }
 
+/// A child fails, a check fails, or the store cannot be read at all: what the failure was about can be looked at afterwards.
+#[test]
+fn what_a_failure_was_about_is_kept() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let failed = std::thread::spawn(move || {
+        let place = Place::new("a failure that is meant", 6, LINES);
+        tell.send(place.folder().to_path_buf()).expect("the test listens");
+        Seen::at_end(place.folder());
+    });
+    assert!(failed.join().is_err(), "there is no store to read");
+    let kept = told.recv().expect("it has a folder");
+    assert!(kept.join("a.txt").exists(), "{} is gone", kept.display());
+    fs::remove_dir_all(kept).expect("it can be removed");
+}
+
 fn lines(file: &[u8]) -> Vec<Vec<u8>> {
     file.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }

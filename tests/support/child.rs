@@ -101,6 +101,17 @@ impl Place {
     }
 }
 
+/// What a failed test leaves is what its cause is found by: the folder stays. Its title names the case, and the seed of a random one, whatever
+/// failed and with which message.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("{}, start {}: this failed, and its folder is kept: {}", self.title, self.runs, self.folder().display());
+        }
+    }
+}
+
 /// A child that runs. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
