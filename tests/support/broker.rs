@@ -156,6 +156,15 @@ impl Broker {
         fs::remove_dir_all(self.data()).and_then(|()| fs::create_dir(self.data())).expect("the data can be removed");
     }
 
+    /// Kills it if it runs, and keeps its data for whoever looks into a failure: says where.
+    pub(crate) fn keep(&mut self) -> &Path {
+        if let Some(mut running) = self.running.take() {
+            end(&mut running.child);
+        }
+        self.folder.disable_cleanup(true);
+        self.data()
+    }
+
     /// The end of what it logged, for messages.
     pub(crate) fn log(&self) -> String {
         let read = |path: PathBuf| fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -3,6 +3,7 @@
 use super::super::asked::long;
 use super::super::broker::Broker;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
@@ -18,11 +19,15 @@ pub(crate) fn each_case<C: Sync, L>(
     std::thread::scope(|scope| {
         for _ in 0..lanes.min(cases.len()) {
             scope.spawn(|| {
-                let _stop = StopOthers(&next);
                 let mut broker = Broker::start();
                 let mut lane = begin(&broker);
                 while let Some(this) = cases.get(next.fetch_add(1, SeqCst)) {
-                    case(&mut broker, &mut lane, this);
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| case(&mut broker, &mut lane, this))) {
+                        // No lane begins another case.
+                        next.store(usize::MAX / 2, SeqCst);
+                        eprintln!("the broker's data is kept: {}", broker.keep().display());
+                        resume_unwind(panic);
+                    }
                     let done = done.fetch_add(1, SeqCst) + 1;
                     if long() {
                         // Not by a macro: what those print of a test is shown when it has failed.
@@ -32,15 +37,4 @@ pub(crate) fn each_case<C: Sync, L>(
             });
         }
     });
-}
-
-/// Lets no lane begin another case after a failure.
-struct StopOthers<'a>(&'a AtomicUsize);
-
-impl Drop for StopOthers<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.store(usize::MAX / 2, SeqCst);
-        }
-    }
 }
