@@ -22,7 +22,7 @@ use support::broker::Broker;
 use support::child::{How, Running, SUBJECT, crash_at};
 use support::kafka::fault::{Begun, Fault};
 use support::kafka::input::{Content, Input};
-use support::kafka::lane::each_case;
+use support::kafka::lane::{Shown, each_case};
 use support::kafka::place::Place;
 use support::kafka::seen::Seen;
 use support::kafka::subject;
@@ -137,37 +137,43 @@ fn i6_after_a_crash_at_each_point_every_record_has_counted_once_and_every_output
         let content = input.read();
         (input, content)
     };
-    each_case("crash points", if long() { 2 } else { 1 }, &cases, begin, |broker, (input, content), case| {
-        walk(broker, input, content, case);
+    each_case("crash points", if long() { 2 } else { 1 }, &cases, begin, |broker, (input, content), case, attempt| {
+        walk(broker, input, content, case, attempt)
     });
 }
 
 /// Crashes a new subject as the case says; then lets it come to its end, and checks.
-fn walk(broker: &mut Broker, input: &Input, content: &Content, case: &Case) {
-    let title = format!("TIDEMILL_TEST_CASE='{case}'");
-    let mut place = Place::new(title, &broker.address(), &format!("case-{}", case.number), input);
+fn walk(broker: &mut Broker, input: &Input, content: &Content, case: &Case, attempt: usize) -> Shown {
+    let name = format!("case-{}-{attempt}", case.number);
+    let mut place = Place::new(format!("TIDEMILL_TEST_CASE='{case}'"), &broker.address(), &name, input);
     let mut child = place.start(&run(), Some(&crash_at(case.point, case.how, nth(case.point))), None);
     child.reaches(case.point, case.how);
     let mut fault = Some(case.fault.begin(broker));
-    if case.number % 2 == 0 {
-        // What waits there, and the sinks and workers beside it, see the broker again before they are killed.
-        fault.take().into_iter().for_each(|fault| fault.end(broker));
+    let mut back = |broker: &mut Broker| fault.take().map_or(Shown::Everything, |fault| fault.end(broker, &name));
+    // What waits there, and the sinks and workers beside it, see the broker again before they are killed; or they do not.
+    if case.number % 2 == 0 && back(broker) == Shown::Nothing {
+        return Shown::Nothing;
     }
     child.kill();
     place.check_after_crash(content);
     if let Some(then) = case.then {
         let how = if case.how == How::Abort { How::Kill } else { How::Abort };
         let mut child = place.start(&run(), Some(&crash_at(then, how, nth(then))), None);
-        fault.take().into_iter().for_each(|fault| fault.end(broker));
+        if back(broker) == Shown::Nothing {
+            return Shown::Nothing;
+        }
         child.reaches(then, how);
         child.kill();
         place.check_after_crash(content);
     }
     let child = place.start(&run(), None, Some(content));
-    fault.take().into_iter().for_each(|fault| fault.end(broker));
+    if back(broker) == Shown::Nothing {
+        return Shown::Nothing;
+    }
     ends_well(child);
     place.check_at_end(content);
     place.remove_topics();
+    Shown::Everything
 }
 
 fn ends_well(mut child: Running) {
@@ -184,27 +190,32 @@ fn i6_after_random_kills_and_faults_of_the_broker_every_output_is_there_once() {
         None => 3,
     };
     let seeds: Vec<u64> = (first..first + rounds).collect();
-    each_case("random rounds", if long() { 2 } else { 1 }, &seeds, |_| (), |broker, (), seed| round(broker, *seed));
+    let lanes = if long() { 2 } else { 1 };
+    each_case("random rounds", lanes, &seeds, |_| (), |broker, (), seed, attempt| round(broker, *seed, attempt));
 }
 
 /// Kills one subject again and again while its input grows and its broker comes and goes: all of it from one seed.
-fn round(broker: &mut Broker, seed: u64) {
-    let (mut random, name) = (Random::new(seed), format!("round-{seed}"));
+fn round(broker: &mut Broker, seed: u64, attempt: usize) -> Shown {
+    let (mut random, name) = (Random::new(seed), format!("round-{seed}-{attempt}"));
     let mut input = Input::new(&broker.address(), &name);
     let mut place = Place::new(format!("TIDEMILL_TEST_SEED={seed}"), &broker.address(), &name, &input);
     let lines = random.within(20..200);
     input.send(&mut random, lines);
     let mut content = input.read();
-    let mut away = None;
+    let mut away: Option<Begun> = None;
     for _ in 0..random.within(2..7) {
         let mut child = place.start(&Run::random(&mut random), None, None);
-        away.take().into_iter().for_each(|fault: Begun| fault.end(broker));
+        if away.take().is_some_and(|fault| fault.end(broker, &name) == Shown::Nothing) {
+            return Shown::Nothing;
+        }
         goes_on_for(&mut child, random.within(10..1500));
         let pause = Fault::Paused(Duration::from_millis(random.within(100..5000)));
         let begun = random.one_of(&[Fault::None, Fault::None, Fault::Killed, pause]).begin(broker);
         goes_on_for(&mut child, random.within(0..500));
         if random.within(0..2) == 0 {
-            begun.end(broker);
+            if begun.end(broker, &name) == Shown::Nothing {
+                return Shown::Nothing;
+            }
             goes_on_for(&mut child, random.within(0..3000));
         } else {
             // The next start finds it away.
@@ -219,11 +230,14 @@ fn round(broker: &mut Broker, seed: u64) {
         }
     }
     let child = place.start(&Run::random(&mut random), None, Some(&content));
-    away.take().into_iter().for_each(|fault| fault.end(broker));
+    if away.take().is_some_and(|fault| fault.end(broker, &name) == Shown::Nothing) {
+        return Shown::Nothing;
+    }
     ends_well(child);
     place.check_at_end(&content);
     place.remove_topics();
     input.remove_topics();
+    Shown::Everything
 }
 
 /// Lets it go on for so many milliseconds. It must not end by itself, whatever the broker does.

@@ -1,6 +1,7 @@
 //! What goes wrong with a broker while a subject needs it, and passes.
 
 use super::super::broker::Broker;
+use super::lane::Shown;
 use std::time::{Duration, Instant};
 
 /// What goes wrong with a broker.
@@ -42,8 +43,8 @@ impl Fault {
 }
 
 impl Begun {
-    /// Waits until the broker is back.
-    pub(crate) fn end(self, broker: &mut Broker) {
+    /// Waits until the broker is back. Says whether it has kept what was committed to topics whose names begin so.
+    pub(crate) fn end(self, broker: &mut Broker, name: &str) -> Shown {
         match self.fault {
             Fault::None => {}
             Fault::Killed => broker.restart(),
@@ -52,5 +53,6 @@ impl Begun {
                 broker.resume();
             }
         }
+        if self.fault == Fault::Killed && broker.has_dropped_a_commit(name) { Shown::Nothing } else { Shown::Everything }
     }
 }

@@ -7,13 +7,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
+/// What a case has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Everything,
+    /// Nothing: the broker has lost what was committed, see [`Broker::has_dropped_a_commit`]. It is done once more.
+    Nothing,
+}
+
+/// How often a case is done that shows nothing.
+const ATTEMPTS: usize = 5;
+
 /// Does all cases in so many lanes, each with a broker and what `begin` makes on it. Ends at the first case that fails.
 pub(crate) fn each_case<C: Sync, L>(
     title: &str,
     lanes: usize,
     cases: &[C],
     begin: impl Fn(&Broker) -> L + Sync,
-    case: impl Fn(&mut Broker, &mut L, &C) + Sync,
+    case: impl Fn(&mut Broker, &mut L, &C, usize) -> Shown + Sync,
 ) {
     let (next, done, began) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
@@ -22,11 +33,14 @@ pub(crate) fn each_case<C: Sync, L>(
                 let mut broker = Broker::start();
                 let mut lane = begin(&broker);
                 while let Some(this) = cases.get(next.fetch_add(1, SeqCst)) {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| case(&mut broker, &mut lane, this))) {
+                    let mut attempts = 0..ATTEMPTS;
+                    let mut attempt = |number| case(&mut broker, &mut lane, this, number);
+                    let outcome = catch_unwind(AssertUnwindSafe(|| attempts.any(|number| attempt(number) == Shown::Everything)));
+                    if !matches!(outcome, Ok(true)) {
                         // No lane begins another case.
                         next.store(usize::MAX / 2, SeqCst);
                         eprintln!("the broker's data is kept: {}", broker.keep().display());
-                        resume_unwind(panic);
+                        outcome.map_or_else(|panic| resume_unwind(panic), |_| panic!("a case showed nothing {ATTEMPTS} times"));
                     }
                     let done = done.fetch_add(1, SeqCst) + 1;
                     if long() {
