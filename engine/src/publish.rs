@@ -128,7 +128,10 @@ impl Publishing {
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
             // Looked at before anything is fenced: a run that was taken over must not disturb its successor.
-            self.own(publisher.marker()?)?;
+            let settled = publisher.is_settled()?;
+            let seen = publisher.marker()?;
+            let conclusive = settled || seen.as_ref().is_some_and(|marker| !self.owner.is_newer_than(marker));
+            self.own(seen).map_err(|error| if conclusive { error } else { not_settled(&error) })?;
             let marker = self.own(publisher.take_over()?)?;
             if marker.txid > self.cursor {
                 let mut held = Vec::new();
@@ -164,4 +167,9 @@ impl Publishing {
         }
         Ok(marker)
     }
+}
+
+/// What was found of a sink that is not settled is not the last word: the transaction that is open may hold what is missing.
+pub(crate) fn not_settled(found: &Error) -> Error {
+    Error::away(format!("a transaction has not ended, and may hold what is missed ({found})"))
 }

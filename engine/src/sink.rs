@@ -55,6 +55,14 @@ pub struct Owner {
     pub points: Arc<Points>,
 }
 
+impl Owner {
+    /// Whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
+    #[must_use]
+    pub fn is_newer_than(&self, marker: &Marker) -> bool {
+        self.incarnation.counter > marker.incarnation.counter
+    }
+}
+
 /// What a sink guarantees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,6 +86,13 @@ pub struct Marker {
 
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
+    /// Whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
+    /// and has not got everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
+    ///
+    /// # Errors
+    /// Kind Away if the sink is away.
+    fn is_settled(&mut self) -> Result<bool>;
+
     /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says is a hint while another run may still publish.
     /// `None` always for [`Delivery::AtLeastOnce`].
     ///

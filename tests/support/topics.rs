@@ -113,13 +113,19 @@ pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
     producer.flush(PATIENCE).expect("they are sent");
 }
 
-/// Sends these messages in a transaction that is committed or aborted.
-pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+/// A transaction that is open: these messages are in it. Whoever began it ends it.
+pub(crate) fn begin_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>]) -> BaseProducer {
     let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
     producer.init_transactions(PATIENCE).expect("a session");
     producer.begin_transaction().expect("a transaction");
     send_all(&producer, topic, messages);
     producer.flush(PATIENCE).expect("they are sent");
+    producer
+}
+
+/// Sends these messages in a transaction that is committed or aborted.
+pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+    let producer = begin_transaction(brokers, id, topic, messages);
     if commit { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.expect("it ends");
 }
 

@@ -122,6 +122,15 @@ impl Progress {
         }
     }
 
+    /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
+    pub(super) fn is_settled(&self) -> Result<bool> {
+        if self.committed.partitions_of(&self.topic)?.is_none() {
+            return Ok(true);
+        }
+        let (_, end) = self.uncommitted.range(&self.topic, 0)?;
+        Ok(self.committed.range(&self.topic, 0)?.1 >= end)
+    }
+
     /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
     pub(super) fn read(&self) -> Result<Option<Marker>> {
         let (_, end) = self.uncommitted.range(&self.topic, 0)?;

@@ -108,7 +108,9 @@ impl KafkaPublisher {
         }
         drop(session);
         match self.progress.peek() {
-            Ok(Some(marker)) if marker.incarnation != self.owner.incarnation => self.taken_over(&marker),
+            Ok(Some(marker)) if marker.incarnation != self.owner.incarnation && !self.owner.is_newer_than(&marker) => {
+                self.taken_over(&marker)
+            }
             // The next session reads the marker again.
             _ => error,
         }
@@ -253,6 +255,10 @@ impl KafkaPublisher {
 }
 
 impl Publisher for KafkaPublisher {
+    fn is_settled(&mut self) -> Result<bool> {
+        self.progress.is_settled()
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         self.progress.peek()
     }
