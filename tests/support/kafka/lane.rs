@@ -34,7 +34,13 @@ pub(crate) fn each_case<C: Sync, L>(
                 let mut lane = begin(&broker);
                 while let Some(this) = cases.get(next.fetch_add(1, SeqCst)) {
                     let mut attempts = 0..ATTEMPTS;
-                    let mut attempt = |number| case(&mut broker, &mut lane, this, number);
+                    let mut attempt = |number| {
+                        let shown = case(&mut broker, &mut lane, this, number);
+                        if shown == Shown::Nothing {
+                            tell(&format!("{title}: the broker has lost a commit, so a case is done once more"));
+                        }
+                        shown
+                    };
                     let outcome = catch_unwind(AssertUnwindSafe(|| attempts.any(|number| attempt(number) == Shown::Everything)));
                     if !matches!(outcome, Ok(true)) {
                         // No lane begins another case.
@@ -43,12 +49,16 @@ pub(crate) fn each_case<C: Sync, L>(
                         outcome.map_or_else(|panic| resume_unwind(panic), |_| panic!("a case showed nothing {ATTEMPTS} times"));
                     }
                     let done = done.fetch_add(1, SeqCst) + 1;
-                    if long() {
-                        // Not by a macro: what those print of a test is shown when it has failed.
-                        let _ = writeln!(std::io::stderr(), "{title}: {done} of {} after {:?}", cases.len(), began.elapsed());
-                    }
+                    tell(&format!("{title}: {done} of {} after {:?}", cases.len(), began.elapsed()));
                 }
             });
         }
     });
+}
+
+/// Shows how far a long run is. Not by a macro: what those print of a test is shown when it has failed.
+fn tell(what: &str) {
+    if long() {
+        let _ = writeln!(std::io::stderr(), "{what}");
+    }
 }
