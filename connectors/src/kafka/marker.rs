@@ -169,7 +169,7 @@ impl Progress {
     fn last_in(&self, from: i64, end: i64) -> Result<Option<Marker>> {
         let consumer = self.committed.consumer();
         let name = name_of(&self.topic, 0);
-        let failed = |why: KafkaError| self.committed.failed(&name, &why);
+        let failed = |why: KafkaError| self.committed.failed_at(&self.topic, 0, &why);
         let mut assigned = TopicPartitionList::with_capacity(1);
         assigned.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(failed)?;
         consumer.assign(&assigned).map_err(failed)?;

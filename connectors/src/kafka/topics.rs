@@ -69,7 +69,25 @@ impl Probe {
     /// The first offset of a partition and the one after the last.
     pub(super) fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let range = self.consumer().fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        range.map_err(|why| self.failed(&name_of(topic, partition), &why))
+        range.map_err(|why| self.failed_at(topic, partition, &why))
+    }
+
+    /// The error of a call about a partition. While it has no leader - its broker was paused, say, and has just gone on - librdkafka may not know it.
+    pub(super) fn failed_at(&self, topic: &str, partition: i32, why: &KafkaError) -> Error {
+        let name = name_of(topic, partition);
+        if why.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) {
+            match self.partitions_of(topic) {
+                Ok(Some(partitions)) if partition < partitions => {
+                    return Error::away(format!(
+                        "{name}: the brokers at {} have no leader for it now ({why})",
+                        self.kafka.brokers()
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+        self.failed(&name, why)
     }
 
     /// The topics that these names and patterns mean, with their numbers of partitions.
