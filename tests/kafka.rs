@@ -151,7 +151,7 @@ fn walk(broker: &mut Broker, input: &Input, content: &Content, case: &Case, atte
     let mut fault = Some(case.fault.begin(broker));
     let mut back = |broker: &mut Broker| fault.take().map_or(Shown::Everything, |fault| fault.end(broker, &name));
     // What waits there, and the sinks and workers beside it, see the broker again before they are killed; or they do not.
-    if case.number % 2 == 0 && back(broker) == Shown::Nothing {
+    if case.number.is_multiple_of(2) && back(broker) == Shown::Nothing {
         return Shown::Nothing;
     }
     child.kill();
