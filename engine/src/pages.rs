@@ -4,7 +4,8 @@
 //! committed batch, and says that it has moved on.
 
 use crate::query::ask::QueryError;
-use crate::runtime::{Runtime, ToWorker};
+use crate::runtime::{Runtime, ToWorker, unavailable};
+use crate::states::StateCodec;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -85,6 +86,31 @@ impl Runtime {
         Pin { runtime: self, at }
     }
 
+    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
+    ///
+    /// # Errors
+    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
+    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
+        let (state, codec) = self.find_state(name)?;
+        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
+        let (reply, answer) = oneshot::channel();
+        let read = ToWorker::Read { state, keys: vec![key], at: None, reply };
+        self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
+        let (txid, values) = within(answer).await??;
+        let value = values.into_iter().next().flatten();
+        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+    }
+
+    /// The number and the types of a state.
+    pub(crate) fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
+        let mut codecs = self.facts.codecs.iter().enumerate();
+        let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
+            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
+        };
+        Ok((state, &**codec))
+    }
+
     /// A page of a state in the order of its keys.
     ///
     /// # Errors
@@ -110,7 +136,7 @@ impl Runtime {
         for worker in 0..self.facts.workers {
             let (reply, answer) = oneshot::channel();
             let page = PageOf { state, range: range.clone(), limit, at: pin.at, rows: Vec::new(), reply };
-            self.tell(worker, ToWorker::Page(page)).map_err(|()| crate::runtime::unavailable())?;
+            self.tell(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
             answers.push(answer);
         }
         let (mut rows, mut more) = (BTreeMap::new(), false);
@@ -147,7 +173,7 @@ impl Runtime {
             let (reply, answer) = oneshot::channel();
             let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
             let read = ToWorker::Read { state, keys, at: Some(pin.at), reply };
-            self.tell(worker, read).map_err(|()| crate::runtime::unavailable())?;
+            self.tell(worker, read).map_err(|()| unavailable())?;
             answers.push((numbers, answer));
         }
         for (numbers, answer) in answers {
@@ -189,7 +215,7 @@ impl Runtime {
 /// An answer of a worker's, within the time that reads may take.
 pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
     let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
-    answer.map_err(|_| crate::runtime::unavailable())?.map_err(|_| crate::runtime::unavailable())
+    answer.map_err(|_| unavailable())?.map_err(|_| unavailable())
 }
 
 /// What a read finds whose batch is no longer held.

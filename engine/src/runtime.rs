@@ -1,19 +1,20 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+mod shown;
+
 use crate::extent::Extent;
 use crate::feed::PartitionProgress;
-use crate::pages::{Leases, PageOf, within};
+use crate::pages::{Leases, PageOf};
 use crate::plan::Plan;
 use crate::pond::{Pond, Range};
 use crate::query::QueryCodec;
 use crate::query::ask::{Ask, QueryError};
 use crate::query::asking::{Asking, AtLeast, QueryLimits};
-use crate::reports::{BatchReport, QueriesStatus, SinkStatus, StateStatus, Status};
+use crate::reports::{BatchReport, SinkStatus};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
-use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
@@ -476,88 +477,10 @@ impl Runtime {
     pub fn batches(&self, limit: usize) -> Vec<BatchReport> {
         self.lock().batches.iter().rev().take(limit).cloned().collect()
     }
-
-    /// What runs.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let inner = self.lock();
-        let told = inner.workers.iter().flat_map(|worker| &worker.partitions);
-        let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
-        let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
-            let decl = codec.decl();
-            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
-        });
-        let (batches_per_s, records_per_s) = rates(&inner.batches);
-        Status {
-            topology: self.facts.topology.clone(),
-            phase: inner.phase,
-            committed: self.committed(),
-            line: self.facts.line.to_string(),
-            incarnation: self.facts.incarnation.to_string(),
-            workers: self.facts.workers,
-            started_at_ms: self.started_at_ms,
-            records: inner.records,
-            records_per_s,
-            batches_per_s,
-            sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
-            waiting: self.waiting(&inner),
-            partitions,
-            states: states.collect(),
-            sinks: inner.sinks.clone(),
-            unfolded_bytes: inner.unfolded_bytes,
-            longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
-            queries: QueriesStatus {
-                requests: self.asking.outstanding.load(SeqCst),
-                kept_bytes: self.asking.pins.kept_bytes(),
-                cancelled: self.asking.pins.cancelled(),
-                held_up_by: self.held_up_by(),
-            },
-            generations: inner.generations,
-            last_error: inner.last_error.clone(),
-        }
-    }
-
-    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
-    ///
-    /// # Errors
-    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
-    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
-        let (state, codec) = self.find_state(name)?;
-        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
-        let (reply, answer) = oneshot::channel();
-        let read = ToWorker::Read { state, keys: vec![key], at: None, reply };
-        self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
-        let (txid, values) = within(answer).await??;
-        let value = values.into_iter().next().flatten();
-        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
-    }
-
-    /// The number and the types of a state.
-    pub(crate) fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
-        let mut codecs = self.facts.codecs.iter().enumerate();
-        let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
-            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
-            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
-        };
-        Ok((state, &**codec))
-    }
 }
 
 pub(crate) fn unavailable() -> Error {
     Error::new(Kind::TryAgain, "the workers are starting, stopping or busy: try again")
-}
-
-/// Batches and records per second over the last ten seconds.
-fn rates(batches: &VecDeque<BatchReport>) -> (f64, f64) {
-    const OVER_MS: u64 = 10_000;
-    let since = now_ms().saturating_sub(OVER_MS);
-    let recent = batches.iter().rev().take_while(|batch| batch.committed_at_ms >= since);
-    let (mut count, mut records, mut first) = (0u64, 0u64, now_ms());
-    for batch in recent {
-        (count, records, first) = (count + 1, records + batch.records, batch.committed_at_ms);
-    }
-    let seconds = (now_ms().saturating_sub(first).max(1000)) as f64 / 1000.0;
-    (count as f64 / seconds, records as f64 / seconds)
 }
 
 fn now_ms() -> u64 {

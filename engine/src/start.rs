@@ -2,6 +2,7 @@
 
 use crate::context::{AnySink, AnySource};
 use crate::publish::not_settled;
+use crate::reports::SinkStatus;
 use crate::settings::Settings;
 use crate::sink::{Marker, Owner, Publisher};
 use crate::source;
@@ -41,6 +42,21 @@ pub(crate) struct ClaimedSink {
     /// The batch of its newest entry ever, or of its registration.
     pub(crate) last: Txid,
     pub(crate) backlog_bytes: usize,
+}
+
+impl ClaimedSink {
+    /// As it is told outside before it publishes anything.
+    pub(crate) fn status(&self) -> SinkStatus {
+        SinkStatus {
+            name: self.name.clone(),
+            published: self.cursor,
+            backlog_bytes: self.backlog_bytes,
+            id: Some(self.id),
+            // What is in the outbox after the cursor is published as soon as the run begins.
+            last_output: if self.backlog_bytes > 0 { self.last } else { self.cursor },
+            ..SinkStatus::default()
+        }
+    }
 }
 
 /// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.

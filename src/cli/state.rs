@@ -248,8 +248,9 @@ mod tests {
         refused(&place, "count", &["\"count\"", "there are: counts"]);
         refused(&Place { state: Some(folder.path().join("none")), at: None }, "counts", &["no state in", "none"]);
         let running = Place { state: None, at: Some("127.0.0.1:1".to_string()) };
-        let error = scan(&running, "counts", None, &build).expect_err("it is refused");
-        assert!(error.to_string().contains("comes with queries"), "{error}");
+        let error = scan(&running, "counts", None, &build).expect_err("nobody answers");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("no topology answers"), "{error}");
         let other = |topology: &Topology<'_>| {
             topology.source("lines", Files::lines("x")).group_by(|line| line.len()).persistent_aggregate("counts", Count);
         };
