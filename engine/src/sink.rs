@@ -84,6 +84,14 @@ pub struct Marker {
     pub incarnation: Incarnation,
 }
 
+impl Marker {
+    /// Whether a run wrote it that began after this one, or beside it. A marker of an earlier run may be seen although a later one is committed, and not visible yet.
+    #[must_use]
+    pub fn is_newer_than(&self, run: Incarnation) -> bool {
+        self.incarnation.counter > run.counter || (self.incarnation.counter == run.counter && self.incarnation != run)
+    }
+}
+
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
     /// Whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
@@ -119,6 +127,9 @@ pub trait Publisher: Send {
     /// # Errors
     /// As for [`Publisher::claim`].
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>>;
+
+    /// Called about twice a second while there is nothing to publish: for a client that must be looked after. As given, it does nothing.
+    fn idle(&mut self) {}
 }
 
 /// Output that was handed to the sink and is not yet confirmed. The only thing that can be committed.

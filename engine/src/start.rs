@@ -192,6 +192,7 @@ impl Described<'_> {
     pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<Listing> {
         let mut listing = Listing::default();
         let sources = self.description.program.sources.iter().zip(&self.description.sources);
+        let before = store.map(Store::schema).transpose()?.unwrap_or_default();
         for (index, (decl, source)) in sources.enumerate() {
             let source: &Arc<dyn AnySource> = source;
             let doing = format!("source \"{}\"", decl.name);
@@ -200,6 +201,7 @@ impl Described<'_> {
             let start = source::Start {
                 topology: &self.known_as,
                 is_new: store.is_none(),
+                begun: before.source(&decl.name).is_some(),
                 recorded: &recorded,
                 first: self.settings.first,
                 on_loss: self.settings.on_loss,
