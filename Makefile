@@ -35,12 +35,13 @@ test: setup-kafka ## run all tests, those of the documentation too
 	cargo test --workspace --release
 	scripts/check-dependencies.sh
 
-test-long: setup-kafka ## the same tests, with more crashes at random moments
+test-long: setup-kafka ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
 bench: setup-kafka ## measure the word count, from memory and from Kafka
 	cargo bench --bench word_count
 	cargo bench --bench kafka
+	cargo bench --bench query
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

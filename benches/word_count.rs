@@ -140,11 +140,14 @@ fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Dura
 }
 
 fn word_count(topology: &Topology<'_>, source: Embedded) {
-    let _counts = topology
+    let counts = topology
         .source("sentences", source)
         .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
         .group_by(|word| word.clone())
         .persistent_aggregate("counts", Count);
+    topology.query("words", |text: Requests<Str>| {
+        text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+    });
 }
 
 /// Lines in memory, an equal run of them in each partition.

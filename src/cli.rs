@@ -7,6 +7,7 @@ mod listing;
 mod log;
 mod output;
 mod progress;
+mod query;
 mod remote;
 mod run;
 mod running;
@@ -176,6 +177,9 @@ where
         let done = match command {
             Command::Run { run, own } => {
                 run::run(Wanted::of(run.options, run.config.as_deref(), &name)?, run.start_over, topology(own), shown, began)
+            }
+            Command::Query { name, arguments, at, token_file, json } => {
+                query::query(&name, &arguments, &at, token_file.as_deref(), json)
             }
             Command::Status { at, json } => status::status(&at, json),
             Command::State { command: StateCommand::List { place, json, .. } } => state::list(&place, json),

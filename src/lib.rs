@@ -8,16 +8,19 @@
 //!
 //! fn main() -> tidemill::Result<()> {
 //!     tidemill::main(|topology| {
-//!         let _counts = topology
+//!         let counts = topology
 //!             .source("sentences", Files::lines("data/sentences/*.txt"))
 //!             .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
 //!             .group_by(|word| word.clone())
 //!             .persistent_aggregate("counts", Count);
+//!         topology.query("words", |text: Requests<Str>| {
+//!             text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+//!         });
 //!     })
 //! }
 //! ```
 //!
-//! [`main()`] gives that program its command line: `run --state DIR` runs it, `state scan counts --state DIR` shows what it has counted; `--help` says
+//! [`main()`] gives that program its command line: `run --state DIR` runs it, `query words "the tide"` asks it, `state scan counts --state DIR` shows what it has counted; `--help` says
 //! the rest. Everything that a topology is made of is in the [`prelude`]; [`testing`] runs one in-process, fed by hand, for tests.
 
 mod cli;
@@ -31,8 +34,8 @@ pub use tidemill_connectors as connectors;
 pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
     Answer, AtLeast, BatchLimits, BatchReport, Change, Data, Emit, Engine, Format, Grouped, Many, One, Outline,
-    PartitionProgress, Pipeline, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Runtime, Scan,
-    Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
+    PartitionProgress, Pipeline, QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests,
+    Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;

@@ -7,17 +7,21 @@ mod support;
 
 use std::fs;
 use std::time::Duration;
-use support::child::{How, Place};
-use support::input::{Input, Random};
+use support::asked::{self, long};
+use support::child::{How, SUBJECT};
+use support::input::Input;
+use support::place::Place;
+use support::random::Random;
+use support::run::Run;
 use support::seen::Seen;
-use support::subject::{self, Run};
+use support::subject;
 use tidemill::{CrashPoint, Durability, Points, Position, Store};
 use tidemill_state::Batch;
 
 /// Not a test: what the child processes of the tests below do. Without the variable that they are given, nothing.
 #[test]
 fn subject() {
-    if let Ok(run) = std::env::var(subject::SUBJECT) {
+    if let Ok(run) = std::env::var(SUBJECT) {
         subject::main(&run);
     }
 }
@@ -133,8 +137,7 @@ fn i5_a_state_of_two_workers_goes_on_with_one_and_with_four() {
 
 #[test]
 fn i5_after_kills_at_random_moments_everything_has_counted_once() {
-    let given = std::env::var("TIDEMILL_TEST_SEED").ok().map(|seed| seed.parse().expect("TIDEMILL_TEST_SEED is a number"));
-    let first = given.unwrap_or_else(|| Random::of_the_clock().next() >> 32);
+    let first = asked::seed().unwrap_or_else(|| Random::of_the_clock().next() >> 32);
     let mut left = if long() { 200 } else { 20 };
     for seed in first.. {
         left -= left.min(killed_at_random(seed));
@@ -150,13 +153,7 @@ fn killed_at_random(seed: u64) -> usize {
     let lines = random.within(1000..4000);
     let mut place = Place::new(format!("TIDEMILL_TEST_SEED={seed}"), seed, lines);
     for kills in 0.. {
-        let run = Run {
-            workers: random.one_of(&[1, 2, 4]),
-            durability: random.one_of(&[Durability::Sync, Durability::Sync, Durability::Process]),
-            batch_records: random.one_of(&[20, 50, 300]),
-            fold_bytes: random.one_of(&[1, 4 << 10, 64 << 10]),
-            outbox_bytes: random.one_of(&[1, 16 << 10, 1 << 20]),
-        };
+        let run = Run::random(&mut random);
         let mut child = place.start(&run, None);
         match child.ends_within(Duration::from_millis(random.within(5..400))) {
             None => child.kill(),
@@ -246,6 +243,21 @@ fn the_checker_finds_a_sink_file_that_is_torn_on_disk() {
     assert!(child.said("was truncated"), "{child:?}");
 }
 
+/// A child fails, a check fails, or the store cannot be read at all: what the failure was about can be looked at afterwards.
+#[test]
+fn what_a_failure_was_about_is_kept() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let failed = std::thread::spawn(move || {
+        let place = Place::new("a failure that is meant", 6, LINES);
+        tell.send(place.folder().to_path_buf()).expect("the test listens");
+        Seen::at_end(place.folder());
+    });
+    assert!(failed.join().is_err(), "there is no store to read");
+    let kept = told.recv().expect("it has a folder");
+    assert!(kept.join("a.txt").exists(), "{} is gone", kept.display());
+    fs::remove_dir_all(kept).expect("it can be removed");
+}
+
 fn lines(file: &[u8]) -> Vec<Vec<u8>> {
     file.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
@@ -287,9 +299,4 @@ fn position<'a>(seen: &'a mut Seen, input: &Input) -> &'a mut u64 {
 /// Where the third line of the file of [`position`] begins.
 fn first_lines(input: &Input) -> u64 {
     input.files[0].text.split_inclusive('\n').take(2).map(|line| line.len() as u64).sum()
-}
-
-/// Whether more is asked for than a run of all tests has time for.
-fn long() -> bool {
-    std::env::var("TIDEMILL_LONG").is_ok_and(|long| long == "1")
 }

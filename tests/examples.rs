@@ -208,7 +208,33 @@ fn a_running_one_answers_on_its_port() {
     assert_eq!(run("wiki_edits", &["state", "get", "robots", "robot", "--at", &url]).is("state get", 0, &[]).out, "15420\n");
     run("wiki_edits", &["state", "get", "robots", "cyborg", "--at", &url]).is("no value", 1, &["no value"]);
     run("wiki_edits", &["state", "list", "--at", &url]).is("state list", 0, &["edits_by_namespace"]);
-    run("wiki_edits", &["state", "scan", "robots", "--at", &url]).is("state scan", 64, &["cannot be scanned"]);
+    let scanned = run("wiki_edits", &["state", "scan", "robots", "--at", &url]);
+    scanned.is("state scan", 0, &["{\"key\":\"human\",\"value\":23824}", "{\"key\":\"robot\",\"value\":15420}"]);
     running.signal("TERM");
     running.wait().is("a clean stop", 0, &["stopped after batch"]);
+}
+
+#[test]
+fn a_running_word_count_is_asked_and_scanned() {
+    let folder = folder();
+    let state = folder.path().join("state");
+    let input = folder.path().join("words.txt");
+    std::fs::write(&input, "the tide turns the mill\nthe mill\n").expect("it can be written");
+    let arguments = ["run", "--state", text(&state), "--listen", "127.0.0.1:0", "--input", text(&input)];
+    let mut running = Running::start("word_count", &arguments);
+    running.says("all sources are at their end");
+    let url = running.url();
+    let ask = |arguments: &[&str], expected: &str| {
+        let outcome = run("word_count", &[arguments, &["--at", &url]].concat());
+        assert_eq!(outcome.is("ask", 0, &[]).out.trim_end(), expected, "{arguments:?}");
+    };
+    ask(&["query", "words", "the mill"], "5");
+    ask(&["query", "words", "\"the tide\""], "4");
+    ask(&["query", "words", ""], "0");
+    ask(&["state", "scan", "counts", "--limit", "2"], "{\"key\":\"mill\",\"value\":2}\n{\"key\":\"the\",\"value\":3}");
+    let refused = run("word_count", &["query", "word", "the", "--at", &url]);
+    refused.is("no such query", 64, &["\"word\"", "there are: words", "/v1/queries"]);
+    let json = run("word_count", &["query", "words", "the", "--json", "--at", &url]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["txid"], &json["result"]), (&serde_json::json!(1), &serde_json::json!(3)));
 }

@@ -9,9 +9,12 @@ mod topics;
 
 use binary::{Outcome, Running, folder, run, scan};
 use broker::Broker;
+use rdkafka::producer::Producer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use topics::{create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed, watermarks};
+use topics::{
+    begin_transaction, create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed, watermarks,
+};
 
 /// A word count of a topic with one partition.
 struct Place {
@@ -243,4 +246,41 @@ fn a_run_whose_copy_has_taken_over_ends_without_publishing() {
     let values = read_committed(&brokers, "zombie-out").into_iter().map(|message| message.value.expect("a count"));
     let (ones, twos): (Vec<String>, Vec<String>) = values.partition(|value| value == "1");
     assert_eq!((ones.len(), twos.len()), (50, 50), "each count once");
+}
+
+/// A broker acknowledges a commit before it has got everywhere. If it is killed in between, what was committed cannot be seen until some time after it is back.
+#[test]
+fn a_marker_that_cannot_be_seen_yet_is_waited_for_and_does_not_mean_that_a_sink_was_rolled_back() {
+    let brokers = Broker::shared().address();
+    let place = Place::new(&brokers, "hidden");
+    create_topic(&brokers, "hidden-out", 1, &[]);
+    let out = ["--out", "hidden-out"];
+    let mut running = place.start(&out);
+    running.says("listening on");
+    // A transaction that stays open hides what is committed after it.
+    let (progress, claim) = ("hidden.out.progress", read_committed(&brokers, "hidden.out.progress").pop().expect("the claim"));
+    let open = begin_transaction(&brokers, "hidden", progress, &[(0, claim.key.as_deref(), claim.value.as_deref())]);
+    let mut confirmed = true;
+    for records in 1..5 {
+        place.send(["tide"]);
+        let status = running.get_until("/v1/status", |status| {
+            let published = status["records"] == records && status["sinks"][0]["published"] == status["committed"];
+            published || status["sinks"][0]["error"].is_string()
+        });
+        // On a machine so slow that a commit is not trusted, it looks for its marker by itself, and waits for what it cannot see.
+        confirmed &= status["sinks"][0]["error"].is_null();
+    }
+    running.kill();
+    let mut again = place.start(&out);
+    if confirmed {
+        again.says("has not ended, and may hold what is missed");
+    }
+    open.abort_transaction(Duration::from_secs(30)).expect("it ends");
+    again.get_until("/v1/status", |status| {
+        status["partitions"][0]["offset"] == 4 && status["sinks"][0]["published"] == status["committed"]
+    });
+    again.signal("TERM");
+    again.wait().is("it went on", 0, &[]);
+    let counts: Vec<_> = read_committed(&brokers, "hidden-out").into_iter().map(|message| message.value).collect();
+    assert_eq!(counts, ["1", "2", "3", "4"].map(|count| Some(count.to_string())), "each count once");
 }

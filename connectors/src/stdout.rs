@@ -67,6 +67,10 @@ struct StdoutPublisher {
 }
 
 impl Publisher for StdoutPublisher {
+    fn is_settled(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         Ok(None)
     }

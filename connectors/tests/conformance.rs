@@ -167,6 +167,10 @@ impl MemoryPublisher {
 }
 
 impl Publisher for MemoryPublisher {
+    fn is_settled(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         Ok(self.0.target().marker.clone())
     }

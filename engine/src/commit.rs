@@ -103,6 +103,7 @@ impl Committer {
             }
             if wrote.elapsed() >= TIDY_AFTER {
                 self.store.tidy(&self.points)?;
+                self.sources.iter().for_each(|(_, source)| source.committed(&[]));
                 wrote = Instant::now();
             }
         }

@@ -43,7 +43,10 @@ impl Publishing {
                     self.runtime.sink_error(self.index, None);
                 }
                 Ok(false) if stopping.is_some() => return Ok(()),
-                Ok(false) => self.runtime.wait_for_output(self.index),
+                Ok(false) => {
+                    self.publisher.iter_mut().for_each(|publisher| publisher.idle());
+                    self.runtime.wait_for_output(self.index);
+                }
                 Err(error)
                     if matches!(error.kind(), Kind::TryAgain | Kind::Away)
                         && !self.points.stopped()
@@ -128,7 +131,10 @@ impl Publishing {
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
             // Looked at before anything is fenced: a run that was taken over must not disturb its successor.
-            self.own(publisher.marker()?)?;
+            let settled = publisher.is_settled()?;
+            let seen = publisher.marker()?;
+            let conclusive = settled || seen.as_ref().is_some_and(|marker| !self.owner.is_newer_than(marker));
+            self.own(seen).map_err(|error| if conclusive { error } else { not_settled(&error) })?;
             let marker = self.own(publisher.take_over()?)?;
             if marker.txid > self.cursor {
                 let mut held = Vec::new();
@@ -147,14 +153,18 @@ impl Publishing {
         Ok(())
     }
 
+    fn taken_over(&self, marker: &Marker) -> Error {
+        Error::foreign(format!(
+            "run {} of topology \"{}\" has taken over (this is run {}): nothing more of this run is published. Stop one of the two",
+            marker.incarnation, marker.topology, self.owner.incarnation
+        ))
+    }
+
     /// The marker, if it is this run's and where it must be.
     fn own(&self, marker: Option<Marker>) -> Result<Marker> {
         let marker = marker.ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
         if marker.incarnation != self.owner.incarnation {
-            return Err(Error::foreign(format!(
-                "run {} of topology \"{}\" has taken over (this is run {}): nothing more of this run is published. Stop one of the two",
-                marker.incarnation, marker.topology, self.owner.incarnation
-            )));
+            return Err(self.taken_over(&marker));
         }
         if marker.txid < self.cursor {
             let (holds, had) = (marker.txid, self.cursor);
@@ -164,4 +174,9 @@ impl Publishing {
         }
         Ok(marker)
     }
+}
+
+/// What was found of a sink that is not settled is not the last word: the transaction that is open may hold what is missing.
+pub(crate) fn not_settled(found: &Error) -> Error {
+    Error::away(format!("a transaction has not ended, and may hold what is missed ({found})"))
 }

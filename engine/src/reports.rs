@@ -47,6 +47,19 @@ pub struct RangeReport {
     pub(crate) skipped: u64,
 }
 
+/// What is asked of a topology.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct QueriesStatus {
+    /// Requests that run or wait.
+    pub requests: usize,
+    /// Bytes of old values that are kept for batches on their way and for requests that read an earlier batch.
+    pub kept_bytes: usize,
+    /// How many reads were cancelled because the values that they need took too much memory.
+    pub cancelled: u64,
+    /// Closures of queries that have not returned for more than a second, in words.
+    pub held_up_by: Option<String>,
+}
+
 /// What runs: the answer of `/v1/status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -84,6 +97,8 @@ pub struct Status {
     pub unfolded_bytes: u64,
     /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
     pub longest_slice_us: u64,
+    /// What is asked.
+    pub queries: QueriesStatus,
     /// How often the dataflows were built: once, and anew after each failure that was retried.
     pub generations: u64,
     /// The last error.

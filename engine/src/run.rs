@@ -5,7 +5,6 @@ use crate::context::{AnySource, Shared};
 use crate::failure::Latch;
 use crate::pond::Pond;
 use crate::publish::Publishing;
-use crate::reports::SinkStatus;
 use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
 use crate::source::OnLoss;
@@ -85,7 +84,7 @@ impl Engine {
                 started,
             },
             begun.store.committed(),
-            begun.publishers.iter().map(sink_status).collect(),
+            begun.publishers.iter().map(start::ClaimedSink::status).collect(),
             description.queries.clone(),
             settings.queries.clone(),
         ));
@@ -185,18 +184,6 @@ fn validate(settings: &Settings) -> Result<()> {
         (settings.name.is_empty(), "the topology's name is empty: give it one with --name"),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
-}
-
-fn sink_status(sink: &start::ClaimedSink) -> SinkStatus {
-    SinkStatus {
-        name: sink.name.clone(),
-        published: sink.cursor,
-        backlog_bytes: sink.backlog_bytes,
-        id: Some(sink.id),
-        // What is in the outbox after the cursor is published as soon as the run begins.
-        last_output: if sink.backlog_bytes > 0 { sink.last } else { sink.cursor },
-        ..SinkStatus::default()
-    }
 }
 
 fn joined(handle: JoinHandle<Result<()>>) -> Result<()> {

@@ -1,18 +1,20 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+mod shown;
+
 use crate::extent::Extent;
 use crate::feed::PartitionProgress;
+use crate::pages::{Leases, PageOf};
 use crate::plan::Plan;
 use crate::pond::{Pond, Range};
 use crate::query::QueryCodec;
 use crate::query::ask::{Ask, QueryError};
 use crate::query::asking::{Asking, AtLeast, QueryLimits};
-use crate::reports::{BatchReport, SinkStatus, StateStatus, Status};
+use crate::reports::{BatchReport, SinkStatus};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
-use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
@@ -24,13 +26,18 @@ use tokio::sync::oneshot;
 
 /// What a worker is asked from outside.
 pub(crate) enum ToWorker {
-    /// The encoded value of a key of the state of this index, as of the last committed batch.
-    Read { state: usize, key: Vec<u8>, reply: oneshot::Sender<Result<(Txid, Option<Vec<u8>>)>> },
+    /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
+    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, reply: oneshot::Sender<Result<Read>> },
+    /// Rows of a state in order.
+    Page(PageOf),
     /// A partition that joins.
     Assign(Assignment),
     /// A request to a query, that is to be at home there.
     Ask(Ask),
 }
+
+/// The batch as of which keys were read, and their values.
+pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 
 /// A worker's inbox, and its thread once it takes from it.
 type Inbox = (Sender<ToWorker>, Option<Thread>);
@@ -90,6 +97,7 @@ pub struct Runtime {
     /// By worker; none between generations. Never taken while `inner` is waited for by its holder.
     inboxes: RwLock<Vec<Inbox>>,
     pub(crate) asking: Arc<Asking>,
+    pub(crate) leases: Leases,
     changed: Condvar,
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
@@ -135,6 +143,7 @@ impl Runtime {
             inner: Mutex::new(inner),
             inboxes: RwLock::default(),
             asking,
+            leases: Leases::default(),
             changed: Condvar::new(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -432,6 +441,12 @@ impl Runtime {
         pond.map_or(Ok(()), |pond| pond.close_now(points))
     }
 
+    /// Cancels the oldest read, as if the values that it needs took too much memory: for tests.
+    #[doc(hidden)]
+    pub fn cancel_oldest_pin(&self) {
+        self.asking.pins.cancel_oldest();
+    }
+
     /// Whether the workers run, no batch is on its way and every sink has what is committed: for tests.
     pub(crate) fn is_at_rest(&self) -> bool {
         let inner = self.lock();
@@ -462,74 +477,10 @@ impl Runtime {
     pub fn batches(&self, limit: usize) -> Vec<BatchReport> {
         self.lock().batches.iter().rev().take(limit).cloned().collect()
     }
-
-    /// What runs.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let inner = self.lock();
-        let told = inner.workers.iter().flat_map(|worker| &worker.partitions);
-        let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
-        let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
-            let decl = codec.decl();
-            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
-        });
-        let (batches_per_s, records_per_s) = rates(&inner.batches);
-        Status {
-            topology: self.facts.topology.clone(),
-            phase: inner.phase,
-            committed: self.committed(),
-            line: self.facts.line.to_string(),
-            incarnation: self.facts.incarnation.to_string(),
-            workers: self.facts.workers,
-            started_at_ms: self.started_at_ms,
-            records: inner.records,
-            records_per_s,
-            batches_per_s,
-            sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
-            waiting: self.waiting(&inner),
-            partitions,
-            states: states.collect(),
-            sinks: inner.sinks.clone(),
-            unfolded_bytes: inner.unfolded_bytes,
-            longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
-            generations: inner.generations,
-            last_error: inner.last_error.clone(),
-        }
-    }
-
-    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
-    ///
-    /// # Errors
-    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
-    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
-        let Some((state, codec)) = self.facts.codecs.iter().enumerate().find(|(_, codec)| codec.decl().name == name) else {
-            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
-            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
-        };
-        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
-        let (reply, answer) = oneshot::channel();
-        self.tell(group.owner(self.facts.workers), ToWorker::Read { state, key, reply }).map_err(|()| unavailable())?;
-        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
-        let (txid, value) = answer.map_err(|_| unavailable())?.map_err(|_| unavailable())??;
-        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
-    }
 }
 
-fn unavailable() -> Error {
+pub(crate) fn unavailable() -> Error {
     Error::new(Kind::TryAgain, "the workers are starting, stopping or busy: try again")
-}
-
-/// Batches and records per second over the last ten seconds.
-fn rates(batches: &VecDeque<BatchReport>) -> (f64, f64) {
-    const OVER_MS: u64 = 10_000;
-    let since = now_ms().saturating_sub(OVER_MS);
-    let recent = batches.iter().rev().take_while(|batch| batch.committed_at_ms >= since);
-    let (mut count, mut records, mut first) = (0u64, 0u64, now_ms());
-    for batch in recent {
-        (count, records, first) = (count + 1, records + batch.records, batch.committed_at_ms);
-    }
-    let seconds = (now_ms().saturating_sub(first).max(1000)) as f64 / 1000.0;
-    (count as f64 / seconds, records as f64 / seconds)
 }
 
 fn now_ms() -> u64 {

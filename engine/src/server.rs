@@ -1,20 +1,24 @@
 //! The port: health, status and committed values over HTTP, answered on a thread of its own beside the workers.
 //!
-//! Every answer comes from committed batches only, and every error is JSON: what, where and what to do. The port has no authentication, so it
-//! listens on loopback addresses only, and answers only to requests that name one: a web page that had its own name resolve to this machine
-//! (DNS rebinding) is refused.
+//! Every answer comes from committed batches only, and every error is JSON: what, where and what to do. Who may ask is [`Access`]: off loopback the port wants a
+//! token, or to be told that it needs none.
 
 mod admission;
 mod answers;
 mod before;
 mod grpc;
 pub mod metrics;
+mod openapi;
+mod queries;
 mod refusal;
+mod storm;
+
+pub use admission::Access;
 
 use crate::runtime::Runtime;
 use crate::starting::Starting;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
@@ -26,8 +30,20 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
-const PATHS: [&str; 7] =
-    ["/healthz", "/readyz", "/metrics", "/v1/status", "/v1/state/{name}/{key}", "/v1/topology", "/v1/batches?limit=N"];
+const PATHS: [&str; 12] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/status",
+    "/v1/queries",
+    "POST /v1/query/{name}",
+    "/v1/state/{name}?prefix=&after=&limit=&at=",
+    "/v1/state/{name}/{key}",
+    "/v1/topology",
+    "/v1/batches?limit=N",
+    "/drpc/{function}/{args}",
+    "/openapi.json",
+];
 
 /// How long requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -36,21 +52,16 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
+    access: Arc<Access>,
 }
 
 impl Listening {
     /// Binds the address. Port 0 takes any that is free.
     ///
     /// # Errors
-    /// Kind Config: it is no loopback address, or it is in use.
-    pub fn bind(listen: SocketAddr) -> Result<Listening> {
-        if !listen.ip().is_loopback() {
-            let port = listen.port();
-            return Err(Error::config(format!(
-                "--listen {listen}: the port has no authentication yet, so only loopback addresses are taken. Give 127.0.0.1:{port}, and let a \
-                 proxy that asks for a password stand before it; or none"
-            )));
-        }
+    /// Kind Config: it is no loopback address, and there is neither a token nor the word that none is needed; or it is in use.
+    pub fn bind(listen: SocketAddr, access: Access) -> Result<Listening> {
+        access.check(listen)?;
         let cannot = |why: std::io::Error| match why.kind() {
             std::io::ErrorKind::AddrInUse => Error::config(format!(
                 "{listen} is in use by another process: give another address with --listen, such as --listen 127.0.0.1:{}, or --listen none",
@@ -63,7 +74,7 @@ impl Listening {
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        Ok(Listening { listener, address })
+        Ok(Listening { listener, address, access: Arc::new(access) })
     }
 
     /// The address that is bound.
@@ -77,7 +88,8 @@ impl Listening {
     /// # Errors
     /// Kind TryAgain: the operating system gives no thread, or no more files.
     pub fn serve(self, runtime: Arc<Runtime>) -> Result<Server> {
-        self.answer(Arc::new(OnceLock::from(routes(runtime))), Router::new())
+        let routes = routes(runtime, &self.access);
+        self.answer(Arc::new(OnceLock::from(routes)), Router::new())
     }
 
     /// Begins to answer before the run has begun: that it starts, and what it waits for. [`Server::go_over_to`] ends that.
@@ -85,7 +97,8 @@ impl Listening {
     /// # Errors
     /// As [`Listening::serve`].
     pub fn serve_while_starting(self, starting: Arc<Starting>, topology: &str) -> Result<Server> {
-        self.answer(Arc::default(), let_in(before::routes(starting, topology)))
+        let before = let_in(before::routes(starting, topology), &self.access, admission::MAX_BODY_BYTES);
+        self.answer(Arc::default(), before)
     }
 
     fn answer(self, run: Arc<OnceLock<Router>>, before: Router) -> Result<Server> {
@@ -96,13 +109,14 @@ impl Listening {
         let routes = either(Arc::clone(&run), before);
         let serving = move || tokio.block_on(serve(listener, routes, stopped));
         let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
-        Ok(Server { address: self.address, run, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address: self.address, access: self.access, run, stop: Some(stop), thread: Some(thread) })
     }
 }
 
 /// A server that answers from a run. Dropping it stops it, within a second.
 pub struct Server {
     address: SocketAddr,
+    access: Arc<Access>,
     /// The run's routes, once it has begun.
     run: Arc<OnceLock<Router>>,
     stop: Option<watch::Sender<()>>,
@@ -115,7 +129,7 @@ impl Server {
     /// # Errors
     /// As [`Listening::bind`] and [`Listening::serve`].
     pub fn start(listen: SocketAddr, runtime: Arc<Runtime>) -> Result<Server> {
-        Listening::bind(listen)?.serve(runtime)
+        Listening::bind(listen, Access::default())?.serve(runtime)
     }
 
     /// The address that it listens on.
@@ -126,7 +140,7 @@ impl Server {
 
     /// Answers from this run from now on, if it did not answer from one before.
     pub fn go_over_to(&self, runtime: Arc<Runtime>) {
-        let _ = self.run.set(routes(runtime));
+        let _ = self.run.set(routes(runtime, &self.access));
     }
 }
 
@@ -172,16 +186,25 @@ fn either(run: Arc<OnceLock<Router>>, before: Router) -> Router {
 }
 
 /// Only what may be let in reaches these routes.
-fn let_in(routes: Router) -> Router {
-    routes.layer(DefaultBodyLimit::max(admission::MAX_BODY_BYTES)).layer(middleware::from_fn(admission::admit))
+fn let_in(routes: Router, access: &Arc<Access>, most_bytes: usize) -> Router {
+    let admit = middleware::from_fn_with_state((Arc::clone(access), most_bytes), admission::admit);
+    routes.layer(DefaultBodyLimit::max(most_bytes)).layer(admit)
 }
 
-fn routes(runtime: Arc<Runtime>) -> Router {
+fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
+    let most_bytes = runtime.query_limits().request_bytes;
     let routes = Router::new()
         .route("/healthz", get(answers::healthz))
         .route("/readyz", get(answers::readyz))
         .route("/metrics", get(metrics::answer))
         .route("/v1/status", get(answers::status))
+        .route("/v1/queries", get(queries::list))
+        .route("/v1/query/{name}", post(queries::ask))
+        .route("/v1/state/{name}", get(answers::page).post(answers::values))
+        .route("/drpc/{function}", get(storm::get_without).post(storm::post))
+        .route("/drpc/{function}/", get(storm::get_without).post(storm::post))
+        .route("/drpc/{function}/{*arguments}", get(storm::get_with))
+        .route("/openapi.json", get(openapi::describe))
         .route("/v1/state/{name}/", get(answers::value_of_the_empty_key))
         .route("/v1/state/{name}/{key}", get(answers::value))
         .route("/v1/topology", get(answers::topology))
@@ -190,7 +213,7 @@ fn routes(runtime: Arc<Runtime>) -> Router {
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(runtime);
-    let_in(routes)
+    let_in(routes, access, most_bytes)
 }
 
 #[cfg(test)]
@@ -201,16 +224,17 @@ mod tests {
     #[test]
     fn an_address_that_others_could_reach_is_refused() {
         for open in ["0.0.0.0:0", "192.0.2.1:7070", "[::]:0"] {
-            let error = Listening::bind(open.parse().expect("an address")).err().expect("it is refused");
+            let address = open.parse().expect("an address");
+            let error = Listening::bind(address, Access::default()).err().expect("it is refused");
             assert_eq!(error.kind(), Kind::Config);
-            assert!(error.to_string().contains("no authentication"), "{error}");
+            assert!(error.to_string().contains("--token-file"), "{error}");
         }
     }
 
     #[test]
     fn a_port_in_use_is_named_with_the_way_out() {
-        let first = Listening::bind("127.0.0.1:0".parse().expect("an address")).expect("any port");
-        let error = Listening::bind(first.address()).err().expect("it is taken");
+        let first = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default()).expect("any port");
+        let error = Listening::bind(first.address(), Access::default()).err().expect("it is taken");
         assert_eq!(error.kind(), Kind::Config);
         for part in [first.address().to_string().as_str(), "in use", "--listen"] {
             assert!(error.to_string().contains(part), "{error}");

@@ -55,6 +55,14 @@ pub struct Owner {
     pub points: Arc<Points>,
 }
 
+impl Owner {
+    /// Whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
+    #[must_use]
+    pub fn is_newer_than(&self, marker: &Marker) -> bool {
+        self.incarnation.counter > marker.incarnation.counter
+    }
+}
+
 /// What a sink guarantees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,8 +84,23 @@ pub struct Marker {
     pub incarnation: Incarnation,
 }
 
+impl Marker {
+    /// Whether a run wrote it that began after this one, or beside it. A marker of an earlier run may be seen although a later one is committed, and not visible yet.
+    #[must_use]
+    pub fn is_newer_than(&self, run: Incarnation) -> bool {
+        self.incarnation.counter > run.counter || (self.incarnation.counter == run.counter && self.incarnation != run)
+    }
+}
+
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
+    /// Whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
+    /// and has not got everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
+    ///
+    /// # Errors
+    /// Kind Away if the sink is away.
+    fn is_settled(&mut self) -> Result<bool>;
+
     /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says is a hint while another run may still publish.
     /// `None` always for [`Delivery::AtLeastOnce`].
     ///
@@ -104,6 +127,9 @@ pub trait Publisher: Send {
     /// # Errors
     /// As for [`Publisher::claim`].
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>>;
+
+    /// Called about twice a second while there is nothing to publish: for a client that must be looked after. As given, it does nothing.
+    fn idle(&mut self) {}
 }
 
 /// Output that was handed to the sink and is not yet confirmed. The only thing that can be committed.

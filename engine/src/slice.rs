@@ -36,6 +36,21 @@ impl Slice {
         self.over
     }
 
+    /// As [`Slice::is_over`], for items of which one may take long: code of a query's. It looks after the first of them, and after each if that took long.
+    #[inline]
+    pub(crate) fn is_over_after_one(&mut self, slow: &mut Option<bool>) -> bool {
+        match *slow {
+            Some(false) => return self.is_over(),
+            Some(true) => self.look(),
+            None => {
+                let took = self.began.elapsed();
+                *slow = Some(took >= SLICE / 16);
+                self.over |= took >= SLICE;
+            }
+        }
+        self.over
+    }
+
     /// Looks at the clock now: after a group of items.
     pub(crate) fn look(&mut self) {
         self.over |= self.began.elapsed() >= SLICE;

@@ -23,7 +23,8 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 ///    that was listed may be missing later only if it was read to its end; otherwise its input is lost ([`tidemill_state::Kind::SourceLost`]).
 /// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader of the whole partition gives after
 ///    P: none twice, none left out, also when the records in between differ in number (offsets need not be dense).
-/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails; it never starts elsewhere.
+/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails; it never starts elsewhere. What only a look over a network can
+///    tell may be left to [`Source::begin`], which comes before.
 /// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
 ///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
 /// 6. *Not checkable.* What is away, such as a broker, is an error of kind Away: a run waits for it. Every other error ends the run.
@@ -54,7 +55,7 @@ pub trait Source: Send + Sync + 'static {
     /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
     /// not know; kind Away.
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        if start.first.is_some_and(|first| first != First::Earliest) && start.recorded.is_empty() {
+        if start.first.is_some_and(|first| first != First::Earliest) && !start.begun {
             return Err(Error::config(
                 "this source can be read from its beginning only: leave --from out, or say --from earliest",
             ));
@@ -69,7 +70,8 @@ pub trait Source: Send + Sync + 'static {
         Ok(Begun { partitions, warnings: Vec::new() })
     }
 
-    /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again.
+    /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again. With none, about once
+    /// a second while nothing is committed: so that what is shown outside may lag by a while, but not for ever.
     fn committed(&self, positions: &[(String, Position)]) {
         let _ = positions;
     }
@@ -93,9 +95,11 @@ pub struct Start<'a> {
     pub topology: &'a str,
     /// Whether there is no store yet: whatever the topology has left outside is then not this state's.
     pub is_new: bool,
-    /// Where each partition is gone on from, as the store has it. Empty if the source was never read.
+    /// Whether the store has begun this source before. Its first start is over then, also if it had no partition yet.
+    pub begun: bool,
+    /// Where each partition is gone on from, as the store has it.
     pub recorded: &'a BTreeMap<String, Position>,
-    /// Where to begin if it was never read, as the operator says; `None` for what the source itself says.
+    /// Where to begin if it was never begun, as the operator says; `None` for what the source itself says.
     pub first: Option<First>,
     /// What to do if records are gone that were not read.
     pub on_loss: OnLoss,

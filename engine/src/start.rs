@@ -1,6 +1,8 @@
 //! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
 
 use crate::context::{AnySink, AnySource};
+use crate::publish::not_settled;
+use crate::reports::SinkStatus;
 use crate::settings::Settings;
 use crate::sink::{Marker, Owner, Publisher};
 use crate::source;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, Incarnation, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid};
+use tidemill_state::{CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
 pub(crate) struct Started {
@@ -40,6 +42,21 @@ pub(crate) struct ClaimedSink {
     /// The batch of its newest entry ever, or of its registration.
     pub(crate) last: Txid,
     pub(crate) backlog_bytes: usize,
+}
+
+impl ClaimedSink {
+    /// As it is told outside before it publishes anything.
+    pub(crate) fn status(&self) -> SinkStatus {
+        SinkStatus {
+            name: self.name.clone(),
+            published: self.cursor,
+            backlog_bytes: self.backlog_bytes,
+            id: Some(self.id),
+            // What is in the outbox after the cursor is published as soon as the run begins.
+            last_output: if self.backlog_bytes > 0 { self.last } else { self.cursor },
+            ..SinkStatus::default()
+        }
+    }
 }
 
 /// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.
@@ -139,34 +156,43 @@ impl Described<'_> {
     /// Reads the markers, without claiming anything, and decides.
     fn decide(&self, store: Option<&Store>) -> Result<Decision> {
         let program = self.program();
-        let mut markers = Vec::new();
+        let (mut markers, mut settled) = (Vec::new(), true);
         for (decl, sink) in program.sinks.iter().zip(&self.description.sinks) {
-            markers.push(if decl.exactly_once { self.read_marker(&decl.name, &**sink)? } else { None });
+            if decl.exactly_once {
+                let (marker, is_settled) = self.read_marker(&decl.name, &**sink)?;
+                markers.push(marker);
+                settled &= is_settled;
+            } else {
+                markers.push(None);
+            }
         }
         let recorded = store.map(Store::facts).transpose()?;
         let (assume, known_as) = (self.settings.sink_assume, self.known_as.clone());
-        resolve(&Facts { store: recorded, program, markers, assume, known_as })
+        let decided = resolve(&Facts { store: recorded, program, markers, assume, known_as });
+        decided.map_err(|error| if error.kind() == Kind::Sink && !settled { not_settled(&error) } else { error })
     }
 
-    /// Reads a marker as a run that is newer than every other.
-    fn read_marker(&self, name: &str, sink: &dyn AnySink) -> Result<Option<MarkerFacts>> {
+    /// Reads a marker as a run that is newer than every other. Says also whether it is sure that nothing newer was committed.
+    fn read_marker(&self, name: &str, sink: &dyn AnySink) -> Result<(Option<MarkerFacts>, bool)> {
         let owner = Owner {
             topology: self.known_as.clone(),
             sink: name.to_string(),
             incarnation: Incarnation { counter: u64::MAX, nonce: 0 },
             points: Arc::default(),
         };
-        let marker = sink
-            .open(&owner)
-            .and_then(|mut publisher| publisher.marker())
-            .map_err(|error| error.while_doing(&format!("sink \"{name}\"")))?;
-        Ok(marker.map(marker_facts))
+        let read = sink.open(&owner).and_then(|mut publisher| {
+            // Asked first: what is committed by then is in the marker that is read after it.
+            let settled = publisher.is_settled()?;
+            Ok((publisher.marker()?.map(marker_facts), settled))
+        });
+        read.map_err(|error| error.while_doing(&format!("sink \"{name}\"")))
     }
 
     /// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
     pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<Listing> {
         let mut listing = Listing::default();
         let sources = self.description.program.sources.iter().zip(&self.description.sources);
+        let before = store.map(Store::schema).transpose()?.unwrap_or_default();
         for (index, (decl, source)) in sources.enumerate() {
             let source: &Arc<dyn AnySource> = source;
             let doing = format!("source \"{}\"", decl.name);
@@ -175,6 +201,7 @@ impl Described<'_> {
             let start = source::Start {
                 topology: &self.known_as,
                 is_new: store.is_none(),
+                begun: before.source(&decl.name).is_some(),
                 recorded: &recorded,
                 first: self.settings.first,
                 on_loss: self.settings.on_loss,

@@ -1,6 +1,7 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
 use crate::context::Context;
+use crate::pages::{PageOf, not_held};
 use crate::stream::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -73,6 +74,9 @@ pub(crate) trait WorkerState {
     /// The encoded value of an encoded key as of the committed batch `at`.
     fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>>;
 
+    /// Adds the next rows of a page, some of them. Returns whether it is done, and then whether there may be more behind its last row.
+    fn page(&self, page: &mut PageOf) -> Result<Option<bool>>;
+
     /// How many keys have a value here as of batch `at`.
     fn keys(&self, at: Txid) -> usize;
 
@@ -106,7 +110,11 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
     }
 
     fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>> {
-        match self.map.borrow().get_at(keys::hash_key(key), &keys::decode_key(key)?, at) {
+        let map = self.map.borrow();
+        if !map.holds(at) {
+            return Err(not_held());
+        }
+        match map.get_at(keys::hash_key(key), &keys::decode_key(key)?, at) {
             Found::Value(value) => {
                 let mut bytes = Vec::new();
                 codec::encode(value, &mut bytes)?;
@@ -115,6 +123,32 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
             Found::Absent => Ok(None),
             Found::Cold => Err(Error::bug("a key is not in memory, though every key is kept there")),
         }
+    }
+
+    fn page(&self, page: &mut PageOf) -> Result<Option<bool>> {
+        let mut map = self.map.borrow_mut();
+        if !map.holds(page.at) {
+            return Err(not_held());
+        }
+        if !map.order(encode::<K>, KEYS_AT_ONCE) {
+            return Ok(None);
+        }
+        let PageOf { range, rows, limit, .. } = page;
+        let mut failed = None;
+        let on = map.range_at(range, page.at, KEYS_AT_ONCE, |key, _, value| {
+            let mut encoded = Vec::new();
+            failed = codec::encode(value, &mut encoded).err();
+            rows.push((key.to_vec(), encoded));
+            failed.is_none() && rows.len() < *limit
+        });
+        failed.map_or(Ok(()), Err)?;
+        Ok(match on {
+            Some(from) if rows.len() < *limit => {
+                range.from = from;
+                None
+            }
+            on => Some(on.is_some()),
+        })
     }
 
     fn keys(&self, at: Txid) -> usize {
@@ -129,6 +163,9 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
         self.map.borrow().kept_bytes()
     }
 }
+
+/// How many keys a page looks at before the worker goes on with other work.
+const KEYS_AT_ONCE: usize = 256;
 
 /// How many old values are let go of at once.
 const RELEASED_AT_ONCE: usize = 4096;
@@ -148,6 +185,9 @@ pub trait StateCodec: Send + Sync {
     /// # Errors
     /// The text is no such key.
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)>;
+
+    /// Whether its keys are texts: then they have prefixes.
+    fn has_text_keys(&self) -> bool;
 
     /// An encoded key as JSON.
     ///
@@ -185,6 +225,15 @@ impl<K: Key, V: Value> StateCodec for TypedCodec<K, V> {
         keys::encode_key(&key, &mut encoded)?;
         let group = keys::group_of(keys::hash_key(&encoded), groups);
         Ok((encoded, group))
+    }
+
+    fn has_text_keys(&self) -> bool {
+        // A text, and nothing that is only written as one: it is encoded as the text itself.
+        let (text, mut encoded, mut as_text) = ("text", Vec::new(), Vec::new());
+        let key = serde_json::from_value::<K>(Json::String(text.to_string()));
+        key.is_ok_and(|key| keys::encode_key(&key, &mut encoded).is_ok())
+            && keys::encode_key(text, &mut as_text).is_ok()
+            && encoded == as_text
     }
 
     fn key_to_json(&self, key: &[u8]) -> Result<Json> {

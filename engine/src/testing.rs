@@ -437,6 +437,10 @@ struct Collecting {
 }
 
 impl Publisher for Collecting {
+    fn is_settled(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         Ok(self.published.lock().expect("no holder of this lock panics").marker.clone())
     }

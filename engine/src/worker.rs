@@ -5,10 +5,11 @@
 
 use crate::commit::{Message, WorkerDelta};
 use crate::context::{Context, Place, Shared};
+use crate::pages::PageOf;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
 use crate::topology::Topology;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Barrier};
@@ -93,6 +94,8 @@ struct Worker<'j> {
     released: (Txid, bool),
     /// What the number of requests that were given up was at the last look.
     given_up: usize,
+    /// Pages that are being read.
+    pages: VecDeque<PageOf>,
 }
 
 impl<'j> Worker<'j> {
@@ -145,6 +148,7 @@ impl<'j> Worker<'j> {
             busy: Duration::ZERO,
             released: (Txid::NONE, true),
             given_up: 0,
+            pages: VecDeque::new(),
         })
     }
 
@@ -164,7 +168,7 @@ impl<'j> Worker<'j> {
                 Turn::Read { records, bytes } => self.read(records, bytes)?,
                 Turn::Wait(due) => due,
             };
-            let idle = [idle, self.tend_queries()].into_iter().flatten().min();
+            let idle = [idle, self.tend_queries(), self.turn_page()].into_iter().flatten().min();
             let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
@@ -240,6 +244,18 @@ impl<'j> Worker<'j> {
         Ok(())
     }
 
+    /// Goes on with the page that waits longest. Gives when to come back.
+    fn turn_page(&mut self) -> Option<Duration> {
+        let mut page = self.pages.pop_front()?;
+        match self.context.declared.borrow().states[page.state].page(&mut page) {
+            Ok(None) if !page.reply.is_closed() => self.pages.push_back(page),
+            Ok(None) => {}
+            Ok(Some(more)) => drop(page.reply.send(Ok((page.rows, more)))),
+            Err(error) => drop(page.reply.send(Err(error))),
+        }
+        Some(Duration::ZERO)
+    }
+
     /// Looks after the requests that are at home here, and lets go of old values that no request needs. Gives when to look again.
     fn tend_queries(&mut self) -> Option<Duration> {
         let Context { pins, live, desk, declared, .. } = &*self.context;
@@ -252,7 +268,8 @@ impl<'j> Worker<'j> {
         let floor = pins.floor();
         if (floor, true) != self.released {
             let states = &declared.borrow().states;
-            self.released = (floor, states.iter().fold(true, |all, state| state.release(floor) && all));
+            let left = states.iter().filter(|state| !state.release(floor)).count();
+            self.released = (floor, left == 0);
         }
         pins.keep(self.index, declared.borrow().states.iter().map(|state| state.kept_bytes()).sum());
         if self.released.1 { due } else { Some(Duration::ZERO) }
@@ -262,11 +279,13 @@ impl<'j> Worker<'j> {
     fn answer(&mut self) -> Result<()> {
         for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
             match message {
-                ToWorker::Read { state, key, reply } => {
-                    let committed = self.context.committed();
-                    let declared = self.context.declared.borrow();
-                    let _ = reply.send(declared.states[state].get_at(&key, committed).map(|value| (committed, value)));
+                ToWorker::Read { state, keys, at, reply } => {
+                    let at = at.unwrap_or_else(|| self.context.committed());
+                    let state = &self.context.declared.borrow().states[state];
+                    let values: Result<Vec<_>> = keys.iter().map(|key| state.get_at(key, at)).collect();
+                    let _ = reply.send(values.map(|values| (at, values)));
                 }
+                ToWorker::Page(page) => self.pages.push_back(page),
                 ToWorker::Assign(assignment) => {
                     self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
                 }

@@ -39,6 +39,23 @@ pub(super) enum Command<A: Args> {
         #[arg(long)]
         json: bool,
     },
+    /// Ask a query of a running topology: prints the result
+    Query {
+        /// Its name
+        name: String,
+        /// Its arguments as JSON; what is no JSON is a text
+        #[arg(value_name = "ARGS", allow_hyphen_values = true)]
+        arguments: String,
+        /// Where it listens
+        #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
+        at: String,
+        /// The token that it asks for, in this file's first line
+        #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// Print the batch's number too, as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the values: of a stopped topology by its folder, of a running one by its port
     State {
         #[command(subcommand)]

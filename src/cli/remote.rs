@@ -11,6 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Remote {
     url: String,
     agent: ureq::Agent,
+    token: Option<String>,
 }
 
 /// What was answered: the status of the answer, and its body.
@@ -35,7 +36,16 @@ impl Remote {
         // A proxy of the environment's is not for a port of this machine.
         let config =
             ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
-        Ok(Remote { url, agent: config.build().new_agent() })
+        let token = std::env::var_os("TIDEMILL_TOKEN_FILE").map(|file| token_of(std::path::Path::new(&file))).transpose()?;
+        Ok(Remote { url, agent: config.build().new_agent(), token })
+    }
+
+    /// The same, with the token in this file's first line.
+    pub(super) fn with_token_file(mut self, file: Option<&std::path::Path>) -> Result<Remote> {
+        if let Some(file) = file {
+            self.token = Some(token_of(file)?);
+        }
+        Ok(self)
     }
 
     /// The address.
@@ -48,6 +58,15 @@ impl Remote {
     /// # Errors
     /// Kind TryAgain: nobody answers. Kind Config: it is not a topology that answers.
     pub(super) fn get(&self, path: &str) -> Result<Answer> {
+        self.ask(path, None)
+    }
+
+    /// As [`Remote::get`], with a body of JSON.
+    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer> {
+        self.ask(path, Some(body))
+    }
+
+    fn ask(&self, path: &str, body: Option<&Json>) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
         let unanswered = |why: ureq::Error| match why {
             ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
@@ -56,7 +75,18 @@ impl Remote {
                 self.url
             )),
         };
-        let mut response = self.agent.get(&url).call().map_err(unanswered)?;
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let response = match body {
+            None => {
+                let request = self.agent.get(&url);
+                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).call()
+            }
+            Some(body) => {
+                let request = self.agent.post(&url).header("content-type", "application/json");
+                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).send(body.to_string())
+            }
+        };
+        let mut response = response.map_err(unanswered)?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(256 << 20).read_to_string().map_err(unanswered)?;
         let body = serde_json::from_str(&body).map_err(|_| {
@@ -66,6 +96,12 @@ impl Remote {
         })?;
         Ok(Answer { status, body })
     }
+}
+
+fn token_of(file: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|why| Error::config(format!("the token in {} cannot be read: {why}", file.display())))?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_string())
 }
 
 impl Answer {

@@ -25,7 +25,7 @@ pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<S
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
-    let Wanted { mut settings, listen, exit_at_end, log } = wanted;
+    let Wanted { mut settings, listen, access, exit_at_end, log } = wanted;
     log::start(log)?;
     let stop = stop_signal()?;
     if start_over && settings.sink_assume.is_some() {
@@ -35,7 +35,7 @@ where
     }
     let prints_records = outline(&build)?.program.sinks.iter().any(|sink| sink.kind == "stdout");
     let listening = match listen {
-        Listen::At(address) => Some(Listening::bind(address)?),
+        Listen::At(address) => Some(Listening::bind(address, access)?),
         Listen::Nowhere => None,
     };
     if start_over {

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tidemill_engine::server::Access;
 use tidemill_engine::source::{First, OnLoss};
-use tidemill_engine::{BatchLimits, Settings};
+use tidemill_engine::{BatchLimits, QueryLimits, Settings};
 use tidemill_state::resolve::Assume;
 use tidemill_state::{Durability, Error, Result};
 
@@ -27,6 +28,33 @@ pub(super) struct Options {
     /// Where to answer, or none [default: 127.0.0.1:7070]
     #[arg(long, env = "TIDEMILL_LISTEN", value_name = "ADDR")]
     listen: Option<Listen>,
+    /// Ask for the token in this file's first line: who has it not gets no answer
+    #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Also answer requests for this host name
+    #[arg(long, env = "TIDEMILL_ALLOW_HOST", value_name = "NAME")]
+    allow_host: Option<String>,
+    /// Listen off loopback without a token: everybody who reaches the port may read
+    #[arg(long, env = "TIDEMILL_OPEN_TO_ALL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    open_to_all: Option<bool>,
+    /// How long a request to a query may take [default: 5s]
+    #[arg(long, env = "TIDEMILL_QUERY_TIME_OUT", value_name = "TIME")]
+    query_time_out: Option<Span>,
+    /// How many requests to queries run at once on each worker [default: 1024]
+    #[arg(long, env = "TIDEMILL_QUERIES_RUNNING", value_name = "N")]
+    queries_running: Option<usize>,
+    /// How many requests wait beside them; more are refused [default: 4096]
+    #[arg(long, env = "TIDEMILL_QUERIES_WAITING", value_name = "N")]
+    queries_waiting: Option<usize>,
+    /// The largest request [default: 1MiB]
+    #[arg(long, env = "TIDEMILL_REQUEST_BYTES", value_name = "SIZE")]
+    request_bytes: Option<Bytes>,
+    /// The largest answer [default: 16MiB]
+    #[arg(long, env = "TIDEMILL_ANSWER_BYTES", value_name = "SIZE")]
+    answer_bytes: Option<Bytes>,
+    /// How many bytes are kept for requests that read an earlier batch than the last; then the oldest of them fail [default: 256MiB]
+    #[arg(long, env = "TIDEMILL_PIN_BYTES", value_name = "SIZE")]
+    pin_bytes: Option<Bytes>,
     /// End when all sources are at their end and everything is committed and published
     #[arg(long, env = "TIDEMILL_EXIT_AT_END", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     exit_at_end: Option<bool>,
@@ -190,6 +218,15 @@ impl Options {
             name: self.name.or(others.name),
             workers: self.workers.or(others.workers),
             listen: self.listen.or(others.listen),
+            token_file: self.token_file.or(others.token_file),
+            allow_host: self.allow_host.or(others.allow_host),
+            open_to_all: self.open_to_all.or(others.open_to_all),
+            query_time_out: self.query_time_out.or(others.query_time_out),
+            queries_running: self.queries_running.or(others.queries_running),
+            queries_waiting: self.queries_waiting.or(others.queries_waiting),
+            request_bytes: self.request_bytes.or(others.request_bytes),
+            answer_bytes: self.answer_bytes.or(others.answer_bytes),
+            pin_bytes: self.pin_bytes.or(others.pin_bytes),
             exit_at_end: self.exit_at_end.or(others.exit_at_end),
             durability: self.durability.or(others.durability),
             max_batch_records: self.max_batch_records.or(others.max_batch_records),
@@ -209,12 +246,19 @@ impl Options {
     }
 }
 
+/// A size of something that is kept in memory.
+fn in_memory(given: Option<Bytes>, default: usize, name: &str) -> Result<usize> {
+    let too_large = |_| Error::config(format!("{name} is more than this machine can address: give less"));
+    given.map_or(Ok(default), |bytes| usize::try_from(bytes.0).map_err(too_large))
+}
+
 /// What is wanted of a run, with nothing left open.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// What the engine is told.
     pub(super) settings: Settings,
     pub(super) listen: Listen,
+    pub(super) access: Access,
     pub(super) exit_at_end: bool,
     pub(super) log: LogFormat,
 }
@@ -229,7 +273,6 @@ impl Wanted {
         })?;
         let defaults = Settings::new(options.name.unwrap_or_else(|| binary.to_string()), state);
         let size = |given: Option<Bytes>, default: u64| given.map_or(default, |bytes| bytes.0);
-        let outbox_bytes = options.outbox_bytes.map_or(Ok(defaults.outbox_bytes), |bytes| usize::try_from(bytes.0));
         let settings = Settings {
             workers: options.workers.unwrap_or(defaults.workers),
             durability: match options.durability {
@@ -243,8 +286,7 @@ impl Wanted {
                 max_delay: options.max_batch_delay.map_or(defaults.batches.max_delay, |span| span.0),
                 max_in_flight: options.max_batches_in_flight.unwrap_or(defaults.batches.max_in_flight),
             },
-            outbox_bytes: outbox_bytes
-                .map_err(|_| Error::config("outbox_bytes is more than this machine can address: give less"))?,
+            outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
             disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
             drain: options.drain.map_or(defaults.drain, |span| span.0),
@@ -252,6 +294,15 @@ impl Wanted {
                 Assumed::Delivered => Assume::Delivered,
                 Assumed::Lost => Assume::Lost,
             }),
+            queries: QueryLimits {
+                running: options.queries_running.unwrap_or(defaults.queries.running),
+                waiting: options.queries_waiting.unwrap_or(defaults.queries.waiting),
+                time_out: options.query_time_out.map_or(defaults.queries.time_out, |span| span.0),
+                request_bytes: in_memory(options.request_bytes, defaults.queries.request_bytes, "request_bytes")?,
+                answer_bytes: in_memory(options.answer_bytes, defaults.queries.answer_bytes, "answer_bytes")?,
+                pin_bytes: in_memory(options.pin_bytes, defaults.queries.pin_bytes, "pin_bytes")?,
+                ..defaults.queries.clone()
+            },
             retries: options.retries.unwrap_or(defaults.retries),
             first: options.from.map(|from| from.0),
             on_loss: options.on_loss.map_or(OnLoss::Refuse, |lossy| match lossy {
@@ -264,8 +315,19 @@ impl Wanted {
         if let Some((name, _)) = never.iter().find(|(_, zero)| *zero) {
             return Err(Error::config(format!("{name} is 0: give at least 1, better some MiB")));
         }
+        let mut access = Access::default();
+        if let Some(file) = &options.token_file {
+            access = access.with_token_file(file)?;
+        }
+        if let Some(host) = options.allow_host {
+            access = access.with_host(host);
+        }
+        if options.open_to_all == Some(true) {
+            access = access.open_to_all();
+        }
         Ok(Wanted {
             settings,
+            access,
             listen: options.listen.unwrap_or(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070))),
             exit_at_end: options.exit_at_end.unwrap_or(false),
             log: options.log.unwrap_or_default(),
@@ -373,7 +435,9 @@ mod tests {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
              max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
-             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"",
+             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"\n\
+             open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
+             answer_bytes = 18\npin_bytes = 19",
         );
         let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
         let Settings {
@@ -390,9 +454,14 @@ mod tests {
             retries,
             first,
             on_loss,
+            queries,
             start_over: _,
             starting: _,
         } = wanted.settings;
+        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes } = queries;
+        assert_eq!((time_out.as_secs(), running, waiting, request_bytes, answer_bytes, pin_bytes), (14, 15, 16, 17, 18, 19));
+        let access = format!("{:?}", wanted.access);
+        assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
         assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));
         assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
         assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));

@@ -55,11 +55,9 @@ pub(super) fn scan<F>(place: &Place, name: &str, limit: Option<u64>, build: &F) 
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
-    let Where::Stopped(dir) = resolve(place)? else {
-        return Err(Error::config(
-            "a running topology cannot be scanned yet, that comes with queries: ask it for single keys with state get NAME KEY --at URL, or stop it and \
-             scan its folder with --state DIR",
-        ));
+    let dir = match resolve(place)? {
+        Where::Stopped(dir) => dir,
+        Where::Running(remote) => return scan_running(&remote, name, limit),
     };
     inspect(&dir, |store| {
         let (id, codec) = find(store, name, build)?;
@@ -75,6 +73,35 @@ where
         output.end()
     })
 }
+
+/// Prints the keys and values of a running topology, page by page: all of one batch, or it says that the batch has changed.
+fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
+    let mut output = Output::new();
+    let (mut left, mut go_on) = (limit.unwrap_or(u64::MAX), String::new());
+    while left > 0 {
+        let path = format!("/v1/state/{}?limit={}{go_on}", path_part(name), left.min(ROWS_AT_ONCE));
+        let page = remote.get(&path)?.or_error()?;
+        if page["moved_on"] == json!(true) {
+            eprintln!("what follows is of batch {}: the one before is no longer held", page["txid"]);
+        }
+        for row in page["rows"].as_array().into_iter().flatten() {
+            left -= 1;
+            if !output.line(row.clone())? {
+                return output.end();
+            }
+        }
+        let next = match &page["next"] {
+            Json::Null => break,
+            Json::String(key) => key.clone(),
+            key => key.to_string(),
+        };
+        go_on = format!("&at={}&after={}", page["txid"], path_part(&next));
+    }
+    output.end()
+}
+
+/// How many rows of a running topology are asked for at once.
+const ROWS_AT_ONCE: u64 = 1000;
 
 enum Where {
     Stopped(PathBuf),
@@ -221,8 +248,9 @@ mod tests {
         refused(&place, "count", &["\"count\"", "there are: counts"]);
         refused(&Place { state: Some(folder.path().join("none")), at: None }, "counts", &["no state in", "none"]);
         let running = Place { state: None, at: Some("127.0.0.1:1".to_string()) };
-        let error = scan(&running, "counts", None, &build).expect_err("it is refused");
-        assert!(error.to_string().contains("comes with queries"), "{error}");
+        let error = scan(&running, "counts", None, &build).expect_err("nobody answers");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("no topology answers"), "{error}");
         let other = |topology: &Topology<'_>| {
             topology.source("lines", Files::lines("x")).group_by(|line| line.len()).persistent_aggregate("counts", Count);
         };

@@ -272,6 +272,14 @@ impl Store {
         read::facts(self)
     }
 
+    /// What the topology was at its last start.
+    ///
+    /// # Errors
+    /// Kind Damaged.
+    pub fn schema(&self) -> Result<Schema> {
+        read::schema(self)
+    }
+
     /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::recount::Recount;
+use super::store::{compare, copy_folder, positions, scan, schema};
 use super::subject;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -10,8 +11,6 @@ use std::path::Path;
 use std::sync::Arc;
 use tidemill::sink::Entry;
 use tidemill::{Change, Points, Store, Txid};
-use tidemill_state::schema::Schema;
-use tidemill_state::{codec, keys};
 
 /// What a subject has left.
 pub(crate) struct Seen {
@@ -60,16 +59,10 @@ impl Seen {
 
     fn read(state: &Path, folder: &Path) -> Seen {
         let store = Store::inspect(state).expect("the store can be read");
-        let mut positions = BTreeMap::new();
-        for source in ["plain", "packed"] {
-            let id = schema(&store).source(source);
-            let of_source = id.map_or(Ok(BTreeMap::new()), |id| store.positions(id)).expect("the store can be read");
-            positions.extend(of_source.into_iter().map(|(partition, position)| (partition, position.offset)));
-        }
         let seen = Seen {
             committed: store.committed().txid(),
             folded: store.folded(),
-            positions,
+            positions: positions(&store, &["plain", "packed"]),
             counts: scan(&store, "counts"),
             bytes: scan::<(), u64>(&store, "bytes").remove(&()),
             lines: Output::read(&store, folder, "lines"),
@@ -195,43 +188,5 @@ impl Output {
             }
         }
         records
-    }
-}
-
-fn schema(store: &Store) -> Schema {
-    store.facts().expect("the store can be read").schema
-}
-
-fn scan<K: DeserializeOwned + Ord, V: DeserializeOwned>(store: &Store, state: &str) -> BTreeMap<K, V> {
-    let mut rows = BTreeMap::new();
-    if let Some(id) = schema(store).state(state) {
-        let scanned = store.scan(id, |key, value| {
-            rows.insert(keys::decode_key(key)?, codec::decode(value)?);
-            Ok(true)
-        });
-        scanned.expect("the store can be read");
-    }
-    rows
-}
-
-/// Says which numbers are not as expected: the first few of them.
-fn compare(what: &str, expected: &BTreeMap<String, u64>, seen: &BTreeMap<String, u64>, wrong: &mut Vec<String>) {
-    let keys: std::collections::BTreeSet<&String> = expected.keys().chain(seen.keys()).collect();
-    let differ = keys.into_iter().filter(|key| expected.get(*key) != seen.get(*key));
-    for key in differ.take(5) {
-        wrong.push(format!("{what}: {key:?} is {:?} instead of {:?}", seen.get(key), expected.get(key)));
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("the folder can be written");
-    for entry in fs::read_dir(from).expect("the folder can be read") {
-        let entry = entry.expect("the folder can be read");
-        let to = to.join(entry.file_name());
-        if entry.file_type().expect("the folder can be read").is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).expect("a file can be copied");
-        }
     }
 }

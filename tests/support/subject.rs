@@ -1,30 +1,10 @@
 //! The topology under test, and the child process that runs it: two sources, two states, two sinks.
 
-use serde::{Deserialize, Serialize};
+use super::run::Run;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tidemill::Engine;
 use tidemill::prelude::*;
-use tidemill::{Durability, Engine, Settings};
-
-/// The environment variable that tells a process of this test binary to be the subject: a [`Run`] as JSON.
-pub(crate) const SUBJECT: &str = "TIDEMILL_TEST_SUBJECT";
-
-/// How a subject is run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub(crate) workers: usize,
-    pub(crate) durability: Durability,
-    pub(crate) batch_records: u64,
-    pub(crate) fold_bytes: u64,
-    pub(crate) outbox_bytes: usize,
-}
-
-impl Run {
-    /// Small batches, several folds, and sinks that are waited for every few batches.
-    pub(crate) fn with_workers(workers: usize) -> Run {
-        Run { workers, durability: Durability::Sync, batch_records: 50, fold_bytes: 4 << 10, outbox_bytes: 16 << 10 }
-    }
-}
 
 /// Where a subject keeps its things: everything is in one folder.
 pub(crate) fn state(folder: &Path) -> PathBuf {
@@ -52,17 +32,7 @@ fn build(topology: &Topology<'_>, folder: &Path) {
 pub(crate) fn main(run: &str) -> ! {
     let run: Run = serde_json::from_str(run).expect("the parent wrote it");
     let folder = std::env::current_dir().expect("the parent has made the folder");
-    let mut settings = Settings {
-        workers: run.workers,
-        durability: run.durability,
-        fold_bytes: run.fold_bytes,
-        outbox_bytes: run.outbox_bytes,
-        disk_reserve: 0,
-        ..Settings::new("subject", state(&folder))
-    };
-    settings.batches.max_records = run.batch_records;
-    // Few share a write then: the points around it are reached often enough.
-    settings.batches.max_in_flight = 2;
+    let settings = run.settings("subject", state(&folder));
     let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &folder)).and_then(|engine| {
         while !engine.is_over() {
             if engine.runtime().is_at_end() {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -73,6 +73,40 @@ pub(crate) fn delete_records(brokers: &str, topic: &str, partition: i32, before:
     drop(tokio.block_on(admin.delete_records(&list, &options())).expect("the records are deleted"));
 }
 
+/// Sets what a topic is to do, in place of what it was told before.
+pub(crate) fn set_topic(brokers: &str, topic: &str, settings: &[(&str, &str)]) {
+    let (admin, tokio) = admin(brokers);
+    let of_topic = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    let new = settings.iter().fold(of_topic, |new, (name, value)| new.set(name, value));
+    let set = tokio.block_on(admin.alter_configs([&new], &options())).expect("the broker answers");
+    set.into_iter().for_each(|set| drop(set.expect("it is set")));
+}
+
+/// Gives a topic more partitions, and waits until they are known.
+pub(crate) fn add_partitions(brokers: &str, topic: &str, partitions: i32) {
+    let (admin, tokio) = admin(brokers);
+    let more = NewPartitions::new(topic, usize::try_from(partitions).expect("some"));
+    let made = tokio.block_on(admin.create_partitions([&more], &options())).expect("the broker answers");
+    made.into_iter().for_each(|made| drop(made.expect("the partitions are made")));
+    let until = Instant::now() + PATIENCE;
+    while partitions_of(brokers, topic) < partitions {
+        assert!(Instant::now() < until, "topic {topic} does not grow");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How far a consumer group is in a partition, as tools that show lag see it.
+pub(crate) fn committed_by(brokers: &str, group: &str, topic: &str, partition: i32) -> Option<i64> {
+    let consumer: BaseConsumer = config(brokers).set("group.id", group).create().expect("a client");
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, partition);
+    let found = consumer.committed_offsets(asked, PATIENCE).expect("the broker answers");
+    match found.elements().first().expect("it was asked for").offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
 /// How many partitions a topic has; 0 if there is none.
 pub(crate) fn partitions_of(brokers: &str, topic: &str) -> i32 {
     let consumer: BaseConsumer = config(brokers).create().expect("a client");
@@ -113,14 +147,64 @@ pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
     producer.flush(PATIENCE).expect("they are sent");
 }
 
-/// Sends these messages in a transaction that is committed or aborted.
-pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+/// Sends these values to partition 0, each with its time in milliseconds since 1970.
+pub(crate) fn produce_timed(brokers: &str, topic: &str, messages: impl Iterator<Item = (i64, String)>) {
+    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").create().expect("a producer");
+    for (time, value) in messages {
+        let record = BaseRecord::<str, str>::to(topic).partition(0).timestamp(time).payload(&value);
+        producer.send(record).expect("there is room for it");
+    }
+    producer.flush(PATIENCE).expect("they are sent");
+}
+
+/// A transaction that is open: these messages are in it. Whoever began it ends it.
+pub(crate) fn begin_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>]) -> BaseProducer {
     let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
     producer.init_transactions(PATIENCE).expect("a session");
     producer.begin_transaction().expect("a transaction");
     send_all(&producer, topic, messages);
     producer.flush(PATIENCE).expect("they are sent");
+    producer
+}
+
+/// Sends these messages in a transaction that is committed or aborted.
+pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+    let producer = begin_transaction(brokers, id, topic, messages);
     if commit { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.expect("it ends");
+}
+
+/// A transaction that stays open until it is aborted: what comes after it on its partition is not visible.
+pub(crate) struct Open(BaseProducer);
+
+impl Open {
+    pub(crate) fn begin(brokers: &str, id: &str, topic: &str, message: Sent<'_>) -> Open {
+        let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
+        producer.init_transactions(PATIENCE).expect("a session");
+        producer.begin_transaction().expect("a transaction");
+        send_all(&producer, topic, &[message]);
+        producer.flush(PATIENCE).expect("it is sent");
+        Open(producer)
+    }
+
+    pub(crate) fn abort(self) {
+        self.0.abort_transaction(PATIENCE).expect("it ends");
+    }
+}
+
+/// Waits until no transaction is open on a topic: one is committed a moment before its records can be read. Whether there is none.
+pub(crate) fn settle(brokers: &str, topic: &str, within: Duration) -> bool {
+    let client =
+        |isolation: &str| -> BaseConsumer { config(brokers).set("isolation.level", isolation).create().expect("a client") };
+    let (stable, all) = (client("read_committed"), client("read_uncommitted"));
+    let end = |of: &BaseConsumer, partition: i32| of.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers").1;
+    let (partitions, until) = (partitions_of(brokers, topic), Instant::now() + within);
+    while (0..partitions).any(|partition| end(&stable, partition) < end(&all, partition)) {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Everything of a topic that a reader of committed transactions sees, partition by partition, up to its end.
@@ -130,14 +214,7 @@ pub(crate) fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
     config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
     let consumer: BaseConsumer = config.create().expect("a consumer");
     let partitions = partitions_of(brokers, topic);
-    // A transaction is committed a moment before its records can be read.
-    let all: BaseConsumer = config.set("isolation.level", "read_uncommitted").create().expect("a consumer");
-    let end = |of: &BaseConsumer, partition: i32| of.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers").1;
-    let until = Instant::now() + PATIENCE;
-    while (0..partitions).any(|partition| end(&consumer, partition) < end(&all, partition)) {
-        assert!(Instant::now() < until, "a transaction of topic {topic} does not end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(settle(brokers, topic, PATIENCE), "a transaction of topic {topic} does not end");
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");

@@ -180,6 +180,10 @@ impl FilePublisher {
 }
 
 impl Publisher for FilePublisher {
+    fn is_settled(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         let marker = self.read_marker()?;
         // A start looks here before it changes anything: a file that is not its marker's is refused then already.

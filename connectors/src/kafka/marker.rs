@@ -122,6 +122,15 @@ impl Progress {
         }
     }
 
+    /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
+    pub(super) fn is_settled(&self) -> Result<bool> {
+        if self.committed.partitions_of(&self.topic)?.is_none() {
+            return Ok(true);
+        }
+        let (_, end) = self.uncommitted.range(&self.topic, 0)?;
+        Ok(self.committed.range(&self.topic, 0)?.1 >= end)
+    }
+
     /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
     pub(super) fn read(&self) -> Result<Option<Marker>> {
         let (_, end) = self.uncommitted.range(&self.topic, 0)?;
@@ -160,7 +169,7 @@ impl Progress {
     fn last_in(&self, from: i64, end: i64) -> Result<Option<Marker>> {
         let consumer = self.committed.consumer();
         let name = name_of(&self.topic, 0);
-        let failed = |why: KafkaError| self.committed.failed(&name, &why);
+        let failed = |why: KafkaError| self.committed.failed_at(&self.topic, 0, &why);
         let mut assigned = TopicPartitionList::with_capacity(1);
         assigned.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(failed)?;
         consumer.assign(&assigned).map_err(failed)?;

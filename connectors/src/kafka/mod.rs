@@ -27,6 +27,7 @@
 mod begin;
 mod client;
 mod decode;
+mod group;
 mod marker;
 mod message;
 mod payload;

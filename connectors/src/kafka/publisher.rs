@@ -3,7 +3,7 @@
 //! One producer is one session. A commit is trusted only if it cannot have been sent twice; else the producer is thrown away, a new one of the same
 //! transactional id fences whatever is still under way, and reads the marker.
 
-use super::client::{self, Events, Failed};
+use super::client::{self, EVENTS_AT_ONCE, Events, Failed};
 use super::decode::head_of;
 use super::marker::{self, Progress, await_topic};
 use super::message::Encoded;
@@ -27,6 +27,12 @@ const TRUSTED_WITHIN: Duration = Duration::from_millis(80);
 
 /// How long the brokers may take to fence older producers.
 const INIT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often deliveries are looked at: at first, and when they take long.
+const LOOK: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(10));
+
+/// How long deliveries are waited for before a broker that cannot be reached is taken for one that is away.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
 
 /// How often a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
@@ -95,6 +101,20 @@ impl KafkaPublisher {
         Ok(())
     }
 
+    /// A new session after one that was dropped with what it had prepared. Whatever else has happened meanwhile is found by the marker.
+    fn begin_again(&mut self, entries: &[Entry]) -> Result<()> {
+        // Looked at before anything is fenced: a run that was taken over must not disturb its successor.
+        if let Some(marker) = self.progress.peek()?.filter(|marker| marker.is_newer_than(self.owner.incarnation)) {
+            return Err(self.taken_over(&marker));
+        }
+        self.begin_session()?;
+        match self.progress.read()? {
+            Some(marker) if marker.incarnation != self.owner.incarnation => Err(self.taken_over(&marker)),
+            Some(marker) if entries.iter().all(|entry| entry.txid > marker.txid) => Ok(()),
+            _ => Err(Error::bug("a Kafka sink is given output that it may hold, or before it was claimed")),
+        }
+    }
+
     fn session(&self) -> Result<&Session> {
         self.session.as_ref().ok_or_else(|| Error::bug("a Kafka sink publishes before it has taken over"))
     }
@@ -108,7 +128,7 @@ impl KafkaPublisher {
         }
         drop(session);
         match self.progress.peek() {
-            Ok(Some(marker)) if marker.incarnation != self.owner.incarnation => self.taken_over(&marker),
+            Ok(Some(marker)) if marker.is_newer_than(self.owner.incarnation) => self.taken_over(&marker),
             // The next session reads the marker again.
             _ => error,
         }
@@ -208,12 +228,22 @@ impl KafkaPublisher {
     /// Waits until every message is acknowledged.
     fn deliver(&mut self, entries: &[Entry], sent: usize) -> Result<()> {
         let session = self.session()?;
-        while session.events.reported() < sent {
-            session.producer().poll(Duration::from_millis(1));
+        let began = Instant::now();
+        loop {
+            session.look_at_events();
+            if session.events.reported() >= sent {
+                break;
+            }
             if let Some((code, reason)) = session.producer().client().fatal_error() {
                 tracing::debug!(%code, reason, "the producer has failed");
                 return Err(self.after_failure("publishing", &KafkaError::Global(code)));
             }
+            if began.elapsed() >= AWAY_AFTER && session.events.trouble().is_some() {
+                // librdkafka would wait for a minute, and nobody would know.
+                return Err(self.after_failure("publishing", &KafkaError::MessageProduction(RDKafkaErrorCode::AllBrokersDown)));
+            }
+            // Longer the longer it takes: a broker may be away.
+            std::thread::sleep((began.elapsed() / 20).clamp(LOOK.0, LOOK.1));
         }
         let failed = session.events.failed();
         if let Some(Failed { number, code }) = failed.iter().find(|failed| is_for_good(failed.code)).or(failed.first()) {
@@ -253,6 +283,10 @@ impl KafkaPublisher {
 }
 
 impl Publisher for KafkaPublisher {
+    fn is_settled(&mut self) -> Result<bool> {
+        self.progress.is_settled()
+    }
+
     fn marker(&mut self) -> Result<Option<Marker>> {
         self.progress.peek()
     }
@@ -299,9 +333,17 @@ impl Publisher for KafkaPublisher {
     }
 
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        if self.session.is_none() {
+            self.begin_again(entries)?;
+        }
         let sent = self.send(entries)?;
         self.deliver(entries, sent)?;
         Ok(Box::new(Delivered { publisher: self, armed: true }))
+    }
+
+    fn idle(&mut self) {
+        // Statistics come once a second, and would pile up.
+        self.session.iter().for_each(Session::look_at_events);
     }
 }
 
@@ -339,6 +381,11 @@ impl Session {
         self.producer.as_ref().expect("a session has its producer until it is dropped")
     }
 
+    /// Takes the events that are there: deliveries, errors, statistics. Does not wait: `poll` would spin through the last millisecond of its time.
+    fn look_at_events(&self) {
+        (0..EVENTS_AT_ONCE).for_each(|_| self.producer().poll(Duration::ZERO));
+    }
+
     /// Gives a message to librdkafka; while its queue is full, waits.
     fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
         loop {
@@ -346,7 +393,8 @@ impl Session {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    self.producer().poll(Duration::from_millis(1));
+                    self.look_at_events();
+                    std::thread::sleep(LOOK.0);
                 }
                 Err((why, _)) => return Err(why),
             }

@@ -9,6 +9,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, TopicPartitionList};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
@@ -53,7 +54,7 @@ pub(super) struct KafkaReader<T> {
     next: i64,
     witness: Witness,
     skipped: u64,
-    looked: Instant,
+    looked: Cell<Instant>,
 }
 
 /// What a reader is made of.
@@ -79,7 +80,7 @@ impl<T> KafkaReader<T> {
         let waker = Arc::new(Waker::default());
         let woken = Arc::clone(&waker);
         queue.set_nonempty_callback(move || woken.wake());
-        let looked = Instant::now();
+        let looked = Cell::new(Instant::now());
         Ok(KafkaReader {
             kafka,
             topic,
@@ -102,8 +103,8 @@ impl<T> KafkaReader<T> {
     }
 
     /// Looks at what is not a record: errors of the client as a whole, statistics.
-    fn look_at_events(&mut self) -> Result<()> {
-        self.looked = Instant::now();
+    fn look_at_events(&self) -> Result<()> {
+        self.looked.set(Instant::now());
         // The records are all in partition queues: what comes here are errors, of which the client's context is told too.
         for _ in 0..EVENTS_AT_ONCE {
             if let Some(Err(KafkaError::MessageConsumptionFatal(code))) = self.consumer.poll(Duration::ZERO) {
@@ -164,7 +165,7 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         if self.waker.thread.lock().expect("no holder of this lock panics").is_none() {
             *self.waker.thread.lock().expect("no holder of this lock panics") = Some(std::thread::current());
         }
-        if self.looked.elapsed() >= EVENTS_EVERY {
+        if self.looked.get().elapsed() >= EVENTS_EVERY {
             self.look_at_events()?;
         }
         // Before the queue is looked at: what comes after it was found empty wakes again.
@@ -207,6 +208,11 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 
     fn trouble(&self) -> Option<String> {
+        // Asked also while the sources wait and nothing is read: statistics would pile up, and a broker that is away would not be seen.
+        if self.looked.get().elapsed() >= EVENTS_EVERY {
+            self.looked.set(Instant::now());
+            client::look_at_events(&self.consumer);
+        }
         self.events.trouble().map(|why| format!("the brokers at {} cannot be reached: {why}", self.kafka.brokers()))
     }
 

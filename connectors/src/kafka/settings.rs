@@ -131,6 +131,13 @@ impl Kafka {
         Ok(config)
     }
 
+    /// The settings of a client that only asks, or tells a group how far the topology is. It is polled now and then: statistics would pile up in its queue.
+    pub(super) fn asking(&self, group: &str, isolation: Isolation) -> Result<ClientConfig> {
+        let mut config = self.reading(group, isolation)?;
+        config.set("statistics.interval.ms", "0");
+        Ok(config)
+    }
+
     /// The settings of a client that publishes in transactions of this id. Messages may be so large.
     pub(super) fn publishing(&self, transactional_id: &str, max_message_bytes: usize) -> Result<ClientConfig> {
         let mut config = self.common()?;
@@ -183,7 +190,7 @@ mod tests {
     fn what_the_guarantee_rests_on_is_refused_with_the_reason() {
         for (name, reason) in OURS {
             let kafka = Kafka::new("localhost:9092").set(*name, "1");
-            for config in [kafka.reading("g", Isolation::Committed), kafka.publishing("t", 1000), kafka.administering()] {
+            for config in [kafka.asking("g", Isolation::Committed), kafka.publishing("t", 1000), kafka.administering()] {
                 let error = config.expect_err("it is refused").to_string();
                 assert!(error.contains(name) && error.contains(reason), "{error}");
             }

@@ -3,18 +3,19 @@
 use super::begin::{Resume, Seen, resume};
 use super::client::{self, Consumer, Events};
 use super::decode::{self, Decoder, Incoming, Undecodable};
+use super::group::Group;
 use super::payload::{Cursor, push_number};
 use super::reader::{KafkaReader, Opened};
 use super::settings::{Isolation, Kafka};
 use super::topics::{self, Partitions, Probe};
 use crate::Str;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidemill_engine::sink::Sink;
 use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start};
 use tidemill_state::{Error, Position, Result};
@@ -91,7 +92,7 @@ impl Topics {
             letters: None,
             probe: Mutex::default(),
             reading: Mutex::default(),
-            group: Mutex::default(),
+            group: Group::default(),
         }
     }
 }
@@ -118,20 +119,9 @@ pub struct KafkaSource<T> {
     probe: Mutex<Option<Arc<Probe>>>,
     /// The client that reads, once a partition was opened.
     reading: Mutex<Option<(Arc<Consumer>, Events)>>,
-    /// The client that tells the group, once the source was begun.
-    group: Mutex<Option<Group>>,
+    /// Tells how far it is, once the source was begun.
+    group: Group,
 }
-
-/// Tells the consumer group how far the topology is.
-struct Group {
-    consumer: Consumer,
-    events: Events,
-    pending: BTreeMap<String, i64>,
-    told: Instant,
-}
-
-/// How often the group is told.
-const TELL_GROUP_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a broker may take to answer about topics and offsets.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -229,33 +219,12 @@ impl<T: Data> KafkaSource<T> {
     /// Refuses a new state under a name whose consumer group has read these topics already.
     fn refuse_a_group_that_has_read(&self, topology: &str) -> Result<()> {
         let names = topics::list(&*self.probe()?, &self.topics.names)?;
-        let mut asked = TopicPartitionList::with_capacity(names.len());
-        for (topic, partition) in names.iter().filter_map(|name| parse(name).ok()) {
-            asked.add_partition(topic, partition);
-        }
-        let group = self.group.lock().expect("no holder of this lock panics");
-        let Some(Group { consumer, events, .. }) = &*group else { return Ok(()) };
-        let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
-        let found = found.map_err(|why| client::error(self.kafka(), events, "looking at the consumer group", &why))?;
-        let read = found.elements().into_iter().find_map(|found| match found.offset() {
-            Offset::Offset(offset) => Some((name_of(found.topic(), found.partition()), offset)),
-            _ => None,
-        });
-        read.map_or(Ok(()), |(name, offset)| {
+        self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
             Err(Error::foreign(format!(
                 "there is no state in this folder, but consumer group \"{topology}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
                  one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
             )))
         })
-    }
-
-    fn begin_group(&self, topology: &str) -> Result<()> {
-        let mut group = self.group.lock().expect("no holder of this lock panics");
-        if group.is_none() {
-            let (consumer, events) = client::create::<Consumer>(&self.kafka().reading(topology, Isolation::Committed)?)?;
-            *group = Some(Group { consumer, events, pending: BTreeMap::new(), told: Instant::now() });
-        }
-        Ok(())
     }
 }
 
@@ -275,7 +244,7 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        self.begin_group(start.topology)?;
+        self.group.begin(self.kafka(), start.topology)?;
         let probe = self.probe()?;
         if start.is_new {
             self.refuse_a_group_that_has_read(start.topology)?;
@@ -288,10 +257,11 @@ impl<T: Data> Source for KafkaSource<T> {
             begun.warnings.extend(report);
         }
         for name in partitions.names().filter(|name| !start.recorded.contains_key(*name)) {
-            let from = if start.recorded.is_empty() {
-                Some(Position::at(u64::try_from(self.first_of(&partitions, name, start.first)?).unwrap_or_default()))
-            } else {
+            // A topic that a pattern meets later is one that joins, also if it is the first.
+            let from = if start.begun {
                 None
+            } else {
+                Some(Position::at(u64::try_from(self.first_of(&partitions, name, start.first)?).unwrap_or_default()))
             };
             begun.partitions.push((name.to_string(), from));
         }
@@ -299,14 +269,7 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn committed(&self, positions: &[(String, Position)]) {
-        if let Some(group) = &mut *self.group.lock().expect("no holder of this lock panics") {
-            let offsets =
-                positions.iter().map(|(name, position)| (name.clone(), i64::try_from(position.offset).unwrap_or(i64::MAX)));
-            group.pending.extend(offsets);
-            if group.told.elapsed() >= TELL_GROUP_EVERY {
-                group.tell();
-            }
-        }
+        self.group.committed(positions);
     }
 
     fn dead_letters(&self) -> Option<DeadLetterSink> {
@@ -335,32 +298,6 @@ impl<T: Data> Source for KafkaSource<T> {
             .and_then(|()| consumer.incremental_assign(&assigned))
             .map_err(|why| client::error(self.kafka(), &events, partition, &why))?;
         Ok(Box::new(reader))
-    }
-}
-
-impl Group {
-    /// Sends what is pending. What comes of it only tools would see.
-    fn tell(&mut self) {
-        client::look_at_events(&self.consumer);
-        let mut list = TopicPartitionList::new();
-        for (name, offset) in std::mem::take(&mut self.pending) {
-            if let Ok((topic, partition)) = parse(&name) {
-                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
-            }
-        }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "the consumer group was not told how far the topology is");
-        }
-        self.told = Instant::now();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.pending.is_empty() {
-            self.tell();
-            self.consumer.poll(Duration::from_millis(200));
-        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Drop for Probe {
 impl Probe {
     /// A client that sees the ends of partitions so.
     pub(super) fn new(kafka: &Kafka, isolation: Isolation) -> Result<Probe> {
-        let mut config = kafka.reading("tidemill", isolation)?;
+        let mut config = kafka.asking("tidemill", isolation)?;
         // The brokers hold back the answer at the end of a partition for so long, and a probe waits for nothing else.
         config.set("fetch.wait.max.ms", "5");
         let (consumer, events) = client::create::<BaseConsumer<Events>>(&config)?;
@@ -51,7 +51,9 @@ impl Probe {
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
         let doing = || topic.map_or("listing the topics".to_string(), |topic| format!("topic {topic}"));
-        self.consumer().fetch_metadata(topic, ANSWER_WITHIN).map_err(|why| self.failed(&doing(), &why))
+        let metadata = self.consumer().fetch_metadata(topic, ANSWER_WITHIN).map_err(|why| self.failed(&doing(), &why))?;
+        self.events.is_well();
+        Ok(metadata)
     }
 
     /// How many partitions a topic has; `None` if there is no such topic.
@@ -69,7 +71,27 @@ impl Probe {
     /// The first offset of a partition and the one after the last.
     pub(super) fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let range = self.consumer().fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        range.map_err(|why| self.failed(&name_of(topic, partition), &why))
+        let range = range.map_err(|why| self.failed_at(topic, partition, &why))?;
+        self.events.is_well();
+        Ok(range)
+    }
+
+    /// The error of a call about a partition. While it has no leader - its broker was paused, say, and has just gone on - librdkafka may not know it.
+    pub(super) fn failed_at(&self, topic: &str, partition: i32, why: &KafkaError) -> Error {
+        let name = name_of(topic, partition);
+        if why.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) {
+            match self.partitions_of(topic) {
+                Ok(Some(partitions)) if partition < partitions => {
+                    return Error::away(format!(
+                        "{name}: the brokers at {} have no leader for it now ({why})",
+                        self.kafka.brokers()
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+        self.failed(&name, why)
     }
 
     /// The topics that these names and patterns mean, with their numbers of partitions.

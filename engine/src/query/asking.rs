@@ -157,7 +157,13 @@ impl Runtime {
         };
         match tokio::time::timeout(time_out, asked).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(QueryError::TimedOut { after_ms: millis(time_out), held_up_by: self.held_up_by() }),
+            Err(_) => {
+                let held_up_by = self.held_up_by();
+                if let Some(what) = &held_up_by {
+                    tracing::warn!(query = question.name, "a query's closure does not return, and holds its worker up: {what}");
+                }
+                Err(QueryError::TimedOut { after_ms: millis(time_out), held_up_by })
+            }
         }
     }
 
@@ -245,16 +251,10 @@ impl Runtime {
         })
     }
 
-    /// What may hold requests up: closures of queries that have not returned for long. Each is also logged.
+    /// What may hold requests up: closures of queries that have not returned for long.
     pub(crate) fn held_up_by(&self) -> Option<String> {
         let named = self.asking.stuck.named().into_iter().map(|(worker, node, since)| {
             let operator = self.plan().describe(node);
-            tracing::warn!(
-                operator,
-                worker,
-                seconds = since.as_secs_f64(),
-                "a query's closure does not return: nothing else is done on its worker"
-            );
             format!("worker {worker} has been in {operator} for {:.1} s", since.as_secs_f64())
         });
         let named: Vec<String> = named.collect();
@@ -289,6 +289,12 @@ impl Pipeline {
         self.runtime.send_to(self.query, arguments, Format::Bincode, time_out, reply)?;
         self.asked += 1;
         Ok(number)
+    }
+
+    /// The next answer, if there is one already.
+    #[must_use]
+    pub fn try_next_answer(&self) -> Option<(u64, Outcome)> {
+        self.answers.try_recv().ok()
     }
 
     /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes within the time that a request may take.

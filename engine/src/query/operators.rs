@@ -107,12 +107,12 @@ fn each_value<'q, T: Record, U: Record>(
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
-            let mut slice = Slice::begin();
+            let (mut slice, mut slow) = (Slice::begin(), None);
             let busy = part.context.stuck.enter(part.node);
             while let Some(items) = waiting.front_mut()
                 && !slice.was_over()
             {
-                run(&part, items, &mut given, &mut slice, &mut logic);
+                run(&part, items, &mut given, (&mut slice, &mut slow), &mut logic);
                 if items.as_slice().is_empty() {
                     waiting.pop_front();
                 }
@@ -132,17 +132,19 @@ fn run<T, U>(
     part: &Part,
     items: &mut std::vec::IntoIter<Item<T>>,
     given: &mut Vec<Item<U>>,
-    slice: &mut Slice,
+    (slice, slow): (&mut Slice, &mut Option<bool>),
     logic: &mut impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure>,
 ) {
     let mut at = None;
     while !items.as_slice().is_empty() && !slice.was_over() {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            while !slice.is_over()
+            while !slice.was_over()
                 && let Some(Item { ticket, weight, held }) = items.next()
             {
                 at = Some((ticket, weight, given.len()));
                 match held {
+                    // Of a request that is gone nothing is done any more.
+                    Held::Value(_) if !part.is_live(ticket) => {}
                     Held::Value(value) => {
                         if let Err(why) = logic(ticket, weight, value, given) {
                             given.push(Item::failed(ticket, weight, why));
@@ -151,6 +153,7 @@ fn run<T, U>(
                     Held::Nothing => give_nothing(ticket, weight, given),
                     Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
                 }
+                slice.is_over_after_one(slow);
             }
         }));
         if let (Err(panic), Some((ticket, weight, before))) = (outcome, at) {

@@ -1,15 +1,17 @@
 //! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
 
 use super::refusal::{Refusal, place};
+use crate::pages::{MOST_ROWS, PageWish};
 use crate::runtime::Runtime;
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tidemill_state::Kind;
+use tidemill_state::{Kind, Txid};
 
 type Answer = Result<Json<Value>, Refusal>;
 
@@ -89,6 +91,74 @@ pub(super) async fn value_of_the_empty_key(
     value_of(&runtime, &name, "", place(&method, &uri)).await
 }
 
+/// What part of a state is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichRows {
+    prefix: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+    at: Option<u64>,
+}
+
+/// How many rows a page has if the request does not say.
+const ROWS: usize = 1000;
+
+/// Rows of a state in the order of its keys.
+pub(super) async fn page(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<String>, PathRejection>,
+    which: Result<Query<WhichRows>, QueryRejection>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
+    let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
+    let wrong = |what: String| {
+        let remedy = format!(
+            "ask with prefix, after (a key), limit (1 to {MOST_ROWS}) and at (the first page's txid), each of them or none"
+        );
+        Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy(remedy)
+    };
+    let Query(WhichRows { prefix, after, limit, at }) = which.map_err(|why| wrong(why.body_text()))?;
+    let limit = limit.unwrap_or(ROWS);
+    if !(1..=MOST_ROWS).contains(&limit) {
+        return Err(wrong(format!("limit={limit} is not between 1 and {MOST_ROWS}")));
+    }
+    known_state(&runtime, &name, &method, &uri)?;
+    let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
+    let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
+    Ok(Json(page.to_json(&runtime.facts.line.to_string())))
+}
+
+/// Which keys are wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichKeys {
+    keys: Vec<Value>,
+}
+
+/// The values of some keys, all of one batch.
+pub(super) async fn values(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<String>, PathRejection>,
+    method: Method,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
+    known_state(&runtime, &name, &method, &uri)?;
+    let body = body.map_err(|why| Refusal::of_body(&why, place(&method, &uri)))?;
+    let WhichKeys { keys } = serde_json::from_slice(&body).map_err(|why| {
+        let what = format!("the body does not say which keys: {why}");
+        Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy("send {\"keys\": [key, ...]}")
+    })?;
+    // A text is a key as it is, anything else as JSON.
+    let keys: Vec<String> = keys.into_iter().map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_string)).collect();
+    let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
+    let rows: Vec<Value> = rows.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+    Ok(Json(json!({"txid": txid, "line": runtime.facts.line.to_string(), "rows": rows})))
+}
+
 fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place(method, uri))
         .remedy("write the state's name and the key as percent-encoded UTF-8")
@@ -96,15 +166,7 @@ fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
 
 /// The value of one key at the last committed batch, from the worker that owns it.
 async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answer {
-    let Some(codec) = runtime.facts.codecs.iter().find(|codec| codec.decl().name == name) else {
-        let names: Vec<String> = runtime.facts.codecs.iter().map(|codec| codec.decl().name).collect();
-        let remedy = if names.is_empty() {
-            "this topology keeps no state".into()
-        } else {
-            format!("ask for one of: {}", names.join(", "))
-        };
-        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy));
-    };
+    let codec = runtime.find_state(name).map(|(_, codec)| codec).map_err(|_| no_such_state(runtime, name, at.clone()))?;
     let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
     let line = runtime.facts.line.to_string();
@@ -124,6 +186,17 @@ async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answe
             Err(Refusal::of(&error, at))
         }
     }
+}
+
+fn known_state(runtime: &Runtime, name: &str, method: &Method, uri: &Uri) -> Result<(), Refusal> {
+    runtime.find_state(name).map(drop).map_err(|_| no_such_state(runtime, name, place(method, uri)))
+}
+
+fn no_such_state(runtime: &Runtime, name: &str, at: String) -> Refusal {
+    let names: Vec<String> = runtime.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+    let remedy =
+        if names.is_empty() { "this topology keeps no state".into() } else { format!("ask for one of: {}", names.join(", ")) };
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy)
 }
 
 fn as_json(what: &impl serde::Serialize, method: &Method, uri: &Uri) -> Answer {

@@ -15,6 +15,9 @@
 //! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers made anew, after a failure or a commit that could not be trusted |
 //! | `tidemill_state_keys` | gauge, by state | keys that have a value |
 //! | `tidemill_unfolded_bytes` | gauge | committed bytes of deltas that are not folded |
+//! | `tidemill_query_requests` | gauge | requests to queries that run or wait |
+//! | `tidemill_query_kept_bytes` | gauge | old values kept for batches on their way and for requests that read an earlier batch |
+//! | `tidemill_query_cancelled_total` | counter | reads cancelled because the values that they need took too much memory |
 //! | `tidemill_generations_total` | counter | how often the dataflows were built |
 //! | `tidemill_ready` | gauge | 1 while the workers take records |
 //! | `tidemill_start_time_seconds` | gauge | when the run began, in seconds since 1970 |
@@ -128,6 +131,9 @@ fn text(status: &Status, timings: &Timings, ready: bool) -> String {
     }
     registry.register("state_keys", "Keys that have a value", keys);
     gauge(&mut registry, "unfolded_bytes", "Committed bytes of deltas that are not folded", status.unfolded_bytes);
+    gauge(&mut registry, "query_requests", "Requests to queries that run or wait", status.queries.requests as u64);
+    gauge(&mut registry, "query_kept_bytes", "Old values that are kept", status.queries.kept_bytes as u64);
+    counter(&mut registry, "query_cancelled", "Reads cancelled because of their memory", status.queries.cancelled);
     counter(&mut registry, "generations", "How often the dataflows were built", status.generations);
     gauge(&mut registry, "ready", "1 while the workers take records", u64::from(ready));
     gauge(&mut registry, "start_time_seconds", "When the run began, in seconds since 1970", status.started_at_ms / 1000);
@@ -220,7 +226,7 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reports::{SinkStatus, StateStatus};
+    use crate::reports::{QueriesStatus, SinkStatus, StateStatus};
     use tidemill_state::Txid;
 
     fn partition(source: &str, partition: &str, offset: u64, trouble: Option<&str>) -> PartitionProgress {
@@ -262,6 +268,7 @@ mod tests {
             }],
             unfolded_bytes: 11,
             longest_slice_us: 0,
+            queries: QueriesStatus { requests: 3, kept_bytes: 12, cancelled: 1, held_up_by: None },
             generations: 2,
             last_error: None,
         }
@@ -319,6 +326,9 @@ mod tests {
             "tidemill_sink_publish_seconds_sum{sink=\"out\"} 0.25",
             "tidemill_state_keys{state=\"counts\"} 5",
             "tidemill_unfolded_bytes 11",
+            "tidemill_query_requests 3",
+            "tidemill_query_kept_bytes 12",
+            "tidemill_query_cancelled_total 1",
             "tidemill_generations_total 2",
             "tidemill_ready 1",
             "tidemill_start_time_seconds 1700000000",

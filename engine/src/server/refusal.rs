@@ -67,5 +67,5 @@ pub(super) async fn no_such_path(method: Method, uri: Uri) -> Refusal {
 
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not asked with {method}", uri.path()), place(&method, &uri))
-        .remedy("use GET")
+        .remedy("use GET, and POST for /v1/query/{name}, /drpc/{function} and /v1/state/{name}")
 }

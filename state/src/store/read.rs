@@ -25,14 +25,15 @@ pub(super) fn folded(db: &DB) -> Result<Txid> {
     bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
 }
 
-pub(super) fn facts(store: &Store) -> Result<StoreFacts> {
+pub(super) fn schema(store: &Store) -> Result<Schema> {
     let schema: Option<String> = meta(&store.db, "schema")?;
-    let schema: Schema = match schema {
-        Some(text) => {
-            serde_json::from_str(&text).map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))?
-        }
-        None => Schema::default(),
-    };
+    schema.map_or(Ok(Schema::default()), |text| {
+        serde_json::from_str(&text).map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))
+    })
+}
+
+pub(super) fn facts(store: &Store) -> Result<StoreFacts> {
+    let schema = schema(store)?;
     let mut sinks = Vec::new();
     for (id, sink) in &schema.sinks {
         let mut entries = Vec::new();

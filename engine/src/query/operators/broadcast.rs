@@ -17,7 +17,8 @@ pub(super) struct Sent<T> {
 }
 
 /// How what is sent finds its worker. What has no value stays where it is.
-pub(super) fn by_address<T: 'static>(part: &Part) -> Exchange<Item<Sent<T>>, impl FnMut(&Item<Sent<T>>) -> u64 + 'static> {
+#[allow(clippy::type_complexity, reason = "a closure has no name, and so the type no shorter one")]
+pub(super) fn by_address<T: 'static>(part: &Part) -> Exchange<Item<Sent<T>>, impl FnMut(&Item<Sent<T>>) -> u64 + use<T>> {
     let here = part.context.index as u64;
     Exchange::new(move |item: &Item<Sent<T>>| match &item.held {
         Held::Value(sent) => sent.to,

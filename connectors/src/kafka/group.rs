@@ -1,0 +1,93 @@
+//! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read from it, but that it is there.
+
+use super::client::{self, Consumer, Events};
+use super::settings::{Isolation, Kafka};
+use super::source::{ANSWER_WITHIN, name_of, parse};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tidemill_state::{Position, Result};
+
+/// How often the group is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// The group of one source. Empty until the source is begun.
+#[derive(Default)]
+pub(super) struct Group(Mutex<Option<Member>>);
+
+/// The client that tells the group.
+struct Member {
+    consumer: Consumer,
+    events: Events,
+    pending: BTreeMap<String, i64>,
+    told: Instant,
+}
+
+impl Group {
+    /// Makes the client, if there is none.
+    pub(super) fn begin(&self, kafka: &Kafka, topology: &str) -> Result<()> {
+        let mut member = self.0.lock().expect("no holder of this lock panics");
+        if member.is_none() {
+            let (consumer, events) = client::create::<Consumer>(&kafka.asking(topology, Isolation::Committed)?)?;
+            *member = Some(Member { consumer, events, pending: BTreeMap::new(), told: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// How far the group is in one of these partitions: the first that it has read.
+    pub(super) fn has_read(&self, kafka: &Kafka, partitions: &[String]) -> Result<Option<(String, i64)>> {
+        let mut asked = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions.iter().filter_map(|name| parse(name).ok()) {
+            asked.add_partition(topic, partition);
+        }
+        let member = self.0.lock().expect("no holder of this lock panics");
+        let Some(Member { consumer, events, .. }) = &*member else { return Ok(None) };
+        let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
+        let found = found.map_err(|why| client::error(kafka, events, "looking at the consumer group", &why))?;
+        let read = found.elements().into_iter().find_map(|found| match found.offset() {
+            Offset::Offset(offset) => Some((name_of(found.topic(), found.partition()), offset)),
+            _ => None,
+        });
+        Ok(read)
+    }
+
+    /// Everything before these positions is committed: the group is told so, now or at a later call, which may bring none.
+    pub(super) fn committed(&self, positions: &[(String, Position)]) {
+        if let Some(member) = &mut *self.0.lock().expect("no holder of this lock panics") {
+            let offsets =
+                positions.iter().map(|(name, position)| (name.clone(), i64::try_from(position.offset).unwrap_or(i64::MAX)));
+            member.pending.extend(offsets);
+            if !member.pending.is_empty() && member.told.elapsed() >= TELL_EVERY {
+                member.tell();
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Sends what is pending. What comes of it only tools would see.
+    fn tell(&mut self) {
+        client::look_at_events(&self.consumer);
+        let mut list = TopicPartitionList::new();
+        for (name, offset) in std::mem::take(&mut self.pending) {
+            if let Ok((topic, partition)) = parse(&name) {
+                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            }
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "the consumer group was not told how far the topology is");
+        }
+        self.told = Instant::now();
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            self.tell();
+            self.consumer.poll(Duration::from_millis(200));
+        }
+    }
+}

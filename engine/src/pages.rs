@@ -1,0 +1,233 @@
+//! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as of one committed batch.
+//!
+//! A walk over several pages stays at its batch while it goes on: the batch is pinned for [`LEASE`] after each page. If it is held no longer, the next page is of the last
+//! committed batch, and says that it has moved on.
+
+use crate::query::ask::QueryError;
+use crate::runtime::{Runtime, ToWorker, unavailable};
+use crate::states::StateCodec;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tidemill_state::hot::Range;
+use tidemill_state::{Error, Kind, Result, Txid, keys};
+use tokio::sync::oneshot;
+
+/// How long a batch is held for the next page.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How many batches are held for next pages.
+const LEASES: usize = 64;
+
+/// The most rows of a page.
+pub(crate) const MOST_ROWS: usize = 10_000;
+
+/// Encoded keys and values.
+pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The next rows of a state on one worker, and whether there may be more.
+pub(crate) struct PageOf {
+    pub(crate) state: usize,
+    pub(crate) range: Range,
+    pub(crate) limit: usize,
+    pub(crate) at: Txid,
+    pub(crate) rows: Rows,
+    pub(crate) reply: oneshot::Sender<Result<(Rows, bool)>>,
+}
+
+/// Which rows a page is of.
+#[derive(Clone, Debug, Default)]
+pub struct PageWish {
+    /// Only keys that are texts and begin with this.
+    pub prefix: Option<String>,
+    /// Only keys after this one, written as a person writes it.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+    /// The batch of the walk's first page.
+    pub at: Option<Txid>,
+}
+
+/// Rows of a state as of one committed batch.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The batch.
+    pub txid: Txid,
+    /// Whether it is another than was wished: that one is no longer held.
+    pub moved_on: bool,
+    /// Keys and values, in the order of the keys.
+    pub rows: Vec<(Json, Json)>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// The batches that are held for next pages, and until when.
+#[derive(Default)]
+pub(crate) struct Leases(Mutex<BTreeMap<Txid, Instant>>);
+
+/// A pin that is given back when it is dropped.
+struct Pin<'r> {
+    runtime: &'r Runtime,
+    at: Txid,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.runtime.asking.pins.give_back(self.at);
+    }
+}
+
+impl Runtime {
+    fn pin(&self, wished: Option<Txid>) -> Pin<'_> {
+        let pins = &self.asking.pins;
+        let at = wished.filter(|at| pins.take_again(*at)).unwrap_or_else(|| pins.take());
+        Pin { runtime: self, at }
+    }
+
+    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
+    ///
+    /// # Errors
+    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
+    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
+        let (state, codec) = self.find_state(name)?;
+        let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
+        let (reply, answer) = oneshot::channel();
+        let read = ToWorker::Read { state, keys: vec![key], at: None, reply };
+        self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
+        let (txid, values) = within(answer).await??;
+        let value = values.into_iter().next().flatten();
+        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+    }
+
+    /// The number and the types of a state.
+    pub(crate) fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
+        let mut codecs = self.facts.codecs.iter().enumerate();
+        let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
+            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
+        };
+        Ok((state, &**codec))
+    }
+
+    /// A page of a state in the order of its keys.
+    ///
+    /// # Errors
+    /// Kind Config: no state of this name, a key that is none of its, a prefix for keys that are no texts. Kind TryAgain: the workers are starting, stopping or busy.
+    pub async fn read_page(self: &Arc<Self>, name: &str, wish: PageWish) -> Result<Page> {
+        let (state, codec) = self.find_state(name)?;
+        let mut range = Range::default();
+        if let Some(prefix) = &wish.prefix {
+            if !codec.has_text_keys() {
+                return Err(Error::config(format!(
+                    "the keys of state \"{name}\" are {}: only texts have a prefix",
+                    codec.decl().key
+                )));
+            }
+            range.prefix = keys::text_prefix(prefix);
+        }
+        if let Some(after) = &wish.after {
+            range.from = Bound::Excluded(codec.parse_key(after, self.facts.key_groups)?.0);
+        }
+        let pin = self.pin(wish.at);
+        let limit = wish.limit.clamp(1, MOST_ROWS);
+        let mut answers = Vec::new();
+        for worker in 0..self.facts.workers {
+            let (reply, answer) = oneshot::channel();
+            let page = PageOf { state, range: range.clone(), limit, at: pin.at, rows: Vec::new(), reply };
+            self.tell(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
+            answers.push(answer);
+        }
+        let (mut rows, mut more) = (BTreeMap::new(), false);
+        for answer in answers {
+            let (of_worker, has_more) = within(answer).await??;
+            rows.extend(of_worker);
+            more |= has_more;
+        }
+        more |= rows.len() > limit;
+        let rows = rows.into_iter().take(limit).map(|(key, value)| Ok((codec.key_to_json(&key)?, codec.value_to_json(&value)?)));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        if more {
+            self.lease(pin.at);
+        }
+        Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, more })
+    }
+
+    /// The values of some keys of a state, written as a person writes them, all as of one committed batch.
+    ///
+    /// # Errors
+    /// As [`Runtime::read_page`].
+    pub async fn read_many(&self, name: &str, wanted: &[String]) -> Result<(Txid, Vec<(Json, Option<Json>)>)> {
+        let (state, codec) = self.find_state(name)?;
+        let mut by_worker: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.facts.workers];
+        let mut rows = Vec::new();
+        for (number, key) in wanted.iter().enumerate() {
+            let (encoded, group) = codec.parse_key(key, self.facts.key_groups)?;
+            rows.push((codec.key_to_json(&encoded)?, None));
+            by_worker[group.owner(self.facts.workers)].push((number, encoded));
+        }
+        let pin = self.pin(None);
+        let mut answers = Vec::new();
+        for (worker, wanted) in by_worker.into_iter().enumerate().filter(|(_, wanted)| !wanted.is_empty()) {
+            let (reply, answer) = oneshot::channel();
+            let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
+            let read = ToWorker::Read { state, keys, at: Some(pin.at), reply };
+            self.tell(worker, read).map_err(|()| unavailable())?;
+            answers.push((numbers, answer));
+        }
+        for (numbers, answer) in answers {
+            let (_, values) = within(answer).await??;
+            for (number, value) in numbers.into_iter().zip(values) {
+                rows[number].1 = value.map(|value| codec.value_to_json(&value)).transpose()?;
+            }
+        }
+        Ok((pin.at, rows))
+    }
+
+    /// Holds a batch for the next page.
+    fn lease(self: &Arc<Self>, at: Txid) {
+        let mut leases = self.leases.0.lock().expect("no holder of this lock panics");
+        let known = leases.contains_key(&at);
+        if !known && (leases.len() >= LEASES || !self.asking.pins.take_again(at)) {
+            return;
+        }
+        leases.insert(at, Instant::now() + LEASE);
+        drop(leases);
+        if !known {
+            let runtime = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(LEASE / 10).await;
+                    let Some(runtime) = runtime.upgrade() else { return };
+                    let mut leases = runtime.leases.0.lock().expect("no holder of this lock panics");
+                    if leases.get(&at).is_none_or(|until| *until <= Instant::now()) {
+                        leases.remove(&at);
+                        runtime.asking.pins.give_back(at);
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// An answer of a worker's, within the time that reads may take.
+pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+    answer.map_err(|_| unavailable())?.map_err(|_| unavailable())
+}
+
+/// What a read finds whose batch is no longer held.
+pub(crate) fn not_held() -> Error {
+    Error::new(Kind::TryAgain, QueryError::NotHeld.to_string())
+}
+
+impl Page {
+    /// As it is answered, with the key to go on after.
+    pub(crate) fn to_json(&self, line: &str) -> Json {
+        let rows: Vec<Json> = self.rows.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let next = self.rows.last().filter(|_| self.more).map(|(key, _)| key.clone());
+        json!({"txid": self.txid, "line": line, "moved_on": self.moved_on, "rows": rows, "next": next})
+    }
+}

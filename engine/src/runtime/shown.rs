@@ -1,0 +1,61 @@
+//! What runs, as it is told outside.
+
+use super::{Runtime, now_ms};
+use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::SeqCst;
+
+impl Runtime {
+    /// What runs.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = self.lock();
+        let told = inner.workers.iter().flat_map(|worker| &worker.partitions);
+        let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
+        let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
+            let decl = codec.decl();
+            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
+        });
+        let (batches_per_s, records_per_s) = rates(&inner.batches);
+        Status {
+            topology: self.facts.topology.clone(),
+            phase: inner.phase,
+            committed: self.committed(),
+            line: self.facts.line.to_string(),
+            incarnation: self.facts.incarnation.to_string(),
+            workers: self.facts.workers,
+            started_at_ms: self.started_at_ms,
+            records: inner.records,
+            records_per_s,
+            batches_per_s,
+            sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
+            waiting: self.waiting(&inner),
+            partitions,
+            states: states.collect(),
+            sinks: inner.sinks.clone(),
+            unfolded_bytes: inner.unfolded_bytes,
+            longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
+            queries: QueriesStatus {
+                requests: self.asking.outstanding.load(SeqCst),
+                kept_bytes: self.asking.pins.kept_bytes(),
+                cancelled: self.asking.pins.cancelled(),
+                held_up_by: self.held_up_by(),
+            },
+            generations: inner.generations,
+            last_error: inner.last_error.clone(),
+        }
+    }
+}
+
+/// Batches and records per second over the last ten seconds.
+fn rates(batches: &VecDeque<BatchReport>) -> (f64, f64) {
+    const OVER_MS: u64 = 10_000;
+    let since = now_ms().saturating_sub(OVER_MS);
+    let recent = batches.iter().rev().take_while(|batch| batch.committed_at_ms >= since);
+    let (mut count, mut records, mut first) = (0u64, 0u64, now_ms());
+    for batch in recent {
+        (count, records, first) = (count + 1, records + batch.records, batch.committed_at_ms);
+    }
+    let seconds = (now_ms().saturating_sub(first).max(1000)) as f64 / 1000.0;
+    (count as f64 / seconds, records as f64 / seconds)
+}

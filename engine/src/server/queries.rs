@@ -1,0 +1,147 @@
+//! Queries over HTTP: `POST /v1/query/{name}` with the arguments as JSON, and the list of what can be asked.
+
+use super::refusal::{Refusal, place};
+use crate::query::ask::{Answer, Format, QueryError};
+use crate::query::asking::{AtLeast, Question};
+use crate::runtime::Runtime;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_state::Txid;
+
+/// What a request may ask for beside its arguments.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wishes {
+    /// How long it may take, in milliseconds.
+    timeout_ms: Option<u64>,
+    /// The batch that the answer must not be older than.
+    at_least: Option<u64>,
+    /// The record that the answer must know of: `source/partition/offset`.
+    at_least_position: Option<String>,
+}
+
+/// What can be asked.
+pub(super) async fn list(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
+    Json(json!({"line": runtime.facts.line.to_string(), "queries": runtime.queries()}))
+}
+
+/// `{"txid": C, "line": …, "result": …}`.
+pub(super) async fn ask(
+    State(runtime): State<Arc<Runtime>>,
+    name: Result<Path<String>, PathRejection>,
+    wishes: Result<Query<Wishes>, QueryRejection>,
+    method: Method,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let at = || place(&method, &uri);
+    let wrong = |what: String, remedy: &str| Refusal::new(StatusCode::BAD_REQUEST, what, at()).remedy(remedy);
+    let Path(name) = name.map_err(|why| wrong(why.body_text(), "write the query's name as percent-encoded UTF-8"))?;
+    let Query(wishes) = wishes.map_err(|why| {
+        wrong(
+            why.body_text(),
+            "ask with no parameters, or with timeout_ms, at_least or at_least_position=source/partition/offset",
+        )
+    })?;
+    let body = body.map_err(|why| Refusal::of_body(&why, at()))?;
+    let mut at_least = Vec::new();
+    at_least.extend(wishes.at_least.map(|txid| AtLeast::Txid(Txid(txid))));
+    if let Some(position) = &wishes.at_least_position {
+        let position = parse_position(position);
+        at_least.push(position.ok_or_else(|| {
+            wrong("at_least_position is no position".into(), "write it as source/partition/offset, as in /v1/status")
+        })?);
+    }
+    let time_out = wishes.timeout_ms.map(Duration::from_millis);
+    let question = Question { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
+    match runtime.ask(question).await {
+        Ok(Answer { txid, bytes }) => {
+            // The result is JSON already: it is not read again only to be written again.
+            let mut whole = Vec::with_capacity(bytes.len() + 64);
+            whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.facts.line).as_bytes());
+            whole.extend_from_slice(&bytes);
+            whole.push(b'}');
+            Ok(json_response(StatusCode::OK, whole))
+        }
+        Err(error) => Err(Refusal::of_query(&error, at())),
+    }
+}
+
+/// `source/partition/offset`; the partition's name may have slashes in it.
+fn parse_position(text: &str) -> Option<AtLeast<'_>> {
+    let (source, rest) = text.split_once('/')?;
+    let (partition, offset) = rest.rsplit_once('/')?;
+    Some(AtLeast::Position { source, partition, offset: offset.parse().ok()? })
+}
+
+pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Refusal {
+    /// A request's body that cannot be read.
+    pub(super) fn of_body(why: &BytesRejection, place: String) -> Refusal {
+        match why.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why.body_text(), place).remedy("send less")
+            }
+            _ => Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place).remedy("send the whole body"),
+        }
+    }
+
+    /// A request to a query that has no answer.
+    pub(super) fn of_query(error: &QueryError, place: String) -> Refusal {
+        let remedy = match error {
+            QueryError::NoSuchQuery { .. } => "ask for one of those; GET /v1/queries lists them with their types",
+            QueryError::BadArguments(_) => "send the arguments as JSON of the query's type: GET /v1/queries says which",
+            QueryError::TooMany { .. } => "send it again in a moment, or fewer at once",
+            QueryError::TimedOut { .. } => "ask for less, or give it longer with timeout_ms, up to the server's own bound",
+            QueryError::TooLarge { .. } => "ask for less: with a limit or a narrower range",
+            QueryError::Failed(_) => "mend the query's code or its arguments: nothing else is touched",
+            QueryError::NotHeld => {
+                "send it again: it begins at the last committed batch; if it fails often, ask for less at once"
+            }
+            QueryError::Unavailable(_) => "send the same request again in a moment",
+        };
+        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy)
+    }
+}
+
+/// The status that an error stands for.
+pub(super) fn status_of(error: &QueryError) -> StatusCode {
+    match error {
+        QueryError::NoSuchQuery { .. } => StatusCode::NOT_FOUND,
+        QueryError::BadArguments(_) => StatusCode::BAD_REQUEST,
+        QueryError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        QueryError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+        QueryError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        QueryError::NotHeld | QueryError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_has_three_parts() {
+        let position = |partition| AtLeast::Position { source: "s", partition, offset: 7 };
+        assert_eq!(parse_position("s/orders[3]/7"), Some(position("orders[3]")));
+        assert_eq!(parse_position("s/data/a.txt/7"), Some(position("data/a.txt")));
+        for wrong in ["", "s", "s/7", "s/p/", "s/p/x", "s/p/-1"] {
+            assert_eq!(parse_position(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
+
+use super::queries::{json_response, status_of};
+use crate::query::ask::{Format, QueryError};
+use crate::query::asking::Question;
+use crate::runtime::Runtime;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The arguments in the path.
+pub(super) async fn get_with(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Response {
+    match path {
+        Ok(Path((function, arguments))) => call(&runtime, &function, arguments.as_bytes()).await,
+        Err(why) => failed(StatusCode::BAD_REQUEST, &why.body_text()),
+    }
+}
+
+/// No arguments: an empty text.
+pub(super) async fn get_without(State(runtime): State<Arc<Runtime>>, path: Result<Path<String>, PathRejection>) -> Response {
+    match path {
+        Ok(Path(function)) => call(&runtime, &function, b"").await,
+        Err(why) => failed(StatusCode::BAD_REQUEST, &why.body_text()),
+    }
+}
+
+/// The arguments as the body.
+pub(super) async fn post(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match (path, body) {
+        (Ok(Path(function)), Ok(body)) => call(&runtime, &function, &body).await,
+        (Err(why), _) => failed(StatusCode::BAD_REQUEST, &why.body_text()),
+        (_, Err(why)) => failed(why.status(), &why.body_text()),
+    }
+}
+
+async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
+    match runtime.ask(Question { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
+        Ok(answer) => json_response(StatusCode::OK, answer.bytes),
+        // Storm tells a failure of the function as a bad request.
+        Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
+        Err(error) => failed(status_of(&error), &error.to_string()),
+    }
+}
+
+fn failed(status: StatusCode, why: &str) -> Response {
+    let error = match status {
+        StatusCode::SERVICE_UNAVAILABLE => "SERVER_SHUTDOWN",
+        StatusCode::GATEWAY_TIMEOUT => "SERVER_TIMEOUT",
+        StatusCode::INTERNAL_SERVER_ERROR => "INTERNAL_ERROR",
+        _ => "FAILED_REQUEST",
+    };
+    json_response(status, json!({"error": error, "errorMessage": why}).to_string().into_bytes())
+}

@@ -1,0 +1,12 @@
+//! Each row of what a start may see of a Kafka sink, its marker and its topic: refused with its exit code, text and nothing changed, or gone on with.
+
+#[path = "../support/binary.rs"]
+mod binary;
+#[path = "../support/broker.rs"]
+mod broker;
+#[path = "../support/topics.rs"]
+mod topics;
+
+mod place;
+mod sinks;
+mod sources;

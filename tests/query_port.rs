@@ -1,0 +1,281 @@
+//! Queries and pages over the port of a running topology: JSON, Storm's paths, limits, who may ask.
+
+use serde_json::{Value as Json, json};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidemill::prelude::*;
+use tidemill::server::{Access, Listening, Server};
+use tidemill::{Engine, QueryLimits, Settings};
+
+/// A running topology: the words of a file, all of them in a batch, with queries over their counts.
+struct Port {
+    server: Server,
+    engine: Engine,
+    _folder: tempfile::TempDir,
+}
+
+const LINES: [&str; 4] = ["hello the man said", "the", "the man on the moon", "where are you"];
+
+fn build(topology: &Topology<'_>, glob: &str) {
+    let counts = topology
+        .source("lines", Files::lines(glob))
+        .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
+        .group_by(|word| word.clone())
+        .persistent_aggregate("counts", Count);
+    topology.query("words", |text: Requests<Str>| {
+        text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+    });
+    topology.query("pairs", |text: Requests<Str>| {
+        text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from)))
+            .group_by(|word| word.clone())
+            .aggregate(Count)
+    });
+    topology.query("upto", |n: Requests<u64>| n.flat_map(|n, numbers| numbers.extend(0..n)));
+    topology
+        .query("huge", |n: Requests<u64>| n.flat_map(|n, ns| ns.extend((0..1000).map(|_| n))).flat_map(|n, ns| ns.extend(0..n)));
+    topology.query("sleeps", |ms: Requests<u64>| {
+        ms.map(|ms| {
+            std::thread::sleep(Duration::from_millis(ms));
+            ms
+        })
+    });
+    topology.query("panics", |text: Requests<Str>| text.map(|text| -> u64 { panic!("on purpose: {text}") }));
+}
+
+impl Port {
+    fn open(limits: QueryLimits, access: Access) -> Port {
+        let folder = tempfile::tempdir().expect("a folder");
+        let input = folder.path().join("lines.txt");
+        std::fs::write(&input, LINES.map(|line| format!("{line}\n")).concat()).expect("it can be written");
+        let settings = Settings { workers: 2, queries: limits, ..Settings::new("words", folder.path().join("state")) };
+        let glob = input.display().to_string();
+        let engine = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &glob)).expect("it starts");
+        let listening = Listening::bind("127.0.0.1:0".parse().expect("an address"), access).expect("any port");
+        let server = listening.serve(Arc::clone(engine.runtime())).expect("it serves");
+        let until = Instant::now() + Duration::from_secs(30);
+        while !engine.runtime().is_at_end() {
+            assert!(Instant::now() < until, "it does not come to its end: {:?}", engine.runtime().status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Port { server, engine, _folder: folder }
+    }
+
+    fn plain() -> Port {
+        Port::open(QueryLimits::default(), Access::default())
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        ask(
+            self.server.address(),
+            &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}", body.len()),
+            body,
+        )
+    }
+
+    fn json(&self, method: &str, path: &str, body: &str) -> (u16, Json) {
+        let (status, body) = self.request(method, path, "", body);
+        (status, serde_json::from_str(&body).unwrap_or_else(|why| panic!("{path}: {why}: {body}")))
+    }
+
+    /// The result of a query, after its batch and line were looked at.
+    fn result(&self, name: &str, arguments: &Json) -> Json {
+        let (status, answer) = self.json("POST", &format!("/v1/query/{name}"), &arguments.to_string());
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["txid"], json!(self.engine.runtime().committed()));
+        assert_eq!(answer["line"].as_str().map(str::len), Some(self.engine.runtime().status().line.len()));
+        answer["result"].clone()
+    }
+
+    fn refused(&self, method: &str, path: &str, body: &str, expected: u16, parts: &[&str]) {
+        let (status, answer) = self.json(method, path, body);
+        assert_eq!(status, expected, "{path}: {answer}");
+        let text =
+            ["what", "where", "do"].map(|part| answer["error"][part].as_str().expect("all three are there").to_string()).concat();
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part} is not in {answer}"));
+    }
+}
+
+/// The status and body that are answered to this.
+fn ask(address: SocketAddr, head: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    write!(stream, "{head}Connection: close\r\n\r\n{body}").expect("it takes the request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_string())
+}
+
+#[test]
+fn queries_are_answered_as_json() {
+    let port = Port::plain();
+    for (arguments, expected) in [(json!("the"), 4), (json!("man where you the"), 8), (json!("the man"), 6), (json!(""), 0)] {
+        assert_eq!(port.result("words", &arguments), json!(expected), "{arguments}");
+    }
+    let mut numbers: Vec<u64> = serde_json::from_value(port.result("upto", &json!(5))).expect("numbers");
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    assert_eq!(port.result("upto", &json!(0)), json!([]));
+    assert_eq!(port.result("pairs", &json!("the")), json!([["the", 1]]));
+    let (status, queries) = port.json("GET", "/v1/queries", "");
+    assert_eq!(status, 200);
+    let words = &queries["queries"][0];
+    assert_eq!((&words["name"], &words["result"], &words["one"]), (&json!("words"), &json!("u64"), &json!(true)));
+    let (status, openapi) = port.json("GET", "/openapi.json", "");
+    assert_eq!((status, &openapi["openapi"]), (200, &json!("3.1.0")));
+    assert!(openapi["paths"]["/v1/query/words"]["post"]["summary"].is_string());
+}
+
+#[test]
+fn a_client_of_storms_is_answered_as_by_storm() {
+    let port = Port::plain();
+    let check = |method: &str, path: &str, body: &str, status: u16, expected: &str| {
+        assert_eq!(port.request(method, path, "", body), (status, expected.to_string()), "{method} {path} {body}");
+    };
+    check("GET", "/drpc/words/the%20man", "", 200, "[[6]]");
+    check("GET", "/drpc/words/hello", "", 200, "[[1]]");
+    check("GET", "/drpc/words", "", 200, "[[0]]");
+    check("GET", "/drpc/words/", "", 200, "[[0]]");
+    check("POST", "/drpc/words", "man where you the", 200, "[[8]]");
+    check("GET", "/drpc/pairs/the", "", 200, "[[\"the\",1]]");
+    check("GET", "/drpc/upto/1", "", 200, "[[0]]");
+    check("GET", "/drpc/upto/0", "", 200, "[]");
+    let failed = |method: &str, path: &str, body: &str, status: u16, error: &str, part: &str| {
+        let (is, answer) = port.json(method, path, body);
+        assert_eq!((is, &answer["error"]), (status, &json!(error)), "{answer}");
+        assert!(answer["errorMessage"].as_str().is_some_and(|message| message.contains(part)), "{answer}");
+    };
+    failed("GET", "/drpc/panics/me", "", 400, "FAILED_REQUEST", "on purpose: me");
+    failed("GET", "/drpc/nothing/x", "", 404, "FAILED_REQUEST", "words");
+    failed("GET", "/drpc/upto/many", "", 400, "FAILED_REQUEST", "u64");
+}
+
+#[test]
+fn wrong_requests_say_what_where_and_what_to_do() {
+    let port = Port::plain();
+    port.refused("POST", "/v1/query/word", "\"the\"", 404, &["\"word\"", "words, pairs", "/v1/queries"]);
+    port.refused("POST", "/v1/query/words", "the", 400, &["words", "JSON"]);
+    port.refused("POST", "/v1/query/upto", "\"the\"", 400, &["upto", "u64"]);
+    port.refused("POST", "/v1/query/panics", "\"me\"", 500, &["on purpose: me", "map#", "query_port.rs"]);
+    port.refused("POST", "/v1/query/words?after=3", "\"the\"", 400, &["timeout_ms"]);
+    port.refused("POST", "/v1/query/words?at_least_position=lines", "\"the\"", 400, &["source/partition/offset"]);
+    port.refused("POST", "/v1/query/words?at_least_position=other/a/1", "\"the\"", 400, &["\"other\"", "lines"]);
+    port.refused("GET", "/v1/query/words", "", 405, &["POST"]);
+    let status = port.engine.runtime().status();
+    assert_eq!((status.generations, status.last_error, status.queries.requests), (1, None, 0));
+}
+
+#[test]
+fn what_is_too_slow_too_large_or_too_much_is_refused_and_harms_nothing() {
+    let limits = QueryLimits { running: 2, waiting: 1, answer_bytes: 1000, request_bytes: 2000, ..QueryLimits::default() };
+    let port = Port::open(limits, Access::default());
+    port.refused("POST", "/v1/query/words", &format!("\"{}\"", "x".repeat(3000)), 413, &["less"]);
+    port.refused("POST", "/v1/query/upto", "1000", 413, &["1000 bytes", "limit"]);
+    port.refused("POST", "/v1/query/huge", "1000000", 413, &["1000 bytes"]);
+    let began = Instant::now();
+    port.refused("POST", "/v1/query/words?timeout_ms=50&at_least=99999", "\"the\"", 504, &["50 ms"]);
+    assert!(began.elapsed() < Duration::from_secs(2));
+    // Two workers are held up; what comes then waits, and what is beyond the bound is refused.
+    let address = port.server.address();
+    let sleeping: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let head = "POST /v1/query/sleeps?timeout_ms=300 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n";
+                ask(address, head, "2500").0
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    let status = port.engine.runtime().status();
+    let held_up = status.queries.held_up_by.expect("a closure does not return");
+    assert!(held_up.contains("map#") && held_up.contains("query_port.rs"), "{held_up}");
+    let more: Vec<u16> = (0..12).map(|_| port.request("POST", "/v1/query/words?timeout_ms=1", "", "\"the\"").0).collect();
+    assert!(more.contains(&429) && more.iter().all(|status| [429, 504].contains(status)), "{more:?}");
+    assert!(sleeping.into_iter().all(|asked| asked.join().expect("it ends") == 504));
+    let until = Instant::now() + Duration::from_secs(60);
+    while port.engine.runtime().status().queries.requests > 0 {
+        assert!(Instant::now() < until, "{:?}", port.engine.runtime().status().queries);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(port.result("words", &json!("the")), json!(4));
+    assert_eq!(port.engine.runtime().status().generations, 1);
+}
+
+#[test]
+fn a_batch_or_a_position_is_waited_for() {
+    let port = Port::plain();
+    let committed = port.engine.runtime().committed();
+    let partition = port.engine.runtime().status().partitions[0].clone();
+    let ask = |wish: &str| port.json("POST", &format!("/v1/query/words?timeout_ms=200&{wish}"), "\"the\"");
+    assert_eq!(ask(&format!("at_least={committed}")).1["result"], json!(4));
+    assert_eq!(ask(&format!("at_least={}", committed.0 + 1)).0, 504);
+    let position = |offset: u64| format!("at_least_position=lines/{}/{offset}", partition.partition.replace('/', "%2F"));
+    assert_eq!(ask(&position(partition.offset - 1)).1["result"], json!(4));
+    assert_eq!(ask(&position(partition.offset)).0, 504);
+}
+
+#[test]
+fn pages_and_many_keys_are_of_one_batch() {
+    let port = Port::plain();
+    let (mut after, mut walked, mut at) = (String::new(), Vec::new(), String::new());
+    loop {
+        let (status, page) = port.json("GET", &format!("/v1/state/counts?limit=3{after}{at}"), "");
+        assert_eq!((status, &page["moved_on"]), (200, &json!(false)), "{page}");
+        walked.extend(page["rows"].as_array().expect("rows").iter().map(|row| row["key"].as_str().expect("text").to_string()));
+        let Some(next) = page["next"].as_str() else { break };
+        (after, at) = (format!("&after={next}"), format!("&at={}", page["txid"]));
+    }
+    assert_eq!(walked, ["are", "hello", "man", "moon", "on", "said", "the", "where", "you"]);
+    let (_, page) = port.json("GET", "/v1/state/counts?prefix=m", "");
+    assert_eq!(page["rows"], json!([{"key": "man", "value": 2}, {"key": "moon", "value": 1}]));
+    let (_, many) = port.json("POST", "/v1/state/counts", r#"{"keys": ["the", "none", "you"]}"#);
+    let expected = json!([{"key": "the", "value": 4}, {"key": "none", "value": null}, {"key": "you", "value": 1}]);
+    assert_eq!(many["rows"], expected);
+    port.refused("GET", "/v1/state/count", "", 404, &["counts"]);
+    port.refused("GET", "/v1/state/counts?limit=0", "", 400, &["limit"]);
+    port.refused("GET", "/v1/state/counts?first=1", "", 400, &["prefix"]);
+    port.refused("POST", "/v1/state/counts", "[]", 400, &["keys"]);
+    let (_, moved) = port.json("GET", "/v1/state/counts?at=77", "");
+    assert_eq!(moved["moved_on"], json!(true));
+}
+
+#[test]
+fn who_has_not_the_token_or_comes_from_elsewhere_is_refused() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "a token of the tests\n".replace(' ', "-")).expect("written");
+    let port = Port::open(QueryLimits::default(), Access::default().with_token_file(file.path()).expect("a token"));
+    let status = |path: &str, headers: &str| port.request("GET", path, headers, "").0;
+    assert_eq!(status("/v1/status", ""), 401);
+    assert_eq!(status("/drpc/words/the", "Authorization: Bearer a-token-of-the-test\r\n"), 401);
+    assert_eq!(status("/healthz", ""), 200);
+    assert_eq!(
+        port.request("GET", "/drpc/words/the", "Authorization: Bearer a-token-of-the-tests\r\n", ""),
+        (200, "[[4]]".into())
+    );
+    let port = Port::plain();
+    let post = |headers: &str| port.request("POST", "/v1/query/words", headers, "\"the\"").0;
+    assert_eq!((post(""), post("Origin: http://localhost\r\n")), (200, 200));
+    assert_eq!((post("Origin: http://example.org\r\n"), post("Origin: null\r\n")), (403, 403));
+    let (foreign, _) = ask(port.server.address(), "GET /v1/status HTTP/1.1\r\nHost: example.org\r\n", "");
+    assert_eq!(foreign, 403);
+}
+
+#[test]
+fn dropped_and_half_sent_requests_leave_nothing_behind() {
+    let port = Port::plain();
+    for number in 0..150 {
+        let mut stream = TcpStream::connect(port.server.address()).expect("it listens");
+        let body = ["", "\"the", "1000000"][number % 3];
+        let query = ["words", "words", "upto"][number % 3];
+        let _ = write!(stream, "POST /v1/query/{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n{body}");
+        // Dropped without reading the answer.
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    while port.engine.runtime().status().queries.requests > 0 {
+        assert!(Instant::now() < until, "{:?}", port.engine.runtime().status().queries);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(port.result("words", &json!("the")), json!(4));
+}

@@ -1,0 +1,50 @@
+//! How a subject is run: its workers, and its bounds.
+
+use super::random::Random;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tidemill::{Durability, Settings};
+
+/// How a subject is run. As JSON it makes a process of a test binary one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) workers: usize,
+    pub(crate) durability: Durability,
+    pub(crate) batch_records: u64,
+    pub(crate) fold_bytes: u64,
+    pub(crate) outbox_bytes: usize,
+}
+
+impl Run {
+    /// Small batches, several folds, and sinks that are waited for every few batches.
+    pub(crate) fn with_workers(workers: usize) -> Run {
+        Run { workers, durability: Durability::Sync, batch_records: 50, fold_bytes: 4 << 10, outbox_bytes: 16 << 10 }
+    }
+
+    /// Any of many.
+    pub(crate) fn random(random: &mut Random) -> Run {
+        Run {
+            workers: random.one_of(&[1, 2, 4]),
+            durability: random.one_of(&[Durability::Sync, Durability::Sync, Durability::Process]),
+            batch_records: random.one_of(&[20, 50, 300]),
+            fold_bytes: random.one_of(&[1, 4 << 10, 64 << 10]),
+            outbox_bytes: random.one_of(&[1, 16 << 10, 1 << 20]),
+        }
+    }
+
+    /// The same for the engine.
+    pub(crate) fn settings(&self, name: &str, state: PathBuf) -> Settings {
+        let mut settings = Settings {
+            workers: self.workers,
+            durability: self.durability,
+            fold_bytes: self.fold_bytes,
+            outbox_bytes: self.outbox_bytes,
+            disk_reserve: 0,
+            ..Settings::new(name, state)
+        };
+        settings.batches.max_records = self.batch_records;
+        // Few share a write then: the points around it are reached often enough.
+        settings.batches.max_in_flight = 2;
+        settings
+    }
+}
