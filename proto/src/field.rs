@@ -113,6 +113,7 @@ macro_rules! message {
         impl $name {
             /// Its fields: number, name, type.
             #[cfg(test)]
+            #[allow(dead_code, reason = "only those in the .proto file are compared with it")]
             pub(crate) const FIELDS: &'static [(u32, &'static str, &'static str)] =
                 &[$(($tag, stringify!($field), <$type as $crate::field::Field>::PROTO)),*];
         }
