@@ -130,7 +130,7 @@ async fn ask(
         return Err(QueryError::BadArguments(format!("the arguments have {bytes} bytes, and may have {most}")));
     }
     let one = runtime.asking.queries[runtime.asking.find(&request.name)?].decl().one;
-    let txid = (request.at_least_txid > 0).then(|| AtLeast::Txid(Txid(request.at_least_txid)));
+    let txid = (request.at_least_txid > 0).then_some(AtLeast::Txid(Txid(request.at_least_txid)));
     let positions = request.at_least_position.iter().map(|position| AtLeast::Position {
         source: &position.source,
         partition: &position.partition,
