@@ -148,7 +148,7 @@ fn arguments_and_settings_that_cannot_be() {
         ("contradicting flags", "word_count run --state {state} --start-over --sink-assume lost --listen none", &["contradict"]),
         ("two places", "word_count state scan counts --state {state} --at 127.0.0.1:1", &["cannot be used with"]),
         ("no place", "word_count state scan counts", &["--state DIR", "--at URL"]),
-        ("open to all", "word_count run --state {state} --listen 0.0.0.0:0", &["loopback", "127.0.0.1"]),
+        ("open to all", "word_count run --state {state} --listen 0.0.0.0:0", &["--token-file", "127.0.0.1", "127.0.0.1"]),
         ("no topology's state", "word_count state list --state {folder}", &["no state in {folder}"]),
     ];
     for (case, command, parts) in cases {
