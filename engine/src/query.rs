@@ -1,8 +1,8 @@
 //! Queries: named functions over the running states, written with operators as a stream is, each answered from one committed batch.
 //!
-//! A query is a dataflow of its own over the same workers. Every record in it carries the request that it belongs to and a share of that request's [`weight`]; a request is
+//! A query is a dataflow of its own over the same workers. Every record in it carries the request that it belongs to and a share of that request's weight; a request is
 //! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
-//! which is pinned ([`pins`]) until it is over.
+//! which is pinned (see the module `pins`) until it is over.
 
 pub mod ask;
 pub(crate) mod asking;
