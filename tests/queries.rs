@@ -82,6 +82,17 @@ fn topology(topology: &Topology<'_>, io: &Io) {
             .try_map(|word| if word == "bad" { Err("no such word") } else { Ok(word) })
             .map(|word| if word == "worse" { panic!("on purpose") } else { word })
     });
+    topology.query("fails in a scan", |any: Requests<()>| {
+        let words = any.scan_with(
+            &counts,
+            |()| Scan::all().limit(100),
+            |word, _| {
+                assert!(word != "man", "on purpose");
+                Some(word.clone())
+            },
+        );
+        words.aggregate(Count)
+    });
     topology.query("overflow", |n: Requests<u8>| n.flat_map(|n, numbers| numbers.extend([n, n])).aggregate(Sum));
 }
 
@@ -219,6 +230,15 @@ fn a_failure_is_its_requests_alone() {
             Err(QueryError::Failed(why)) => assert!(why.contains("does not fit"), "{why}"),
             other => panic!("{other:?}"),
         }
+        // Found on one worker, while the others' rows wait for it: told at once all the same.
+        let began = std::time::Instant::now();
+        match kit.try_ask::<u64>("fails in a scan", &()) {
+            Err(QueryError::Failed(why)) => assert!(why.contains("on purpose"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(4), "it waited for its time-out");
+        let status = kit.engine().runtime().status();
+        assert_eq!((status.queries.requests, status.queries.held_up_by), (0, None));
         let status = kit.engine().runtime().status();
         assert_eq!((status.generations, status.last_error), (1, None), "no batch and no generation is touched");
         assert_eq!(kit.ask::<u64>("words", &"the").1, 2);

@@ -24,6 +24,9 @@ const LEASES: usize = 64;
 /// The most rows of a page.
 pub(crate) const MOST_ROWS: usize = 10_000;
 
+/// The most keys that are asked for at once: a worker answers them in one go.
+const MOST_KEYS: usize = 1000;
+
 /// Encoded keys and values.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -160,6 +163,9 @@ impl Runtime {
     /// As [`Runtime::read_page`].
     pub async fn read_many(&self, name: &str, wanted: &[String]) -> Result<(Txid, Vec<(Json, Option<Json>)>)> {
         let (state, codec) = self.find_state(name)?;
+        if wanted.len() > MOST_KEYS {
+            return Err(Error::config(format!("{} keys are asked for at once, and {MOST_KEYS} may be", wanted.len())));
+        }
         let mut by_worker: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.facts.workers];
         let mut rows = Vec::new();
         for (number, key) in wanted.iter().enumerate() {

@@ -159,7 +159,7 @@ impl<'j> Worker<'j> {
         let mut wait = Some(Duration::ZERO);
         while !latch.is_set() {
             let began = Instant::now();
-            self.answer()?;
+            let more = self.answer()?;
             let idle = match pond.turn(self.at, &self.job.shared.points)? {
                 Turn::Advance(txid) => {
                     self.advance(txid);
@@ -168,7 +168,7 @@ impl<'j> Worker<'j> {
                 Turn::Read { records, bytes } => self.read(records, bytes)?,
                 Turn::Wait(due) => due,
             };
-            let idle = [idle, self.tend_queries(), self.turn_page()].into_iter().flatten().min();
+            let idle = [idle, self.tend_queries(), self.turn_page(), more].into_iter().flatten().min();
             let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
@@ -275,8 +275,8 @@ impl<'j> Worker<'j> {
         if self.released.1 { due } else { Some(Duration::ZERO) }
     }
 
-    /// Answers questions, and takes new partitions and requests.
-    fn answer(&mut self) -> Result<()> {
+    /// Answers questions, and takes new partitions and requests. Gives when to look again, if there are more.
+    fn answer(&mut self) -> Result<Option<Duration>> {
         for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
             match message {
                 ToWorker::Read { state, keys, at, reply } => {
@@ -293,7 +293,7 @@ impl<'j> Worker<'j> {
             }
         }
         self.context.desk.borrow_mut().begin(&self.context.declared.borrow().entrances);
-        Ok(())
+        Ok((!self.job.inboxes[self.index].is_empty()).then_some(Duration::ZERO))
     }
 
     fn report(&mut self) {

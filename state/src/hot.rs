@@ -327,12 +327,18 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.kept * size_of::<Old<V>>()
     }
 
-    /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until it returns false. Returns whether that was all of them.
+    /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until it returns false, or it has looked at `budget` slots, those without
+    /// a value counted too. Returns whether that was all of them.
     ///
     /// A walk may be done in several calls, with batches applied between them: a slot whose key has a value as of `at` keeps its place for as long as `at` is held.
-    pub fn walk_at(&self, walk: &mut Walk, at: Txid, mut each: impl FnMut(&K, &V) -> bool) -> bool {
+    pub fn walk_at(&self, walk: &mut Walk, at: Txid, budget: usize, mut each: impl FnMut(&K, &V) -> bool) -> bool {
+        let mut left = budget;
         while let Some(group) = self.groups.get(walk.group) {
             while let Some(slot) = group.slots.get(walk.slot) {
+                if left == 0 {
+                    return false;
+                }
+                left -= 1;
                 walk.slot += 1;
                 // A free slot has no value, and did not change after any batch that is held.
                 if let Some(value) = self.value_at(slot, at)
@@ -464,7 +470,7 @@ mod tests {
                 }
                 let mut walked = BTreeMap::new();
                 let mut walk = Walk::default();
-                while !map.walk_at(&mut walk, Txid(at), |key, value| {
+                while !map.walk_at(&mut walk, Txid(at), 13, |key, value| {
                     assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
                     false
                 }) {}
@@ -505,7 +511,7 @@ mod tests {
                 }
             }
             let mut calls = 0;
-            let done = map.walk_at(&mut walk, Txid(2), |key, value| {
+            let done = map.walk_at(&mut walk, Txid(2), 40, |key, value| {
                 assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
                 calls += 1;
                 calls < 7

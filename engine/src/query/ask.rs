@@ -1,6 +1,8 @@
 //! What a request is to those outside: what is asked, how the answer comes, and every way in which there is none.
 
 use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 use tidemill_state::Txid;
 
@@ -123,8 +125,18 @@ impl Reply for Numbered {
     }
 }
 
+/// A request that counts as let in, until this is dropped.
+pub(crate) struct Admitted(pub(crate) Arc<AtomicUsize>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 /// A request on its way to its home.
 pub(crate) struct Ask {
+    pub(crate) admitted: Admitted,
     /// Which of the topology's queries.
     pub(crate) query: usize,
     /// Its arguments, of the query's own type.

@@ -1,6 +1,6 @@
 //! Asking from outside: what is let in, how it finds a home, and how long it is waited for.
 
-use super::ask::{Ask, Format, Numbered, Outcome, QueryError, Reply};
+use super::ask::{Admitted, Ask, Format, Numbered, Outcome, QueryError, Reply};
 use super::live::{Live, PLACES};
 use super::pins::Pins;
 use super::stuck::Stuck;
@@ -89,10 +89,10 @@ impl Asking {
     }
 
     /// Lets one more request in, if there is room.
-    fn admit(&self) -> Result<(), QueryError> {
+    fn admit(&self) -> Result<Admitted, QueryError> {
         let most = self.limits.running * self.workers + self.limits.waiting;
         if self.outstanding.fetch_add(1, SeqCst) < most {
-            return Ok(());
+            return Ok(Admitted(Arc::clone(&self.outstanding)));
         }
         self.outstanding.fetch_sub(1, SeqCst);
         Err(QueryError::TooMany { bound: format!("{most} are running and waiting already") })
@@ -239,16 +239,15 @@ impl Runtime {
         time_out: Duration,
         reply: Box<dyn Reply>,
     ) -> Result<(), QueryError> {
-        let Asking { outstanding, limits, next, .. } = &*self.asking;
-        self.asking.admit()?;
+        let Asking { limits, next, .. } = &*self.asking;
+        let admitted = self.asking.admit()?;
         let begun = Instant::now();
-        let ask = Ask { query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
+        let ask =
+            Ask { admitted, query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
         // All homes in turn.
         let home = next.fetch_add(1, SeqCst) % self.facts.workers;
-        self.tell(home, ToWorker::Ask(ask)).map_err(|()| {
-            outstanding.fetch_sub(1, SeqCst);
-            QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into())
-        })
+        self.tell(home, ToWorker::Ask(ask))
+            .map_err(|()| QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into()))
     }
 
     /// What may hold requests up: closures of queries that have not returned for long.

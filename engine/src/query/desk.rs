@@ -1,6 +1,6 @@
 //! One worker's desk: the requests that are at home here, from when they begin until they are answered or given up.
 
-use super::ask::{Answer, Ask, Format, QueryError, Reply};
+use super::ask::{Admitted, Answer, Ask, Format, QueryError, Reply};
 use super::asking::Asking;
 use super::item::{Failure, Held, Item, Ticket};
 use super::live::{Live, RequestId};
@@ -11,7 +11,6 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tidemill_state::codec;
 
@@ -25,6 +24,7 @@ pub(crate) trait Entrance {
 }
 
 struct Running {
+    admitted: Admitted,
     id: RequestId,
     ticket: Ticket,
     reply: Box<dyn Reply>,
@@ -42,8 +42,6 @@ pub(crate) struct Desk {
     worker: usize,
     live: Arc<Live>,
     pins: Arc<Pins>,
-    /// Requests of the whole process that are not answered: counted where they are let in.
-    outstanding: Arc<AtomicUsize>,
     running: Vec<Option<Box<Running>>>,
     free: Vec<usize>,
     waiting: VecDeque<Ask>,
@@ -59,7 +57,6 @@ impl Desk {
             worker,
             live: Arc::clone(&asking.live),
             pins: Arc::clone(&asking.pins),
-            outstanding: Arc::clone(&asking.outstanding),
             running: (0..places).map(|_| None).collect(),
             free: (0..places).rev().collect(),
             waiting: VecDeque::new(),
@@ -93,14 +90,25 @@ impl Desk {
             };
             let id = self.live.begin(self.worker, place);
             let ticket = Ticket { id, at };
-            let Ask { query, arguments, format, begun: since, deadline, most_bytes, reply } = ask;
+            let Ask { admitted, query, arguments, format, begun: since, deadline, most_bytes, reply } = ask;
             let mut body = Vec::new();
             if format == Format::Bincode {
                 body.push(codec::FORMAT);
             }
             let home = Weight::default();
-            self.running[place] =
-                Some(Box::new(Running { id, ticket, reply, begun: since, deadline, format, most_bytes, body, rows: 0, home }));
+            self.running[place] = Some(Box::new(Running {
+                admitted,
+                id,
+                ticket,
+                reply,
+                begun: since,
+                deadline,
+                format,
+                most_bytes,
+                body,
+                rows: 0,
+                home,
+            }));
             entrances[query].enter(ticket, arguments);
             begun += 1;
         }
@@ -144,7 +152,7 @@ impl Desk {
     }
 
     fn over(&mut self, running: Running, outcome: Result<Vec<u8>, QueryError>, early: bool) {
-        let Running { id, ticket, reply, .. } = running;
+        let Running { id, ticket, reply, admitted, .. } = running;
         self.live.end(id, early);
         self.free.push(id.place());
         if let Some(reading) = self.reading.get_mut(&ticket.at) {
@@ -154,7 +162,7 @@ impl Desk {
                 self.pins.give_back(ticket.at);
             }
         }
-        self.outstanding.fetch_sub(1, SeqCst);
+        drop(admitted);
         reply.answer(outcome.map(|bytes| Answer { txid: ticket.at, bytes }));
     }
 
@@ -186,7 +194,7 @@ impl Desk {
             if late(&mut self.waiting[at]) { given_up.extend(self.waiting.remove(at)) } else { at += 1 }
         }
         for ask in given_up {
-            self.outstanding.fetch_sub(1, SeqCst);
+            drop(ask.admitted);
             let error = timed_out(ask.begun);
             ask.reply.answer(Err(error));
         }
@@ -201,7 +209,7 @@ impl Drop for Desk {
             self.give_up(place, gone());
         }
         for ask in std::mem::take(&mut self.waiting) {
-            self.outstanding.fetch_sub(1, SeqCst);
+            drop(ask.admitted);
             ask.reply.answer(Err(gone()));
         }
     }

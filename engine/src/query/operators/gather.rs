@@ -166,7 +166,8 @@ fn absorb<T, S: Default>(
                 Held::Nothing => {}
                 Held::Failed(why) => gathering.failed = Some(why),
             }
-            if gathering.weight == part.whole {
+            // A failure goes home at once: the rest of its weight may wait for what has failed.
+            if gathering.weight == part.whole || gathering.failed.is_some() {
                 complete.push(ticket.id);
             }
         }

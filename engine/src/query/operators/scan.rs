@@ -264,14 +264,10 @@ impl Scanning {
                 return Err(Failure::NotHeld);
             }
             Ok(match at {
-                At::Walk(walk) => {
-                    let mut looks = 0;
-                    !map.walk_at(walk, ticket.at, |key, value| {
-                        found.extend(f(key, value).map(Row::Any));
-                        looks += 1;
-                        looks < KEYS_AT_ONCE
-                    })
-                }
+                At::Walk(walk) => !map.walk_at(walk, ticket.at, KEYS_AT_ONCE, |key, value| {
+                    found.extend(f(key, value).map(Row::Any));
+                    true
+                }),
                 At::Range(_) if !map.order(crate::states::encode::<K>, KEYS_AT_ONCE) => true,
                 At::Range(range) => {
                     let limit = scan.limit.unwrap_or(usize::MAX);
