@@ -81,7 +81,12 @@ fn what_is_refused_in_other_ways() {
     let without = place.kafka(false);
     let without: Vec<&str> = without.iter().map(String::as_str).collect();
     place.end("run", &without).is("without its sink", 64, &["sink \"out\" is gone"]);
-    place.end("run", &["--out", "changed"]).is("another source", 64, &["source \"sentences\" was kafka/utf-8", "is files/lines"]);
+    let elsewhere = place.folder.path().join("elsewhere");
+    place.end("run", &["--out", elsewhere.to_str().expect("UTF-8")]).is(
+        "another source",
+        64,
+        &["source \"sentences\" was kafka/utf-8", "is files/lines"],
+    );
     // A progress topic that is not the sink's alone.
     place = Place::new("shared");
     create_topic(&brokers, "shared.out.progress", 2, &[("cleanup.policy", "compact")]);
