@@ -41,7 +41,7 @@ fn nth(point: CrashPoint, workers: usize) -> u64 {
         // Several batches may share a write.
         CrashPoint::BeforeWrite | CrashPoint::AfterWrite => 4,
         CrashPoint::BeforePublish | CrashPoint::PublishPrepared | CrashPoint::Published => 4,
-        CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested => 3,
+        CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested => 2,
         CrashPoint::LogTrimmed => 2,
         CrashPoint::SinkMarkerRead
         | CrashPoint::SinkMarkerClaimed

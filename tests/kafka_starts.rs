@@ -186,7 +186,12 @@ fn what_can_never_work_is_said_in_seconds_and_what_is_away_is_waited_for() {
         status.contains("\"phase\":\"starting\"") && status.contains("127.0.0.1:1") && status.contains("waiting_since_ms"),
         "{status}"
     );
-    assert!(ask(&format!("{url}readyz")).contains("is not ready, it is starting, and waits"));
+    assert!(ask(&format!("{url}v1/queries")).contains("is not ready, it is starting, and waits"));
+    let ready = ask(&format!("{url}readyz"));
+    assert!(
+        ready.contains("is not ready, it is starting") && !ready.contains("127.0.0.1:1"),
+        "nobody needs a token there: {ready}"
+    );
     assert!(said.contains("127.0.0.1:1"), "{said}");
     waiting.signal("TERM");
     waiting.wait().is("given up", 0, &["stopped while it waited at the start"]);

@@ -224,6 +224,9 @@ fn spread(seed: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// Records come together that are due within this many seconds.
+const GROUP: f64 = 0.001;
+
 /// One partition's share of the rate.
 struct Pace {
     seconds_per_record: f64,
@@ -236,13 +239,15 @@ impl Pace {
     fn due(&mut self) -> Result<u64, Duration> {
         let (start, given) = *self.since.get_or_insert_with(|| (Instant::now(), 0));
         let elapsed = start.elapsed().as_secs_f64();
+        // In groups: records that are due one by one would keep a worker at it all the time.
+        let group = (elapsed / GROUP).floor() * GROUP;
         // The first record is due at once. A float holds every count that a run of years can reach.
-        let due = (elapsed / self.seconds_per_record) as u64 + 1;
+        let due = (group / self.seconds_per_record) as u64 + 1;
         if due > given {
             return Ok(due - given);
         }
-        let wait = given as f64 * self.seconds_per_record - elapsed;
-        Err(Duration::from_secs_f64(wait.clamp(0.001, 60.0)))
+        let wait = (given as f64 * self.seconds_per_record).max(group + GROUP) - elapsed;
+        Err(Duration::from_secs_f64(wait.clamp(0.0, 60.0)))
     }
 
     fn gave(&mut self, records: u64) {

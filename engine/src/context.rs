@@ -127,7 +127,7 @@ impl Context {
             sinks: shared.sinks,
             pins: Arc::clone(&shared.asking.pins),
             live: Arc::clone(&shared.asking.live),
-            stuck: stuck::OfWorker { stuck: Arc::clone(&shared.asking.stuck), worker: place.index },
+            stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), place.index),
             desk: RefCell::new(Desk::new(place.index, &shared.asking)),
             probe: probe::Handle::new(),
             plan: RefCell::default(),

@@ -1,15 +1,15 @@
 //! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as of one committed batch.
 //!
-//! A walk over several pages stays at its batch while it goes on: the batch is pinned for [`LEASE`] after each page. If it is held no longer, the next page is of the last
-//! committed batch, and says that it has moved on.
+//! A walk over several pages stays at its batch while it goes on: the batch is pinned for [`LEASE`] after each page, and for [`LONGEST_WALK`] in all. If it is held no longer,
+//! the next page is of the last committed batch, and says that it has moved on.
 
-use crate::query::ask::QueryError;
+use crate::query::ask::{Admitted, QueryError};
 use crate::runtime::{Runtime, ToWorker, unavailable};
 use crate::states::StateCodec;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tidemill_state::hot::Range;
 use tidemill_state::{Error, Kind, Result, Txid, keys};
@@ -17,6 +17,9 @@ use tokio::sync::oneshot;
 
 /// How long a batch is held for the next page.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// How long a batch is held for walks in all: what later batches overwrite is kept meanwhile.
+const LONGEST_WALK: Duration = Duration::from_secs(60);
 
 /// How many batches are held for next pages.
 const LEASES: usize = 64;
@@ -35,6 +38,8 @@ pub(crate) struct PageOf {
     pub(crate) state: usize,
     pub(crate) range: Range,
     pub(crate) limit: usize,
+    /// How many bytes the rows may still have: the row that goes over it is the last.
+    pub(crate) bytes: usize,
     pub(crate) at: Txid,
     pub(crate) rows: Rows,
     pub(crate) reply: oneshot::Sender<Result<(Rows, bool)>>,
@@ -66,9 +71,24 @@ pub struct Page {
     pub more: bool,
 }
 
-/// The batches that are held for next pages, and until when.
+/// The batches that are held for next pages: since when, and until when.
 #[derive(Default)]
-pub(crate) struct Leases(Mutex<BTreeMap<Txid, Instant>>);
+pub(crate) struct Leases(Mutex<BTreeMap<Txid, (Instant, Instant)>>);
+
+/// One of them. Dropping it gives the batch back, also when nobody is left to wait for its end.
+struct Lease {
+    runtime: Weak<Runtime>,
+    at: Txid,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.upgrade() {
+            runtime.leases.0.lock().expect("no holder of this lock panics").remove(&self.at);
+            runtime.asking.pins.give_back(self.at);
+        }
+    }
+}
 
 /// A pin that is given back when it is dropped.
 struct Pin<'r> {
@@ -138,17 +158,27 @@ impl Runtime {
         let mut answers = Vec::new();
         for worker in 0..self.facts.workers {
             let (reply, answer) = oneshot::channel();
-            let page = PageOf { state, range: range.clone(), limit, at: pin.at, rows: Vec::new(), reply };
+            let bytes = self.asking.limits.answer_bytes;
+            let page = PageOf { state, range: range.clone(), limit, bytes, at: pin.at, rows: Vec::new(), reply };
             self.tell(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
             answers.push(answer);
         }
         let (mut rows, mut more) = (BTreeMap::new(), false);
+        let mut known_up_to: Option<Vec<u8>> = None;
         for answer in answers {
             let (of_worker, has_more) = within(answer).await??;
-            rows.extend(of_worker);
             more |= has_more;
+            // Behind the last row of a worker that has more, its rows are not known.
+            if has_more && let Some((last, _)) = of_worker.last() {
+                known_up_to = Some(known_up_to.map_or_else(|| last.clone(), |known| known.min(last.clone())));
+            }
+            rows.extend(of_worker);
+        }
+        if let Some(last) = &known_up_to {
+            rows.retain(|key, _| key <= last);
         }
         more |= rows.len() > limit;
+        let rows = within_bytes(rows, self.asking.limits.answer_bytes, &mut more);
         let rows = rows.into_iter().take(limit).map(|(key, value)| Ok((codec.key_to_json(&key)?, codec.value_to_json(&value)?)));
         let rows = rows.collect::<Result<Vec<_>>>()?;
         if more {
@@ -191,31 +221,49 @@ impl Runtime {
         Ok((pin.at, rows))
     }
 
-    /// Holds a batch for the next page.
+    /// Holds a batch for the next page, if it is not held for long already.
     fn lease(self: &Arc<Self>, at: Txid) {
+        let (now, runtime) = (Instant::now(), Arc::downgrade(self));
         let mut leases = self.leases.0.lock().expect("no holder of this lock panics");
-        let known = leases.contains_key(&at);
-        if !known && (leases.len() >= LEASES || !self.asking.pins.take_again(at)) {
+        if let Some((since, until)) = leases.get_mut(&at) {
+            *until = (now + LEASE).min(*since + LONGEST_WALK);
             return;
         }
-        leases.insert(at, Instant::now() + LEASE);
-        drop(leases);
-        if !known {
-            let runtime = Arc::downgrade(self);
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(LEASE / 10).await;
-                    let Some(runtime) = runtime.upgrade() else { return };
-                    let mut leases = runtime.leases.0.lock().expect("no holder of this lock panics");
-                    if leases.get(&at).is_none_or(|until| *until <= Instant::now()) {
-                        leases.remove(&at);
-                        runtime.asking.pins.give_back(at);
-                        return;
-                    }
-                }
-            });
+        if leases.len() >= LEASES || !self.asking.pins.take_again(at) {
+            return;
         }
+        leases.insert(at, (now, now + LEASE));
+        drop(leases);
+        let lease = Lease { runtime, at };
+        tokio::spawn(async move {
+            while let Some(runtime) = lease.runtime.upgrade() {
+                let until = runtime.leases.0.lock().expect("no holder of this lock panics").get(&at).map(|(_, until)| *until);
+                drop(runtime);
+                match until.filter(|until| *until > Instant::now()) {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => return,
+                }
+            }
+        });
     }
+
+    /// Lets one more read of a state in, if there is room.
+    pub(crate) fn admit_read(&self) -> std::result::Result<Admitted, QueryError> {
+        self.asking.admit()
+    }
+}
+
+/// The first of these rows, as many as have so many bytes together; at least one.
+fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) -> Rows {
+    let (number, mut bytes) = (rows.len(), 0);
+    let fit = rows.into_iter().take_while(|(key, value)| {
+        let before = bytes;
+        bytes += key.len() + value.len();
+        before == 0 || bytes <= most
+    });
+    let rows: Rows = fit.collect();
+    *more |= rows.len() < number;
+    rows
 }
 
 /// An answer of a worker's, within the time that reads may take.

@@ -61,6 +61,8 @@ struct Part {
     node: NodeId,
     /// What the weights of one request add up to here.
     whole: Weight,
+    /// Whether every record is where its request arrived.
+    home: bool,
 }
 
 impl<T: Record, N> Clone for Requests<'_, T, N> {
@@ -184,7 +186,7 @@ impl Topology<'_> {
             declared.queries.push(std::sync::Arc::new(TypedQuery::<A> { decl, arguments: PhantomData }));
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
-        let part = Part { context: Rc::clone(context), node, whole: Weight::ENTRY };
+        let part = Part { context: Rc::clone(context), node, whole: Weight::ENTRY, home: true };
         // A dataflow of its own: its requests and a batch's records share the workers, and nothing else.
         let mut worker = self.scope.worker().clone();
         worker.dataflow_named(&format!("query {name}"), |scope: Scope<'_, u64>| {

@@ -80,7 +80,7 @@ impl Engine {
                 line: begun.store.line(),
                 incarnation: begun.incarnation,
                 outbox_bytes: settings.outbox_bytes,
-                unfolded_bytes: settings.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES),
+                unfolded_bytes: settings.most_unfolded(),
                 started,
             },
             begun.store.committed(),
@@ -218,9 +218,6 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     let numbered = sources.filter_map(|(decl, source)| Some((decision.schema.source(&decl.name)?, Arc::clone(source))));
     numbered.collect()
 }
-
-/// The sources never wait for the fold below this, however small its interval is.
-const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
 
 /// A named thread of the engine's; a panic in it is a bug, reported as an error.
 fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
@@ -416,7 +413,10 @@ impl Generations {
             pond.stop();
         }
         let job = Arc::new(job);
-        let guards = timely::execute(timely::Config::process(workers), move |timely| worker::run(timely, &job))
+        let mut config = timely::Config::process(workers);
+        // The worker loop knows better when to sleep: what it is asked is not seen by timely.
+        config.worker = config.worker.idle_spin(std::time::Duration::ZERO);
+        let guards = timely::execute(config, move |timely| worker::run(timely, &job))
             .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
         let discoverer = (!growing.is_empty()).then(|| {
             let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));

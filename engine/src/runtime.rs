@@ -164,6 +164,7 @@ impl Runtime {
 
     /// A generation begins: these are its workers' inboxes and its pond.
     pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>) {
+        self.asking.pins.begin_anew();
         let mut inner = self.lock();
         inner.generations += 1;
         *self.inboxes.write().expect("no holder of this lock panics") = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
@@ -427,12 +428,20 @@ impl Runtime {
     /// Puts something into a worker's inbox and wakes it. An error if there is no worker.
     pub(crate) fn tell(&self, worker: usize, message: ToWorker) -> std::result::Result<(), ()> {
         let inboxes = self.inboxes.read().expect("no holder of this lock panics");
-        let (inbox, thread) = inboxes.get(worker).ok_or(())?;
-        inbox.send(message).map_err(|_| ())?;
-        if let Some(thread) = thread {
-            thread.unpark();
+        let unsent = match inboxes.get(worker) {
+            Some((inbox, thread)) => match inbox.send(message) {
+                Ok(()) => {
+                    thread.as_ref().inspect(|thread| thread.unpark());
+                    return Ok(());
+                }
+                Err(unsent) => unsent.into_inner(),
+            },
+            None => message,
+        };
+        if let ToWorker::Ask(ask) = unsent {
+            ask.reply.withdraw();
         }
-        Ok(())
+        Err(())
     }
 
     /// Closes the open batch now if it has records and no worker is reading into it: for tests.

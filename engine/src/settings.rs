@@ -33,6 +33,9 @@ pub struct Settings {
     pub outbox_bytes: usize,
     /// A fold is begun when this many bytes of deltas are committed and not folded.
     pub fold_bytes: u64,
+    /// The sources wait while this many bytes of deltas are committed and not folded: folds are in the background, and may fall behind. `None` is eight times `fold_bytes`, at
+    /// least 64 MiB.
+    pub unfolded_bytes: Option<u64>,
     /// The sources wait while less than this many bytes of the state's disk are free.
     pub disk_reserve: u64,
     /// How long a stop waits for sinks to take what is committed.
@@ -54,7 +57,15 @@ pub struct Settings {
     pub starting: Arc<Starting>,
 }
 
+/// The sources never wait for the fold below this if nothing else is set, however small its interval is.
+const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
+
 impl Settings {
+    /// How many bytes of deltas may be committed and not folded before the sources wait.
+    pub(crate) fn most_unfolded(&self) -> u64 {
+        self.unfolded_bytes.unwrap_or_else(|| self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES))
+    }
+
     /// The defaults, for a topology of this name with its state in this folder.
     pub fn new(name: impl Into<String>, state: impl Into<PathBuf>) -> Settings {
         Settings {
@@ -65,6 +76,7 @@ impl Settings {
             batches: BatchLimits::default(),
             outbox_bytes: 256 << 20,
             fold_bytes: 48 << 20,
+            unfolded_bytes: None,
             disk_reserve: 256 << 20,
             drain: Duration::from_secs(10),
             sink_assume: None,

@@ -6,23 +6,28 @@ use std::time::{Duration, Instant};
 /// How long an operator may go on before it lets the others have their turn.
 const SLICE: Duration = Duration::from_micros(150);
 
+/// The same while requests come and go: several slices make a turn, and a request takes several turns.
+const SLICE_BESIDE_REQUESTS: Duration = Duration::from_micros(40);
+
 /// How many items are handled between two looks at the clock.
 const ITEMS_PER_LOOK: u32 = 32;
 
 thread_local! {
+    static LENGTH: Cell<Duration> = const { Cell::new(SLICE) };
     static LONGEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// One slice, begun. Ask [`Slice::is_over`] after each item.
 pub(crate) struct Slice {
     began: Instant,
+    length: Duration,
     left: u32,
     over: bool,
 }
 
 impl Slice {
     pub(crate) fn begin() -> Slice {
-        Slice { began: Instant::now(), left: ITEMS_PER_LOOK, over: false }
+        Slice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
     }
 
     /// Whether the operator should stop here and activate itself again.
@@ -44,8 +49,8 @@ impl Slice {
             Some(true) => self.look(),
             None => {
                 let took = self.began.elapsed();
-                *slow = Some(took >= SLICE / 16);
-                self.over |= took >= SLICE;
+                *slow = Some(took >= SLICE_BESIDE_REQUESTS / 4);
+                self.over |= took >= self.length;
             }
         }
         self.over
@@ -53,7 +58,7 @@ impl Slice {
 
     /// Looks at the clock now: after a group of items.
     pub(crate) fn look(&mut self) {
-        self.over |= self.began.elapsed() >= SLICE;
+        self.over |= self.began.elapsed() >= self.length;
     }
 
     /// Whether the slice was found to be over.
@@ -72,4 +77,9 @@ impl Drop for Slice {
 /// The longest slice of this thread since the last call.
 pub(crate) fn take_longest() -> Duration {
     LONGEST.with(|longest| longest.replace(Duration::ZERO))
+}
+
+/// Whether requests come and go on this worker: its slices are then shorter.
+pub(crate) fn beside_requests(requests: bool) {
+    LENGTH.with(|length| length.set(if requests { SLICE_BESIDE_REQUESTS } else { SLICE }));
 }

@@ -83,18 +83,24 @@ pub(crate) trait WorkerState {
     /// Lets go of some old values of batches up to `floor`. Returns whether all are gone.
     fn release(&self, floor: Txid) -> bool;
 
-    /// How many bytes the old values take that are kept.
+    /// How many bytes the old values take that are kept: what they hold outside themselves is estimated from a few.
     fn kept_bytes(&self) -> usize;
 }
 
 pub(crate) struct TypedState<K, V> {
     pub(crate) id: StateId,
     pub(crate) map: std::cell::RefCell<HotMap<K, V>>,
+    /// How often the bytes of old values were asked for, and how many each of them holds outside itself, about.
+    outside: std::cell::Cell<(u32, usize)>,
 }
 
 impl<K: Key, V: Value> TypedState<K, V> {
     pub(crate) fn new(id: StateId, context: &Context) -> TypedState<K, V> {
-        TypedState { id, map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)) }
+        TypedState {
+            id,
+            map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)),
+            outside: std::cell::Cell::default(),
+        }
     }
 }
 
@@ -133,17 +139,18 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
         if !map.order(encode::<K>, KEYS_AT_ONCE) {
             return Ok(None);
         }
-        let PageOf { range, rows, limit, .. } = page;
+        let PageOf { range, rows, limit, bytes, .. } = page;
         let mut failed = None;
         let on = map.range_at(range, page.at, KEYS_AT_ONCE, |key, _, value| {
             let mut encoded = Vec::new();
             failed = codec::encode(value, &mut encoded).err();
+            *bytes = bytes.saturating_sub(key.len() + encoded.len());
             rows.push((key.to_vec(), encoded));
-            failed.is_none() && rows.len() < *limit
+            failed.is_none() && rows.len() < *limit && *bytes > 0
         });
         failed.map_or(Ok(()), Err)?;
         Ok(match on {
-            Some(from) if rows.len() < *limit => {
+            Some(from) if rows.len() < *limit && *bytes > 0 => {
                 range.from = from;
                 None
             }
@@ -160,7 +167,11 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
     }
 
     fn kept_bytes(&self) -> usize {
-        self.map.borrow().kept_bytes()
+        let (asked, outside) = self.outside.get();
+        let map = self.map.borrow();
+        let outside = if asked % CALLS_PER_SAMPLE == 0 { encoded_size(map.sample_kept(SAMPLED)) } else { outside };
+        self.outside.set((asked.wrapping_add(1), outside));
+        map.kept_bytes(outside)
     }
 }
 
@@ -169,6 +180,26 @@ const KEYS_AT_ONCE: usize = 256;
 
 /// How many old values are let go of at once.
 const RELEASED_AT_ONCE: usize = 4096;
+
+/// How often a worker asks for the bytes of old values before some are looked at again.
+const CALLS_PER_SAMPLE: u32 = 256;
+
+/// How many old values are looked at.
+const SAMPLED: usize = 16;
+
+/// How many bytes these values have on average once they are encoded: about what they hold outside themselves.
+fn encoded_size<'v, V: Value>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
+    let (mut encoded, mut number) = (Vec::new(), 0);
+    for value in values {
+        number += 1;
+        let before = encoded.len();
+        // One that cannot be encoded stops its batch before long.
+        if value.is_some_and(|value| codec::encode(value, &mut encoded).is_err()) {
+            encoded.truncate(before);
+        }
+    }
+    encoded.len() / number.max(1)
+}
 
 /// Encodes a key that is in a state already.
 pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use tidemill_state::{Points, Result, Store, fold};
+use tidemill_state::{Points, Result, Store, background, fold};
 
 /// Folds whenever enough committed deltas have gathered, until the run ends.
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64) -> Result<()> {
+    background::enter();
     while runtime.publishing_ends().is_none() && !points.stopped() {
         // A start is not slowed down by a fold: the workers load their states first.
         if runtime.is_ready() && store.unfolded_bytes() >= fold_bytes {

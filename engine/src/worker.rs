@@ -8,6 +8,7 @@ use crate::context::{Context, Place, Shared};
 use crate::pages::PageOf;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
+use crate::slice;
 use crate::topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,6 +52,13 @@ const LONGEST_PARK: Duration = Duration::from_secs(1);
 
 /// How often a worker tells how far it has read.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// For how long after a request a worker offers its processor at every turn; and how long after a record it does not linger: whoever commits, folds and asks needs the
+/// processors too.
+const LATELY: Duration = Duration::from_millis(10);
+
+/// How long a worker that a request has just passed looks for the next one before it sleeps: waking it costs about as much.
+const LINGER: Duration = Duration::from_micros(20);
 
 /// How many questions a worker answers before it goes on with other work.
 const QUESTIONS_AT_ONCE: usize = 256;
@@ -96,6 +104,11 @@ struct Worker<'j> {
     given_up: usize,
     /// Pages that are being read.
     pages: VecDeque<PageOf>,
+    /// When a request has passed here last, and how many have entered an operator by then.
+    asked: Instant,
+    entered: u64,
+    /// When a record was read here last.
+    given: Instant,
 }
 
 impl<'j> Worker<'j> {
@@ -149,6 +162,9 @@ impl<'j> Worker<'j> {
             released: (Txid::NONE, true),
             given_up: 0,
             pages: VecDeque::new(),
+            asked: reported,
+            entered: 0,
+            given: reported,
         })
     }
 
@@ -169,11 +185,17 @@ impl<'j> Worker<'j> {
                 Turn::Wait(due) => due,
             };
             let idle = [idle, self.tend_queries(), self.turn_page(), more].into_iter().flatten().min();
-            let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO);
+            let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO) && !self.linger(timely, idle);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
             timely.step_or_park(if parks { idle.or(Some(LONGEST_PARK)) } else { Some(Duration::ZERO) });
             wait = idle;
+            let requests = self.requests_passed() || self.asked.elapsed() < LATELY;
+            slice::beside_requests(requests);
+            if requests {
+                // Who asks may wait for this processor, and the operating system would take it away only after milliseconds.
+                std::thread::yield_now();
+            }
             self.hand_over()?;
             if self.reported.elapsed() >= REPORT_EVERY {
                 self.report();
@@ -184,6 +206,36 @@ impl<'j> Worker<'j> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a request has passed here since the last look.
+    fn requests_passed(&mut self) -> bool {
+        let entered = self.context.stuck.entered();
+        let passed = std::mem::replace(&mut self.entered, entered) != entered;
+        if passed {
+            self.asked = Instant::now();
+        }
+        passed
+    }
+
+    /// Looks for work for a while, if requests come and go: see [`LINGER`]. Returns whether it has looked: the worker must not sleep before it has seen to what that brought.
+    fn linger(&mut self, timely: &mut timely::worker::Worker, idle: Option<Duration>) -> bool {
+        let began = Instant::now();
+        if began.duration_since(self.given) < LATELY {
+            return false;
+        }
+        let until = (self.asked + LINGER).min(began + idle.unwrap_or(LINGER));
+        let mut looked = false;
+        while Instant::now() < until {
+            looked = true;
+            timely.step();
+            if self.requests_passed() || !self.job.inboxes[self.index].is_empty() {
+                break;
+            }
+            // Whoever asks, or the other worker, may wait for this processor.
+            std::thread::yield_now();
+        }
+        looked
     }
 
     fn advance(&mut self, txid: Txid) {
@@ -207,6 +259,7 @@ impl<'j> Worker<'j> {
         }
         let Shared { pond, points, .. } = &self.job.shared;
         if counts.0 > 0 {
+            self.given = Instant::now();
             pond.set_ended(self.index, false);
             pond.given(self.at, promised, counts.0, counts.1, points)?;
             return Ok(Some(Duration::ZERO));
@@ -279,6 +332,8 @@ impl<'j> Worker<'j> {
     fn answer(&mut self) -> Result<Option<Duration>> {
         for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
             match message {
+                // Nobody waits for it any more.
+                ToWorker::Read { reply, .. } if reply.is_closed() => {}
                 ToWorker::Read { state, keys, at, reply } => {
                     let at = at.unwrap_or_else(|| self.context.committed());
                     let state = &self.context.declared.borrow().states[state];
@@ -306,7 +361,7 @@ impl<'j> Worker<'j> {
             let _ = self.job.deltas.send(Message::Moved { generation: self.job.generation, after, ranges });
         }
         let partitions = self.feeds.iter_mut().flat_map(|feed| feed.progress()).collect();
-        let longest = crate::slice::take_longest().max(std::mem::take(&mut self.busy));
+        let longest = slice::take_longest().max(std::mem::take(&mut self.busy));
         self.job.runtime.worker_report(self.index, partitions, longest);
     }
 

@@ -288,6 +288,7 @@ impl Wanted {
             },
             outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
+            unfolded_bytes: defaults.unfolded_bytes,
             disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
             drain: options.drain.map_or(defaults.drain, |span| span.0),
             sink_assume: options.sink_assume.map(|assumed| match assumed {
@@ -448,6 +449,7 @@ mod tests {
             batches,
             outbox_bytes,
             fold_bytes,
+            unfolded_bytes: _,
             disk_reserve,
             drain,
             sink_assume,

@@ -4,6 +4,7 @@
 //! values and number become part of the store in one step; the log before it is dropped later. A crash between any two of these steps is harmless:
 //! folding the same deltas again gives the same values.
 
+use crate::background::Turns;
 use crate::store::{FOLDED_KEY, Store, state_family_options};
 use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
@@ -69,10 +70,13 @@ impl Changes {
     }
 
     /// Sorts by key, and leaves the newest change of each.
-    fn finish(&mut self) {
+    fn finish(&mut self, turns: &Turns) {
         let Changes { bytes, last } = self;
         let key = |last: &Last| &bytes[last.start..last.key_end];
-        last.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(b.txid.cmp(&a.txid)));
+        last.sort_unstable_by(|a, b| {
+            turns.pass();
+            key(a).cmp(key(b)).then(b.txid.cmp(&a.txid))
+        });
         last.dedup_by(|later, first| key(later) == key(first));
     }
 
@@ -117,12 +121,13 @@ impl Marks {
 /// last changes of each run and worker, few more than there are keys, and those are sorted.
 fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64)> {
     let mut overwritten: HashMap<(WorkerIndex, StateId), Marks> = HashMap::new();
-    let (mut changes, mut log_bytes) = (Changes::default(), 0);
+    let (mut changes, mut log_bytes, turns) = (Changes::default(), 0, Turns::default());
     // Entries of one batch come from different workers, and so are of different keys.
     store.read_log_back(from, upto, |txid, worker, blob| {
         log_bytes += blob.len() as u64;
         let mut current: Option<(StateId, Marks)> = None;
         delta::read(blob, |change| {
+            turns.pass();
             if current.as_ref().is_none_or(|(state, _)| *state != change.state) {
                 if let Some((state, marks)) = current.take() {
                     overwritten.insert((worker, state), marks);
@@ -143,7 +148,7 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
         }
         Ok(())
     })?;
-    changes.finish();
+    changes.finish(&turns);
     Ok((changes, log_bytes))
 }
 
@@ -167,7 +172,9 @@ fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<(
     let mut number = Vec::new();
     codec::encode(&upto, &mut number)?;
     writer.put(FOLDED_KEY, &number).map_err(failed)?;
+    let turns = Turns::default();
     for (key, value) in changes.iter() {
+        turns.pass();
         if value.is_empty() { writer.delete(key) } else { writer.put(key, value) }.map_err(failed)?;
     }
     writer.finish().map_err(failed)

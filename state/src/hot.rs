@@ -321,10 +321,16 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         at >= self.released
     }
 
-    /// How many bytes the kept old values take, not counting what they hold outside themselves.
+    /// How many bytes the kept old values take, if each holds `outside` bytes outside itself.
     #[must_use]
-    pub fn kept_bytes(&self) -> usize {
-        self.kept * size_of::<Old<V>>()
+    pub fn kept_bytes(&self, outside: usize) -> usize {
+        self.kept * (size_of::<Old<V>>() + outside)
+    }
+
+    /// Some of the kept old values, `number` at most: of the last batch that has any.
+    pub fn sample_kept(&self, number: usize) -> impl Iterator<Item = Option<&V>> {
+        let old = self.changed.iter().rev().map(|changed| &changed.old[..]).find(|old| !old.is_empty()).unwrap_or_default();
+        old.iter().step_by(old.len().div_ceil(number.max(1)).max(1)).map(|old| old.value.as_ref())
     }
 
     /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until it returns false, or it has looked at `budget` slots, those without
@@ -533,9 +539,9 @@ mod tests {
         }
         assert_eq!(walked, expected);
         assert_eq!(ranged, expected.into_iter().collect::<Vec<_>>());
-        assert!(map.kept_bytes() > 0);
+        assert!(map.kept_bytes(0) > 0);
         map.release(Txid(txid), usize::MAX);
-        assert!(!map.holds(Txid(2)) && map.kept_bytes() == 0);
+        assert!(!map.holds(Txid(2)) && map.kept_bytes(0) == 0);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`resolve`] | what a start means: from facts to a decision |
 //! | [`points`] | the named steps at which a test can crash a process |
 
+pub mod background;
 pub mod codec;
 pub mod delta;
 pub mod error;

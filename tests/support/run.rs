@@ -38,6 +38,8 @@ impl Run {
             workers: self.workers,
             durability: self.durability,
             fold_bytes: self.fold_bytes,
+            // So that there are as many folds, however slowly the machine does them.
+            unfolded_bytes: Some(self.fold_bytes.max(4 << 10)),
             outbox_bytes: self.outbox_bytes,
             disk_reserve: 0,
             ..Settings::new(name, state)

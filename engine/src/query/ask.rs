@@ -88,6 +88,13 @@ impl std::fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
+impl QueryError {
+    /// The workers that had the request are no more.
+    pub(crate) fn gone() -> QueryError {
+        QueryError::Unavailable("the workers have stopped or begun anew: send it again in a moment".into())
+    }
+}
+
 /// What comes of a request.
 pub type Outcome = Result<Answer, QueryError>;
 
@@ -97,6 +104,9 @@ pub(crate) trait Reply: Send {
 
     /// Whether nobody waits for it any more.
     fn is_gone(&self) -> bool;
+
+    /// The request was not sent, and whoever sent it knows.
+    fn withdraw(self: Box<Self>);
 }
 
 impl Reply for tokio::sync::oneshot::Sender<Outcome> {
@@ -107,21 +117,44 @@ impl Reply for tokio::sync::oneshot::Sender<Outcome> {
     fn is_gone(&self) -> bool {
         self.is_closed()
     }
+
+    fn withdraw(self: Box<Self>) {}
 }
 
 /// A reply to one of many requests that share a channel: each with its number.
 pub(crate) struct Numbered {
-    pub(crate) number: u64,
-    pub(crate) to: crossbeam_channel::Sender<(u64, Outcome)>,
+    number: u64,
+    to: Option<crossbeam_channel::Sender<(u64, Outcome)>>,
+}
+
+impl Numbered {
+    pub(crate) fn new(number: u64, to: crossbeam_channel::Sender<(u64, Outcome)>) -> Numbered {
+        Numbered { number, to: Some(to) }
+    }
+}
+
+/// A request that is dropped before it has an answer, with the inbox of workers that stop, is told so.
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            let _ = to.send((self.number, Err(QueryError::gone())));
+        }
+    }
 }
 
 impl Reply for Numbered {
-    fn answer(self: Box<Self>, outcome: Outcome) {
-        let _ = self.to.send((self.number, outcome));
+    fn answer(mut self: Box<Self>, outcome: Outcome) {
+        if let Some(to) = self.to.take() {
+            let _ = to.send((self.number, outcome));
+        }
     }
 
     fn is_gone(&self) -> bool {
         false
+    }
+
+    fn withdraw(mut self: Box<Self>) {
+        self.to = None;
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Asking {
     pub(crate) stuck: Arc<Stuck>,
     /// Requests that are let in and not over.
     pub(crate) outstanding: Arc<AtomicUsize>,
+    /// Requests that wait for a batch, and are not let in yet.
+    for_batches: Arc<AtomicUsize>,
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
     pub(crate) limits: QueryLimits,
     workers: usize,
@@ -73,6 +75,7 @@ impl Asking {
             pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
             stuck: Arc::new(Stuck::new(workers)),
             outstanding: Arc::default(),
+            for_batches: Arc::default(),
             queries,
             limits,
             workers,
@@ -88,8 +91,18 @@ impl Asking {
         })
     }
 
+    /// Lets one more request wait for a batch, if there is room.
+    fn let_wait(&self) -> Result<Admitted, QueryError> {
+        let most = self.limits.waiting;
+        if self.for_batches.fetch_add(1, SeqCst) < most {
+            return Ok(Admitted(Arc::clone(&self.for_batches)));
+        }
+        self.for_batches.fetch_sub(1, SeqCst);
+        Err(QueryError::TooMany { bound: format!("{most} wait for a batch already") })
+    }
+
     /// Lets one more request in, if there is room.
-    fn admit(&self) -> Result<Admitted, QueryError> {
+    pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
         let most = self.limits.running * self.workers + self.limits.waiting;
         if self.outstanding.fetch_add(1, SeqCst) < most {
             return Ok(Admitted(Arc::clone(&self.outstanding)));
@@ -153,7 +166,7 @@ impl Runtime {
             self.wait_until(question.at_least).await?;
             let (reply, answer) = oneshot::channel();
             self.send(&question, time_out, Box::new(reply))?;
-            answer.await.unwrap_or_else(|_| Err(gone()))
+            answer.await.unwrap_or_else(|_| Err(QueryError::gone()))
         };
         match tokio::time::timeout(time_out, asked).await {
             Ok(outcome) => outcome,
@@ -170,9 +183,10 @@ impl Runtime {
     /// Waits until what is committed is at least this. A request that waits here is not let in yet, and holds nothing.
     ///
     /// # Errors
-    /// [`QueryError::BadArguments`]: there is no such source.
+    /// [`QueryError::BadArguments`]: there is no such source. [`QueryError::TooMany`]: as many wait already as [`QueryLimits::waiting`] says.
     pub async fn wait_until(&self, at_least: &[AtLeast<'_>]) -> Result<(), QueryError> {
         let mut shown = self.shown.subscribe();
+        let mut counted = None;
         for wanted in at_least {
             loop {
                 // Before the look: what is committed after it wakes this again.
@@ -180,7 +194,10 @@ impl Runtime {
                 if self.is_committed(wanted)? {
                     break;
                 }
-                shown.changed().await.map_err(|_| gone())?;
+                if counted.is_none() {
+                    counted = Some(self.asking.let_wait()?);
+                }
+                shown.changed().await.map_err(|_| QueryError::gone())?;
             }
         }
         Ok(())
@@ -197,8 +214,8 @@ impl Runtime {
         let question = Question { name, arguments: &encoded, format: Format::Bincode, time_out: None, at_least: &[] };
         let (to, answers) = crossbeam_channel::bounded(1);
         let time_out = self.time_out_of(None);
-        self.send(&question, time_out, Box::new(Numbered { number: 0, to }))?;
-        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| gone())?;
+        self.send(&question, time_out, Box::new(Numbered::new(0, to)))?;
+        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| QueryError::gone())?;
         let answer = outcome?;
         let one = self.asking.queries[self.asking.find(name)?].decl().one;
         let failed = |why: String| QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"));
@@ -240,7 +257,13 @@ impl Runtime {
         reply: Box<dyn Reply>,
     ) -> Result<(), QueryError> {
         let Asking { limits, next, .. } = &*self.asking;
-        let admitted = self.asking.admit()?;
+        let admitted = match self.asking.admit() {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                reply.withdraw();
+                return Err(why);
+            }
+        };
         let begun = Instant::now();
         let ask =
             Ask { admitted, query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
@@ -283,7 +306,7 @@ impl Pipeline {
             let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), crate::states::type_name::<A>());
             return Err(QueryError::BadArguments(format!("query \"{name}\" takes {arguments}, not {asked}")));
         }
-        let reply = Box::new(Numbered { number, to: self.to.clone() });
+        let reply = Box::new(Numbered::new(number, self.to.clone()));
         let time_out = self.runtime.asking.limits.time_out;
         self.runtime.send_to(self.query, arguments, Format::Bincode, time_out, reply)?;
         self.asked += 1;
@@ -300,10 +323,6 @@ impl Pipeline {
     pub fn next_answer(&self) -> Option<(u64, Outcome)> {
         self.answers.recv_timeout(self.runtime.asking.limits.time_out + Duration::from_secs(1)).ok()
     }
-}
-
-fn gone() -> QueryError {
-    QueryError::Unavailable("the workers have stopped or begun anew: send it again in a moment".into())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -204,13 +204,12 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        let gone = || QueryError::Unavailable("the workers stop or begin anew: send it again in a moment".into());
         for place in 0..self.running.len() {
-            self.give_up(place, gone());
+            self.give_up(place, QueryError::gone());
         }
         for ask in std::mem::take(&mut self.waiting) {
             drop(ask.admitted);
-            ask.reply.answer(Err(gone()));
+            ask.reply.answer(Err(QueryError::gone()));
         }
     }
 }

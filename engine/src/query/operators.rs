@@ -21,14 +21,20 @@ use super::{Many, Part, Raw, Requests};
 use crate::failure::panic_message;
 use crate::plan::{NodeId, NodeKind};
 use crate::slice::Slice;
+use crate::source::Data;
 use crate::stream::{Record, activator};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use timely::dataflow::channels::pact::{Exchange, ParallelizationContract};
+use std::rc::Rc;
+use timely::communication::{Pull, Push};
+use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::channels::pushers::OutputSession;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::logging::TimelyLogger;
+use timely::worker::Worker;
 
 /// The most items that travel together: about a slice's work.
 const ITEMS_TOGETHER: usize = 512;
@@ -51,6 +57,16 @@ pub(super) fn give<T: Record>(
 }
 
 impl Part {
+    /// As this part, but its records are wherever their keys have sent them.
+    fn away(self) -> Part {
+        Part { home: false, ..self }
+    }
+
+    /// As this part, with every record where its request arrived.
+    fn at_home(self) -> Part {
+        Part { home: true, ..self }
+    }
+
     /// The part behind an operator that reads this one.
     fn then(&self, kind: &'static str, at: &'static Location<'static>) -> Part {
         self.behind(NodeKind::Operator(kind), at, &[])
@@ -76,14 +92,45 @@ impl Part {
         self.failure(&format!("panicked: {}", panic_message(panic)))
     }
 
+    fn gathers_too_much(&self) -> Failure {
+        self.failure(&format!("gathers more than {} MiB for one request: ask for less at once", gather::MOST_GATHERED >> 20))
+    }
+
     fn requests<'q, T: Record, N>(self, raw: Raw<'q, T>) -> Requests<'q, T, N> {
         Requests { raw, part: self, number: PhantomData }
     }
 }
 
-/// Sends each item to its request's home.
-fn to_home<T: 'static>() -> Exchange<Item<T>, impl FnMut(&Item<T>) -> u64 + 'static> {
-    Exchange::new(|item: &Item<T>| item.ticket.id.home())
+/// Brings each item of a part to its request's home. What is there already stays: it then needs no channel between workers, and no step of its own.
+struct ToHome {
+    there: bool,
+}
+
+impl ToHome {
+    fn from(part: &Part) -> ToHome {
+        ToHome { there: part.home }
+    }
+}
+
+impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
+    type Pusher = Box<dyn Push<Message<u64, Vec<Item<T>>>>>;
+    type Puller = Box<dyn Pull<Message<u64, Vec<Item<T>>>>>;
+
+    fn connect(
+        self,
+        worker: &Worker,
+        identifier: usize,
+        address: Rc<[usize]>,
+        logging: Option<TimelyLogger>,
+    ) -> (Self::Pusher, Self::Puller) {
+        if self.there {
+            let (pusher, puller) = Pipeline.connect(worker, identifier, address, logging);
+            return (Box::new(pusher), Box::new(puller));
+        }
+        let (pusher, puller) =
+            Exchange::new(|item: &Item<T>| item.ticket.id.home()).connect(worker, identifier, address, logging);
+        (Box::new(pusher), Box::new(puller))
+    }
 }
 
 /// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or

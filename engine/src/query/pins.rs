@@ -50,6 +50,14 @@ impl Pins {
         self.settle(&held);
     }
 
+    /// The workers begin anew at the last committed batch: earlier ones are held no longer.
+    pub(crate) fn begin_anew(&self) {
+        let mut held = self.lock();
+        let committed = Txid(self.committed.load(SeqCst));
+        held.pins = held.pins.split_off(&committed);
+        self.settle(&held);
+    }
+
     /// Pins the last committed batch.
     pub(crate) fn take(&self) -> Txid {
         let mut held = self.lock();

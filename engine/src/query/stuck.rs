@@ -1,6 +1,7 @@
 //! Which closure of a query each worker is in just now, and since when: a single call of a closure cannot be interrupted, but one that does not return can be named.
 
 use crate::plan::NodeId;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,13 +37,24 @@ impl Stuck {
 pub(crate) struct OfWorker {
     pub(crate) stuck: Arc<Stuck>,
     pub(crate) worker: usize,
+    entered: Cell<u64>,
 }
 
 impl OfWorker {
+    pub(crate) fn new(stuck: Arc<Stuck>, worker: usize) -> OfWorker {
+        OfWorker { stuck, worker, entered: Cell::new(0) }
+    }
+
+    /// How often an operator of a query has had something to do here.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered.get()
+    }
+
     /// The worker is in this operator until what is returned is dropped.
     pub(crate) fn enter(&self, node: NodeId) -> Inside<'_> {
         let (at, since) = &self.stuck.workers[self.worker];
         since.store(u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.entered.set(self.entered.get() + 1);
         at.store(node.0 as u64 + 1, Relaxed);
         Inside(at)
     }

@@ -29,9 +29,9 @@ pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, 
     if runtime.is_ready() {
         return Ok(Json(json!({"ready": true, "txid": runtime.committed()})));
     }
+    // No token is asked for here: what is said is no more than that.
     let status = runtime.status();
-    let error = status.last_error.map_or(String::new(), |error| format!("; the last error: {error}"));
-    let what = format!("topology \"{}\" is not ready, it is {}{error}", status.topology, status.phase);
+    let what = format!("topology \"{}\" is not ready, it is {}", status.topology, status.phase);
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri))
         .remedy("wait until the workers are ready; /v1/status says more"))
 }
@@ -126,6 +126,7 @@ pub(super) async fn page(
     }
     known_state(&runtime, &name, &method, &uri)?;
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
+    let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
     Ok(Json(page.to_json(&runtime.facts.line.to_string())))
 }
@@ -154,6 +155,7 @@ pub(super) async fn values(
     })?;
     // A text is a key as it is, anything else as JSON.
     let keys: Vec<String> = keys.into_iter().map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_string)).collect();
+    let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
     let rows: Vec<Value> = rows.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     Ok(Json(json!({"txid": txid, "line": runtime.facts.line.to_string(), "rows": rows})))
@@ -170,6 +172,7 @@ async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answe
     let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
     let line = runtime.facts.line.to_string();
+    let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, at.clone()))?;
     match runtime.read_state(name, key).await {
         Ok((txid, Some(value))) => Ok(Json(json!({"txid": txid, "line": line, "key": shown, "value": value}))),
         Ok((txid, None)) => {

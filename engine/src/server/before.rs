@@ -38,7 +38,9 @@ async fn status(State(before): State<Arc<Before>>) -> Json<Value> {
 }
 
 async fn not_yet(State(before): State<Arc<Before>>, method: Method, uri: Uri) -> Refusal {
-    let waits = before.starting.waiting().map_or(String::new(), |waiting| format!(", and waits: {}", waiting.waiting_for));
+    // What it waits for is not for everybody: no token is asked for there.
+    let waiting = before.starting.waiting().filter(|_| uri.path() != "/readyz");
+    let waits = waiting.map_or(String::new(), |waiting| format!(", and waits: {}", waiting.waiting_for));
     let what = format!("topology \"{}\" is not ready, it is starting{waits}", before.topology);
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri))
         .remedy("wait until it has begun; /v1/status says what it waits for")

@@ -27,6 +27,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
                 None => *into = Some(here.init(&record)),
             },
             finish: |result: Option<A::Value>| result.into_iter(),
+            held: |_: &Option<A::Value>| 1,
         };
         let whole = How {
             add: move |into: &mut Option<A::Value>, other: A::Value| match into {
@@ -34,8 +35,9 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
                 None => *into = Some(other),
             },
             finish: move |result: Option<A::Value>| result.or_else(|| zero.zero()).into_iter(),
+            held: |_: &Option<A::Value>| 1,
         };
         let raw = gather_at_home(gather_here(self.raw, &part, partial), &part, whole);
-        part.requests::<A::Value, One>(raw)
+        part.at_home().requests::<A::Value, One>(raw)
     }
 }

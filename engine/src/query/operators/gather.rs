@@ -1,6 +1,6 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use super::{Part, Raw, give, to_home};
+use super::{Part, Raw, ToHome, give};
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing};
 use crate::query::live::RequestId;
 use crate::query::weight::Weight;
@@ -24,7 +24,7 @@ struct Gathering<S> {
 }
 
 /// What has been gathered, on its way out.
-struct Leaving<I> {
+pub(super) struct Leaving<I> {
     ticket: Ticket,
     /// What the next of it has, and each after that.
     next: Weight,
@@ -32,17 +32,21 @@ struct Leaving<I> {
     values: I,
 }
 
-/// How something is gathered: put together value by value, and given as values again.
-pub(super) struct How<A, F> {
+/// How something is gathered: put together value by value, and given as values again. `held` says how many values that would be by now.
+pub(super) struct How<A, F, H> {
     pub(super) add: A,
     pub(super) finish: F,
+    pub(super) held: H,
 }
+
+/// How many bytes one request may gather, not counting what values hold outside themselves.
+pub(super) const MOST_GATHERED: usize = 64 << 20;
 
 /// Gathers what comes in one activation, and gives it at its end: only partial results then travel.
 pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static>,
+    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static, impl Fn(&S) -> usize + 'static>,
 ) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("gather here".to_string(), raw.scope());
     let activator = activator(&raw, &builder.operator_info());
@@ -58,7 +62,7 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
             let mut slice = Slice::begin();
             let busy = part.context.stuck.enter(part.node);
-            absorb(&part, &mut waiting, &mut open, &mut slice, &mut how.add);
+            absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()));
             for (_, gathered) in open.drain() {
                 let (ticket, weight) = (gathered.ticket, gathered.weight);
                 match leave(&part, gathered, &mut how.finish) {
@@ -81,13 +85,13 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
 pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static>,
+    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static, impl Fn(&S) -> usize + 'static>,
 ) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("gather".to_string(), raw.scope());
     let info = builder.operator_info();
     let activator = activator(&raw, &info);
     part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&raw, &info));
-    let mut input = builder.new_input(raw, to_home());
+    let mut input = builder.new_input(raw, ToHome::from(part));
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
     let part = part.clone();
     builder.build(move |mut capabilities| {
@@ -108,7 +112,9 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
             let mut slice = Slice::begin();
             let busy = part.context.stuck.enter(part.node);
-            for id in absorb(&part, &mut waiting, &mut open, &mut slice, &mut how.add) {
+            for id in
+                absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()))
+            {
                 let Some(gathered) = open.remove(&id) else { continue };
                 let (ticket, weight) = (gathered.ticket, gathered.weight);
                 match leave(&part, gathered, &mut how.finish) {
@@ -117,15 +123,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
                     Err(why) => given.push(Item::failed(ticket, weight, why)),
                 }
             }
-            while !slice.was_over()
-                && let Some(mut next) = leaving.pop_front()
-            {
-                // In turn: one large result keeps no small one waiting.
-                if next.step(&mut given) {
-                    leaving.push_back(next);
-                }
-                slice.look();
-            }
+            give_in_turn(&mut leaving, &mut slice, &mut given);
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
             if !waiting.is_empty() || !leaving.is_empty() {
@@ -142,7 +140,7 @@ fn absorb<T, S: Default>(
     waiting: &mut VecDeque<std::vec::IntoIter<Item<T>>>,
     open: &mut ById<S>,
     slice: &mut Slice,
-    add: &mut impl FnMut(&mut S, T),
+    (add, bytes): (&mut impl FnMut(&mut S, T), &impl Fn(&S) -> usize),
 ) -> Vec<RequestId> {
     let mut complete = Vec::new();
     while let Some(items) = waiting.front_mut()
@@ -161,6 +159,8 @@ fn absorb<T, S: Default>(
                 Held::Value(value) => {
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value))) {
                         gathering.failed = Some(part.panicked(panic.as_ref()));
+                    } else if bytes(&gathering.what) > MOST_GATHERED {
+                        gathering.failed = Some(part.gathers_too_much());
                     }
                 }
                 Held::Nothing => {}
@@ -189,20 +189,46 @@ fn leave<S, U, I: ExactSizeIterator<Item = U>>(
         return Err(why);
     }
     let values = catch_unwind(AssertUnwindSafe(|| finish(what))).map_err(|panic| part.panicked(panic.as_ref()))?;
-    if values.len() == 0 {
-        return Ok(None);
+    Leaving::new(part, ticket, weight, values)
+}
+
+/// Gives of all that is leaving in turn, until the slice is over: one large result keeps no small one waiting.
+pub(super) fn give_in_turn<U, I: ExactSizeIterator<Item = U>>(
+    leaving: &mut VecDeque<Leaving<I>>,
+    slice: &mut Slice,
+    given: &mut Vec<Item<U>>,
+) {
+    while !slice.was_over()
+        && let Some(mut next) = leaving.pop_front()
+    {
+        if next.step(given) {
+            leaving.push_back(next);
+        }
+        slice.look();
     }
-    let too_many = || {
-        part.failure(&format!(
-            "gives {} records, after many others: the request's weight cannot be shared any further",
-            values.len()
-        ))
-    };
-    let (next, each) = weight.shared(values.len()).ok_or_else(too_many)?;
-    Ok(Some(Leaving { ticket, next, each, values }))
 }
 
 impl<U, I: ExactSizeIterator<Item = U>> Leaving<I> {
+    /// Values that share a weight; `None` if there are none.
+    pub(super) fn new(part: &Part, ticket: Ticket, weight: Weight, values: I) -> Result<Option<Leaving<I>>, Failure> {
+        if values.len() == 0 {
+            return Ok(None);
+        }
+        let too_many = || {
+            part.failure(&format!(
+                "gives {} records, after many others: the request's weight cannot be shared any further",
+                values.len()
+            ))
+        };
+        let (next, each) = weight.shared(values.len()).ok_or_else(too_many)?;
+        Ok(Some(Leaving { ticket, next, each, values }))
+    }
+
+    /// Whose they are.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Gives the next of it. Returns whether there is more.
     fn step(&mut self, given: &mut Vec<Item<U>>) -> bool {
         for value in self.values.by_ref().take(64) {

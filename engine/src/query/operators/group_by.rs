@@ -59,6 +59,7 @@ impl<'q, K: Key, T: Record, N, F: FnMut(&T) -> K + 'static> GroupedRequests<'q, 
                 }
             },
             finish: |results: ByKey<K, A::Value>| results.into_iter(),
+            held: |results: &ByKey<K, A::Value>| results.len(),
         };
         let whole = How {
             add: move |into: &mut ByKey<K, A::Value>, (key, other): (K, A::Value)| match into.entry(key) {
@@ -68,8 +69,9 @@ impl<'q, K: Key, T: Record, N, F: FnMut(&T) -> K + 'static> GroupedRequests<'q, 
                 }
             },
             finish: |results: ByKey<K, A::Value>| results.into_iter(),
+            held: |results: &ByKey<K, A::Value>| results.len(),
         };
         let raw = gather_at_home(gather_here(raw, &part, partial), &part, whole);
-        part.requests::<(K, A::Value), Many>(raw)
+        part.at_home().requests::<(K, A::Value), Many>(raw)
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use super::{Location, Requests, to_home};
+use super::{Location, Requests, ToHome};
 use crate::plan::NodeKind;
 use crate::query::Number;
 use crate::query::item::{Held, Item};
@@ -16,7 +16,7 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
     let part = results.part.behind(NodeKind::Exchange("answer"), at, &[]);
     let mut builder = OperatorBuilder::new("answer".to_string(), results.raw.scope());
     let activator = activator(&results.raw, &builder.operator_info());
-    let mut input = builder.new_input(results.raw, to_home());
+    let mut input = builder.new_input(results.raw, ToHome::from(&part));
     builder.build(move |_| {
         let mut waiting: VecDeque<std::vec::IntoIter<Item<R>>> = VecDeque::new();
         move |_frontiers| {

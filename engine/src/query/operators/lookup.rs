@@ -40,7 +40,7 @@ impl<'q, K: Key, N> Requests<'q, K, N> {
                 None => give_nothing(ticket, weight, given),
             })
         });
-        part.requests::<V, Many>(raw)
+        part.away().requests::<V, Many>(raw)
     }
 }
 
@@ -79,7 +79,7 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
                 given.push(Item { ticket, weight, held: Held::Value(f(record, value)) });
             })
         });
-        part.requests::<U, Many>(raw)
+        part.away().requests::<U, Many>(raw)
     }
 }
 

@@ -26,6 +26,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     pub fn merge<M>(self, other: Requests<'q, T, M>) -> Requests<'q, T> {
         let mut part = self.part.behind(NodeKind::Operator("merge"), Location::caller(), &[other.part.node]);
         part.whole = self.part.whole.plus(other.part.whole);
+        part.home = self.part.home && other.part.home;
         part.requests::<T, Many>(self.raw.concat(other.raw))
     }
 }

@@ -1,6 +1,7 @@
 //! `scan`: the keys and values of a state, all of them or a range, from all workers.
 
 use super::broadcast::{Sent, by_address, for_all};
+use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
 use super::{Location, Many, Part, Raw, Requests, give};
 use crate::plan::NodeKind;
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
@@ -10,6 +11,7 @@ use crate::source::Data;
 use crate::states::{State, TypedState, Value};
 use crate::stream::{Record, activator};
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::IntoValues;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::{Bound, RangeBounds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -134,7 +136,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         );
         let rows = scan_here(for_all(scans, &part), &part, Rc::clone(&state.reader), f);
         let raw = in_order(rows, &part);
-        part.requests::<U, Many>(raw)
+        part.away().requests::<U, Many>(raw)
     }
 }
 
@@ -330,7 +332,8 @@ struct Gathered<U> {
 fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("in order".to_string(), rows.scope());
     let info = builder.operator_info();
-    part.context.declared.borrow_mut().sweepers.push(activator(&rows, &info));
+    let activator = activator(&rows, &info);
+    part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&rows, &info));
     let here = part.context.index as u64;
     let home = Exchange::new(move |item: &Item<Row<U>>| match &item.held {
         Held::Value(Row::Of(..)) => item.ticket.id.home(),
@@ -341,42 +344,78 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
     let part = part.clone();
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
+        let mut waiting: VecDeque<std::vec::IntoIter<Item<Row<U>>>> = VecDeque::new();
         let mut open: HashMap<u64, Gathered<U>> = HashMap::new();
+        let mut leaving: VecDeque<Leaving<IntoValues<Vec<u8>, U>>> = VecDeque::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
         move |_frontiers| {
             let seen = part.context.live.given_up();
             if seen != given_up {
                 given_up = seen;
                 open.retain(|_, gathered| part.is_live(gathered.ticket));
+                leaving.retain(|leaving| part.is_live(leaving.ticket()));
             }
-            input.for_each(|_, items| {
-                for Item { ticket, weight, held } in items.drain(..) {
-                    match held {
-                        Held::Value(Row::Any(row)) => given.push(Item { ticket, weight, held: Held::Value(row) }),
-                        Held::Value(Row::Of(number, whole, limit, row)) if part.is_live(ticket) => {
-                            let new = || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new() };
-                            let gathered = open.entry(number).or_insert_with(new);
-                            gathered.weight = gathered.weight.plus(weight);
-                            gathered.rows.extend(row);
-                            if gathered.rows.len() > limit {
-                                gathered.rows.pop_last();
-                            }
-                            if gathered.weight == whole
-                                && let Some(Gathered { rows, .. }) = open.remove(&number)
-                            {
-                                give_shared(ticket, whole, &mut rows.into_values().collect(), &mut given);
-                            }
-                        }
-                        Held::Value(Row::Of(..)) => {}
-                        Held::Nothing => give_nothing(ticket, weight, &mut given),
-                        Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
-                    }
+            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
+            let mut slice = Slice::begin();
+            let busy = part.context.stuck.enter(part.node);
+            while let Some(items) = waiting.front_mut()
+                && !slice.was_over()
+            {
+                while !slice.is_over()
+                    && let Some(item) = items.next()
+                {
+                    sort_in(item, &part, &mut open, &mut leaving, &mut given);
                 }
-            });
-            if let Some(capability) = capability.as_ref().filter(|_| !given.is_empty()) {
-                give(&mut output.activate(), capability, &mut given);
+                if items.as_slice().is_empty() {
+                    waiting.pop_front();
+                }
+            }
+            give_in_turn(&mut leaving, &mut slice, &mut given);
+            drop(busy);
+            give(&mut output.activate(), capability, &mut given);
+            if !waiting.is_empty() || !leaving.is_empty() {
+                activator.activate();
             }
         }
     });
     raw
+}
+
+/// Takes one row of a scan. Those of one with a limit leave once all of them are there.
+fn sort_in<U>(
+    Item { ticket, weight, held }: Item<Row<U>>,
+    part: &Part,
+    open: &mut HashMap<u64, Gathered<U>>,
+    leaving: &mut VecDeque<Leaving<IntoValues<Vec<u8>, U>>>,
+    given: &mut Vec<Item<U>>,
+) {
+    match held {
+        Held::Value(Row::Any(row)) => given.push(Item { ticket, weight, held: Held::Value(row) }),
+        Held::Value(Row::Of(number, whole, limit, row)) if part.is_live(ticket) => {
+            let new = || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new() };
+            let gathered = open.entry(number).or_insert_with(new);
+            gathered.weight = gathered.weight.plus(weight);
+            gathered.rows.extend(row);
+            if gathered.rows.len() > limit {
+                gathered.rows.pop_last();
+            }
+            if gathered.rows.len() * size_of::<(Vec<u8>, U)>() > MOST_GATHERED {
+                // The failure goes home at once, and the rest is dropped there and here.
+                open.remove(&number);
+                given.push(Item::failed(ticket, weight, part.gathers_too_much()));
+            } else if gathered.weight == whole
+                && let Some(Gathered { rows, .. }) = open.remove(&number)
+            {
+                match Leaving::new(part, ticket, whole, rows.into_values()) {
+                    Ok(None) => give_nothing(ticket, whole, given),
+                    Ok(Some(all)) => leaving.push_back(all),
+                    Err(why) => given.push(Item::failed(ticket, whole, why)),
+                }
+            }
+        }
+        Held::Value(Row::Of(..)) => {}
+        Held::Nothing => give_nothing(ticket, weight, given),
+        Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
+    }
 }

@@ -33,6 +33,6 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
             given.push(Item { ticket, weight, held: Held::Value(value) });
             Ok(())
         });
-        part.requests::<T, Many>(raw)
+        part.away().requests::<T, Many>(raw)
     }
 }
