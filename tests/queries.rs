@@ -246,6 +246,28 @@ fn a_failure_is_its_requests_alone() {
 }
 
 #[test]
+fn what_one_request_gathers_has_a_bound() {
+    let mut kit = Kit::with(
+        |settings| settings.workers = 2,
+        |topology, io| {
+            let counts = counts(topology, io);
+            topology.query("groups", |n: Requests<u64>| {
+                n.flat_map(|n, numbers| numbers.extend(0..n)).group_by(|number| [*number; 32]).aggregate(Count).aggregate(Count)
+            });
+            topology.query("words", |text: Requests<String>| text.lookup(&counts).aggregate(Sum));
+        },
+    );
+    kit.feed("sentences", ["the".to_string()]);
+    kit.step();
+    assert_eq!(kit.ask::<u64>("groups", &10_000u64).1, 10_000);
+    match kit.try_ask::<u64>("groups", &300_000u64) {
+        Err(QueryError::Failed(why)) => assert!(why.contains("gathers more than 64 MiB") && why.contains("aggregate#"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((kit.ask::<u64>("words", &"the").1, kit.ask::<u64>("groups", &10u64).1), (1, 10), "nothing else is touched");
+}
+
+#[test]
 fn wrong_requests_are_refused_with_what_is_there() {
     let kit = kit(1);
     match kit.try_ask::<u64>("word", &"the") {

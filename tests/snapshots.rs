@@ -1,11 +1,16 @@
 //! I7 under load: amounts move between accounts, so that the total never changes; whoever asks for it while batches are applied, committed and folded, gets the right one, of
 //! one committed batch, and never of an earlier one than before.
 
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
+use tidemill::server::Server;
 use tidemill::{Engine, QueryError, Settings, Txid};
+use tidemill_client::Client;
 
 const ACCOUNTS: u64 = 1000;
 const CLIENTS: usize = 8;
@@ -42,11 +47,21 @@ fn start(settings: &Settings) -> Engine {
     engine
 }
 
+/// Folds are begun all the time.
+fn settings(workers: usize, state: &Path) -> Settings {
+    let mut settings = Settings { workers, fold_bytes: 256 << 10, disk_reserve: 0, ..Settings::new("bank", state) };
+    settings.batches.max_records = 2000;
+    settings
+}
+
+/// How long clients ask in all.
+fn span() -> Duration {
+    Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 30 } else { 4 })
+}
+
 fn check(workers: usize, crashes: u32, cancels: bool) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut settings =
-        Settings { workers, fold_bytes: 256 << 10, disk_reserve: 0, ..Settings::new("bank", folder.path().join("state")) };
-    settings.batches.max_records = 2000;
+    let settings = settings(workers, &folder.path().join("state"));
     let running = Arc::new(RwLock::new(Some(start(&settings))));
     let (over, asked, cancelled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
@@ -79,9 +94,8 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
             })
         })
         .collect();
-    let took = Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 30 } else { 4 });
     for _ in 0..=crashes {
-        let until = Instant::now() + took / (crashes + 1);
+        let until = Instant::now() + span() / (crashes + 1);
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(7));
             if cancels {
@@ -109,4 +123,75 @@ fn i7_every_total_is_right_with_two_workers() {
 #[test]
 fn i7_every_total_is_right_with_four_workers_over_crashes_and_cancelled_reads() {
     check(4, 5, true);
+}
+
+/// What the child processes of the test below are given: the address and the state's folder.
+const BANK: &str = "TIDEMILL_TEST_BANK";
+
+/// Not a test: the process that is killed. Without the variable that it is given, nothing.
+#[test]
+fn bank() {
+    let Ok(given) = std::env::var(BANK) else { return };
+    let (address, state) = given.split_once(' ').expect("an address and a folder");
+    let engine = Engine::start(settings(2, Path::new(state)), build).expect("it starts");
+    let _server = Server::start(address.parse().expect("an address"), Arc::clone(engine.runtime())).expect("it listens");
+    // It ends by itself should nobody kill it.
+    std::thread::sleep(Duration::from_secs(120));
+}
+
+fn start_bank(address: SocketAddr, state: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this test is a file"));
+    command.args(["bank", "--exact", "--nocapture"]).env(BANK, format!("{address} {}", state.display()));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts")
+}
+
+#[test]
+fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
+    const KILLS: u32 = 5;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let state = folder.path().join("state");
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
+    let mut bank = start_bank(address, &state);
+    let (over, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (over, newest) = (Arc::clone(&over), Arc::clone(&newest));
+            std::thread::spawn(move || {
+                let client = Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60));
+                let client = client.connect_blocking().expect("an address");
+                let query = ["scanned", "in order", "looked up"][number % 3];
+                let (mut last, mut answers) = (0, 0u64);
+                while !over.load(SeqCst) {
+                    let answer = client.query::<_, i64>(query, &()).expect("it is asked again until there is an answer");
+                    assert_eq!(answer.value, 0, "{query} of batch {}: a torn total", answer.txid);
+                    assert!(answer.txid >= last, "{query}: batch {} after {last}", answer.txid);
+                    last = answer.txid;
+                    answers += 1;
+                    newest.fetch_max(last, SeqCst);
+                }
+                answers
+            })
+        })
+        .collect();
+    for _ in 0..KILLS {
+        let before = newest.load(SeqCst);
+        std::thread::sleep(span() / KILLS);
+        let until = Instant::now() + Duration::from_secs(60);
+        while newest.load(SeqCst) <= before {
+            assert!(Instant::now() < until, "no answers come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // On Unix that is kill -9.
+        bank.kill().expect("it runs");
+        bank.wait().expect("it has ended");
+        bank = start_bank(address, &state);
+    }
+    over.store(true, SeqCst);
+    let answers: u64 = clients.into_iter().map(|client| client.join().expect("no client has found anything wrong")).sum();
+    bank.kill().expect("it runs");
+    bank.wait().expect("it has ended");
+    assert!(answers > 100, "only {answers} answers: that shows nothing");
+    // Every batch that an answer has named is committed: after the last kill the state is not behind it.
+    let store = tidemill_state::Store::open(&state, tidemill_state::store::Durability::Sync).expect("it opens");
+    assert!(store.committed().txid() >= Txid(newest.load(SeqCst)), "an answer was of a batch that was not committed");
 }

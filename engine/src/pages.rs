@@ -285,3 +285,83 @@ impl Page {
         json!({"txid": self.txid, "line": line, "moved_on": self.moved_on, "rows": rows, "next": next})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregates::Count;
+    use crate::query::asking::AtLeast;
+    use crate::testing::Kit;
+
+    fn kit(set: impl FnOnce(&mut crate::Settings)) -> Kit {
+        let mut kit = Kit::with(set, |topology, io| {
+            topology
+                .source("words", io.source::<String>("words"))
+                .group_by(|word| word.clone())
+                .persistent_aggregate("counts", Count);
+        });
+        kit.feed("words", (0..500).map(|number| format!("{number:0>40}")));
+        kit.step();
+        kit
+    }
+
+    fn tokio() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+    }
+
+    #[test]
+    fn pages_that_are_cut_by_their_bytes_have_every_key_once() {
+        let kit = kit(|settings| (settings.workers, settings.queries.answer_bytes) = (3, 1000));
+        let runtime = Arc::clone(kit.engine().runtime());
+        tokio().block_on(async {
+            let (mut keys, mut after, mut at) = (Vec::new(), None, None);
+            loop {
+                let wish = PageWish { prefix: None, after: after.take(), limit: 100, at };
+                let page = runtime.read_page("counts", wish).await.expect("a page");
+                assert!(!page.rows.is_empty() && page.rows.len() <= 20 && !page.moved_on, "{} rows", page.rows.len());
+                keys.extend(page.rows.iter().filter_map(|(key, _)| key.as_str().map(String::from)));
+                if !page.more {
+                    break;
+                }
+                (after, at) = (keys.last().cloned(), Some(page.txid));
+            }
+            assert_eq!(keys, (0..500).map(|number| format!("{number:0>40}")).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn a_batch_that_is_held_for_a_walk_goes_when_nobody_is_left_to_wait_for_its_end() {
+        let mut kit = kit(|settings| settings.workers = 1);
+        let runtime = Arc::clone(kit.engine().runtime());
+        let wish = || PageWish { limit: 10, ..PageWish::default() };
+        let first = tokio().block_on(runtime.read_page("counts", wish())).expect("a page").txid;
+        // The runtime that held it is gone by now.
+        assert!(runtime.leases.0.lock().expect("no holder of this lock panics").is_empty());
+        kit.feed("words", ["more".to_string()]);
+        let second = kit.step();
+        let page = tokio().block_on(runtime.read_page("counts", PageWish { at: Some(first), ..wish() })).expect("a page");
+        assert_eq!((page.txid, page.moved_on), (second, true));
+    }
+
+    #[test]
+    fn requests_that_wait_for_a_batch_have_a_bound() {
+        let kit = kit(|settings| settings.queries.waiting = 1);
+        let runtime = kit.engine().runtime();
+        tokio().block_on(async {
+            let later = [AtLeast::Txid(Txid(99))];
+            let mut first = Box::pin(runtime.wait_until(&later));
+            tokio::select! {
+                biased;
+                _ = &mut first => panic!("there is no such batch"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert!(matches!(runtime.wait_until(&later).await, Err(QueryError::TooMany { .. })));
+            assert_eq!(runtime.wait_until(&[AtLeast::Txid(Txid(1))]).await, Ok(()), "one that need not wait does not count");
+            drop(first);
+            assert!(
+                tokio::time::timeout(Duration::from_millis(20), runtime.wait_until(&later)).await.is_err(),
+                "it may wait now"
+            );
+        });
+    }
+}

@@ -181,3 +181,18 @@ pub(crate) struct Ask {
     pub(crate) most_bytes: usize,
     pub(crate) reply: Box<dyn Reply>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_dropped_unanswered_is_told_so_and_one_that_was_not_sent_is_not() {
+        let (to, answers) = crossbeam_channel::unbounded();
+        drop(Box::new(Numbered::new(1, to.clone())));
+        assert!(matches!(answers.try_recv(), Ok((1, Err(QueryError::Unavailable(_))))));
+        Box::new(Numbered::new(2, to.clone())).withdraw();
+        Box::new(Numbered::new(3, to)).answer(Err(QueryError::NotHeld));
+        assert_eq!(answers.iter().collect::<Vec<_>>(), [(3, Err(QueryError::NotHeld))]);
+    }
+}

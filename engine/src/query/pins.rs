@@ -182,4 +182,15 @@ mod tests {
         pins.give_back(Txid(2));
         assert_eq!(pins.floor(), Txid(3));
     }
+
+    #[test]
+    fn workers_that_begin_anew_hold_the_last_commit_and_nothing_before() {
+        let pins = Pins::new(Arc::new(AtomicU64::new(1)), 2, 100);
+        pins.take();
+        pins.advance(Txid(2));
+        pins.take();
+        pins.begin_anew();
+        assert_eq!(pins.floor(), Txid(2));
+        assert!(!pins.take_again(Txid(1)) && pins.take_again(Txid(2)));
+    }
 }
