@@ -6,6 +6,7 @@
 mod admission;
 mod answers;
 mod before;
+mod connections;
 mod grpc;
 pub mod metrics;
 mod openapi;
@@ -20,6 +21,7 @@ use crate::starting::Starting;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use connections::{Connections, Idle};
 use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
@@ -88,8 +90,10 @@ impl Listening {
     /// # Errors
     /// Kind TryAgain: the operating system gives no thread, or no more files.
     pub fn serve(self, runtime: Arc<Runtime>) -> Result<Server> {
+        let idle = Idle::default();
+        idle.allow(runtime.query_limits().time_out);
         let routes = routes(runtime, &self.access);
-        self.answer(Arc::new(OnceLock::from(routes)), Router::new())
+        self.answer(Arc::new(OnceLock::from(routes)), Router::new(), idle)
     }
 
     /// Begins to answer before the run has begun: that it starts, and what it waits for. [`Server::go_over_to`] ends that.
@@ -98,18 +102,19 @@ impl Listening {
     /// As [`Listening::serve`].
     pub fn serve_while_starting(self, starting: Arc<Starting>, topology: &str) -> Result<Server> {
         let before = let_in(before::routes(starting, topology), &self.access, admission::MAX_BODY_BYTES);
-        self.answer(Arc::default(), before)
+        self.answer(Arc::default(), before, Idle::default())
     }
 
-    fn answer(self, run: Arc<OnceLock<Router>>, before: Router) -> Result<Server> {
+    fn answer(self, run: Arc<OnceLock<Router>>, before: Router, idle: Idle) -> Result<Server> {
         let cannot = |why: std::io::Error| Error::try_again(format!("the server on {} cannot be started: {why}", self.address));
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (stop, stopped) = watch::channel(());
         let listener = self.listener;
         let routes = either(Arc::clone(&run), before);
-        let serving = move || tokio.block_on(serve(listener, routes, stopped));
+        let moved = idle.clone();
+        let serving = move || tokio.block_on(serve(listener, routes, moved, stopped));
         let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
-        Ok(Server { address: self.address, access: self.access, run, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address: self.address, access: self.access, run, idle, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -119,6 +124,7 @@ pub struct Server {
     access: Arc<Access>,
     /// The run's routes, once it has begun.
     run: Arc<OnceLock<Router>>,
+    idle: Idle,
     stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -140,6 +146,7 @@ impl Server {
 
     /// Answers from this run from now on, if it did not answer from one before.
     pub fn go_over_to(&self, runtime: Arc<Runtime>) {
+        self.idle.allow(runtime.query_limits().time_out);
         let _ = self.run.set(routes(runtime, &self.access));
     }
 }
@@ -154,13 +161,13 @@ impl Drop for Server {
 }
 
 /// Answers until the sender of `stopped` is gone, and finishes the requests in flight for at most [`STOP_WITHIN`].
-async fn serve(listener: TcpListener, routes: Router, stopped: watch::Receiver<()>) {
+async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
     };
     let routes = routes.into_make_service_with_connect_info::<grpc::Connection>();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(until_gone(stopped.clone()));
+    let serving = axum::serve(Connections::new(listener, idle), routes).with_graceful_shutdown(until_gone(stopped.clone()));
     let cut_off = async {
         until_gone(stopped).await;
         tokio::time::sleep(STOP_WITHIN).await;

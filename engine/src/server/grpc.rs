@@ -6,6 +6,7 @@ mod pipeline;
 use crate::query::ask::{Format, QueryError};
 use crate::query::asking::{AtLeast, Question};
 use crate::runtime::Runtime;
+use crate::server::connections::Connections;
 use axum::Router;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
@@ -18,7 +19,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tidemill_proto::{Encoding, ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
-use tokio::net::TcpListener;
 use tonic::server::Grpc;
 use tonic::{Code, Status};
 
@@ -40,8 +40,8 @@ pub(super) struct Connection {
     under_way: Arc<AtomicUsize>,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Connection {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Connection {
+impl Connected<IncomingStream<'_, Connections>> for Connection {
+    fn connect_info(_: IncomingStream<'_, Connections>) -> Connection {
         Connection::default()
     }
 }
