@@ -5,7 +5,7 @@
 
 use hashbrown::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::server::Server;
@@ -41,6 +41,10 @@ fn main() {
             print(&case, &paced(&running.engine, 10_000.0, FOR), map);
         }
     }
+    let case = "engine workers=2 beside=scans at=10k/s";
+    if wanted(case) {
+        beside_scans(case, map);
+    }
     if wanted("ingest_with_10k/s") {
         ingest_with_requests();
     }
@@ -56,14 +60,41 @@ fn main() {
                 bare.per_s,
                 bare.latencies()
             );
-            let ratio = ours.per_s / bare.per_s;
-            println!(
-                "query case=http connections={connections} requests_per_s={:.0} ratio={ratio:.2} {}",
-                ours.per_s,
-                ours.latencies()
-            );
+            let grpc = grpc(server.address(), connections);
+            for (case, asked) in [("http", ours), ("grpc", grpc)] {
+                let ratio = asked.per_s / bare.per_s;
+                println!(
+                    "query case={case} connections={connections} requests_per_s={:.0} ratio={ratio:.2} {}",
+                    asked.per_s,
+                    asked.latencies()
+                );
+            }
         }
     }
+}
+
+/// Look-ups while another client asks for what takes seconds: all keys, hundreds of times.
+fn beside_scans(case: &str, map: f64) {
+    let running = Running::idle(2);
+    let (over, scans) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let scanning = {
+        let (runtime, over, scans) = (Arc::clone(running.engine.runtime()), Arc::clone(&over), Arc::clone(&scans));
+        std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            while !over.load(SeqCst) {
+                let began = Instant::now();
+                runtime.ask_typed::<u64>("scans", &300u64).expect("it is answered");
+                longest = longest.max(began.elapsed());
+                scans.fetch_add(1, SeqCst);
+            }
+            longest
+        })
+    };
+    std::thread::sleep(Duration::from_millis(200));
+    print(case, &paced(&running.engine, 10_000.0, FOR), map);
+    over.store(true, SeqCst);
+    let longest = scanning.join().expect("it ends");
+    println!("query case=scans beside=10k/s scans={} longest_s={:.1}", scans.load(SeqCst), longest.as_secs_f64());
 }
 
 /// What 10,000 requests a second cost the ingest. The same run with them and without, in turn: its rate wanders.
@@ -166,6 +197,12 @@ impl Running {
             topology.query("counts", |keys: Requests<[u64; 4]>| {
                 keys.flat_map(|keys, each| each.extend(keys)).lookup(&counts).aggregate(Sum)
             });
+            topology.query("scans", |times: Requests<u64>| {
+                times
+                    .flat_map(|times, each| each.extend(0..times))
+                    .scan_with(&counts, |_| Scan::all(), |_, count| Some(*count))
+                    .aggregate(Sum)
+            });
         });
         Running { engine: engine.expect("it starts"), _folder: folder }
     }
@@ -230,6 +267,34 @@ fn http(address: std::net::SocketAddr, connections: usize) -> Asked {
             (0..connections).map(|client| tokio::spawn(client_of(address, client as u64, Arc::clone(&over)))).collect();
         tokio::time::sleep(FOR).await;
         over.store(true, SeqCst);
+        let mut took = Vec::new();
+        for client in clients {
+            took.extend(client.await.expect("it ends"));
+        }
+        took
+    });
+    Asked::of(took, began.elapsed(), 0.0)
+}
+
+/// The same by the client, over gRPC.
+fn grpc(address: std::net::SocketAddr, connections: usize) -> Asked {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let began = Instant::now();
+    let took = tokio.block_on(async {
+        let clients = (0..connections as u64).map(|client| {
+            tokio::spawn(async move {
+                let asking = tidemill_client::Client::connect(format!("http://{address}")).expect("an address");
+                let mut took = Vec::new();
+                while began.elapsed() < FOR {
+                    let asked_at = Instant::now();
+                    let keys = keys(client << 32 | took.len() as u64);
+                    asking.query::<_, u64>("counts", &keys).await.expect("it is answered");
+                    took.push(micros(asked_at.elapsed()));
+                }
+                took
+            })
+        });
+        let clients: Vec<_> = clients.collect();
         let mut took = Vec::new();
         for client in clients {
             took.extend(client.await.expect("it ends"));
