@@ -4,11 +4,12 @@
 mod words;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill::QueryLimits;
-use tidemill::server::Server;
+use tidemill::server::{Access, Listening, Server};
 use tidemill::testing::Kit;
 use tidemill_client::{Client, Error, blocking};
 use tidemill_proto::{
@@ -213,6 +214,33 @@ fn a_request_that_takes_too_long_is_given_up_in_time() {
     let client = Client::builder(address).time_out(Duration::from_millis(200)).connect_blocking().expect("an address");
     let outcome = client.query::<_, u64>("words", "tide");
     assert!(matches!(&outcome, Err(Error::TimedOut { .. } | Error::Unavailable(_))), "{outcome:?}");
+}
+
+#[test]
+fn who_has_not_the_token_is_refused_at_once_and_who_has_it_is_answered() {
+    let mut place = Place::with(|_| ());
+    place.feed("the tide");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "a-token-of-the-tests").expect("it can be written");
+    let access = Access::default().with_token_file(file.path()).expect("a token");
+    let listening = Listening::bind("127.0.0.1:0".parse().expect("an address"), access).expect("any port");
+    let server = listening.serve(Arc::clone(place.kit.engine().runtime())).expect("it serves");
+    let client = |token: Option<&str>| {
+        let builder = Client::builder(url(server.address())).time_out(Duration::from_secs(60));
+        let builder = token.into_iter().fold(builder, |builder, token| builder.token(token));
+        builder.connect_blocking().expect("an address")
+    };
+    for wrong in [None, Some("a-token-of-the-test"), Some("another")] {
+        let began = Instant::now();
+        match client(wrong).query::<_, u64>("words", "the") {
+            Err(error @ Error::Refused(_)) => {
+                assert!(error.to_string().contains("token") && !error.to_string().contains("a-token"), "{error}")
+            }
+            other => panic!("{wrong:?}: {other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "it is not asked again");
+    }
+    assert_eq!(client(Some("a-token-of-the-tests")).query::<_, u64>("words", "the").expect("an answer").value, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A page of another site can have its own name resolve to this machine (DNS rebinding), and can post here without reading the answer; both are refused.
 
-use super::refusal::{Refusal, place};
+use super::refusal::{self, Refusal, place};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -99,8 +99,15 @@ impl Access {
 /// Paths that answer without a token: they tell nothing of the data.
 const FREE: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Refuses what must not reach a handler.
+/// Refuses what must not reach a handler. Whatever is refused here or behind, a client of gRPC is told in its own way.
 pub(super) async fn admit(State((access, most_bytes)): State<(Arc<Access>, usize)>, request: Request, next: Next) -> Response {
+    let content = header_text(request.headers(), header::CONTENT_TYPE);
+    let grpc = content.is_some_and(|content| content.starts_with("application/grpc"));
+    let response = admit_or_refuse(&access, most_bytes, request, next).await;
+    if grpc { refusal::in_grpc(response) } else { response }
+}
+
+async fn admit_or_refuse(access: &Access, most_bytes: usize, request: Request, next: Next) -> Response {
     let host = request.uri().host().or_else(|| header_text(request.headers(), header::HOST).map(without_port));
     let at = place(request.method(), request.uri());
     if !host.is_some_and(|host| access.serves(host)) {

@@ -1,11 +1,12 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
 use super::PATHS;
-use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tidemill_state::{Error, Kind};
+use tonic::{Code, Status};
 
 /// An error as it is answered: `{"error": {"what": …, "where": …, "do": …}}`, and what else is known.
 pub(super) struct Refusal {
@@ -50,9 +51,31 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut body = self.known;
+        let said = Said(format!("{}: {}", self.what, self.remedy));
         body.insert("error".into(), json!({"what": self.what, "where": self.place, "do": self.remedy}));
-        (self.status, Json(Value::Object(body))).into_response()
+        (self.status, Extension(said), Json(Value::Object(body))).into_response()
     }
+}
+
+/// What a refusal says, beside its response: for those who read no JSON.
+#[derive(Clone)]
+struct Said(String);
+
+/// A response as a gRPC client reads it: a refusal is a status of gRPC's, whatever part of the server it comes from.
+pub(super) fn in_grpc(response: Response) -> Response {
+    let Some(Said(said)) = response.extensions().get() else { return response };
+    let code = match response.status() {
+        StatusCode::BAD_REQUEST => Code::InvalidArgument,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::OutOfRange,
+        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
+        _ => Code::Internal,
+    };
+    Status::new(code, said).into_http()
 }
 
 /// Where a refusal happened: the request's method and path.
