@@ -5,10 +5,11 @@
 
 use crate::query::ask::{Admitted, QueryError};
 use crate::runtime::{Runtime, ToWorker, unavailable};
-use crate::states::StateCodec;
+use crate::states::{StateCodec, WorkerState};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tidemill_state::hot::Range;
@@ -26,6 +27,9 @@ const LEASES: usize = 64;
 
 /// The most rows of a page.
 pub(crate) const MOST_ROWS: usize = 10_000;
+
+/// How many pages are read at once: each worker has up to a page's bytes for each.
+const PAGES_AT_ONCE: usize = 16;
 
 /// The most keys that are asked for at once: a worker answers them in one go.
 const MOST_KEYS: usize = 1000;
@@ -73,7 +77,11 @@ pub struct Page {
 
 /// The batches that are held for next pages: since when, and until when.
 #[derive(Default)]
-pub(crate) struct Leases(Mutex<BTreeMap<Txid, (Instant, Instant)>>);
+pub(crate) struct Leases {
+    held: Mutex<BTreeMap<Txid, (Instant, Instant)>>,
+    /// Pages that are being read.
+    pages: Arc<AtomicUsize>,
+}
 
 /// One of them. Dropping it gives the batch back, also when nobody is left to wait for its end.
 struct Lease {
@@ -81,11 +89,28 @@ struct Lease {
     at: Txid,
 }
 
+impl Lease {
+    /// Until when it is held, as far as is known now. One that is over is given back.
+    fn goes_on_until(&self) -> Option<Instant> {
+        let runtime = self.runtime.upgrade()?;
+        let mut held = runtime.leases.held.lock().expect("no holder of this lock panics");
+        let until = held.get(&self.at).map(|(_, until)| *until)?;
+        if until > Instant::now() {
+            return Some(until);
+        }
+        held.remove(&self.at);
+        runtime.asking.pins.give_back(self.at);
+        None
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
-            runtime.leases.0.lock().expect("no holder of this lock panics").remove(&self.at);
-            runtime.asking.pins.give_back(self.at);
+            let held = runtime.leases.held.lock().expect("no holder of this lock panics").remove(&self.at);
+            if held.is_some() {
+                runtime.asking.pins.give_back(self.at);
+            }
         }
     }
 }
@@ -117,7 +142,8 @@ impl Runtime {
         let (state, codec) = self.find_state(name)?;
         let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
         let (reply, answer) = oneshot::channel();
-        let read = ToWorker::Read { state, keys: vec![key], at: None, reply };
+        let most_bytes = self.asking.limits.answer_bytes;
+        let read = ToWorker::Read { state, keys: vec![key], at: None, most_bytes, reply };
         self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
         let (txid, values) = within(answer).await??;
         let value = values.into_iter().next().flatten();
@@ -182,7 +208,7 @@ impl Runtime {
         let rows = rows.into_iter().take(limit).map(|(key, value)| Ok((codec.key_to_json(&key)?, codec.value_to_json(&value)?)));
         let rows = rows.collect::<Result<Vec<_>>>()?;
         if more {
-            self.lease(pin.at);
+            self.lease(pin.at, wish.at != Some(pin.at));
         }
         Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, more })
     }
@@ -208,7 +234,7 @@ impl Runtime {
         for (worker, wanted) in by_worker.into_iter().enumerate().filter(|(_, wanted)| !wanted.is_empty()) {
             let (reply, answer) = oneshot::channel();
             let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
-            let read = ToWorker::Read { state, keys, at: Some(pin.at), reply };
+            let read = ToWorker::Read { state, keys, at: Some(pin.at), most_bytes: self.asking.limits.answer_bytes, reply };
             self.tell(worker, read).map_err(|()| unavailable())?;
             answers.push((numbers, answer));
         }
@@ -221,36 +247,55 @@ impl Runtime {
         Ok((pin.at, rows))
     }
 
-    /// Holds a batch for the next page, if it is not held for long already.
-    fn lease(self: &Arc<Self>, at: Txid) {
+    /// Holds a batch for the next page. One that a walk has held for long already is not held anew for that walk.
+    fn lease(self: &Arc<Self>, at: Txid, first: bool) {
         let (now, runtime) = (Instant::now(), Arc::downgrade(self));
-        let mut leases = self.leases.0.lock().expect("no holder of this lock panics");
-        if let Some((since, until)) = leases.get_mut(&at) {
+        let mut held = self.leases.held.lock().expect("no holder of this lock panics");
+        if let Some((since, until)) = held.get_mut(&at) {
             *until = (now + LEASE).min(*since + LONGEST_WALK);
             return;
         }
-        if leases.len() >= LEASES || !self.asking.pins.take_again(at) {
+        if !first || held.len() >= LEASES || !self.asking.pins.take_again(at) {
             return;
         }
-        leases.insert(at, (now, now + LEASE));
-        drop(leases);
+        held.insert(at, (now, now + LEASE));
+        drop(held);
         let lease = Lease { runtime, at };
         tokio::spawn(async move {
-            while let Some(runtime) = lease.runtime.upgrade() {
-                let until = runtime.leases.0.lock().expect("no holder of this lock panics").get(&at).map(|(_, until)| *until);
-                drop(runtime);
-                match until.filter(|until| *until > Instant::now()) {
-                    Some(until) => tokio::time::sleep_until(until.into()).await,
-                    None => return,
-                }
+            while let Some(until) = lease.goes_on_until() {
+                tokio::time::sleep_until(until.into()).await;
             }
         });
+    }
+
+    /// Lets one more page in, if there is room.
+    pub(crate) fn admit_page(&self) -> std::result::Result<(Admitted, Admitted), QueryError> {
+        let read = self.asking.admit()?;
+        let page = Admitted::one_of(&self.leases.pages, PAGES_AT_ONCE);
+        Ok((read, page.ok_or_else(|| QueryError::TooMany { bound: format!("{PAGES_AT_ONCE} pages are being read already") })?))
     }
 
     /// Lets one more read of a state in, if there is room.
     pub(crate) fn admit_read(&self) -> std::result::Result<Admitted, QueryError> {
         self.asking.admit()
     }
+}
+
+/// The values of these keys, if they have no more than so many bytes together.
+pub(crate) fn values(state: &dyn WorkerState, keys: &[Vec<u8>], at: Txid, most_bytes: usize) -> Result<Vec<Option<Vec<u8>>>> {
+    let mut left = most_bytes;
+    let value = |key: &Vec<u8>| {
+        let value = state.get_at(key, at)?;
+        let bytes = value.as_ref().map_or(0, Vec::len);
+        left = left.checked_sub(bytes).ok_or_else(|| {
+            Error::config(format!(
+                "the values of these {} keys have more than {most_bytes} bytes together: ask for fewer",
+                keys.len()
+            ))
+        })?;
+        Ok(value)
+    };
+    keys.iter().map(value).collect()
 }
 
 /// The first of these rows, as many as have so many bytes together; at least one.
@@ -336,7 +381,7 @@ mod tests {
         let wish = || PageWish { limit: 10, ..PageWish::default() };
         let first = tokio().block_on(runtime.read_page("counts", wish())).expect("a page").txid;
         // The runtime that held it is gone by now.
-        assert!(runtime.leases.0.lock().expect("no holder of this lock panics").is_empty());
+        assert!(runtime.leases.held.lock().expect("no holder of this lock panics").is_empty());
         kit.feed("words", ["more".to_string()]);
         let second = kit.step();
         let page = tokio().block_on(runtime.read_page("counts", PageWish { at: Some(first), ..wish() })).expect("a page");

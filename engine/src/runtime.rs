@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 /// What a worker is asked from outside.
 pub(crate) enum ToWorker {
     /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
-    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, reply: oneshot::Sender<Result<Read>> },
+    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, most_bytes: usize, reply: oneshot::Sender<Result<Read>> },
     /// Rows of a state in order.
     Page(PageOf),
     /// A partition that joins.

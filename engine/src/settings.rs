@@ -34,7 +34,7 @@ pub struct Settings {
     /// A fold is begun when this many bytes of deltas are committed and not folded.
     pub fold_bytes: u64,
     /// The sources wait while this many bytes of deltas are committed and not folded: folds are in the background, and may fall behind. `None` is eight times `fold_bytes`, at
-    /// least 64 MiB.
+    /// least 64 MiB; less than `fold_bytes` is `fold_bytes`.
     pub unfolded_bytes: Option<u64>,
     /// The sources wait while less than this many bytes of the state's disk are free.
     pub disk_reserve: u64,
@@ -63,7 +63,9 @@ const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
 impl Settings {
     /// How many bytes of deltas may be committed and not folded before the sources wait.
     pub(crate) fn most_unfolded(&self) -> u64 {
-        self.unfolded_bytes.unwrap_or_else(|| self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES))
+        let usual = || self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES);
+        // Below that no fold would begin, and the sources would wait for ever.
+        self.unfolded_bytes.map_or_else(usual, |bytes| bytes.max(self.fold_bytes))
     }
 
     /// The defaults, for a topology of this name with its state in this folder.

@@ -169,6 +169,9 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
     fn kept_bytes(&self) -> usize {
         let (asked, outside) = self.outside.get();
         let map = self.map.borrow();
+        if map.kept_bytes(0) == 0 {
+            return 0;
+        }
         let outside = if asked % CALLS_PER_SAMPLE == 0 { encoded_size(map.sample_kept(SAMPLED)) } else { outside };
         self.outside.set((asked.wrapping_add(1), outside));
         map.kept_bytes(outside)
@@ -187,18 +190,34 @@ const CALLS_PER_SAMPLE: u32 = 256;
 /// How many old values are looked at.
 const SAMPLED: usize = 16;
 
+/// The most bytes that are encoded for a sample: one value of a large kind is enough.
+const SAMPLED_BYTES: usize = 64 << 10;
+
 /// How many bytes these values have on average once they are encoded: about what they hold outside themselves.
 fn encoded_size<'v, V: Value>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
-    let (mut encoded, mut number) = (Vec::new(), 0);
+    let (mut counted, mut number) = (Counted(0), 0);
     for value in values {
         number += 1;
-        let before = encoded.len();
-        // One that cannot be encoded stops its batch before long.
-        if value.is_some_and(|value| codec::encode(value, &mut encoded).is_err()) {
-            encoded.truncate(before);
+        // One that is larger than all of a sample counts as that. One that cannot be encoded stops its batch before long.
+        if value.is_some_and(|value| codec::append(value, &mut counted).is_err()) {
+            break;
         }
     }
-    encoded.len() / number.max(1)
+    counted.0 / number.max(1)
+}
+
+/// Counts what is written, up to [`SAMPLED_BYTES`].
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        if self.0 > SAMPLED_BYTES { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Encodes a key that is in a state already.

@@ -334,11 +334,10 @@ impl<'j> Worker<'j> {
             match message {
                 // Nobody waits for it any more.
                 ToWorker::Read { reply, .. } if reply.is_closed() => {}
-                ToWorker::Read { state, keys, at, reply } => {
+                ToWorker::Read { state, keys, at, most_bytes, reply } => {
                     let at = at.unwrap_or_else(|| self.context.committed());
                     let state = &self.context.declared.borrow().states[state];
-                    let values: Result<Vec<_>> = keys.iter().map(|key| state.get_at(key, at)).collect();
-                    let _ = reply.send(values.map(|values| (at, values)));
+                    let _ = reply.send(crate::pages::values(&**state, &keys, at, most_bytes).map(|values| (at, values)));
                 }
                 ToWorker::Page(page) => self.pages.push_back(page),
                 ToWorker::Assign(assignment) => {

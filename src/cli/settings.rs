@@ -312,7 +312,11 @@ impl Wanted {
             }),
             ..defaults
         };
-        let never = [("outbox_bytes", settings.outbox_bytes == 0), ("fold_bytes", settings.fold_bytes == 0)];
+        let never = [
+            ("outbox_bytes", settings.outbox_bytes == 0),
+            ("fold_bytes", settings.fold_bytes == 0),
+            ("answer_bytes", settings.queries.answer_bytes == 0),
+        ];
         if let Some((name, _)) = never.iter().find(|(_, zero)| *zero) {
             return Err(Error::config(format!("{name} is 0: give at least 1, better some MiB")));
         }

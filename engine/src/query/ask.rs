@@ -159,7 +159,15 @@ impl Reply for Numbered {
 }
 
 /// A request that counts as let in, until this is dropped.
-pub(crate) struct Admitted(pub(crate) Arc<AtomicUsize>);
+pub(crate) struct Admitted(Arc<AtomicUsize>);
+
+impl Admitted {
+    /// One more of what is counted there, if that is not more than `most`.
+    pub(crate) fn one_of(counted: &Arc<AtomicUsize>, most: usize) -> Option<Admitted> {
+        let admitted = Admitted(Arc::clone(counted));
+        (counted.fetch_add(1, SeqCst) < most).then_some(admitted)
+    }
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {

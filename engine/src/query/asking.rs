@@ -94,21 +94,15 @@ impl Asking {
     /// Lets one more request wait for a batch, if there is room.
     fn let_wait(&self) -> Result<Admitted, QueryError> {
         let most = self.limits.waiting;
-        if self.for_batches.fetch_add(1, SeqCst) < most {
-            return Ok(Admitted(Arc::clone(&self.for_batches)));
-        }
-        self.for_batches.fetch_sub(1, SeqCst);
-        Err(QueryError::TooMany { bound: format!("{most} wait for a batch already") })
+        let waits = Admitted::one_of(&self.for_batches, most);
+        waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
     }
 
     /// Lets one more request in, if there is room.
     pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
         let most = self.limits.running * self.workers + self.limits.waiting;
-        if self.outstanding.fetch_add(1, SeqCst) < most {
-            return Ok(Admitted(Arc::clone(&self.outstanding)));
-        }
-        self.outstanding.fetch_sub(1, SeqCst);
-        Err(QueryError::TooMany { bound: format!("{most} are running and waiting already") })
+        let admitted = Admitted::one_of(&self.outstanding, most);
+        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) async fn page(
     }
     known_state(&runtime, &name, &method, &uri)?;
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
-    let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
+    let _admitted = runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
     Ok(Json(page.to_json(&runtime.facts.line.to_string())))
 }

@@ -17,13 +17,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The most connections at once, if the process may open twice as many files. Others wait to be accepted: the state needs files too.
 const MOST: u64 = 4096;
 
+/// For how long nothing may move on a connection, if no request may take half of it.
+const USUAL: Duration = Duration::from_secs(120);
+
 /// For how long nothing may move on a connection: longer than any request may take.
 #[derive(Clone)]
 pub(super) struct Idle(Arc<AtomicU64>);
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle(Arc::new(AtomicU64::new(120_000)))
+        Idle(Arc::new(AtomicU64::new(u64::try_from(USUAL.as_millis()).expect("small"))))
     }
 }
 
@@ -36,20 +39,41 @@ impl Idle {
     fn get(&self) -> Duration {
         Duration::from_millis(self.0.load(Relaxed))
     }
+
+    /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
+    fn first(&self) -> Duration {
+        match self.get() {
+            usual if usual <= USUAL => FIRST.min(usual),
+            longer => longer,
+        }
+    }
 }
+
+/// For how long a connection may be open before anything was answered on it, if no request may take longer.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// How often it is said that there is no room.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Accepts connections, as many as there is room for.
 pub(super) struct Connections {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    most: usize,
     idle: Idle,
+    /// When it was said last that there is no room.
+    said: Option<Instant>,
 }
 
 impl Connections {
     pub(super) fn new(listener: TcpListener, idle: Idle) -> Connections {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from(MOST.min(files / 2).max(1)).unwrap_or(1);
-        Connections { listener, room: Arc::new(Semaphore::new(most)), idle }
+        Connections::with(listener, most, idle)
+    }
+
+    fn with(listener: TcpListener, most: usize, idle: Idle) -> Connections {
+        Connections { listener, room: Arc::new(Semaphore::new(most)), most, idle, said: None }
     }
 }
 
@@ -58,7 +82,19 @@ impl Listener for Connections {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let room = Arc::clone(&self.room).acquire_owned().await.expect("it is never closed");
+        let room = match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => {
+                if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+                    self.said = Some(Instant::now());
+                    tracing::warn!(
+                        most = self.most,
+                        "there are as many connections as there may be: others wait until one of them ends"
+                    );
+                }
+                Arc::clone(&self.room).acquire_owned().await.expect("it is never closed")
+            }
+        };
         // It tries again by itself if that fails, for want of files perhaps.
         let (stream, from) = Listener::accept(&mut self.listener).await;
         // Answers are written whole: waiting for more to send with them gains nothing.
@@ -66,8 +102,8 @@ impl Listener for Connections {
             tracing::debug!(%why, %from, "a connection keeps its delay");
         }
         let moved = Instant::now();
-        let due = Box::pin(sleep_until(moved + self.idle.get()));
-        (Connection { stream, idle: self.idle.clone(), moved, due, _room: room }, from)
+        let due = Box::pin(sleep_until(moved + self.idle.first()));
+        (Connection { stream, idle: self.idle.clone(), moved, answered: false, due, _room: room }, from)
     }
 
     fn local_addr(&self) -> Result<SocketAddr> {
@@ -79,7 +115,9 @@ impl Listener for Connections {
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Idle,
+    /// When something has moved last; before anything was answered, when it was accepted.
     moved: Instant,
+    answered: bool,
     /// When to look, at the latest.
     due: Pin<Box<Sleep>>,
     _room: OwnedSemaphorePermit,
@@ -89,12 +127,14 @@ impl Connection {
     /// What has come of reading or writing; an error if that waits, and nothing has moved for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<Result<T>>) -> Poll<Result<T>> {
         if moved.is_ready() {
-            self.moved = Instant::now();
+            if self.answered {
+                self.moved = Instant::now();
+            }
             return moved;
         }
         loop {
             ready!(self.due.as_mut().poll(context));
-            let due = self.moved + self.idle.get();
+            let due = self.moved + if self.answered { self.idle.get() } else { self.idle.first() };
             if due <= Instant::now() {
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing moves on the connection")));
             }
@@ -113,11 +153,13 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.answered |= written.is_ready();
         self.watch(context, written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.answered |= written.is_ready();
         self.watch(context, written)
     }
 
@@ -142,7 +184,7 @@ mod tests {
     async fn connections(most: usize, idle_ms: u64) -> (Connections, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        (Connections { listener, room: Arc::new(Semaphore::new(most)), idle: Idle(Arc::new(AtomicU64::new(idle_ms))) }, address)
+        (Connections::with(listener, most, Idle(Arc::new(AtomicU64::new(idle_ms)))), address)
     }
 
     #[tokio::test]
@@ -150,6 +192,7 @@ mod tests {
         let (mut connections, address) = connections(2, 200).await;
         let (mut client, mut byte) = (TcpStream::connect(address).await.expect("it listens"), [0]);
         let (mut served, _) = connections.accept().await;
+        served.write_all(b"a").await.expect("it is open");
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             client.write_all(b"a").await.expect("it is open");
@@ -176,5 +219,34 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), connections.accept()).await.is_err(), "there is no room");
         drop(first);
         connections.accept().await;
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_whole_request_keeps_nobody_waiting_for_long() {
+        let (connections, address) = connections(2, 300).await;
+        let routes = axum::Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let serving = tokio::spawn(axum::serve(connections, routes).into_future());
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(TcpStream::connect(address).await.expect("it listens"));
+        }
+        // One byte now and then does not keep it open.
+        let (mut slow, mut silent) = (held.remove(0), held.remove(0));
+        tokio::spawn(async move {
+            for byte in b"GET / HTTP/1.1\r\nHost: a long name that comes byte by byte".chunks(1) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if slow.write_all(byte).await.is_err() {
+                    return;
+                }
+            }
+            panic!("it was let send for more than a second");
+        });
+        let mut third = TcpStream::connect(address).await.expect("it waits in the backlog");
+        third.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("it is open");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(5), third.read_to_string(&mut answer)).await;
+        assert!(read.is_ok_and(|read| read.is_ok()) && answer.ends_with("here"), "{answer}");
+        assert_eq!(silent.read(&mut [0]).await.ok(), Some(0), "it was closed");
+        serving.abort();
     }
 }

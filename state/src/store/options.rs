@@ -2,7 +2,7 @@
 
 use crate::store::Durability;
 use crate::{Error, Result};
-use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Env, ErrorKind, Options};
+use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options};
 use std::path::Path;
 
 pub(super) const FAMILIES: [&str; 5] = ["meta", "positions", "log", "outbox", "state"];
@@ -18,12 +18,6 @@ pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<
     options.create_if_missing(create);
     options.create_missing_column_families(create);
     options.set_max_background_jobs(2);
-    // Its own work takes what batches and requests leave of the processors: a commit that has to wait for a flush leaves them to it.
-    if let Ok(mut env) = Env::new() {
-        env.lower_thread_pool_cpu_priority();
-        env.lower_high_priority_thread_pool_cpu_priority();
-        options.set_env(&env);
-    }
     options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_keep_log_file_num(4);
     options.set_paranoid_checks(true);

@@ -326,6 +326,8 @@ struct Gathered<U> {
     ticket: Ticket,
     weight: Weight,
     rows: BTreeMap<Vec<u8>, U>,
+    /// How many bytes they have, with those of their keys.
+    bytes: usize,
 }
 
 /// Puts the rows of scans with a limit in order, at their request's home, and leaves the first of each. The others pass.
@@ -393,14 +395,18 @@ fn sort_in<U>(
     match held {
         Held::Value(Row::Any(row)) => given.push(Item { ticket, weight, held: Held::Value(row) }),
         Held::Value(Row::Of(number, whole, limit, row)) if part.is_live(ticket) => {
-            let new = || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new() };
+            let new = || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new(), bytes: 0 };
             let gathered = open.entry(number).or_insert_with(new);
             gathered.weight = gathered.weight.plus(weight);
+            let bytes_of = |key: &Vec<u8>| key.len() + size_of::<(Vec<u8>, U)>();
+            gathered.bytes += row.as_ref().map_or(0, |(key, _)| bytes_of(key));
             gathered.rows.extend(row);
-            if gathered.rows.len() > limit {
-                gathered.rows.pop_last();
+            if gathered.rows.len() > limit
+                && let Some((key, _)) = gathered.rows.pop_last()
+            {
+                gathered.bytes -= bytes_of(&key);
             }
-            if gathered.rows.len() * size_of::<(Vec<u8>, U)>() > MOST_GATHERED {
+            if gathered.bytes > MOST_GATHERED {
                 // The failure goes home at once, and the rest is dropped there and here.
                 open.remove(&number);
                 given.push(Item::failed(ticket, weight, part.gathers_too_much()));
