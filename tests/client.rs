@@ -17,7 +17,7 @@ use tidemill_proto::{
     ServingStatus, path,
 };
 use tonic::Code;
-use tonic::client::Grpc;
+use tonic::client::{Grpc, GrpcService};
 use tonic::codec::Codec;
 use tonic::transport::{Channel, Endpoint};
 use words::{Answer, Row};
@@ -406,6 +406,25 @@ fn a_connection_has_a_bound_on_requests_under_way() {
         let (one, two) = (counts(one), counts(two));
         assert_eq!((one.0 + two.0, one.1 + two.1, one.2 + two.2), (40, 30, 10));
         assert_eq!(counts(third), (20, 10, 10));
+        // So do requests over HTTP, of which HTTP/2 has many on one connection.
+        let mut channel_of_http = self::channel(&place);
+        let ask = |at_least: u64| {
+            http::Request::post(format!("/v1/query/count?timeout_ms=500&at_least={at_least}"))
+                .header("content-type", "application/json")
+                .body(tonic::body::Body::new(String::from("\"a\"")))
+                .expect("a request")
+        };
+        let mut asked = FuturesUnordered::new();
+        for _ in 0..20 {
+            std::future::poll_fn(|context| GrpcService::poll_ready(&mut channel_of_http, context)).await.expect("it is there");
+            asked.push(GrpcService::call(&mut channel_of_http, ask(1)));
+        }
+        let mut statuses = Vec::new();
+        while let Some(answer) = asked.next().await {
+            statuses.push(answer.expect("an answer").status().as_u16());
+        }
+        let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+        assert_eq!((count(429), count(504)), (10, 10), "{statuses:?}");
         // What is over makes room.
         let answers = pipeline(&channel, (0..10).map(|n| json(n, "count", "\"a b\"")).collect()).await;
         assert!(answers.iter().all(|answer| answer.result == b"2"), "{answers:?}");

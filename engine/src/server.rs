@@ -6,6 +6,7 @@
 mod admission;
 mod answers;
 mod before;
+mod caller;
 mod connections;
 mod grpc;
 pub mod metrics;
@@ -15,6 +16,7 @@ mod refusal;
 mod storm;
 
 pub use admission::Access;
+use admission::Bounds;
 
 use crate::runtime::Runtime;
 use crate::starting::Starting;
@@ -101,7 +103,7 @@ impl Listening {
     /// # Errors
     /// As [`Listening::serve`].
     pub fn serve_while_starting(self, starting: Arc<Starting>, topology: &str) -> Result<Server> {
-        let before = let_in(before::routes(starting, topology), &self.access, admission::MAX_BODY_BYTES);
+        let before = let_in(before::routes(starting, topology), &self.access, admission::BEFORE);
         self.answer(Arc::default(), before, Idle::default())
     }
 
@@ -166,7 +168,7 @@ async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch
         Ok(listener) => listener,
         Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
     };
-    let routes = routes.into_make_service_with_connect_info::<grpc::Connection>();
+    let routes = routes.into_make_service_with_connect_info::<caller::Caller>();
     let serving = axum::serve(Connections::new(listener, idle), routes).with_graceful_shutdown(until_gone(stopped.clone()));
     let cut_off = async {
         until_gone(stopped).await;
@@ -193,13 +195,14 @@ fn either(run: Arc<OnceLock<Router>>, before: Router) -> Router {
 }
 
 /// Only what may be let in reaches these routes.
-fn let_in(routes: Router, access: &Arc<Access>, most_bytes: usize) -> Router {
-    let admit = middleware::from_fn_with_state((Arc::clone(access), most_bytes), admission::admit);
-    routes.layer(DefaultBodyLimit::max(most_bytes)).layer(admit)
+fn let_in(routes: Router, access: &Arc<Access>, bounds: Bounds) -> Router {
+    let admit = middleware::from_fn_with_state((Arc::clone(access), bounds), admission::admit);
+    routes.layer(DefaultBodyLimit::max(bounds.body_bytes)).layer(admit)
 }
 
 fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
-    let most_bytes = runtime.query_limits().request_bytes;
+    let limits = runtime.query_limits();
+    let bounds = Bounds { body_bytes: limits.request_bytes, per_client: limits.per_client };
     let routes = Router::new()
         .route("/healthz", get(answers::healthz))
         .route("/readyz", get(answers::readyz))
@@ -220,7 +223,7 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(runtime);
-    let_in(routes, access, most_bytes)
+    let_in(routes, access, bounds)
 }
 
 #[cfg(test)]

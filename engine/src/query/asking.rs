@@ -22,7 +22,7 @@ pub struct QueryLimits {
     pub running: usize,
     /// How many wait beside them, over all workers; more are refused.
     pub waiting: usize,
-    /// How many requests of one client (one connection) may be under way at once.
+    /// How many requests of one client (one connection), over HTTP or gRPC, may be under way at once.
     pub per_client: usize,
     /// How long a request may take if it does not say, and at most.
     pub time_out: Duration,

@@ -2,6 +2,7 @@
 //!
 //! A page of another site can have its own name resolve to this machine (DNS rebinding), and can post here without reading the answer; both are refused.
 
+use super::caller::Caller;
 use super::refusal::{self, Refusal, place};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tidemill_state::{Error, Result};
 
-/// The largest body of a request before the run has begun.
-pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
+/// Before the run has begun.
+pub(super) const BEFORE: Bounds = Bounds { body_bytes: 1 << 20, per_client: 1024 };
 
 /// Who may ask.
 #[derive(Clone, Default)]
@@ -99,11 +100,24 @@ impl Access {
 /// Paths that answer without a token: they tell nothing of the data.
 const FREE: [&str; 2] = ["/healthz", "/readyz"];
 
+/// What one request, and one connection, may ask for.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) body_bytes: usize,
+    /// Requests under way at once on one connection.
+    pub(super) per_client: usize,
+}
+
 /// Refuses what must not reach a handler. Whatever is refused here or behind, a client of gRPC is told in its own way.
-pub(super) async fn admit(State((access, most_bytes)): State<(Arc<Access>, usize)>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State((access, bounds)): State<(Arc<Access>, Bounds)>, request: Request, next: Next) -> Response {
     let content = header_text(request.headers(), header::CONTENT_TYPE);
     let grpc = content.is_some_and(|content| content.starts_with("application/grpc"));
-    let response = admit_or_refuse(&access, most_bytes, request, next).await;
+    // The calls of gRPC count themselves, each request of a pipeline.
+    let counted = if grpc { None } else { Some(Caller::of(&request).admit(bounds.per_client)) };
+    let response = match counted {
+        Some(Err(why)) => Refusal::of_query(&why, place(request.method(), request.uri())).into_response(),
+        _counted => admit_or_refuse(&access, bounds.body_bytes, request, next).await,
+    };
     if grpc { refusal::in_grpc(response) } else { response }
 }
 

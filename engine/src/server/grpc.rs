@@ -6,16 +6,13 @@ mod pipeline;
 use crate::query::ask::{Format, QueryError};
 use crate::query::asking::{AtLeast, Question};
 use crate::runtime::Runtime;
-use crate::server::connections::Connections;
+use crate::server::caller::Caller;
 use axum::Router;
-use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use axum::serve::IncomingStream;
 pub(super) use health::not_yet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tidemill_proto::{Encoding, ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
@@ -34,41 +31,6 @@ pub(super) fn routes() -> Router<Arc<Runtime>> {
         .route(path::HEALTH_WATCH, post(health::watch))
 }
 
-/// A client's connection: its calls share the bound on requests under way.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Connection {
-    under_way: Arc<AtomicUsize>,
-}
-
-impl Connected<IncomingStream<'_, Connections>> for Connection {
-    fn connect_info(_: IncomingStream<'_, Connections>) -> Connection {
-        Connection::default()
-    }
-}
-
-/// A request's place among those of its connection. Dropping it makes room for another.
-struct Place(Connection);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, SeqCst);
-    }
-}
-
-impl Connection {
-    fn of(request: &Request) -> Connection {
-        request.extensions().get::<ConnectInfo<Connection>>().map(|connection| connection.0.clone()).unwrap_or_default()
-    }
-
-    fn admit(&self, most: usize) -> Result<Place, QueryError> {
-        if self.under_way.fetch_add(1, SeqCst) < most {
-            return Ok(Place(self.clone()));
-        }
-        self.under_way.fetch_sub(1, SeqCst);
-        Err(QueryError::TooMany { bound: format!("{most} of this connection are under way already") })
-    }
-}
-
 /// A call's codec and bounds.
 fn grpc<Sent, Received>(runtime: &Runtime) -> Grpc<ProtoCodec<Sent, Received>>
 where
@@ -83,7 +45,7 @@ where
 /// One request, one answer.
 async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
     let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
-    let connection = Connection::of(&request);
+    let connection = Caller::of(&request);
     let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
         let (runtime, connection) = (Arc::clone(&runtime), connection.clone());
         async move {
@@ -98,7 +60,7 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 }
 
 /// The answer to a request, or why there is none.
-async fn answer(runtime: &Runtime, connection: &Connection, request: QueryRequest) -> QueryResponse {
+async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> QueryResponse {
     let mut response = QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
     if !request.line.is_empty() && request.line != response.line {
         response.error = Some(replaced(&request, &response.line));
@@ -115,7 +77,7 @@ async fn answer(runtime: &Runtime, connection: &Connection, request: QueryReques
 
 async fn ask(
     runtime: &Runtime,
-    connection: &Connection,
+    connection: &Caller,
     request: &QueryRequest,
 ) -> Result<(crate::query::ask::Answer, bool), QueryError> {
     let limits = runtime.query_limits();

@@ -1,6 +1,6 @@
 //! Many requests over one stream, each answered when it is ready.
 
-use super::{Connection, answer, grpc};
+use super::{Caller, answer, grpc};
 use crate::runtime::Runtime;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -18,7 +18,7 @@ type UnderWay = Pin<Box<dyn Future<Output = QueryResponse> + Send>>;
 /// The call.
 pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
     let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
-    let connection = Connection::of(&request);
+    let connection = Caller::of(&request);
     let many = tower::service_fn(move |requests: tonic::Request<Streaming<QueryRequest>>| {
         let answers = Answers {
             runtime: Arc::clone(&runtime),
@@ -35,7 +35,7 @@ pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Reque
 /// Dropping it gives up what is under way.
 struct Answers {
     runtime: Arc<Runtime>,
-    connection: Connection,
+    connection: Caller,
     /// `None` once the client has sent all of its requests.
     requests: Option<Streaming<QueryRequest>>,
     under_way: FuturesUnordered<UnderWay>,
