@@ -83,7 +83,7 @@ fn beside_scans(case: &str, map: f64) {
             let mut longest = Duration::ZERO;
             while !over.load(SeqCst) {
                 let began = Instant::now();
-                runtime.ask_typed::<u64>("scans", &300u64).expect("it is answered");
+                runtime.ask_typed::<u64>("scans", &900u64).expect("it is answered");
                 longest = longest.max(began.elapsed());
                 scans.fetch_add(1, SeqCst);
             }
