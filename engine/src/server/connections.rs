@@ -17,40 +17,34 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The most connections at once, if the process may open twice as many files. Others wait to be accepted: the state needs files too.
 const MOST: u64 = 4096;
 
-/// For how long nothing may move on a connection, if no request may take half of it.
-const USUAL: Duration = Duration::from_secs(120);
-
 /// For how long nothing may move on a connection: longer than any request may take.
 #[derive(Clone)]
-pub(super) struct Idle(Arc<AtomicU64>);
+pub(super) struct Idle {
+    usual: Duration,
+    /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
+    first: Duration,
+    /// How long a request may take, in milliseconds.
+    longest: Arc<AtomicU64>,
+}
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle(Arc::new(AtomicU64::new(u64::try_from(USUAL.as_millis()).expect("small"))))
+        Idle { usual: Duration::from_secs(120), first: Duration::from_secs(10), longest: Arc::default() }
     }
 }
 
 impl Idle {
     /// Requests may take so long.
     pub(super) fn allow(&self, longest: Duration) {
-        self.0.fetch_max(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).saturating_mul(2), Relaxed);
+        let longest = longest.min(Duration::from_secs(86_400));
+        self.longest.fetch_max(u64::try_from(longest.as_millis()).expect("a day is short"), Relaxed);
     }
 
-    fn get(&self) -> Duration {
-        Duration::from_millis(self.0.load(Relaxed))
-    }
-
-    /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
-    fn first(&self) -> Duration {
-        match self.get() {
-            usual if usual <= USUAL => FIRST.min(usual),
-            longer => longer,
-        }
+    fn get(&self, answered: bool) -> Duration {
+        let least = if answered { self.usual } else { self.first };
+        least.max(Duration::from_millis(self.longest.load(Relaxed)) * 2)
     }
 }
-
-/// For how long a connection may be open before anything was answered on it, if no request may take longer.
-const FIRST: Duration = Duration::from_secs(10);
 
 /// How often it is said that there is no room.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -102,7 +96,7 @@ impl Listener for Connections {
             tracing::debug!(%why, %from, "a connection keeps its delay");
         }
         let moved = Instant::now();
-        let due = Box::pin(sleep_until(moved + self.idle.first()));
+        let due = Box::pin(sleep_until(moved + self.idle.get(false)));
         (Connection { stream, idle: self.idle.clone(), moved, answered: false, due, _room: room }, from)
     }
 
@@ -134,7 +128,7 @@ impl Connection {
         }
         loop {
             ready!(self.due.as_mut().poll(context));
-            let due = self.moved + if self.answered { self.idle.get() } else { self.idle.first() };
+            let due = self.moved + self.idle.get(self.answered);
             if due <= Instant::now() {
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing moves on the connection")));
             }
@@ -184,7 +178,9 @@ mod tests {
     async fn connections(most: usize, idle_ms: u64) -> (Connections, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        (Connections::with(listener, most, Idle(Arc::new(AtomicU64::new(idle_ms)))), address)
+        let idle = Duration::from_millis(idle_ms);
+        let idle = Idle { usual: idle, first: idle, longest: Arc::default() };
+        (Connections::with(listener, most, idle), address)
     }
 
     #[tokio::test]
@@ -248,5 +244,16 @@ mod tests {
         assert!(read.is_ok_and(|read| read.is_ok()) && answer.ends_with("here"), "{answer}");
         assert_eq!(silent.read(&mut [0]).await.ok(), Some(0), "it was closed");
         serving.abort();
+    }
+
+    #[test]
+    fn a_request_that_may_take_long_is_not_cut_off() {
+        let idle = Idle::default();
+        idle.allow(Duration::from_secs(5));
+        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(10), Duration::from_secs(120)));
+        idle.allow(Duration::from_secs(30));
+        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(60), Duration::from_secs(120)));
+        idle.allow(Duration::from_secs(600));
+        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(1200), Duration::from_secs(1200)));
     }
 }
