@@ -267,6 +267,42 @@ fn what_one_request_gathers_has_a_bound() {
     assert_eq!((kit.ask::<u64>("words", &"the").1, kit.ask::<u64>("groups", &10u64).1), (1, 10), "nothing else is touched");
 }
 
+/// Bytes of memory that this process has.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is this process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+}
+
+#[test]
+fn an_answer_of_a_gigabyte_is_never_in_memory_and_harms_nothing() {
+    let mut kit = Kit::with(
+        |settings| settings.workers = 2,
+        |topology, io| {
+            let counts = counts(topology, io);
+            topology.query("gigabyte", |any: Requests<()>| {
+                let many = any.flat_map(|(), numbers| numbers.extend(0..1000u64)).shuffle();
+                many.flat_map(|_, texts| texts.extend((0..1000).map(|_| "tide".repeat(256)))).shuffle()
+            });
+            topology.query("words", |text: Requests<String>| text.lookup(&counts).aggregate(Sum));
+        },
+    );
+    kit.feed("sentences", ["the".to_string()]);
+    kit.step();
+    let before = memory();
+    for round in 1..=10 {
+        let outcome = kit.try_ask::<Vec<String>>("gigabyte", &());
+        assert!(matches!(outcome, Err(QueryError::TooLarge { .. })), "{outcome:?}");
+        let (batch, count) = kit.ask::<u64>("words", &"the");
+        assert_eq!((batch.0, count), (round, round), "batches and other requests go on");
+        kit.feed("sentences", ["the".to_string()]);
+        kit.step();
+    }
+    let after = memory();
+    // Ten were asked for, a gigabyte each; what other tests of this process take is in it.
+    assert!(after < before + (200 << 20), "it had {before} bytes, and has {after}");
+}
+
 #[test]
 fn wrong_requests_are_refused_with_what_is_there() {
     let kit = kit(1);

@@ -5,6 +5,7 @@ use crate::feed::Feed;
 use crate::plan::Plan;
 use crate::pond::Pond;
 use crate::query::asking::Asking;
+use crate::query::backlog::Backlog;
 use crate::query::desk::{Desk, Entrance};
 use crate::query::live::Live;
 use crate::query::pins::Pins;
@@ -13,7 +14,7 @@ use crate::sink::Sink;
 use crate::source::{Begun, Source, Start};
 use crate::states::{StateCodec, WorkerState};
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,6 +106,9 @@ pub(crate) struct Context {
     pub(crate) pins: Arc<Pins>,
     pub(crate) live: Arc<Live>,
     pub(crate) stuck: stuck::OfWorker,
+    pub(crate) backlog: Arc<Backlog>,
+    /// How many operators of queries have been built.
+    pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) desk: RefCell<Desk>,
     pub(crate) probe: probe::Handle<u64>,
@@ -128,6 +132,8 @@ impl Context {
             pins: Arc::clone(&shared.asking.pins),
             live: Arc::clone(&shared.asking.live),
             stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), place.index),
+            backlog: Arc::clone(&shared.asking.backlog),
+            query_operators: Cell::new(0),
             desk: RefCell::new(Desk::new(place.index, &shared.asking)),
             probe: probe::Handle::new(),
             plan: RefCell::default(),

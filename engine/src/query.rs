@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub(crate) mod asking;
+pub(crate) mod backlog;
 pub(crate) mod desk;
 mod item;
 pub(crate) mod live;
@@ -27,7 +28,7 @@ pub use operators::scan::Scan;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
@@ -63,6 +64,8 @@ struct Part {
     whole: Weight,
     /// Whether every record is where its request arrived.
     home: bool,
+    /// The first operator behind the query: see [`backlog`].
+    end: Rc<Cell<usize>>,
 }
 
 impl<T: Record, N> Clone for Requests<'_, T, N> {
@@ -186,13 +189,15 @@ impl Topology<'_> {
             declared.queries.push(std::sync::Arc::new(TypedQuery::<A> { decl, arguments: PhantomData }));
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
-        let part = Part { context: Rc::clone(context), node, whole: Weight::ENTRY, home: true };
+        let part = Part { context: Rc::clone(context), node, whole: Weight::ENTRY, home: true, end: Rc::default() };
+        let end = Rc::clone(&part.end);
         // A dataflow of its own: its requests and a batch's records share the workers, and nothing else.
         let mut worker = self.scope.worker().clone();
         worker.dataflow_named(&format!("query {name}"), |scope: Scope<'_, u64>| {
             let results = build(entrance(scope, part));
             operators::home::take_home(results, at);
         });
+        end.set(context.query_operators.get());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Asking from outside: what is let in, how it finds a home, and how long it is waited for.
 
 use super::ask::{Admitted, Ask, Format, Numbered, Outcome, QueryError, Reply};
+use super::backlog::Backlog;
 use super::live::{Live, PLACES};
 use super::pins::Pins;
 use super::stuck::Stuck;
@@ -53,6 +54,7 @@ pub(crate) struct Asking {
     pub(crate) live: Arc<Live>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) stuck: Arc<Stuck>,
+    pub(crate) backlog: Arc<Backlog>,
     /// Requests that are let in and not over.
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Requests that wait for a batch, and are not let in yet.
@@ -74,6 +76,7 @@ impl Asking {
             live: Arc::new(Live::new(workers, limits.running.min(PLACES))),
             pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
             stuck: Arc::new(Stuck::new(workers)),
+            backlog: Arc::default(),
             outstanding: Arc::default(),
             for_batches: Arc::default(),
             queries,

@@ -15,6 +15,7 @@ mod shuffle;
 
 pub use group_by::GroupedRequests;
 
+use super::backlog::{Before, LOOK_AGAIN};
 use super::item::{Failure, Held, Item, Ticket, give_nothing};
 use super::weight::Weight;
 use super::{Many, Part, Raw, Requests};
@@ -79,6 +80,14 @@ impl Part {
         Part { node, ..self.clone() }
     }
 
+    /// The next operator of the query is built: what waits before it.
+    fn before(&self) -> Before {
+        let context = &self.context;
+        let operator = context.query_operators.get();
+        context.query_operators.set(operator + 1);
+        Before::new(&context.backlog, operator, &self.end)
+    }
+
     fn is_live(&self, ticket: Ticket) -> bool {
         self.context.live.is_live(ticket.id)
     }
@@ -133,6 +142,14 @@ impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
     }
 }
 
+/// Containers of items that have come and wait.
+type Waiting<T> = VecDeque<std::vec::IntoIter<Item<T>>>;
+
+/// How many items they are.
+fn number_of<T>(waiting: &Waiting<T>) -> usize {
+    waiting.iter().map(|items| items.as_slice().len()).sum()
+}
+
 /// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or
 /// fails. What is no value is passed on.
 fn each_value<'q, T: Record, U: Record>(
@@ -146,14 +163,18 @@ fn each_value<'q, T: Record, U: Record>(
     let activator = activator(&raw, &builder.operator_info());
     let mut input = builder.new_input(raw, pact);
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let part = part.clone();
+    let (part, mut before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
-        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let mut waiting: Waiting<T> = VecDeque::new();
         let mut given = Vec::new();
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            if before.is_held_up() {
+                before.tell(number_of(&waiting));
+                return activator.activate_after(LOOK_AGAIN);
+            }
             let (mut slice, mut slow) = (Slice::begin(), None);
             let busy = part.context.stuck.enter(part.node);
             while let Some(items) = waiting.front_mut()
@@ -166,6 +187,7 @@ fn each_value<'q, T: Record, U: Record>(
             }
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
+            before.tell(number_of(&waiting));
             if !waiting.is_empty() {
                 activator.activate();
             }

@@ -1,6 +1,6 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use super::{Part, Raw, ToHome, give};
+use super::{Part, Raw, ToHome, Waiting, give, number_of};
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing};
 use crate::query::live::RequestId;
 use crate::query::weight::Weight;
@@ -52,10 +52,10 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
     let activator = activator(&raw, &builder.operator_info());
     let mut input = builder.new_input(raw, Pipeline);
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let part = part.clone();
+    let (part, mut before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
-        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let mut waiting: Waiting<T> = VecDeque::new();
         let (mut open, mut given) = (ById::default(), Vec::new());
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
@@ -73,6 +73,7 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
             }
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
+            before.tell(number_of(&waiting));
             if !waiting.is_empty() {
                 activator.activate();
             }
@@ -93,10 +94,10 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
     part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&raw, &info));
     let mut input = builder.new_input(raw, ToHome::from(part));
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let part = part.clone();
+    let (part, mut before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
-        let mut waiting: VecDeque<std::vec::IntoIter<Item<T>>> = VecDeque::new();
+        let mut waiting: Waiting<T> = VecDeque::new();
         let mut open: ById<S> = ById::default();
         let mut leaving: VecDeque<Leaving<I>> = VecDeque::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
@@ -123,9 +124,12 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
                     Err(why) => given.push(Item::failed(ticket, weight, why)),
                 }
             }
-            give_in_turn(&mut leaving, &mut slice, &mut given);
+            if !before.is_held_up() {
+                give_in_turn(&mut leaving, &mut slice, &mut given);
+            }
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
+            before.tell(number_of(&waiting));
             if !waiting.is_empty() || !leaving.is_empty() {
                 activator.activate();
             }
@@ -137,7 +141,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
 /// Takes what has come in, until the slice is over. Gives the requests that are complete.
 fn absorb<T, S: Default>(
     part: &Part,
-    waiting: &mut VecDeque<std::vec::IntoIter<Item<T>>>,
+    waiting: &mut Waiting<T>,
     open: &mut ById<S>,
     slice: &mut Slice,
     (add, bytes): (&mut impl FnMut(&mut S, T), &impl Fn(&S) -> usize),

@@ -1,6 +1,6 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use super::{Location, Requests, ToHome};
+use super::{Location, Requests, ToHome, Waiting, number_of};
 use crate::plan::NodeKind;
 use crate::query::Number;
 use crate::query::item::{Held, Item};
@@ -17,8 +17,9 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
     let mut builder = OperatorBuilder::new("answer".to_string(), results.raw.scope());
     let activator = activator(&results.raw, &builder.operator_info());
     let mut input = builder.new_input(results.raw, ToHome::from(&part));
+    let mut before = part.before();
     builder.build(move |_| {
-        let mut waiting: VecDeque<std::vec::IntoIter<Item<R>>> = VecDeque::new();
+        let mut waiting: Waiting<R> = VecDeque::new();
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
             if waiting.is_empty() {
@@ -44,6 +45,7 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
                 }
             }
             drop(busy);
+            before.tell(number_of(&waiting));
             if !waiting.is_empty() {
                 activator.activate();
             }

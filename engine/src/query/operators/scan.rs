@@ -2,8 +2,9 @@
 
 use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
-use super::{Location, Many, Part, Raw, Requests, give};
+use super::{Location, Many, Part, Raw, Requests, Waiting, give, number_of};
 use crate::plan::NodeKind;
+use crate::query::backlog::LOOK_AGAIN;
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
 use crate::query::weight::Weight;
 use crate::slice::Slice;
@@ -189,7 +190,7 @@ fn scan_here<'q, K: Key, V: Value, U: Data>(
     let activator = activator(&scans, &info);
     let mut input = builder.new_input(scans, by_address(part));
     let (mut output, raw) = builder.new_output::<Vec<Item<Row<U>>>>();
-    let part = part.clone();
+    let (part, before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
         let mut scanning: VecDeque<Scanning> = VecDeque::new();
@@ -207,7 +208,9 @@ fn scan_here<'q, K: Key, V: Value, U: Data>(
             let Some(capability) = &capability else { return };
             let mut slice = Slice::begin();
             let busy = (!scanning.is_empty()).then(|| part.context.stuck.enter(part.node));
-            while !slice.was_over()
+            let held_up = before.is_held_up();
+            while !held_up
+                && !slice.was_over()
                 && let Some(mut next) = scanning.pop_front()
             {
                 // In turn: a long scan keeps no short one waiting.
@@ -219,7 +222,7 @@ fn scan_here<'q, K: Key, V: Value, U: Data>(
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
             if !scanning.is_empty() {
-                activator.activate();
+                if held_up { activator.activate_after(LOOK_AGAIN) } else { activator.activate() }
             }
         }
     });
@@ -343,10 +346,10 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
     });
     let mut input = builder.new_input(rows, home);
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let part = part.clone();
+    let (part, mut before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
-        let mut waiting: VecDeque<std::vec::IntoIter<Item<Row<U>>>> = VecDeque::new();
+        let mut waiting: Waiting<Row<U>> = VecDeque::new();
         let mut open: HashMap<u64, Gathered<U>> = HashMap::new();
         let mut leaving: VecDeque<Leaving<IntoValues<Vec<u8>, U>>> = VecDeque::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
@@ -373,9 +376,12 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
                     waiting.pop_front();
                 }
             }
-            give_in_turn(&mut leaving, &mut slice, &mut given);
+            if !before.is_held_up() {
+                give_in_turn(&mut leaving, &mut slice, &mut given);
+            }
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
+            before.tell(number_of(&waiting));
             if !waiting.is_empty() || !leaving.is_empty() {
                 activator.activate();
             }
