@@ -150,6 +150,22 @@ fn number_of<T>(waiting: &Waiting<T>) -> usize {
     waiting.iter().map(|items| items.as_slice().len()).sum()
 }
 
+/// Gives one waiting item after the other to `each`, until there are none left or the slice is over.
+fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut Slice, mut each: impl FnMut(Item<T>)) {
+    while let Some(items) = waiting.front_mut()
+        && !slice.was_over()
+    {
+        while !slice.is_over()
+            && let Some(item) = items.next()
+        {
+            each(item);
+        }
+        if items.as_slice().is_empty() {
+            waiting.pop_front();
+        }
+    }
+}
+
 /// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or
 /// fails. What is no value is passed on.
 fn each_value<'q, T: Record, U: Record>(

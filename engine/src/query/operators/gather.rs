@@ -1,6 +1,6 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use super::{Part, Raw, ToHome, Waiting, give, number_of};
+use super::{Part, Raw, ToHome, Waiting, give, number_of, take_waiting};
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing};
 use crate::query::live::RequestId;
 use crate::query::weight::Weight;
@@ -147,38 +147,29 @@ fn absorb<T, S: Default>(
     (add, bytes): (&mut impl FnMut(&mut S, T), &impl Fn(&S) -> usize),
 ) -> Vec<RequestId> {
     let mut complete = Vec::new();
-    while let Some(items) = waiting.front_mut()
-        && !slice.was_over()
-    {
-        while !slice.is_over()
-            && let Some(Item { ticket, weight, held }) = items.next()
-        {
-            if !part.is_live(ticket) {
-                continue;
-            }
-            let nothing = || Gathering { ticket, weight: Weight::default(), what: S::default(), failed: None };
-            let gathering = open.entry(ticket.id).or_insert_with(nothing);
-            gathering.weight = gathering.weight.plus(weight);
-            match held {
-                Held::Value(value) => {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value))) {
-                        gathering.failed = Some(part.panicked(panic.as_ref()));
-                    } else if bytes(&gathering.what) > MOST_GATHERED {
-                        gathering.failed = Some(part.gathers_too_much());
-                    }
+    take_waiting(waiting, slice, |Item { ticket, weight, held }| {
+        if !part.is_live(ticket) {
+            return;
+        }
+        let nothing = || Gathering { ticket, weight: Weight::default(), what: S::default(), failed: None };
+        let gathering = open.entry(ticket.id).or_insert_with(nothing);
+        gathering.weight = gathering.weight.plus(weight);
+        match held {
+            Held::Value(value) => {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value))) {
+                    gathering.failed = Some(part.panicked(panic.as_ref()));
+                } else if bytes(&gathering.what) > MOST_GATHERED {
+                    gathering.failed = Some(part.gathers_too_much());
                 }
-                Held::Nothing => {}
-                Held::Failed(why) => gathering.failed = Some(why),
             }
-            // A failure goes home at once: the rest of its weight may wait for what has failed.
-            if gathering.weight == part.whole || gathering.failed.is_some() {
-                complete.push(ticket.id);
-            }
+            Held::Nothing => {}
+            Held::Failed(why) => gathering.failed = Some(why),
         }
-        if items.as_slice().is_empty() {
-            waiting.pop_front();
+        // A failure goes home at once: the rest of its weight may wait for what has failed.
+        if gathering.weight == part.whole || gathering.failed.is_some() {
+            complete.push(ticket.id);
         }
-    }
+    });
     complete
 }
 

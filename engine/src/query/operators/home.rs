@@ -1,6 +1,6 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use super::{Location, Requests, ToHome, Waiting, number_of};
+use super::{Location, Requests, ToHome, Waiting, number_of, take_waiting};
 use crate::plan::NodeKind;
 use crate::query::Number;
 use crate::query::item::{Held, Item};
@@ -27,23 +27,14 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
             }
             let mut slice = Slice::begin();
             let busy = part.context.stuck.enter(part.node);
-            while let Some(items) = waiting.front_mut()
-                && !slice.was_over()
-            {
-                while !slice.is_over()
-                    && let Some(item) = items.next()
-                {
-                    let (ticket, weight) = (item.ticket, item.weight);
-                    let take = |item| part.context.desk.borrow_mut().take_home(item, part.whole, N::ONE);
-                    // Writing a result is the user's code too.
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| take(item))) {
-                        take(Item { ticket, weight, held: Held::Failed(part.panicked(panic.as_ref())) });
-                    }
+            take_waiting(&mut waiting, &mut slice, |item| {
+                let (ticket, weight) = (item.ticket, item.weight);
+                let take = |item| part.context.desk.borrow_mut().take_home(item, part.whole, N::ONE);
+                // Writing a result is the user's code too.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| take(item))) {
+                    take(Item { ticket, weight, held: Held::Failed(part.panicked(panic.as_ref())) });
                 }
-                if items.as_slice().is_empty() {
-                    waiting.pop_front();
-                }
-            }
+            });
             drop(busy);
             before.tell(number_of(&waiting));
             if !waiting.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
-use super::{Location, Many, Part, Raw, Requests, Waiting, give, number_of};
+use super::{Location, Many, Part, Raw, Requests, Waiting, give, number_of, take_waiting};
 use crate::plan::NodeKind;
 use crate::query::backlog::LOOK_AGAIN;
 use crate::query::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
@@ -364,18 +364,7 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
             let mut slice = Slice::begin();
             let busy = part.context.stuck.enter(part.node);
-            while let Some(items) = waiting.front_mut()
-                && !slice.was_over()
-            {
-                while !slice.is_over()
-                    && let Some(item) = items.next()
-                {
-                    sort_in(item, &part, &mut open, &mut leaving, &mut given);
-                }
-                if items.as_slice().is_empty() {
-                    waiting.pop_front();
-                }
-            }
+            take_waiting(&mut waiting, &mut slice, |item| sort_in(item, &part, &mut open, &mut leaving, &mut given));
             if !before.is_held_up() {
                 give_in_turn(&mut leaving, &mut slice, &mut given);
             }
