@@ -136,8 +136,9 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     send(&brokers, "idle", &words(200..300));
     idle.get_until("/v1/status", has_counted(300));
     late.get_until("/v1/status", has_counted(200));
-    let status = busy.get_until("/v1/status", has_counted(20_000));
-    assert!(status["partitions"][0]["trouble"].is_null() && status["sinks"][0]["error"].is_null(), "{status}");
+    // What librdkafka had fetched already is counted before it says, once a second, that a broker answers again.
+    let well = |status: &Json| status["partitions"][0]["trouble"].is_null() && status["sinks"][0]["error"].is_null();
+    busy.get_until("/v1/status", |status| has_counted(20_000)(status) && well(status));
     let all = [("busy", busy, busy_words), ("idle", idle, words(0..300)), ("late", late, idle_words)];
     for ((name, running, words), state) in all.into_iter().zip(&states) {
         running.signal("TERM");
