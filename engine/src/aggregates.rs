@@ -1,17 +1,37 @@
-//! Aggregations that combine: what they are, and those that come with Tidemill.
+//! Aggregations: what they are, and those that come with Tidemill.
+//!
+//! A [`Combiner`] has partial results that can be combined, so it is first applied where the records are. A [`Reducer`] sees the records one by one, in order. A
+//! [`BatchAggregator`] sees one batch, and gives any number of records for it.
+
+mod batch;
+mod distinct;
+mod first;
+mod moments;
+mod reduce;
+mod top;
+mod tuples;
+
+pub use batch::BatchAggregator;
+pub use distinct::{Distinct, DistinctCount};
+pub use first::{FirstN, LastN};
+pub use moments::{Moments, Variance};
+pub use reduce::{Fold, Reducer, fold};
+pub use top::{MaxBy, MinBy, Ranked, TopK, top_k, top_k_by};
 
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
-use crate::states::Value;
+use crate::states::Storable;
 
 /// An aggregation whose partial results can be combined in any order: Trident's `CombinerAggregator`.
 ///
 /// # Contract
 ///
-/// 1. *Not checkable here.* `combine` is associative and commutative: the engine pre-aggregates per worker and batch, and combines in any order.
-/// 2. *Not checkable here.* Combining with `zero`, if there is one, changes nothing.
-/// 3. Overflow is a panic, never a wrap: it stops the topology, naming the batch.
+/// 1. *Checked by the suite* ([`crate::conformance::check_combiner`]). `combine` is associative and commutative: the engine pre-aggregates per worker and batch, and
+///    combines in any order.
+/// 2. *Checked by the suite.* Combining with `zero`, if there is one, changes nothing.
+/// 3. *Checked by the suite.* `add` gives what combining with `init` gives.
+/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names the key.
 ///
 /// ```
 /// use tidemill_engine::aggregates::Combiner;
@@ -34,7 +54,7 @@ use crate::states::Value;
 /// ```
 pub trait Combiner<T>: 'static {
     /// The result, and each partial result.
-    type Value: Value;
+    type Value: Storable;
 
     /// The result for one record.
     fn init(&self, record: &T) -> Self::Value;
@@ -72,7 +92,7 @@ impl<T: 'static> Combiner<T> for Count {
 }
 
 /// A number that can be added up without wrapping.
-pub trait Number: Value + PartialOrd + Copy {
+pub trait Number: Storable + PartialOrd + Copy {
     /// 0.
     const ZERO: Self;
 
@@ -141,7 +161,7 @@ fn compares<T: PartialOrd>(a: &T) -> bool {
     a == a
 }
 
-impl<T: Value + PartialOrd> Combiner<T> for Min {
+impl<T: Storable + PartialOrd> Combiner<T> for Min {
     type Value = T;
 
     fn init(&self, record: &T) -> T {
@@ -159,7 +179,7 @@ impl<T: Value + PartialOrd> Combiner<T> for Min {
     }
 }
 
-impl<T: Value + PartialOrd> Combiner<T> for Max {
+impl<T: Storable + PartialOrd> Combiner<T> for Max {
     type Value = T;
 
     fn init(&self, record: &T) -> T {

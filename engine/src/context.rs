@@ -1,8 +1,11 @@
 //! What one worker knows while it builds and runs one generation: shared by its operators.
 
+use crate::batch::Batch;
+use crate::chunk::Place;
 use crate::failure::Latch;
 use crate::feed::Feed;
 use crate::plan::Plan;
+use crate::poison::{Letters, OnFailure};
 use crate::pond::Pond;
 use crate::query::asking::Asking;
 use crate::query::backlog::Backlog;
@@ -11,7 +14,7 @@ use crate::query::live::Live;
 use crate::query::pins::Pins;
 use crate::query::{QueryCodec, stuck};
 use crate::sink::Sink;
-use crate::source::{Begun, Source, Start};
+use crate::source::{Begun, DeadLetter, Source, Start};
 use crate::states::{StateCodec, WorkerState};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -30,6 +33,8 @@ use timely::dataflow::operators::probe;
 pub(crate) struct WorkerBatch {
     pub(crate) sections: Vec<Section>,
     pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
+    /// How many records were set aside, by operator.
+    pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
 /// What the user's closure has declared: filled while it runs.
@@ -111,6 +116,10 @@ pub(crate) struct Context {
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) desk: RefCell<Desk>,
+    /// Whether chunks keep their records for dead letters.
+    pub(crate) keeps_records: Cell<bool>,
+    /// What is done with records at which an operator fails, from here on in the program.
+    pub(crate) on_failure: RefCell<OnFailure>,
     pub(crate) probe: probe::Handle<u64>,
     pub(crate) plan: RefCell<Plan>,
     pub(crate) declared: RefCell<Declared>,
@@ -118,10 +127,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(place: Place, shared: Shared) -> Rc<Context> {
+    pub(crate) fn new(seat: Seat, shared: Shared) -> Rc<Context> {
         Rc::new(Context {
-            index: place.index,
-            peers: place.peers,
+            index: seat.index,
+            peers: seat.peers,
             latch: shared.latch,
             pond: shared.pond,
             committed: shared.committed,
@@ -131,15 +140,22 @@ impl Context {
             sinks: shared.sinks,
             pins: Arc::clone(&shared.asking.pins),
             live: Arc::clone(&shared.asking.live),
-            stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), place.index),
+            stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), seat.index),
             backlog: Arc::clone(&shared.asking.backlog),
             query_operators: Cell::new(0),
-            desk: RefCell::new(Desk::new(place.index, &shared.asking)),
+            desk: RefCell::new(Desk::new(seat.index, &shared.asking)),
+            keeps_records: Cell::new(false),
+            on_failure: RefCell::default(),
             probe: probe::Handle::new(),
             plan: RefCell::default(),
             declared: RefCell::default(),
             batches: RefCell::default(),
         })
+    }
+
+    /// What code that sees a whole batch is told of it.
+    pub(crate) fn batch(&self, txid: Txid) -> Batch {
+        Batch { txid, time_ms: self.pond.time_of(txid) }
     }
 
     /// The last committed batch.
@@ -157,6 +173,31 @@ impl Context {
         self.batches.borrow_mut().remove(&txid).unwrap_or_default()
     }
 
+    /// Sets a record of batch `txid` aside: counts it, and gives it to the dead letters, which become durable with the batch.
+    pub(crate) fn set_aside(
+        &self,
+        txid: Txid,
+        letters: Option<&Letters>,
+        operator: String,
+        error: &str,
+        place: Option<Place>,
+        bytes: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<()> {
+        self.in_batch(txid, |made| {
+            if let Some(letters) = letters {
+                let (source, partition, offset) = match place {
+                    Some(Place { source, partition, offset }) => (Some(source), Some(partition), Some(offset)),
+                    None => (None, None, None),
+                };
+                let (operator, error) = (Some(operator.clone()), error.to_string());
+                let letter = DeadLetter { operator, source, partition, offset, error, key: None, bytes: bytes() };
+                made.outputs.entry(letters.id).or_default().push(|into| letters.encode(&letter, into))?;
+            }
+            *made.set_aside.entry(operator).or_default() += 1;
+            Ok(())
+        })
+    }
+
     /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
     pub(crate) fn ranges_of(&self, txid: Txid) -> String {
         self.pond.describe_ranges(txid)
@@ -165,7 +206,7 @@ impl Context {
 
 /// Which worker a context is for.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Seat {
     pub(crate) index: usize,
     pub(crate) peers: usize,
 }

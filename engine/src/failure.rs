@@ -1,21 +1,33 @@
 //! What happens when something fails inside a generation: the latch, and the guard around the user's code.
 
-use crate::chunk::Origin;
+use crate::chunk::{Origin, Place};
 use crate::context::Context;
 use crate::plan::NodeId;
+use crate::poison::{self, OnFailure, Policy};
+use crate::stream::Site;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use tidemill_state::{Error, Txid};
+use tidemill_state::{Error, SinkId, Txid};
 
 /// Set once by the first failure of a generation, before anything of the generation is dropped. From then on no batch of it is committed.
 #[derive(Default)]
 pub(crate) struct Latch {
     set: AtomicBool,
     error: Mutex<Option<Error>>,
+    suspect: Mutex<Option<Suspect>>,
     wake: Mutex<Vec<std::thread::Thread>>,
+}
+
+/// A batch in which something failed behind an exchange, and whose policy is to go on without what is to blame.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspect {
+    pub(crate) txid: Txid,
+    pub(crate) operator: String,
+    pub(crate) message: String,
+    /// The sink that takes the letters, if they are not only counted.
+    pub(crate) letters: Option<SinkId>,
 }
 
 impl Latch {
@@ -32,6 +44,18 @@ impl Latch {
         }
     }
 
+    /// Records what may be searched for, before the failure itself. Nothing counts after the first failure.
+    fn suspect(&self, suspect: Suspect) {
+        if !self.is_set() {
+            self.suspect.lock().expect("no holder of this lock panics").get_or_insert(suspect);
+        }
+    }
+
+    /// What the first failure was, if its records may be searched for.
+    pub(crate) fn suspected(&self) -> Option<Suspect> {
+        self.suspect.lock().expect("no holder of this lock panics").clone()
+    }
+
     pub(crate) fn error(&self) -> Option<Error> {
         self.error.lock().expect("no holder of this lock panics").clone()
     }
@@ -42,17 +66,20 @@ impl Latch {
     }
 }
 
-/// Runs one operator's user code: catches its panics, and says in which record they happened.
+/// Runs one operator's user code: catches its panics, says in which record they happened, and does with it what the operator's policy says.
 pub(crate) struct Guard {
     latch: Arc<Latch>,
     context: Rc<Context>,
     node: NodeId,
+    on_failure: OnFailure,
     batch: Cell<Txid>,
 }
 
 impl Guard {
-    pub(crate) fn new(context: &Rc<Context>, node: NodeId) -> Guard {
-        Guard { latch: Arc::clone(&context.latch), context: Rc::clone(context), node, batch: Cell::new(Txid::NONE) }
+    pub(crate) fn new(site: &Site) -> Guard {
+        let Site { context, node, on_failure } = site;
+        let (latch, batch) = (Arc::clone(&context.latch), Cell::new(Txid::NONE));
+        Guard { latch, context: Rc::clone(context), node: *node, on_failure: on_failure.clone(), batch }
     }
 
     /// Says which batch the next records belong to.
@@ -65,24 +92,90 @@ impl Guard {
         !self.latch.is_set()
     }
 
-    /// Runs `body` once over a chunk. It tells the number of the record that it is at; a panic or an `Err` is then a failure of that record. Returns
-    /// whether it went well; if not, nothing of the batch will be committed, and what `body` made is dropped.
-    pub(crate) fn run(&self, origin: Option<&Origin>, body: impl FnOnce(&Cell<usize>) -> Result<(), String>) -> bool {
-        let at = Cell::new(0);
-        let message = match catch_unwind(AssertUnwindSafe(|| body(&at))) {
-            Ok(Ok(())) => return true,
-            Ok(Err(message)) => message,
-            Err(panic) => format!("panicked: {}", panic_message(panic.as_ref())),
-        };
-        self.fail(&message, origin.map(|origin| origin.describe(at.get())));
-        false
+    /// Calls `body` for each record. One at which it panics or gives an `Err` is set aside by the operator's policy, and the others go on; the numbers of those that
+    /// were set aside are returned. `None`: the generation has failed, and nothing of the batch will be committed.
+    ///
+    /// A panic is caught around the whole loop, which then begins again behind the record: what a record costs more than without is a count.
+    #[inline]
+    pub(crate) fn each<T>(
+        &self,
+        origin: Option<&Origin>,
+        records: impl IntoIterator<Item = T>,
+        mut body: impl FnMut(T) -> Result<(), String>,
+    ) -> Option<Vec<usize>> {
+        let (mut records, mut next, mut set_aside) = (records.into_iter(), 0, Vec::new());
+        let quiet = self.on_failure.goes_on();
+        loop {
+            let outcome = poison::caught(quiet, || {
+                for record in records.by_ref() {
+                    next += 1;
+                    body(record)?;
+                }
+                Ok(())
+            });
+            let Err(message) = outcome else { return Some(set_aside) };
+            let at = next - 1;
+            if !self
+                .set_aside(&message, origin.and_then(|origin| origin.place(at)), || origin.and_then(|origin| origin.bytes(at)))
+            {
+                return None;
+            }
+            set_aside.push(at);
+        }
     }
 
-    /// Fails the generation: `message`, in the record `at` if it is known.
-    pub(crate) fn fail(&self, message: &str, at: Option<String>) {
+    /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
+    pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
+        match poison::caught(self.on_failure.goes_on(), body) {
+            Ok(()) => true,
+            Err(message) => {
+                self.fail(&message);
+                false
+            }
+        }
+    }
+
+    /// Does with a record what the policy says. Returns whether the batch goes on.
+    fn set_aside(&self, message: &str, place: Option<Place>, bytes: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+        let letters = match &self.on_failure.0 {
+            Policy::Stop => {
+                self.fail_at(message, place);
+                return false;
+            }
+            Policy::Skip => None,
+            Policy::DeadLetter(letters) => Some(letters),
+        };
+        let operator = self.context.plan.borrow().describe(self.node);
+        if let Err(error) = self.context.set_aside(self.batch.get(), letters, operator, message, place, bytes) {
+            self.fail_for_good(&error);
+            return false;
+        }
+        true
+    }
+
+    /// Fails the generation because of something in the batch in hand, nobody knows which record. By policy they are searched for.
+    pub(crate) fn fail(&self, message: &str) {
+        if self.on_failure.goes_on() {
+            let operator = self.context.plan.borrow().describe(self.node);
+            let letters = match &self.on_failure.0 {
+                Policy::DeadLetter(letters) => Some(letters.id),
+                Policy::Stop | Policy::Skip => None,
+            };
+            self.latch.suspect(Suspect { txid: self.batch.get(), operator, message: message.to_string(), letters });
+        }
+        self.fail_at(message, None);
+    }
+
+    /// Fails the generation with an error that is no record's: of something that is away, say.
+    pub(crate) fn fail_for_good(&self, error: &Error) {
+        let operator = self.context.plan.borrow().describe(self.node);
+        self.latch.fail(error.clone().while_doing(&format!("operator {operator}")));
+    }
+
+    fn fail_at(&self, message: &str, place: Option<Place>) {
         let (operator, batch) = (self.context.plan.borrow().describe(self.node), self.batch.get());
-        let place = match at {
-            Some(at) => format!("at {at}, in batch {batch}"),
+        let place = match place {
+            Some(place) => format!("at {place}, in batch {batch}"),
             None => format!("in batch {batch}{}", self.context.ranges_of(batch)),
         };
         self.latch.fail(Error::user_code(format!(

@@ -1,6 +1,7 @@
 //! One source on one worker: its partitions' readers, and the way into the dataflow.
 
-use crate::chunk::{Chunk, Origin, SourceRun};
+use crate::chunk::{AsBytes, Chunk, Origin, Places, Run};
+use crate::context::Context;
 use crate::pond::Range;
 use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
 use std::rc::Rc;
@@ -84,6 +85,7 @@ pub(crate) struct SourceFeed<S: Source> {
     name: Rc<str>,
     source: S,
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
+    context: Rc<Context>,
     letters: Option<LettersInput>,
     partitions: Vec<Partition<S::Item>>,
     /// The partition to read next, and how many chunks it has given in a row.
@@ -100,21 +102,27 @@ impl<S: Source> SourceFeed<S> {
         name: &str,
         source: S,
         input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
+        context: &Rc<Context>,
     ) -> SourceFeed<S> {
-        SourceFeed { id, name: name.into(), source, input, letters: None, partitions: Vec::new(), at: 0, in_a_row: 0 }
+        let context = Rc::clone(context);
+        SourceFeed { id, name: name.into(), source, input, context, letters: None, partitions: Vec::new(), at: 0, in_a_row: 0 }
     }
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
         let partition = &self.partitions[at];
         if let Some(letters) = self.letters.as_mut().filter(|_| !records.set_aside.is_empty()) {
+            for letter in &mut records.set_aside {
+                letter.source = Some(self.name.to_string());
+            }
             letters.send_batch(&mut Chunk::of(std::mem::take(&mut records.set_aside)));
         }
         if records.is_empty() {
             return;
         }
-        let run = SourceRun { source: Rc::clone(&self.name), partition: Rc::clone(&partition.name), offsets: records.offsets };
-        let mut chunk = Chunk { items: records.items, origin: Some(Origin::of_source(run)) };
-        self.input.send_batch(&mut chunk);
+        let places = Places { source: (&*self.name).into(), partition: (&*partition.name).into(), offsets: records.offsets };
+        let kept = self.context.keeps_records.get().then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
+        let run = Run { places: Some(places), records: kept };
+        self.input.send_batch(&mut Chunk { items: records.items, origin: Some(Origin::of(run)) });
     }
 }
 

@@ -4,6 +4,7 @@
 //! batch, and timely's progress tracking is what says that a batch is complete.
 
 pub mod aggregates;
+mod batch;
 mod chunk;
 mod commit;
 pub mod conformance;
@@ -14,6 +15,7 @@ mod feed;
 pub mod operators;
 mod pages;
 pub mod plan;
+mod poison;
 mod pond;
 mod publish;
 pub mod query;
@@ -34,9 +36,11 @@ mod topology;
 mod watch;
 mod worker;
 
+pub use batch::{Batch, Clock};
 pub use feed::PartitionProgress;
-pub use operators::{Emit, Grouped};
+pub use operators::{Caching, Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, Part, Right};
 pub use pages::{Page, PageWish};
+pub use poison::OnFailure;
 pub use pond::BatchLimits;
 pub use query::ask::{Answer, Format, QueryError};
 pub use query::asking::{AtLeast, Pipeline, QueryLimits, Question};
@@ -47,6 +51,6 @@ pub use runtime::Runtime;
 pub use settings::Settings;
 pub use source::Data;
 pub use starting::{Starting, Waiting};
-pub use states::{Change, State};
+pub use states::{Change, State, Value};
 pub use stream::{Record, Stream};
 pub use topology::{Outline, Topology, outline};

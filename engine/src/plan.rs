@@ -16,6 +16,8 @@ pub enum NodeKind {
     Operator(&'static str),
     /// An operator whose records are first sent to the worker that owns their key.
     Exchange(&'static str),
+    /// An operator that sends records to other workers, not by key.
+    Moved(&'static str),
     /// A source, by its name.
     Source(String),
     /// A state, by its name; records are first sent to the worker that owns their key.
@@ -65,7 +67,7 @@ impl Plan {
         let mut text = String::new();
         for node in &self.nodes {
             let inputs: Vec<String> = node.inputs.iter().map(|input| label(&self.nodes[input.0])).collect();
-            let exchange = if exchanges(node) { ", by key over all workers" } else { "" };
+            let exchange = way(node).map_or(String::new(), |way| format!(", {way} over all workers"));
             let from = if inputs.is_empty() { String::new() } else { format!("  <- {}{exchange}", inputs.join(", ")) };
             let _ = writeln!(text, "{}{from}  ({})", label(node), node.at);
         }
@@ -80,11 +82,11 @@ impl Plan {
             let shape = match node.kind {
                 NodeKind::State(_) => ", shape=cylinder",
                 NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Query(_) => ", shape=cds",
-                NodeKind::Operator(_) | NodeKind::Exchange(_) => "",
+                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Moved(_) => "",
             };
             let _ = writeln!(text, "  n{} [label={:?}{shape}];", node.id.0, label(node));
             for input in &node.inputs {
-                let style = if exchanges(node) { " [label=\"by key\", style=bold]" } else { "" };
+                let style = way(node).map_or(String::new(), |way| format!(" [label=\"{way}\", style=bold]"));
                 let _ = writeln!(text, "  n{} -> n{}{style};", input.0, node.id.0);
             }
         }
@@ -92,13 +94,18 @@ impl Plan {
     }
 }
 
-fn exchanges(node: &Node) -> bool {
-    matches!(node.kind, NodeKind::State(_) | NodeKind::Exchange(_))
+/// How records come to a node from other workers, if they do.
+fn way(node: &Node) -> Option<&'static str> {
+    match node.kind {
+        NodeKind::State(_) | NodeKind::Exchange(_) => Some("by key"),
+        NodeKind::Moved(how) => Some(how),
+        NodeKind::Operator(_) | NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Query(_) => None,
+    }
 }
 
 fn label(node: &Node) -> String {
     match &node.kind {
-        NodeKind::Operator(name) | NodeKind::Exchange(name) => format!("{name}#{}", node.id.0),
+        NodeKind::Operator(name) | NodeKind::Exchange(name) | NodeKind::Moved(name) => format!("{name}#{}", node.id.0),
         NodeKind::Source(name) => format!("source \"{name}\""),
         NodeKind::State(name) => format!("state \"{name}\""),
         NodeKind::Sink(name) => format!("sink \"{name}\""),

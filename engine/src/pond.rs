@@ -4,6 +4,7 @@
 //! change of one number and a wake-up: each worker ends its ranges at the last record that it has given to the dataflow, and goes on with
 //! the next batch. The next batch takes records only while few enough batches are uncommitted and nothing else holds the sources back.
 
+use crate::batch::Clock;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -72,11 +73,14 @@ struct Open {
     held: bool,
     ranges: BTreeMap<Txid, Vec<Range>>,
     opened_at: BTreeMap<Txid, (Instant, Option<Instant>)>,
+    /// When a batch's first record was read, by the clock.
+    time: BTreeMap<Txid, u64>,
 }
 
 /// See the module's documentation.
 pub(crate) struct Pond {
     limits: BatchLimits,
+    clock: Clock,
     open: Mutex<Open>,
     committed: AtomicU64,
     wake: Mutex<Vec<Thread>>,
@@ -88,9 +92,9 @@ const CHUNK_BYTES: u64 = 64 << 10;
 
 impl Pond {
     /// Batches go on after `after`, filled by `workers` workers.
-    pub(crate) fn new(limits: BatchLimits, after: Txid, workers: usize) -> Pond {
+    pub(crate) fn new(limits: BatchLimits, clock: Clock, after: Txid, workers: usize) -> Pond {
         let open = Open { txid: after.next(), ended: vec![false; workers], ..Open::default() };
-        Pond { limits, open: Mutex::new(open), committed: AtomicU64::new(after.0), wake: Mutex::default() }
+        Pond { limits, clock, open: Mutex::new(open), committed: AtomicU64::new(after.0), wake: Mutex::default() }
     }
 
     /// Begins after this batch, before any worker takes its turn.
@@ -161,6 +165,8 @@ impl Pond {
             let now = Instant::now();
             open.since = Some(now);
             open.opened_at.insert(at, (now, None));
+            let time = self.clock.now_ms();
+            open.time.insert(at, time);
             points.reach(CrashPoint::BatchOpened)?;
         }
         if open.given >= self.limits.max_records || open.bytes >= self.limits.max_bytes {
@@ -210,6 +216,7 @@ impl Pond {
         let mut open = self.lock();
         open.ranges.retain(|of, _| *of > txid);
         open.opened_at.retain(|of, _| *of > txid);
+        open.time.retain(|of, _| *of > txid);
         drop(open);
         self.wake_all();
     }
@@ -217,6 +224,11 @@ impl Pond {
     /// When the first record of a batch was read, and when the batch was closed. For metrics.
     pub(crate) fn times_of(&self, txid: Txid) -> Option<(Instant, Option<Instant>)> {
         self.lock().opened_at.get(&txid).copied()
+    }
+
+    /// When the first record of a batch was read, by the clock; of one that is not committed.
+    pub(crate) fn time_of(&self, txid: Txid) -> u64 {
+        self.lock().time.get(&txid).copied().unwrap_or_else(|| self.clock.now_ms())
     }
 
     /// The ranges of a batch in words, with a comma in front.
@@ -268,6 +280,11 @@ impl Pond {
         self.wake_all();
     }
 
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
     /// Whether a worker that is at batch `at` will never be given more to do.
     pub(crate) fn is_finished(&self, at: Txid) -> bool {
         let open = self.lock();
@@ -281,7 +298,7 @@ mod tests {
 
     fn pond(max_records: u64, max_in_flight: u64) -> Pond {
         let limits = BatchLimits { max_records, max_bytes: 1 << 30, max_delay: Duration::from_secs(3600), max_in_flight };
-        Pond::new(limits, Txid::NONE, 2)
+        Pond::new(limits, Clock::default(), Txid::NONE, 2)
     }
 
     fn turn(pond: &Pond, at: u64) -> Turn {

@@ -361,7 +361,7 @@ impl Generations {
         let workers = self.settings.workers;
         // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
         let (reply, fixed) = crossbeam_channel::bounded(1);
-        let pond = Arc::new(Pond::new(self.settings.batches.clone(), Txid::NONE, workers));
+        let pond = Arc::new(Pond::new(self.settings.batches.clone(), self.settings.clock.clone(), Txid::NONE, workers));
         let message = Message::Generation { number, latch: Arc::clone(&latch), pond: Arc::clone(&pond), reply };
         let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;

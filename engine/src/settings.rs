@@ -1,5 +1,6 @@
 //! How a topology is run.
 
+use crate::batch::Clock;
 use crate::pond::BatchLimits;
 use crate::query::asking::QueryLimits;
 use crate::source::{First, OnLoss};
@@ -51,6 +52,8 @@ pub struct Settings {
     /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
+    /// What time it is for batches ([`crate::Batch::time_ms`]): the system's, or a test's.
+    pub clock: Clock,
     /// What requests to queries may take.
     pub queries: QueryLimits,
     /// For watching a start that waits, and giving it up.
@@ -86,6 +89,7 @@ impl Settings {
             first: None,
             on_loss: OnLoss::Refuse,
             start_over: false,
+            clock: Clock::default(),
             queries: QueryLimits::default(),
             starting: Arc::default(),
         }

@@ -137,18 +137,23 @@ pub enum OnLoss {
     Latest,
 }
 
-/// A record that could not be decoded, as it goes to the source's dead-letter sink.
+/// A record that could not be decoded, or at which an operator has failed: what goes to a dead-letter sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
+    /// The operator that failed, and where it is in the program; `None` if the record could not be decoded.
+    pub operator: Option<String>,
+    /// The source that it came from; `None` if that is not known: it was made of several records, or came out of a state.
+    pub source: Option<String>,
     /// The partition.
-    pub partition: String,
-    /// The record's offset.
-    pub offset: u64,
-    /// Why it could not be decoded.
+    pub partition: Option<String>,
+    /// The record's offset there.
+    pub offset: Option<u64>,
+    /// Why it could not be decoded, or what the operator said.
     pub error: String,
     /// Its key, if it has one.
     pub key: Option<Vec<u8>>,
-    /// Its bytes, if it has some.
+    /// Its bytes, if they are known: as they were read if it could not be decoded; else the record as the source, or the last exchange, has given it, a text as it is
+    /// and anything else as JSON.
     pub bytes: Option<Vec<u8>>,
 }
 

@@ -1,6 +1,7 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
 use crate::context::Context;
+use crate::operators::route::Placement;
 use crate::pages::{PageOf, not_held};
 use crate::stream::Stream;
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,8 @@ use tidemill_state::schema::StateDecl;
 use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec};
 
 /// What a state can hold. Every type with these parts is one.
-pub trait Value: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static {}
-impl<T: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static> Value for T {}
+pub trait Storable: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static {}
+impl<T: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static> Storable for T {}
 
 /// A state that a topology maintains: the handle that its one writing operator gives.
 ///
@@ -29,7 +30,7 @@ impl<T: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static> Value 
 /// kit.step();
 /// assert_eq!(kit.state::<String, u64>("counts")["a"], 2);
 /// ```
-pub struct State<'s, K: Key, V: Value> {
+pub struct State<'s, K: Key, V: Storable> {
     pub(crate) name: String,
     pub(crate) changes: Stream<'s, Change<K, V>>,
     pub(crate) wanted: std::rc::Rc<std::cell::Cell<bool>>,
@@ -37,7 +38,7 @@ pub struct State<'s, K: Key, V: Value> {
     pub(crate) reader: std::rc::Rc<TypedState<K, V>>,
 }
 
-impl<'s, K: Key, V: Value> State<'s, K, V> {
+impl<'s, K: Key, V: Storable> State<'s, K, V> {
     /// The state's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -52,6 +53,9 @@ impl<'s, K: Key, V: Value> State<'s, K, V> {
         self.changes.clone()
     }
 }
+
+/// A state that is one value over all keys: what an ungrouped aggregation keeps. It has the one key `()`.
+pub type Value<'s, V> = State<'s, (), V>;
 
 /// What one batch did to one key of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,29 +93,38 @@ pub(crate) trait WorkerState {
 
 pub(crate) struct TypedState<K, V> {
     pub(crate) id: StateId,
+    pub(crate) placement: Placement,
+    groups: u16,
     pub(crate) map: std::cell::RefCell<HotMap<K, V>>,
     /// How often the bytes of old values were asked for, and how many each of them holds outside itself, about.
     outside: std::cell::Cell<(u32, usize)>,
 }
 
-impl<K: Key, V: Value> TypedState<K, V> {
-    pub(crate) fn new(id: StateId, context: &Context) -> TypedState<K, V> {
+impl<K: Key, V: Storable> TypedState<K, V> {
+    pub(crate) fn new(id: StateId, placement: Placement, context: &Context) -> TypedState<K, V> {
         TypedState {
             id,
+            placement,
+            groups: context.key_groups,
             map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)),
             outside: std::cell::Cell::default(),
         }
     }
+
+    /// The hash of an encoded key.
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.placement.hash(key, self.groups)
+    }
 }
 
-impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
+impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
     fn id(&self) -> StateId {
         self.id
     }
 
     fn restore(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         let value = value.map(codec::decode).transpose()?;
-        self.map.borrow_mut().restore(keys::hash_key(key), keys::decode_key(key)?, value);
+        self.map.borrow_mut().restore(self.hash(key), keys::decode_key(key)?, value);
         Ok(())
     }
 
@@ -120,7 +133,7 @@ impl<K: Key, V: Value> WorkerState for TypedState<K, V> {
         if !map.holds(at) {
             return Err(not_held());
         }
-        match map.get_at(keys::hash_key(key), &keys::decode_key(key)?, at) {
+        match map.get_at(self.hash(key), &keys::decode_key(key)?, at) {
             Found::Value(value) => {
                 let mut bytes = Vec::new();
                 codec::encode(value, &mut bytes)?;
@@ -194,7 +207,7 @@ const SAMPLED: usize = 16;
 const SAMPLED_BYTES: usize = 64 << 10;
 
 /// How many bytes these values have on average once they are encoded: about what they hold outside themselves.
-fn encoded_size<'v, V: Value>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
+fn encoded_size<'v, V: Storable>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
     let (mut counted, mut number) = (Counted(0), 0);
     for value in values {
         number += 1;
@@ -254,12 +267,14 @@ pub trait StateCodec: Send + Sync {
 
 pub(crate) struct TypedCodec<K, V> {
     pub(crate) name: String,
+    pub(crate) placement: Placement,
     pub(crate) types: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K: Key, V: Value> StateCodec for TypedCodec<K, V> {
+impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn decl(&self) -> StateDecl {
-        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>() }
+        let together = self.placement == Placement::Together;
+        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>(), together }
     }
 
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {
@@ -273,7 +288,7 @@ impl<K: Key, V: Value> StateCodec for TypedCodec<K, V> {
         })?;
         let mut encoded = Vec::new();
         keys::encode_key(&key, &mut encoded)?;
-        let group = keys::group_of(keys::hash_key(&encoded), groups);
+        let group = keys::group_of(self.placement.hash(&encoded, groups), groups);
         Ok((encoded, group))
     }
 
@@ -305,8 +320,8 @@ pub(crate) fn type_name<T>() -> String {
 }
 
 /// Registers a state's name, types and number; refuses a name that is taken.
-pub(crate) fn declare<K: Key, V: Value>(context: &Context, name: &str) -> StateId {
-    let codec = TypedCodec::<K, V> { name: name.to_string(), types: PhantomData };
+pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placement: Placement) -> StateId {
+    let codec = TypedCodec::<K, V> { name: name.to_string(), placement, types: PhantomData };
     let mut declared = context.declared.borrow_mut();
     if declared.program.states.iter().any(|state| state.name == name) {
         declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));

@@ -4,6 +4,7 @@ use crate::chunk::Chunk;
 use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::{NodeId, NodeKind};
+use crate::poison::OnFailure;
 use std::panic::Location;
 use std::rc::Rc;
 use timely::dataflow::channels::pact::Pipeline;
@@ -23,13 +24,33 @@ impl<T: Clone + 'static> Record for T {}
 /// stay in order until an exchange ([`Stream::group_by`] and what follows); between partitions there is no order.
 pub struct Stream<'s, T: Record> {
     pub(crate) raw: Raw<'s, Chunk<T>>,
-    pub(crate) context: Rc<Context>,
-    pub(crate) node: NodeId,
+    pub(crate) site: Site,
 }
 
 impl<T: Record> Clone for Stream<'_, T> {
     fn clone(&self) -> Self {
-        Stream { raw: self.raw.clone(), context: Rc::clone(&self.context), node: self.node }
+        Stream { raw: self.raw.clone(), site: self.site.clone() }
+    }
+}
+
+/// Where in the program something is: all that an operator behind it needs besides its records.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) context: Rc<Context>,
+    pub(crate) node: NodeId,
+    pub(crate) on_failure: OnFailure,
+}
+
+impl Site {
+    /// The place of an operator that reads this one, and others.
+    pub(crate) fn behind(&self, kind: NodeKind, at: &Location<'_>, others: &[NodeId]) -> Site {
+        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+        let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
+        Site { node, ..self.clone() }
+    }
+
+    pub(crate) fn stream<T: Record>(self, raw: Raw<'_, Chunk<T>>) -> Stream<'_, T> {
+        Stream { raw, site: self }
     }
 }
 
@@ -41,9 +62,9 @@ impl<'s, T: Record> Stream<'s, T> {
         at: &'static Location<'static>,
         mut logic: impl FnMut(&Guard, &mut Chunk<T>, &mut Chunk<U>) + 'static,
     ) -> Stream<'s, U> {
-        let Stream { raw, context, node } = self;
-        let node = context.plan.borrow_mut().add(NodeKind::Operator(kind), at, &[node]);
-        let guard = Guard::new(&context, node);
+        let Stream { raw, site } = self;
+        let site = site.behind(NodeKind::Operator(kind), at, &[]);
+        let guard = Guard::new(&site);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());
         let mut input = builder.new_input(raw, Pipeline);
         let (mut output, raw) = builder.new_output::<Chunk<U>>();
@@ -61,12 +82,12 @@ impl<'s, T: Record> Stream<'s, T> {
                 });
             }
         });
-        Stream { raw, context, node }
+        site.stream(raw)
     }
 
     /// Marks the end of a path through the dataflow: a batch is complete only when it has passed here.
     pub(crate) fn end(&self) {
-        let _ = self.raw.clone().probe_with(&self.context.probe);
+        let _ = self.raw.clone().probe_with(&self.site.context.probe);
     }
 }
 

@@ -218,7 +218,7 @@ impl Kit {
     /// # Panics
     /// If there is no such state with these types, or the topology does not run.
     #[must_use]
-    pub fn state<K: Key + Ord, V: crate::states::Value>(&self, name: &str) -> BTreeMap<K, V> {
+    pub fn state<K: Key + Ord, V: crate::states::Storable>(&self, name: &str) -> BTreeMap<K, V> {
         let mut content = BTreeMap::new();
         let scanned = self.engine().runtime().scan_committed(name, |key, value| {
             content.insert(keys::decode_key(key)?, codec::decode(value)?);

@@ -1,6 +1,7 @@
 //! The user's program: what the closure that builds it is given, and what is known of it before it runs.
 
-use crate::context::{AnySink, AnySource, Context, Declared, Place, Shared};
+use crate::batch::Clock;
+use crate::context::{AnySink, AnySource, Context, Declared, Seat, Shared};
 use crate::failure::Latch;
 use crate::plan::Plan;
 use crate::pond::{BatchLimits, Pond};
@@ -69,7 +70,7 @@ where
     let shared = Shared {
         latch: Arc::new(Latch::default()),
         points: Arc::new(Points::none()),
-        pond: Arc::new(Pond::new(limits, Txid::NONE, 1)),
+        pond: Arc::new(Pond::new(limits, Clock::default(), Txid::NONE, 1)),
         committed: Arc::default(),
         schema: Schema::default(),
         key_groups: KEY_GROUPS,
@@ -77,7 +78,7 @@ where
         sinks: Arc::default(),
         asking: Arc::new(Asking::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
-    let context = Context::new(Place { index: 0, peers: 1 }, shared);
+    let context = Context::new(Seat { index: 0, peers: 1 }, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());
     let mut worker = timely::worker::Worker::new(timely::WorkerConfig::default(), allocator, None);
     worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) }));

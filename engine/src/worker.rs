@@ -4,7 +4,7 @@
 //! complete. When there is nothing to do the worker parks, and is woken by data, a close, a commit or a question.
 
 use crate::commit::{Message, WorkerDelta};
-use crate::context::{Context, Place, Shared};
+use crate::context::{Context, Seat, Shared};
 use crate::pages::PageOf;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
@@ -114,7 +114,7 @@ struct Worker<'j> {
 impl<'j> Worker<'j> {
     fn start(timely: &mut timely::worker::Worker, job: &'j Job) -> Result<Worker<'j>> {
         let index = timely.index();
-        let context = Context::new(Place { index, peers: job.workers }, job.shared.clone());
+        let context = Context::new(Seat { index, peers: job.workers }, job.shared.clone());
         let built = catch_unwind(AssertUnwindSafe(|| {
             timely.dataflow(|scope| (job.build)(&Topology { scope, context: Rc::clone(&context) }));
         }));

@@ -461,6 +461,7 @@ mod tests {
             first,
             on_loss,
             queries,
+            clock: _,
             start_over: _,
             starting: _,
         } = wanted.settings;

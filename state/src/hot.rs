@@ -187,7 +187,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     pub fn update(&mut self, txid: Txid, hash: u64, key: K, change: impl FnOnce(&mut Option<V>)) {
         self.open(txid);
         let (group, slot) = self.find_or_insert(hash, key);
-        self.change(txid, group, slot, change);
+        self.change(txid, group, slot, |_, into| change(into));
     }
 
     /// As [`HotMap::update`] for several keys, at most [`TOUCHED_AT_ONCE`]: each with its hash and what `merge` makes of its value.
@@ -202,7 +202,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         txid: Txid,
         items: &mut Vec<(u64, K, T)>,
         from: usize,
-        mut merge: impl FnMut(&mut Option<V>, T),
+        mut merge: impl FnMut(&K, &mut Option<V>, T),
     ) {
         assert!(items.len() - from <= TOUCHED_AT_ONCE, "at most {TOUCHED_AT_ONCE} keys at once");
         self.open(txid);
@@ -220,11 +220,11 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                 .get(slot as usize)
                 .is_some_and(|slot| slot.hash == hash && slot.key == key);
             let (group, slot) = if known { (group, slot) } else { self.find_or_insert(hash, key) };
-            self.change(txid, group, slot, |into| merge(into, value));
+            self.change(txid, group, slot, |key, into| merge(key, into, value));
         }
     }
 
-    fn change(&mut self, txid: Txid, group: KeyGroup, slot: u32, change: impl FnOnce(&mut Option<V>)) {
+    fn change(&mut self, txid: Txid, group: KeyGroup, slot: u32, change: impl FnOnce(&K, &mut Option<V>)) {
         let entry = self.groups[usize::from(group.0)].slot_mut(slot);
         if entry.changed != txid {
             let old = &mut self.changed.back_mut().expect("the caller has opened the batch").old;
@@ -235,7 +235,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             entry.old = at;
         }
         let before = usize::from(entry.value.is_some());
-        change(&mut entry.value);
+        change(&entry.key, &mut entry.value);
         if entry.value.is_none() {
             self.changed.back_mut().expect("the caller has opened the batch").removed = true;
         }

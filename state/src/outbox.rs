@@ -9,6 +9,8 @@ use crate::{Error, Result, Txid, codec::FORMAT};
 #[derive(Clone, Debug, Default)]
 pub struct PayloadWriter {
     bytes: Vec<u8>,
+    /// Where the last whole record ends.
+    end: usize,
     records: usize,
 }
 
@@ -18,25 +20,23 @@ impl PayloadWriter {
     /// # Errors
     /// Those of `encode`; a record of 4 GiB or more. The payload is then as before.
     pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
-        let start = self.bytes.len();
+        // What is there beyond was left by an `encode` that panicked.
+        let start = self.end;
+        self.bytes.truncate(start);
         self.bytes.extend_from_slice(&[0; 4]);
-        if let Err(error) = encode(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(error);
-        }
+        encode(&mut self.bytes)?;
         let Ok(length) = u32::try_from(self.bytes.len() - start - 4) else {
-            self.bytes.truncate(start);
             return Err(Error::user_code("a record for a sink is 4 GiB or larger"));
         };
         self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        self.records += 1;
+        (self.end, self.records) = (self.bytes.len(), self.records + 1);
         Ok(())
     }
 
     /// The bytes so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.end]
     }
 
     /// The number of records so far.

@@ -12,6 +12,18 @@ pub struct StateDecl {
     pub key: String,
     /// The type of its values.
     pub value: String,
+    /// Whether all of its keys are on one worker, whatever they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
+}
+
+impl StateDecl {
+    /// Its types in words.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        let place = if self.together { " on one worker" } else { "" };
+        format!("({}) -> {}{place}", self.key, self.value)
+    }
 }
 
 /// A source as the program declares it.
@@ -91,10 +103,9 @@ impl Schema {
         for (_, recorded) in &self.states {
             match program.states.iter().find(|state| state.name == recorded.name) {
                 None => differences.push(format!("state \"{}\" is gone", recorded.name)),
-                Some(state) if state != recorded => differences.push(format!(
-                    "state \"{}\" was ({}) -> {}, is ({}) -> {}",
-                    recorded.name, recorded.key, recorded.value, state.key, state.value
-                )),
+                Some(state) if state != recorded => {
+                    differences.push(format!("state \"{}\" was {}, is {}", recorded.name, recorded.shape(), state.shape()));
+                }
                 Some(_) => {}
             }
         }
@@ -153,7 +164,7 @@ mod tests {
     use super::*;
 
     fn state(name: &str, value: &str) -> StateDecl {
-        StateDecl { name: name.into(), key: "str".into(), value: value.into() }
+        StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false }
     }
 
     fn program(states: &[StateDecl]) -> Program {

@@ -250,8 +250,10 @@ fn decode<T>(
         (Err(error), Undecodable::SetAside) => into.set_aside(
             bytes,
             DeadLetter {
-                partition: name_of(message.topic(), message.partition()),
-                offset,
+                operator: None,
+                source: None,
+                partition: Some(name_of(message.topic(), message.partition())),
+                offset: Some(offset),
                 error,
                 key: message.key().map(<[u8]>::to_vec),
                 bytes: message.payload().map(<[u8]>::to_vec),

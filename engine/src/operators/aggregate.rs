@@ -1,21 +1,17 @@
 //! `aggregate`: results per batch, grouped or over the whole batch.
 
-use super::combine::{Parcel, by_owner, combine};
+use super::combine::combine;
+use super::flat_map::Emit;
+use super::gather::{Gather, Keys, gather};
 use super::group_by::Grouped;
 use crate::aggregates::Combiner;
-use crate::chunk::Chunk;
-use crate::failure::Guard;
+use crate::batch::Batch;
 use crate::plan::NodeKind;
-use crate::slice::Slice;
-use crate::stream::{Record, Stream, activator};
-use hashbrown::hash_map::{Entry, HashMap};
-use std::collections::BTreeMap;
+use crate::stream::{Record, Stream};
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
-use tidemill_state::keys::{self, Key};
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::progress::frontier::MutableAntichain;
+use tidemill_state::keys::Key;
 
 impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
     /// Gives, for each batch, one `(key, result)` for each key that the batch has.
@@ -24,95 +20,60 @@ impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
     /// Each key comes once per batch, on the worker that owns it, in no particular order. See [`Stream::group_by`] for an example.
     #[track_caller]
     pub fn aggregate<A: Combiner<T>>(self, aggregation: A) -> Stream<'s, (K, A::Value)> {
-        let context = Rc::clone(&self.stream.context);
-        let node = context.plan.borrow_mut().add(NodeKind::Exchange("aggregate"), Location::caller(), &[self.stream.node]);
-        let (aggregation, guard) = (Rc::new(aggregation), Guard::new(&context, node));
-        let parcels = combine(self, Rc::clone(&aggregation), node);
-        let mut builder = OperatorBuilder::new("aggregate".to_string(), parcels.scope());
-        let activator = activator(&parcels, &builder.operator_info());
-        let mut input = builder.new_input(parcels, by_owner());
-        let (mut output, raw) = builder.new_output::<Chunk<(K, A::Value)>>();
-        builder.build(move |_| {
-            let mut open: BTreeMap<u64, Batch<K, A::Value>> = BTreeMap::new();
-            move |frontiers: &[MutableAntichain<u64>]| {
-                input.for_each(|capability, parcels: &mut Vec<Parcel<K, A::Value>>| {
-                    if let Some(capability) = capability.retain_least(0) {
-                        open.entry(*capability.time()).or_insert_with(|| Batch::new(capability)).parcels.append(parcels);
-                    }
-                });
-                let mut slice = Slice::begin();
-                let mut session = output.activate();
-                while guard.is_running()
-                    && let Some((txid, batch)) =
-                        open.first_key_value().map(|(txid, _)| *txid).and_then(|txid| Some((txid, open.get_mut(&txid)?)))
-                    && !frontiers[0].less_equal(&txid)
-                {
-                    guard.at_batch(Some(txid));
-                    let well = guard.run(None, |_| {
-                        batch.merge(&*aggregation, &mut slice);
-                        Ok(())
-                    });
-                    if !well {
-                        return;
-                    }
-                    let mut results = Chunk::of(batch.take_results(&mut slice));
-                    session.give(&batch.capability, &mut results);
-                    if slice.was_over() {
-                        activator.activate();
-                        return;
-                    }
-                    open.remove(&txid);
-                }
-            }
-        });
-        Stream { raw, context, node }
+        let site = self.stream.site.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);
+        let aggregation = Rc::new(aggregation);
+        let parcels = combine(self, Rc::clone(&aggregation), &site);
+        gather(parcels, site, Keys::OfItems, ByKey(Combining(aggregation, PhantomData)))
     }
 }
 
-/// One batch's partial results at their owner.
-struct Batch<K, V> {
-    capability: Capability<u64>,
-    parcels: Vec<Parcel<K, V>>,
-    merged: HashMap<K, V, foldhash::fast::RandomState>,
-    results: Option<hashbrown::hash_map::IntoIter<K, V>>,
+/// Combines results; those of no records are the zero.
+pub(super) struct Combining<A, T>(pub(super) Rc<A>, pub(super) PhantomData<fn() -> T>);
+
+impl<T: 'static, A: Combiner<T>> Combining<A, T> {
+    fn take(&self, slot: &mut Option<A::Value>, result: A::Value) {
+        match slot {
+            Some(into) => self.0.combine(into, result),
+            None => *slot = Some(result),
+        }
+    }
 }
 
-impl<K: Key, V: crate::states::Value> Batch<K, V> {
-    fn new(capability: Capability<u64>) -> Batch<K, V> {
-        Batch { capability, parcels: Vec::new(), merged: HashMap::default(), results: None }
+/// Each key with its result.
+struct ByKey<A, T>(Combining<A, T>);
+
+impl<K: Key, T: 'static, A: Combiner<T>> Gather<K, A::Value> for ByKey<A, T> {
+    type Slot = Option<A::Value>;
+    type Out = (K, A::Value);
+
+    fn begin(&mut self, _: &Batch) -> Option<A::Value> {
+        None
     }
 
-    fn merge<T, A: Combiner<T, Value = V>>(&mut self, aggregation: &A, slice: &mut Slice) {
-        while let Some(parcel) = self.parcels.last_mut() {
-            while let Some((_, key, value)) = parcel.items.pop() {
-                match self.merged.entry(key) {
-                    Entry::Occupied(mut into) => aggregation.combine(into.get_mut(), value),
-                    Entry::Vacant(place) => {
-                        place.insert(value);
-                    }
-                }
-                if slice.is_over() {
-                    return;
-                }
-            }
-            self.parcels.pop();
-        }
+    fn add(&mut self, slot: &mut Option<A::Value>, result: A::Value) {
+        self.0.take(slot, result);
     }
 
-    /// The next results, once all is merged; all of them if the slice is not over.
-    fn take_results(&mut self, slice: &mut Slice) -> Vec<(K, V)> {
-        let mut taken = Vec::new();
-        if slice.was_over() {
-            return taken;
-        }
-        let results = self.results.get_or_insert_with(|| std::mem::take(&mut self.merged).into_iter());
-        for result in results {
-            taken.push(result);
-            if slice.is_over() {
-                break;
-            }
-        }
-        taken
+    fn finish(&mut self, key: K, slot: Option<A::Value>, emit: &mut Emit<(K, A::Value)>) {
+        emit.extend(slot.map(|result| (key, result)));
+    }
+}
+
+/// The one result, or the zero.
+impl<T: 'static, A: Combiner<T>> Gather<(), A::Value> for Combining<A, T> {
+    type Slot = Option<A::Value>;
+    type Out = A::Value;
+
+    fn begin(&mut self, _: &Batch) -> Option<A::Value> {
+        None
+    }
+
+    fn add(&mut self, slot: &mut Option<A::Value>, result: A::Value) {
+        self.take(slot, result);
+    }
+
+    fn finish(&mut self, (): (), slot: Option<A::Value>, emit: &mut Emit<A::Value>) {
+        emit.extend(slot.or_else(|| self.0.zero()));
     }
 }
 
@@ -136,53 +97,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn aggregate<A: Combiner<T>>(self, aggregation: A) -> Stream<'s, A::Value> {
-        let context = Rc::clone(&self.context);
-        let node = context.plan.borrow_mut().add(NodeKind::Exchange("aggregate"), Location::caller(), &[self.node]);
-        let (aggregation, guard) = (Rc::new(aggregation), Guard::new(&context, node));
-        let parcels = combine(self.group_by(|_| ()), Rc::clone(&aggregation), node);
-        let mut encoded = Vec::new();
-        keys::encode_key(&(), &mut encoded).expect("the unit can be a key");
-        let owner = keys::group_of(keys::hash_key(&encoded), context.key_groups).owner(context.peers);
-        let (is_owner, mut next) = (owner == context.index, context.after.next().0);
-        let mut builder = OperatorBuilder::new("aggregate".to_string(), parcels.scope());
-        let mut input = builder.new_input(parcels, by_owner());
-        let (mut output, raw) = builder.new_output::<Chunk<A::Value>>();
-        builder.build(move |mut capabilities| {
-            // Held by the owner, and moved on with the frontier: the right to give a value for a batch of which no record comes.
-            let mut held = capabilities.pop().filter(|_| is_owner);
-            let mut results: BTreeMap<u64, A::Value> = BTreeMap::new();
-            move |frontiers: &[MutableAntichain<u64>]| {
-                input.for_each(|capability, parcels: &mut Vec<Parcel<(), A::Value>>| {
-                    let Some(txid) = capability.least().copied() else { return };
-                    guard.at_batch(Some(txid));
-                    for (_, (), value) in parcels.drain(..).flat_map(|parcel| parcel.items) {
-                        guard.run(None, |_| {
-                            match results.remove(&txid) {
-                                Some(mut into) => {
-                                    aggregation.combine(&mut into, value);
-                                    results.insert(txid, into);
-                                }
-                                None => {
-                                    results.insert(txid, value);
-                                }
-                            }
-                            Ok(())
-                        });
-                    }
-                });
-                let (Some(held), Some(frontier)) = (&mut held, frontiers[0].frontier().first().copied()) else { return };
-                let mut session = output.activate();
-                while next < frontier && guard.is_running() {
-                    if let Some(value) = results.remove(&next).or_else(|| aggregation.zero()) {
-                        session.give(&held.delayed(&next), &mut Chunk::of(vec![value]));
-                    }
-                    next += 1;
-                }
-                if *held.time() < frontier {
-                    held.downgrade(&frontier);
-                }
-            }
-        });
-        Stream { raw, context, node }
+        let site = self.site.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);
+        let aggregation = Rc::new(aggregation);
+        let parcels = combine(self.group_by(|_| ()), Rc::clone(&aggregation), &site);
+        gather(parcels, site, Keys::One(()), Combining(aggregation, PhantomData))
     }
 }

@@ -1,6 +1,6 @@
 //! `flat_map`, `try_flat_map`: any number of records for each record.
 
-use crate::chunk::{Chunk, Origin};
+use crate::chunk::Chunk;
 use crate::failure::Guard;
 use crate::stream::{Record, Stream};
 use std::fmt::Display;
@@ -89,22 +89,26 @@ pub(super) fn expand_chunk<T, U>(
     expected: &mut usize,
     mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), String>,
 ) {
-    let (mut items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
+    let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
     let mut emit = Emit(Vec::with_capacity(items.len().max(*expected)));
-    let mut after = Vec::with_capacity(if origin.is_some() { items.len() } else { 0 });
-    let well = guard.run(origin.as_ref(), |at| {
-        for (index, record) in items.drain(..).enumerate() {
-            at.set(index);
-            f(record, &mut emit)?;
-            if origin.is_some() {
-                after.push(u32::try_from(emit.0.len()).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?);
-            }
+    let (records, traced) = (items.len(), origin.is_some());
+    let mut after = Vec::with_capacity(if traced { records } else { 0 });
+    let mut whole = 0;
+    let well = guard.each(origin.as_ref(), items, |record| {
+        // What is there beyond is from a record before, which then failed.
+        emit.0.truncate(whole);
+        f(record, &mut emit)?;
+        let given = u32::try_from(emit.0.len()).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?;
+        whole = emit.0.len();
+        if traced {
+            after.push(given);
         }
         Ok(())
     });
+    emit.0.truncate(whole);
     // Growing step by step would copy most of the records again for each chunk.
     *expected = emit.0.len() + emit.0.len() / 8;
-    if well {
-        (given.items, given.origin) = (emit.0, origin.map(|origin: Origin| origin.through(after)));
-    }
+    let Some(set_aside) = well else { return };
+    given.items = emit.0;
+    given.origin = origin.map(|origin| origin.without(&set_aside, records).through(after));
 }

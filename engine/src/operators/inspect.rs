@@ -2,6 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::failure::Guard;
+use crate::poison::leave_out;
 use crate::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
@@ -41,16 +42,10 @@ impl<'s, T: Record> Stream<'s, T> {
     }
 }
 
-fn inspect_chunk<T>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<T>, mut f: impl FnMut(&T) -> Result<(), String>) {
-    let chunk = std::mem::take(chunk);
-    let well = guard.run(chunk.origin.as_ref(), |at| {
-        for (index, record) in chunk.items.iter().enumerate() {
-            at.set(index);
-            f(record)?;
-        }
-        Ok(())
-    });
-    if well {
-        *given = chunk;
-    }
+fn inspect_chunk<T>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<T>, f: impl FnMut(&T) -> Result<(), String>) {
+    let Chunk { mut items, origin } = std::mem::take(chunk);
+    let records = items.len();
+    let Some(set_aside) = guard.each(origin.as_ref(), &items, f) else { return };
+    leave_out(&mut items, &set_aside);
+    *given = Chunk { items, origin: origin.map(|origin| origin.without(&set_aside, records)) };
 }

@@ -38,16 +38,13 @@ impl<'s, T: Record> Stream<'s, T> {
 }
 
 fn map_chunk<T, U>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<U>, mut f: impl FnMut(T) -> Result<U, String>) {
-    let (mut items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
-    let mut out = Vec::with_capacity(items.len());
-    let well = guard.run(origin.as_ref(), |at| {
-        for (index, record) in items.drain(..).enumerate() {
-            at.set(index);
-            out.push(f(record)?);
-        }
+    let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
+    let (records, mut out) = (items.len(), Vec::with_capacity(items.len()));
+    let well = guard.each(origin.as_ref(), items, |record| {
+        out.push(f(record)?);
         Ok(())
     });
-    if well {
-        (given.items, given.origin) = (out, origin);
+    if let Some(set_aside) = well {
+        (given.items, given.origin) = (out, origin.map(|origin| origin.without(&set_aside, records)));
     }
 }

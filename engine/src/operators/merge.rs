@@ -3,7 +3,6 @@
 use crate::plan::NodeKind;
 use crate::stream::{Record, Stream};
 use std::panic::Location;
-use std::rc::Rc;
 use timely::dataflow::operators::Concat;
 
 impl<'s, T: Record> Stream<'s, T> {
@@ -28,7 +27,7 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn merge(self, other: Stream<'s, T>) -> Stream<'s, T> {
-        let node = self.context.plan.borrow_mut().add(NodeKind::Operator("merge"), Location::caller(), &[self.node, other.node]);
-        Stream { raw: self.raw.concat(other.raw), context: Rc::clone(&self.context), node }
+        let site = self.site.behind(NodeKind::Operator("merge"), Location::caller(), &[other.site.node]);
+        site.stream(self.raw.concat(other.raw))
     }
 }

@@ -24,6 +24,20 @@ fn the_runs<S: Sink>(context: &Context, sink: S) -> Arc<S> {
     known.and_then(std::result::Result::ok).unwrap_or_else(|| Arc::new(sink))
 }
 
+/// Registers a sink's name and kind, and finds its number; refuses a name that is taken.
+pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkId, Arc<S>) {
+    let sink = the_runs(context, sink);
+    let mut declared = context.declared.borrow_mut();
+    if declared.program.sinks.iter().any(|known| known.name == name) {
+        declared.error.get_or_insert(Error::config(format!("two sinks are named \"{name}\": give each its own name")));
+    }
+    let kind = format!("{} of {}", sink.kind(), type_name::<S::Item>());
+    let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
+    declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
+    declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::context::AnySink>);
+    (context.schema.sink(name).unwrap_or(SinkId(0)), sink)
+}
+
 impl<T: Record + Data> Stream<'_, T> {
     /// Publishes the records to `sink`, under this name, once their batch is committed.
     ///
@@ -32,21 +46,11 @@ impl<T: Record + Data> Stream<'_, T> {
     /// [`Delivery`]. Within a batch, one worker's records keep their order. The name is unique and stays the same.
     #[track_caller]
     pub fn sink(self, name: &str, sink: impl Sink<Item = T>) {
-        let Stream { raw, context, node } = self;
-        let node = context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[node]);
-        let sink = the_runs(&context, sink);
-        {
-            let mut declared = context.declared.borrow_mut();
-            if declared.program.sinks.iter().any(|known| known.name == name) {
-                declared.error.get_or_insert(Error::config(format!("two sinks are named \"{name}\": give each its own name")));
-            }
-            let kind = format!("{} of {}", sink.kind(), type_name::<T>());
-            let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
-            declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
-            declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::context::AnySink>);
-        }
-        let id = context.schema.sink(name).unwrap_or(SinkId(0));
-        let guard = Guard::new(&context, node);
+        let Stream { raw, site } = self;
+        let site = site.behind(NodeKind::Sink(name.to_string()), Location::caller(), &[]);
+        let context = Rc::clone(&site.context);
+        let (id, sink) = declare(&context, name, sink);
+        let guard = Guard::new(&site);
         let inside = Rc::clone(&context);
         let mut builder = OperatorBuilder::new("sink".to_string(), raw.scope());
         let mut input = builder.new_input(raw, Pipeline);
@@ -60,19 +64,14 @@ impl<T: Record + Data> Stream<'_, T> {
                     if !guard.is_running() {
                         return;
                     }
-                    inside.in_batch(Txid(txid), |made| {
-                        let payload = made.outputs.entry(id).or_default();
-                        guard.run(chunk.origin.as_ref(), |at| {
-                            for (index, record) in chunk.items.iter().enumerate() {
-                                at.set(index);
-                                payload.push(|into| sink.encode(record, into)).map_err(|error| error.to_string())?;
-                            }
-                            Ok(())
-                        });
+                    let mut payload = inside.in_batch(Txid(txid), |made| std::mem::take(made.outputs.entry(id).or_default()));
+                    guard.each(chunk.origin.as_ref(), &chunk.items, |record| {
+                        payload.push(|into| sink.encode(record, into)).map_err(|error| error.to_string())
                     });
+                    inside.in_batch(Txid(txid), |made| made.outputs.insert(id, payload));
                 });
             }
         });
-        Stream { raw: done, context, node }.end();
+        site.stream(done).end();
     }
 }

@@ -5,7 +5,7 @@ use crate::feed::SourceFeed;
 use crate::plan::NodeKind;
 use crate::source::{DeadLetter, Source};
 use crate::states::type_name;
-use crate::stream::{Record, Stream};
+use crate::stream::{Record, Site, Stream};
 use crate::topology::Topology;
 use std::panic::Location;
 use std::rc::Rc;
@@ -40,14 +40,15 @@ impl<'s> Topology<'s> {
         let id = context.schema.source(name).unwrap_or(SourceId(0));
         let place = declared.feeds.len();
         let letters = source.dead_letters();
-        declared.feeds.push(Box::new(SourceFeed::new(id, name, source, input)));
+        let site = Site { context: Rc::clone(context), node, on_failure: context.on_failure.borrow().clone() };
+        declared.feeds.push(Box::new(SourceFeed::new(id, name, source, input, context)));
         drop(declared);
         if let Some(sink) = letters {
             // Declared after the source, so that a source with dead letters is still one step of the plan before its sink.
             let (input, raw) = self.scope.new_input::<Chunk<DeadLetter>>();
-            Stream { raw, context: Rc::clone(context), node }.sink(&format!("{name}.dead-letters"), sink);
+            site.clone().stream(raw).sink(&format!("{name}.dead-letters"), sink);
             context.declared.borrow_mut().feeds[place].give_letters_to(input);
         }
-        Stream { raw, context: Rc::clone(context), node }
+        site.stream(raw)
     }
 }

@@ -8,8 +8,12 @@ const OURS: Incarnation = Incarnation { counter: 3, nonce: 0xa };
 const THEIRS: Incarnation = Incarnation { counter: 4, nonce: 0xb };
 
 fn program(states: &[(&str, &str, &str)], sources: &[(&str, &str)], sinks: &[(&str, bool)]) -> Program {
-    let state =
-        |(name, key, value): &(&str, &str, &str)| StateDecl { name: (*name).into(), key: (*key).into(), value: (*value).into() };
+    let state = |(name, key, value): &(&str, &str, &str)| StateDecl {
+        name: (*name).into(),
+        key: (*key).into(),
+        value: (*value).into(),
+        together: false,
+    };
     let source = |(name, kind): &(&str, &str)| SourceDecl { name: (*name).into(), kind: (*kind).into() };
     let sink = |(name, exactly_once): &(&str, bool)| SinkDecl {
         name: (*name).into(),

@@ -2,10 +2,11 @@
 
 use super::broadcast::{Sent, by_address};
 use super::{Many, Part, Raw, Requests, each_value};
+use crate::operators::route::Placement;
 use crate::plan::NodeKind;
 use crate::query::item::{Failure, Held, Item, give_nothing};
 use crate::source::Data;
-use crate::states::{State, TypedState, Value};
+use crate::states::{State, Storable, TypedState};
 use crate::stream::Record;
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
@@ -29,9 +30,9 @@ impl<'q, K: Key, N> Requests<'q, K, N> {
     /// The value is as of the batch that the request reads, whatever later batches have done to it meanwhile. Each look-up is done by the worker that owns the key.
     /// See [`crate::Topology::query`] for an example.
     #[track_caller]
-    pub fn lookup<V: Value>(self, state: &State<'_, K, V>) -> Requests<'q, V> {
-        let part = self.part.behind(NodeKind::Exchange("lookup"), Location::caller(), &[state.changes.node]);
-        let wanted = addressed(self.raw, &part, |key| (key, ()));
+    pub fn lookup<V: Storable>(self, state: &State<'_, K, V>) -> Requests<'q, V> {
+        let part = self.part.behind(NodeKind::Exchange("lookup"), Location::caller(), &[state.changes.site.node]);
+        let wanted = addressed(self.raw, &part, state.reader.placement, |key| (key, ()));
         let reader = Rc::clone(&state.reader);
         let raw = each_value(wanted, &part, "lookup", by_address(&part), move |ticket, weight, wanted, given| {
             let Wanted { hash, key, .. } = wanted.what;
@@ -64,14 +65,14 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
     /// assert_eq!(kit.ask::<Vec<(String, u64)>>("count", &"mill").1, [("mill".to_string(), 0)]);
     /// ```
     #[track_caller]
-    pub fn lookup_with<K: Key, V: Value, U: Record>(
+    pub fn lookup_with<K: Key, V: Storable, U: Record>(
         self,
         state: &State<'_, K, V>,
         mut key: impl FnMut(&T) -> K + 'static,
         mut f: impl FnMut(T, Option<&V>) -> U + 'static,
     ) -> Requests<'q, U> {
-        let part = self.part.behind(NodeKind::Exchange("lookup_with"), Location::caller(), &[state.changes.node]);
-        let wanted = addressed(self.raw, &part, move |record: T| (key(&record), record));
+        let part = self.part.behind(NodeKind::Exchange("lookup_with"), Location::caller(), &[state.changes.site.node]);
+        let wanted = addressed(self.raw, &part, state.reader.placement, move |record: T| (key(&record), record));
         let reader = Rc::clone(&state.reader);
         let raw = each_value(wanted, &part, "lookup_with", by_address(&part), move |ticket, weight, wanted, given| {
             let Wanted { hash, key, record } = wanted.what;
@@ -87,6 +88,7 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
 fn addressed<'q, T: Record, K: Key, W: Record>(
     raw: Raw<'q, T>,
     part: &Part,
+    placement: Placement,
     mut key: impl FnMut(T) -> (K, W) + 'static,
 ) -> Raw<'q, Sent<Wanted<K, W>>> {
     let (groups, peers, behind) = (part.context.key_groups, part.context.peers, part.clone());
@@ -94,7 +96,7 @@ fn addressed<'q, T: Record, K: Key, W: Record>(
     each_value(raw, part, "keys", Pipeline, move |ticket, weight, record, given| {
         let (key, record) = key(record);
         keys::encode_key(&key, &mut encoded).map_err(|why| behind.failure(&format!("failed: {why}")))?;
-        let hash = keys::hash_key(&encoded);
+        let hash = placement.hash(&encoded, groups);
         let to = keys::group_of(hash, groups).owner(peers) as u64;
         given.push(Item { ticket, weight, held: Held::Value(Sent { to, what: Wanted { hash, key, record } }) });
         Ok(())
@@ -102,7 +104,7 @@ fn addressed<'q, T: Record, K: Key, W: Record>(
 }
 
 /// Calls `f` with the value of a key as of batch `at`.
-fn look<K: Key, V: Value>(
+fn look<K: Key, V: Storable>(
     state: &TypedState<K, V>,
     hash: u64,
     key: &K,

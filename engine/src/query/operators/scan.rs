@@ -9,7 +9,7 @@ use crate::query::item::{Failure, Held, Item, Ticket, give_nothing, give_shared}
 use crate::query::weight::Weight;
 use crate::slice::Slice;
 use crate::source::Data;
-use crate::states::{State, TypedState, Value};
+use crate::states::{State, Storable, TypedState};
 use crate::stream::{Record, activator};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::IntoValues;
@@ -101,7 +101,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// assert_eq!(kit.ask::<Vec<(String, u64)>>("beginning", &"ti").1, [("tidal".to_string(), 1), ("tide".to_string(), 1)]);
     /// ```
     #[track_caller]
-    pub fn scan<K: Key, V: Value>(
+    pub fn scan<K: Key, V: Storable>(
         self,
         state: &State<'_, K, V>,
         which: impl FnMut(&T) -> Scan + 'static,
@@ -111,13 +111,13 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
 
     /// As [`Requests::scan`], but gives the value of `f(&key, &value)` for those for which there is one: what is not wanted is not copied. A limit counts what is given.
     #[track_caller]
-    pub fn scan_with<K: Key, V: Value, U: Data>(
+    pub fn scan_with<K: Key, V: Storable, U: Data>(
         self,
         state: &State<'_, K, V>,
         mut which: impl FnMut(&T) -> Scan + 'static,
         f: impl FnMut(&K, &V) -> Option<U> + 'static,
     ) -> Requests<'q, U> {
-        let part = self.part.behind(NodeKind::Exchange("scan"), Location::caller(), &[state.changes.node]);
+        let part = self.part.behind(NodeKind::Exchange("scan"), Location::caller(), &[state.changes.site.node]);
         let (behind, mut number) = (part.clone(), part.context.index as u64);
         let peers = part.context.peers as u64;
         let scans = super::each_value(
@@ -179,7 +179,7 @@ enum At {
 /// How many keys a scan looks at before others have their turn.
 const KEYS_AT_ONCE: usize = 256;
 
-fn scan_here<'q, K: Key, V: Value, U: Data>(
+fn scan_here<'q, K: Key, V: Storable, U: Data>(
     scans: Raw<'q, Sent<Wanted>>,
     part: &Part,
     state: Rc<TypedState<K, V>>,
@@ -253,7 +253,7 @@ fn begin<U>(
 
 impl Scanning {
     /// Looks at the next keys. Returns whether there are more.
-    fn step<K: Key, V: Value, U>(
+    fn step<K: Key, V: Storable, U>(
         &mut self,
         part: &Part,
         state: &TypedState<K, V>,

@@ -1,0 +1,282 @@
+//! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
+
+use super::flat_map::Emit;
+use super::route::{PARTS, Parcel, Placement, by_owner};
+use crate::batch::Batch;
+use crate::chunk::Chunk;
+use crate::context::Context;
+use crate::failure::Guard;
+use crate::poison::naming;
+use crate::slice::Slice;
+use crate::source::Data;
+use crate::states::{self, Change, State, Storable, TypedState, WorkerState};
+use crate::stream::{Raw, Record, Site, Stream, activator};
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::rc::Rc;
+use tidemill_state::delta::{Before, Section};
+use tidemill_state::hot::TOUCHED_AT_ONCE;
+use tidemill_state::keys::{self, Key};
+use tidemill_state::{Txid, codec};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+
+/// What a state does with what has come for it.
+pub(crate) trait Apply<P>: 'static {
+    type Key: Key;
+    type Value: Storable;
+    /// What it gives besides the state's changes.
+    type Out: Record;
+
+    /// Applies some or all of these parcels, which are of one batch and one part, and takes them out. It stops when the slice is over, if it can.
+    ///
+    /// # Errors
+    /// What the user's code said.
+    fn apply(
+        &mut self,
+        batch: &Batch,
+        parcels: &mut VecDeque<P>,
+        state: &TypedState<Self::Key, Self::Value>,
+        slice: &mut Slice,
+        emit: &mut Emit<Self::Out>,
+    ) -> Result<(), String>;
+}
+
+/// Merges each item into its key's value.
+pub(crate) struct Merge<K, V, M> {
+    merge: M,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V, M> Merge<K, V, M> {
+    pub(crate) fn new(merge: M) -> Merge<K, V, M> {
+        Merge { merge, types: PhantomData }
+    }
+}
+
+impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<Parcel<K, P>> for Merge<K, V, M> {
+    type Key = K;
+    type Value = V;
+    type Out = ();
+
+    fn apply(
+        &mut self,
+        batch: &Batch,
+        parcels: &mut VecDeque<Parcel<K, P>>,
+        state: &TypedState<K, V>,
+        slice: &mut Slice,
+        _: &mut Emit<()>,
+    ) -> Result<(), String> {
+        let mut map = state.map.borrow_mut();
+        while let Some(parcel) = parcels.front_mut().filter(|_| !slice.was_over()) {
+            // One group of items in order, or the last of several, whose order is of no importance then.
+            let from = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
+            map.update_all(batch.txid, &mut parcel.items, from, |key, into, item| naming(key, || (self.merge)(into, item)));
+            if parcel.items.is_empty() {
+                parcels.pop_front();
+            }
+            slice.look();
+        }
+        Ok(())
+    }
+}
+
+/// A state, and what its operator gives besides.
+type Kept<'s, A, P> = (State<'s, <A as Apply<P>>::Key, <A as Apply<P>>::Value>, Stream<'s, <A as Apply<P>>::Out>);
+
+/// Makes the state `name` with the operator that writes it. The second stream is what the operator gives besides.
+pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
+    parcels: Raw<'s, Vec<Parcel<PK, P>>>,
+    site: Site,
+    name: &str,
+    placement: Placement,
+    apply: A,
+) -> Kept<'s, A, Parcel<PK, P>> {
+    let context = &site.context;
+    let id = states::declare::<A::Key, A::Value>(context, name, placement);
+    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context));
+    context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
+    let wanted = Rc::new(Cell::new(false));
+    let applier = Applier {
+        guard: Guard::new(&site),
+        context: Rc::clone(context),
+        state: Rc::clone(&state),
+        apply,
+        wanted: Rc::clone(&wanted),
+        waiting: BTreeMap::new(),
+        encoded: (Vec::new(), Vec::new()),
+    };
+    let (changes, given) = operator(parcels, applier);
+    let changes = site.clone().stream(changes);
+    changes.end();
+    (State { name: name.to_string(), changes, wanted, reader: state }, site.stream(given))
+}
+
+/// A batch that has come to the state's owner: applied when all of it is there, part by part.
+struct Waiting<P> {
+    /// To give changes, and what is given besides.
+    capabilities: [Capability<u64>; 2],
+    parts: [VecDeque<P>; PARTS],
+    /// The part that is being applied or encoded.
+    part: usize,
+    /// How many of its changes are encoded.
+    encoded: usize,
+    section: Section,
+}
+
+struct Applier<P, A: Apply<P>> {
+    guard: Guard,
+    context: Rc<Context>,
+    state: Rc<TypedState<A::Key, A::Value>>,
+    apply: A,
+    wanted: Rc<Cell<bool>>,
+    waiting: BTreeMap<u64, Waiting<P>>,
+    encoded: (Vec<u8>, Vec<u8>),
+}
+
+/// How many changes are encoded between two looks at the clock.
+const CHANGES_PER_LOOK: usize = 256;
+
+type Changes<A, P> = Chunk<Change<<A as Apply<P>>::Key, <A as Apply<P>>::Value>>;
+
+#[allow(clippy::type_complexity, reason = "two outputs of one operator")]
+fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
+    parcels: Raw<'s, Vec<Parcel<PK, P>>>,
+    mut applier: Applier<Parcel<PK, P>, A>,
+) -> (Raw<'s, Changes<A, Parcel<PK, P>>>, Raw<'s, Chunk<A::Out>>) {
+    let mut builder = OperatorBuilder::new("apply".to_string(), parcels.scope());
+    let activator = activator(&parcels, &builder.operator_info());
+    let mut input = builder.new_input(parcels, by_owner());
+    let (mut changes_output, changes) = builder.new_output();
+    let (mut given_output, given) = builder.new_output();
+    builder.build(move |_| {
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|capability, parcels: &mut Vec<Parcel<PK, P>>| {
+                if let (Some(changes), Some(given)) = (capability.retain_least(0), capability.retain_least(1)) {
+                    applier.receive([changes, given], parcels);
+                }
+            });
+            let mut slice = Slice::begin();
+            let (mut changes, mut given) = (changes_output.activate(), given_output.activate());
+            let mut more = !applier.state.release(applier.context.pins.floor());
+            while applier.guard.is_running()
+                && let Some((&txid, _)) = applier.waiting.first_key_value()
+                && !frontiers[0].less_equal(&txid)
+            {
+                let done = applier.advance(txid, &mut slice, |[first, second], one, two| {
+                    changes.give(first, one);
+                    given.give(second, two);
+                });
+                if !done {
+                    more = applier.guard.is_running();
+                    break;
+                }
+            }
+            if more {
+                activator.activate();
+            }
+        }
+    });
+    (changes, given)
+}
+
+impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
+    fn receive(&mut self, capabilities: [Capability<u64>; 2], parcels: &mut Vec<Parcel<PK, P>>) {
+        let id = self.state.id;
+        let waiting = self.waiting.entry(*capabilities[0].time()).or_insert_with(|| Waiting {
+            capabilities,
+            parts: Default::default(),
+            part: 0,
+            encoded: 0,
+            section: Section::new(id),
+        });
+        for parcel in parcels.drain(..) {
+            waiting.parts[parcel.part].push_back(parcel);
+        }
+    }
+
+    /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
+    fn advance(
+        &mut self,
+        txid: u64,
+        slice: &mut Slice,
+        mut give: impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
+    ) -> bool {
+        self.guard.at_batch(Some(txid));
+        while self.waiting[&txid].part < PARTS {
+            let mut emit = Emit::new();
+            let applied = self.apply_part(txid, slice, &mut emit);
+            let batch = &self.waiting[&txid];
+            give(&batch.capabilities, &mut Chunk::default(), &mut Chunk::of(std::mem::take(emit.records())));
+            if !applied || !self.encode_part(txid, slice, &mut give) {
+                return false;
+            }
+            self.waiting.get_mut(&txid).expect("the caller has found it").part += 1;
+        }
+        let batch = self.waiting.remove(&txid).expect("it was there above");
+        self.context.in_batch(Txid(txid), |made| made.sections.push(batch.section));
+        true
+    }
+
+    /// Applies what is left of the part in hand. Returns whether that is all of it.
+    fn apply_part(&mut self, txid: u64, slice: &mut Slice, emit: &mut Emit<A::Out>) -> bool {
+        let Applier { guard, state, apply, waiting, .. } = self;
+        let waiting = waiting.get_mut(&txid).expect("the caller has found it");
+        let (parcels, batch) = (&mut waiting.parts[waiting.part], self.context.batch(Txid(txid)));
+        parcels.is_empty() || (guard.run(|| apply.apply(&batch, parcels, state, slice, emit)) && parcels.is_empty())
+    }
+
+    /// Encodes the changes that are applied and not encoded. Returns whether that is all of them.
+    fn encode_part(
+        &mut self,
+        txid: u64,
+        slice: &mut Slice,
+        give: &mut impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
+    ) -> bool {
+        let Applier { guard, state, waiting, encoded, wanted, .. } = self;
+        let batch = waiting.get_mut(&txid).expect("the caller has found it");
+        let map = state.map.borrow();
+        let changed = map.changed_in(Txid(txid));
+        while batch.encoded < changed {
+            let (from, upto) = (batch.encoded, (batch.encoded + CHANGES_PER_LOOK).min(changed));
+            let mut changes = Vec::new();
+            for (number, change) in (from..upto).zip(map.changes(Txid(txid), from..upto)) {
+                if (number - from) % TOUCHED_AT_ONCE == 0 {
+                    map.touch_changes(number..(number + TOUCHED_AT_ONCE).min(upto));
+                }
+                if let Err(error) = push_change(Txid(txid), &mut batch.section, &change, encoded) {
+                    guard.fail(&error.to_string());
+                    return false;
+                }
+                if wanted.get() {
+                    changes.push(Change { key: change.key.clone(), old: change.old.cloned(), new: change.new.cloned() });
+                }
+            }
+            give(&batch.capabilities, &mut Chunk::of(changes), &mut Chunk::default());
+            batch.encoded = upto;
+            slice.look();
+            if slice.was_over() {
+                return batch.encoded == changed;
+            }
+        }
+        true
+    }
+}
+
+fn push_change<K: Key, V: Storable>(
+    txid: Txid,
+    section: &mut Section,
+    change: &tidemill_state::hot::HotChange<'_, K, V>,
+    (key, value): &mut (Vec<u8>, Vec<u8>),
+) -> tidemill_state::Result<()> {
+    keys::encode_key(change.key, key)?;
+    value.clear();
+    if let Some(new) = change.new {
+        codec::encode(new, value)?;
+    }
+    let before = change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
+    section.push(change.group, key, change.new.is_some().then_some(&value[..]), before);
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! `external_state`, `lookup_external`: a store of the user's own, read-only.
+//!
+//! A store of keys that is not the topology's: it is asked on a thread of its own, a batch's keys at once, and its answers are kept for some batches. While it is away, the batches that
+//! need it wait, and with them, by and by, the sources.
+
+use super::route::{Parcel, Routing, by_owner, route};
+use crate::chunk::Chunk;
+use crate::context::Context;
+use crate::failure::Guard;
+use crate::plan::NodeKind;
+use crate::source::Data;
+use crate::states::Storable;
+use crate::stream::{Record, Stream};
+use crate::topology::Topology;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_state::keys::Key;
+use tidemill_state::{Error, Txid};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::SyncActivator;
+
+/// A store of the user's own that a topology reads: see [`Topology::external_state`].
+///
+/// # Contract
+///
+/// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of the keys.
+/// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next time: a batch that is done again may see other values.
+/// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while an earlier call has not returned: one that takes longer than
+///    [`Caching::time_out`] is given up, but cannot be interrupted.
+pub trait ExternalState: Send + Sync + 'static {
+    /// Its keys.
+    type Key: Key + Sync;
+    /// Its values.
+    type Value: Storable;
+
+    /// The values of these keys.
+    ///
+    /// # Errors
+    /// It cannot be asked now. It is asked again, after a pause that grows up to 10 s.
+    fn get_many(&self, keys: &[Self::Key]) -> Result<Vec<Option<Self::Value>>, String>;
+}
+
+/// How an external state is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    /// How long one call may take before it is given up and made again.
+    pub time_out: Duration,
+    /// For how many batches an answer is kept, that of its own counted: 0 and 1 ask in each batch for all of its keys. On each worker at most as many answers are kept as these
+    /// batches have keys.
+    pub batches: u64,
+}
+
+impl Default for Caching {
+    /// 10 seconds; each batch asks for all of its keys.
+    fn default() -> Self {
+        Caching { time_out: Duration::from_secs(10), batches: 1 }
+    }
+}
+
+/// A store of the user's own, as a topology reads it: see [`Topology::external_state`].
+pub struct External<E> {
+    name: String,
+    store: Arc<E>,
+    caching: Caching,
+}
+
+impl<E> Clone for External<E> {
+    fn clone(&self) -> Self {
+        External { name: self.name.clone(), store: Arc::clone(&self.store), caching: self.caching }
+    }
+}
+
+impl Topology<'_> {
+    /// A store of the user's own, to look things up in: a database, a service. Read-only: what a topology writes elsewhere are its sinks.
+    ///
+    /// # Contract
+    /// See [`ExternalState`], and [`Stream::lookup_external`] for an example. The name is for messages.
+    pub fn external_state<E: ExternalState>(&self, name: &str, store: E, caching: Caching) -> External<E> {
+        External { name: name.to_string(), store: Arc::new(store), caching }
+    }
+}
+
+impl<'s, T: Record + Data> Stream<'s, T> {
+    /// Gives each record with the value of `key(&record)` in the external state; `None` if it has none there.
+    ///
+    /// # Contract
+    /// Each worker asks for all keys of a batch that it does not remember in one call. The answer is as of some moment since the batch was opened, or of as many batches earlier as answers are
+    /// kept: not of one moment for all. While the store is away, the batch waits, and the log says why; this is never taken for a failure of a record. Records come out on the worker that
+    /// owns the key, in no particular order.
+    ///
+    /// ```
+    /// # use tidemill_engine::{Caching, ExternalState, testing::Kit};
+    /// struct Names;
+    ///
+    /// impl ExternalState for Names {
+    ///     type Key = u64;
+    ///     type Value = String;
+    ///     fn get_many(&self, keys: &[u64]) -> Result<Vec<Option<String>>, String> {
+    ///         Ok(keys.iter().map(|key| (*key == 1).then(|| "Ada".to_string())).collect())
+    ///     }
+    /// }
+    ///
+    /// let mut kit = Kit::new(|topology, io| {
+    ///     let names = topology.external_state("names", Names, Caching::default());
+    ///     topology.source("in", io.source::<u64>("in")).lookup_external(&names, |id| *id).sink("out", io.sink("out"));
+    /// });
+    /// kit.feed("in", [1u64, 2]);
+    /// kit.step();
+    /// let mut out = kit.output::<(u64, Option<String>)>("out");
+    /// out.sort();
+    /// assert_eq!(out, [(1, Some("Ada".to_string())), (2, None)]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn lookup_external<E: ExternalState>(
+        self,
+        external: &External<E>,
+        key: impl FnMut(&T) -> E::Key + 'static,
+    ) -> Stream<'s, (T, Option<E::Value>)> {
+        let site = self.site.behind(NodeKind::Exchange("lookup_external"), Location::caller(), &[]);
+        let parcels = route(self.group_by(key), &site, Routing::WHOLE, |record| record);
+        let mut builder = OperatorBuilder::new("lookup_external".to_string(), parcels.scope());
+        let address = builder.operator_info().address;
+        let activator = parcels.scope().worker().sync_activator_for(address.to_vec());
+        let mut input = builder.new_input(parcels, by_owner());
+        let (mut output, raw) = builder.new_output::<Chunk<(T, Option<E::Value>)>>();
+        let mut asking = Asking::<T, E> {
+            guard: Guard::new(&site),
+            context: Rc::clone(&site.context),
+            external: external.clone(),
+            activator,
+            open: BTreeMap::new(),
+            known: HashMap::new(),
+            asked: None,
+            trouble: None,
+        };
+        builder.build(move |_| {
+            move |frontiers: &[MutableAntichain<u64>]| {
+                input.for_each(|capability, parcels: &mut Vec<Parcel<E::Key, T>>| {
+                    if let Some(capability) = capability.retain_least(0) {
+                        let batch = asking.open.entry(*capability.time()).or_insert_with(|| (capability, Vec::new()));
+                        batch.1.extend(parcels.drain(..).flat_map(|parcel| parcel.items).map(|(_, key, record)| (key, record)));
+                    }
+                });
+                let mut session = output.activate();
+                asking.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
+            }
+        });
+        site.stream(raw)
+    }
+}
+
+/// What the thread that asks has to say.
+enum Told<K, V> {
+    Answer(Vec<(K, Option<V>)>),
+    Failed(String),
+}
+
+type TellOf<E> = Told<<E as ExternalState>::Key, <E as ExternalState>::Value>;
+
+/// An answer, and the batch that it was for.
+type Known<V> = (Option<V>, Txid);
+
+/// A batch's records at the owner of their keys.
+type Open<K, T> = (Capability<u64>, Vec<(K, T)>);
+
+struct Asking<T, E: ExternalState> {
+    guard: Guard,
+    context: Rc<Context>,
+    external: External<E>,
+    activator: SyncActivator,
+    open: BTreeMap<u64, Open<E::Key, T>>,
+    known: HashMap<E::Key, Known<E::Value>>,
+    /// The batch whose keys are asked for, and where the answer comes.
+    asked: Option<(u64, Receiver<TellOf<E>>)>,
+    /// What the log was told of why there is none.
+    trouble: Option<String>,
+}
+
+impl<T: Record, E: ExternalState> Asking<T, E> {
+    fn advance(
+        &mut self,
+        frontier: &MutableAntichain<u64>,
+        mut give: impl FnMut(&Capability<u64>, Chunk<(T, Option<E::Value>)>),
+    ) {
+        while self.guard.is_running()
+            && let Some(txid) = self.open.first_key_value().map(|(txid, _)| *txid)
+            && !frontier.less_equal(&txid)
+        {
+            self.guard.at_batch(Some(txid));
+            if !self.has_all(txid) {
+                return;
+            }
+            let (capability, records) = self.open.remove(&txid).expect("it was there above");
+            let value = |key: &E::Key| self.known.get(key).and_then(|(value, _)| value.clone());
+            let found = records.into_iter().map(|(key, record)| (record, value(&key))).collect();
+            give(&capability, Chunk::of(found));
+            let oldest = txid.saturating_sub(self.external.caching.batches.saturating_sub(1));
+            // What this batch did not ask for may still be of use to the next: only what is too old goes.
+            self.known.retain(|_, (_, of)| of.0 > oldest || (of.0 == oldest && oldest < txid));
+        }
+    }
+
+    /// Whether the answers for all keys of a batch are there; if not, they are on their way.
+    fn has_all(&mut self, txid: u64) -> bool {
+        if let Some((of, told)) = &self.asked {
+            loop {
+                match told.try_recv() {
+                    Ok(Told::Answer(answers)) => {
+                        let of = Txid(*of);
+                        self.known.extend(answers.into_iter().map(|(key, value)| (key, (value, of))));
+                        (self.asked, self.trouble) = (None, None);
+                        return true;
+                    }
+                    Ok(Told::Failed(why)) if self.context.pond.is_stopping() => {
+                        let text = format!("external state \"{}\" cannot be asked: {why}", self.external.name);
+                        self.guard.fail_for_good(&Error::away(text));
+                        return false;
+                    }
+                    Ok(Told::Failed(why)) if self.trouble.as_ref() == Some(&why) => {}
+                    Ok(Told::Failed(why)) => {
+                        tracing::warn!(
+                            name = self.external.name,
+                            batch = txid,
+                            why,
+                            "an external state cannot be asked; it is asked again"
+                        );
+                        self.trouble = Some(why);
+                    }
+                    Err(_) => return false,
+                }
+            }
+        }
+        let records = &self.open[&txid].1;
+        let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(|key| !self.known.contains_key(key)).collect();
+        if missing.is_empty() {
+            return true;
+        }
+        let keys: Vec<E::Key> = missing.into_iter().cloned().collect();
+        let (tell, told) = crossbeam_channel::unbounded();
+        let (external, activator) = (self.external.clone(), self.activator.clone());
+        let asker = std::thread::Builder::new().name("external state".into());
+        asker.spawn(move || ask(&external, keys, &tell, &activator)).expect("the operating system gives a thread");
+        self.asked = Some((txid, told));
+        false
+    }
+}
+
+/// The first and the longest pause between two calls.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// How often the one who asked is looked for while a pause lasts, or told again that nothing comes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Asks until there is an answer, or nobody waits for it any more.
+fn ask<E: ExternalState>(external: &External<E>, keys: Vec<E::Key>, tell: &Sender<TellOf<E>>, activator: &SyncActivator) {
+    let (keys, mut pause) = (Arc::new(keys), PAUSES.0);
+    loop {
+        let why = match ask_once(external, &keys) {
+            Ok(values) => {
+                let keys = Arc::unwrap_or_clone(keys);
+                let _ = tell.send(Told::Answer(keys.into_iter().zip(values).collect()));
+                let _ = activator.activate();
+                return;
+            }
+            Err(why) => why,
+        };
+        // Told again and again: it may be that the topology is to stop meanwhile.
+        let mut left = pause;
+        while !left.is_zero() {
+            let told = tell.send(Told::Failed(why.clone())).is_ok() && activator.activate().is_ok();
+            if !told {
+                return;
+            }
+            let slept = left.min(LOOK_EVERY);
+            std::thread::sleep(slept);
+            left -= slept;
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// One call, on a thread that is left to itself when it takes too long.
+fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -> Result<Vec<Option<E::Value>>, String> {
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    let (store, asked) = (Arc::clone(&external.store), Arc::clone(keys));
+    let call = std::thread::Builder::new().name("external call".into());
+    let spawned = call.spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
+        let _ = reply.send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::failure::panic_message(&*panic)))));
+    });
+    spawned.map_err(|why| format!("no thread to ask it: {why}"))?;
+    match answer.recv_timeout(external.caching.time_out) {
+        Ok(Ok(values)) if values.len() == keys.len() => Ok(values),
+        Ok(Ok(values)) => Err(format!("it gave {} values for {} keys", values.len(), keys.len())),
+        Ok(Err(why)) => Err(why),
+        Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {:?}", external.caching.time_out)),
+        Err(RecvTimeoutError::Disconnected) => Err("the call ended without an answer".into()),
+    }
+}

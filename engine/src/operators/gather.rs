@@ -1,0 +1,190 @@
+//! One batch's records of each key, gathered by the worker that owns it: the second half of every aggregation of a batch.
+
+use super::flat_map::Emit;
+use super::route::Parcel;
+use crate::batch::Batch;
+use crate::chunk::Chunk;
+use crate::failure::Guard;
+use crate::poison::naming;
+use crate::slice::Slice;
+use crate::source::Data;
+use crate::stream::{Raw, Record, Site, Stream, activator};
+use hashbrown::hash_map::{HashMap, IntoIter};
+use std::collections::{BTreeMap, VecDeque};
+use tidemill_state::Txid;
+use tidemill_state::keys::{self, Key};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+
+/// What is done with the items of each key of a batch.
+pub(crate) trait Gather<K, P>: 'static {
+    /// What a key has while its items come.
+    type Slot;
+    /// What is given at the end.
+    type Out: Record;
+
+    fn begin(&mut self, batch: &Batch) -> Self::Slot;
+
+    /// Takes an item: those of a key come in the order of their source partition.
+    fn add(&mut self, slot: &mut Self::Slot, item: P);
+
+    fn finish(&mut self, key: K, slot: Self::Slot, emit: &mut Emit<Self::Out>);
+}
+
+/// Which keys a batch has.
+pub(crate) enum Keys<K> {
+    /// Those of its items.
+    OfItems,
+    /// This one, also without items, on the worker that owns it.
+    One(K),
+    /// This one, also without items, on every worker.
+    OnePerWorker(K),
+}
+
+impl<K: Key> Keys<K> {
+    /// The key that a batch has here without any item.
+    fn always(self, site: &Site) -> Option<K> {
+        let here = |key: &K| {
+            let mut encoded = Vec::new();
+            keys::encode_key(key, &mut encoded).expect("the unit can be a key");
+            let group = keys::group_of(keys::hash_key(&encoded), site.context.key_groups);
+            group.owner(site.context.peers) == site.context.index
+        };
+        match self {
+            Keys::OfItems => None,
+            Keys::One(key) => Some(key).filter(here),
+            Keys::OnePerWorker(key) => Some(key),
+        }
+    }
+}
+
+/// One batch at the owner of its keys.
+struct Open<K, P, S> {
+    capability: Capability<u64>,
+    parcels: VecDeque<Parcel<K, P>>,
+    /// The items of the parcel in hand.
+    items: std::vec::IntoIter<(u64, K, P)>,
+    slots: HashMap<K, S, foldhash::fast::RandomState>,
+    finishing: Option<IntoIter<K, S>>,
+}
+
+impl<K: Key, P, S> Open<K, P, S> {
+    fn new(capability: Capability<u64>) -> Open<K, P, S> {
+        Open { capability, parcels: VecDeque::new(), items: Vec::new().into_iter(), slots: HashMap::default(), finishing: None }
+    }
+
+    fn next_item(&mut self) -> Option<(K, P)> {
+        loop {
+            if let Some((_, key, item)) = self.items.next() {
+                return Some((key, item));
+            }
+            self.items = self.parcels.pop_front()?.items.into_iter();
+        }
+    }
+
+    /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
+    fn advance<G: Gather<K, P, Slot = S>>(
+        &mut self,
+        gathering: &mut G,
+        batch: &Batch,
+        always: Option<&K>,
+        slice: &mut Slice,
+        emit: &mut Emit<G::Out>,
+    ) -> bool {
+        while let Some((key, item)) = self.next_item() {
+            match self.slots.get_mut(&key) {
+                Some(slot) => naming(&key, || gathering.add(slot, item)),
+                None => {
+                    let slot = naming(&key, || {
+                        let mut slot = gathering.begin(batch);
+                        gathering.add(&mut slot, item);
+                        slot
+                    });
+                    self.slots.insert(key, slot);
+                }
+            }
+            if slice.is_over() {
+                return false;
+            }
+        }
+        let Open { slots, finishing, .. } = self;
+        let finishing = finishing.get_or_insert_with(|| {
+            if let Some(key) = always.filter(|_| slots.is_empty()) {
+                slots.insert(key.clone(), gathering.begin(batch));
+            }
+            std::mem::take(slots).into_iter()
+        });
+        for (key, slot) in finishing.by_ref() {
+            gathering.finish(key, slot, emit);
+            if slice.is_over() {
+                break;
+            }
+        }
+        finishing.len() == 0
+    }
+}
+
+/// Puts the operator behind `parcels`.
+pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
+    parcels: Raw<'s, Vec<Parcel<K, P>>>,
+    site: Site,
+    keys: Keys<K>,
+    mut gathering: G,
+) -> Stream<'s, G::Out> {
+    let (guard, context) = (Guard::new(&site), std::rc::Rc::clone(&site.context));
+    let here = matches!(keys, Keys::OnePerWorker(_)).then_some(site.context.index as u64);
+    let always = keys.always(&site);
+    let mut builder = OperatorBuilder::new("gather".to_string(), parcels.scope());
+    let activator = activator(&parcels, &builder.operator_info());
+    let mut input = builder.new_input(parcels, Exchange::new(move |parcel: &Parcel<K, P>| here.unwrap_or(parcel.to)));
+    let (mut output, raw) = builder.new_output::<Chunk<G::Out>>();
+    builder.build(move |mut capabilities| {
+        // Moved on with the frontier: the right to give something for a batch of which no record comes.
+        let mut held = capabilities.pop().filter(|_| always.is_some());
+        let (mut open, mut next) = (BTreeMap::new(), context.after.next().0);
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|capability, parcels: &mut Vec<Parcel<K, P>>| {
+                if let Some(capability) = capability.retain_least(0) {
+                    let batch = open.entry(*capability.time()).or_insert_with(|| Open::new(capability));
+                    batch.parcels.extend(parcels.drain(..));
+                }
+            });
+            if let (Some(held), Some(frontier)) = (&mut held, frontiers[0].frontier().first().copied()) {
+                for txid in next..frontier {
+                    open.entry(txid).or_insert_with(|| Open::new(held.delayed(&txid)));
+                }
+                next = next.max(frontier);
+                if *held.time() < frontier {
+                    held.downgrade(&frontier);
+                }
+            }
+            let mut slice = Slice::begin();
+            let mut session = output.activate();
+            while guard.is_running()
+                && let Some(mut first) = open.first_entry()
+                && !frontiers[0].less_equal(first.key())
+            {
+                let txid = *first.key();
+                guard.at_batch(Some(txid));
+                let (batch, open, mut emit) = (context.batch(Txid(txid)), first.get_mut(), Emit::new());
+                let mut done = false;
+                let well = guard.run(|| {
+                    done = open.advance(&mut gathering, &batch, always.as_ref(), &mut slice, &mut emit);
+                    Ok(())
+                });
+                if !well {
+                    return;
+                }
+                session.give(&open.capability, &mut Chunk::of(std::mem::take(emit.records())));
+                if !done {
+                    activator.activate();
+                    return;
+                }
+                first.remove();
+            }
+        }
+    });
+    site.stream(raw)
+}
