@@ -40,6 +40,8 @@ pub(crate) struct WorkerDelta {
     pub(crate) ranges: Vec<Range>,
     /// How many keys its states have after the batch.
     pub(crate) keys: Vec<usize>,
+    /// How many records were set aside, by operator.
+    pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
 pub(crate) struct Committer {
@@ -217,6 +219,7 @@ impl Committer {
             changes: deltas.iter().map(|delta| delta.changes as u64).sum(),
             delta_bytes: deltas.iter().map(|delta| delta.delta.len() as u64).sum(),
             output_records: deltas.iter().flat_map(|delta| &delta.outputs).map(|(_, payload)| payload.records() as u64).sum(),
+            set_aside: summed(deltas.iter().flat_map(|delta| &delta.set_aside)),
             fill_us: micros(closed.saturating_duration_since(opened)),
             compute_us: micros(now.saturating_duration_since(closed)),
             commit_us: 0,
@@ -233,6 +236,13 @@ impl Committer {
             keys: deltas.iter().map(|delta| (delta.worker, delta.keys.clone())).collect(),
         }
     }
+}
+
+fn summed<'a>(counts: impl Iterator<Item = (&'a String, &'a u64)>) -> BTreeMap<String, u64> {
+    counts.fold(BTreeMap::new(), |mut sums, (of, count)| {
+        *sums.entry(of.clone()).or_default() += count;
+        sums
+    })
 }
 
 fn micros(duration: Duration) -> u64 {

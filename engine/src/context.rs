@@ -13,6 +13,7 @@ use crate::query::desk::{Desk, Entrance};
 use crate::query::live::Live;
 use crate::query::pins::Pins;
 use crate::query::{QueryCodec, stuck};
+use crate::search::{Excluded, Trial};
 use crate::sink::Sink;
 use crate::source::{Begun, DeadLetter, Source, Start};
 use crate::states::{StateCodec, WorkerState};
@@ -116,6 +117,10 @@ pub(crate) struct Context {
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) desk: RefCell<Desk>,
+    pub(crate) excluded: Arc<Excluded>,
+    pub(crate) trial: Option<Arc<Trial>>,
+    /// The sinks for dead letters.
+    pub(crate) letters: RefCell<Vec<Letters>>,
     /// Whether chunks keep their records for dead letters.
     pub(crate) keeps_records: Cell<bool>,
     /// What is done with records at which an operator fails, from here on in the program.
@@ -144,6 +149,9 @@ impl Context {
             backlog: Arc::clone(&shared.asking.backlog),
             query_operators: Cell::new(0),
             desk: RefCell::new(Desk::new(seat.index, &shared.asking)),
+            excluded: shared.excluded,
+            trial: shared.trial,
+            letters: RefCell::default(),
             keeps_records: Cell::new(false),
             on_failure: RefCell::default(),
             probe: probe::Handle::new(),
@@ -223,4 +231,6 @@ pub(crate) struct Shared {
     pub(crate) after: Txid,
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
     pub(crate) asking: Arc<Asking>,
+    pub(crate) excluded: Arc<Excluded>,
+    pub(crate) trial: Option<Arc<Trial>>,
 }

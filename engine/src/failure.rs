@@ -31,6 +31,13 @@ pub(crate) struct Suspect {
 }
 
 impl Latch {
+    /// One that is set.
+    pub(crate) fn failed(error: Error) -> Latch {
+        let latch = Latch::default();
+        latch.fail(error);
+        latch
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         self.set.load(SeqCst)
     }

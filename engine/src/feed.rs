@@ -1,6 +1,6 @@
 //! One source on one worker: its partitions' readers, and the way into the dataflow.
 
-use crate::chunk::{AsBytes, Chunk, Origin, Places, Run};
+use crate::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
 use crate::context::Context;
 use crate::pond::Range;
 use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
@@ -23,6 +23,9 @@ pub(crate) trait Feed {
 
     /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
     fn moved(&mut self) -> Vec<Range>;
+
+    /// Ends the ranges of the batch in hand.
+    fn ranges(&mut self) -> Vec<Range>;
 
     /// Ends the ranges of the batch in hand, and goes on at `txid`.
     fn advance_to(&mut self, txid: Txid) -> Vec<Range>;
@@ -109,16 +112,17 @@ impl<S: Source> SourceFeed<S> {
     }
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
-        let partition = &self.partitions[at];
         if let Some(letters) = self.letters.as_mut().filter(|_| !records.set_aside.is_empty()) {
             for letter in &mut records.set_aside {
                 letter.source = Some(self.name.to_string());
             }
             letters.send_batch(&mut Chunk::of(std::mem::take(&mut records.set_aside)));
         }
+        self.leave_out(at, &mut records);
         if records.is_empty() {
             return;
         }
+        let partition = &self.partitions[at];
         let places = Places { source: (&*self.name).into(), partition: (&*partition.name).into(), offsets: records.offsets };
         let kept = self.context.keeps_records.get().then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
         let run = Run { places: Some(places), records: kept };
@@ -127,6 +131,33 @@ impl<S: Source> SourceFeed<S> {
 }
 
 impl<S: Source> SourceFeed<S> {
+    /// In a trial, up to where a partition is read, if it is.
+    fn trial_end(&self, at: usize) -> Option<Option<u64>> {
+        let trial = self.context.trial.as_ref()?;
+        Some(trial.end_of(&self.name, &self.partitions[at].name))
+    }
+
+    /// Takes the records out that are known to make their batch fail, and sets them aside; and in a trial those that are not tried.
+    fn leave_out(&self, at: usize, records: &mut Records<S::Item>) {
+        let partition = &self.partitions[at].name;
+        if let Some(excluded) = self.context.excluded.of_partition(&self.name, partition) {
+            for (record, why) in records.take_those(|offset| excluded.get(&offset).cloned()) {
+                let place = Place { source: self.name.to_string(), partition: partition.to_string(), offset: record.0 };
+                let letters = self.context.letters.borrow();
+                let letters = why.letters.and_then(|id| letters.iter().find(|letters| letters.id == id));
+                let (txid, bytes) = (Txid(*self.input.time()), || vec![record.1].bytes(0));
+                let set_aside = self.context.set_aside(txid, letters, why.operator, &why.message, Some(place), bytes);
+                if let Err(error) = set_aside {
+                    self.context.latch.fail(error);
+                }
+            }
+        }
+        if let Some(trial) = &self.context.trial {
+            let mut chosen = trial.choose(&self.name, partition, &records.offsets).into_iter();
+            records.take_those(|_| if chosen.next() == Some(true) { None } else { Some(()) });
+        }
+    }
+
     /// Sees what trouble the readers have. The log is told of the first that has some, and when the last is over.
     fn note_troubles(&mut self) {
         let before = self.partitions.iter().filter(|partition| partition.trouble.is_some()).count();
@@ -175,6 +206,12 @@ impl<S: Source> Feed for SourceFeed<S> {
             };
             if ready {
                 let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+                let end = self.trial_end(at);
+                let partition = &mut self.partitions[at];
+                if end == Some(None) {
+                    partition.ready = Ready::Never;
+                    continue;
+                }
                 let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
                 let status = partition
                     .reader
@@ -185,12 +222,19 @@ impl<S: Source> Feed for SourceFeed<S> {
                     ReadStatus::Idle(wait) => Ready::At(now + wait),
                     ReadStatus::End => Ready::Never,
                 };
+                if let Some(Some(end)) = end {
+                    records.cut_at(end);
+                    if partition.reader.position().offset >= end {
+                        partition.ready = Ready::Never;
+                    }
+                }
                 partition.skipped += partition.reader.take_skipped();
                 self.in_a_row += 1;
                 // A dead letter is a record of its batch like any other.
                 let counts = ((records.len() + records.set_aside.len()) as u64, records.bytes() as u64);
                 partition.records += counts.0;
-                if status != ReadStatus::More || self.in_a_row >= CHUNKS_IN_A_ROW {
+                let over = matches!(partition.ready, Ready::Never);
+                if status != ReadStatus::More || over || self.in_a_row >= CHUNKS_IN_A_ROW {
                     (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
                 }
                 if counts.0 > 0 {
@@ -234,6 +278,10 @@ impl<S: Source> Feed for SourceFeed<S> {
         if let Some(letters) = &mut self.letters {
             letters.advance_to(txid.0);
         }
+        self.ranges()
+    }
+
+    fn ranges(&mut self) -> Vec<Range> {
         let (id, name) = (self.id, &self.name);
         let moved = self.partitions.iter_mut().filter_map(|partition| {
             // A position that moved without a record is told by `moved`.

@@ -27,6 +27,16 @@ pub struct BatchLimits {
     pub max_in_flight: u64,
 }
 
+impl BatchLimits {
+    /// For a batch that is closed when the sources are at their end.
+    pub(crate) const WHOLE: BatchLimits = BatchLimits {
+        max_records: u64::MAX >> 1,
+        max_bytes: u64::MAX >> 1,
+        max_delay: Duration::from_secs(1 << 30),
+        max_in_flight: 8,
+    };
+}
+
 impl Default for BatchLimits {
     fn default() -> Self {
         BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 8 }
@@ -83,6 +93,7 @@ pub(crate) struct Pond {
     clock: Clock,
     open: Mutex<Open>,
     committed: AtomicU64,
+    careful_until: AtomicU64,
     wake: Mutex<Vec<Thread>>,
 }
 
@@ -94,13 +105,25 @@ impl Pond {
     /// Batches go on after `after`, filled by `workers` workers.
     pub(crate) fn new(limits: BatchLimits, clock: Clock, after: Txid, workers: usize) -> Pond {
         let open = Open { txid: after.next(), ended: vec![false; workers], ..Open::default() };
-        Pond { limits, clock, open: Mutex::new(open), committed: AtomicU64::new(after.0), wake: Mutex::default() }
+        Pond {
+            limits,
+            clock,
+            open: Mutex::new(open),
+            committed: AtomicU64::new(after.0),
+            careful_until: AtomicU64::new(0),
+            wake: Mutex::default(),
+        }
     }
 
     /// Begins after this batch, before any worker takes its turn.
     pub(crate) fn begin_after(&self, after: Txid) {
         self.committed.store(after.0, SeqCst);
         self.lock().txid = after.next();
+    }
+
+    /// Up to this batch, none takes records before the one before it is committed.
+    pub(crate) fn careful_until(&self, txid: Txid) {
+        self.careful_until.store(txid.0, SeqCst);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
@@ -135,7 +158,8 @@ impl Pond {
             }
             due = Some(self.limits.max_delay.saturating_sub(age));
         }
-        if open.stopping || open.held || at.0 - 1 - self.committed.load(SeqCst) > self.limits.max_in_flight {
+        let most = if at.0 <= self.careful_until.load(SeqCst) { 0 } else { self.limits.max_in_flight };
+        if open.stopping || open.held || at.0 - 1 - self.committed.load(SeqCst) > most {
             return Ok(Turn::Wait(due));
         }
         let records = self.limits.max_records.saturating_sub(open.given + open.promised).min(CHUNK_RECORDS);
@@ -229,6 +253,11 @@ impl Pond {
     /// When the first record of a batch was read, by the clock; of one that is not committed.
     pub(crate) fn time_of(&self, txid: Txid) -> u64 {
         self.lock().time.get(&txid).copied().unwrap_or_else(|| self.clock.now_ms())
+    }
+
+    /// What a batch covers, as far as the workers have told.
+    pub(crate) fn ranges_of(&self, txid: Txid) -> Vec<Range> {
+        self.lock().ranges.get(&txid).cloned().unwrap_or_default()
     }
 
     /// The ranges of a batch in words, with a comma in front.

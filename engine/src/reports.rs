@@ -2,6 +2,7 @@
 
 use crate::feed::PartitionProgress;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use tidemill_state::{SinkId, Txid, WorkerIndex};
 
 /// What a batch was: told once it is committed.
@@ -17,6 +18,9 @@ pub struct BatchReport {
     pub delta_bytes: u64,
     /// How many records it gave to sinks.
     pub output_records: u64,
+    /// How many records were set aside, by the operator that failed at them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, u64>,
     /// From its first record until it was closed, in microseconds.
     pub fill_us: u64,
     /// From then until every worker had completed it.
@@ -79,6 +83,8 @@ pub struct Status {
     pub started_at_ms: u64,
     /// Source records in batches that this run has committed.
     pub records: u64,
+    /// Records that were set aside in batches that this run has committed, by the operator that failed at them.
+    pub set_aside: BTreeMap<String, u64>,
     /// The same, per second, over the last seconds.
     pub records_per_s: f64,
     /// Batches per second, over the last seconds.

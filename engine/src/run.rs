@@ -1,22 +1,19 @@
 //! A run: from the start to the stop, over all of its generations.
 
 use crate::commit::{Committer, Message};
-use crate::context::{AnySource, Shared};
-use crate::failure::Latch;
-use crate::pond::Pond;
+use crate::context::AnySource;
+use crate::generations::Generations;
 use crate::publish::Publishing;
 use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
-use crate::source::OnLoss;
-use crate::start::{self, Listing, Started};
+use crate::start::{self, Started};
 use crate::starting::Starting;
 use crate::topology::{Description, Topology, describe};
-use crate::watch::{self, Growing};
-use crate::worker::{self, Assignment, Build, Job};
-use crossbeam_channel::Sender;
+use crate::watch;
+use crate::worker::Build;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
@@ -209,9 +206,6 @@ const PUBLISHER: &str = "publisher";
 /// How long publishers have to end after their time is over.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often in a row a run that may go on after a loss does so without a commit.
-const LOSSES_IN_A_ROW: u32 = 3;
-
 /// The program's sources with their numbers.
 fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc<dyn AnySource>)> {
     let sources = description.program.sources.iter().zip(&description.sources);
@@ -220,7 +214,7 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
 }
 
 /// A named thread of the engine's; a panic in it is a bug, reported as an error.
-fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
+pub(crate) fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
 where
     F: FnOnce() -> Result<()> + Send + 'static,
 {
@@ -231,7 +225,7 @@ where
 }
 
 /// Runs `body`; a panic in it is an error of kind Bug.
-fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
     catch_unwind(AssertUnwindSafe(body))
         .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
 }
@@ -309,149 +303,14 @@ impl Run {
             points,
             deltas,
             known_as,
+            numbers: 0,
         };
-        let outcome = generations.run(listing);
+        let (generations, outcome) = generations.run(listing);
         generations.end(outcome, committer, others, store)
     }
 }
 
-struct Generations {
-    settings: Settings,
-    build: Arc<Build>,
-    description: Description,
-    decision: Decision,
-    store: Arc<Store>,
-    runtime: Arc<Runtime>,
-    points: Arc<Points>,
-    deltas: Sender<Message>,
-    /// What the topology is called outside.
-    known_as: String,
-}
-
 impl Generations {
-    /// Runs generation after generation until the run is stopped or a failure ends it.
-    fn run(&self, first: Listing) -> Result<()> {
-        let (mut failures, mut listing) = (0, Some(first));
-        for number in 1.. {
-            let before = self.runtime.committed();
-            let outcome = self.generation(number, listing.take());
-            self.runtime.end_generation();
-            let Err(error) = outcome else { break };
-            if error.kind() == Kind::Away && self.runtime.stopping.load(std::sync::atomic::Ordering::SeqCst) {
-                break;
-            }
-            if self.runtime.committed() > before {
-                failures = 0;
-            }
-            failures += 1;
-            let lost = error.kind() == Kind::SourceLost && self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW;
-            let retried = error.kind() == Kind::UserCode && failures <= self.settings.retries;
-            if !(lost || retried) || self.points.stopped() {
-                return Err(error);
-            }
-            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built anew after the last committed batch");
-            self.runtime.note_error(&error);
-        }
-        Ok(())
-    }
-
-    /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
-    fn generation(&self, number: u64, listing: Option<Listing>) -> Result<()> {
-        let latch = Arc::new(Latch::default());
-        let workers = self.settings.workers;
-        // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
-        let (reply, fixed) = crossbeam_channel::bounded(1);
-        let pond = Arc::new(Pond::new(self.settings.batches.clone(), self.settings.clock.clone(), Txid::NONE, workers));
-        let message = Message::Generation { number, latch: Arc::clone(&latch), pond: Arc::clone(&pond), reply };
-        let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
-        self.deltas.send(message).map_err(|_| ended())?;
-        let after: Txid = fixed.recv().map_err(|_| ended())?;
-        assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
-        // Not before: the committer may have been in the middle of a write when the generation before failed.
-        pond.begin_after(after);
-        let partitions = match listing {
-            Some(listing) => listing,
-            None => self.list_again()?,
-        };
-        let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
-        for (index, assignment) in partitions.assignments.into_iter().enumerate() {
-            assignments[index % workers].push(assignment);
-        }
-        let sources = self.description.sources.iter().zip(partitions.known).enumerate();
-        let growing: Vec<Growing> = sources
-            .filter_map(|(index, (source, (known, every)))| {
-                Some(Growing { index, source: Arc::clone(source), every: every?, known })
-            })
-            .collect();
-        let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
-        let job = Job {
-            generation: number,
-            workers,
-            shared: Shared {
-                latch: Arc::clone(&latch),
-                points: Arc::clone(&self.points),
-                pond: Arc::clone(&pond),
-                committed: Arc::clone(&self.runtime.committed),
-                schema: self.decision.schema.clone(),
-                key_groups: self.store.key_groups(),
-                after,
-                sinks: Arc::new(self.description.sinks.clone()),
-                asking: Arc::clone(&self.runtime.asking),
-            },
-            store: Arc::clone(&self.store),
-            build: Arc::clone(&self.build),
-            program: self.description.program.clone(),
-            assignments,
-            discovers: !growing.is_empty(),
-            deltas: self.deltas.clone(),
-            inboxes,
-            runtime: Arc::clone(&self.runtime),
-            barrier: Barrier::new(workers),
-        };
-        self.runtime.begin_generation(outboxes, &pond);
-        if self.runtime.fatal().is_some() || self.runtime.stopping.load(std::sync::atomic::Ordering::SeqCst) {
-            pond.stop();
-        }
-        let job = Arc::new(job);
-        let mut config = timely::Config::process(workers);
-        // The worker loop knows better when to sleep: what it is asked is not seen by timely.
-        config.worker = config.worker.idle_spin(std::time::Duration::ZERO);
-        let guards = timely::execute(config, move |timely| worker::run(timely, &job))
-            .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
-        let discoverer = (!growing.is_empty()).then(|| {
-            let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));
-            let latch = Arc::clone(&latch);
-            spawn("discoverer", move || {
-                let found = caught(|| {
-                    watch::discover_loop(growing, &runtime, &points, workers, &latch);
-                    Ok(())
-                });
-                found.inspect_err(|error| latch.fail(error.clone()))
-            })
-        });
-        for outcome in guards.join() {
-            if let Err(why) = outcome {
-                latch.fail(Error::bug(format!("a worker ended badly: {why}")));
-            }
-        }
-        // Whatever ended this generation, its latch is set: nothing of it is taken any more.
-        let error = latch.error();
-        latch.fail(Error::bug("the generation is over"));
-        if let Some(discoverer) = discoverer {
-            let _ = discoverer.join();
-        }
-        self.runtime.fatal().or(error).map_or(Ok(()), Err)
-    }
-
-    /// Where the sources go on, after a generation has failed: those that are away are waited for.
-    fn list_again(&self) -> Result<Listing> {
-        let known_as = self.known_as.clone();
-        let program = start::Described { settings: &self.settings, description: &self.description, known_as };
-        let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
-        listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        Ok(listing)
-    }
-
     /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
     fn end(
         self,

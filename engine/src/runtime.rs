@@ -15,7 +15,7 @@ use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::Thread;
@@ -63,6 +63,7 @@ struct Inner {
     fatal: Option<Error>,
     publishing_ends: Option<Instant>,
     records: u64,
+    set_aside: BTreeMap<String, u64>,
     longest_slice: Duration,
     generations: u64,
     first_commit: Option<Duration>,
@@ -128,6 +129,7 @@ impl Runtime {
             fatal: None,
             publishing_ends: None,
             records: 0,
+            set_aside: BTreeMap::new(),
             longest_slice: Duration::ZERO,
             generations: 0,
             first_commit: None,
@@ -215,6 +217,9 @@ impl Runtime {
             (report.commit_us, report.committed_at_ms) = (commit_us, at);
             self.timings.committed(report);
             inner.records += report.records;
+            for (operator, count) in &report.set_aside {
+                *inner.set_aside.entry(operator.clone()).or_default() += count;
+            }
             inner.unfolded_bytes += report.delta_bytes;
             inner.extent.commit(report);
         }

@@ -244,6 +244,34 @@ impl<T> Records<T> {
         self.bytes += bytes;
     }
 
+    /// Takes those out, in order, for which `wanted` gives something of their offset.
+    pub(crate) fn take_those<W>(&mut self, mut wanted: impl FnMut(u64) -> Option<W>) -> Vec<((u64, T), W)> {
+        let wanted: Vec<Option<W>> = self.offsets.iter().map(|offset| wanted(*offset)).collect();
+        if wanted.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let (items, offsets) = (std::mem::take(&mut self.items), std::mem::take(&mut self.offsets));
+        let mut taken = Vec::new();
+        for ((record, offset), wanted) in items.into_iter().zip(offsets).zip(wanted) {
+            match wanted {
+                Some(wanted) => taken.push(((offset, record), wanted)),
+                None => {
+                    self.items.push(record);
+                    self.offsets.push(offset);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Drops what begins at this offset or later.
+    pub(crate) fn cut_at(&mut self, end: u64) {
+        let kept = self.offsets.partition_point(|offset| *offset < end);
+        self.items.truncate(kept);
+        self.offsets.truncate(kept);
+        self.set_aside.retain(|letter| letter.offset.is_none_or(|offset| offset < end));
+    }
+
     /// Whether a reader must stop here. The record that crosses the limit of bytes is still given, so that any record passes.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -199,6 +199,12 @@ impl Kit {
         self.build = Arc::new(build);
     }
 
+    /// The crash points of the run in hand, to be armed at will.
+    #[must_use]
+    pub fn points(&self) -> &Points {
+        &self.points
+    }
+
     /// The settings, for the next [`Kit::restart`].
     pub fn settings(&mut self) -> &mut Settings {
         &mut self.settings

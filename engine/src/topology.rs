@@ -76,6 +76,8 @@ where
         key_groups: KEY_GROUPS,
         after: Txid::NONE,
         sinks: Arc::default(),
+        excluded: Arc::default(),
+        trial: None,
         asking: Arc::new(Asking::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
     let context = Context::new(Seat { index: 0, peers: 1 }, shared);

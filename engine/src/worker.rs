@@ -200,11 +200,17 @@ impl<'j> Worker<'j> {
             if self.reported.elapsed() >= REPORT_EVERY {
                 self.report();
             }
+            if self.job.shared.trial.as_ref().is_some_and(|trial| trial.is_through()) {
+                return Ok(());
+            }
             if self.oldest == self.at && pond.is_finished(self.at) {
                 self.report();
                 return Ok(());
             }
         }
+        // What the batch in hand covers so far: it may be the one that has failed.
+        let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.ranges()).collect();
+        pond.record_ranges(self.at, &ranges);
         Ok(())
     }
 
@@ -280,6 +286,12 @@ impl<'j> Worker<'j> {
                 return Ok(());
             }
             self.job.shared.points.reach(CrashPoint::BatchComputed)?;
+            if let Some(trial) = &self.job.shared.trial {
+                self.oldest = self.oldest.next();
+                trial.worker_is_through();
+                self.job.shared.pond.wake_all();
+                continue;
+            }
             let delta = WorkerDelta {
                 generation: self.job.generation,
                 txid: self.oldest,
@@ -289,6 +301,7 @@ impl<'j> Worker<'j> {
                 outputs: made.outputs.into_iter().collect(),
                 ranges: self.ranges.remove(&self.oldest).unwrap_or_default(),
                 keys: self.keys(self.oldest),
+                set_aside: made.set_aside,
             };
             // The committer ends only when the whole run does.
             let _ = self.job.deltas.send(Message::Delta(delta));
@@ -352,6 +365,9 @@ impl<'j> Worker<'j> {
 
     fn report(&mut self) {
         self.reported = Instant::now();
+        if self.job.shared.trial.is_some() {
+            return;
+        }
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.moved()).collect();
         if !ranges.is_empty() {
             // Every record before is in a batch before the open one.

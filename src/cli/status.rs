@@ -48,6 +48,9 @@ fn summary(status: &Json) -> String {
     if status["sources_at_end"] == true {
         facts.push(["sources".into(), "all at their end".into()]);
     }
+    for (operator, count) in status["set_aside"].as_object().into_iter().flatten() {
+        facts.push(["set aside".into(), format!("{} records at {operator}", thousands(count.as_u64().unwrap_or(0)))]);
+    }
     for (name, label) in [("waiting", "waiting"), ("last_error", "last error")] {
         if let Some(text) = status[name].as_str() {
             facts.push([label.into(), text.to_string()]);

@@ -58,7 +58,9 @@ impl Topology<'_> {
         self.context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[]);
         let (id, sink) = super::sink::declare(&self.context, name, sink);
         self.context.keeps_records.set(true);
-        OnFailure(Policy::DeadLetter(Letters { id, sink: sink as DeadLetterSink }))
+        let letters = Letters { id, sink: sink as DeadLetterSink };
+        self.context.letters.borrow_mut().push(letters.clone());
+        OnFailure(Policy::DeadLetter(letters))
     }
 }
 

@@ -26,6 +26,7 @@ impl Runtime {
             workers: self.facts.workers,
             started_at_ms: self.started_at_ms,
             records: inner.records,
+            set_aside: inner.set_aside.clone(),
             records_per_s,
             batches_per_s,
             sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),

@@ -8,6 +8,7 @@
 //! | `tidemill_batch_compute_seconds` | histogram | from then until every worker had completed it |
 //! | `tidemill_batch_commit_seconds` | histogram | how long the write took that made it durable |
 //! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that no committed batch covers; what is known to come from there on |
+//! | `tidemill_records_set_aside_total` | counter, by operator | records that were set aside because the operator failed at them |
 //! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
 //! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a reason that passes by itself |
 //! | `tidemill_sink_published_txid`, `tidemill_sink_backlog_bytes` | gauge, by sink | the last batch that it holds; committed output that it has not confirmed |
@@ -52,6 +53,11 @@ const PARTITIONS: usize = 1000;
 struct OfPartition {
     source: String,
     partition: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOperator {
+    operator: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -123,6 +129,7 @@ fn text(status: &Status, timings: &Timings, ready: bool) -> String {
     let mut registry = Registry::with_prefix("tidemill");
     registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     of_batches(&mut registry, timings, status);
+    of_operators(&mut registry, status);
     of_sources(&mut registry, status);
     of_sinks(&mut registry, timings, status);
     let keys = Family::<OfState, Gauge>::default();
@@ -155,6 +162,14 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
     for (name, help, histogram) in histograms {
         registry.register(name, help, histogram.clone());
     }
+}
+
+fn of_operators(registry: &mut Registry, status: &Status) {
+    let set_aside = Family::<OfOperator, Counter>::default();
+    for (operator, count) in &status.set_aside {
+        set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
+    }
+    registry.register("records_set_aside", "Records that were set aside because an operator failed at them", set_aside);
 }
 
 fn of_sources(registry: &mut Registry, status: &Status) {
@@ -253,6 +268,7 @@ mod tests {
             workers: 2,
             started_at_ms: 1_700_000_000_999,
             records: 70,
+            set_aside: BTreeMap::from([("map#1 (a.rs:2)".to_string(), 3)]),
             records_per_s: 0.0,
             batches_per_s: 0.0,
             sources_at_end: false,
@@ -281,6 +297,7 @@ mod tests {
             changes: 0,
             delta_bytes: 0,
             output_records: 0,
+            set_aside: BTreeMap::new(),
             fill_us: 1_000_000,
             compute_us: 250_000,
             commit_us: 500,
@@ -318,6 +335,7 @@ mod tests {
             "tidemill_source_lag{source=\"s\",partition=\"p2\"} 2",
             "tidemill_source_trouble{source=\"s\",partition=\"p\\\"1\"} 1",
             "tidemill_source_trouble{source=\"s\",partition=\"p2\"} 0",
+            "tidemill_records_set_aside_total{operator=\"map#1 (a.rs:2)\"} 3",
             "tidemill_source_skipped_total{source=\"s\"} 2",
             "tidemill_sink_published_txid{sink=\"out\"} 6",
             "tidemill_sink_backlog_bytes{sink=\"out\"} 9",

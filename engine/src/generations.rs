@@ -1,0 +1,279 @@
+//! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built anew after the last committed batch.
+
+use crate::context::Shared;
+use crate::failure::{Latch, Suspect};
+use crate::pond::{BatchLimits, Pond, Range};
+use crate::run::{caught, spawn};
+use crate::runtime::Runtime;
+use crate::search::{self, Excluded, GivenUp, Trial};
+use crate::settings::Settings;
+use crate::source::OnLoss;
+use crate::start::{self, Listing};
+use crate::topology::Description;
+use crate::watch::{self, Growing};
+use crate::worker::{self, Assignment, Build, Job};
+use crossbeam_channel::Sender;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use tidemill_state::resolve::Decision;
+use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
+
+/// How often in a row a run that may go on after a loss does so without a commit.
+const LOSSES_IN_A_ROW: u32 = 3;
+
+pub(crate) struct Generations {
+    pub(crate) settings: Settings,
+    pub(crate) build: Arc<Build>,
+    pub(crate) description: Description,
+    pub(crate) decision: Decision,
+    pub(crate) store: Arc<Store>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) points: Arc<Points>,
+    pub(crate) deltas: Sender<crate::commit::Message>,
+    /// What the topology is called outside.
+    pub(crate) known_as: String,
+    /// How many generations there were.
+    pub(crate) numbers: u64,
+}
+
+/// How a generation is run.
+#[derive(Clone, Default)]
+struct Mode {
+    /// Up to this batch, none is opened before the one before it is committed: if one fails, its records are known.
+    careful_until: Txid,
+    /// Records that are left out.
+    excluded: Arc<Excluded>,
+    /// What is tried, if nothing is to be committed.
+    trial: Option<Arc<Trial>>,
+}
+
+/// Why a generation has failed.
+struct Failed {
+    error: Error,
+    /// The batch in which it failed, if its records may be searched for, and what it covers.
+    suspected: Option<(Suspect, Vec<Range>)>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, suspected: None }
+    }
+}
+
+impl Generations {
+    /// Runs generation after generation until the run is stopped or a failure ends it.
+    pub(crate) fn run(mut self, first: Listing) -> (Generations, Result<()>) {
+        let outcome = self.all(first);
+        (self, outcome)
+    }
+
+    fn all(&mut self, first: Listing) -> Result<()> {
+        let (mut failures, mut listing, mut mode) = (0, Some(first), Mode::default());
+        loop {
+            let before = self.runtime.committed();
+            let outcome = self.generation(listing.take(), &mode);
+            let committed = self.runtime.committed();
+            let Err(Failed { error, suspected }) = outcome else { return Ok(()) };
+            if error.kind() == Kind::Away && self.is_stopping() {
+                return Ok(());
+            }
+            if committed > before {
+                failures = 0;
+            }
+            failures += 1;
+            if mode.excluded.of <= committed {
+                mode.excluded = Arc::new(Excluded::of(committed.next()));
+            }
+            let lost = error.kind() == Kind::SourceLost && self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW;
+            let retried = error.kind() == Kind::UserCode && failures <= self.settings.retries;
+            if self.points.stopped() {
+                return Err(error);
+            }
+            match suspected {
+                Some((suspect, ranges)) if suspect.txid == committed.next() => {
+                    match self.search(&suspect, &ranges, &mut mode)? {
+                        Ok(()) if self.is_stopping() => return Ok(()),
+                        Ok(()) => {}
+                        Err(_) if retried => {}
+                        Err(why) => {
+                            return Err(Error::new(error.kind(), format!("{error}. Searched for what is to blame: {why}")));
+                        }
+                    }
+                    mode.careful_until = committed.next();
+                }
+                // Which records it has is known only of a batch that is alone on its way: it is made one.
+                Some((suspect, _)) if failures <= search::MOST_TRIALS => mode.careful_until = suspect.txid,
+                _ if lost || retried => {}
+                _ => return Err(error),
+            }
+            tracing::warn!(%error, generation = self.numbers, "a generation failed; the dataflows are built anew after the last committed batch");
+            self.runtime.note_error(&error);
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.runtime.stopping.load(SeqCst)
+    }
+
+    /// Searches the batch after the last committed one for the records to blame, in trials that never commit, and excludes them. The inner error says why none were found.
+    fn search(&mut self, suspect: &Suspect, ranges: &[Range], mode: &mut Mode) -> Result<std::result::Result<(), String>> {
+        let mut excluded = Excluded::clone(&mode.excluded);
+        let trial = |generations: &mut Generations, only: Option<&[crate::chunk::Place]>, excluded: &Excluded| {
+            let trial = Arc::new(Trial::new(ranges, only, generations.settings.workers));
+            let mode =
+                Mode { careful_until: suspect.txid, excluded: Arc::new(excluded.clone()), trial: Some(Arc::clone(&trial)) };
+            let outcome = generations.generation(None, &mode);
+            if generations.is_stopping() {
+                return Err(GivenUp::Stopped);
+            }
+            match outcome {
+                Ok(()) => Ok((None, trial)),
+                Err(Failed { suspected: Some((suspect, _)), .. }) => Ok((Some(suspect), trial)),
+                Err(Failed { error, .. }) => Err(GivenUp::Failed(error)),
+            }
+        };
+        tracing::warn!(batch = %suspect.txid, operator = suspect.operator, error = suspect.message, "a batch failed; its records are searched for what is to blame");
+        let found = excluded.budget.take_one().and_then(|()| {
+            let (fails, whole) = trial(self, None, &excluded)?;
+            let records = whole.seen();
+            let Some(again) = fails else {
+                // Not every time, then: it is tried again as a whole, as long as there are trials left.
+                tracing::warn!(batch = %suspect.txid, "the batch did not fail again");
+                return Ok(Vec::new());
+            };
+            let budget = excluded.budget.clone();
+            let known = excluded.clone();
+            search::search(&records, again, &budget, |some| trial(self, Some(some), &known).map(|(fails, _)| fails))
+        });
+        match found {
+            Ok(found) => {
+                for (place, suspect) in found {
+                    tracing::warn!(%place, batch = %suspect.txid, operator = suspect.operator, error = suspect.message, "a record is set aside");
+                    excluded.insert(place, suspect);
+                }
+                mode.excluded = Arc::new(excluded);
+                Ok(Ok(()))
+            }
+            Err(GivenUp::Stopped) => Ok(Ok(())),
+            Err(GivenUp::Failed(error)) => Err(error),
+            Err(GivenUp::NotFound(why)) => Ok(Err(why)),
+        }
+    }
+
+    /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
+    fn generation(&mut self, listing: Option<Listing>, mode: &Mode) -> std::result::Result<(), Failed> {
+        self.numbers += 1;
+        let outcome = self.run_one(self.numbers, listing, mode);
+        self.runtime.end_generation();
+        outcome
+    }
+
+    fn run_one(&self, number: u64, listing: Option<Listing>, mode: &Mode) -> std::result::Result<(), Failed> {
+        let latch = Arc::new(Latch::default());
+        let workers = self.settings.workers;
+        let limits = if mode.trial.is_some() { BatchLimits::WHOLE } else { self.settings.batches.clone() };
+        // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
+        let (reply, fixed) = crossbeam_channel::bounded(1);
+        let pond = Arc::new(Pond::new(limits, self.settings.clock.clone(), Txid::NONE, workers));
+        pond.careful_until(mode.careful_until);
+        // Of a trial nothing may be committed: to the committer it has failed before it begins.
+        let told = if mode.trial.is_some() { Arc::new(Latch::failed(Error::bug("a trial"))) } else { Arc::clone(&latch) };
+        let message = crate::commit::Message::Generation { number, latch: told, pond: Arc::clone(&pond), reply };
+        let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
+        self.deltas.send(message).map_err(|_| ended())?;
+        let after: Txid = fixed.recv().map_err(|_| ended())?;
+        assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
+        // Not before: the committer may have been in the middle of a write when the generation before failed.
+        pond.begin_after(after);
+        let partitions = match listing {
+            Some(listing) => listing,
+            None => self.list_again()?,
+        };
+        let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
+        for (index, assignment) in partitions.assignments.into_iter().enumerate() {
+            assignments[index % workers].push(assignment);
+        }
+        let sources = self.description.sources.iter().zip(partitions.known).enumerate();
+        let growing: Vec<Growing> = sources
+            .filter(|_| mode.trial.is_none())
+            .filter_map(|(index, (source, (known, every)))| {
+                Some(Growing { index, source: Arc::clone(source), every: every?, known })
+            })
+            .collect();
+        let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
+        let job = Job {
+            generation: number,
+            workers,
+            shared: Shared {
+                latch: Arc::clone(&latch),
+                points: Arc::clone(&self.points),
+                pond: Arc::clone(&pond),
+                committed: Arc::clone(&self.runtime.committed),
+                schema: self.decision.schema.clone(),
+                key_groups: self.store.key_groups(),
+                after,
+                sinks: Arc::new(self.description.sinks.clone()),
+                asking: Arc::clone(&self.runtime.asking),
+                excluded: Arc::clone(&mode.excluded),
+                trial: mode.trial.clone(),
+            },
+            store: Arc::clone(&self.store),
+            build: Arc::clone(&self.build),
+            program: self.description.program.clone(),
+            assignments,
+            discovers: !growing.is_empty(),
+            deltas: self.deltas.clone(),
+            inboxes,
+            runtime: Arc::clone(&self.runtime),
+            barrier: Barrier::new(workers),
+        };
+        self.runtime.begin_generation(outboxes, &pond);
+        if self.runtime.fatal().is_some() || self.is_stopping() {
+            pond.stop();
+        }
+        let job = Arc::new(job);
+        let mut config = timely::Config::process(workers);
+        // The worker loop knows better when to sleep: what it is asked is not seen by timely.
+        config.worker = config.worker.idle_spin(Duration::ZERO);
+        let guards = timely::execute(config, move |timely| worker::run(timely, &job))
+            .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
+        let discoverer = (!growing.is_empty()).then(|| {
+            let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));
+            let latch = Arc::clone(&latch);
+            spawn("discoverer", move || {
+                let found = caught(|| {
+                    watch::discover_loop(growing, &runtime, &points, workers, &latch);
+                    Ok(())
+                });
+                found.inspect_err(|error| latch.fail(error.clone()))
+            })
+        });
+        for outcome in guards.join() {
+            if let Err(why) = outcome {
+                latch.fail(Error::bug(format!("a worker ended badly: {why}")));
+            }
+        }
+        // Whatever ended this generation, its latch is set: nothing of it is taken any more.
+        let error = latch.error();
+        let suspected = latch.suspected().map(|suspect| (suspect.clone(), pond.ranges_of(suspect.txid)));
+        latch.fail(Error::bug("the generation is over"));
+        if let Some(discoverer) = discoverer {
+            let _ = discoverer.join();
+        }
+        match (self.runtime.fatal(), error) {
+            (Some(fatal), _) => Err(fatal.into()),
+            (None, Some(error)) => Err(Failed { error, suspected }),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Where the sources go on, after a generation has failed: those that are away are waited for.
+    fn list_again(&self) -> Result<Listing> {
+        let known_as = self.known_as.clone();
+        let program = start::Described { settings: &self.settings, description: &self.description, known_as };
+        let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
+        listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(listing)
+    }
+}
