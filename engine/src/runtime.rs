@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill_state::store::Committed;
-use tidemill_state::{Error, Incarnation, Kind, Line, Points, Result, SinkId, Store, Txid};
+use tidemill_state::{Error, Incarnation, Kind, Line, Points, Result, Store, Txid};
 use tokio::sync::oneshot;
 
 /// What a worker is asked from outside.
@@ -199,43 +199,6 @@ impl Runtime {
         let mut inner = self.lock();
         inner.longest_slice = inner.longest_slice.max(longest);
         inner.workers[index].partitions = partitions;
-        drop(inner);
-        self.shown.send_replace(());
-    }
-
-    /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
-    pub(crate) fn show_committed(
-        &self,
-        committed: Committed,
-        mut reports: Vec<BatchReport>,
-        took: Duration,
-        outputs: Vec<(SinkId, Txid, usize)>,
-    ) {
-        let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
-        let mut inner = self.lock();
-        for report in &mut reports {
-            (report.commit_us, report.committed_at_ms) = (commit_us, at);
-            self.timings.committed(report);
-            inner.records += report.records;
-            for (operator, count) in &report.set_aside {
-                *inner.set_aside.entry(operator.clone()).or_default() += count;
-            }
-            inner.unfolded_bytes += report.delta_bytes;
-            inner.extent.commit(report);
-        }
-        inner.batches.extend(reports);
-        let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
-        inner.batches.drain(..extra);
-        for (sink, txid, bytes) in outputs {
-            for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
-                status.backlog_bytes += bytes;
-                status.last_output = txid;
-            }
-        }
-        inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
-        self.asking.pins.advance(committed.txid());
-        self.apply_hold(&inner);
-        self.changed.notify_all();
         drop(inner);
         self.shown.send_replace(());
     }

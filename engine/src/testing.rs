@@ -14,6 +14,7 @@
 //! assert_eq!(kit.state::<String, u64>("counts")["tide"], 2);
 //! ```
 
+use crate::batch::Clock;
 use crate::query::ask::QueryError;
 use crate::run::Engine;
 use crate::settings::Settings;
@@ -63,8 +64,13 @@ impl Kit {
     /// If it does not start.
     pub fn with(set: impl FnOnce(&mut Settings), build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) -> Kit {
         let folder = tempfile::tempdir().expect("a test can make a temporary folder");
-        let mut settings =
-            Settings { workers: 1, fold_bytes: 1, disk_reserve: 0, ..Settings::new("test", folder.path().join("state")) };
+        let mut settings = Settings {
+            workers: 1,
+            fold_bytes: 1,
+            disk_reserve: 0,
+            clock: Clock::stopped_at(0),
+            ..Settings::new("test", folder.path().join("state"))
+        };
         // Batches are closed by `step`, not by size or time.
         settings.batches.max_records = u64::MAX >> 1;
         settings.batches.max_bytes = u64::MAX >> 1;
@@ -197,6 +203,11 @@ impl Kit {
     /// Gives the topology other code, as a new version of the program would have. Takes effect at the next [`Kit::restart`].
     pub fn change_program(&mut self, build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) {
         self.build = Arc::new(build);
+    }
+
+    /// Sets the time of the batches that are begun from here on ([`crate::Batch::time_ms`]): a test's clock stands still until it is set, and begins at 0.
+    pub fn set_time_ms(&mut self, ms: u64) {
+        self.settings.clock.set(ms);
     }
 
     /// The crash points of the run in hand, to be armed at will.

@@ -1,11 +1,51 @@
 //! What runs, as it is told outside.
 
-use super::{Runtime, now_ms};
+use super::{BATCHES_KEPT, Runtime, now_ms};
 use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use tidemill_state::store::Committed;
+use tidemill_state::{SinkId, Txid};
 
 impl Runtime {
+    /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
+    pub(crate) fn show_committed(
+        &self,
+        committed: Committed,
+        mut reports: Vec<BatchReport>,
+        took: Duration,
+        outputs: Vec<(SinkId, Txid, usize)>,
+    ) {
+        let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
+        let mut inner = self.lock();
+        for report in &mut reports {
+            (report.commit_us, report.committed_at_ms) = (commit_us, at);
+            self.timings.committed(report);
+            inner.records += report.records;
+            for (operator, count) in &report.set_aside {
+                *inner.set_aside.entry(operator.clone()).or_default() += count;
+            }
+            inner.unfolded_bytes += report.delta_bytes;
+            inner.extent.commit(report);
+        }
+        inner.batches.extend(reports);
+        let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
+        inner.batches.drain(..extra);
+        for (sink, txid, bytes) in outputs {
+            for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
+                status.backlog_bytes += bytes;
+                status.last_output = txid;
+            }
+        }
+        inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
+        self.asking.pins.advance(committed.txid());
+        self.apply_hold(&inner);
+        self.changed.notify_all();
+        drop(inner);
+        self.shown.send_replace(());
+    }
+
     /// What runs.
     #[must_use]
     pub fn status(&self) -> Status {
