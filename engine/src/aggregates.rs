@@ -27,7 +27,7 @@ use crate::states::Storable;
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite* ([`crate::conformance::check_combiner`]). `combine` is associative and commutative: the engine pre-aggregates per worker and batch, and
+/// 1. *Checked by the suite* ([`crate::conformance::combiner`]). `combine` is associative and commutative: the engine pre-aggregates per worker and batch, and
 ///    combines in any order.
 /// 2. *Checked by the suite.* Combining with `zero`, if there is one, changes nothing.
 /// 3. *Checked by the suite.* `add` gives what combining with `init` gives.

@@ -1,4 +1,4 @@
-//! The suites that every [`Source`] and every [`Sink`] runs, also a user's own: the clauses of their contracts that can be checked.
+//! The suites that every [`Source`], every [`Sink`] and every [`crate::aggregates::Combiner`] runs, also a user's own: the clauses of their contracts that can be checked.
 //!
 //! They panic, as a test's assertions do, with the clause that is broken and where. Call them from tests:
 //!
@@ -30,6 +30,10 @@
 //! // Squares(n) is a source of the first n squares, in one partition named "all".
 //! conformance::source(|| Squares(5), &[("all", vec![0, 1, 4, 9, 16])]);
 //! ```
+
+mod combiner;
+
+pub use combiner::{combiner, combiner_by, combiner_in_order};
 
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Publisher, Sink};
 use crate::source::{ReadStatus, Reader, Records, Source};
