@@ -3,11 +3,19 @@
 //! ```text
 //! cargo run --release --example dead_letters -- run --state target/readings --exit-at-end
 //! cargo run --release --example dead_letters -- state scan sums --state target/readings
-//! cat target/dead-letters.jsonl
+//! cat dead-letters.jsonl
 //! ```
 
 use tidemill::aggregates::fold;
+use tidemill::clap;
 use tidemill::prelude::*;
+
+#[derive(clap::Args, Clone)]
+struct Arguments {
+    /// Where the dead letters go, as JSON lines
+    #[arg(long, value_name = "FILE", default_value = "dead-letters.jsonl")]
+    letters: String,
+}
 
 /// Line `number`: a sensor and its reading. Every thousandth is no number, and two are out of bounds.
 fn line(number: u64) -> String {
@@ -25,8 +33,8 @@ fn parse(line: String) -> std::result::Result<(Str, u64), String> {
 }
 
 fn main() -> tidemill::Result<()> {
-    tidemill::main(|topology| {
-        topology.on_failure(topology.dead_letter("dead-letters", Files::to("target/dead-letters.jsonl")));
+    tidemill::main_with(|topology, arguments: &Arguments| {
+        topology.on_failure(topology.dead_letter("dead-letters", Files::to(&arguments.letters)));
         let lines = topology.source("lines", Generator::new(1, |_, number| line(number)).records(100_000));
         // A line that is no reading is set aside where it is parsed, in the same pass.
         let readings = lines.try_map(parse).group_by(|(sensor, _)| sensor.clone());

@@ -207,7 +207,7 @@ impl Drop for Running {
     }
 }
 
-/// A stopped topology's state, by `state scan`: keys in the order in which they come.
+/// A stopped topology's state, by `state scan`: keys in the order in which they come, those that are no texts as JSON.
 #[track_caller]
 pub(crate) fn scan(program: &str, state: &str, dir: &Path) -> Vec<(String, u64)> {
     let dir = dir.to_str().expect("UTF-8");
@@ -215,8 +215,8 @@ pub(crate) fn scan(program: &str, state: &str, dir: &Path) -> Vec<(String, u64)>
     scanned.is("state scan", 0, &[]);
     let row = |line: &str| {
         let row: Json = serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
-        let key = row["key"].as_str().unwrap_or_else(|| panic!("no text for a key: {line}"));
-        (key.to_string(), row["value"].as_u64().unwrap_or_else(|| panic!("no number for a value: {line}")))
+        let key = row["key"].as_str().map_or_else(|| row["key"].to_string(), str::to_string);
+        (key, row["value"].as_u64().unwrap_or_else(|| panic!("no number for a value: {line}")))
     };
     scanned.out.lines().map(row).collect()
 }

@@ -113,10 +113,8 @@ fn crash_in_batch(kit: &mut Kit, point: CrashPoint) {
     kit.points().arm(point, Effect::Stop, 1);
     let outcome = kit.try_step();
     let began = Instant::now();
-    let later = matches!(
-        point,
-        CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested | CrashPoint::LogTrimmed
-    );
+    let later =
+        matches!(point, CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested | CrashPoint::LogTrimmed);
     while later && !kit.points().stopped() && began.elapsed() < A_LITTLE_LATER {
         std::thread::sleep(Duration::from_millis(1));
     }
