@@ -5,15 +5,17 @@
 //! run of a case, and the ratio is to the runs around it, because machines drift. `borrowing_ratio` is to the most that one thread does with such a map: it is asked with
 //! the borrowed word, and a `String` is made only for a new one. The topology is README's, word for word, but for its source.
 
+#[path = "support/embedded.rs"]
+mod embedded;
 #[path = "support/words.rs"]
 mod words;
 
+use embedded::Embedded;
 use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
-use tidemill::source::{ReadStatus, Reader, Records, Source};
-use tidemill::{BatchLimits, Durability, Engine, Position, Settings};
+use tidemill::{BatchLimits, Durability, Engine, Settings};
 use words::{WORDS_PER_LINE, make_lines};
 
 /// How often a case is run; the median is told.
@@ -114,7 +116,7 @@ fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Dura
     };
     let settings =
         Settings { workers, durability, batches, disk_reserve: 0, ..Settings::new("bench", folder.path().join("state")) };
-    let source = Embedded { lines: Arc::clone(lines), partitions: workers };
+    let source = Embedded { records: Arc::clone(lines), partitions: workers };
     let engine = Engine::start(settings, move |topology| word_count(topology, source.clone())).expect("the topology starts");
     let runtime = Arc::clone(engine.runtime());
     while !runtime.is_ready() {
@@ -139,7 +141,7 @@ fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Dura
     }
 }
 
-fn word_count(topology: &Topology<'_>, source: Embedded) {
+fn word_count(topology: &Topology<'_>, source: Embedded<Str>) {
     let counts = topology
         .source("sentences", source)
         .flat_map(|line: Str, words| words.extend(line.split_whitespace().map(Str::from)))
@@ -148,51 +150,4 @@ fn word_count(topology: &Topology<'_>, source: Embedded) {
     topology.query("words", |text: Requests<Str>| {
         text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
     });
-}
-
-/// Lines in memory, an equal run of them in each partition.
-#[derive(Clone)]
-struct Embedded {
-    lines: Arc<Vec<Str>>,
-    partitions: usize,
-}
-
-impl Source for Embedded {
-    type Item = Str;
-
-    fn kind(&self) -> String {
-        "embedded".into()
-    }
-
-    fn partitions(&self) -> Result<Vec<String>> {
-        Ok((0..self.partitions).map(|partition| partition.to_string()).collect())
-    }
-
-    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Str>>> {
-        let partition: usize = partition.parse().map_err(|_| Error::config("partitions are numbers"))?;
-        let start = |partition: usize| self.lines.len() * partition / self.partitions;
-        let at = from.map_or(start(partition), |from| usize::try_from(from.offset).expect("an index"));
-        Ok(Box::new(EmbeddedReader { lines: Arc::clone(&self.lines), at, end: start(partition + 1) }))
-    }
-}
-
-struct EmbeddedReader {
-    lines: Arc<Vec<Str>>,
-    at: usize,
-    end: usize,
-}
-
-impl Reader<Str> for EmbeddedReader {
-    fn read(&mut self, into: &mut Records<Str>) -> Result<ReadStatus> {
-        while self.at < self.end && !into.is_full() {
-            let line = &self.lines[self.at];
-            into.push(self.at as u64, line.len(), line.clone());
-            self.at += 1;
-        }
-        Ok(if self.at < self.end { ReadStatus::More } else { ReadStatus::End })
-    }
-
-    fn position(&self) -> Position {
-        Position::at(self.at as u64)
-    }
 }

@@ -9,7 +9,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives the value of `f(record)` where it has one.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` stops the topology (exit code 69), naming the record; nothing of its batch is visible.
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -33,7 +34,7 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::filter_map`]; an `Err` stops the topology as a panic does, with the error's text.
+    /// As [`Stream::filter_map`]; an `Err` is a failure of the record as a panic is, with the error's text.
     #[track_caller]
     pub fn try_filter_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<Option<U>, E> + 'static) -> Stream<'s, U> {
         let mut expected = 0;

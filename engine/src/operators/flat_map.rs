@@ -42,7 +42,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives what `f` puts into its second argument, any number of records for each record.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` stops the topology (exit code 69), naming the record; nothing of its batch is visible.
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -67,7 +68,7 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::flat_map`]; an `Err` stops the topology as a panic does, with the error's text.
+    /// As [`Stream::flat_map`]; an `Err` is a failure of the record as a panic is, with the error's text.
     #[track_caller]
     pub fn try_flat_map<U: Record, E: Display>(
         self,

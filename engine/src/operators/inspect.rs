@@ -12,7 +12,8 @@ impl<'s, T: Record> Stream<'s, T> {
     ///
     /// # Contract
     /// Keeps the order. What `f` sees is **not** committed yet, and is seen again when a batch is done again after a failure: print and count
-    /// for debugging only. A panic in `f` stops the topology (exit code 69), naming the record.
+    /// for debugging only. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -33,7 +34,7 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::inspect`]; an `Err` stops the topology as a panic does, with the error's text: an assertion about the records.
+    /// As [`Stream::inspect`]; an `Err` is a failure of the record as a panic is, with the error's text: an assertion about the records.
     #[track_caller]
     pub fn try_inspect<E: Display>(self, mut f: impl FnMut(&T) -> Result<(), E> + 'static) -> Stream<'s, T> {
         self.per_chunk("try_inspect", Location::caller(), move |guard, chunk, given| {

@@ -10,7 +10,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives `f(record)` for each record.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` stops the topology (exit code 69), naming the record; nothing of its batch is visible.
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -28,7 +29,7 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// Gives the value of `f(record)` for each record. An `Err` stops the topology as a panic does, with the error's text.
+    /// Gives the value of `f(record)` for each record. An `Err` is a failure of the record as a panic is, with the error's text.
     #[track_caller]
     pub fn try_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<U, E> + 'static) -> Stream<'s, U> {
         self.per_chunk("try_map", Location::caller(), move |guard, chunk, given| {
