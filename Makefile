@@ -38,10 +38,11 @@ test: setup-kafka ## run all tests, those of the documentation too
 test-long: setup-kafka ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
-bench: setup-kafka ## measure the word count, from memory and from Kafka
+bench: setup-kafka ## measure the word count, Kafka, queries and each operator
 	cargo bench --bench word_count
 	cargo bench --bench kafka
 	cargo bench --bench query
+	cargo bench --bench operators
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

@@ -34,9 +34,9 @@ pub use tidemill_connectors as connectors;
 pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
     Answer, AtLeast, Batch, BatchLimits, BatchReport, Caching, Change, Clock, Data, Emit, Engine, External, ExternalState,
-    Format, Full, Grouped, Inner, Join, Left, Many, OnFailure, One, Outline, Part, PartitionProgress, Pipeline, QueriesStatus,
-    QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Right, Runtime, Scan, Settings, SinkStatus,
-    StartReport, State, StateStatus, Status, Stream, Topology, Value, outline,
+    Format, Full, Grouped, Inner, Join, Left, Many, Migration, OnFailure, One, Outline, Part, PartitionProgress, Pipeline,
+    QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Right, Runtime, Scan, Settings,
+    SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;

@@ -32,7 +32,11 @@ const LINES: u64 = 400;
 /// At which time of reaching it a run crashes at this point: there is something before, and something after it.
 fn nth(point: CrashPoint, workers: usize) -> u64 {
     match point {
-        CrashPoint::RecoveryOpened | CrashPoint::IncarnationRaised | CrashPoint::SinksClaimed | CrashPoint::Registered => 1,
+        CrashPoint::RecoveryOpened
+        | CrashPoint::IncarnationRaised
+        | CrashPoint::MigrationWritten
+        | CrashPoint::SinksClaimed
+        | CrashPoint::Registered => 1,
         // The last of the workers: the others are under way.
         CrashPoint::StateRestored | CrashPoint::SourcesOpened => workers as u64,
         CrashPoint::BatchOpened | CrashPoint::BatchClosed => 12,
@@ -98,7 +102,7 @@ fn walk(title: &str, crash: impl Fn(&mut Place, &Run, CrashPoint, usize)) {
         runs.push(Run::with_workers(3));
         runs.push(Run { durability: Durability::Process, ..Run::with_workers(2) });
     }
-    let points = || CrashPoint::ALL.iter().copied().filter(|point| !point.is_of_transactions());
+    let points = || CrashPoint::usual().filter(|point| !point.is_of_transactions());
     let cases = runs.iter().enumerate().flat_map(|(index, run)| points().map(move |point| (index, run, point)));
     for (number, (index, run, point)) in cases.enumerate() {
         let title = format!("{title} at {} with {} workers", point.name(), run.workers);

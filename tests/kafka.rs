@@ -50,7 +50,11 @@ fn run() -> Run {
 /// At which time of reaching it [`run`] crashes at this point: there is something before, and something after it.
 fn nth(point: CrashPoint) -> u64 {
     match point {
-        CrashPoint::RecoveryOpened | CrashPoint::IncarnationRaised | CrashPoint::SinksClaimed | CrashPoint::Registered => 1,
+        CrashPoint::RecoveryOpened
+        | CrashPoint::IncarnationRaised
+        | CrashPoint::MigrationWritten
+        | CrashPoint::SinksClaimed
+        | CrashPoint::Registered => 1,
         // The last of the workers, or of the sinks: the others are further.
         CrashPoint::StateRestored | CrashPoint::SourcesOpened | CrashPoint::SinkMarkerRead | CrashPoint::SinkMarkerClaimed => 2,
         CrashPoint::BatchOpened | CrashPoint::BatchClosed => 12,
@@ -103,23 +107,18 @@ impl std::fmt::Display for Case {
 fn cases() -> Vec<Case> {
     let hows = [How::Abort, How::Kill];
     if !long() {
-        let case = |(number, point): (usize, &CrashPoint)| Case {
-            number,
-            point: *point,
-            how: hows[number % 2],
-            then: None,
-            fault: Fault::None,
-        };
-        return CrashPoint::ALL.iter().enumerate().map(case).collect();
+        let case =
+            |(number, point): (usize, CrashPoint)| Case { number, point, how: hows[number % 2], then: None, fault: Fault::None };
+        return CrashPoint::usual().enumerate().map(case).collect();
     }
     let mut cases = Vec::new();
-    for (index, point) in CrashPoint::ALL.iter().enumerate() {
+    for (index, point) in CrashPoint::usual().enumerate() {
         // Each point meets three points of a start.
         let second = |fault: usize| OF_A_START[(index + 3 * fault) % OF_A_START.len()];
         for (at, fault) in [Fault::None, Fault::Killed, Fault::Paused(Duration::from_secs(5))].into_iter().enumerate() {
             let crashes = [(hows[0], None), (hows[1], None), (hows[(index + at) % 2], Some(second(at)))];
             for (how, then) in crashes {
-                cases.push(Case { number: cases.len(), point: *point, how, then, fault });
+                cases.push(Case { number: cases.len(), point, how, then, fault });
             }
         }
     }

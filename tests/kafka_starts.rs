@@ -116,6 +116,8 @@ fn from_the_earliest_from_the_latest_and_never_back_to_either() {
     running.signal("TERM");
     running.wait().is("latest", 0, &[]);
     assert_eq!(late.words(), 7);
+    late.read_up_to(117, &["--from", "earliest", "--start-over"]);
+    assert_eq!(late.words(), 117, "everything again, into a new state");
 }
 
 #[test]

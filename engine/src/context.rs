@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::chunk::Place;
 use crate::failure::Latch;
 use crate::feed::Feed;
+use crate::migration::Convert;
 use crate::plan::Plan;
 use crate::poison::{Letters, OnFailure};
 use crate::pond::Pond;
@@ -52,6 +53,8 @@ pub(crate) struct Declared {
     pub(crate) entrances: Vec<Rc<dyn Entrance>>,
     /// Operators of queries that keep something for requests: they are woken when a request is given up.
     pub(crate) sweepers: Vec<timely::scheduling::Activator>,
+    /// What migrations call, in the order of their declarations.
+    pub(crate) conversions: Vec<Convert>,
     pub(crate) error: Option<Error>,
 }
 

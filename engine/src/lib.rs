@@ -13,6 +13,7 @@ mod extent;
 mod failure;
 mod feed;
 mod generations;
+mod migration;
 pub mod operators;
 mod pages;
 pub mod plan;
@@ -40,6 +41,7 @@ mod worker;
 
 pub use batch::{Batch, Clock};
 pub use feed::PartitionProgress;
+pub use migration::Migration;
 pub use operators::{Caching, Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, Part, Right};
 pub use pages::{Page, PageWish};
 pub use poison::OnFailure;

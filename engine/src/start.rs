@@ -1,6 +1,7 @@
 //! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
 
 use crate::context::{AnySink, AnySource};
+use crate::migration;
 use crate::publish::not_settled;
 use crate::reports::SinkStatus;
 use crate::settings::Settings;
@@ -74,6 +75,7 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
     let program = Described { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
     let checked = program.decide(Some(&store)).and_then(|decision| {
         read_through(&store)?;
+        migration::convert(&store, &decision.migration, description)?;
         let listing = program.list(Some(&store), &decision)?;
         Ok(listing.warn(decision))
     });
@@ -105,6 +107,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
+    let converted = store.as_ref().map(|store| migration::convert(store, &decision.migration, description)).transpose()?;
     let mut store = match store {
         Some(store) => store,
         None => Store::create(&settings.state, settings.durability, fresh.as_deref())?,
@@ -112,12 +115,13 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::RecoveryOpened)?;
     let incarnation = store.raise_incarnation()?;
     points.reach(CrashPoint::IncarnationRaised)?;
+    migration::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
     let claiming = Claiming { store: &store, facts: store.facts()?, program: &program, incarnation, points };
     let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;
     let new: Vec<(SinkId, Txid)> =
         publishers.iter().filter(|(_, registers)| *registers).map(|(sink, _)| (sink.id, sink.cursor)).collect();
-    store.register(&decision.schema, &new, &listing.moved)?;
+    store.register(&decision.schema, &decision.migration, &new, &listing.moved)?;
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
     let known_as = program.known_as;
@@ -201,7 +205,7 @@ impl Described<'_> {
             let start = source::Start {
                 topology: &self.known_as,
                 is_new: store.is_none(),
-                begun: before.source(&decl.name).is_some(),
+                begun: before.sources.iter().any(|(known, _)| *known == id),
                 recorded: &recorded,
                 first: self.settings.first,
                 on_loss: self.settings.on_loss,

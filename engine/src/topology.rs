@@ -3,6 +3,7 @@
 use crate::batch::Clock;
 use crate::context::{AnySink, AnySource, Context, Declared, Seat, Shared};
 use crate::failure::Latch;
+use crate::migration::Convert;
 use crate::plan::Plan;
 use crate::pond::{BatchLimits, Pond};
 use crate::query::QueryCodec;
@@ -34,6 +35,8 @@ pub(crate) struct Description {
     /// In the program's order.
     pub(crate) sinks: Vec<Arc<dyn AnySink>>,
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
+    /// What migrations call, by the number in their changes.
+    pub(crate) conversions: Vec<Convert>,
 }
 
 /// What a program declares, without its running: for those that look at it or at its store.
@@ -94,6 +97,6 @@ where
     if declared.program.sources.is_empty() {
         return Err(Error::config("the topology has no source: begin with topology.source(name, source)"));
     }
-    let Declared { program, codecs, sources, sinks, queries, .. } = declared;
-    Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks, queries })
+    let Declared { program, codecs, sources, sinks, queries, conversions, .. } = declared;
+    Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks, queries, conversions })
 }

@@ -35,7 +35,7 @@ pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
     points.reach(CrashPoint::FoldBegun)?;
     let (changes, log_bytes) = newest_changes(store, from, upto)?;
     let path = store.dir().join("fold.sst");
-    write_file(&path, upto, &changes)?;
+    write_file(&path, upto, changes.iter())?;
     points.reach(CrashPoint::FoldWritten)?;
     store.ingest(&path)?;
     points.reach(CrashPoint::FoldIngested)?;
@@ -152,7 +152,8 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
     Ok((changes, log_bytes))
 }
 
-fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<()> {
+/// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to `upto`. An empty value is a removal.
+pub(crate) fn write_file<'r>(path: &std::path::Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
     let failed = |why: rocksdb::Error| {
         Error::try_again(format!(
             "writing {} failed: {why}. Nothing is lost: make sure that the disk has space, then start again",
@@ -173,7 +174,7 @@ fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<(
     codec::encode(&upto, &mut number)?;
     writer.put(FOLDED_KEY, &number).map_err(failed)?;
     let turns = Turns::default();
-    for (key, value) in changes.iter() {
+    for (key, value) in rows {
         turns.pass();
         if value.is_empty() { writer.delete(key) } else { writer.put(key, value) }.map_err(failed)?;
     }
@@ -181,7 +182,8 @@ fn write_file(path: &std::path::Path, upto: Txid, changes: &Changes) -> Result<(
 }
 
 impl Store {
-    fn ingest(&self, path: &std::path::Path) -> Result<()> {
+    /// Makes a file of [`write_file`] part of the store.
+    pub(crate) fn ingest(&self, path: &std::path::Path) -> Result<()> {
         // What the file says is committed must be on the disk before the file is: else, after a power loss, folded > committed.
         self.sync_log()?;
         let mut options = IngestExternalFileOptions::default();

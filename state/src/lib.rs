@@ -15,6 +15,7 @@
 //! | [`schema`] | what a topology has: states, sources, sinks; recorded in the store |
 //! | [`store`] | the folder, RocksDB, the commit |
 //! | [`fold`] | committed deltas into one sorted file |
+//! | [`migration`] | declared changes of what is recorded |
 //! | [`outbox`] | committed output that is not confirmed yet |
 //! | [`resolve`] | what a start means: from facts to a decision |
 //! | [`points`] | the named steps at which a test can crash a process |
@@ -27,6 +28,7 @@ pub mod fold;
 pub mod hot;
 pub mod ids;
 pub mod keys;
+pub mod migration;
 pub mod outbox;
 pub mod points;
 pub mod resolve;

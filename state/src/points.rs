@@ -34,6 +34,8 @@ points! {
     RecoveryOpened = "recovery-opened",
     /// The incarnation of this run is durable.
     IncarnationRaised = "incarnation-raised",
+    /// A migration's converted values are part of the store, under numbers that nothing knows yet.
+    MigrationWritten = "migration-written",
     /// A sink with transactions has fenced older runs and read its marker.
     SinkMarkerRead = "sink-marker-read",
     /// A sink with transactions has committed the transaction that claims its marker.
@@ -86,6 +88,11 @@ impl CrashPoint {
     pub fn is_of_transactions(self) -> bool {
         use CrashPoint::{SinkBegun, SinkDelivered, SinkEnded, SinkMarkerClaimed, SinkMarkerRead, SinkProduced};
         matches!(self, SinkMarkerRead | SinkMarkerClaimed | SinkBegun | SinkProduced | SinkDelivered | SinkEnded)
+    }
+
+    /// Every point that a run gets to whose start makes no migration, in the same order.
+    pub fn usual() -> impl Iterator<Item = CrashPoint> {
+        CrashPoint::ALL.iter().copied().filter(|point| *point != CrashPoint::MigrationWritten)
     }
 
     /// The point of this name.

@@ -3,7 +3,7 @@
 //! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and carries the decision out.
 
 use crate::schema::{Program, Schema, SinkDecl};
-use crate::{Error, Incarnation, Result, Txid};
+use crate::{Error, Incarnation, Result, Txid, migration};
 use std::fmt;
 
 /// What the store has recorded.
@@ -76,6 +76,8 @@ pub struct Decision {
     pub after: Txid,
     /// The schema from now on.
     pub schema: Schema,
+    /// What is made of the store before, for the migrations that it has not seen.
+    pub migration: migration::Plan,
     /// The program's sinks. The schema has them too, but in the order of their numbers.
     pub declared: Vec<SinkDecl>,
     /// What to do with each of the program's sinks, in the program's order.
@@ -106,6 +108,9 @@ impl fmt::Display for Decision {
         } else {
             write!(f, "go on after batch {}", self.after)?;
         }
+        for migration in &self.migration.pending {
+            write!(f, "; {migration}")?;
+        }
         for (sink, start) in self.declared.iter().zip(&self.sinks) {
             match start {
                 SinkStart::Register { at } => write!(f, "; sink \"{}\" is new, from batch {}", sink.name, at.next())?,
@@ -130,7 +135,8 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
             recorded.folded, recorded.committed
         )));
     }
-    let schema = recorded.schema.adopt(&facts.program)?;
+    let (schema, migration) = migration::plan(&recorded.schema, &facts.program, &recorded.sinks)?;
+    let schema = schema.adopt(&facts.program)?;
     let mut warnings = Vec::new();
     let mut sinks = Vec::new();
     for (decl, marker) in facts.program.sinks.iter().zip(&facts.markers) {
@@ -139,7 +145,7 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
         sinks.push(resolve_sink(facts, &recorded, &sink, &mut warnings)?);
     }
     let declared = facts.program.sinks.clone();
-    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, declared, sinks, warnings })
+    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, migration, declared, sinks, warnings })
 }
 
 /// As [`resolve`], for the one sink that `facts` has, when its marker has become final after the rest was decided.

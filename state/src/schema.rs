@@ -1,5 +1,6 @@
 //! What a topology has: its states, sources and sinks, by name, as declared by the program and as recorded in its store.
 
+use crate::migration::Migration;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub struct Program {
     pub sources: Vec<SourceDecl>,
     /// Its sinks.
     pub sinks: Vec<SinkDecl>,
+    /// How stores of older versions of it become its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<Migration>,
 }
 
 /// What a store has recorded: declarations with their numbers.
@@ -70,7 +74,46 @@ pub struct Schema {
     pub sources: Vec<(SourceId, SourceDecl)>,
     /// Sinks with their numbers.
     pub sinks: Vec<(SinkId, SinkDecl)>,
+    /// The names of the migrations that were made, or that it began with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<String>,
+    /// The highest numbers that were ever given.
+    #[serde(default)]
+    pub highest: Highest,
 }
+
+/// The highest numbers that were given in a store: none is given again, also when what had it is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Highest {
+    /// Of states.
+    pub state: u32,
+    /// Of sources.
+    pub source: u32,
+    /// Of sinks.
+    pub sink: u32,
+}
+
+/// A declaration that is recorded under a number.
+pub(crate) trait Numbered: Clone + PartialEq {
+    fn name(&self) -> &str;
+    fn set_name(&mut self, name: &str);
+}
+
+macro_rules! numbered {
+    ($($decl:ty),*) => {
+        $(impl Numbered for $decl {
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn set_name(&mut self, name: &str) {
+                self.name = name.to_string();
+            }
+        })*
+    };
+}
+
+numbered!(StateDecl, SourceDecl, SinkDecl);
 
 impl Schema {
     /// The number of the state of this name.
@@ -100,61 +143,54 @@ impl Schema {
         if !self.topology.is_empty() && self.topology != program.topology {
             differences.push(format!("the store belongs to topology \"{}\", this is \"{}\"", self.topology, program.topology));
         }
-        for (_, recorded) in &self.states {
-            match program.states.iter().find(|state| state.name == recorded.name) {
-                None => differences.push(format!("state \"{}\" is gone", recorded.name)),
-                Some(state) if state != recorded => {
-                    differences.push(format!("state \"{}\" was {}, is {}", recorded.name, recorded.shape(), state.shape()));
-                }
-                Some(_) => {}
-            }
-        }
-        for (_, recorded) in &self.sources {
-            match program.sources.iter().find(|source| source.name == recorded.name) {
-                None => differences.push(format!("source \"{}\" is gone", recorded.name)),
-                Some(source) if source != recorded => {
-                    differences.push(format!("source \"{}\" was {}, is {}", recorded.name, recorded.kind, source.kind));
-                }
-                Some(_) => {}
-            }
-        }
-        for (_, recorded) in &self.sinks {
-            match program.sinks.iter().find(|sink| sink.name == recorded.name) {
-                None => differences.push(format!("sink \"{}\" is gone", recorded.name)),
-                Some(sink) if sink != recorded => {
-                    differences.push(format!("sink \"{}\" was {}, is {}", recorded.name, recorded.kind, sink.kind));
-                }
-                Some(_) => {}
-            }
-        }
+        differences.extend(changed("state", &self.states, &program.states, StateDecl::shape));
+        differences.extend(changed("source", &self.sources, &program.sources, |source| source.kind.clone()));
+        differences.extend(changed("sink", &self.sinks, &program.sinks, |sink| sink.kind.clone()));
         if !differences.is_empty() {
             return Err(Error::config(format!(
-                "the program has changed under its state: {}. Start the program that wrote it, give another --state folder, \
+                "the program has changed under its state: {}. Declare what is meant with topology.migration(name), by rename_state, drop_state, \
+                 convert_state, rename_source, drop_source or drop_sink; or start the program that wrote it, give another --state folder, \
                  or begin anew with --start-over (the old folder is kept)",
                 differences.join("; ")
             )));
         }
         let mut schema = self.clone();
         schema.topology.clone_from(&program.topology);
-        add(&mut schema.states, &program.states, |state| &state.name, |id| id.0, StateId);
-        add(&mut schema.sources, &program.sources, |source| &source.name, |id| id.0, SourceId);
-        add(&mut schema.sinks, &program.sinks, |sink| &sink.name, |id| id.0, SinkId);
+        schema.note_highest();
+        add(&mut schema.states, &program.states, &mut schema.highest.state, StateId);
+        add(&mut schema.sources, &program.sources, &mut schema.highest.source, SourceId);
+        add(&mut schema.sinks, &program.sinks, &mut schema.highest.sink, SinkId);
         Ok(schema)
+    }
+
+    /// Takes the numbers that are given now into account: a store of an older version has not recorded the highest.
+    pub(crate) fn note_highest(&mut self) {
+        let Highest { state, source, sink } = &mut self.highest;
+        *state = self.states.iter().map(|(id, _)| id.0).fold(*state, u32::max);
+        *source = self.sources.iter().map(|(id, _)| id.0).fold(*source, u32::max);
+        *sink = self.sinks.iter().map(|(id, _)| id.0).fold(*sink, u32::max);
     }
 }
 
+/// Every difference between what is recorded and what is declared, but for what is new.
+fn changed<I, D: Numbered>(what: &str, recorded: &[(I, D)], declared: &[D], shape: fn(&D) -> String) -> Vec<String> {
+    let differences = recorded.iter().filter_map(|(_, was)| {
+        let name = was.name();
+        match declared.iter().find(|is| is.name() == name) {
+            None => Some(format!("{what} \"{name}\" is gone")),
+            Some(is) if is != was => Some(format!("{what} \"{name}\" was {}, is {}", shape(was), shape(is))),
+            Some(_) => None,
+        }
+    });
+    differences.collect()
+}
+
 /// Appends the declarations whose names are not there yet, numbered on from the highest number.
-fn add<I: Copy, D: Clone>(
-    recorded: &mut Vec<(I, D)>,
-    declared: &[D],
-    name: fn(&D) -> &String,
-    number: fn(I) -> u32,
-    id: fn(u32) -> I,
-) {
+fn add<I, D: Numbered>(recorded: &mut Vec<(I, D)>, declared: &[D], highest: &mut u32, id: fn(u32) -> I) {
     for decl in declared {
-        if !recorded.iter().any(|(_, known)| name(known) == name(decl)) {
-            let next = recorded.iter().map(|(id, _)| number(*id)).max().unwrap_or(0) + 1;
-            recorded.push((id(next), decl.clone()));
+        if !recorded.iter().any(|(_, known)| known.name() == decl.name()) {
+            *highest += 1;
+            recorded.push((id(*highest), decl.clone()));
         }
     }
 }

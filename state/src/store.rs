@@ -16,10 +16,12 @@
 mod folder;
 mod housekeeping;
 mod layout;
+mod migrate;
 mod options;
 pub mod read;
 
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
+use crate::migration::Plan;
 use crate::resolve::StoreFacts;
 use crate::schema::Schema;
 use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid, codec};
@@ -28,6 +30,7 @@ pub use folder::{free_bytes, move_aside, process_holding};
 use housekeeping::Housekeeping;
 pub(crate) use layout::FOLDED_KEY;
 use layout::{log_key, outbox_key, position_key, sink_key};
+pub use migrate::Row;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -308,13 +311,20 @@ impl Store {
         Ok(incarnation)
     }
 
-    /// Records what the topology is now; the sinks whose markers were claimed for the first time, each at a txid; and where partitions begin that
-    /// do not begin where they are recorded.
+    /// Records what the topology is now, and lets go of what a migration drops; the sinks whose markers were claimed for the first time, each at a txid;
+    /// and where partitions begin that do not begin where they are recorded.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
-    pub fn register(&self, schema: &Schema, sinks: &[(SinkId, Txid)], positions: &[(SourceId, String, Position)]) -> Result<()> {
+    pub fn register(
+        &self,
+        schema: &Schema,
+        migration: &Plan,
+        sinks: &[(SinkId, Txid)],
+        positions: &[(SourceId, String, Position)],
+    ) -> Result<()> {
         let mut batch = WriteBatch::default();
+        self.let_go(&mut batch, schema, migration)?;
         // JSON, so that later versions can add fields.
         let schema = serde_json::to_string(schema).map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
         put(&mut batch, family(&self.db, "meta"), b"schema", &schema)?;

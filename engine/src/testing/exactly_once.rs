@@ -67,20 +67,20 @@ pub fn assert_exactly_once_with(
     }
     let expected = seen(&kit);
     let mut differences = String::new();
-    for point in CrashPoint::ALL {
+    for point in CrashPoint::usual() {
         let mut kit = started();
         for batch in 0..batches {
             feed(&mut kit, batch);
             if batch == batches / 2 {
-                if is_of_start(*point) {
-                    crash_at_start(&mut kit, *point);
+                if is_of_start(point) {
+                    crash_at_start(&mut kit, point);
                 } else {
-                    crash_in_batch(&mut kit, *point);
+                    crash_in_batch(&mut kit, point);
                 }
             }
             kit.step();
         }
-        describe(&mut differences, *point, &expected, &seen(&kit));
+        describe(&mut differences, point, &expected, &seen(&kit));
     }
     assert!(differences.is_empty(), "with a crash there is another result than without:\n{differences}");
 }
@@ -91,6 +91,7 @@ fn is_of_start(point: CrashPoint) -> bool {
         point,
         P::RecoveryOpened
             | P::IncarnationRaised
+            | P::MigrationWritten
             | P::SinkMarkerRead
             | P::SinkMarkerClaimed
             | P::SinksClaimed

@@ -25,6 +25,7 @@ fn program(states: &[(&str, &str, &str)], sources: &[(&str, &str)], sinks: &[(&s
         states: states.iter().map(state).collect(),
         sources: sources.iter().map(source).collect(),
         sinks: sinks.iter().map(sink).collect(),
+        ..Program::default()
     }
 }
 
