@@ -21,6 +21,7 @@ mod poison;
 mod pond;
 mod publish;
 pub mod query;
+mod readable;
 mod reports;
 mod run;
 mod runtime;

@@ -150,10 +150,12 @@ pub struct DeadLetter {
     pub offset: Option<u64>,
     /// Why it could not be decoded, or what the operator said.
     pub error: String,
-    /// Its key, if it has one.
+    /// Its key, if it has one. As JSON this and `bytes` are texts if they are UTF-8, else arrays of numbers.
+    #[serde(with = "crate::readable")]
     pub key: Option<Vec<u8>>,
     /// Its bytes, if they are known: as they were read if it could not be decoded; else the record as the source, or the last exchange, has given it, a text as it is
     /// and anything else as JSON.
+    #[serde(with = "crate::readable")]
     pub bytes: Option<Vec<u8>>,
 }
 

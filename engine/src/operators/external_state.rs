@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tidemill_state::keys::Key;
 use tidemill_state::{Error, Txid};
@@ -32,7 +33,7 @@ use timely::scheduling::SyncActivator;
 /// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of the keys.
 /// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next time: a batch that is done again may see other values.
 /// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while an earlier call has not returned: one that takes longer than
-///    [`Caching::time_out`] is given up, but cannot be interrupted.
+///    [`Caching::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker: after that it is not called until one returns.
 pub trait ExternalState: Send + Sync + 'static {
     /// Its keys.
     type Key: Key + Sync;
@@ -68,11 +69,18 @@ pub struct External<E> {
     name: String,
     store: Arc<E>,
     caching: Caching,
+    /// How many calls have not returned: of those that took too long too.
+    calls: Arc<AtomicUsize>,
 }
 
 impl<E> Clone for External<E> {
     fn clone(&self) -> Self {
-        External { name: self.name.clone(), store: Arc::clone(&self.store), caching: self.caching }
+        External {
+            name: self.name.clone(),
+            store: Arc::clone(&self.store),
+            caching: self.caching,
+            calls: Arc::clone(&self.calls),
+        }
     }
 }
 
@@ -82,7 +90,7 @@ impl Topology<'_> {
     /// # Contract
     /// See [`ExternalState`], and [`Stream::lookup_external`] for an example. The name is for messages.
     pub fn external_state<E: ExternalState>(&self, name: &str, store: E, caching: Caching) -> External<E> {
-        External { name: name.to_string(), store: Arc::new(store), caching }
+        External { name: name.to_string(), store: Arc::new(store), caching, calls: Arc::default() }
     }
 }
 
@@ -201,10 +209,14 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
             let value = |key: &E::Key| self.known.get(key).and_then(|(value, _)| value.clone());
             let found = records.into_iter().map(|(key, record)| (record, value(&key))).collect();
             give(&capability, Chunk::of(found));
-            let oldest = txid.saturating_sub(self.external.caching.batches.saturating_sub(1));
-            // What this batch did not ask for may still be of use to the next: only what is too old goes.
-            self.known.retain(|_, (_, of)| of.0 > oldest || (of.0 == oldest && oldest < txid));
+            self.forget_before(txid + 1);
         }
+    }
+
+    /// Lets go of the answers that are too old for batch `txid`.
+    fn forget_before(&mut self, txid: u64) {
+        let batches = self.external.caching.batches.max(1);
+        self.known.retain(|_, (_, of)| of.0.saturating_add(batches) > txid);
     }
 
     /// Whether the answers for all keys of a batch are there; if not, they are on their way.
@@ -237,6 +249,8 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
                 }
             }
         }
+        // Batches without a record for this worker may have passed since the last one.
+        self.forget_before(txid);
         let records = &self.open[&txid].1;
         let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(|key| !self.known.contains_key(key)).collect();
         if missing.is_empty() {
@@ -286,16 +300,29 @@ fn ask<E: ExternalState>(external: &External<E>, keys: Vec<E::Key>, tell: &Sende
     }
 }
 
+/// How many calls may not have returned, on one worker, before no more are made: each holds a thread.
+const MOST_CALLS: usize = 8;
+
 /// One call, on a thread that is left to itself when it takes too long.
 fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -> Result<Vec<Option<E::Value>>, String> {
+    let open = external.calls.load(SeqCst);
+    if open >= MOST_CALLS {
+        return Err(format!("{open} earlier calls have not returned, so it is not called again"));
+    }
     let (reply, answer) = crossbeam_channel::bounded(1);
     let (store, asked) = (Arc::clone(&external.store), Arc::clone(keys));
     let call = std::thread::Builder::new().name("external call".into());
+    let calls = Arc::clone(&external.calls);
+    calls.fetch_add(1, SeqCst);
     let spawned = call.spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
+        calls.fetch_sub(1, SeqCst);
         let _ = reply.send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::failure::panic_message(&*panic)))));
     });
-    spawned.map_err(|why| format!("no thread to ask it: {why}"))?;
+    if let Err(why) = spawned {
+        external.calls.fetch_sub(1, SeqCst);
+        return Err(format!("no thread to ask it: {why}"));
+    }
     match answer.recv_timeout(external.caching.time_out) {
         Ok(Ok(values)) if values.len() == keys.len() => Ok(values),
         Ok(Ok(values)) => Err(format!("it gave {} values for {} keys", values.len(), keys.len())),

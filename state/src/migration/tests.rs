@@ -1,3 +1,5 @@
+//! The plan of a migration, case by case.
+
 use super::*;
 use crate::Txid;
 use crate::schema::{SinkDecl, SourceDecl};
