@@ -109,10 +109,13 @@ impl Origin {
     }
 
     /// The origin after an operator that gives one record for each of `records`, but for those at `left_out`, which are in order.
+    #[inline]
     pub(crate) fn without(self, left_out: &[usize], records: usize) -> Origin {
-        if left_out.is_empty() {
-            return self;
-        }
+        if left_out.is_empty() { self } else { self.without_some(left_out, records) }
+    }
+
+    #[cold]
+    fn without_some(self, left_out: &[usize], records: usize) -> Origin {
         let (mut left_out, mut given) = (left_out.iter().peekable(), 0);
         let after = (0..records).map(|index| {
             given += u32::from(left_out.next_if_eq(&&index).is_none());

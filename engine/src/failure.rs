@@ -131,6 +131,48 @@ impl Guard {
         }
     }
 
+    /// Gives `f(record)` for each record, and the numbers of those that were set aside, as [`Guard::each`] does. `None`: the generation has failed.
+    #[inline]
+    pub(crate) fn map<T, U>(
+        &self,
+        origin: Option<&Origin>,
+        records: Vec<T>,
+        mut f: impl FnMut(T) -> U,
+    ) -> Option<(Vec<U>, Vec<usize>)> {
+        let place = |at| origin.and_then(|origin| origin.place(at));
+        if !self.on_failure.goes_on() {
+            // Nothing is kept once one has failed, so they may be replaced where they lie: the standard library does if they are of one size.
+            let failed = Cell::new(0);
+            let noted = |(at, record)| {
+                let noting = Noting { at, failed: &failed };
+                let given = f(record);
+                std::mem::forget(noting);
+                given
+            };
+            return match poison::caught(false, || Ok(records.into_iter().enumerate().map(noted).collect())) {
+                Ok(given) => Some((given, Vec::new())),
+                Err(message) => {
+                    self.fail_at(&message, place(failed.get()));
+                    None
+                }
+            };
+        }
+        let (mut given, mut set_aside) = (Vec::with_capacity(records.len()), Vec::new());
+        let mut records = records.into_iter();
+        loop {
+            let outcome = poison::caught(true, || {
+                given.extend(records.by_ref().map(&mut f));
+                Ok(())
+            });
+            let Err(message) = outcome else { return Some((given, set_aside)) };
+            let at = given.len() + set_aside.len();
+            if !self.set_aside(&message, place(at), || origin.and_then(|origin| origin.bytes(at))) {
+                return None;
+            }
+            set_aside.push(at);
+        }
+    }
+
     /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
     pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
         match poison::caught(self.on_failure.goes_on(), body) {
@@ -189,6 +231,18 @@ impl Guard {
             "operator {operator} failed {place}: {message}. Nothing of batch {batch} is visible. Mend the code or the record and start again: it goes on \
              from the last committed batch"
         )));
+    }
+}
+
+/// Notes which record was in hand, if it is dropped: only when a panic passes. A counter would cost something for each record.
+struct Noting<'a> {
+    at: usize,
+    failed: &'a Cell<usize>,
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        self.failed.set(self.at);
     }
 }
 

@@ -25,7 +25,11 @@ impl<'s, T: Record> Stream<'s, T> {
     #[track_caller]
     pub fn map<U: Record>(self, mut f: impl FnMut(T) -> U + 'static) -> Stream<'s, U> {
         self.per_chunk("map", Location::caller(), move |guard, chunk, given| {
-            map_chunk(guard, chunk, given, |record| Ok(f(record)))
+            let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
+            let records = items.len();
+            if let Some((items, set_aside)) = guard.map(origin.as_ref(), items, &mut f) {
+                (given.items, given.origin) = (items, origin.map(|origin| origin.without(&set_aside, records)));
+            }
         })
     }
 
