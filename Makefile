@@ -13,7 +13,7 @@ KAFKA_DATA ?= target/kafka/data
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka demo kafka test test-long bench lint doc deny
+.PHONY: help setup setup-kafka page demo kafka test test-long bench lint doc deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,14 +24,17 @@ setup: ## check what a build needs; install it (as root on Debian or Ubuntu)
 setup-kafka: ## the same, and Java and Maven for a broker
 	@scripts/setup.sh --with-kafka
 
-demo: setup ## count the bundled Wikipedia edits, then answer on port 7070
+page: ## build the web page into ui/dist, if Node.js 20 or newer is here
+	@scripts/page.sh
+
+demo: setup page ## replay a day of Wikipedia edits, with a page to watch them on port 7070
 	@mkdir -p $(dir $(DEMO_STATE))
-	cargo run --release --example wiki_edits -- run --state $(DEMO_STATE) $(DEMO_ARGS)
+	cargo run --release --example wiki_trends -- run --state $(DEMO_STATE) $(DEMO_ARGS)
 
 kafka: setup-kafka ## run a Kafka broker on this machine, until Ctrl-C
 	@scripts/kafka.sh serve --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-test: setup-kafka ## run all tests, those of the documentation too
+test: setup-kafka page ## run all tests, those of the documentation too
 	cargo test --workspace --release
 	scripts/check-dependencies.sh
 

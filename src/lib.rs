@@ -24,6 +24,7 @@
 //! the rest. Everything that a topology is made of is in the [`prelude`]; [`testing`] runs one in-process, fed by hand, for tests.
 
 mod cli;
+mod page;
 
 pub use cli::{Cli, NoArguments, Running, main, main_with};
 

@@ -131,7 +131,8 @@ fn answers_are_kept_for_as_many_batches_as_said() {
 fn with_one_that_fails_now_and_then_everything_comes_once_after_each_crash() {
     assert_exactly_once(
         |topology, io| {
-            let behave = |call: usize, keys: &[u64]| if call % 3 == 0 { Err("not now".to_string()) } else { Ok(squares(keys)) };
+            let behave =
+                |call: usize, keys: &[u64]| if call.is_multiple_of(3) { Err("not now".to_string()) } else { Ok(squares(keys)) };
             let squares = topology.external_state("squares", Squares(Arc::default(), behave), Caching::default());
             let found = topology.source("in", io.source::<u64>("in")).lookup_external(&squares, |number| *number);
             let sums = found

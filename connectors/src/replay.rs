@@ -17,12 +17,12 @@ use tidemill_state::{Error, Position, Result, keys};
 /// use tidemill_connectors::{Generator, Replay};
 ///
 /// // 100 records, one a second, as if a minute took a second.
-/// let clicks = Generator::new(7, |_, number| (number * 1_000, "click")).records(100);
+/// let clicks = Generator::new(7, |_, number| (number * 1_000, "click".to_string())).records(100);
 /// let clicks = Replay::of(clicks, |(time_ms, _)| *time_ms).speed(60.0).endless(Duration::from_secs(100));
 /// ```
 pub struct Replay<S: Source> {
     source: S,
-    time_ms: Arc<dyn Fn(&S::Item) -> u64 + Send + Sync>,
+    time_ms: Box<TimeOf<S::Item>>,
     speed: f64,
     /// How long a round is, if there is another after it.
     period: Option<Duration>,
@@ -32,7 +32,7 @@ pub struct Replay<S: Source> {
 impl<S: Source> Replay<S> {
     /// One round, as fast as it happened. `time_ms` says when a record happened, in milliseconds of any clock.
     pub fn of(source: S, time_ms: impl Fn(&S::Item) -> u64 + Send + Sync + 'static) -> Replay<S> {
-        Replay { source, time_ms: Arc::new(time_ms), speed: 1.0, period: None, loaded: OnceLock::new() }
+        Replay { source, time_ms: Box::new(time_ms), speed: 1.0, period: None, loaded: OnceLock::new() }
     }
 
     /// How many times faster it goes than it happened.
@@ -88,6 +88,9 @@ impl<S: Source> Replay<S> {
         Ok(Arc::clone(self.loaded.get_or_init(|| Arc::new(Loaded { items, due, witness }))))
     }
 }
+
+/// Says when a record happened, in milliseconds.
+type TimeOf<T> = dyn Fn(&T) -> u64 + Send + Sync;
 
 /// What a source has.
 struct Loaded<T> {

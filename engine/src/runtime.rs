@@ -43,7 +43,7 @@ pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 type Inbox = (Sender<ToWorker>, Option<Thread>);
 
 /// The most recent batches that are kept for reports.
-const BATCHES_KEPT: usize = 1000;
+const BATCHES_KEPT: usize = 10_000;
 
 #[derive(Default)]
 struct WorkerReport {
@@ -453,6 +453,16 @@ impl Runtime {
     #[must_use]
     pub fn batches(&self, limit: usize) -> Vec<BatchReport> {
         self.lock().batches.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// The batches after `after`, newest first, at most `limit`: of more, the newest.
+    pub(crate) fn batches_after(&self, after: Txid, limit: usize) -> Vec<BatchReport> {
+        self.lock().batches.iter().rev().take_while(|batch| batch.txid > after).take(limit).cloned().collect()
+    }
+
+    /// One batch, if it is among those that are kept.
+    pub(crate) fn batch(&self, txid: Txid) -> Option<BatchReport> {
+        self.lock().batches.iter().rev().find(|batch| batch.txid == txid).cloned()
     }
 }
 

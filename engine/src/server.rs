@@ -9,8 +9,10 @@ mod before;
 mod caller;
 mod connections;
 mod grpc;
+mod live;
 pub mod metrics;
 mod openapi;
+mod process;
 mod queries;
 mod refusal;
 mod storm;
@@ -34,7 +36,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 14] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -45,6 +47,8 @@ const PATHS: [&str; 12] = [
     "/v1/state/{name}/{key}",
     "/v1/topology",
     "/v1/batches?limit=N",
+    "/v1/batches/{txid}",
+    "/v1/live (a web socket)",
     "/drpc/{function}/{args}",
     "/openapi.json",
 ];
@@ -57,6 +61,7 @@ pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
     access: Arc<Access>,
+    page: Router,
 }
 
 impl Listening {
@@ -78,7 +83,15 @@ impl Listening {
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        Ok(Listening { listener, address, access: Arc::new(access) })
+        Ok(Listening { listener, address, access: Arc::new(access), page: Router::new() })
+    }
+
+    /// Answers these paths too, before and during the run, whoever asks: the files of a web page, which must tell nothing of the data. Paths that the port has itself cannot be among
+    /// them.
+    #[must_use]
+    pub fn with_page(mut self, page: Router) -> Listening {
+        self.page = page;
+        self
     }
 
     /// The address that is bound.
@@ -112,7 +125,7 @@ impl Listening {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (stop, stopped) = watch::channel(());
         let listener = self.listener;
-        let routes = either(Arc::clone(&run), before);
+        let routes = self.page.fallback_service(either(Arc::clone(&run), before));
         let moved = idle.clone();
         let serving = move || tokio.block_on(serve(listener, routes, moved, stopped));
         let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
@@ -219,10 +232,12 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .route("/v1/state/{name}/{key}", get(answers::value))
         .route("/v1/topology", get(answers::topology))
         .route("/v1/batches", get(answers::batches))
+        .route("/v1/batches/{txid}", get(answers::batch))
         .merge(grpc::routes())
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
-        .with_state(runtime);
+        .with_state(Arc::clone(&runtime))
+        .route("/v1/live", get(live::open).with_state(live::Live::new(runtime)));
     let_in(routes, access, bounds)
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
         if runtime.is_ready() && store.unfolded_bytes() >= fold_bytes {
             let began = Instant::now();
             if let Some(folded) = fold::fold(store, points)? {
+                runtime.timings.folded(began.elapsed());
                 tracing::debug!(upto = %folded.upto, keys = folded.keys, log_bytes = folded.log_bytes, took = ?began.elapsed(), "folded");
             }
         }

@@ -6,6 +6,7 @@ use super::output::thousands;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::{Listen, Wanted};
+use crate::page;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ where
     }
     let prints_records = outline(&build)?.program.sinks.iter().any(|sink| sink.kind == "stdout");
     let listening = match listen {
-        Listen::At(address) => Some(Listening::bind(address, access)?),
+        Listen::At(address) => Some(Listening::bind(address, access)?.with_page(page::routes())),
         Listen::Nowhere => None,
     };
     if start_over {

@@ -63,6 +63,22 @@ pub enum QueryError {
     Unavailable(String),
 }
 
+impl QueryError {
+    /// What it is, in a word: for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            QueryError::NoSuchQuery { .. } => "no_such_query",
+            QueryError::BadArguments(_) => "bad_arguments",
+            QueryError::TooMany { .. } => "too_many",
+            QueryError::TimedOut { .. } => "timed_out",
+            QueryError::TooLarge { .. } => "too_large",
+            QueryError::Failed(_) => "failed",
+            QueryError::NotHeld => "not_held",
+            QueryError::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 impl std::fmt::Display for QueryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -158,11 +158,21 @@ impl Runtime {
     /// # Errors
     /// Every way in which there is no answer, see [`QueryError`].
     pub async fn ask(&self, question: Question<'_>) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.ask_in_time(&question).await;
+        // Names that nobody has declared are without number: no series for them.
+        if !matches!(outcome, Err(QueryError::NoSuchQuery { .. })) {
+            self.timings.asked(question.name, began.elapsed(), &outcome);
+        }
+        outcome
+    }
+
+    async fn ask_in_time(&self, question: &Question<'_>) -> Outcome {
         let time_out = self.time_out_of(question.time_out);
         let asked = async {
             self.wait_until(question.at_least).await?;
             let (reply, answer) = oneshot::channel();
-            self.send(&question, time_out, Box::new(reply))?;
+            self.send(question, time_out, Box::new(reply))?;
             answer.await.unwrap_or_else(|_| Err(QueryError::gone()))
         };
         match tokio::time::timeout(time_out, asked).await {

@@ -8,6 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -90,10 +92,17 @@ impl Access {
     }
 
     /// Whether the request has the token. Takes the same time for every wrong one of the same length.
+    ///
+    /// A browser sends no headers of a page's own with a web socket, but names of protocols: there it is `bearer.` and the token in base64url.
     fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
-        let given = header_text(headers, header::AUTHORIZATION).and_then(|given| given.strip_prefix("Bearer "));
-        given.is_some_and(|given| given.trim().as_bytes().ct_eq(token.as_bytes()).into())
+        let same = |given: &[u8]| bool::from(given.ct_eq(token.as_bytes()));
+        if let Some(given) = header_text(headers, header::AUTHORIZATION).and_then(|given| given.strip_prefix("Bearer ")) {
+            return same(given.trim().as_bytes());
+        }
+        let protocols = header_text(headers, header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
+        let mut given = protocols.split(',').filter_map(|protocol| protocol.trim().strip_prefix("bearer."));
+        given.any(|given| BASE64_URL_SAFE_NO_PAD.decode(given).is_ok_and(|given| same(&given)))
     }
 }
 
@@ -155,7 +164,9 @@ async fn admit_or_refuse(access: &Access, most_bytes: usize, request: Request, n
 
 /// Whether a browser sends this on behalf of a page of another origin. Reading is the browser's own matter; what could do something is refused.
 fn is_from_elsewhere(request: &Request, host: &str) -> bool {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    // What a web socket brings can be read by the page that has opened it, whosesoever that is.
+    let is_socket = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !is_socket {
         return false;
     }
     let Some(origin) = header_text(request.headers(), header::ORIGIN) else { return false };
@@ -225,6 +236,16 @@ mod tests {
             check(Some(wrong), false);
         }
         check(None, false);
+        for (protocols, expected) in [
+            ("tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZg", true),
+            ("bearer.MDEyMzQ1Njc4OWFiY2RlZw", false),
+            ("bearer.0123456789abcdef", false),
+            ("tidemill.v1", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols.parse().expect("a header"));
+            assert_eq!(access.knows(&headers), expected, "{protocols}");
+        }
         std::fs::write(file.path(), "short\n").expect("written");
         assert!(Access::default().with_token_file(file.path()).is_err());
     }
@@ -245,5 +266,8 @@ mod tests {
             check("POST", Some(other), true);
             check("GET", Some(other), false);
         }
+        let socket = Request::builder().uri("/v1/live").header("host", "127.0.0.1:7070").header("sec-websocket-key", "x");
+        let socket = socket.header("origin", "http://example.org").body(axum::body::Body::empty()).expect("a request");
+        assert!(is_from_elsewhere(&socket, "127.0.0.1"), "a page of another site opens no web socket");
     }
 }

@@ -17,7 +17,7 @@ type Answer = Result<Json<Value>, Refusal>;
 
 /// How many batches are listed if the request does not say, and at most.
 const BATCHES: usize = 100;
-const MOST_BATCHES: usize = 1000;
+const MOST_BATCHES: usize = 10_000;
 
 /// The process lives.
 pub(super) async fn healthz() -> &'static str {
@@ -68,6 +68,32 @@ pub(super) async fn batches(
     }
     let Json(batches) = as_json(&runtime.batches(limit), &method, &uri)?;
     Ok(Json(json!({"line": runtime.facts.line.to_string(), "batches": batches})))
+}
+
+pub(super) async fn batch(
+    State(runtime): State<Arc<Runtime>>,
+    txid: Result<Path<u64>, PathRejection>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
+    let at = || place(&method, &uri);
+    let Path(txid) = txid.map_err(|why| {
+        Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), at()).remedy("ask for /v1/batches/TXID, a number from 1 on")
+    })?;
+    let Some(batch) = runtime.batch(Txid(txid)) else {
+        let kept = runtime.batches(usize::MAX);
+        let (newest, oldest) =
+            (kept.first().map_or(Txid::NONE, |batch| batch.txid), kept.last().map_or(Txid::NONE, |batch| batch.txid));
+        let what = if kept.is_empty() {
+            format!("batch {txid} is not known: none was committed in this run")
+        } else {
+            format!("batch {txid} is not known: this run still has reports of batches {oldest} to {newest}")
+        };
+        return Err(Refusal::new(StatusCode::NOT_FOUND, what, at()).remedy("ask for one of those that /v1/batches lists"));
+    };
+    let Json(mut batch) = as_json(&batch, &method, &uri)?;
+    batch["line"] = runtime.facts.line.to_string().into();
+    Ok(Json(batch))
 }
 
 pub(super) async fn value(

@@ -15,7 +15,11 @@
 //! | `tidemill_sink_publish_seconds` | histogram, by sink | from being given output until it was confirmed |
 //! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers made anew, after a failure or a commit that could not be trusted |
 //! | `tidemill_state_keys` | gauge, by state | keys that have a value |
+//! | `tidemill_delta_bytes_total` | counter | bytes of state changes that this run has committed |
 //! | `tidemill_unfolded_bytes` | gauge | committed bytes of deltas that are not folded |
+//! | `tidemill_fold_seconds` | histogram | how long folds took |
+//! | `tidemill_query_seconds` | histogram, by query | from a request over the port until its answer, or its refusal |
+//! | `tidemill_query_failures_total` | counter, by query and reason | those that were not answered |
 //! | `tidemill_query_requests` | gauge | requests to queries that run or wait |
 //! | `tidemill_query_kept_bytes` | gauge | old values kept for batches on their way and for requests that read an earlier batch |
 //! | `tidemill_query_cancelled_total` | counter | reads cancelled because the values that they need took too much memory |
@@ -24,17 +28,23 @@
 //! | `tidemill_start_time_seconds` | gauge | when the run began, in seconds since 1970 |
 //! | `tidemill_build_info` | info, with the version | always 1 |
 //!
+//! On Linux also the figures that Prometheus' own clients give of a process: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
+//! `process_open_fds`, `process_max_fds`, `process_threads`, `process_start_time_seconds`.
+//!
 //! At most 1,000 partitions of each source, in the order of their names, have series of their own; the rest are added up as partition `others`. The counters and
 //! histograms begin at zero with each run.
 
+use super::process;
 use crate::feed::PartitionProgress;
+use crate::query::ask::Outcome;
 use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -71,6 +81,17 @@ struct OfSink {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQuery {
+    query: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFailure {
+    query: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     state: String,
 }
@@ -82,6 +103,10 @@ pub(crate) struct Timings {
     commit: Histogram,
     publish: Family<OfSink, Histogram>,
     batches: Counter,
+    delta_bytes: Counter,
+    fold: Histogram,
+    query: Family<OfQuery, Histogram>,
+    query_failures: Family<OfFailure, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -97,6 +122,10 @@ impl Default for Timings {
             commit: seconds(),
             publish: Family::new_with_constructor(seconds),
             batches: Counter::default(),
+            delta_bytes: Counter::default(),
+            fold: seconds(),
+            query: Family::new_with_constructor(seconds),
+            query_failures: Family::default(),
         }
     }
 }
@@ -109,6 +138,21 @@ impl Timings {
         observe(&self.compute, batch.compute_us);
         observe(&self.commit, batch.commit_us);
         self.batches.inc();
+        self.delta_bytes.inc_by(batch.delta_bytes);
+    }
+
+    /// A fold is over that took so long.
+    pub(crate) fn folded(&self, took: Duration) {
+        self.fold.observe(took.as_secs_f64());
+    }
+
+    /// A request to a query of the topology is over, after so long.
+    pub(crate) fn asked(&self, query: &str, took: Duration, outcome: &Outcome) {
+        let labels = OfQuery { query: query.to_string() };
+        self.query.get_or_create(&labels).observe(took.as_secs_f64());
+        if let Err(why) = outcome {
+            self.query_failures.get_or_create(&OfFailure { query: labels.query, reason: why.reason() }).inc();
+        }
     }
 
     /// A sink has confirmed what it was given so long ago.
@@ -117,12 +161,41 @@ impl Timings {
     }
 }
 
-/// Answers with all metrics.
-pub(super) async fn answer(State(runtime): State<Arc<Runtime>>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-        text(&runtime.status(), &runtime.timings, runtime.is_ready()),
-    )
+/// Answers with all metrics: as OpenMetrics to who asks for that, as a Prometheus server does, and else in Prometheus' own older format.
+pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderMap) -> impl IntoResponse {
+    let text = text(&runtime.status(), &runtime.timings, runtime.is_ready());
+    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    if accepted.contains("application/openmetrics-text") {
+        ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    } else {
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], in_text_format(&text))
+    }
+}
+
+/// OpenMetrics as the text format 0.0.4: there a family is called as its samples are, and there is no type for information.
+fn in_text_format(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut help: Option<(&str, &str)> = None;
+    for line in open_metrics.lines() {
+        if let Some((name, said)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            // It comes before the type, on which the name depends.
+            help = Some((name, said.trim_end_matches('.')));
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                other => ("", other),
+            };
+            if let Some((_, said)) = help.take().filter(|(of, _)| *of == name) {
+                text.push_str(&format!("# HELP {name}{suffix} {said}\n"));
+            }
+            text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+        } else if !line.starts_with('#') {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
 }
 
 fn text(status: &Status, timings: &Timings, ready: bool) -> String {
@@ -138,6 +211,10 @@ fn text(status: &Status, timings: &Timings, ready: bool) -> String {
     }
     registry.register("state_keys", "Keys that have a value", keys);
     gauge(&mut registry, "unfolded_bytes", "Committed bytes of deltas that are not folded", status.unfolded_bytes);
+    registry.register("delta_bytes", "Bytes of state changes that this run has committed", timings.delta_bytes.clone());
+    registry.register("fold_seconds", "How long folds took", timings.fold.clone());
+    registry.register("query_seconds", "From a request over the port until its answer, or its refusal", timings.query.clone());
+    registry.register("query_failures", "Requests that were not answered", timings.query_failures.clone());
     gauge(&mut registry, "query_requests", "Requests to queries that run or wait", status.queries.requests as u64);
     gauge(&mut registry, "query_kept_bytes", "Old values that are kept", status.queries.kept_bytes as u64);
     counter(&mut registry, "query_cancelled", "Reads cancelled because of their memory", status.queries.cancelled);
@@ -146,7 +223,9 @@ fn text(status: &Status, timings: &Timings, ready: bool) -> String {
     gauge(&mut registry, "start_time_seconds", "When the run began, in seconds since 1970", status.started_at_ms / 1000);
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = encode(&mut text, &registry);
+    let _ = encode_registry(&mut text, &registry);
+    let _ = encode_registry(&mut text, &process::figures());
+    let _ = encode_eof(&mut text);
     text
 }
 
@@ -241,6 +320,7 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::ask::QueryError;
     use crate::reports::{QueriesStatus, SinkStatus, StateStatus};
     use tidemill_state::Txid;
 
@@ -295,7 +375,7 @@ mod tests {
             txid: Txid(txid),
             records: 10,
             changes: 0,
-            delta_bytes: 0,
+            delta_bytes: 6,
             output_records: 0,
             set_aside: BTreeMap::new(),
             fill_us: 1_000_000,
@@ -321,6 +401,8 @@ mod tests {
         let quiet = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
         has(&quiet, "tidemill_sink_publish_seconds_count{sink=\"out\"} 0");
         timings.published("out", Duration::from_millis(250));
+        timings.folded(Duration::from_millis(500));
+        timings.asked("words", Duration::from_millis(125), &Err(QueryError::NotHeld));
         let text = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
         for line in [
             "tidemill_committed_txid 7",
@@ -343,7 +425,12 @@ mod tests {
             "tidemill_sink_publish_seconds_count{sink=\"out\"} 1",
             "tidemill_sink_publish_seconds_sum{sink=\"out\"} 0.25",
             "tidemill_state_keys{state=\"counts\"} 5",
+            "tidemill_delta_bytes_total 12",
             "tidemill_unfolded_bytes 11",
+            "tidemill_fold_seconds_sum 0.5",
+            "tidemill_query_seconds_sum{query=\"words\"} 0.125",
+            "tidemill_query_seconds_count{query=\"words\"} 1",
+            "tidemill_query_failures_total{query=\"words\",reason=\"not_held\"} 1",
             "tidemill_query_requests 3",
             "tidemill_query_kept_bytes 12",
             "tidemill_query_cancelled_total 1",
@@ -361,7 +448,7 @@ mod tests {
         let table = include_str!("metrics.rs").lines().filter(|line| line.starts_with("//! | `"));
         let named: Vec<String> = table.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_string)).collect();
         let named: Vec<&str> = named.iter().map(String::as_str).filter(|name| name.starts_with("tidemill_")).collect();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter(|line| line.starts_with("tidemill_"));
         let shown: Vec<String> = types
             .map(|line| match line.split_once(' ') {
                 Some((name, "counter")) => format!("{name}_total"),
@@ -373,6 +460,25 @@ mod tests {
         for name in named {
             assert!(shown.iter().any(|shown| shown == name), "{name} is not in {shown:?}");
         }
+    }
+
+    #[test]
+    fn the_older_format_names_families_as_samples() {
+        let open = text(&status(Vec::new()), &Timings::default(), true);
+        let older = in_text_format(&open);
+        for line in [
+            "# HELP tidemill_batches_total Batches that this run has committed",
+            "# TYPE tidemill_batches_total counter",
+            "tidemill_batches_total 0",
+            "# TYPE tidemill_build_info gauge",
+            "# TYPE tidemill_committed_txid gauge",
+        ] {
+            has(&older, line);
+        }
+        assert!(!older.contains("# EOF") && open.ends_with("# EOF\n"));
+        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_string).collect::<Vec<_>>();
+        let (of_open, of_older) = (samples(&open), samples(&older));
+        assert_eq!(of_open.len(), of_older.len());
     }
 
     #[test]

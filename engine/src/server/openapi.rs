@@ -23,6 +23,10 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
     }
     let limit = parameter("limit", "query", false, json!({"type": "integer"}));
     paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), json!({}))}));
+    let one = operation("One batch", &[name("txid")], json!({}));
+    paths.insert("/v1/batches/{txid}".into(), json!({"get": one}));
+    let live = operation("A web socket: status, batches and watched queries as they come; see the documentation", &[], json!({}));
+    paths.insert("/v1/live".into(), json!({"get": live}));
     for query in runtime.queries() {
         let result = if query.one {
             json!({"description": query.result})

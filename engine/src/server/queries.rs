@@ -63,16 +63,19 @@ pub(super) async fn ask(
     let time_out = wishes.timeout_ms.map(Duration::from_millis);
     let question = Question { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
     match runtime.ask(question).await {
-        Ok(Answer { txid, bytes }) => {
-            // The result is JSON already: it is not read again only to be written again.
-            let mut whole = Vec::with_capacity(bytes.len() + 64);
-            whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.facts.line).as_bytes());
-            whole.extend_from_slice(&bytes);
-            whole.push(b'}');
-            Ok(json_response(StatusCode::OK, whole))
-        }
+        Ok(answer) => Ok(json_response(StatusCode::OK, answer_of(&runtime, &answer))),
         Err(error) => Err(Refusal::of_query(&error, at())),
     }
+}
+
+/// An answer as it is written.
+pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes }: &Answer) -> Vec<u8> {
+    // The result is JSON already: it is not read again only to be written again.
+    let mut whole = Vec::with_capacity(bytes.len() + 64);
+    whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.facts.line).as_bytes());
+    whole.extend_from_slice(bytes);
+    whole.push(b'}');
+    whole
 }
 
 /// `source/partition/offset`; the partition's name may have slashes in it.

@@ -48,12 +48,19 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// As JSON.
+    pub(super) fn into_body(self) -> serde_json::Map<String, Value> {
+        let mut body = self.known;
+        body.insert("error".into(), json!({"what": self.what, "where": self.place, "do": self.remedy}));
+        body
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut body = self.known;
         let said = Said(format!("{}: {}", self.what, self.remedy));
-        body.insert("error".into(), json!({"what": self.what, "where": self.place, "do": self.remedy}));
-        (self.status, Extension(said), Json(Value::Object(body))).into_response()
+        (self.status, Extension(said), Json(Value::Object(self.into_body()))).into_response()
     }
 }
 

@@ -25,13 +25,13 @@ trait AnyFed: Send + Sync {
 }
 
 impl Io {
-    /// A source that [`Kit::feed`] feeds.
+    /// A source that [`super::Kit::feed`] feeds.
     #[must_use]
     pub fn source<T: Data>(&self, name: &str) -> FedSource<T> {
         FedSource(self.fed(name))
     }
 
-    /// A sink that [`Kit::output`] shows: exactly once, as a transactional one.
+    /// A sink that [`super::Kit::output`] shows: exactly once, as a transactional one.
     #[must_use]
     pub fn sink<T: Data>(&self, name: &str) -> CollectingSink<T> {
         CollectingSink(self.collected(name))

@@ -1,0 +1,194 @@
+//! `/v1/live`: what comes by itself on a web socket is what a request would get, and no stranger gets it.
+
+use serde_json::{Value as Json, json};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidemill::prelude::*;
+use tidemill::server::{Access, Listening, Server};
+use tidemill::testing::Kit;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::{HeaderValue, header};
+use tungstenite::{Error as SocketError, Message, WebSocket};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A topology that is fed by hand, with its port.
+struct Port {
+    kit: Kit,
+    server: Server,
+}
+
+impl Port {
+    fn open(access: Access) -> Port {
+        let kit = Kit::new(|topology, io| {
+            let counts = topology
+                .source("words", io.source::<String>("words"))
+                .group_by(|word| word.clone())
+                .persistent_aggregate("counts", Count);
+            topology.query("count", |word: Requests<String>| word.lookup(&counts).aggregate(Sum));
+        });
+        let listening = Listening::bind("127.0.0.1:0".parse().expect("an address"), access).expect("any port");
+        let server = listening.serve(Arc::clone(kit.engine().runtime())).expect("it serves");
+        Port { kit, server }
+    }
+
+    fn connect(&self, set: impl FnOnce(&mut tungstenite::http::HeaderMap)) -> Result<Socket, u16> {
+        let mut request = format!("ws://{}/v1/live", self.server.address()).into_client_request().expect("an address");
+        set(request.headers_mut());
+        let stream = TcpStream::connect(self.server.address()).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        let mut pending = tungstenite::client(request, stream);
+        loop {
+            match pending {
+                Ok((socket, _)) => return Ok(Socket(socket)),
+                Err(tungstenite::HandshakeError::Interrupted(more)) => pending = more.handshake(),
+                Err(tungstenite::HandshakeError::Failure(SocketError::Http(refused))) => return Err(refused.status().as_u16()),
+                Err(tungstenite::HandshakeError::Failure(why)) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn socket(&self) -> Socket {
+        self.connect(|_| {}).unwrap_or_else(|code| panic!("refused with {code}"))
+    }
+
+    fn count(&mut self, words: &[&str]) -> u64 {
+        self.kit.feed("words", words.iter().map(ToString::to_string));
+        self.kit.step().0
+    }
+}
+
+struct Socket(WebSocket<TcpStream>);
+
+impl Socket {
+    fn say(&mut self, message: &Json) {
+        self.0.send(Message::text(message.to_string())).expect("it is open");
+    }
+
+    fn watch(&mut self, id: &str, query: &str, arguments: &Json) {
+        self.say(&json!({"type": "watch", "id": id, "query": query, "arguments": arguments, "every_ms": 100}));
+    }
+
+    /// The next message within this time, if one comes.
+    fn next_within(&mut self, time: Duration) -> Option<Json> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            match self.0.read() {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
+                Ok(_) => {}
+                Err(SocketError::Io(why))
+                    if matches!(why.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(why) => panic!("the socket has ended: {why}"),
+            }
+        }
+        None
+    }
+
+    /// The next message for which this is true.
+    #[track_caller]
+    fn until(&mut self, what: &str, is: impl Fn(&Json) -> bool) -> Json {
+        let until = Instant::now() + PATIENCE;
+        while let Some(message) = self.next_within(until.saturating_duration_since(Instant::now())) {
+            if is(&message) {
+                return message;
+            }
+        }
+        panic!("{what} does not come");
+    }
+}
+
+#[test]
+fn status_and_batches_come_by_themselves() {
+    let mut port = Port::open(Access::default());
+    let first = port.count(&["tide", "mill"]);
+    let mut socket = port.socket();
+    let told = socket.until("a status", |message| message["type"] == "status");
+    assert_eq!((&told["status"]["committed"], &told["status"]["topology"]), (&json!(first), &json!("test")), "{told}");
+    let told = port.socket().until("batches", |message| message["type"] == "batches");
+    assert_eq!((&told["batches"][0]["txid"], &told["batches"][0]["records"]), (&json!(first), &json!(2)), "{told}");
+    let newest = port.count(&["tide"]);
+    let told = socket.until("the new batch", |message| message["batches"][0]["txid"] == newest);
+    assert_eq!(told["batches"].as_array().map(Vec::len), Some(1), "only what is new: {told}");
+    socket.until("the new status", |message| message["status"]["committed"] == newest);
+}
+
+#[test]
+fn a_watched_query_is_answered_after_each_commit_as_a_request_is() {
+    let mut port = Port::open(Access::default());
+    let (mut one, mut other) = (port.socket(), port.socket());
+    one.watch("tides", "count", &json!("tide"));
+    other.watch("\"quoted\"", "count", &json!("tide"));
+    for round in 1..=3u64 {
+        let txid = port.count(&["tide", "mill", "tide"]);
+        let asked: (tidemill::Txid, u64) = port.kit.ask("count", &"tide");
+        assert_eq!(asked, (tidemill::Txid(txid), 2 * round));
+        for (socket, id) in [(&mut one, "tides"), (&mut other, "\"quoted\"")] {
+            let told = socket.until("the answer", |message| message["type"] == "answer" && message["txid"] == txid);
+            assert_eq!((&told["id"], &told["result"]), (&json!(id), &json!(2 * round)), "{told}");
+            assert!(told["line"].is_string(), "{told}");
+        }
+    }
+    // Who comes later is told the last answer, and who has had enough no more.
+    let mut late = port.socket();
+    late.watch("late", "count", &json!("tide"));
+    assert_eq!(late.until("the last answer", |message| message["type"] == "answer")["result"], 6);
+    one.say(&json!({"type": "unwatch", "id": "tides"}));
+    late.watch("late", "count", &json!("mill"));
+    assert_eq!(late.until("another answer", |message| message["type"] == "answer")["result"], 3);
+    let newest = port.count(&["tide"]);
+    late.until("the batch", |message| message["batches"][0]["txid"] == newest);
+    let until = Instant::now() + Duration::from_secs(1);
+    while let Some(told) = one.next_within(until.saturating_duration_since(Instant::now())) {
+        assert!(told["type"] != "answer" || told["txid"] != newest, "it was unwatched: {told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_and_the_socket_stays() {
+    let mut port = Port::open(Access::default());
+    port.count(&["tide"]);
+    let mut socket = port.socket();
+    let wrong = |socket: &mut Socket, message: Json, parts: &[&str]| {
+        socket.say(&message);
+        let told = socket.until("an error", |told| told["type"] == "error");
+        for part in parts {
+            assert!(told.to_string().contains(part), "{part:?} is not in {told}");
+        }
+        assert!(told["error"]["do"].as_str().is_some_and(|what| !what.is_empty()), "{told}");
+    };
+    let watch = |id: &str, every_ms: u64, query: &str, arguments: Json| json!({"type": "watch", "id": id, "query": query, "arguments": arguments, "every_ms": every_ms});
+    wrong(&mut socket, json!({"type": "shout"}), &["shout", "unwatch"]);
+    wrong(&mut socket, json!("tide"), &["watch"]);
+    wrong(&mut socket, watch("a", 10, "count", json!("tide")), &["\"a\"", "every_ms is 10", "100"]);
+    wrong(&mut socket, watch("b", 100, "counts", json!("tide")), &["\"b\"", "counts", "watching the query"]);
+    wrong(&mut socket, watch("c", 100, "count", json!(7)), &["\"c\""]);
+    for number in 0..20 {
+        socket.watch(&format!("many {number}"), "count", &json!(number.to_string()));
+    }
+    let told = socket.until("an error", |told| told["type"] == "error");
+    assert!(told.to_string().contains("16 queries are watched already"), "{told}");
+    socket.until("a status all the same", |message| message["type"] == "status");
+}
+
+#[test]
+fn only_who_may_ask_can_open_one() {
+    let port = Port::open(Access::default());
+    let from = |origin: &str| {
+        let origin = HeaderValue::from_str(origin).expect("a header");
+        port.connect(|headers| drop(headers.insert(header::ORIGIN, origin))).map(|_| ())
+    };
+    assert_eq!(from(&format!("http://{}", port.server.address())), Ok(()));
+    assert_eq!(from("http://example.org"), Err(403), "a page of another site");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "0123456789abcdef\n").expect("written");
+    let port = Port::open(Access::default().with_token_file(file.path()).expect("a token"));
+    assert_eq!(port.connect(|_| {}).map(|_| ()), Err(401));
+    let with = |name: header::HeaderName, value: &'static str| {
+        port.connect(|headers| drop(headers.insert(name, HeaderValue::from_static(value)))).map(|_| ())
+    };
+    assert_eq!(with(header::AUTHORIZATION, "Bearer 0123456789abcdef"), Ok(()));
+    assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZg"), Ok(()));
+    assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZw"), Err(401));
+}
