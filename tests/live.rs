@@ -192,3 +192,50 @@ fn only_who_may_ask_can_open_one() {
     assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZg"), Ok(()));
     assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZw"), Err(401));
 }
+
+#[test]
+fn sources_are_paused_drained_and_resumed_by_who_has_the_token() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "0123456789abcdef\n").expect("written");
+    let mut port = Port::open(Access::default().with_token_file(file.path()).expect("a token"));
+    let url = format!("http://{}", port.server.address());
+    let post = |path: &str, token: &str| {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let answer = agent.post(format!("{url}{path}")).header("authorization", format!("Bearer {token}")).send_empty();
+        let mut answer = answer.expect("it answers");
+        let body: Json = serde_json::from_str(&answer.body_mut().read_to_string().expect("a text")).expect("JSON");
+        (answer.status().as_u16(), body)
+    };
+    let token = "0123456789abcdef";
+    let txid = port.count(&["tide"]);
+    assert_eq!(post("/v1/sources/pause", "0123456789abcdeX").0, 401);
+    let (code, told) = post("/v1/sources/drain", token);
+    assert_eq!(
+        (code, &told["phase"], &told["txid"], &told["drained"]),
+        (200, &json!("paused"), &json!(txid), &json!(true)),
+        "{told}"
+    );
+    port.kit.feed("words", ["tide".to_string()]);
+    std::thread::sleep(Duration::from_millis(300));
+    let status = port.kit.engine().runtime().status();
+    assert_eq!((status.phase, status.committed.0, status.controls), ("paused", txid, true), "nothing is read: {status:?}");
+    assert!(status.waiting.as_deref().is_some_and(|why| why.contains("/v1/sources/resume")), "{status:?}");
+    assert_eq!(port.kit.ask::<u64>("count", &"tide").1, 1, "queries are answered");
+    assert_eq!(post("/v1/sources/resume", token).1["phase"], "running");
+    assert_eq!(port.kit.step().0, txid + 1);
+    assert_eq!(port.kit.ask::<u64>("count", &"tide").1, 2);
+    assert_eq!(post("/v1/sources/drain?timeout_ms=x", token).0, 400);
+}
+
+#[test]
+fn a_port_without_a_token_pauses_nothing() {
+    let port = Port::open(Access::default());
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    for order in ["pause", "resume", "drain"] {
+        let answer = agent.post(format!("http://{}/v1/sources/{order}", port.server.address())).send_empty();
+        let mut answer = answer.expect("it answers");
+        let told = answer.body_mut().read_to_string().expect("a text");
+        assert!(answer.status() == 403 && told.contains("--token-file"), "{told}");
+    }
+    assert!(!port.kit.engine().runtime().status().controls);
+}

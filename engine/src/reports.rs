@@ -69,8 +69,10 @@ pub struct QueriesStatus {
 pub struct Status {
     /// The topology's name.
     pub topology: String,
-    /// `starting`, `running`, `stopping` or `failed`.
+    /// `starting`, `running`, `paused`, `stopping` or `failed`.
     pub phase: &'static str,
+    /// Whether the port lets the sources be paused, resumed and drained: it asks for a token then.
+    pub controls: bool,
     /// The last committed batch.
     pub committed: Txid,
     /// The store's line: txids are comparable only within it.

@@ -1,5 +1,6 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+mod control;
 mod shown;
 
 use crate::extent::Extent;
@@ -59,6 +60,7 @@ struct Inner {
     batches: VecDeque<BatchReport>,
     pond: Option<Arc<Pond>>,
     waiting_for_disk: Option<String>,
+    paused_since_ms: Option<u64>,
     last_error: Option<String>,
     fatal: Option<Error>,
     publishing_ends: Option<Instant>,
@@ -104,6 +106,7 @@ pub struct Runtime {
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
     pub(crate) timings: Timings,
+    controls: AtomicBool,
     /// Changes whenever more is committed: for those that wait for it.
     pub(crate) shown: tokio::sync::watch::Sender<()>,
 }
@@ -125,6 +128,7 @@ impl Runtime {
             batches: VecDeque::new(),
             pond: None,
             waiting_for_disk: None,
+            paused_since_ms: None,
             last_error: None,
             fatal: None,
             publishing_ends: None,
@@ -150,6 +154,7 @@ impl Runtime {
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
             timings: Timings::default(),
+            controls: AtomicBool::new(false),
             shown: tokio::sync::watch::Sender::new(()),
         }
     }
@@ -292,7 +297,7 @@ impl Runtime {
         let behind = (unfolded >= self.facts.unfolded_bytes).then(|| {
             format!("{unfolded} bytes of committed changes are not folded yet: the sources wait for the fold, nothing is lost")
         });
-        inner.waiting_for_disk.clone().or(behind).or_else(|| {
+        inner.waiting_for_disk.clone().or_else(|| Runtime::paused(inner)).or(behind).or_else(|| {
             (backlog >= self.facts.outbox_bytes).then(|| {
                 let limit = self.facts.outbox_bytes;
                 format!("the outbox holds {backlog} bytes that sinks have not confirmed (the bound is {limit}): the sources wait, nothing is lost")

@@ -15,6 +15,7 @@ mod openapi;
 mod process;
 mod queries;
 mod refusal;
+mod sources;
 mod storm;
 
 pub use admission::Access;
@@ -36,7 +37,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -49,6 +50,7 @@ const PATHS: [&str; 14] = [
     "/v1/batches?limit=N",
     "/v1/batches/{txid}",
     "/v1/live (a web socket)",
+    "POST /v1/sources/{pause, resume, drain}",
     "/drpc/{function}/{args}",
     "/openapi.json",
 ];
@@ -214,6 +216,7 @@ fn let_in(routes: Router, access: &Arc<Access>, bounds: Bounds) -> Router {
 }
 
 fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
+    runtime.allow_control(access.has_token());
     let limits = runtime.query_limits();
     let bounds = Bounds { body_bytes: limits.request_bytes, per_client: limits.per_client };
     let routes = Router::new()
@@ -233,6 +236,9 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .route("/v1/topology", get(answers::topology))
         .route("/v1/batches", get(answers::batches))
         .route("/v1/batches/{txid}", get(answers::batch))
+        .route("/v1/sources/pause", post(sources::pause))
+        .route("/v1/sources/resume", post(sources::resume))
+        .route("/v1/sources/drain", post(sources::drain))
         .merge(grpc::routes())
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)

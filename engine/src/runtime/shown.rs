@@ -59,7 +59,8 @@ impl Runtime {
         let (batches_per_s, records_per_s) = rates(&inner.batches);
         Status {
             topology: self.facts.topology.clone(),
-            phase: inner.phase,
+            phase: if inner.phase == "running" && inner.paused_since_ms.is_some() { "paused" } else { inner.phase },
+            controls: self.controls.load(SeqCst),
             committed: self.committed(),
             line: self.facts.line.to_string(),
             incarnation: self.facts.incarnation.to_string(),

@@ -84,6 +84,11 @@ impl Access {
         )))
     }
 
+    /// Whether it asks for a token.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     fn serves(&self, host: &str) -> bool {
         let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         // An address cannot be made to resolve to another one, as a name can.

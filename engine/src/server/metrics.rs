@@ -342,6 +342,7 @@ mod tests {
         Status {
             topology: "t".into(),
             phase: "running",
+            controls: false,
             committed: Txid(7),
             line: String::new(),
             incarnation: String::new(),

@@ -27,6 +27,16 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
     paths.insert("/v1/batches/{txid}".into(), json!({"get": one}));
     let live = operation("A web socket: status, batches and watched queries as they come; see the documentation", &[], json!({}));
     paths.insert("/v1/live".into(), json!({"get": live}));
+    for (order, what) in [
+        ("pause", "The sources wait; the batch in hand is finished"),
+        ("resume", "The sources go on"),
+        ("drain", "The sources wait; answers once everything that was read is committed and published"),
+    ] {
+        let answer = json!({"type": "object", "properties": {"phase": {"type": "string"}, "txid": {"type": "integer"}, "drained": {"type": "boolean"}}});
+        let within = parameter("timeout_ms", "query", false, json!({"type": "integer"}));
+        let wishes = if order == "drain" { std::slice::from_ref(&within) } else { &[] };
+        paths.insert(format!("/v1/sources/{order}"), json!({"post": operation(what, wishes, answer)}));
+    }
     for query in runtime.queries() {
         let result = if query.one {
             json!({"description": query.result})
