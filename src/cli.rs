@@ -5,7 +5,9 @@ mod arguments;
 mod check;
 mod listing;
 mod log;
+mod new;
 mod output;
+mod program;
 mod progress;
 mod query;
 mod remote;
@@ -17,6 +19,7 @@ mod status;
 
 use arguments::{Arguments, Command, StateCommand};
 use clap::{CommandFactory, FromArgMatches};
+pub use program::program;
 pub use running::Running;
 use settings::Wanted;
 use std::ffi::OsString;

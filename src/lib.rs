@@ -26,6 +26,8 @@
 mod cli;
 mod page;
 
+#[doc(hidden)]
+pub use cli::program;
 pub use cli::{Cli, NoArguments, Running, main, main_with};
 
 /// The crate that reads arguments, for a topology with its own: see [`main_with`].

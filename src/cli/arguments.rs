@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Where a running topology is asked if nothing else is said.
-const HERE: &str = "http://127.0.0.1:7070";
+pub(super) const HERE: &str = "http://127.0.0.1:7070";
 
 /// An exactly-once micro-batch topology
 #[derive(Parser)]

@@ -112,7 +112,13 @@ impl Running {
 
     /// As [`Running::start`], with these in its environment.
     pub(crate) fn start_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
-        let mut child = command(program, arguments).envs(environment.iter().copied()).spawn().expect("it can be started");
+        Running::of(command(program, arguments).envs(environment.iter().copied()))
+    }
+
+    /// Any program, whose output is read.
+    pub(crate) fn of(command: &mut Command) -> Running {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it can be started");
         let out = Pipe::read(child.stdout.take().expect("it is piped"));
         let err = Pipe::read(child.stderr.take().expect("it is piped"));
         Running { child, out, err }

@@ -1,0 +1,136 @@
+//! The program `tidemill`: makes new topologies, and looks at those that run, over their port.
+
+use super::arguments::{HERE, Place};
+use super::{log, new, query, state, status};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use tidemill_state::{Kind, Result};
+
+#[derive(Parser)]
+#[command(name = "tidemill", version, about = "Makes new topologies, and looks at those that run")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a crate with a topology that builds, runs and passes its test at once
+    New {
+        /// The folder to make, whose name is the crate's
+        #[arg(value_name = "NAME")]
+        folder: PathBuf,
+        /// The sources of Tidemill to build it with, if not those that this program was built from
+        #[arg(long, value_name = "DIR")]
+        tidemill: Option<PathBuf>,
+    },
+    /// What runs: committed batch, rates, lag, states, last error
+    Status {
+        #[command(flatten)]
+        at: At,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a query of a running topology: prints the result
+    Query {
+        /// Its name
+        name: String,
+        /// Its arguments as JSON; what is no JSON is a text
+        #[arg(value_name = "ARGS", allow_hyphen_values = true)]
+        arguments: String,
+        #[command(flatten)]
+        at: At,
+        /// The token that it asks for, in this file's first line
+        #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// Print the batch's number too, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the values of a running topology
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum StateCommand {
+    /// The committed batch, the positions, and the states with their types and sizes
+    List {
+        #[command(flatten)]
+        at: At,
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The value of a key, as JSON. If it has none: nothing, and exit code 1
+    Get {
+        /// The state
+        name: String,
+        /// The key: a text as it is, anything else as JSON
+        #[arg(allow_hyphen_values = true)]
+        key: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Every key and value in the order of the keys, one JSON object a line
+    Scan {
+        /// The state
+        name: String,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// Where a topology runs.
+#[derive(Args)]
+struct At {
+    /// Where it listens
+    #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
+    at: String,
+}
+
+impl At {
+    fn place(self) -> Place {
+        Place { state: None, at: Some(self.at) }
+    }
+}
+
+/// Does what the command line of this process asks for, and ends the process.
+pub fn program() -> ! {
+    let code = match Arguments::try_parse() {
+        Ok(arguments) => match execute(arguments.command) {
+            Ok(code) => code,
+            Err(error) => {
+                log::error(&error);
+                error.kind().exit_code().into()
+            }
+        },
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { Kind::Config.exit_code().into() } else { 0 }
+        }
+    };
+    std::process::exit(code)
+}
+
+fn execute(command: Command) -> Result<i32> {
+    // What runs knows its own types.
+    let none = |_: &tidemill_engine::Topology<'_>| {};
+    let done = match command {
+        Command::New { folder, tidemill } => new::new(&folder, tidemill.as_deref()),
+        Command::Status { at, json } => status::status(&at.at, json),
+        Command::Query { name, arguments, at, token_file, json } => {
+            query::query(&name, &arguments, &at.at, token_file.as_deref(), json)
+        }
+        Command::State { command: StateCommand::List { at, json } } => state::list(&at.place(), json),
+        Command::State { command: StateCommand::Get { name, key, at } } => return state::get(&at.place(), &name, &key, &none),
+        Command::State { command: StateCommand::Scan { name, limit, at } } => state::scan(&at.place(), &name, limit, &none),
+    };
+    done.map(|()| 0)
+}

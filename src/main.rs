@@ -1,0 +1,5 @@
+//! The program `tidemill`.
+
+fn main() {
+    tidemill::program()
+}
