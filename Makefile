@@ -35,6 +35,7 @@ kafka: setup-kafka ## run a Kafka broker on this machine, until Ctrl-C
 	@scripts/kafka.sh serve --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
 test: setup-kafka page ## run all tests, those of the documentation too
+	@if [ -d ui/node_modules ]; then cd ui && npm --silent test; fi
 	cargo test --workspace --release
 	scripts/check-dependencies.sh
 

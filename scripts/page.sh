@@ -15,7 +15,10 @@ if [ -e dist/index.html ] && [ -z "$(find . -path ./node_modules -prune -o -path
   exit 0
 fi
 say "building it into ui/dist"
-npm ci --no-audit --no-fund --loglevel=error
+if ! npm ci --no-audit --no-fund --loglevel=error; then
+  say "its packages could not be fetched: the program is built without its web page, and says so at /"
+  exit 0
+fi
 npm run --silent build
 # The compiler looks at the files that were there: this makes it look again.
 touch ../src/page.rs

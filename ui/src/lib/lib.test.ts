@@ -1,0 +1,117 @@
+// What the views are computed from: numbers in words, rings, trends, verdicts, arguments, the joining to the server.
+import { describe, expect, test } from "vitest";
+import { BatchLog } from "../store/batch-log";
+import { curlOf, example, problemOf } from "./arguments";
+import { bytes, compact, count, duration, micros } from "./format";
+import { RateKeeper } from "./rates";
+import { delayOf, next, START, type Link, type LinkEvent } from "./reconnect";
+import { Ring } from "./ring";
+import { parseType, shorten } from "./rust-type";
+import { judge, type Durations } from "./slow";
+import { asTable } from "./table";
+import { extent, isTrend, minuteOf, secondsOf, trend, type TrendRow } from "./trend";
+
+describe("numbers in words", () => {
+  test.each([[1234567, "1,234,567"], [null, "–"], [NaN, "–"]])("count %s", (value, said) => expect(count(value)).toBe(said));
+  test.each([[0, "0"], [999, "999"], [9877.6, "9.88k"], [999_600, "1M"], [12_345_678, "12.3M"]])("compact %s", (value, said) => expect(compact(value)).toBe(said));
+  test.each([[0, "0 µs"], [24_572, "24.6 ms"], [1_500_000, "1.5 s"], [200e6, "3 min 20 s"]])("micros %s", (value, said) => expect(micros(value)).toBe(said));
+  test.each([[14_134, "14.1 kB"], [7, "7 B"]])("bytes %s", (value, said) => expect(bytes(value)).toBe(said));
+  test.each([[0, "0 s"], [61_000, "1 min 1 s"], [90_061_000, "1 d 1 h"]])("duration %s", (value, said) => expect(duration(value)).toBe(said));
+});
+
+describe("a ring", () => {
+  const ring = new Ring<"a" | "b">(["a", "b"], 3);
+  for (let at = 0; at < 5; at++) ring.push({ a: at, b: at === 3 ? null : at * 10 });
+  test("keeps the newest", () => {
+    expect([ring.length, ring.get("a", 0), ring.last("a"), ring.get("a", 3)]).toEqual([3, 2, 4, NaN]);
+    expect(ring.series("b")).toEqual([20, null, 40]);
+  });
+  test("finds in a column that grows", () => expect([1, 2, 3, 9].map((value) => ring.lowerBound("a", value))).toEqual([0, 0, 1, 3]));
+});
+
+describe("a trend", () => {
+  const rows: TrendRow[] = [["2015-09-12T00:47", "edit", 31], ["2015-09-12T00:49", "new", 2], ["2015-09-12T00:47", "new", 1], ["2015-09-12T00:49", "edit", 5]];
+  const whole = { from: secondsOf("2015-09-12T00:47"), to: secondsOf("2015-09-12T00:50") };
+  test("has every minute, also those without a row", () => {
+    const { times, minutes, series, total } = trend(rows, whole, 100);
+    expect([times.map(minuteOf), minutes, total]).toEqual([["2015-09-12T00:47", "2015-09-12T00:48", "2015-09-12T00:49"], 1, 39]);
+    expect(series).toEqual([{ value: "edit", counts: [31, 0, 5], total: 36 }, { value: "new", counts: [1, 0, 2], total: 3 }]);
+  });
+  test("extends from the first minute to behind the last", () => expect([extent(rows), extent([])]).toEqual([whole, null]));
+  test("of a part counts what is in it", () => expect(trend(rows, { ...whole, from: secondsOf("2015-09-12T00:48") }, 100).total).toBe(7));
+  test("loses nothing in wider bins", () => {
+    const { minutes, times, total } = trend(rows, whole, 1);
+    expect([minutes, times.length <= 2, total]).toEqual([5, true, 39]);
+  });
+  test("is known from other answers", () => expect([isTrend(rows), isTrend([["a", 1]]), isTrend(3), isTrend([])]).toEqual([true, false, false, true]));
+});
+
+describe("why a batch was slow", () => {
+  const usual: Durations = { fill: 50_000, compute: 300, commit: 400, fold: 0, publish: 0 };
+  const beside = Array.from({ length: 20 }, () => usual);
+  test("names the phase that was over its usual", () => {
+    const verdict = judge({ ...usual, commit: 40_000, compute: 900 }, beside);
+    expect(verdict.over).toEqual(["commit"]);
+    expect(verdict.text).toContain("commit took 40 ms, 100× the usual 400 µs");
+  });
+  test("says when none was", () => expect(judge(usual, beside).over).toEqual([]));
+  test("does not guess from too few", () => expect(judge(usual, beside.slice(0, 2)).text).toContain("too few"));
+});
+
+describe("types and arguments", () => {
+  test("are shortened", () => expect(shorten("(compact_str::CompactString, alloc::vec::Vec<&'static str>)")).toBe("(text, Vec<text>)"));
+  test("are taken apart", () => expect(parseType("(u64, core::option::Option<[u8; 4]>)")).toEqual({ name: "()", of: [{ name: "u64", of: [] }, { name: "Option", of: [{ name: "[]", of: [{ name: "u8", of: [] }] }] }] }));
+  test.each([["u64", "10"], ["alloc::string::String", '""'], ["()", "null"], ["(alloc::string::String, u32)", '["",10]']])("an example of %s", (type, said) => expect(example(type)).toBe(said));
+  test.each([
+    ["10", "u64", null],
+    ["-1", "u64", "0 or more"],
+    ["300", "u8", "8 bits"],
+    ["tide", "alloc::string::String", 'in quotes: "tide"'],
+    ['["a", 1]', "(alloc::string::String, u64)", null],
+    ['["a"]', "(alloc::string::String, u64)", "a list of 2"],
+    ['["a", "b"]', "(alloc::string::String, u64)", "Argument 2"],
+    ["", "()", "write null"],
+    ["{}", "app::Own", null],
+  ])("%s for %s", (text, type, problem) => {
+    const said = problemOf(text, type);
+    if (problem === null) expect(said).toBeNull();
+    else expect(said).toContain(problem);
+  });
+  test("a command quotes what the shell would read", () => expect(curlOf("http://h", "a b", `"it's"`, true)).toBe(`curl -H "Authorization: Bearer $TOKEN" -X POST 'http://h/v1/query/a%20b' -d '"it'\\''s"'`));
+});
+
+test("results are tables if they have rows", () => {
+  expect(asTable([["a", [1, 2]], ["b", [3, 4]]])).toEqual({ columns: ["1", "2", "3"], rows: [["a", 1, 2], ["b", 3, 4]] });
+  expect(asTable([{ a: 1 }, { b: 2 }])).toEqual({ columns: ["a", "b"], rows: [[1, undefined], [undefined, 2]] });
+  expect([asTable(3), asTable([]), asTable([1, [2]])]).toEqual([null, null, null]);
+});
+
+describe("the joining to the server", () => {
+  const after = (...events: LinkEvent[]): Link => events.reduce(next, START);
+  const lost = (at: number): LinkEvent => ({ type: "lost", at });
+  test("remembers since when it is lost, and waits longer each time", () => {
+    const links = [1, 2, 3, 4, 5, 9].map((times) => after(...Array.from({ length: times }, (_, time) => lost(100 + time))));
+    expect(links.map(delayOf)).toEqual([500, 1000, 2000, 4000, 5000, 5000]);
+    expect(links.every((link) => link.mode === "down" && link.since === 100)).toBe(true);
+  });
+  test("is well again at once", () => expect(after(lost(1), lost(2), { type: "opened" })).toEqual({ mode: "live", since: null, attempt: 0 }));
+  test("waits for a token without trying", () => expect(after({ type: "refused" }, lost(1)).mode).toBe("locked"));
+});
+
+test("rates are of the last seconds, and begin anew with the totals", () => {
+  const keeper = new RateKeeper();
+  const sample = (at: number, committed: number, records: number[]) => ({ at, committed, operators: [{ id: 7, workers: records.map((number) => ({ records: number, busy_us: number })) }] });
+  expect(keeper.add(sample(0, 0, [0, 0])).size).toBe(0);
+  expect(keeper.add(sample(2000, 4, [300, 100])).get(7)).toMatchObject({ records: 200, skew: 1.5, perBatch: expect.closeTo(100) as number });
+  expect(keeper.add(sample(3000, 5, [1, 1])).size).toBe(0);
+});
+
+test("batches are kept once, in order, and only the newest", () => {
+  const log = new BatchLog();
+  const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 10, compute_us: 20, commit_us: 30, committed_at_ms: txid });
+  log.add([batch(3), batch(2), batch(1)]);
+  log.add([batch(4), batch(3)]);
+  expect([log.ring.length, log.find(3), log.find(9), log.total(0)]).toEqual([4, 2, -1, 60]);
+  for (let txid = 5; txid <= 10_100; txid++) log.add([batch(txid)]);
+  expect([log.ring.length, log.ring.get("txid", 0), log.beside(0).length]).toEqual([10_000, 101, 25]);
+});

@@ -1,0 +1,103 @@
+// The connection to the server: the web socket, polling if it cannot be opened, and trying again for as long as nothing answers.
+import { request, Refusal } from "../api/http";
+import { askForToken, subprotocols } from "../api/token";
+import type { Batch, Refused, Status } from "../api/types";
+import type { OperatorTotals } from "../lib/rates";
+import { delayOf, next, type LinkEvent } from "../lib/reconnect";
+import { applyBatches, applyOperators, applyStatus, link, loadBatches, status } from "./live";
+import { answered, askAll, refused, useSocket, type Answer } from "./watches";
+
+type Message =
+  | { type: "status"; status: Status }
+  | { type: "batches"; batches: Batch[] }
+  | { type: "operators"; operators: OperatorTotals[] }
+  | ({ type: "answer"; id: string } & Answer)
+  | { type: "error"; id?: string; error: Refused };
+
+const OPEN_WITHIN_MS = 4000;
+/** A status comes each second: after so long without one, the socket is taken for dead. */
+const SILENT_MS = 6000;
+const POLL_MS = 1000;
+/** How many polls there are between attempts to open the socket after all. */
+const POLLS = 20;
+
+let socket: WebSocket | null = null;
+let lastMessage = 0;
+let polls = 0;
+let batchesAskedAt = -1;
+
+const happened = (event: LinkEvent): void => void (link.value = next(link.value, event));
+const later = (ms: number, what: () => void): void => void setTimeout(what, ms);
+
+export function connect(): void {
+  setInterval(() => {
+    if (link.value.mode === "live" && Date.now() - lastMessage > SILENT_MS) socket?.close();
+  }, 1000);
+  openSocket();
+}
+
+function openSocket(): void {
+  const opening = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`, subprotocols());
+  socket = opening;
+  const tooLate = setTimeout(() => opening.close(), OPEN_WITHIN_MS);
+  opening.onopen = () => {
+    clearTimeout(tooLate);
+    lastMessage = Date.now();
+    const again = status.value !== null;
+    happened({ type: "opened" });
+    useSocket((message) => opening.send(JSON.stringify(message)));
+    if (again) void loadBatches();
+  };
+  opening.onmessage = ({ data }) => {
+    lastMessage = Date.now();
+    receive(JSON.parse(String(data)) as Message);
+  };
+  opening.onclose = () => {
+    clearTimeout(tooLate);
+    if (socket !== opening) return;
+    socket = null;
+    useSocket(null);
+    if (link.value.mode !== "live") return void poll();
+    happened({ type: "lost", at: Date.now() });
+    later(delayOf(link.value), openSocket);
+  };
+}
+
+function receive(message: Message): void {
+  if (message.type === "status") applyStatus(message.status);
+  else if (message.type === "batches") applyBatches(message.batches);
+  else if (message.type === "operators") applyOperators(message.operators);
+  else if (message.type === "answer") answered(message.id, message);
+  else if (message.type === "error" && message.id) refused(message.id, message.error);
+}
+
+async function poll(): Promise<void> {
+  try {
+    const now = await request<Status>("/v1/status", { quiet: true });
+    happened({ type: "polled" });
+    applyStatus(now);
+    await pollBatches();
+    later(POLL_MS, ++polls % POLLS === 0 ? openSocket : () => void poll());
+  } catch (why) {
+    if (why instanceof Refusal && why.status === 401) return unlock();
+    happened({ type: "lost", at: Date.now() });
+    later(delayOf(link.value), openSocket);
+  }
+}
+
+async function pollBatches(): Promise<void> {
+  const committed = status.value?.committed ?? 0;
+  void askAll(committed);
+  if (committed === batchesAskedAt) return;
+  const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=200");
+  batchesAskedAt = committed;
+  applyBatches(batches);
+}
+
+function unlock(): void {
+  happened({ type: "refused" });
+  void askForToken().then(() => {
+    happened({ type: "unlocked" });
+    openSocket();
+  });
+}

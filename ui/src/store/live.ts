@@ -1,0 +1,117 @@
+// What the page knows of the running topology, as signals. Everything in it is bounded.
+import { batch as together, computed, signal } from "@preact/signals";
+import { request, serverNow } from "../api/http";
+import type { Batch, QueryInfo, Status, Topology } from "../api/types";
+import { RateKeeper, type OperatorRate, type OperatorTotals } from "../lib/rates";
+import { START, type Link } from "../lib/reconnect";
+import { BatchLog } from "./batch-log";
+import { History } from "./history";
+
+export const link = signal<Link>(START);
+export const status = signal<Status | null>(null);
+/** When the last status came. */
+export const heardAt = signal(0);
+export const topology = signal<Topology | null>(null);
+export const queries = signal<QueryInfo[]>([]);
+export const operatorRates = signal<ReadonlyMap<number, OperatorRate>>(new Map());
+/** Grow by one with each change of what they stand for. */
+export const batchesVersion = signal(0);
+export const historyVersion = signal(0);
+/** Grows by one when the store was begun over: what is shown of it must be dropped. */
+export const epoch = signal(0);
+
+export const stale = computed(() => link.value.mode === "down" && status.value !== null);
+export const hasTrends = computed(() => ["trend", "top", "page"].every((name) => queries.value.some((query) => query.name === name)));
+
+export const log = new BatchLog();
+export let history = new History();
+const keeper = new RateKeeper();
+
+let line: string | null = null;
+let incarnation: string | null = null;
+/** Batches that came before the list of the earlier ones did. */
+let held: Batch[] | null = [];
+
+function beginOver(): void {
+  log.ring.clear();
+  history = new History();
+  keeper.clear();
+  held = [];
+  operatorRates.value = new Map();
+  topology.value = null;
+  queries.value = [];
+  batchesVersion.value += 1;
+  historyVersion.value += 1;
+  epoch.value += 1;
+}
+
+/** Whether the answer of a request is of the store that is shown. */
+export function isCurrent(ofLine: string): boolean {
+  return line === null || line === ofLine;
+}
+
+export function applyStatus(now: Status): void {
+  together(() => {
+    const first = line === null;
+    if (now.line && line !== null && now.line !== line) beginOver();
+    const anew = now.line !== undefined && (now.line !== line || now.incarnation !== incarnation);
+    line = now.line ?? line;
+    incarnation = now.incarnation ?? incarnation;
+    status.value = now;
+    heardAt.value = Date.now();
+    if (anew) {
+      if (!first) keeper.clear();
+      void loadPlan();
+      void loadBatches();
+    }
+    if (now.line && held === null) {
+      history.add(now, log, serverNow());
+      historyVersion.value += 1;
+    }
+  });
+}
+
+export function applyBatches(batches: Batch[]): void {
+  if (held !== null) {
+    held = [...held, ...batches].slice(-1000);
+    return;
+  }
+  log.add(batches);
+  batchesVersion.value += 1;
+}
+
+export function applyOperators(operators: OperatorTotals[]): void {
+  operatorRates.value = keeper.add({ at: performance.now(), committed: status.value?.committed ?? 0, operators });
+}
+
+/** The dataflow and what can be asked. */
+async function loadPlan(): Promise<void> {
+  const wanted = line;
+  try {
+    const [plan, list] = await Promise.all([request<Topology>("/v1/topology"), request<{ queries: QueryInfo[] }>("/v1/queries")]);
+    if (wanted !== line) return;
+    topology.value = plan;
+    queries.value = list.queries;
+  } catch {
+    // The next connection asks again.
+    incarnation = null;
+  }
+}
+
+/** The batches that were committed while this page was not listening. */
+export async function loadBatches(): Promise<void> {
+  const wanted = line;
+  held ??= [];
+  try {
+    const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=1000");
+    if (wanted !== line) return;
+    log.add(batches);
+    history.backfill(batches, log, serverNow());
+  } catch {
+    // Those that come from now on are shown all the same.
+  }
+  if (wanted !== line) return;
+  const since = held ?? [];
+  held = null;
+  applyBatches(since);
+}
