@@ -13,7 +13,7 @@ KAFKA_DATA ?= target/kafka/data
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka page demo kafka test test-long bench lint doc deny
+.PHONY: help setup setup-kafka setup-test page demo kafka test test-long bench lint doc deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ setup: ## check what a build needs; install it (as root on Debian or Ubuntu)
 
 setup-kafka: ## the same, and Java and Maven for a broker
 	@scripts/setup.sh --with-kafka
+
+setup-test: ## the same, and a browser for the page
+	@scripts/setup.sh --with-kafka --with-browser
 
 page: ## build the web page into ui/dist, if Node.js 20 or newer is here
 	@scripts/page.sh
@@ -34,12 +37,12 @@ demo: setup page ## replay a day of Wikipedia edits, with a page to watch them o
 kafka: setup-kafka ## run a Kafka broker on this machine, until Ctrl-C
 	@scripts/kafka.sh serve --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-test: setup-kafka page ## run all tests, those of the documentation too
+test: setup-test page ## run all tests, those of the documentation too
 	@if [ -d ui/node_modules ]; then cd ui && npm --silent test; fi
 	cargo test --workspace --release
 	scripts/check-dependencies.sh
 
-test-long: setup-kafka ## the same tests, with every crash under every fault of a broker, and more at random
+test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
 bench: setup-kafka ## measure the word count, Kafka, queries and each operator

@@ -7,15 +7,17 @@
 # libclang, and the headers that come with it, read RocksDB's C interface (bindgen).
 # make, pkg-config and OpenSSL's headers build librdkafka. It brings zlib and zstd along.
 # java and maven, with --with-kafka only, fetch and run the broker of the tests and of `make kafka`.
+# chromium, with --with-browser only and where it may be installed and Node.js is here, uses the web page in tests; they are skipped without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$HOME/.cargo/bin"
 
-with_kafka=no
+with_kafka=no with_browser=no
 for argument in "$@"; do
   case $argument in
     --with-kafka) with_kafka=yes ;;
-    *) printf 'setup: "%s" is not an option: there is only --with-kafka\n' "$argument" >&2; exit 1 ;;
+    --with-browser) with_browser=yes ;;
+    *) printf 'setup: "%s" is not an option: there are --with-kafka and --with-browser\n' "$argument" >&2; exit 1 ;;
   esac
 done
 
@@ -68,6 +70,9 @@ look() {
   if [ "$with_kafka" = yes ]; then
     has_java || missing+=(default-jre-headless)
     command -v mvn >/dev/null || missing+=(maven)
+  fi
+  if [ "$with_browser" = yes ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && command -v node >/dev/null; then
+    any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome || missing+=(chromium)
   fi
 }
 

@@ -1,0 +1,104 @@
+//! The page in a real browser, driven by `ui/browser/views.mjs`: every view is used, nothing goes wrong on the console, no request leaves the machine, and a server that
+//! is killed and started again is found again.
+//!
+//! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing: `make test` installs them where it may.
+
+#[path = "support/binary.rs"]
+mod binary;
+
+use binary::{Running, folder};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Whether there is a browser to use; says why, if not.
+fn has_browser() -> bool {
+    let there = |path: &str| Path::new(path).exists();
+    let missing = [
+        (!there("/usr/bin/chromium") && !there("/usr/bin/google-chrome") && !there("/usr/bin/chromium-browser"), "Chromium"),
+        (!root().join("ui/node_modules/playwright-core").exists(), "the page's packages (make page)"),
+        (Command::new("node").arg("--version").output().is_err(), "Node.js"),
+    ];
+    for (_, what) in missing.iter().filter(|(missing, _)| *missing) {
+        println!("skipped: {what} is not here");
+    }
+    missing.iter().all(|(missing, _)| !missing)
+}
+
+/// The browser's steps, as they are said.
+struct Steps {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Steps {
+    fn start(url: &str, what: &str) -> Steps {
+        let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../page");
+        let mut command = Command::new("timeout");
+        let command = command.args(["--kill-after=5", "240", "node", "browser/views.mjs", url]).arg(pictures).arg(what);
+        let mut child = command.current_dir(root().join("ui")).stdout(Stdio::piped()).spawn().expect("node can be started");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Steps { child, lines }
+    }
+
+    #[track_caller]
+    fn until(&mut self, step: &str) {
+        for line in self.lines.by_ref() {
+            let line = line.expect("a line");
+            println!("{line}");
+            if line == step {
+                return;
+            }
+        }
+        panic!("it has ended before \"{step}\": {:?}", self.child.wait());
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        for line in self.lines.by_ref() {
+            println!("{}", line.expect("a line"));
+        }
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "a step was not as it should be: {status}");
+    }
+}
+
+fn demo(state: &Path, listen: &str, speed: &str) -> Running {
+    let state = state.to_str().expect("UTF-8");
+    let mut running = Running::start("wiki_trends", &["run", "--state", state, "--listen", listen, "--speed", speed]);
+    running.says("listening on");
+    running
+}
+
+#[test]
+fn every_view_is_used_in_a_browser() {
+    if !has_browser() {
+        return;
+    }
+    let folder = folder();
+    let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600");
+    Steps::start(&running.url(), "views").end();
+}
+
+#[test]
+fn the_page_finds_a_server_again_that_was_killed() {
+    if !has_browser() {
+        return;
+    }
+    let folder = folder();
+    let state = folder.path().join("state");
+    let mut running = demo(&state, "127.0.0.1:0", "600");
+    let url = running.url();
+    let mut steps = Steps::start(&url, "outage");
+    steps.until("loaded");
+    running.kill();
+    steps.until("away");
+    let mut again = demo(&state, url.trim_start_matches("http://"), "100000");
+    again.says("all sources are at their end");
+    steps.until("back");
+    steps.end();
+}
