@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::fmt::Write;
 use std::panic::Location;
+use tidemill_state::Error;
 
 /// A node's number in its plan, from 0, in the order of the calls that made them. The same on every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +54,24 @@ impl Plan {
         let id = NodeId(self.nodes.len());
         self.nodes.push(Node { id, kind, at: format!("{}:{}", at.file(), at.line()), inputs: inputs.to_vec() });
         id
+    }
+
+    /// Two things of one kind and name, with the calls that have made them.
+    pub(crate) fn clash(&self) -> Option<Error> {
+        self.nodes.iter().enumerate().find_map(|(index, node)| {
+            let (what, name) = match &node.kind {
+                NodeKind::Source(name) => ("sources", name),
+                NodeKind::State(name) => ("states", name),
+                NodeKind::Sink(name) => ("sinks", name),
+                NodeKind::Query(name) => ("queries", name),
+                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Moved(_) => return None,
+            };
+            let first = self.nodes[..index].iter().find(|first| first.kind == node.kind)?;
+            Some(Error::config(format!(
+                "two {what} are named \"{name}\": the call at {} makes one, and that at {} another. Give each its own name, which is how a restart finds it again",
+                first.at, node.at
+            )))
+        })
     }
 
     /// A node in words: `map#3 (src/main.rs:12)`.

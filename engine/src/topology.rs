@@ -91,7 +91,7 @@ where
         worker.drop_dataflow(dataflow);
     }
     let declared = context.declared.take();
-    if let Some(error) = declared.error {
+    if let Some(error) = context.plan.borrow().clash().or(declared.error) {
         return Err(error);
     }
     if declared.program.sources.is_empty() {

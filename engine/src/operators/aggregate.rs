@@ -97,7 +97,17 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn aggregate<A: Combiner<T>>(self, aggregation: A) -> Stream<'s, A::Value> {
-        let site = self.site.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);
+        self.aggregate_as("aggregate", Location::caller(), aggregation)
+    }
+
+    /// As [`Stream::aggregate`], for an operator that goes by another name.
+    pub(super) fn aggregate_as<A: Combiner<T>>(
+        self,
+        kind: &'static str,
+        at: &'static Location<'static>,
+        aggregation: A,
+    ) -> Stream<'s, A::Value> {
+        let site = self.site.behind(NodeKind::Exchange(kind), at, &[]);
         let aggregation = Rc::new(aggregation);
         let parcels = combine(self.group_by(|_| ()), Rc::clone(&aggregation), &site);
         gather(parcels, site, Keys::One(()), Combining(aggregation, PhantomData))

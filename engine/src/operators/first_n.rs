@@ -3,6 +3,7 @@
 use crate::aggregates::FirstN;
 use crate::source::Data;
 use crate::stream::{Record, Stream};
+use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives the first `n` records of each batch.
@@ -23,6 +24,6 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn first_n(self, n: usize) -> Stream<'s, T> {
-        self.aggregate(FirstN(n)).flat_map(|first, records| records.extend(first))
+        self.aggregate_as("first_n", Location::caller(), FirstN(n)).flat_map(|first, records| records.extend(first))
     }
 }

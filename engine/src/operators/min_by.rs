@@ -3,6 +3,7 @@
 use crate::aggregates::MinBy;
 use crate::source::Data;
 use crate::stream::{Record, Stream};
+use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives the record of the least rank in each batch.
@@ -22,6 +23,6 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn min_by<R: PartialOrd + 'static>(self, rank: impl Fn(&T) -> R + 'static) -> Stream<'s, T> {
-        self.aggregate(MinBy(rank))
+        self.aggregate_as("min_by", Location::caller(), MinBy(rank))
     }
 }
