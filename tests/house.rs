@@ -92,6 +92,26 @@ fn what_looks_like_a_path() {
 }
 
 #[test]
+fn alerts_and_dashboards_ask_for_metrics_that_are_there() {
+    let told = read(&root().join("engine/src/server/metrics.rs"));
+    let known: Vec<&str> = told.split('`').filter(|name| name.starts_with("tidemill_")).collect();
+    let mut asked = 0;
+    let unknown = names_in(&root().join("deploy")).into_iter().flat_map(|file| {
+        let text = read(&root().join("deploy").join(&file));
+        let names = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| name.starts_with("tidemill_"));
+        let unknown = names.filter(|name| {
+            asked += 1;
+            let of_histogram = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part));
+            !known.contains(name) && !of_histogram.is_some_and(|name| known.contains(&name))
+        });
+        unknown.map(|name| format!("{file}: {name}")).collect::<Vec<_>>()
+    });
+    let unknown: Vec<String> = unknown.collect();
+    nothing_in("metrics that nobody gives", unknown);
+    assert!(asked > 20, "the folder was read");
+}
+
+#[test]
 fn what_counts_as_a_line() {
     let text = "//! A.\nfn a() {}\n\n#[cfg(test)]\nmod tests {\n    // One.\n}\n";
     assert_eq!(lines_without_tests(text), 3);

@@ -117,7 +117,11 @@ fn health_status_topology_and_batches_are_answered() {
     };
     assert_eq!(txids("/v1/batches"), [3, 2, 1]);
     assert_eq!(txids("/v1/batches?limit=2"), [3, 2]);
-    for wrong in ["limit=0", "limit=1001", "limit=x", "count=1"] {
+    let (code, batch) = port.get("/v1/batches/2");
+    assert_eq!((code, &batch["txid"], &batch["line"]), (200, &2.into(), &status["line"]), "{batch}");
+    port.refused("GET /v1/batches/4", HERE, 404, &["batch 4 is not known", "batches 1 to 3"]);
+    port.refused("GET /v1/batches/last", HERE, 400, &["a number from 1 on"]);
+    for wrong in ["limit=0", "limit=10001", "limit=x", "count=1"] {
         port.refused(&format!("GET /v1/batches?{wrong}"), HERE, 400, &["limit=N", "GET /v1/batches"]);
     }
 }
@@ -185,5 +189,12 @@ fn metrics_say_what_the_status_says() {
     }
     let published = series(&text, "tidemill_sink_publish_seconds_count{sink=\"out\"}");
     assert!(published.is_some_and(|published| published >= 1.0), "{text}");
-    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("# TYPE tidemill_batches_total counter") && !text.contains("# EOF"), "the text format: {text}");
+    let open =
+        ureq::get(format!("{}/metrics", running.url())).header("accept", "application/openmetrics-text;version=1.0.0").call();
+    let open = open.expect("it answers").body_mut().read_to_string().expect("a text");
+    assert!(
+        open.contains("# TYPE tidemill_batches counter") && open.ends_with("# EOF\n"),
+        "OpenMetrics to who asks for it: {open}"
+    );
 }
