@@ -106,7 +106,7 @@ impl Topology<'_> {
     /// use tidemill_engine::{aggregates::{Count, Sum}, testing::Kit};
     /// let mut kit = Kit::new(|topology, io| {
     ///     let words = topology.source("in", io.source::<String>("in"));
-    ///     words.group_by(|word| word.clone()).persistent_aggregate("counts", Count);
+    ///     words.clone().group_by(|word| word.clone()).persistent_aggregate("counts", Count);
     ///     words.map(|word| word.len() as u32).persistent_aggregate("letters", Sum);
     /// });
     /// kit.feed("in", ["tide".to_string(), "mill".to_string()]);
@@ -119,7 +119,7 @@ impl Topology<'_> {
     ///         .rename_state("counts", "words")
     ///         .convert_state("letters", |old: u32| u64::from(old));
     ///     let words = topology.source("in", io.source::<String>("in"));
-    ///     words.group_by(|word| word.clone()).persistent_aggregate("words", Count);
+    ///     words.clone().group_by(|word| word.clone()).persistent_aggregate("words", Count);
     ///     words.map(|word| word.len() as u64).persistent_aggregate("letters", Sum);
     /// });
     /// kit.restart();
