@@ -7,7 +7,7 @@
 # libclang, and the headers that come with it, read RocksDB's C interface (bindgen).
 # make, pkg-config and OpenSSL's headers build librdkafka. It brings zlib and zstd along.
 # java and maven, with --with-kafka only, fetch and run the broker of the tests and of `make kafka`.
-# chromium, with --with-browser only and where it may be installed and Node.js is here, uses the web page in tests; they are skipped without it.
+# chromium, with --with-browser only and where Node.js is, uses the web page in tests; they are skipped without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -71,9 +71,6 @@ look() {
     has_java || missing+=(default-jre-headless)
     command -v mvn >/dev/null || missing+=(maven)
   fi
-  if [ "$with_browser" = yes ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && command -v node >/dev/null; then
-    any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome || missing+=(chromium)
-  fi
 }
 
 install_missing() {
@@ -102,6 +99,16 @@ install_missing() {
   fi
 }
 
+# Not needed: the tests that use the page in a browser are skipped without one.
+install_browser() {
+  if any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome || ! command -v node >/dev/null; then return; fi
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    say "installing chromium"
+    if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } </dev/null >&2; then return; fi
+  fi
+  say "there is no chromium: the tests that use the page in a browser are skipped"
+}
+
 check_cargo() {
   local needed found
   needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -120,4 +127,5 @@ check_cargo() {
 
 look
 if [ ${#missing[@]} -gt 0 ]; then install_missing; fi
+if [ "$with_browser" = yes ]; then install_browser; fi
 check_cargo
