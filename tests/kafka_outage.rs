@@ -62,6 +62,9 @@ fn output_is_exact(messages: &[Seen], expected: &BTreeMap<String, u64>) {
     assert_eq!(newest, *expected);
 }
 
+/// The share of a core that tells waiting from spinning: what spins uses all of one; what waits was seen with 1 to 7 %, by how slow the machine is.
+const SPINNING: f64 = 0.25;
+
 /// The processor time that a process has used so far.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -127,7 +130,7 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     for ((name, pid), before) in pids.iter().zip(before) {
         let share = (processor_time(*pid) - before).as_secs_f64() / began.elapsed().as_secs_f64();
         println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
-        assert!(share < 0.06, "{name} uses {:.1} % of a core", share * 100.0);
+        assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
     }
     assert!([&mut idle, &mut busy, &mut late, &mut lost].into_iter().all(|running| !running.has_ended()), "nothing ends");
     lost.signal("TERM");
