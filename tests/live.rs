@@ -115,6 +115,29 @@ fn status_and_batches_come_by_themselves() {
 }
 
 #[test]
+fn what_each_operator_has_done_is_told() {
+    let mut port = Port::open(Access::default());
+    let mut socket = port.socket();
+    let txid = port.count(&["tide", "mill", "tide"]);
+    let _ = port.kit.ask::<u64>("count", &"tide");
+    let plan = port.kit.engine().runtime().plan().clone();
+    let node = |name: &str| {
+        plan.nodes.iter().position(|node| serde_json::to_value(&node.kind).expect("JSON").to_string().contains(name))
+    };
+    let [source, state, query] = ["\"words\"", "\"counts\"", "\"count\""].map(|name| node(name).expect("it is in the plan"));
+    let sum = |told: &Json, node: usize, of: &str| -> u64 {
+        let workers = told["operators"][node]["workers"].as_array().expect("workers");
+        workers.iter().filter_map(|worker| worker[of].as_u64()).sum()
+    };
+    let told = socket.until("what was done", |message| message["type"] == "operators" && sum(message, query, "records") == 1);
+    assert_eq!(told["operators"].as_array().map(Vec::len), Some(plan.nodes.len()), "{told}");
+    // Three words, combined to two before they are sent to their owners.
+    let done = [(source, "records"), (state, "records"), (state, "received")].map(|(node, of)| sum(&told, node, of));
+    assert_eq!(done, [3, 3, 2], "batch {txid}: {told}");
+    assert!(sum(&told, state, "busy_us") > 0 && told["operators"][source]["workers"][0]["received"].is_null(), "{told}");
+}
+
+#[test]
 fn a_watched_query_is_answered_after_each_commit_as_a_request_is() {
     let mut port = Port::open(Access::default());
     let (mut one, mut other) = (port.socket(), port.socket());

@@ -5,7 +5,7 @@ use crate::chunk::Place;
 use crate::failure::Latch;
 use crate::feed::Feed;
 use crate::migration::Convert;
-use crate::plan::Plan;
+use crate::plan::{NodeId, Plan};
 use crate::poison::{Letters, OnFailure};
 use crate::pond::Pond;
 use crate::query::asking::Asking;
@@ -18,6 +18,7 @@ use crate::search::{Excluded, Trial};
 use crate::sink::Sink;
 use crate::source::{Begun, DeadLetter, Source, Start};
 use crate::states::{StateCodec, WorkerState};
+use crate::work::{Meter, Work};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -112,6 +113,7 @@ pub(crate) struct Context {
     pub(crate) after: Txid,
     /// The run's sinks, in the program's order; empty while it is only described.
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    work: Arc<Work>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) live: Arc<Live>,
     pub(crate) stuck: stuck::OfWorker,
@@ -146,6 +148,7 @@ impl Context {
             key_groups: shared.key_groups,
             after: shared.after,
             sinks: shared.sinks,
+            work: shared.work,
             pins: Arc::clone(&shared.asking.pins),
             live: Arc::clone(&shared.asking.live),
             stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), seat.index),
@@ -162,6 +165,11 @@ impl Context {
             declared: RefCell::default(),
             batches: RefCell::default(),
         })
+    }
+
+    /// How this worker counts what is done at a node.
+    pub(crate) fn meter(&self, node: NodeId) -> Meter {
+        self.work.meter(node, self.index)
     }
 
     /// What code that sees a whole batch is told of it.
@@ -233,6 +241,7 @@ pub(crate) struct Shared {
     pub(crate) key_groups: u16,
     pub(crate) after: Txid,
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    pub(crate) work: Arc<Work>,
     pub(crate) asking: Arc<Asking>,
     pub(crate) excluded: Arc<Excluded>,
     pub(crate) trial: Option<Arc<Trial>>,

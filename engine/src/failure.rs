@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::plan::NodeId;
 use crate::poison::{self, OnFailure, Policy};
 use crate::stream::Site;
+use crate::work::Meter;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -80,13 +81,15 @@ pub(crate) struct Guard {
     node: NodeId,
     on_failure: OnFailure,
     batch: Cell<Txid>,
+    pub(crate) meter: Meter,
 }
 
 impl Guard {
     pub(crate) fn new(site: &Site) -> Guard {
         let Site { context, node, on_failure } = site;
         let (latch, batch) = (Arc::clone(&context.latch), Cell::new(Txid::NONE));
-        Guard { latch, context: Rc::clone(context), node: *node, on_failure: on_failure.clone(), batch }
+        let (on_failure, meter) = (on_failure.clone(), context.meter(*node));
+        Guard { latch, context: Rc::clone(context), node: *node, on_failure, batch, meter }
     }
 
     /// Says which batch the next records belong to.

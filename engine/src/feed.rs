@@ -2,8 +2,10 @@
 
 use crate::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
 use crate::context::Context;
+use crate::plan::NodeId;
 use crate::pond::Range;
 use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
+use crate::work::Meter;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Position, Result, SourceId, Txid};
@@ -89,6 +91,7 @@ pub(crate) struct SourceFeed<S: Source> {
     source: S,
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
     context: Rc<Context>,
+    meter: Meter,
     letters: Option<LettersInput>,
     partitions: Vec<Partition<S::Item>>,
     /// The partition to read next, and how many chunks it has given in a row.
@@ -101,14 +104,15 @@ const CHUNKS_IN_A_ROW: u32 = 16;
 
 impl<S: Source> SourceFeed<S> {
     pub(crate) fn new(
-        id: SourceId,
+        (id, node): (SourceId, NodeId),
         name: &str,
         source: S,
         input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
         context: &Rc<Context>,
     ) -> SourceFeed<S> {
-        let context = Rc::clone(context);
-        SourceFeed { id, name: name.into(), source, input, context, letters: None, partitions: Vec::new(), at: 0, in_a_row: 0 }
+        let (meter, context) = (context.meter(node), Rc::clone(context));
+        let (name, letters, partitions) = (name.into(), None, Vec::new());
+        SourceFeed { id, name, source, input, context, meter, letters, partitions, at: 0, in_a_row: 0 }
     }
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
@@ -238,7 +242,9 @@ impl<S: Source> Feed for SourceFeed<S> {
                     (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
                 }
                 if counts.0 > 0 {
+                    self.meter.took(records.len() + records.set_aside.len());
                     self.give(at, records);
+                    self.meter.worked(now.elapsed());
                     return Ok(counts);
                 }
                 if status == ReadStatus::More {

@@ -214,6 +214,8 @@ impl Generations {
                 key_groups: self.store.key_groups(),
                 after,
                 sinks: Arc::new(self.description.sinks.clone()),
+                // What is tried counts for nothing.
+                work: if mode.trial.is_some() { Arc::default() } else { Arc::clone(&self.runtime.work) },
                 asking: Arc::clone(&self.runtime.asking),
                 excluded: Arc::clone(&mode.excluded),
                 trial: mode.trial.clone(),

@@ -38,6 +38,7 @@ mod stream;
 pub mod testing;
 mod topology;
 mod watch;
+mod work;
 mod worker;
 
 pub use batch::{Batch, Clock};
@@ -59,3 +60,4 @@ pub use starting::{Starting, Waiting};
 pub use states::{Change, State, Value};
 pub use stream::{Record, Stream};
 pub use topology::{Outline, Topology, outline};
+pub use work::{OperatorWork, WorkerWork};

@@ -80,6 +80,11 @@ impl Plan {
         self.nodes.get(id.0).map_or_else(|| format!("#{}", id.0), |node| format!("{} ({})", label(node), node.at))
     }
 
+    /// Whether records come to a node from other workers.
+    pub(crate) fn receives(&self, id: NodeId) -> bool {
+        self.nodes.get(id.0).is_some_and(|node| way(node).is_some())
+    }
+
     /// The plan as text, a line a node.
     #[must_use]
     pub fn to_text(&self) -> String {

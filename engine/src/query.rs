@@ -20,6 +20,7 @@ use crate::plan::{NodeId, NodeKind};
 use crate::source::Data;
 use crate::stream::Record;
 use crate::topology::Topology;
+use crate::work::Meter;
 use ask::{Format, QueryError};
 use desk::Entrance;
 use item::{Item, Ticket};
@@ -60,6 +61,7 @@ pub struct Requests<'q, T: Record, N = Many> {
 struct Part {
     context: Rc<Context>,
     node: NodeId,
+    meter: Meter,
     /// What the weights of one request add up to here.
     whole: Weight,
     /// Whether every record is where its request arrived.
@@ -189,7 +191,8 @@ impl Topology<'_> {
             declared.queries.push(std::sync::Arc::new(TypedQuery::<A> { decl, arguments: PhantomData }));
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
-        let part = Part { context: Rc::clone(context), node, whole: Weight::ENTRY, home: true, end: Rc::default() };
+        let meter = context.meter(node);
+        let part = Part { context: Rc::clone(context), node, meter, whole: Weight::ENTRY, home: true, end: Rc::default() };
         let end = Rc::clone(&part.end);
         // A dataflow of its own: its requests and a batch's records share the workers, and nothing else.
         let mut worker = self.scope.worker().clone();
@@ -207,12 +210,13 @@ fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) ->
     let mut builder = OperatorBuilder::new("requests".to_string(), scope);
     let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
     let (mut output, raw) = builder.new_output::<Vec<Item<A>>>();
-    let waiting = Rc::clone(&begun);
+    let (waiting, meter) = (Rc::clone(&begun), part.meter.clone());
     builder.build(move |mut capabilities| {
         // All requests have one time, which never ends: their weights say when they are complete.
         let capability = capabilities.pop();
         move |_frontiers| {
             let mut requests = std::mem::take(&mut *waiting.borrow_mut());
+            meter.took(requests.len());
             if let Some(capability) = capability.as_ref().filter(|_| !requests.is_empty()) {
                 operators::give(&mut output.activate(), capability, &mut requests);
             }

@@ -14,6 +14,7 @@ use crate::query::asking::{Asking, AtLeast, QueryLimits};
 use crate::reports::{BatchReport, SinkStatus};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
+use crate::work::{OperatorWork, Work};
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, VecDeque};
@@ -106,6 +107,7 @@ pub struct Runtime {
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
     pub(crate) timings: Timings,
+    pub(crate) work: Arc<Work>,
     controls: AtomicBool,
     /// Changes whenever more is committed: for those that wait for it.
     pub(crate) shown: tokio::sync::watch::Sender<()>,
@@ -142,6 +144,7 @@ impl Runtime {
         };
         let committed = Arc::new(AtomicU64::new(committed.txid().0));
         let asking = Arc::new(Asking::new(Arc::clone(&committed), facts.workers, queries, limits));
+        let work = Arc::new(Work::new(facts.plan.nodes.len(), facts.workers));
         Runtime {
             facts,
             started_at_ms: now_ms(),
@@ -154,6 +157,7 @@ impl Runtime {
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
             timings: Timings::default(),
+            work,
             controls: AtomicBool::new(false),
             shown: tokio::sync::watch::Sender::new(()),
         }
@@ -452,6 +456,12 @@ impl Runtime {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.facts.plan
+    }
+
+    /// What each operator has done since the run began, in the order of the plan.
+    #[must_use]
+    pub fn operators(&self) -> Vec<OperatorWork> {
+        self.work.totals(|node| self.facts.plan.receives(node))
     }
 
     /// The most recent batches, newest first, at most `limit`.

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 16] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -47,6 +47,7 @@ const PATHS: [&str; 15] = [
     "/v1/state/{name}?prefix=&after=&limit=&at=",
     "/v1/state/{name}/{key}",
     "/v1/topology",
+    "/v1/operators",
     "/v1/batches?limit=N",
     "/v1/batches/{txid}",
     "/v1/live (a web socket)",
@@ -234,6 +235,7 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .route("/v1/state/{name}/", get(answers::value_of_the_empty_key))
         .route("/v1/state/{name}/{key}", get(answers::value))
         .route("/v1/topology", get(answers::topology))
+        .route("/v1/operators", get(answers::operators))
         .route("/v1/batches", get(answers::batches))
         .route("/v1/batches/{txid}", get(answers::batch))
         .route("/v1/sources/pause", post(sources::pause))

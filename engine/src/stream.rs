@@ -74,6 +74,8 @@ impl<'s, T: Record> Stream<'s, T> {
                 input.for_each(|capability, chunk| {
                     let mut given = Chunk::default();
                     guard.at_batch(capability.least().copied());
+                    let _busy = guard.meter.busy();
+                    guard.meter.took(chunk.items.len());
                     if guard.is_running() {
                         logic(&guard, chunk, &mut given);
                     }

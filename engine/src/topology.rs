@@ -81,6 +81,7 @@ where
         sinks: Arc::default(),
         excluded: Arc::default(),
         trial: None,
+        work: Arc::default(),
         asking: Arc::new(Asking::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
     let context = Context::new(Seat { index: 0, peers: 1 }, shared);

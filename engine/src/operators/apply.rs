@@ -1,7 +1,7 @@
 //! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
 
 use super::flat_map::Emit;
-use super::route::{PARTS, Parcel, Placement, by_owner};
+use super::route::{PARTS, Parcel, Placement, by_owner, number_in};
 use crate::batch::Batch;
 use crate::chunk::Chunk;
 use crate::context::Context;
@@ -151,9 +151,12 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     let mut input = builder.new_input(parcels, by_owner());
     let (mut changes_output, changes) = builder.new_output();
     let (mut given_output, given) = builder.new_output();
+    let meter = applier.guard.meter.clone();
     builder.build(move |_| {
         move |frontiers: &[MutableAntichain<u64>]| {
+            let _busy = meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<PK, P>>| {
+                meter.received(number_in(parcels));
                 if let (Some(changes), Some(given)) = (capability.retain_least(0), capability.retain_least(1)) {
                     applier.receive([changes, given], parcels);
                 }

@@ -131,9 +131,11 @@ where
         let mut sorter = Sorter::new(&site, PARTS, RESULTS_AT_ONCE);
         let (mut keys, mut few) = (Vec::new(), Vec::with_capacity(RECORDS_AT_ONCE));
         move |frontiers: &[MutableAntichain<u64>]| {
+            let _busy = guard.meter.busy();
             input.for_each(|capability, chunk: &mut Chunk<T>| {
                 let Some(capability) = capability.retain_least(0) else { return };
                 guard.at_batch(Some(*capability.time()));
+                guard.meter.took(chunk.items.len());
                 if !guard.is_running() {
                     return;
                 }

@@ -51,6 +51,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 input.for_each(|capability, chunk: &mut Chunk<T>| {
                     let Some(txid) = capability.least().copied() else { return };
                     guard.at_batch(Some(txid));
+                    let _busy = guard.meter.busy();
+                    guard.meter.took(chunk.items.len());
                     let Chunk { items, origin } = std::mem::take(chunk);
                     if guard.is_running() {
                         session.give(&capability, &mut sort(&guard, items, origin.as_ref(), peers, |item| to(item, Txid(txid))));
@@ -58,7 +60,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 });
             }
         });
-        let context = Rc::clone(&site.context);
+        let (context, meter) = (Rc::clone(&site.context), site.context.meter(site.node));
         let mut builder = OperatorBuilder::new("received".to_string(), sent.scope());
         let mut input = builder.new_input(sent, Exchange::new(|sent: &Sent<T>| sent.to));
         let (mut output, raw) = builder.new_output::<Chunk<T>>();
@@ -66,7 +68,9 @@ impl<'s, T: Record + Data> Stream<'s, T> {
             move |_frontiers| {
                 let mut session = output.activate();
                 input.for_each(|capability, sent: &mut Vec<Sent<T>>| {
+                    let _busy = meter.busy();
                     for Sent { items, places, .. } in sent.drain(..) {
+                        meter.received(items.len());
                         let kept = context.keeps_records.get().then(|| Box::new(items.clone()) as Box<dyn AsBytes>);
                         let known = places.is_some() || kept.is_some();
                         let origin = known.then(|| Origin::of(Run { places, records: kept }));

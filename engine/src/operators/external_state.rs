@@ -3,7 +3,7 @@
 //! A store of keys that is not the topology's: it is asked on a thread of its own, a batch's keys at once, and its answers are kept for some batches. While it is away, the batches that
 //! need it wait, and with them, by and by, the sources.
 
-use super::route::{Parcel, Routing, by_owner, route};
+use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::chunk::Chunk;
 use crate::context::Context;
 use crate::failure::Guard;
@@ -148,15 +148,17 @@ impl<'s, T: Record + Data> Stream<'s, T> {
             asked: None,
             trouble: None,
         };
+        let meter = asking.guard.meter.clone();
         builder.build(move |_| {
             move |frontiers: &[MutableAntichain<u64>]| {
                 input.for_each(|capability, parcels: &mut Vec<Parcel<E::Key, T>>| {
+                    meter.received(number_in(parcels));
                     if let Some(capability) = capability.retain_least(0) {
                         let batch = asking.open.entry(*capability.time()).or_insert_with(|| (capability, Vec::new()));
                         batch.1.extend(parcels.drain(..).flat_map(|parcel| parcel.items).map(|(_, key, record)| (key, record)));
                     }
                 });
-                let mut session = output.activate();
+                let (mut session, _busy) = (output.activate(), meter.busy());
                 asking.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
             }
         });

@@ -1,7 +1,7 @@
 //! One batch's records of each key, gathered by the worker that owns it: the second half of every aggregation of a batch.
 
 use super::flat_map::Emit;
-use super::route::Parcel;
+use super::route::{Parcel, number_in};
 use crate::batch::Batch;
 use crate::chunk::Chunk;
 use crate::failure::Guard;
@@ -145,8 +145,10 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
         let mut held = capabilities.pop().filter(|_| always.is_some());
         let (mut open, mut next) = (BTreeMap::new(), context.after.next().0);
         move |frontiers: &[MutableAntichain<u64>]| {
+            let _busy = guard.meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<K, P>>| {
                 if let Some(capability) = capability.retain_least(0) {
+                    guard.meter.received(number_in(parcels));
                     let batch = open.entry(*capability.time()).or_insert_with(|| Open::new(capability));
                     batch.parcels.extend(parcels.drain(..));
                 }

@@ -1,6 +1,6 @@
 //! What `lookup_before` and `lookup_after` have in common: each record meets the value of its key, once the state has come far enough.
 
-use super::route::{Parcel, Routing, by_owner, route};
+use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::chunk::Chunk;
 use crate::failure::Guard;
 use crate::plan::NodeKind;
@@ -57,9 +57,11 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         builder.build(move |_| {
             let mut open: BTreeMap<u64, Waiting<K, T>> = BTreeMap::new();
             move |frontiers: &[MutableAntichain<u64>]| {
+                let _busy = guard.meter.busy();
                 changes.for_each(|_, _| {});
                 input.for_each(|capability, parcels: &mut Vec<Parcel<K, T>>| {
                     if let Some(capability) = capability.retain_least(0) {
+                        guard.meter.received(number_in(parcels));
                         let waiting = open.entry(*capability.time());
                         let waiting = waiting.or_insert_with(|| Waiting { capability, parcels: VecDeque::new() });
                         waiting.parcels.extend(parcels.drain(..));

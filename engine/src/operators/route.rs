@@ -24,6 +24,11 @@ pub(crate) struct Parcel<K, V> {
     pub(crate) items: Vec<(u64, K, V)>,
 }
 
+/// How many items these are.
+pub(crate) fn number_in<K, V>(parcels: &[Parcel<K, V>]) -> usize {
+    parcels.iter().map(|parcel| parcel.items.len()).sum()
+}
+
 /// In how many parts a worker's key groups are divided. A state applies a batch part by part and encodes each at once, while it is in the processor's cache.
 pub(crate) const PARTS: usize = 8;
 
@@ -114,10 +119,11 @@ where
     builder.build(move |_| {
         let mut open: BTreeMap<u64, (Capability<u64>, Sorter<K, P>)> = BTreeMap::new();
         move |frontiers: &[MutableAntichain<u64>]| {
-            let mut session = output.activate();
+            let (mut session, _busy) = (output.activate(), guard.meter.busy());
             input.for_each(|capability, chunk: &mut Chunk<T>| {
                 let Some(capability) = capability.retain_least(0) else { return };
                 let chunk = std::mem::take(chunk);
+                guard.meter.took(chunk.items.len());
                 guard.at_batch(Some(*capability.time()));
                 if !guard.is_running() {
                     return;

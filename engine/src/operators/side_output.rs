@@ -73,6 +73,8 @@ impl<'s, T: Record> Stream<'s, T> {
                 input.for_each(|capability, chunk: &mut Chunk<T>| {
                     let (Some(first), Some(second)) = (capability.retain_least(0), capability.retain_least(1)) else { return };
                     guard.at_batch(Some(*first.time()));
+                    let _busy = guard.meter.busy();
+                    guard.meter.took(chunk.items.len());
                     let chunk = std::mem::take(chunk);
                     if guard.is_running()
                         && let Some((mut one, mut two)) = split(&guard, chunk, &mut f)

@@ -60,6 +60,8 @@ impl<T: Record + Data> Stream<'_, T> {
                 input.for_each(|capability, chunk: &mut Chunk<T>| {
                     let Some(txid) = capability.least().copied() else { return };
                     guard.at_batch(Some(txid));
+                    let _busy = guard.meter.busy();
+                    guard.meter.took(chunk.items.len());
                     let chunk = std::mem::take(chunk);
                     if !guard.is_running() {
                         return;

@@ -41,7 +41,7 @@ impl<'s> Topology<'s> {
         let place = declared.feeds.len();
         let letters = source.dead_letters();
         let site = Site { context: Rc::clone(context), node, on_failure: context.on_failure.borrow().clone() };
-        declared.feeds.push(Box::new(SourceFeed::new(id, name, source, input, context)));
+        declared.feeds.push(Box::new(SourceFeed::new((id, node), name, source, input, context)));
         drop(declared);
         if let Some(sink) = letters {
             // Declared after the source, so that a source with dead letters is still one step of the plan before its sink.

@@ -17,6 +17,7 @@ pub use group_by::GroupedRequests;
 
 use super::backlog::{Before, LOOK_AGAIN};
 use super::item::{Failure, Held, Item, Ticket, give_nothing};
+use super::stuck::Inside;
 use super::weight::Weight;
 use super::{Many, Part, Raw, Requests};
 use crate::failure::panic_message;
@@ -24,6 +25,7 @@ use crate::plan::{NodeId, NodeKind};
 use crate::slice::Slice;
 use crate::source::Data;
 use crate::stream::{Record, activator};
+use crate::work::Busy;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -77,7 +79,18 @@ impl Part {
     fn behind(&self, kind: NodeKind, at: &'static Location<'static>, others: &[NodeId]) -> Part {
         let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
         let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
-        Part { node, ..self.clone() }
+        Part { node, meter: self.context.meter(node), ..self.clone() }
+    }
+
+    /// The items that have come, to be gone through one by one.
+    fn take<T>(&self, items: &mut Vec<Item<T>>) -> std::vec::IntoIter<Item<T>> {
+        self.meter.took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
+        std::mem::take(items).into_iter()
+    }
+
+    /// The worker is in this operator until what is returned is dropped.
+    fn enter(&self) -> (Inside<'_>, Busy<'_>) {
+        (self.context.stuck.enter(self.node), self.meter.busy())
     }
 
     /// The next operator of the query is built: what waits before it.
@@ -185,14 +198,14 @@ fn each_value<'q, T: Record, U: Record>(
         let mut waiting: Waiting<T> = VecDeque::new();
         let mut given = Vec::new();
         move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
             if before.is_held_up() {
                 before.tell(number_of(&waiting));
                 return activator.activate_after(LOOK_AGAIN);
             }
             let (mut slice, mut slow) = (Slice::begin(), None);
-            let busy = part.context.stuck.enter(part.node);
+            let busy = part.enter();
             while let Some(items) = waiting.front_mut()
                 && !slice.was_over()
             {

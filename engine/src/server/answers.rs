@@ -45,6 +45,11 @@ pub(super) async fn topology(State(runtime): State<Arc<Runtime>>, method: Method
     Ok(Json(json!({"name": runtime.facts.topology, "line": runtime.facts.line.to_string(), "nodes": plan["nodes"]})))
 }
 
+pub(super) async fn operators(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+    let Json(operators) = as_json(&runtime.operators(), &method, &uri)?;
+    Ok(Json(json!({"line": runtime.facts.line.to_string(), "operators": operators})))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HowMany {

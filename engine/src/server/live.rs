@@ -1,6 +1,6 @@
 //! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries come by themselves.
 //!
-//! From the server: `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second,
+//! From the server: `{"type":"status","status":…}` every second, with `{"type":"operators","operators":[…]}`, the totals of `/v1/operators`, after it, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second,
 //! `{"type":"answer","id":…,"txid":…,"line":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
 //! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits, and `{"type":"unwatch","id":…}`.
 //!
@@ -135,6 +135,10 @@ impl Live {
         self.feeds.lock().expect("no holder of this lock panics").remove(feed);
     }
 
+    fn operators(&self) -> Told {
+        Told::Whole(json!({"type": "operators", "operators": self.runtime.operators()}).to_string().into())
+    }
+
     fn status(&self) -> Told {
         Told::Whole(json!({"type": "status", "status": self.runtime.status()}).to_string().into())
     }
@@ -142,6 +146,8 @@ impl Live {
     async fn tell_status(&self, feed: &Feed, channel: &Channel) {
         while !self.is_left(feed, channel) {
             sleep(STATUS_EVERY).await;
+            channel.send(self.operators());
+            // The status last: it is what those who come later are told at once.
             channel.send(self.status());
         }
     }

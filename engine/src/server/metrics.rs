@@ -7,6 +7,7 @@
 //! | `tidemill_batch_fill_seconds` | histogram | from a batch's first record until it was closed |
 //! | `tidemill_batch_compute_seconds` | histogram | from then until every worker had completed it |
 //! | `tidemill_batch_commit_seconds` | histogram | how long the write took that made it durable |
+//! | `tidemill_operator_records_total`, `tidemill_operator_busy_seconds_total` | counter, by operator | records that came to it, and how long workers worked at them; also of batches that are not committed |
 //! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that no committed batch covers; what is known to come from there on |
 //! | `tidemill_records_set_aside_total` | counter, by operator | records that were set aside because the operator failed at them |
 //! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
@@ -31,7 +32,8 @@
 //! On Linux also the figures that Prometheus' own clients give of a process: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
 //! `process_open_fds`, `process_max_fds`, `process_threads`, `process_start_time_seconds`.
 //!
-//! At most 1,000 partitions of each source, in the order of their names, have series of their own; the rest are added up as partition `others`. The counters and
+//! At most 1,000 partitions of each source, in the order of their names, have series of their own; the rest are added up as partition `others`. So are operators beyond
+//! the first 500 of the plan. The counters and
 //! histograms begin at zero with each run.
 
 use super::process;
@@ -39,6 +41,7 @@ use crate::feed::PartitionProgress;
 use crate::query::ask::Outcome;
 use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
+use crate::work::OperatorWork;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -58,6 +61,9 @@ use std::time::Duration;
 
 /// How many partitions of a source have series of their own.
 const PARTITIONS: usize = 1000;
+
+/// How many operators have.
+const OPERATORS: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPartition {
@@ -163,7 +169,7 @@ impl Timings {
 
 /// Answers with all metrics: as OpenMetrics to who asks for that, as a Prometheus server does, and else in Prometheus' own older format.
 pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderMap) -> impl IntoResponse {
-    let text = text(&runtime.status(), &runtime.timings, runtime.is_ready());
+    let text = text(&runtime.status(), &worked(&runtime), &runtime.timings, runtime.is_ready());
     let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -198,11 +204,11 @@ fn in_text_format(open_metrics: &str) -> String {
     text
 }
 
-fn text(status: &Status, timings: &Timings, ready: bool) -> String {
+fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> String {
     let mut registry = Registry::with_prefix("tidemill");
     registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     of_batches(&mut registry, timings, status);
-    of_operators(&mut registry, status);
+    of_operators(&mut registry, status, work);
     of_sources(&mut registry, status);
     of_sinks(&mut registry, timings, status);
     let keys = Family::<OfState, Gauge>::default();
@@ -243,7 +249,31 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
     }
 }
 
-fn of_operators(registry: &mut Registry, status: &Status) {
+/// What one operator has done, over all workers.
+struct Worked {
+    operator: String,
+    records: u64,
+    busy_us: u64,
+}
+
+fn worked(runtime: &Runtime) -> Vec<Worked> {
+    let of_one = |(index, work): (usize, OperatorWork)| Worked {
+        operator: if index < OPERATORS { runtime.plan().describe(work.id) } else { "others".into() },
+        records: work.workers.iter().map(|worker| worker.records).sum(),
+        busy_us: work.workers.iter().map(|worker| worker.busy_us).sum(),
+    };
+    runtime.operators().into_iter().enumerate().map(of_one).collect()
+}
+
+fn of_operators(registry: &mut Registry, status: &Status, work: &[Worked]) {
+    let (records, busy) = (Family::<OfOperator, Counter>::default(), Family::<OfOperator, Counter<f64, AtomicU64>>::default());
+    for Worked { operator, records: taken, busy_us } in work {
+        let labels = OfOperator { operator: operator.clone() };
+        records.get_or_create(&labels).inc_by(*taken);
+        busy.get_or_create(&labels).inc_by(*busy_us as f64 / 1e6);
+    }
+    registry.register("operator_records", "Records that came to an operator, over all workers", records);
+    registry.register("operator_busy_seconds", "How long workers worked at an operator", busy);
     let set_aside = Family::<OfOperator, Counter>::default();
     for (operator, count) in &status.set_aside {
         set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
@@ -396,15 +426,18 @@ mod tests {
 
     #[test]
     fn every_metric_is_named_typed_and_valued() {
+        let work = [Worked { operator: "map#1 (a.rs:2)".into(), records: 70, busy_us: 500_000 }];
         let timings = Timings::default();
         timings.committed(&batch(6));
         timings.committed(&batch(7));
-        let quiet = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
+        let quiet =
+            text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &work, &timings, true);
         has(&quiet, "tidemill_sink_publish_seconds_count{sink=\"out\"} 0");
         timings.published("out", Duration::from_millis(250));
         timings.folded(Duration::from_millis(500));
         timings.asked("words", Duration::from_millis(125), &Err(QueryError::NotHeld));
-        let text = text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &timings, true);
+        let text =
+            text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &work, &timings, true);
         for line in [
             "tidemill_committed_txid 7",
             "tidemill_batches_total 2",
@@ -418,6 +451,8 @@ mod tests {
             "tidemill_source_lag{source=\"s\",partition=\"p2\"} 2",
             "tidemill_source_trouble{source=\"s\",partition=\"p\\\"1\"} 1",
             "tidemill_source_trouble{source=\"s\",partition=\"p2\"} 0",
+            "tidemill_operator_records_total{operator=\"map#1 (a.rs:2)\"} 70",
+            "tidemill_operator_busy_seconds_total{operator=\"map#1 (a.rs:2)\"} 0.5",
             "tidemill_records_set_aside_total{operator=\"map#1 (a.rs:2)\"} 3",
             "tidemill_source_skipped_total{source=\"s\"} 2",
             "tidemill_sink_published_txid{sink=\"out\"} 6",
@@ -465,7 +500,7 @@ mod tests {
 
     #[test]
     fn the_older_format_names_families_as_samples() {
-        let open = text(&status(Vec::new()), &Timings::default(), true);
+        let open = text(&status(Vec::new()), &[], &Timings::default(), true);
         let older = in_text_format(&open);
         for line in [
             "# HELP tidemill_batches_total Batches that this run has committed",
@@ -490,7 +525,7 @@ mod tests {
                 .rev()
                 .map(move |number| partition(source, &format!("{number:04}"), 10, Some("away").filter(|_| number == 1002)))
         };
-        let text = text(&status(many("a", 1003).chain(many("b", 1000)).collect()), &Timings::default(), false);
+        let text = text(&status(many("a", 1003).chain(many("b", 1000)).collect()), &[], &Timings::default(), false);
         let own = |source: &str| {
             text.lines().filter(|line| line.starts_with(&format!("tidemill_source_lag{{source=\"{source}\""))).count()
         };

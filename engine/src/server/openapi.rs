@@ -17,6 +17,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         ("/metrics", "Metrics for Prometheus, as text"),
         ("/v1/status", "What runs: committed batch, rates, lag, states, sinks, last error"),
         ("/v1/topology", "The dataflow"),
+        ("/v1/operators", "What each operator has done on each worker since the run began"),
         ("/v1/queries", "The queries, with the types of their arguments and results"),
     ] {
         paths.insert(path.into(), json!({"get": operation(what, &[], json!({}))}));

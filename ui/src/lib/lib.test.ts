@@ -106,6 +106,13 @@ test("rates are of the last seconds, and begin anew with the totals", () => {
   expect(keeper.add(sample(3000, 5, [1, 1])).size).toBe(0);
 });
 
+test("skew is of what workers have to do behind an exchange, rates are of what came", () => {
+  const keeper = new RateKeeper();
+  const sample = (at: number, records: number, received: number[]) => ({ at, committed: 0, operators: [{ id: 7, workers: received.map((number) => ({ records, received: number, busy_us: 0 })) }] });
+  keeper.add(sample(0, 0, [0, 0]));
+  expect(keeper.add(sample(1000, 100, [30, 10])).get(7)).toMatchObject({ records: 200, skew: 1.5, workers: [{ records: 30 }, { records: 10 }] });
+});
+
 test("batches are kept once, in order, and only the newest", () => {
   const log = new BatchLog();
   const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 10, compute_us: 20, commit_us: 30, committed_at_ms: txid });

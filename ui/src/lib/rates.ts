@@ -1,7 +1,10 @@
 // Rates of operators from totals since the start, as they come each second.
 
 export interface WorkerTotal {
+  /** What came to the operator there. */
   records: number;
+  /** Of one that sends records on by key: what it then had to do with there. */
+  received?: number;
   busy_us: number;
 }
 
@@ -17,8 +20,9 @@ export interface OperatorRate {
   perBatch: number | null;
   /** The share of the time that its workers were busy with it, on average. */
   busy: number;
-  /** The busiest worker's records over the average; null if there were none. */
+  /** The busiest worker's share of the records, behind the exchange if there is one, over the average; null if there were none. */
   skew: number | null;
+  /** By worker: what it had to do, per second, and the share of the time that it was busy with it. */
   workers: { records: number; busy: number }[];
 }
 
@@ -54,6 +58,11 @@ function wentBack(before: Sample, now: Sample): boolean {
   return now.operators.some((one) => one.workers.some((worker, index) => worker.records < (old.get(one.id)?.[index]?.records ?? 0)));
 }
 
+/** What a worker has to do. */
+function loadOf(worker: WorkerTotal): number {
+  return worker.received ?? worker.records;
+}
+
 function ratesBetween(first: Sample, last: Sample): Map<number, OperatorRate> {
   const seconds = (last.at - first.at) / 1000;
   const batches = last.committed - first.committed;
@@ -61,15 +70,16 @@ function ratesBetween(first: Sample, last: Sample): Map<number, OperatorRate> {
   const rates = new Map<number, OperatorRate>();
   for (const { id, workers } of last.operators) {
     const before = old.get(id) ?? [];
+    const taken = workers.reduce((all, worker, index) => all + worker.records - (before[index]?.records ?? 0), 0) / seconds;
     const byWorker = workers.map((worker, index) => ({
-      records: (worker.records - (before[index]?.records ?? 0)) / seconds,
+      records: (loadOf(worker) - (before[index] ? loadOf(before[index]) : 0)) / seconds,
       busy: (worker.busy_us - (before[index]?.busy_us ?? 0)) / (seconds * 1e6),
     }));
     const records = byWorker.reduce((all, one) => all + one.records, 0);
     const busy = byWorker.reduce((all, one) => all + one.busy, 0);
     const most = Math.max(0, ...byWorker.map((one) => one.records));
     rates.set(id, {
-      records,
+      records: taken,
       busy: workers.length ? busy / workers.length : 0,
       perBatch: batches > 0 ? (busy * seconds * 1e6) / batches : null,
       skew: records > 0 && workers.length > 1 ? most / (records / workers.length) : null,

@@ -58,10 +58,10 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
         let mut waiting: Waiting<T> = VecDeque::new();
         let (mut open, mut given) = (ById::default(), Vec::new());
         move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
             let mut slice = Slice::begin();
-            let busy = part.context.stuck.enter(part.node);
+            let busy = part.enter();
             absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()));
             for (_, gathered) in open.drain() {
                 let (ticket, weight) = (gathered.ticket, gathered.weight);
@@ -102,7 +102,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
         let mut leaving: VecDeque<Leaving<I>> = VecDeque::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
         move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
             let seen = part.context.live.given_up();
             if seen != given_up {
                 // What belongs to a request that is gone goes too: nothing else would ever complete it.
@@ -112,7 +112,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
             }
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
             let mut slice = Slice::begin();
-            let busy = part.context.stuck.enter(part.node);
+            let busy = part.enter();
             for id in
                 absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()))
             {

@@ -21,12 +21,12 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
     builder.build(move |_| {
         let mut waiting: Waiting<R> = VecDeque::new();
         move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
             if waiting.is_empty() {
                 return;
             }
             let mut slice = Slice::begin();
-            let busy = part.context.stuck.enter(part.node);
+            let busy = part.enter();
             take_waiting(&mut waiting, &mut slice, |item| {
                 let (ticket, weight) = (item.ticket, item.weight);
                 let take = |item| part.context.desk.borrow_mut().take_home(item, part.whole, N::ONE);

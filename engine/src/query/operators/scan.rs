@@ -197,7 +197,7 @@ fn scan_here<'q, K: Key, V: Storable, U: Data>(
         let mut given = Vec::new();
         move |_frontiers| {
             input.for_each(|_, items| {
-                for Item { ticket, weight, held } in items.drain(..) {
+                for Item { ticket, weight, held } in part.take(items) {
                     match held {
                         Held::Value(sent) => begin(&part, ticket, weight, sent.what, &mut scanning, &mut given),
                         Held::Nothing => give_nothing(ticket, weight, &mut given),
@@ -207,7 +207,7 @@ fn scan_here<'q, K: Key, V: Storable, U: Data>(
             });
             let Some(capability) = &capability else { return };
             let mut slice = Slice::begin();
-            let busy = (!scanning.is_empty()).then(|| part.context.stuck.enter(part.node));
+            let busy = (!scanning.is_empty()).then(|| part.enter());
             let held_up = before.is_held_up();
             while !held_up
                 && !slice.was_over()
@@ -360,10 +360,10 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
                 open.retain(|_, gathered| part.is_live(gathered.ticket));
                 leaving.retain(|leaving| part.is_live(leaving.ticket()));
             }
-            input.for_each(|_, items| waiting.push_back(std::mem::take(items).into_iter()));
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
             let mut slice = Slice::begin();
-            let busy = part.context.stuck.enter(part.node);
+            let busy = part.enter();
             take_waiting(&mut waiting, &mut slice, |item| sort_in(item, &part, &mut open, &mut leaving, &mut given));
             if !before.is_held_up() {
                 give_in_turn(&mut leaving, &mut slice, &mut given);
