@@ -89,7 +89,8 @@ async function views() {
 
   await page.goto(`${url}/#/topology`);
   await page.locator(".node.state").first().click();
-  await page.locator("aside .facts").waitFor();
+  await page.locator("aside .facts dd", { hasText: /^\S+ per second$/ }).waitFor();
+  await page.locator("aside .bars li", { hasText: /^worker 0/ }).waitFor();
   console.log("a node was looked at");
   await end();
 
@@ -99,6 +100,7 @@ async function views() {
       for (const view of ["overview", "topology", "batches", "states", "queries", "trends"]) {
         await page.goto(`${url}/#/${view}`);
         await page.locator("main > *").first().waitFor();
+        if (view === "topology" && size === "desktop") await page.locator(".node .rate").first().waitFor();
         await page.waitForTimeout(700);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         must(wide <= 0, `${view} is ${wide} pixels wider than a ${size}`);

@@ -80,7 +80,6 @@ interface NodeProps {
 function Node({ placed, selected, stop, onSelect, onFocus }: NodeProps) {
   const { node, kind, name, x, y } = placed;
   const rate = operatorRates.value.get(node.id);
-  const told = rate && [`${compact(rate.records)}/s`, rate.perBatch !== null && micros(rate.perBatch)].filter(Boolean).join("  ");
   const skewed = rate?.skew != null && rate.skew >= SKEWED;
   const label = [
     `${KIND_NAMES[kind]} ${name}, number ${node.id}`,
@@ -96,8 +95,14 @@ function Node({ placed, selected, stop, onSelect, onFocus }: NodeProps) {
       <path class="shape" d={SHAPES[kind]} />
       {kind === "state" && <path class="rim" d={STATE_RIM} />}
       <text class="kind" x={0} y={-NODE_HEIGHT / 2 + 19}>{KIND_NAMES[kind]} #{node.id}</text>
-      <text class="name" x={0} y={told ? 6 : 12}>{cut(name)}</text>
-      {told && <text class="rate" x={0} y={22}>{told}{skewed && <tspan class="skew">  skew {times(rate?.skew ?? 1)}</tspan>}</text>}
+      <text class="name" x={0} y={rate ? 6 : 12}>{cut(name)}</text>
+      {rate && (
+        <text class="rate" x={0} y={22}>
+          {compact(rate.records)}/s
+          {rate.perBatch !== null && <tspan class="more">  {micros(rate.perBatch)}</tspan>}
+          {skewed && <tspan class="skew">  skew {times(rate.skew ?? 1)}</tspan>}
+        </text>
+      )}
       {rate && <rect class="busy" x={-NODE_WIDTH / 2 + 20} y={NODE_HEIGHT / 2 - 2} height={3} width={Math.min(1, rate.busy) * (NODE_WIDTH - 40)} />}
     </g>
   );
