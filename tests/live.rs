@@ -129,11 +129,16 @@ fn what_each_operator_has_done_is_told() {
         let workers = told["operators"][node]["workers"].as_array().expect("workers");
         workers.iter().filter_map(|worker| worker[of].as_u64()).sum()
     };
-    let told = socket.until("what was done", |message| message["type"] == "operators" && sum(message, query, "records") == 1);
+    let told = socket
+        .until("what was done", |message| message["type"] == "operators" && sum(message, plan.nodes.len() - 1, "records") == 1);
     assert_eq!(told["operators"].as_array().map(Vec::len), Some(plan.nodes.len()), "{told}");
     // Three words, combined to two before they are sent to their owners.
     let done = [(source, "records"), (state, "records"), (state, "received")].map(|(node, of)| sum(&told, node, of));
     assert_eq!(done, [3, 3, 2], "batch {txid}: {told}");
+    // One request, once at each of its operators, and one record in it.
+    for node in query..plan.nodes.len() {
+        assert_eq!((sum(&told, node, "records"), sum(&told, node, "received")), (1, 0), "node {node}: {told}");
+    }
     assert!(sum(&told, state, "busy_us") > 0 && told["operators"][source]["workers"][0]["received"].is_null(), "{told}");
 }
 

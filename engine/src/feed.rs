@@ -235,14 +235,15 @@ impl<S: Source> Feed for SourceFeed<S> {
                 partition.skipped += partition.reader.take_skipped();
                 self.in_a_row += 1;
                 // A dead letter is a record of its batch like any other.
-                let counts = ((records.len() + records.set_aside.len()) as u64, records.bytes() as u64);
+                let taken = records.len() + records.set_aside.len();
+                let counts = (taken as u64, records.bytes() as u64);
                 partition.records += counts.0;
                 let over = matches!(partition.ready, Ready::Never);
                 if status != ReadStatus::More || over || self.in_a_row >= CHUNKS_IN_A_ROW {
                     (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
                 }
                 if counts.0 > 0 {
-                    self.meter.took(records.len() + records.set_aside.len());
+                    self.meter.took(taken);
                     self.give(at, records);
                     self.meter.worked(now.elapsed());
                     return Ok(counts);

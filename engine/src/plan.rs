@@ -80,9 +80,11 @@ impl Plan {
         self.nodes.get(id.0).map_or_else(|| format!("#{}", id.0), |node| format!("{} ({})", label(node), node.at))
     }
 
-    /// Whether records come to a node from other workers.
+    /// Whether a batch's records come to a node from other workers.
     pub(crate) fn receives(&self, id: NodeId) -> bool {
-        self.nodes.get(id.0).is_some_and(|node| way(node).is_some())
+        let node = &self.nodes[id.0];
+        let begins_at = std::iter::successors(Some(node), |node| node.inputs.first().map(|input| &self.nodes[input.0])).last();
+        way(node).is_some() && !begins_at.is_some_and(|first| matches!(first.kind, NodeKind::Query(_)))
     }
 
     /// The plan as text, a line a node.

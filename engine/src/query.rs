@@ -62,6 +62,8 @@ struct Part {
     context: Rc<Context>,
     node: NodeId,
     meter: Meter,
+    /// Whether the records that come here were counted before, at the same node.
+    counted: bool,
     /// What the weights of one request add up to here.
     whole: Weight,
     /// Whether every record is where its request arrived.
@@ -192,7 +194,15 @@ impl Topology<'_> {
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
         let meter = context.meter(node);
-        let part = Part { context: Rc::clone(context), node, meter, whole: Weight::ENTRY, home: true, end: Rc::default() };
+        let part = Part {
+            context: Rc::clone(context),
+            node,
+            meter,
+            counted: false,
+            whole: Weight::ENTRY,
+            home: true,
+            end: Rc::default(),
+        };
         let end = Rc::clone(&part.end);
         // A dataflow of its own: its requests and a batch's records share the workers, and nothing else.
         let mut worker = self.scope.worker().clone();

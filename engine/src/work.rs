@@ -79,7 +79,7 @@ pub struct OperatorWork {
 pub struct WorkerWork {
     /// Records that came to it there.
     pub records: u64,
-    /// Of an operator that sends records to other workers: those that it then had to do with there. What is combined before it is sent counts once.
+    /// Of an operator that sends a batch's records to other workers: those that it then had to do with there. What is combined before it is sent counts once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<u64>,
     /// How long it worked at them, in microseconds.

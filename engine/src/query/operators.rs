@@ -79,12 +79,19 @@ impl Part {
     fn behind(&self, kind: NodeKind, at: &'static Location<'static>, others: &[NodeId]) -> Part {
         let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
         let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
-        Part { node, meter: self.context.meter(node), ..self.clone() }
+        Part { node, meter: self.context.meter(node), counted: false, ..self.clone() }
+    }
+
+    /// The same node behind the operator that its records come to first, where they were counted.
+    fn counted(&self) -> Part {
+        Part { counted: true, ..self.clone() }
     }
 
     /// The items that have come, to be gone through one by one.
     fn take<T>(&self, items: &mut Vec<Item<T>>) -> std::vec::IntoIter<Item<T>> {
-        self.meter.took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
+        if !self.counted {
+            self.meter.took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
+        }
         std::mem::take(items).into_iter()
     }
 

@@ -1,6 +1,6 @@
 //! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries come by themselves.
 //!
-//! From the server: `{"type":"status","status":…}` every second, with `{"type":"operators","operators":[…]}`, the totals of `/v1/operators`, after it, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second,
+//! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second,
 //! `{"type":"answer","id":…,"txid":…,"line":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
 //! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits, and `{"type":"unwatch","id":…}`.
 //!

@@ -36,12 +36,16 @@
 //! the first 500 of the plan. The counters and
 //! histograms begin at zero with each run.
 
+mod operators;
+mod text_format;
+
+use self::operators::{Worked, of_operators, worked};
+use self::text_format::in_text_format;
 use super::process;
 use crate::feed::PartitionProgress;
 use crate::query::ask::Outcome;
 use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
-use crate::work::OperatorWork;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -62,18 +66,10 @@ use std::time::Duration;
 /// How many partitions of a source have series of their own.
 const PARTITIONS: usize = 1000;
 
-/// How many operators have.
-const OPERATORS: usize = 500;
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPartition {
     source: String,
     partition: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfOperator {
-    operator: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -178,32 +174,6 @@ pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderM
     }
 }
 
-/// OpenMetrics as the text format 0.0.4: there a family is called as its samples are, and there is no type for information.
-fn in_text_format(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let mut help: Option<(&str, &str)> = None;
-    for line in open_metrics.lines() {
-        if let Some((name, said)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            // It comes before the type, on which the name depends.
-            help = Some((name, said.trim_end_matches('.')));
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            let (suffix, kind) = match kind {
-                "counter" => ("_total", "counter"),
-                "info" => ("_info", "gauge"),
-                other => ("", other),
-            };
-            if let Some((_, said)) = help.take().filter(|(of, _)| *of == name) {
-                text.push_str(&format!("# HELP {name}{suffix} {said}\n"));
-            }
-            text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
-        } else if !line.starts_with('#') {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    text
-}
-
 fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> String {
     let mut registry = Registry::with_prefix("tidemill");
     registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -247,38 +217,6 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
     for (name, help, histogram) in histograms {
         registry.register(name, help, histogram.clone());
     }
-}
-
-/// What one operator has done, over all workers.
-struct Worked {
-    operator: String,
-    records: u64,
-    busy_us: u64,
-}
-
-fn worked(runtime: &Runtime) -> Vec<Worked> {
-    let of_one = |(index, work): (usize, OperatorWork)| Worked {
-        operator: if index < OPERATORS { runtime.plan().describe(work.id) } else { "others".into() },
-        records: work.workers.iter().map(|worker| worker.records).sum(),
-        busy_us: work.workers.iter().map(|worker| worker.busy_us).sum(),
-    };
-    runtime.operators().into_iter().enumerate().map(of_one).collect()
-}
-
-fn of_operators(registry: &mut Registry, status: &Status, work: &[Worked]) {
-    let (records, busy) = (Family::<OfOperator, Counter>::default(), Family::<OfOperator, Counter<f64, AtomicU64>>::default());
-    for Worked { operator, records: taken, busy_us } in work {
-        let labels = OfOperator { operator: operator.clone() };
-        records.get_or_create(&labels).inc_by(*taken);
-        busy.get_or_create(&labels).inc_by(*busy_us as f64 / 1e6);
-    }
-    registry.register("operator_records", "Records that came to an operator, over all workers", records);
-    registry.register("operator_busy_seconds", "How long workers worked at an operator", busy);
-    let set_aside = Family::<OfOperator, Counter>::default();
-    for (operator, count) in &status.set_aside {
-        set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
-    }
-    registry.register("records_set_aside", "Records that were set aside because an operator failed at them", set_aside);
 }
 
 fn of_sources(registry: &mut Registry, status: &Status) {

@@ -37,7 +37,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
             finish: move |result: Option<A::Value>| result.or_else(|| zero.zero()).into_iter(),
             held: |_: &Option<A::Value>| 1,
         };
-        let raw = gather_at_home(gather_here(self.raw, &part, partial), &part, whole);
+        let raw = gather_at_home(gather_here(self.raw, &part, partial), &part.counted(), whole);
         part.at_home().requests::<A::Value, One>(raw)
     }
 }

@@ -56,7 +56,7 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
     pub fn broadcast(self) -> Requests<'q, T> {
         let part = self.part.behind(NodeKind::Exchange("broadcast"), Location::caller(), &[]);
         let sent = for_all(self.raw, &part);
-        let raw = each_value(sent, &part, "arrive", by_address(&part), |ticket, weight, sent: Sent<T>, given| {
+        let raw = each_value(sent, &part.counted(), "arrive", by_address(&part), |ticket, weight, sent: Sent<T>, given| {
             given.push(Item { ticket, weight, held: Held::Value(sent.what) });
             Ok(())
         });

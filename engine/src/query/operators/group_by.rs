@@ -71,7 +71,7 @@ impl<'q, K: Key, T: Record, N, F: FnMut(&T) -> K + 'static> GroupedRequests<'q, 
             finish: |results: ByKey<K, A::Value>| results.into_iter(),
             held: |results: &ByKey<K, A::Value>| results.len(),
         };
-        let raw = gather_at_home(gather_here(raw, &part, partial), &part, whole);
+        let raw = gather_at_home(gather_here(raw, &part, partial), &part.counted(), whole);
         part.at_home().requests::<(K, A::Value), Many>(raw)
     }
 }

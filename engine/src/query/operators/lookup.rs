@@ -34,7 +34,7 @@ impl<'q, K: Key, N> Requests<'q, K, N> {
         let part = self.part.behind(NodeKind::Exchange("lookup"), Location::caller(), &[state.changes.site.node]);
         let wanted = addressed(self.raw, &part, state.reader.placement, |key| (key, ()));
         let reader = Rc::clone(&state.reader);
-        let raw = each_value(wanted, &part, "lookup", by_address(&part), move |ticket, weight, wanted, given| {
+        let raw = each_value(wanted, &part.counted(), "lookup", by_address(&part), move |ticket, weight, wanted, given| {
             let Wanted { hash, key, .. } = wanted.what;
             look(&reader, hash, &key, ticket.at, |value| match value {
                 Some(value) => given.push(Item { ticket, weight, held: Held::Value(value.clone()) }),
@@ -74,7 +74,7 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
         let part = self.part.behind(NodeKind::Exchange("lookup_with"), Location::caller(), &[state.changes.site.node]);
         let wanted = addressed(self.raw, &part, state.reader.placement, move |record: T| (key(&record), record));
         let reader = Rc::clone(&state.reader);
-        let raw = each_value(wanted, &part, "lookup_with", by_address(&part), move |ticket, weight, wanted, given| {
+        let raw = each_value(wanted, &part.counted(), "lookup_with", by_address(&part), move |ticket, weight, wanted, given| {
             let Wanted { hash, key, record } = wanted.what;
             look(&reader, hash, &key, ticket.at, |value| {
                 given.push(Item { ticket, weight, held: Held::Value(f(record, value)) });

@@ -135,8 +135,9 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
                 Ok(())
             },
         );
-        let rows = scan_here(for_all(scans, &part), &part, Rc::clone(&state.reader), f);
-        let raw = in_order(rows, &part);
+        let counted = part.counted();
+        let rows = scan_here(for_all(scans, &counted), &counted, Rc::clone(&state.reader), f);
+        let raw = in_order(rows, &counted);
         part.away().requests::<U, Many>(raw)
     }
 }
