@@ -45,11 +45,12 @@ test: setup-test page ## run all tests, those of the documentation too
 test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
-bench: setup-kafka ## measure the word count, Kafka, queries and each operator
+bench: setup-kafka ## measure the word count, Kafka, queries, each operator and what pages cost
 	cargo bench --bench word_count
 	cargo bench --bench kafka
 	cargo bench --bench query
 	cargo bench --bench operators
+	cargo bench --bench page
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

@@ -24,7 +24,7 @@
 //! the rest. Everything that a topology is made of is in the [`prelude`]; [`testing`] runs one in-process, fed by hand, for tests.
 
 mod cli;
-mod page;
+pub mod page;
 
 #[doc(hidden)]
 pub use cli::program;
@@ -38,8 +38,8 @@ pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
     Answer, AtLeast, Batch, BatchLimits, BatchReport, Caching, Change, Clock, Data, Emit, Engine, External, ExternalState,
     Format, Full, Grouped, Inner, Join, Left, Many, Migration, OnFailure, One, Outline, Part, PartitionProgress, Pipeline,
-    QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Right, Runtime, Scan, Settings,
-    SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, outline,
+    Publication, QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Retry, Right,
+    Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, WorkerShare, outline,
 };
 pub use tidemill_engine::{aggregates, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;

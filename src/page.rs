@@ -1,4 +1,18 @@
 //! The web page on the port: the files of `ui/dist`, which `make page` builds, inside the program. Without them the port says how to get them.
+//!
+//! A program with [`crate::main`]'s command line has it. One that starts its engine itself gives it to the port:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use tidemill::server::{Access, Listening};
+//! # fn serve(engine: &tidemill::Engine) -> tidemill::Result<()> {
+//! let address = "127.0.0.1:7070".parse().expect("an address");
+//! let port = Listening::bind(address, Access::default())?.with_page(tidemill::page::routes());
+//! let server = port.serve(Arc::clone(engine.runtime()))?;
+//! # drop(server);
+//! # Ok(())
+//! # }
+//! ```
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -18,9 +32,17 @@ use std::sync::{Arc, OnceLock};
 #[allow_missing = true]
 struct Dist;
 
-/// What a browser may do with the page: nothing but what comes from this port.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; font-src 'self'; \
-                      manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What a browser may do with the page: nothing but what comes from this port. Not every browser takes its web sockets for a part of `'self'`: they are named.
+fn policy(headers: &HeaderMap) -> HeaderValue {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
+    let sockets = if host.is_empty() || !is_plain(host) { String::new() } else { format!(" ws://{host} wss://{host}") };
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{sockets}; font-src 'self'; \
+         manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).expect("it is plain text")
+}
 
 /// What is shown where the page should be, in a program that was built without it.
 const NOT_BUILT: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Tidemill</title>\n<h1>Tidemill runs, without its page</h1>\n\
@@ -38,8 +60,8 @@ struct File {
 
 type Files = Arc<HashMap<String, File>>;
 
-/// The page's paths.
-pub(crate) fn routes() -> Router {
+/// The page's paths, for [`crate::server::Listening::with_page`].
+pub fn routes() -> Router {
     let files = Dist::iter().filter_map(|name| {
         let plain = Dist::get(&name)?.data;
         let kind = kind_of(&name);
@@ -61,9 +83,8 @@ async fn index(State(files): State<Files>, headers: HeaderMap) -> Response {
     if files.contains_key("index.html") {
         return file(&files, "index.html", &headers);
     }
-    secured(
-        ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], NOT_BUILT).into_response(),
-    )
+    let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    secured((kind, NOT_BUILT).into_response(), &headers)
 }
 
 async fn asset(State(files): State<Files>, Path(name): Path<String>, headers: HeaderMap) -> Response {
@@ -73,7 +94,7 @@ async fn asset(State(files): State<Files>, Path(name): Path<String>, headers: He
 fn file(files: &Files, name: &str, headers: &HeaderMap) -> Response {
     let Some(file) = files.get(name) else {
         let gone = "this is not a file of the page: load the page again, it may be of another version";
-        return secured((StatusCode::NOT_FOUND, gone).into_response());
+        return secured((StatusCode::NOT_FOUND, gone).into_response(), headers);
     };
     // The names of what is in assets/ change with their content.
     let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
@@ -81,9 +102,9 @@ fn file(files: &Files, name: &str, headers: &HeaderMap) -> Response {
     let answer_headers = [(header::CONTENT_TYPE, file.kind), (header::CACHE_CONTROL, cache), (header::VARY, "Accept-Encoding")];
     if wants_gzip.is_some_and(|accepted| accepted.contains("gzip")) {
         let packed = file.gzip.get_or_init(|| gzip(&file.plain));
-        return secured((answer_headers, [(header::CONTENT_ENCODING, "gzip")], packed.clone()).into_response());
+        return secured((answer_headers, [(header::CONTENT_ENCODING, "gzip")], packed.clone()).into_response(), headers);
     }
-    secured((answer_headers, file.plain.to_vec()).into_response())
+    secured((answer_headers, file.plain.to_vec()).into_response(), headers)
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -92,9 +113,9 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     packed.expect("writing to memory does not fail")
 }
 
-fn secured(mut response: Response) -> Response {
+fn secured(mut response: Response, asked: &HeaderMap) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy(asked));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response

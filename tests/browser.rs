@@ -10,6 +10,10 @@ use binary::{Running, folder};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use tidemill::prelude::*;
+use tidemill::server::{Access, Listening};
+use tidemill::testing::Kit;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -36,10 +40,10 @@ struct Steps {
 }
 
 impl Steps {
-    fn start(url: &str, what: &str) -> Steps {
+    fn start(url: &str, what: &[&str]) -> Steps {
         let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../page");
         let mut command = Command::new("timeout");
-        let command = command.args(["--kill-after=5", "240", "node", "browser/views.mjs", url]).arg(pictures).arg(what);
+        let command = command.args(["--kill-after=5", "240", "node", "browser/views.mjs", url]).arg(pictures).args(what);
         let mut child = command.current_dir(root().join("ui")).stdout(Stdio::piped()).spawn().expect("node can be started");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Steps { child, lines }
@@ -67,9 +71,10 @@ impl Steps {
     }
 }
 
-fn demo(state: &Path, listen: &str, speed: &str) -> Running {
+fn demo(state: &Path, listen: &str, speed: &str, more: &[&str]) -> Running {
     let state = state.to_str().expect("UTF-8");
-    let mut running = Running::start("wiki_trends", &["run", "--state", state, "--listen", listen, "--speed", speed]);
+    let run = ["run", "--state", state, "--listen", listen, "--speed", speed];
+    let mut running = Running::start("wiki_trends", &[&run[..], more].concat());
     running.says("listening on");
     running
 }
@@ -80,8 +85,8 @@ fn every_view_is_used_in_a_browser() {
         return;
     }
     let folder = folder();
-    let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600");
-    Steps::start(&running.url(), "views").end();
+    let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600", &[]);
+    Steps::start(&running.url(), &["views"]).end();
 }
 
 #[test]
@@ -91,14 +96,63 @@ fn the_page_finds_a_server_again_that_was_killed() {
     }
     let folder = folder();
     let state = folder.path().join("state");
-    let mut running = demo(&state, "127.0.0.1:0", "600");
+    let mut running = demo(&state, "127.0.0.1:0", "600", &[]);
     let url = running.url();
-    let mut steps = Steps::start(&url, "outage");
+    let mut steps = Steps::start(&url, &["outage"]);
     steps.until("loaded");
     running.kill();
     steps.until("away");
-    let mut again = demo(&state, url.trim_start_matches("http://"), "100000");
+    let mut again = demo(&state, url.trim_start_matches("http://"), "100000", &[]);
     again.says("all sources are at their end");
     steps.until("back");
     steps.end();
+}
+
+#[test]
+fn the_sources_are_paused_and_resumed_with_a_token() {
+    if !has_browser() {
+        return;
+    }
+    let folder = folder();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").expect("written");
+    let more = ["--token-file", token.to_str().expect("UTF-8")];
+    let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600", &more);
+    Steps::start(&running.url(), &["controls", "0123456789abcdef"]).end();
+}
+
+/// How many operators the large topology has before its state, and how many records it takes each time.
+const OPERATORS: usize = 195;
+const RECORDS: u64 = 600_000;
+
+/// So many records are in a batch: 12,000 batches each time, which are more than the page keeps.
+const IN_A_BATCH: u64 = 50;
+
+#[test]
+fn the_page_stays_quick_and_does_not_grow_beside_a_large_topology() {
+    if !has_browser() {
+        return;
+    }
+    let set = |settings: &mut tidemill::Settings| (settings.workers, settings.batches.max_records) = (2, IN_A_BATCH);
+    let mut kit = Kit::with(set, |topology, io| {
+        let mut numbers = topology.source("numbers", io.source::<u64>("numbers"));
+        for _ in 0..OPERATORS {
+            numbers = numbers.map(|number| number);
+        }
+        let counts = numbers.group_by(|number| *number).persistent_aggregate("counts", Count);
+        topology.query("count", |number: Requests<u64>| number.lookup(&counts).aggregate(Sum));
+    });
+    let port = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default()).expect("any port");
+    let port = port.with_page(tidemill::page::routes());
+    let server = port.serve(Arc::clone(kit.engine().runtime())).expect("it serves");
+    let batches = (RECORDS / IN_A_BATCH).to_string();
+    let mut steps = Steps::start(&format!("http://{}", server.address()), &["large", &batches]);
+    steps.until("opened");
+    for time in 0..2 {
+        kit.feed("numbers", time * RECORDS..(time + 1) * RECORDS);
+        kit.step();
+        steps.until(&format!("{} more batches have passed", batches));
+    }
+    steps.end();
+    assert_eq!(kit.engine().runtime().status().states[0].keys as u64, 2 * RECORDS);
 }

@@ -19,10 +19,13 @@ use topics::{Seen, create_topic, produce, read_committed};
 fn start(brokers: &str, name: &str, state: &Path, more: &[&str], environment: &[(&str, &str)]) -> Running {
     let (input, output, state) = (format!("{name}-in"), format!("{name}-out"), state.to_str().expect("UTF-8"));
     let run = ["run", "--name", name, "--state", state, "--kafka", brokers, "--topic", &input, "--out", &output];
-    let limits = ["--max-batch-records", "20", "--workers", "2"];
+    let limit: &[&str] = if more.contains(&"--max-batch-records") { &[] } else { &["--max-batch-records", "20"] };
     let anywhere: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-    Running::start_with("word_count", &[&run[..], &limits, anywhere, more].concat(), environment)
+    Running::start_with("word_count", &[&run[..], &["--workers", "2"], limit, anywhere, more].concat(), environment)
 }
+
+/// So many batches that a run of 20,000 records is still in the middle when its first outputs are published: some 10 seconds of them.
+const SLOWLY: [&str; 2] = ["--max-batch-records", "2"];
 
 /// Makes a topology's topics.
 fn make(brokers: &str, name: &str) {
@@ -100,7 +103,7 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     }
     let mut idle = start(&brokers, "idle", &states[1], &[], &[]);
     idle.get_until("/v1/status", has_counted(200));
-    let mut busy = start(&brokers, "busy", &states[0], &[], &[]);
+    let mut busy = start(&brokers, "busy", &states[0], &SLOWLY, &[]);
     let status = busy.get_until("/v1/status", |status| status["records"].as_u64() > Some(1000));
     broker.pause();
     let paused = Instant::now();
@@ -165,7 +168,7 @@ fn check_zombie(name: &str, successor_publishes: bool) {
     let (all, place, copied) = (words(0..20_000), folder(), folder());
     let (state, state_of_copy) = (place.path().join("state"), copied.path().join("state"));
     send(&brokers, name, &all[..16_000]);
-    let mut old = start(&brokers, name, &state, &[], &[]);
+    let mut old = start(&brokers, name, &state, &SLOWLY, &[]);
     let status = old.get_until("/v1/status", |status| status["sinks"][0]["published"].as_u64() > Some(20));
     assert!(status["records"].as_u64() < Some(16_000), "{name}: it is in the middle: {status}");
     old.signal("STOP");

@@ -55,6 +55,20 @@ fn trends(url: &str) -> (u64, BTreeMap<(String, String, String), u64>) {
     (batches[0], counts)
 }
 
+/// What is answered while it runs is what is in the file up to the batch that the answer is of.
+#[track_caller]
+fn is_exact(running: &mut Running, by: &str) {
+    let answer = ask(&running.url(), "trend", &json!(["", "", by]));
+    let (_, batch) = running.get(&format!("/v1/batches/{}", answer["txid"]));
+    let upto = batch["ranges"][0]["end"].as_u64().expect("a batch covers some edits");
+    let mut counts = recount(usize::try_from(upto).expect("few enough"));
+    counts.retain(|(kind, _, _), _| kind == by);
+    let rows = answer["result"].as_array().expect("rows").iter();
+    let text = |row: &Json, at: usize| row[at].as_str().expect("a text").to_string();
+    let rows = rows.map(|row| ((by.to_string(), text(row, 0), text(row, 1)), row[2].as_u64().expect("a count")));
+    assert_eq!(rows.collect::<BTreeMap<_, _>>(), counts, "{by} as of batch {}", answer["txid"]);
+}
+
 fn start(state: &Path, more: &[&str]) -> Running {
     let state = state.to_str().expect("UTF-8");
     Running::start("wiki_trends", &[&["run", "--state", state, "--listen", "127.0.0.1:0"], more].concat())
@@ -69,6 +83,9 @@ fn the_demo_counts_what_is_in_the_file_also_when_it_is_killed() {
         running.says("listening on");
         // So far into the day that each run has some of it.
         running.get_until("/v1/status", |status| status["partitions"][0]["offset"].as_u64() >= Some(9_000 * killed));
+        for by in ["robot", "channel"] {
+            is_exact(&mut running, by);
+        }
         running.kill();
     }
     let mut running = start(&state, &["--speed", "1000000"]);
@@ -110,6 +127,8 @@ fn the_page_comes_from_the_program_under_a_strict_policy() {
         policy.starts_with("default-src 'none'; script-src 'self';") && policy.contains("frame-ancestors 'none'"),
         "{policy}"
     );
+    let host = url.trim_start_matches("http://");
+    assert!(policy.contains(&format!("connect-src 'self' ws://{host} wss://{host};")), "to this port alone: {policy}");
     assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere: {page}");
     assert_eq!(fetch("/v1/status", false).0, 401, "the data is another matter");
     let assets: Vec<&str> = page.split('"').filter(|part| part.starts_with("/assets/")).collect();

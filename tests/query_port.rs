@@ -128,6 +128,67 @@ fn queries_are_answered_as_json() {
     assert!(openapi["paths"]["/v1/query/words"]["post"]["summary"].is_string());
 }
 
+/// What an answer has that its schema does not name, or the other way round.
+fn differences(schema: &Json, answer: &Json, all: &Json, at: &str, found: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.trim_start_matches("#/components/schemas/");
+        return differences(&all[name], answer, all, at, found);
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        // Each names some of the properties.
+        let named: Vec<String> = parts.iter().flat_map(|part| properties(part, all)).collect();
+        let unknown = answer.as_object().into_iter().flatten().filter(|(name, _)| !named.contains(name));
+        return found.extend(unknown.map(|(name, _)| format!("{at}.{name} is not described")));
+    }
+    if let Some(items) = schema.get("items") {
+        let Some(answers) = answer.as_array() else { return found.push(format!("{at} is no array: {answer}")) };
+        answers.iter().for_each(|answer| differences(items, answer, all, &format!("{at}[]"), found));
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let Some(answers) = answer.as_object() else { return found.push(format!("{at} is no object: {answer}")) };
+        for (name, answer) in answers {
+            match properties.get(name) {
+                Some(schema) => differences(schema, answer, all, &format!("{at}.{name}"), found),
+                None => found.push(format!("{at}.{name} is not described")),
+            }
+        }
+        let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+        found.extend(required.filter(|name| !answers.contains_key(*name)).map(|name| format!("{at}.{name} is missing")));
+    }
+}
+
+fn properties(schema: &Json, all: &Json) -> Vec<String> {
+    let of = schema["$ref"].as_str().map_or(schema, |name| &all[name.trim_start_matches("#/components/schemas/")]);
+    of["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn what_is_answered_is_as_it_is_described() {
+    let port = Port::plain();
+    let (_, openapi) = port.json("GET", "/openapi.json", "");
+    for (path, of) in [
+        ("/v1/status", "/v1/status"),
+        ("/v1/topology", "/v1/topology"),
+        ("/v1/operators", "/v1/operators"),
+        ("/v1/queries", "/v1/queries"),
+        ("/v1/batches", "/v1/batches"),
+        ("/v1/batches/1", "/v1/batches/{txid}"),
+        ("/v1/state/counts", "/v1/state/{name}"),
+        ("/v1/state/counts/the", "/v1/state/{name}/{key}"),
+        ("/readyz", "/readyz"),
+    ] {
+        let (status, answer) = port.json("GET", path, "");
+        let described = &openapi["paths"][of]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        let mut found = Vec::new();
+        assert!(described.as_object().is_some_and(|described| !described.is_empty()), "{path} is not described: {openapi}");
+        assert_eq!(status, 200, "{path}: {answer}");
+        differences(described, &answer, &openapi["components"]["schemas"], path, &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+    let workers = &openapi["components"]["schemas"]["BatchReport"]["properties"]["workers"];
+    assert!(workers["description"].as_str().is_some_and(|text| !text.is_empty()), "fields say what they mean: {workers}");
+}
+
 #[test]
 fn a_client_of_storms_is_answered_as_by_storm() {
     let port = Port::plain();

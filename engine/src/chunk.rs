@@ -25,7 +25,7 @@ pub(crate) struct Places {
 }
 
 /// Where a record is in the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) source: String,
     pub(crate) partition: String,

@@ -7,8 +7,9 @@
 use crate::context::AnySource;
 use crate::failure::Latch;
 use crate::pond::{Pond, Range};
-use crate::reports::{BatchReport, RangeReport};
+use crate::reports::{BatchReport, RangeReport, WorkerShare};
 use crate::runtime::Runtime;
+use crate::runtime::batches::micros;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct WorkerDelta {
     pub(crate) generation: u64,
     pub(crate) txid: Txid,
     pub(crate) worker: WorkerIndex,
+    /// When it was complete.
+    pub(crate) completed: Instant,
     pub(crate) changes: usize,
     pub(crate) delta: Vec<u8>,
     pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
@@ -216,6 +219,7 @@ impl Committer {
         BatchReport {
             txid,
             records: ranges.clone().map(|range| range.records).sum(),
+            bytes: ranges.clone().map(|range| range.bytes).sum(),
             changes: deltas.iter().map(|delta| delta.changes as u64).sum(),
             delta_bytes: deltas.iter().map(|delta| delta.delta.len() as u64).sum(),
             output_records: deltas.iter().flat_map(|delta| &delta.outputs).map(|(_, payload)| payload.records() as u64).sum(),
@@ -224,6 +228,10 @@ impl Committer {
             compute_us: micros(now.saturating_duration_since(closed)),
             commit_us: 0,
             committed_at_ms: 0,
+            publish: Vec::new(),
+            fold_us: None,
+            workers: shares(deltas, closed),
+            retries: Vec::new(),
             ranges: ranges
                 .map(|range| RangeReport {
                     source: range.source_name.clone(),
@@ -245,6 +253,18 @@ fn summed<'a>(counts: impl Iterator<Item = (&'a String, &'a u64)>) -> BTreeMap<S
     })
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// What each worker did of a batch that was closed at `closed`.
+fn shares(deltas: &[WorkerDelta], closed: Instant) -> Vec<WorkerShare> {
+    let mut shares: Vec<WorkerShare> = deltas
+        .iter()
+        .map(|delta| WorkerShare {
+            worker: delta.worker,
+            records: delta.ranges.iter().map(|range| range.records).sum(),
+            changes: delta.changes as u64,
+            delta_bytes: delta.delta.len() as u64,
+            compute_us: micros(delta.completed.saturating_duration_since(closed)),
+        })
+        .collect();
+    shares.sort_unstable_by_key(|share| share.worker);
+    shares
 }

@@ -42,7 +42,7 @@ pub(crate) trait Feed {
 pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
 
 /// How far a partition is read.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
 pub struct PartitionProgress {
     /// The source's name.
     pub source: String,
@@ -75,9 +75,10 @@ struct Partition<T> {
     name: Rc<str>,
     reader: Box<dyn Reader<T>>,
     ready: Ready,
-    /// Where the batch in hand begins, and how many records it has.
+    /// Where the batch in hand begins, and how many records and bytes it has.
     start: u64,
     records: u64,
+    bytes: u64,
     /// Where this generation has begun to read it.
     from: u64,
     /// Records skipped since the last range.
@@ -191,6 +192,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             ready: Ready::Now,
             start,
             records: 0,
+            bytes: 0,
             from: start,
             skipped: 0,
             trouble: None,
@@ -237,7 +239,7 @@ impl<S: Source> Feed for SourceFeed<S> {
                 // A dead letter is a record of its batch like any other.
                 let taken = records.len() + records.set_aside.len();
                 let counts = (taken as u64, records.bytes() as u64);
-                partition.records += counts.0;
+                (partition.records, partition.bytes) = (partition.records + counts.0, partition.bytes + counts.1);
                 let over = matches!(partition.ready, Ready::Never);
                 if status != ReadStatus::More || over || self.in_a_row >= CHUNKS_IN_A_ROW {
                     (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
@@ -273,7 +275,8 @@ impl<S: Source> Feed for SourceFeed<S> {
             let end = Some(partition.reader.position()).filter(|end| end.offset != partition.start)?;
             let (source_name, name) = (name.to_string(), partition.name.to_string());
             let skipped = std::mem::take(&mut partition.skipped);
-            let range = Range { source: id, source_name, partition: name, start: partition.start, end, records: 0, skipped };
+            let range =
+                Range { source: id, source_name, partition: name, start: partition.start, end, records: 0, bytes: 0, skipped };
             partition.start = range.end.offset;
             Some(range)
         });
@@ -301,6 +304,7 @@ impl<S: Source> Feed for SourceFeed<S> {
                 start: partition.start,
                 end,
                 records: std::mem::take(&mut partition.records),
+                bytes: std::mem::take(&mut partition.bytes),
                 skipped: std::mem::take(&mut partition.skipped),
             };
             partition.start = range.end.offset;

@@ -52,12 +52,14 @@ struct Mode {
 struct Failed {
     error: Error,
     /// The batch in which it failed, if its records may be searched for, and what it covers.
-    suspected: Option<(Suspect, Vec<Range>)>,
+    suspected: Option<Box<(Suspect, Vec<Range>)>>,
+    /// The last batch that had records.
+    begun: Txid,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
-        Failed { error, suspected: None }
+        Failed { error, suspected: None, begun: Txid::NONE }
     }
 }
 
@@ -74,7 +76,7 @@ impl Generations {
             let before = self.runtime.committed();
             let outcome = self.generation(listing.take(), &mode);
             let committed = self.runtime.committed();
-            let Err(Failed { error, suspected }) = outcome else { return Ok(()) };
+            let Err(Failed { error, suspected, begun }) = outcome else { return Ok(()) };
             if error.kind() == Kind::Away && self.is_stopping() {
                 return Ok(());
             }
@@ -90,7 +92,7 @@ impl Generations {
             if self.points.stopped() {
                 return Err(error);
             }
-            match suspected {
+            match suspected.map(|suspected| *suspected) {
                 Some((suspect, ranges)) if suspect.txid == committed.next() => {
                     match self.search(&suspect, &ranges, &mut mode)? {
                         Ok(()) if self.is_stopping() => return Ok(()),
@@ -108,7 +110,7 @@ impl Generations {
                 _ => return Err(error),
             }
             tracing::warn!(%error, generation = self.numbers, "a generation failed; the dataflows are built anew after the last committed batch");
-            self.runtime.note_error(&error);
+            self.runtime.show_retry(begun, self.numbers, &error);
         }
     }
 
@@ -124,12 +126,13 @@ impl Generations {
             let mode =
                 Mode { careful_until: suspect.txid, excluded: Arc::new(excluded.clone()), trial: Some(Arc::clone(&trial)) };
             let outcome = generations.generation(None, &mode);
+            excluded.budget.spend(trial.took());
             if generations.is_stopping() {
                 return Err(GivenUp::Stopped);
             }
             match outcome {
                 Ok(()) => Ok((None, trial)),
-                Err(Failed { suspected: Some((suspect, _)), .. }) => Ok((Some(suspect), trial)),
+                Err(Failed { suspected: Some(suspected), .. }) => Ok((Some(suspected.0), trial)),
                 Err(Failed { error, .. }) => Err(GivenUp::Failed(error)),
             }
         };
@@ -198,7 +201,7 @@ impl Generations {
         let growing: Vec<Growing> = sources
             .filter(|_| mode.trial.is_none())
             .filter_map(|(index, (source, (known, every)))| {
-                Some(Growing { index, source: Arc::clone(source), every: every?, known })
+                Some(Growing { index, source: Arc::clone(source), every: every?, known, failing: false })
             })
             .collect();
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
@@ -230,7 +233,8 @@ impl Generations {
             runtime: Arc::clone(&self.runtime),
             barrier: Barrier::new(workers),
         };
-        self.runtime.begin_generation(outboxes, &pond);
+        // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
+        self.runtime.begin_generation(outboxes, &pond, mode.trial.is_none());
         if self.runtime.fatal().is_some() || self.is_stopping() {
             pond.stop();
         }
@@ -258,14 +262,14 @@ impl Generations {
         }
         // Whatever ended this generation, its latch is set: nothing of it is taken any more.
         let error = latch.error();
-        let suspected = latch.suspected().map(|suspect| (suspect.clone(), pond.ranges_of(suspect.txid)));
+        let suspected = latch.suspected().map(|suspect| Box::new((suspect.clone(), pond.ranges_of(suspect.txid))));
         latch.fail(Error::bug("the generation is over"));
         if let Some(discoverer) = discoverer {
             let _ = discoverer.join();
         }
         match (self.runtime.fatal(), error) {
             (Some(fatal), _) => Err(fatal.into()),
-            (None, Some(error)) => Err(Failed { error, suspected }),
+            (None, Some(error)) => Err(Failed { error, suspected, begun: pond.last_begun() }),
             (None, None) => Ok(()),
         }
     }

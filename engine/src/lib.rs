@@ -51,7 +51,7 @@ pub use pond::BatchLimits;
 pub use query::ask::{Answer, Format, QueryError};
 pub use query::asking::{AtLeast, Pipeline, QueryLimits, Question};
 pub use query::{Many, One, QueryDecl, Requests, Scan};
-pub use reports::{BatchReport, QueriesStatus, RangeReport, SinkStatus, StateStatus, Status};
+pub use reports::{BatchReport, Publication, QueriesStatus, RangeReport, Retry, SinkStatus, StateStatus, Status, WorkerShare};
 pub use run::{Engine, StartReport};
 pub use runtime::Runtime;
 pub use settings::Settings;

@@ -134,15 +134,18 @@ impl Topology<'_> {
                 Error::config(format!("two migrations are named \"{name}\": give each topology.migration(name) its own name"));
             declared.error.get_or_insert(error);
         }
+        let index = declared.program.migrations.len();
         declared.program.migrations.push(Declared { name, changes: Vec::new() });
         drop(declared);
-        Migration { context: Rc::clone(&self.context) }
+        Migration { context: Rc::clone(&self.context), index }
     }
 }
 
 /// A migration that is being declared, see [`Topology::migration`]. Its changes are made in the order in which they are declared.
 pub struct Migration {
     context: Rc<Context>,
+    /// Which of the program's migrations it is.
+    index: usize,
 }
 
 impl Migration {
@@ -234,7 +237,7 @@ impl Migration {
 
     fn add(self, change: Change) -> Migration {
         let mut declared = self.context.declared.borrow_mut();
-        declared.program.migrations.last_mut().expect("this one was declared").changes.push(change);
+        declared.program.migrations[self.index].changes.push(change);
         drop(declared);
         self
     }

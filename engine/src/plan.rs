@@ -1,16 +1,17 @@
 //! The dataflow as a person sees it: operators, states, sources and sinks, and what flows between them.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
 use std::panic::Location;
 use tidemill_state::Error;
 
 /// A node's number in its plan, from 0, in the order of the calls that made them. The same on every worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NodeId(pub usize);
 
 /// What a node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeKind {
     /// An operator, by the name of its method.
@@ -30,7 +31,7 @@ pub enum NodeKind {
 }
 
 /// One node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Node {
     /// Its number.
     pub id: NodeId,
@@ -43,7 +44,7 @@ pub struct Node {
 }
 
 /// The dataflow of a topology.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct Plan {
     /// Its nodes, in the order in which they were made.
     pub nodes: Vec<Node>,

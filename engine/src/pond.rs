@@ -52,6 +52,7 @@ pub(crate) struct Range {
     pub(crate) start: u64,
     pub(crate) end: Position,
     pub(crate) records: u64,
+    pub(crate) bytes: u64,
     pub(crate) skipped: u64,
 }
 
@@ -128,6 +129,12 @@ impl Pond {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
         self.open.lock().expect("no holder of this lock panics")
+    }
+
+    /// The last batch that has records.
+    pub(crate) fn last_begun(&self) -> Txid {
+        let open = self.lock();
+        if open.given > 0 { open.txid } else { Txid(open.txid.0.saturating_sub(1)) }
     }
 
     /// Makes this thread one of those that are woken when a batch is closed or committed.
@@ -301,6 +308,12 @@ impl Pond {
         let ended = open.ended.iter().all(|ended| *ended);
         drop(open);
         ended && self.nothing_in_flight()
+    }
+
+    /// Whether every source is at its end, and no batch was ever begun.
+    pub(crate) fn has_ended_empty(&self) -> bool {
+        let open = self.lock();
+        open.ended.iter().all(|ended| *ended) && open.given == 0 && open.promised == 0 && open.opened_at.is_empty()
     }
 
     /// The batch in hand is finished and no other is begun.

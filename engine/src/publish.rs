@@ -31,7 +31,7 @@ pub(crate) struct Publishing {
 impl Publishing {
     /// Publishes until the run is stopped and everything is published, or its time for that is over.
     pub(crate) fn run(mut self) -> Result<()> {
-        let mut pause = BACK_OFF.0;
+        let (mut pause, mut failing_since) = (BACK_OFF.0, None::<Instant>);
         loop {
             let stopping = self.runtime.publishing_ends();
             if stopping.is_some_and(|at| Instant::now() >= at) || self.points.stopped() {
@@ -41,6 +41,9 @@ impl Publishing {
                 Ok(true) => {
                     pause = BACK_OFF.0;
                     self.runtime.sink_error(self.index, None);
+                    if let Some(since) = failing_since.take() {
+                        tracing::info!(sink = self.name, after = ?since.elapsed(), "output is taken again");
+                    }
                 }
                 Ok(false) if stopping.is_some() => return Ok(()),
                 Ok(false) => {
@@ -53,6 +56,7 @@ impl Publishing {
                         && !self.store.has_failed() =>
                 {
                     tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
+                    failing_since.get_or_insert_with(Instant::now);
                     self.runtime.sink_error(self.index, Some(error.to_string()));
                     self.publisher = None;
                     self.runtime.sleep_unless_stopped(pause);
@@ -100,7 +104,7 @@ impl Publishing {
     fn confirm(&self, entries: &[Entry]) {
         self.store.confirm(self.id, entries.iter().map(|entry| entry.txid));
         let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
-        self.runtime.show_published(self.index, self.cursor, bytes);
+        self.runtime.show_published(self.index, self.cursor, bytes, entries.iter().map(|entry| entry.txid));
     }
 
     fn next_entries(&self) -> Result<Vec<Entry>> {

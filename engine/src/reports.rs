@@ -1,17 +1,21 @@
 //! What is told of a run: its status, its batches. Only of committed ones.
 
 use crate::feed::PartitionProgress;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tidemill_state::{SinkId, Txid, WorkerIndex};
 
 /// What a batch was: told once it is committed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct BatchReport {
     /// Its number.
+    #[schemars(with = "u64")]
     pub txid: Txid,
     /// How many source records it covers.
     pub records: u64,
+    /// How many bytes of input they were.
+    pub bytes: u64,
     /// How many keys of states it changed.
     pub changes: u64,
     /// The size of its deltas.
@@ -29,15 +33,63 @@ pub struct BatchReport {
     pub commit_us: u64,
     /// When it was committed, in milliseconds since 1970.
     pub committed_at_ms: u64,
-    /// What it covers of each partition.
+    /// How long each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
+    pub publish: Vec<Publication>,
+    /// How long the fold took that ended with this batch, if one did: it took in the changes of those before it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold_us: Option<u64>,
+    /// What each worker did of it, by number. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerShare>,
+    /// Failures that threw it away before it was committed: it was made anew after each. At most the last eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<Retry>,
+    /// What it covers of each partition. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<RangeReport>,
     /// How many keys each worker's states have after it.
     #[serde(skip)]
     pub(crate) keys: Vec<(WorkerIndex, Vec<usize>)>,
 }
 
+/// A worker's share of a batch.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct WorkerShare {
+    /// The worker.
+    #[schemars(with = "u32")]
+    pub worker: WorkerIndex,
+    /// How many source records it read.
+    pub records: u64,
+    /// How many keys of its states changed.
+    pub changes: u64,
+    /// The size of its delta.
+    pub delta_bytes: u64,
+    /// From when the batch was closed until this worker had completed it, in microseconds.
+    pub compute_us: u64,
+}
+
+/// How long a sink took to confirm a batch's output.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Publication {
+    /// The sink.
+    pub sink: String,
+    /// From the commit until it was confirmed, in microseconds.
+    pub us: u64,
+}
+
+/// A failure after which batches that were not committed were made anew.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Retry {
+    /// The generation of the dataflows that failed; the first is 1.
+    pub generation: u64,
+    /// Why it failed.
+    pub error: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
 /// What a batch covers of one partition: `[start, end)`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct RangeReport {
     /// The source.
     pub source: String,
@@ -52,7 +104,7 @@ pub struct RangeReport {
 }
 
 /// What is asked of a topology.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct QueriesStatus {
     /// Requests that run or wait.
     pub requests: usize,
@@ -65,7 +117,7 @@ pub struct QueriesStatus {
 }
 
 /// What runs: the answer of `/v1/status`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Status {
     /// The topology's name.
     pub topology: String,
@@ -74,6 +126,7 @@ pub struct Status {
     /// Whether the port lets the sources be paused, resumed and drained: it asks for a token then.
     pub controls: bool,
     /// The last committed batch.
+    #[schemars(with = "u64")]
     pub committed: Txid,
     /// The store's line: txids are comparable only within it.
     pub line: String,
@@ -103,6 +156,8 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     /// Committed bytes of deltas that are not folded.
     pub unfolded_bytes: u64,
+    /// The size of the store's tables on the disk, in bytes: states, and outputs on their way.
+    pub store_bytes: u64,
     /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
     pub longest_slice_us: u64,
     /// What is asked.
@@ -114,7 +169,7 @@ pub struct Status {
 }
 
 /// One state, in [`Status`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct StateStatus {
     /// Its name.
     pub name: String,
@@ -127,11 +182,12 @@ pub struct StateStatus {
 }
 
 /// One sink, in [`Status`].
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct SinkStatus {
     /// Its name.
     pub name: String,
     /// The last batch that it holds, of those that have output for it.
+    #[schemars(with = "u64")]
     pub published: Txid,
     /// Bytes of committed output that it has not confirmed.
     pub backlog_bytes: usize,

@@ -247,7 +247,7 @@ impl Run {
         let Started { store, decision, publishers, listing, known_as, .. } = begun;
         let store = Arc::new(store);
         runtime.set_store(&store);
-        runtime.set_unfolded(store.unfolded_bytes());
+        runtime.set_stored(store.unfolded_bytes(), store.table_bytes());
         let (deltas, messages) = crossbeam_channel::unbounded();
         let last_output = publishers.iter().map(|sink| (sink.id, sink.last)).collect();
         let committer = Committer {

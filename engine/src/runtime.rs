@@ -1,8 +1,10 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+pub(crate) mod batches;
 mod control;
 mod shown;
 
+use self::batches::Batches;
 use crate::extent::Extent;
 use crate::feed::PartitionProgress;
 use crate::pages::{Leases, PageOf};
@@ -11,13 +13,13 @@ use crate::pond::{Pond, Range};
 use crate::query::QueryCodec;
 use crate::query::ask::{Ask, QueryError};
 use crate::query::asking::{Asking, AtLeast, QueryLimits};
-use crate::reports::{BatchReport, SinkStatus};
+use crate::reports::SinkStatus;
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::work::{OperatorWork, Work};
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::Thread;
@@ -44,9 +46,6 @@ pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 /// A worker's inbox, and its thread once it takes from it.
 type Inbox = (Sender<ToWorker>, Option<Thread>);
 
-/// The most recent batches that are kept for reports.
-const BATCHES_KEPT: usize = 10_000;
-
 #[derive(Default)]
 struct WorkerReport {
     partitions: Vec<PartitionProgress>,
@@ -58,8 +57,9 @@ struct Inner {
     workers: Vec<WorkerReport>,
     extent: Extent,
     sinks: Vec<SinkStatus>,
-    batches: VecDeque<BatchReport>,
+    batches: Batches,
     pond: Option<Arc<Pond>>,
+    held_back: bool,
     waiting_for_disk: Option<String>,
     paused_since_ms: Option<u64>,
     last_error: Option<String>,
@@ -71,6 +71,7 @@ struct Inner {
     generations: u64,
     first_commit: Option<Duration>,
     unfolded_bytes: u64,
+    store_bytes: u64,
     store: std::sync::Weak<Store>,
 }
 
@@ -127,8 +128,9 @@ impl Runtime {
             workers,
             extent: Extent::default(),
             sinks,
-            batches: VecDeque::new(),
+            batches: Batches::default(),
             pond: None,
+            held_back: true,
             waiting_for_disk: None,
             paused_since_ms: None,
             last_error: None,
@@ -140,6 +142,7 @@ impl Runtime {
             generations: 0,
             first_commit: None,
             unfolded_bytes: 0,
+            store_bytes: 0,
             store: std::sync::Weak::new(),
         };
         let committed = Arc::new(AtomicU64::new(committed.txid().0));
@@ -173,13 +176,13 @@ impl Runtime {
         Txid(self.committed.load(SeqCst))
     }
 
-    /// A generation begins: these are its workers' inboxes and its pond.
-    pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>) {
+    /// A generation begins: these are its workers' inboxes and its pond, and whether what holds the sources back holds it too.
+    pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>, held_back: bool) {
         self.asking.pins.begin_anew();
         let mut inner = self.lock();
         inner.generations += 1;
         *self.inboxes.write().expect("no holder of this lock panics") = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
-        inner.pond = Some(Arc::clone(pond));
+        (inner.pond, inner.held_back) = (Some(Arc::clone(pond)), held_back);
         inner.workers.iter_mut().for_each(|worker| worker.ready = false);
         self.apply_hold(&inner);
     }
@@ -243,12 +246,14 @@ impl Runtime {
         self.lock().sinks[sink].last_output
     }
 
-    /// A sink has confirmed its output up to `txid`.
-    pub(crate) fn show_published(&self, sink: usize, txid: Txid, bytes: usize) {
+    /// A sink has confirmed its output up to `txid`: that of these batches.
+    pub(crate) fn show_published(&self, sink: usize, txid: Txid, bytes: usize, batches: impl Iterator<Item = Txid>) {
         let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.batches.published(&inner.sinks[sink].name, batches);
         let status = &mut inner.sinks[sink];
         (status.published, status.backlog_bytes) = (txid, status.backlog_bytes.saturating_sub(bytes));
-        self.apply_hold(&inner);
+        self.apply_hold(inner);
         self.changed.notify_all();
     }
 
@@ -312,7 +317,7 @@ impl Runtime {
     /// Holds the sources back while a bound is reached.
     fn apply_hold(&self, inner: &Inner) {
         if let Some(pond) = &inner.pond {
-            pond.hold(self.waiting(inner).is_some());
+            pond.hold(inner.held_back && self.waiting(inner).is_some());
         }
     }
 
@@ -350,9 +355,10 @@ impl Runtime {
         self.stopped.notify_all();
     }
 
-    pub(crate) fn set_unfolded(&self, bytes: u64) {
+    /// How many bytes of changes are not folded, and how many the store's tables have.
+    pub(crate) fn set_stored(&self, unfolded: u64, tables: u64) {
         let mut inner = self.lock();
-        inner.unfolded_bytes = bytes;
+        (inner.unfolded_bytes, inner.store_bytes) = (unfolded, tables);
         self.apply_hold(&inner);
     }
 
@@ -462,22 +468,6 @@ impl Runtime {
     #[must_use]
     pub fn operators(&self) -> Vec<OperatorWork> {
         self.work.totals(|node| self.facts.plan.receives(node))
-    }
-
-    /// The most recent batches, newest first, at most `limit`.
-    #[must_use]
-    pub fn batches(&self, limit: usize) -> Vec<BatchReport> {
-        self.lock().batches.iter().rev().take(limit).cloned().collect()
-    }
-
-    /// The batches after `after`, newest first, at most `limit`: of more, the newest.
-    pub(crate) fn batches_after(&self, after: Txid, limit: usize) -> Vec<BatchReport> {
-        self.lock().batches.iter().rev().take_while(|batch| batch.txid > after).take(limit).cloned().collect()
-    }
-
-    /// One batch, if it is among those that are kept.
-    pub(crate) fn batch(&self, txid: Txid) -> Option<BatchReport> {
-        self.lock().batches.iter().rev().find(|batch| batch.txid == txid).cloned()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::{NodeId, NodeKind};
 use crate::poison::OnFailure;
+use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 use timely::dataflow::channels::pact::Pipeline;
@@ -23,13 +24,36 @@ impl<T: Clone + 'static> Record for T {}
 /// Operators are methods; each gives a new stream. What a stream carries belongs to a batch, and operators keep it there. Records of one source partition
 /// stay in order until an exchange ([`Stream::group_by`] and what follows); between partitions there is no order.
 pub struct Stream<'s, T: Record> {
-    pub(crate) raw: Raw<'s, Chunk<T>>,
+    raw: Raw<'s, Chunk<T>>,
     pub(crate) site: Site,
+    unread: Rc<Unread<'s, T>>,
 }
 
 impl<T: Record> Clone for Stream<'_, T> {
     fn clone(&self) -> Self {
-        Stream { raw: self.raw.clone(), site: self.site.clone() }
+        Stream { raw: self.raw.clone(), site: self.site.clone(), unread: Rc::clone(&self.unread) }
+    }
+}
+
+/// A stream that nothing has read yet. If nothing ever does, it is the end of a path through the dataflow: a batch must not count as complete before it has passed there.
+struct Unread<'s, T: Record> {
+    raw: RefCell<Option<Raw<'s, Chunk<T>>>>,
+    context: Rc<Context>,
+}
+
+impl<T: Record> Unread<'_, T> {
+    fn end(&self) {
+        if let Some(raw) = self.raw.take() {
+            let _ = raw.probe_with(&self.context.probe);
+        }
+    }
+}
+
+impl<T: Record> Drop for Unread<'_, T> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.end();
+        }
     }
 }
 
@@ -50,7 +74,8 @@ impl Site {
     }
 
     pub(crate) fn stream<T: Record>(self, raw: Raw<'_, Chunk<T>>) -> Stream<'_, T> {
-        Stream { raw, site: self }
+        let unread = Unread { raw: RefCell::new(Some(raw.clone())), context: Rc::clone(&self.context) };
+        Stream { raw, site: self, unread: Rc::new(unread) }
     }
 }
 
@@ -62,7 +87,7 @@ impl<'s, T: Record> Stream<'s, T> {
         at: &'static Location<'static>,
         mut logic: impl FnMut(&Guard, &mut Chunk<T>, &mut Chunk<U>) + 'static,
     ) -> Stream<'s, U> {
-        let Stream { raw, site } = self;
+        let (raw, site) = self.read();
         let site = site.behind(NodeKind::Operator(kind), at, &[]);
         let guard = Guard::new(&site);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());
@@ -87,9 +112,15 @@ impl<'s, T: Record> Stream<'s, T> {
         site.stream(raw)
     }
 
-    /// Marks the end of a path through the dataflow: a batch is complete only when it has passed here.
+    /// What an operator reads that is put behind this stream, and the place that it is put behind.
+    pub(crate) fn read(self) -> (Raw<'s, Chunk<T>>, Site) {
+        self.unread.raw.take();
+        (self.raw, self.site)
+    }
+
+    /// Marks the end of a path through the dataflow, whatever reads it besides: a batch is complete only when it has passed here.
     pub(crate) fn end(&self) {
-        let _ = self.raw.clone().probe_with(&self.site.context.probe);
+        self.unread.end();
     }
 }
 

@@ -18,11 +18,11 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
         if runtime.is_ready() && store.unfolded_bytes() >= fold_bytes {
             let began = Instant::now();
             if let Some(folded) = fold::fold(store, points)? {
-                runtime.timings.folded(began.elapsed());
+                runtime.show_folded(folded.upto, began.elapsed());
                 tracing::debug!(upto = %folded.upto, keys = folded.keys, log_bytes = folded.log_bytes, took = ?began.elapsed(), "folded");
             }
         }
-        runtime.set_unfolded(store.unfolded_bytes());
+        runtime.set_stored(store.unfolded_bytes(), store.table_bytes());
         runtime.wait(Duration::from_secs(1));
     }
     Ok(())
@@ -60,6 +60,8 @@ pub(crate) struct Growing {
     pub(crate) source: Arc<dyn AnySource>,
     pub(crate) every: Duration,
     pub(crate) known: BTreeSet<String>,
+    /// Whether the last look failed: the log is told of the first that does.
+    pub(crate) failing: bool,
 }
 
 /// Looks for new partitions until the generation ends, and gives them to the workers in turn.
@@ -71,6 +73,9 @@ pub(crate) fn discover_loop(mut sources: Vec<Growing>, runtime: &Runtime, points
         for source in &mut sources {
             match source.source.partitions() {
                 Ok(partitions) => {
+                    if std::mem::take(&mut source.failing) {
+                        tracing::info!("new partitions can be looked for again");
+                    }
                     for partition in partitions {
                         if source.known.insert(partition.clone()) {
                             tracing::info!(partition, "a partition joins");
@@ -80,7 +85,9 @@ pub(crate) fn discover_loop(mut sources: Vec<Growing>, runtime: &Runtime, points
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "looking for new partitions failed; it goes on with those it has");
+                    if !std::mem::replace(&mut source.failing, true) {
+                        tracing::warn!(%error, "looking for new partitions failed; it goes on with those it has, and looks again");
+                    }
                     runtime.note_error(&error);
                 }
             }

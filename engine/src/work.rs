@@ -4,6 +4,7 @@
 //! add up to the last record.
 
 use crate::plan::NodeId;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -66,7 +67,7 @@ impl Default for Work {
 }
 
 /// What an operator has done since the run began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct OperatorWork {
     /// Its node in the plan.
     pub id: NodeId,
@@ -75,7 +76,7 @@ pub struct OperatorWork {
 }
 
 /// What an operator has done on one worker since the run began, of batches that are not committed too, and again what was done again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct WorkerWork {
     /// Records that came to it there.
     pub records: u64,

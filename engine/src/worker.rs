@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, KeyGroup, Position, Result, StateId, Store, Txid, WorkerIndex, delta};
+use tidemill_state::{CrashPoint, Error, KeyGroup, Kind, Position, Result, StateId, Store, Txid, WorkerIndex, delta};
 
 /// The user's closure that builds the topology.
 pub(crate) type Build = dyn Fn(&Topology<'_>) + Send + Sync;
@@ -172,6 +172,7 @@ impl<'j> Worker<'j> {
         let Shared { latch, pond, .. } = &self.job.shared;
         self.job.runtime.worker_ready(self.index, self.keys(self.job.shared.after));
         self.report();
+        self.job.shared.trial.iter().for_each(|trial| trial.begin());
         let mut wait = Some(Duration::ZERO);
         while !latch.is_set() {
             let began = Instant::now();
@@ -200,8 +201,16 @@ impl<'j> Worker<'j> {
             if self.reported.elapsed() >= REPORT_EVERY {
                 self.report();
             }
-            if self.job.shared.trial.as_ref().is_some_and(|trial| trial.is_through()) {
-                return Ok(());
+            if let Some(trial) = &self.job.shared.trial {
+                if trial.is_through() {
+                    return Ok(());
+                }
+                if pond.has_ended_empty() {
+                    return Err(Error::new(
+                        Kind::SourceLost,
+                        format!("batch {} has failed, and its records are no longer at their sources", self.at),
+                    ));
+                }
             }
             if self.oldest == self.at && pond.is_finished(self.at) {
                 self.report();
@@ -296,6 +305,7 @@ impl<'j> Worker<'j> {
                 generation: self.job.generation,
                 txid: self.oldest,
                 worker: WorkerIndex(u32::try_from(self.index).expect("workers are few")),
+                completed: Instant::now(),
                 changes: made.sections.iter().map(delta::Section::len).sum(),
                 delta: delta::assemble(&made.sections)?,
                 outputs: made.outputs.into_iter().collect(),

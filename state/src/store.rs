@@ -267,6 +267,13 @@ impl Store {
         self.unfolded_bytes.load(SeqCst)
     }
 
+    /// The size of the tables on the disk: of everything that is flushed, and what compaction has not removed yet.
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        let size = |name| self.db.property_int_value_cf(family(&self.db, name), "rocksdb.total-sst-files-size").ok().flatten();
+        options::FAMILIES.into_iter().filter_map(size).sum()
+    }
+
     /// What is recorded, for the decision of a start.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-// Uses the page in a real browser against a demo that runs: node browser/views.mjs URL FOLDER views|outage. Says a line for each step, and fails with the first that
+// Uses the page in a real browser against a topology that runs: node browser/views.mjs URL FOLDER views|outage, or controls TOKEN, or large BATCHES. Says a line for each step, and fails with the first that
 // is not as it should be. No request may leave this machine, and nothing may be said on the console.
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
-const [url, folder, what] = process.argv.slice(2);
+const [url, folder, what, given] = process.argv.slice(2);
 const executablePath = ["/usr/bin/chromium", "/usr/bin/google-chrome", "/usr/bin/chromium-browser"].find((path) => existsSync(path));
 if (!executablePath) throw new Error("there is no chromium: the Debian package has it");
 mkdirSync(folder, { recursive: true });
@@ -11,6 +12,9 @@ const browser = await chromium.launch({
   executablePath,
   args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync"],
 });
+
+/** The longest that a person does not yet take for a page that hangs; twice that for slow machines. */
+const STALL_MS = 400;
 
 function must(is, why) {
   if (!is) throw new Error(why);
@@ -35,6 +39,80 @@ async function ask(query, given) {
   return response.json();
 }
 
+const EDITS = "../examples/data/wikipedia-edits-2015-09-12.json.gz";
+let edits = null;
+
+/** How many of the file's first `upto` edits there are of each kind, in the order of the charts: counted from the file, without Tidemill. */
+function recount(upto) {
+  edits ??= gunzipSync(readFileSync(EDITS)).toString().trimEnd().split("\n").map((line) => JSON.parse(line));
+  const charts = [{}, {}, {}, {}];
+  for (const edit of edits.slice(0, upto)) {
+    const kinds = [edit.isNew ? "new page" : "edit", edit.isRobot ? "bot" : "human", edit.isAnonymous ? "anonymous" : "logged-in", edit.channel];
+    kinds.forEach((kind, chart) => (charts[chart][kind] = (charts[chart][kind] ?? 0) + 1));
+  }
+  return charts;
+}
+
+/** What the charts show, each with the batch that it is of: `[{ batch, shown: [[label, count]…] }…]`. */
+const charts = (page) =>
+  page.evaluate(() =>
+    [...document.querySelectorAll("[data-batch] > figure.chart")].map((chart) => ({
+      batch: Number(chart.parentElement.dataset.batch),
+      shown: [...chart.querySelectorAll(".chart-values > span")].map((span) => [
+        span.textContent.trim().replace(/ ?[\d,]+$/, ""),
+        Number(span.querySelector("b").textContent.replaceAll(",", "")),
+      ]),
+    })),
+  );
+
+/** Compares what the charts show with the file up to the batch that they are of, and with the query's answer; `batches` times, each at another batch. */
+async function chartsAreExact(page, batches) {
+  const seen = new Set();
+  const began = performance.now();
+  while (seen.size < batches) {
+    must(performance.now() - began < 60_000, `the charts show only the batches ${[...seen].join(", ")}`);
+    await page.waitForTimeout(150);
+    for (const [number, { batch, shown }] of (await charts(page)).entries()) {
+      const response = await fetch(`${url}/v1/batches/${batch}`);
+      // Of a batch of an earlier run there is no report.
+      if (!response.ok || shown.length === 0) continue;
+      const expected = recount((await response.json()).ranges[0].end)[number];
+      const total = Object.values(expected).reduce((sum, one) => sum + one, 0);
+      must(shown.reduce((sum, [, one]) => sum + one, 0) === total, `chart ${number} shows ${JSON.stringify(shown)} as of batch ${batch}, and not ${total} edits`);
+      for (const [label, one] of shown) {
+        must(one === expected[label] || /^\d+ others$/.test(label), `chart ${number} shows ${one} of ${label} as of batch ${batch}, and not ${expected[label]}`);
+      }
+      seen.add(batch);
+    }
+  }
+  console.log(`the charts are exact as of ${seen.size} batches, up to ${Math.max(...seen)}`);
+}
+
+/** Chooses a part of the day without a mouse. */
+async function partByFields(page) {
+  const [from, to] = ["From", "To"].map((label) => page.getByLabel(label, { exact: true }));
+  const total = (least, most) =>
+    page.waitForFunction(([least, most]) => {
+      const shown = Number(document.querySelector(".total b").dataset.total);
+      return shown >= least && shown <= most;
+    }, [least, most]);
+  // All is shown again after what was done before.
+  await page.getByText("or drag over a chart").waitFor();
+  const all = await number(page, ".total b");
+  const [first, last] = await Promise.all([from, to].map(async (field) => Date.parse(`${await field.inputValue()}:00Z`)));
+  const minute = (share) => new Date(first + (last - first) * share).toISOString().slice(0, 16);
+  await from.fill(minute(0.25));
+  await to.fill(minute(0.5));
+  await total(1, all - 1);
+  const part = await number(page, ".total b");
+  await from.fill(minute(0.75));
+  await page.getByText("From must be before To.").waitFor();
+  must((await number(page, ".total b")) === part, "a From behind To changes nothing");
+  await page.getByRole("button", { name: "Show all" }).click();
+  await total(all, Infinity);
+  console.log("a part of the day was chosen with the keyboard");
+}
+
 async function views() {
   const began = performance.now();
   const { page, end } = await open({ viewport: { width: 1280, height: 800 } });
@@ -50,6 +128,7 @@ async function views() {
   await page.waitForFunction((least) => Number(document.querySelector(".total b")?.dataset.total) > least, before, { timeout: 20_000 });
   console.log(`the charts move: ${before} edits, then ${await number(page, ".total b")}`);
   must((await page.locator("figure.chart canvas").count()) === 4, "there are four charts");
+  await chartsAreExact(page, 8);
   must((await page.locator(".pages li").count()) > 5, "there are pages that were edited most");
   const chart = await page.locator("figure.chart .plot").first().boundingBox();
   await page.mouse.move(chart.x + chart.width * 0.3, chart.y + 50);
@@ -61,6 +140,7 @@ async function views() {
   must(part > 0 && part < before, `a part of ${before} edits has fewer, and not ${part}`);
   await page.getByRole("button", { name: "Show all" }).click();
   console.log("a part of the day was brushed");
+  await partByFields(page);
 
   await page.goto(`${url}/#/queries/page`);
   await page.locator("textarea").fill("\"Jeremy Corbyn\"");
@@ -116,6 +196,7 @@ async function outage() {
   const { page, end } = await open({ viewport: { width: 1280, height: 800 } }, true);
   await page.goto(`${url}/#/trends`);
   await page.locator(".total b").waitFor();
+  await chartsAreExact(page, 3);
   console.log("loaded");
   await page.locator(".banner").waitFor({ timeout: 30_000 });
   must((await page.locator(".banner").innerText()).length > 10, "the banner says what is");
@@ -123,6 +204,7 @@ async function outage() {
   await page.screenshot({ path: `${folder}/away.png` });
   console.log("away");
   await page.locator(".banner").waitFor({ state: "detached", timeout: 60_000 });
+  await chartsAreExact(page, 2);
   // To the end of the day, and then the page, the query and the file say the same.
   await page.waitForFunction((all) => Number(document.querySelector(".total b")?.dataset.total) === all, 39_244, { timeout: 60_000 });
   const { result } = await ask("trend", ["", "", "action"]);
@@ -131,8 +213,103 @@ async function outage() {
   await end();
 }
 
+/** With a token: what is asked for it, and what it allows. */
+async function controls() {
+  const { page, end } = await open({ viewport: { width: 1280, height: 800 } }, true);
+  await page.goto(url);
+  const dialog = page.locator("dialog");
+  await dialog.getByLabel("Token").fill("not the token");
+  await dialog.getByRole("button", { name: "Go on" }).click();
+  await dialog.getByRole("alert").waitFor();
+  must((await page.locator(".topology-name").innerText()) === "…", "nothing is shown without the token");
+  await dialog.getByLabel("Token").fill(given);
+  await dialog.getByRole("button", { name: "Go on" }).click();
+  await page.locator(".topology-name", { hasText: "wiki_trends" }).waitFor();
+  console.log("a wrong token is refused, the right one is taken");
+
+  const offset = async () => {
+    const status = await (await fetch(`${url}/v1/status`, { headers: { authorization: `Bearer ${given}` } })).json();
+    return status.partitions[0].offset;
+  };
+  const phase = (name) => page.locator(".phase", { hasText: new RegExp(`${name}$`) }).waitFor();
+  const press = async (name) => {
+    await page.locator(".head").getByRole("button", { name, exact: true }).click();
+    await dialog.getByRole("button", { name, exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+  };
+  await phase("running");
+  await page.locator(".head").getByRole("button", { name: "Pause", exact: true }).click();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await phase("running");
+  await press("Pause");
+  await phase("paused");
+  // What was read is committed; then nothing more comes.
+  await page.waitForTimeout(500);
+  const paused = await offset();
+  await page.waitForTimeout(1000);
+  must((await offset()) === paused, `it reads on while it is paused: ${paused}, then ${await offset()}`);
+  await page.screenshot({ path: `${folder}/paused.png` });
+  await press("Resume");
+  await phase("running");
+  while ((await offset()) === paused) await page.waitForTimeout(100);
+  console.log("the sources were paused and resumed");
+  await press("Drain");
+  await phase("paused");
+  console.log("and drained");
+  await end();
+}
+
+/** Beside a large topology: no view keeps the page from answering for long, and it does not grow while batches pass. */
+async function large() {
+  const batches = Number(given);
+  const { page, end } = await open({ viewport: { width: 1280, height: 800 } });
+  const devtools = await page.context().newCDPSession(page);
+  await page.addInitScript(() => {
+    globalThis.stalls = [];
+    new PerformanceObserver((list) => globalThis.stalls.push(...list.getEntries().map((entry) => entry.duration))).observe({ type: "longtask", buffered: true });
+  });
+  const longest = async () => Math.round(await page.evaluate(() => Math.max(0, ...globalThis.stalls.splice(0))));
+  await page.goto(`${url}/#/batches`);
+  await page.locator(".topology-name", { hasText: "test" }).waitFor();
+  console.log("opened");
+  const sizes = [];
+  for (const round of [1, 2]) {
+    await page.waitForFunction((least) => Number(document.querySelector(".txid b")?.textContent.replaceAll(",", "")) >= least, round * batches, { timeout: 120_000 });
+    if (round === 1) await page.getByRole("button", { name: "10,000", exact: true }).click();
+    await page.waitForTimeout(1500);
+    await devtools.send("HeapProfiler.collectGarbage");
+    sizes.push((await devtools.send("Runtime.getHeapUsage")).usedSize / 2 ** 20);
+    const stall = await longest();
+    console.log(`after ${round * batches} batches the page has ${sizes.at(-1).toFixed(1)} MiB; it was busy for ${stall} ms at most`);
+    must(stall < STALL_MS, "the timeline keeps the page from answering");
+    console.log(`${batches} more batches have passed`);
+  }
+  must(sizes[1] < sizes[0] + 2, `it grows: ${sizes.map((size) => size.toFixed(1)).join(", then ")} MiB`);
+  const visit = async (view, there) => {
+    const began = performance.now();
+    await page.goto(`${url}/#/${view}`);
+    await there();
+    const shown = Math.round(performance.now() - began);
+    await page.waitForTimeout(700);
+    const stall = await longest();
+    console.log(`${view} is there after ${shown} ms, the page was busy for ${stall} ms at most`);
+    must(stall < STALL_MS, `${view} keeps the page from answering for ${stall} ms`);
+    await page.screenshot({ path: `${folder}/large-${view.replace("/", "-")}.png` });
+  };
+  await visit("topology", () => page.waitForFunction(() => document.querySelectorAll(".node").length >= 195));
+  await visit("overview", () => page.locator(".figures").waitFor());
+  await visit("batches", () => page.locator(".timeline canvas").waitFor());
+  await visit("states/counts", () => page.locator(".rows tbody tr").first().waitFor());
+  await page.getByLabel("Key", { exact: true }).fill("1199999");
+  await page.getByRole("button", { name: "Look up" }).click();
+  await page.locator(".facts dd", { hasText: /^batch/ }).waitFor();
+  await visit("queries/count", () => page.locator("textarea").waitFor());
+  await end();
+}
+
 try {
-  await (what === "outage" ? outage() : views());
+  await { views, outage, controls, large }[what]();
 } finally {
   await browser.close();
 }

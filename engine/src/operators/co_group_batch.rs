@@ -16,7 +16,7 @@ use timely::dataflow::operators::Concat;
 
 /// A record of one of two streams.
 #[derive(Clone, Serialize, Deserialize)]
-enum Side<L, R> {
+pub(super) enum Side<L, R> {
     Left(L),
     Right(R),
 }
@@ -83,19 +83,19 @@ impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L
         other: Grouped<'s, K, R, G>,
         f: impl FnMut(K, Vec<L>, Vec<R>, &mut Emit<U>) + 'static,
     ) -> Stream<'s, U> {
-        self.co_grouped("co_group_batch", Location::caller(), other, f)
+        self.co_gathered("co_group_batch", Location::caller(), other, CoGrouping { call: f, types: PhantomData })
     }
 
-    pub(super) fn co_grouped<R: Record + Data, G: FnMut(&R) -> K + 'static, U: Record>(
+    pub(super) fn co_gathered<R: Record + Data, G: FnMut(&R) -> K + 'static, B: Gather<K, Side<L, R>>>(
         self,
         kind: &'static str,
         at: &'static Location<'static>,
         other: Grouped<'s, K, R, G>,
-        call: impl FnMut(K, Vec<L>, Vec<R>, &mut Emit<U>) + 'static,
-    ) -> Stream<'s, U> {
+        gathering: B,
+    ) -> Stream<'s, B::Out> {
         let site = self.stream.site.behind(NodeKind::Exchange(kind), at, &[other.stream.site.node]);
         let left = route(self, &site, Routing::WHOLE, Side::Left);
         let right = route(other, &site, Routing::WHOLE, Side::Right);
-        gather(left.concat(right), site, Keys::OfItems, CoGrouping { call, types: PhantomData })
+        gather(left.concat(right), site, Keys::OfItems, gathering)
     }
 }

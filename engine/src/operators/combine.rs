@@ -119,7 +119,7 @@ where
     A: Combiner<T>,
 {
     let Grouped { stream, mut key, .. } = grouped;
-    let (raw, guard) = (stream.raw, Guard::new(site));
+    let (raw, guard) = (stream.read().0, Guard::new(site));
     let site = site.clone();
     let mut builder = OperatorBuilder::new("combine".to_string(), raw.scope());
     let activator = activator(&raw, &builder.operator_info());

@@ -39,7 +39,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         at: &'static Location<'static>,
         mut to: impl FnMut(&T, Txid) -> Result<To, String> + 'static,
     ) -> Stream<'s, T> {
-        let Stream { raw, site } = self;
+        let (raw, site) = self.read();
         let site = site.behind(NodeKind::Moved(kind), at, &[]);
         let (guard, peers) = (Guard::new(&site), site.context.peers);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());

@@ -8,6 +8,7 @@ use crate::chunk::Chunk;
 use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::NodeKind;
+use crate::slice::Slice;
 use crate::source::Data;
 use crate::states::Storable;
 use crate::stream::{Record, Stream};
@@ -33,7 +34,7 @@ use timely::scheduling::SyncActivator;
 /// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of the keys.
 /// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next time: a batch that is done again may see other values.
 /// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while an earlier call has not returned: one that takes longer than
-///    [`Caching::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker: after that it is not called until one returns.
+///    [`Caching::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker and in each generation of the dataflows: after that it is not called until one returns.
 pub trait ExternalState: Send + Sync + 'static {
     /// Its keys.
     type Key: Key + Sync;
@@ -154,8 +155,14 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 input.for_each(|capability, parcels: &mut Vec<Parcel<E::Key, T>>| {
                     meter.received(number_in(parcels));
                     if let Some(capability) = capability.retain_least(0) {
-                        let batch = asking.open.entry(*capability.time()).or_insert_with(|| (capability, Vec::new()));
-                        batch.1.extend(parcels.drain(..).flat_map(|parcel| parcel.items).map(|(_, key, record)| (key, record)));
+                        let batch = asking.open.entry(*capability.time()).or_insert_with(|| Open {
+                            capability,
+                            records: Vec::new(),
+                            complete: false,
+                        });
+                        batch
+                            .records
+                            .extend(parcels.drain(..).flat_map(|parcel| parcel.items).map(|(_, key, record)| (key, record)));
                     }
                 });
                 let (mut session, _busy) = (output.activate(), meter.busy());
@@ -178,7 +185,15 @@ type TellOf<E> = Told<<E as ExternalState>::Key, <E as ExternalState>::Value>;
 type Known<V> = (Option<V>, Txid);
 
 /// A batch's records at the owner of their keys.
-type Open<K, T> = (Capability<u64>, Vec<(K, T)>);
+struct Open<K, T> {
+    capability: Capability<u64>,
+    records: Vec<(K, T)>,
+    /// Whether the values of all keys are there: what is left is to be given.
+    complete: bool,
+}
+
+/// How many records are given in one chunk: those behind take each in one go.
+const RECORDS_AT_ONCE: usize = 256;
 
 struct Asking<T, E: ExternalState> {
     guard: Guard,
@@ -199,18 +214,28 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
         frontier: &MutableAntichain<u64>,
         mut give: impl FnMut(&Capability<u64>, Chunk<(T, Option<E::Value>)>),
     ) {
+        let mut slice = Slice::begin();
         while self.guard.is_running()
             && let Some(txid) = self.open.first_key_value().map(|(txid, _)| *txid)
             && !frontier.less_equal(&txid)
         {
             self.guard.at_batch(Some(txid));
-            if !self.has_all(txid) {
+            if !self.open[&txid].complete && !self.has_all(txid) {
                 return;
             }
-            let (capability, records) = self.open.remove(&txid).expect("it was there above");
-            let value = |key: &E::Key| self.known.get(key).and_then(|(value, _)| value.clone());
-            let found = records.into_iter().map(|(key, record)| (record, value(&key))).collect();
-            give(&capability, Chunk::of(found));
+            let open = self.open.get_mut(&txid).expect("it was there above");
+            open.complete = true;
+            while !open.records.is_empty() {
+                let value = |key: &E::Key| self.known.get(key).and_then(|(value, _)| value.clone());
+                let rest = open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
+                give(&open.capability, Chunk::of(rest.into_iter().map(|(key, record)| (record, value(&key))).collect()));
+                slice.look();
+                if slice.was_over() && !open.records.is_empty() {
+                    let _ = self.activator.activate();
+                    return;
+                }
+            }
+            self.open.remove(&txid);
             self.forget_before(txid + 1);
         }
     }
@@ -253,7 +278,7 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
         }
         // Batches without a record for this worker may have passed since the last one.
         self.forget_before(txid);
-        let records = &self.open[&txid].1;
+        let records = &self.open[&txid].records;
         let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(|key| !self.known.contains_key(key)).collect();
         if missing.is_empty() {
             return true;

@@ -31,6 +31,19 @@ pub(crate) trait Gather<K, P>: 'static {
     fn add(&mut self, slot: &mut Self::Slot, item: P);
 
     fn finish(&mut self, key: K, slot: Self::Slot, emit: &mut Emit<Self::Out>);
+
+    /// The same for as long as the slice lasts: what is not given yet comes back, and is gone on with. For a key that may give far more than it has items.
+    fn finish_some(
+        &mut self,
+        key: K,
+        slot: Self::Slot,
+        emit: &mut Emit<Self::Out>,
+        slice: &mut Slice,
+    ) -> Option<(K, Self::Slot)> {
+        let _ = slice;
+        self.finish(key, slot, emit);
+        None
+    }
 }
 
 /// Which keys a batch has.
@@ -68,11 +81,20 @@ struct Open<K, P, S> {
     items: std::vec::IntoIter<(u64, K, P)>,
     slots: HashMap<K, S, foldhash::fast::RandomState>,
     finishing: Option<IntoIter<K, S>>,
+    /// The key in hand, of which not all is given.
+    rest: Option<(K, S)>,
 }
 
 impl<K: Key, P, S> Open<K, P, S> {
     fn new(capability: Capability<u64>) -> Open<K, P, S> {
-        Open { capability, parcels: VecDeque::new(), items: Vec::new().into_iter(), slots: HashMap::default(), finishing: None }
+        Open {
+            capability,
+            parcels: VecDeque::new(),
+            items: Vec::new().into_iter(),
+            slots: HashMap::default(),
+            finishing: None,
+            rest: None,
+        }
     }
 
     fn next_item(&mut self) -> Option<(K, P)> {
@@ -109,20 +131,20 @@ impl<K: Key, P, S> Open<K, P, S> {
                 return false;
             }
         }
-        let Open { slots, finishing, .. } = self;
+        let Open { slots, finishing, rest, .. } = self;
         let finishing = finishing.get_or_insert_with(|| {
             if let Some(key) = always.filter(|_| slots.is_empty()) {
                 slots.insert(key.clone(), gathering.begin(batch));
             }
             std::mem::take(slots).into_iter()
         });
-        for (key, slot) in finishing.by_ref() {
-            gathering.finish(key, slot, emit);
+        while let Some((key, slot)) = rest.take().or_else(|| finishing.next()) {
+            *rest = gathering.finish_some(key, slot, emit, slice);
             if slice.is_over() {
                 break;
             }
         }
-        finishing.len() == 0
+        finishing.len() == 0 && rest.is_none()
     }
 }
 

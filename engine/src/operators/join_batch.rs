@@ -1,14 +1,19 @@
 //! `join_batch`: pairs of records of two streams that have the same key, in each batch.
 
+use super::co_group_batch::Side;
 use super::flat_map::Emit;
+use super::gather::Gather;
 use super::group_by::Grouped;
+use crate::batch::Batch;
+use crate::slice::Slice;
 use crate::source::Data;
 use crate::stream::{Record, Stream};
+use std::marker::PhantomData;
 use std::panic::Location;
 use tidemill_state::keys::Key;
 
 /// How [`Grouped::join_batch`] treats a record without a partner: [`Inner`], [`Left`], [`Right`] or [`Full`].
-pub trait Join {
+pub trait Join: 'static {
     /// A pair.
     type Pair<L: Record, R: Record>: Record;
 
@@ -68,7 +73,7 @@ impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L
     /// Gives every pair of a record of this stream and one of `other` that have the same key, within each batch; `how` says what becomes of those without a partner.
     ///
     /// # Contract
-    /// Each pair once, with its key, on the worker that owns that, in no particular order. A key with n and m records gives n × m pairs. Records of different batches do not meet: for those see
+    /// Each pair once, with its key, on the worker that owns that, in no particular order. A key with n and m records gives n × m pairs, which are made slice by slice: what is behind should make them fewer. Records of different batches do not meet: for those see
     /// [`Stream::lookup_before`] and [`Stream::lookup_after`].
     ///
     /// ```
@@ -92,27 +97,95 @@ impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L
         how: J,
     ) -> Stream<'s, (K, J::Pair<L, R>)> {
         let _ = how;
-        self.co_grouped("join_batch", Location::caller(), other, |key: K, left, right, emit| {
-            pairs::<J, K, L, R>(&key, &left, &right, emit);
-        })
+        self.co_gathered("join_batch", Location::caller(), other, Joining::<J, L, R>(PhantomData))
     }
 }
 
-fn pairs<J: Join, K: Key, L: Record, R: Record>(key: &K, left: &[L], right: &[R], emit: &mut Emit<(K, J::Pair<L, R>)>) {
-    let mut give = |left: Option<&L>, right: Option<&R>| {
-        emit.extend(J::pair(left.cloned(), right.cloned()).map(|pair| (key.clone(), pair)));
-    };
-    match (left, right) {
-        (left, []) => left.iter().for_each(|left| give(Some(left), None)),
-        ([], right) => right.iter().for_each(|right| give(None, Some(right))),
-        (left, right) => left.iter().for_each(|left| right.iter().for_each(|right| give(Some(left), Some(right)))),
+/// Joins one key's records of the two sides.
+struct Joining<J, L, R>(PhantomData<fn(J, L, R)>);
+
+/// The records of a key, and how many of its pairs are given.
+struct Joined<L, R> {
+    left: Vec<L>,
+    right: Vec<R>,
+    given: usize,
+}
+
+impl<K: Key, J: Join, L: Record + Data, R: Record + Data> Gather<K, Side<L, R>> for Joining<J, L, R> {
+    type Slot = Joined<L, R>;
+    type Out = (K, J::Pair<L, R>);
+
+    fn begin(&mut self, _: &Batch) -> Joined<L, R> {
+        Joined { left: Vec::new(), right: Vec::new(), given: 0 }
     }
+
+    fn add(&mut self, slot: &mut Joined<L, R>, item: Side<L, R>) {
+        match item {
+            Side::Left(left) => slot.left.push(left),
+            Side::Right(right) => slot.right.push(right),
+        }
+    }
+
+    fn finish(&mut self, key: K, mut slot: Joined<L, R>, emit: &mut Emit<Self::Out>) {
+        while give_one::<J, K, L, R>(&key, &mut slot, emit) {}
+    }
+
+    fn finish_some(
+        &mut self,
+        key: K,
+        mut slot: Joined<L, R>,
+        emit: &mut Emit<Self::Out>,
+        slice: &mut Slice,
+    ) -> Option<(K, Joined<L, R>)> {
+        while give_one::<J, K, L, R>(&key, &mut slot, emit) {
+            if slice.is_over() {
+                return Some((key, slot));
+            }
+        }
+        None
+    }
+}
+
+/// Gives the next pair of a key. Returns whether there was one.
+fn give_one<J: Join, K: Key, L: Record, R: Record>(
+    key: &K,
+    slot: &mut Joined<L, R>,
+    emit: &mut Emit<(K, J::Pair<L, R>)>,
+) -> bool {
+    // A side without a record takes part with nothing, once.
+    let across = slot.right.len().max(1);
+    if slot.given >= slot.left.len().max(1) * across {
+        return false;
+    }
+    let (left, right) = (slot.left.get(slot.given / across), slot.right.get(slot.given % across));
+    slot.given += 1;
+    emit.extend(J::pair(left.cloned(), right.cloned()).map(|pair| (key.clone(), pair)));
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregates::Sum;
     use crate::testing::Kit;
+
+    #[test]
+    fn a_key_with_many_records_on_both_sides_gives_every_pair_once() {
+        let mut kit = Kit::new(|topology, io| {
+            let [left, right] = ["left", "right"].map(|name| topology.source(name, io.source::<u64>(name)).group_by(|n| n % 2));
+            left.join_batch(right, Inner)
+                .map(|(_, (left, right))| left * 1000 + right)
+                .aggregate(Sum)
+                .sink("sum", io.sink("sum"));
+        });
+        // 500 and 400 of each key: 400,000 pairs, in many slices.
+        kit.feed("left", 0..1000u64);
+        kit.feed("right", 0..800u64);
+        kit.step();
+        let pairs = (0..1000u64)
+            .flat_map(|left| (0..800u64).filter(move |right| right % 2 == left % 2).map(move |right| left * 1000 + right));
+        assert_eq!(kit.output::<u64>("sum"), [pairs.sum::<u64>()]);
+    }
 
     fn check<J: Join + Copy + Send + Sync + 'static>(how: J, expected: &[(&str, Option<u64>, Option<u64>)])
     where

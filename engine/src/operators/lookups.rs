@@ -52,7 +52,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         let activator = activator(&parcels, &builder.operator_info());
         let mut input = builder.new_input(parcels, by_owner());
         // Of the changes only this is of interest: how far they have come, and so how far the state has.
-        let mut changes = builder.new_input(state.changes.raw.clone(), Pipeline);
+        let mut changes = builder.new_input(state.changes.clone().read().0, Pipeline);
         let (mut output, raw) = builder.new_output::<Chunk<(T, Option<V>)>>();
         builder.build(move |_| {
             let mut open: BTreeMap<u64, Waiting<K, T>> = BTreeMap::new();

@@ -112,7 +112,7 @@ where
     P: Data,
 {
     let Grouped { stream, mut key, .. } = grouped;
-    let (raw, guard, site) = (stream.raw, Guard::new(site), site.clone());
+    let (raw, guard, site) = (stream.read().0, Guard::new(site), site.clone());
     let mut builder = OperatorBuilder::new("route".to_string(), raw.scope());
     let mut input = builder.new_input(raw, Pipeline);
     let (mut output, parcels) = builder.new_output::<Vec<Parcel<K, P>>>();

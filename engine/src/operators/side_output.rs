@@ -60,7 +60,7 @@ impl<'s, T: Record> Stream<'s, T> {
         at: &'static Location<'static>,
         mut f: impl FnMut(T, &mut Emit<U>, &mut Emit<W>) -> Result<(), String> + 'static,
     ) -> (Stream<'s, U>, Stream<'s, W>) {
-        let Stream { raw, site } = self;
+        let (raw, site) = self.read();
         let site = site.behind(NodeKind::Operator(kind), at, &[]);
         let guard = Guard::new(&site);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());

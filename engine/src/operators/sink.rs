@@ -46,7 +46,7 @@ impl<T: Record + Data> Stream<'_, T> {
     /// [`Delivery`]. Within a batch, one worker's records keep their order. The name is unique and stays the same.
     #[track_caller]
     pub fn sink(self, name: &str, sink: impl Sink<Item = T>) {
-        let Stream { raw, site } = self;
+        let (raw, site) = self.read();
         let site = site.behind(NodeKind::Sink(name.to_string()), Location::caller(), &[]);
         let context = Rc::clone(&site.context);
         let (id, sink) = declare(&context, name, sink);

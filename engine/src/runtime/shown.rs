@@ -1,8 +1,8 @@
 //! What runs, as it is told outside.
 
-use super::{BATCHES_KEPT, Runtime, now_ms};
+use super::batches::{Batches, micros};
+use super::{Runtime, now_ms};
 use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tidemill_state::store::Committed;
@@ -17,7 +17,7 @@ impl Runtime {
         took: Duration,
         outputs: Vec<(SinkId, Txid, usize)>,
     ) {
-        let (commit_us, at) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now_ms());
+        let (commit_us, at) = (micros(took), now_ms());
         let mut inner = self.lock();
         for report in &mut reports {
             (report.commit_us, report.committed_at_ms) = (commit_us, at);
@@ -29,9 +29,7 @@ impl Runtime {
             inner.unfolded_bytes += report.delta_bytes;
             inner.extent.commit(report);
         }
-        inner.batches.extend(reports);
-        let extra = inner.batches.len().saturating_sub(BATCHES_KEPT);
-        inner.batches.drain(..extra);
+        reports.into_iter().for_each(|report| inner.batches.push(report));
         for (sink, txid, bytes) in outputs {
             for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
                 status.backlog_bytes += bytes;
@@ -56,7 +54,7 @@ impl Runtime {
             let decl = codec.decl();
             StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
         });
-        let (batches_per_s, records_per_s) = rates(&inner.batches);
+        let (batches_per_s, records_per_s) = rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
         Status {
             topology: self.facts.topology.clone(),
             phase: if inner.phase == "running" && inner.paused_since_ms.is_some() { "paused" } else { inner.phase },
@@ -76,7 +74,8 @@ impl Runtime {
             states: states.collect(),
             sinks: inner.sinks.clone(),
             unfolded_bytes: inner.unfolded_bytes,
-            longest_slice_us: u64::try_from(inner.longest_slice.as_micros()).unwrap_or(u64::MAX),
+            store_bytes: inner.store_bytes,
+            longest_slice_us: micros(inner.longest_slice),
             queries: QueriesStatus {
                 requests: self.asking.outstanding.load(SeqCst),
                 kept_bytes: self.asking.pins.kept_bytes(),
@@ -89,15 +88,12 @@ impl Runtime {
     }
 }
 
-/// Batches and records per second over the last ten seconds.
-fn rates(batches: &VecDeque<BatchReport>) -> (f64, f64) {
+/// Batches and records per second over the last ten seconds, of a run that is so old.
+fn rates(batches: &Batches, age_ms: u64) -> (f64, f64) {
     const OVER_MS: u64 = 10_000;
     let since = now_ms().saturating_sub(OVER_MS);
-    let recent = batches.iter().rev().take_while(|batch| batch.committed_at_ms >= since);
-    let (mut count, mut records, mut first) = (0u64, 0u64, now_ms());
-    for batch in recent {
-        (count, records, first) = (count + 1, records + batch.records, batch.committed_at_ms);
-    }
-    let seconds = (now_ms().saturating_sub(first).max(1000)) as f64 / 1000.0;
+    let recent = batches.newest().take_while(|batch| batch.committed_at_ms >= since);
+    let (count, records) = recent.fold((0u64, 0u64), |(count, records), batch| (count + 1, records + batch.records));
+    let seconds = age_ms.clamp(1000, OVER_MS) as f64 / 1000.0;
     (count as f64 / seconds, records as f64 / seconds)
 }

@@ -71,7 +71,7 @@ pub(super) async fn batches(
     if !(1..=MOST_BATCHES).contains(&limit) {
         return Err(wrong(format!("limit={limit} is not between 1 and {MOST_BATCHES}")));
     }
-    let Json(batches) = as_json(&runtime.batches(limit), &method, &uri)?;
+    let Json(batches) = as_json(&runtime.batches_in_brief(limit), &method, &uri)?;
     Ok(Json(json!({"line": runtime.facts.line.to_string(), "batches": batches})))
 }
 
@@ -86,13 +86,11 @@ pub(super) async fn batch(
         Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), at()).remedy("ask for /v1/batches/TXID, a number from 1 on")
     })?;
     let Some(batch) = runtime.batch(Txid(txid)) else {
-        let kept = runtime.batches(usize::MAX);
-        let (newest, oldest) =
-            (kept.first().map_or(Txid::NONE, |batch| batch.txid), kept.last().map_or(Txid::NONE, |batch| batch.txid));
-        let what = if kept.is_empty() {
-            format!("batch {txid} is not known: none was committed in this run")
-        } else {
-            format!("batch {txid} is not known: this run still has reports of batches {oldest} to {newest}")
+        let what = match runtime.batches_kept() {
+            None => format!("batch {txid} is not known: none was committed in this run"),
+            Some((oldest, newest)) => {
+                format!("batch {txid} is not known: this run still has reports of batches {oldest} to {newest}")
+            }
         };
         return Err(Refusal::new(StatusCode::NOT_FOUND, what, at()).remedy("ask for one of those that /v1/batches lists"));
     };

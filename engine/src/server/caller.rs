@@ -15,8 +15,8 @@ pub(super) struct Caller {
 }
 
 impl Connected<IncomingStream<'_, Connections>> for Caller {
-    fn connect_info(_: IncomingStream<'_, Connections>) -> Caller {
-        Caller::default()
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Caller {
+        Caller { under_way: stream.io().under_way() }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The connections of the port: so many at once, and none on which nothing moves for long. Half-sent requests and readers that do not read end with that.
 
+use super::sources::MOST_DRAIN;
 use axum::serve::Listener;
 use rustix::process::{Resource, getrlimit};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,13 +24,15 @@ pub(super) struct Idle {
     usual: Duration,
     /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
     first: Duration,
+    /// While a request is under way that has a bound of its own.
+    asked: Duration,
     /// How long a request may take, in milliseconds.
     longest: Arc<AtomicU64>,
 }
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle { usual: Duration::from_secs(120), first: Duration::from_secs(10), longest: Arc::default() }
+        Idle { usual: Duration::from_secs(120), first: Duration::from_secs(10), asked: MOST_DRAIN * 2, longest: Arc::default() }
     }
 }
 
@@ -40,8 +43,12 @@ impl Idle {
         self.longest.fetch_max(u64::try_from(longest.as_millis()).expect("a day is short"), Relaxed);
     }
 
-    fn get(&self, answered: bool) -> Duration {
-        let least = if answered { self.usual } else { self.first };
+    fn get(&self, answered: bool, asked: bool) -> Duration {
+        let least = match (asked, answered) {
+            (true, _) => self.asked,
+            (false, true) => self.usual,
+            (false, false) => self.first,
+        };
         least.max(Duration::from_millis(self.longest.load(Relaxed)) * 2)
     }
 }
@@ -96,8 +103,11 @@ impl Listener for Connections {
             tracing::debug!(%why, %from, "a connection keeps its delay");
         }
         let moved = Instant::now();
-        let due = Box::pin(sleep_until(moved + self.idle.get(false)));
-        (Connection { stream, idle: self.idle.clone(), moved, answered: false, due, _room: room }, from)
+        let due = Box::pin(sleep_until(moved + self.idle.get(false, false)));
+        (
+            Connection { stream, idle: self.idle.clone(), moved, answered: false, under_way: Arc::default(), due, _room: room },
+            from,
+        )
     }
 
     fn local_addr(&self) -> Result<SocketAddr> {
@@ -112,12 +122,18 @@ pub(super) struct Connection {
     /// When something has moved last; before anything was answered, when it was accepted.
     moved: Instant,
     answered: bool,
+    /// How many requests are under way that have a bound of their own.
+    under_way: Arc<AtomicUsize>,
     /// When to look, at the latest.
     due: Pin<Box<Sleep>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
+    pub(super) fn under_way(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.under_way)
+    }
+
     /// What has come of reading or writing; an error if that waits, and nothing has moved for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<Result<T>>) -> Poll<Result<T>> {
         if moved.is_ready() {
@@ -128,7 +144,7 @@ impl Connection {
         }
         loop {
             ready!(self.due.as_mut().poll(context));
-            let due = self.moved + self.idle.get(self.answered);
+            let due = self.moved + self.idle.get(self.answered, self.under_way.load(Relaxed) > 0);
             if due <= Instant::now() {
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing moves on the connection")));
             }
@@ -179,7 +195,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let idle = Duration::from_millis(idle_ms);
-        let idle = Idle { usual: idle, first: idle, longest: Arc::default() };
+        let idle = Idle { usual: idle, first: idle, asked: Duration::from_secs(60), longest: Arc::default() };
         (Connections::with(listener, most, idle), address)
     }
 
@@ -246,14 +262,24 @@ mod tests {
         serving.abort();
     }
 
+    #[tokio::test]
+    async fn a_connection_is_not_idle_while_a_request_is_under_way() {
+        let (mut connections, address) = connections(2, 100).await;
+        let (_client, mut byte) = (TcpStream::connect(address).await.expect("it listens"), [0]);
+        let (mut served, _) = connections.accept().await;
+        served.under_way().fetch_add(1, Relaxed);
+        let read = tokio::time::timeout(Duration::from_millis(400), served.read_exact(&mut byte)).await;
+        assert!(read.is_err(), "it waits: {read:?}");
+    }
+
     #[test]
     fn a_request_that_may_take_long_is_not_cut_off() {
         let idle = Idle::default();
         idle.allow(Duration::from_secs(5));
-        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(10), Duration::from_secs(120)));
+        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(10), Duration::from_secs(120)));
         idle.allow(Duration::from_secs(30));
-        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(60), Duration::from_secs(120)));
+        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(60), Duration::from_secs(120)));
         idle.allow(Duration::from_secs(600));
-        assert_eq!((idle.get(false), idle.get(true)), (Duration::from_secs(1200), Duration::from_secs(1200)));
+        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(1200), Duration::from_secs(1200)));
     }
 }

@@ -1,6 +1,6 @@
 //! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries come by themselves.
 //!
-//! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second,
+//! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second; a batch comes again when a sink has confirmed its output or its changes are folded; of more than 500 the newest come, and `left_out` says how many do not;
 //! `{"type":"answer","id":…,"txid":…,"line":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
 //! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits, and `{"type":"unwatch","id":…}`.
 //!
@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 use crate::query::ask::{Format, QueryError};
 use crate::query::asking::Question;
 use crate::runtime::Runtime;
+use crate::runtime::batches::Changed;
 use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
@@ -109,11 +110,11 @@ impl Live {
         let (sender, receiver) = broadcast::channel(MESSAGES_KEPT);
         let channel = Channel { sender, latest: Arc::default() };
         feeds.insert(feed.clone(), channel.clone());
-        let (live, feed) = (Arc::clone(self), feed.clone());
+        let (live, feed, told) = (Arc::clone(self), feed.clone(), self.runtime.last_change());
         tokio::spawn(async move {
             match &feed {
                 Feed::Status => live.tell_status(&feed, &channel).await,
-                Feed::Batches => live.tell_batches(&feed, &channel).await,
+                Feed::Batches => live.tell_batches(&feed, &channel, told).await,
                 Feed::Query { name, arguments, every } => live.tell_answers(&feed, &channel, name, arguments, *every).await,
             }
         });
@@ -152,19 +153,20 @@ impl Live {
         }
     }
 
-    /// What was committed after `after`, newest first, and the newest of it; `None` if nothing was.
-    fn batches(&self, after: Txid) -> Option<(Told, Txid)> {
-        let batches = self.runtime.batches_after(after, MOST_BATCHES);
-        let newest = batches.first()?.txid;
-        Some((Told::Whole(json!({"type": "batches", "batches": batches}).to_string().into()), newest))
+    /// What was committed, published or folded after change `after`, newest first, and the last change; `None` if nothing was.
+    fn batches(&self, after: u64) -> Option<(Told, u64)> {
+        let Changed { batches, left_out, last } = self.runtime.batches_changed(after, MOST_BATCHES);
+        let any = !batches.is_empty();
+        let message = || json!({"type": "batches", "batches": batches, "left_out": left_out});
+        any.then(|| (Told::Whole(message().to_string().into()), last))
     }
 
-    async fn tell_batches(&self, feed: &Feed, channel: &Channel) {
-        let mut told = self.runtime.committed();
+    /// `told` is the last change that those who take part know of.
+    async fn tell_batches(&self, feed: &Feed, channel: &Channel, mut told: u64) {
         while !self.is_left(feed, channel) {
             sleep(BATCHES_EVERY).await;
-            if let Some((batches, newest)) = self.batches(told) {
-                told = newest;
+            if let Some((batches, last)) = self.batches(told) {
+                told = last;
                 channel.send(batches);
             }
         }
@@ -252,9 +254,8 @@ impl Client {
     }
 
     async fn serve(mut self, mut socket: WebSocket) {
-        let batches = self.live.batches(Txid::NONE).map(|(batches, _)| batches);
-        self.follow(&Feed::Batches, String::new(), batches);
-        self.follow(&Feed::Status, String::new(), Some(self.live.status()));
+        self.follow(&Feed::Batches, String::new(), |live| live.batches(0).map(|(batches, _)| batches));
+        self.follow(&Feed::Status, String::new(), |live| Some(live.status()));
         loop {
             tokio::select! {
                 message = self.outbox.1.recv() => {
@@ -301,7 +302,7 @@ impl Client {
                 }
                 let arguments = arguments.to_string().into_bytes();
                 let feed = Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
-                let following = self.follow(&feed, id.clone(), None);
+                let following = self.follow(&feed, id.clone(), |_| None);
                 self.watched.insert(id, following);
             }
         }
@@ -315,9 +316,11 @@ impl Client {
         while self.feeds.try_join_next().is_some() {}
     }
 
-    /// Brings the messages of a feed to the outbox, and `now` before them, or else the feed's last.
-    fn follow(&mut self, feed: &Feed, id: String, now: Option<Told>) -> AbortHandle {
+    /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the feed's last.
+    fn follow(&mut self, feed: &Feed, id: String, now: impl FnOnce(&Live) -> Option<Told>) -> AbortHandle {
         let (latest, mut feed) = self.live.join(feed);
+        // Looked at only now: what comes from here on is told by the feed, and nothing in between is missed.
+        let now = now(&self.live);
         let (outbox, id) = (self.outbox.0.clone(), Value::String(id));
         self.feeds.spawn(async move {
             let mut told = now.or(latest);

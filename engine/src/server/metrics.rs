@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `tidemill_committed_txid` | gauge | the last committed batch |
 //! | `tidemill_batches_total`, `tidemill_records_total` | counter | batches and source records that this run has committed |
+//! | `tidemill_input_bytes_total` | counter | bytes of input that those records were |
 //! | `tidemill_batch_fill_seconds` | histogram | from a batch's first record until it was closed |
 //! | `tidemill_batch_compute_seconds` | histogram | from then until every worker had completed it |
 //! | `tidemill_batch_commit_seconds` | histogram | how long the write took that made it durable |
@@ -18,6 +19,7 @@
 //! | `tidemill_state_keys` | gauge, by state | keys that have a value |
 //! | `tidemill_delta_bytes_total` | counter | bytes of state changes that this run has committed |
 //! | `tidemill_unfolded_bytes` | gauge | committed bytes of deltas that are not folded |
+//! | `tidemill_store_bytes` | gauge | the store's tables on the disk: states, and outputs on their way |
 //! | `tidemill_fold_seconds` | histogram | how long folds took |
 //! | `tidemill_query_seconds` | histogram, by query | from a request over the port until its answer, or its refusal |
 //! | `tidemill_query_failures_total` | counter, by query and reason | those that were not answered |
@@ -38,13 +40,15 @@
 
 mod operators;
 mod text_format;
+mod timings;
 
 use self::operators::{Worked, of_operators, worked};
 use self::text_format::in_text_format;
+use self::timings::OfSink;
+pub(crate) use self::timings::Timings;
 use super::process;
 use crate::feed::PartitionProgress;
-use crate::query::ask::Outcome;
-use crate::reports::{BatchReport, Status};
+use crate::reports::Status;
 use crate::runtime::Runtime;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -55,13 +59,11 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 /// How many partitions of a source have series of their own.
 const PARTITIONS: usize = 1000;
@@ -78,89 +80,8 @@ struct OfSource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfSink {
-    sink: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQuery {
-    query: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfFailure {
-    query: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     state: String,
-}
-
-/// The times that a run takes, gathered as it goes.
-pub(crate) struct Timings {
-    fill: Histogram,
-    compute: Histogram,
-    commit: Histogram,
-    publish: Family<OfSink, Histogram>,
-    batches: Counter,
-    delta_bytes: Counter,
-    fold: Histogram,
-    query: Family<OfQuery, Histogram>,
-    query_failures: Family<OfFailure, Counter>,
-}
-
-fn seconds() -> Histogram {
-    // From 100 µs to 52 s.
-    Histogram::new(exponential_buckets(0.0001, 2.0, 20))
-}
-
-impl Default for Timings {
-    fn default() -> Timings {
-        Timings {
-            fill: seconds(),
-            compute: seconds(),
-            commit: seconds(),
-            publish: Family::new_with_constructor(seconds),
-            batches: Counter::default(),
-            delta_bytes: Counter::default(),
-            fold: seconds(),
-            query: Family::new_with_constructor(seconds),
-            query_failures: Family::default(),
-        }
-    }
-}
-
-impl Timings {
-    /// A batch was committed.
-    pub(crate) fn committed(&self, batch: &BatchReport) {
-        let observe = |into: &Histogram, us: u64| into.observe(us as f64 / 1e6);
-        observe(&self.fill, batch.fill_us);
-        observe(&self.compute, batch.compute_us);
-        observe(&self.commit, batch.commit_us);
-        self.batches.inc();
-        self.delta_bytes.inc_by(batch.delta_bytes);
-    }
-
-    /// A fold is over that took so long.
-    pub(crate) fn folded(&self, took: Duration) {
-        self.fold.observe(took.as_secs_f64());
-    }
-
-    /// A request to a query of the topology is over, after so long.
-    pub(crate) fn asked(&self, query: &str, took: Duration, outcome: &Outcome) {
-        let labels = OfQuery { query: query.to_string() };
-        self.query.get_or_create(&labels).observe(took.as_secs_f64());
-        if let Err(why) = outcome {
-            self.query_failures.get_or_create(&OfFailure { query: labels.query, reason: why.reason() }).inc();
-        }
-    }
-
-    /// A sink has confirmed what it was given so long ago.
-    pub(crate) fn published(&self, sink: &str, took: Duration) {
-        self.publish.get_or_create(&OfSink { sink: sink.to_string() }).observe(took.as_secs_f64());
-    }
 }
 
 /// Answers with all metrics: as OpenMetrics to who asks for that, as a Prometheus server does, and else in Prometheus' own older format.
@@ -187,6 +108,7 @@ fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> Str
     }
     registry.register("state_keys", "Keys that have a value", keys);
     gauge(&mut registry, "unfolded_bytes", "Committed bytes of deltas that are not folded", status.unfolded_bytes);
+    gauge(&mut registry, "store_bytes", "The store's tables on the disk", status.store_bytes);
     registry.register("delta_bytes", "Bytes of state changes that this run has committed", timings.delta_bytes.clone());
     registry.register("fold_seconds", "How long folds took", timings.fold.clone());
     registry.register("query_seconds", "From a request over the port until its answer, or its refusal", timings.query.clone());
@@ -209,6 +131,7 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
     gauge(registry, "committed_txid", "The last committed batch", status.committed.0);
     registry.register("batches", "Batches that this run has committed", timings.batches.clone());
     counter(registry, "records", "Source records in batches that this run has committed", status.records);
+    registry.register("input_bytes", "Bytes of input that those records were", timings.input_bytes.clone());
     let histograms = [
         ("batch_fill_seconds", "From a batch's first record until it was closed", &timings.fill),
         ("batch_compute_seconds", "From then until every worker had completed it", &timings.compute),
@@ -289,7 +212,9 @@ fn signed(number: u64) -> i64 {
 mod tests {
     use super::*;
     use crate::query::ask::QueryError;
+    use crate::reports::BatchReport;
     use crate::reports::{QueriesStatus, SinkStatus, StateStatus};
+    use std::time::Duration;
     use tidemill_state::Txid;
 
     fn partition(source: &str, partition: &str, offset: u64, trouble: Option<&str>) -> PartitionProgress {
@@ -332,6 +257,7 @@ mod tests {
                 ..Default::default()
             }],
             unfolded_bytes: 11,
+            store_bytes: 13,
             longest_slice_us: 0,
             queries: QueriesStatus { requests: 3, kept_bytes: 12, cancelled: 1, held_up_by: None },
             generations: 2,
@@ -343,6 +269,7 @@ mod tests {
         BatchReport {
             txid: Txid(txid),
             records: 10,
+            bytes: 70,
             changes: 0,
             delta_bytes: 6,
             output_records: 0,
@@ -351,6 +278,10 @@ mod tests {
             compute_us: 250_000,
             commit_us: 500,
             committed_at_ms: 0,
+            publish: Vec::new(),
+            fold_us: None,
+            workers: Vec::new(),
+            retries: Vec::new(),
             ranges: Vec::new(),
             keys: Vec::new(),
         }
@@ -401,6 +332,8 @@ mod tests {
             "tidemill_state_keys{state=\"counts\"} 5",
             "tidemill_delta_bytes_total 12",
             "tidemill_unfolded_bytes 11",
+            "tidemill_store_bytes 13",
+            "tidemill_input_bytes_total 140",
             "tidemill_fold_seconds_sum 0.5",
             "tidemill_query_seconds_sum{query=\"words\"} 0.125",
             "tidemill_query_seconds_count{query=\"words\"} 1",

@@ -1,8 +1,12 @@
 //! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and states of the topology that runs.
 
+use crate::plan::Node;
+use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
+use crate::work::OperatorWork;
 use axum::Json;
 use axum::extract::State;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -10,24 +14,49 @@ use std::sync::Arc;
 pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
     let name = |name: &str| parameter(name, "path", true, json!({"type": "string"}));
     let batch = json!({"txid": {"type": "integer"}, "line": {"type": "string"}});
+    // What is answered is described by the types that are written: the two cannot differ.
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut types = settings.with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
     let mut paths = Map::new();
-    for (path, what) in [
-        ("/healthz", "Whether the process lives, as text"),
-        ("/readyz", "Whether the workers take records; 503 until then"),
-        ("/metrics", "Metrics for Prometheus, as text"),
-        ("/v1/status", "What runs: committed batch, rates, lag, states, sinks, last error"),
-        ("/v1/topology", "The dataflow"),
-        ("/v1/operators", "What each operator has done on each worker since the run began"),
-        ("/v1/queries", "The queries, with the types of their arguments and results"),
+    for (path, what) in [("/healthz", "Whether the process lives"), ("/metrics", "Metrics for Prometheus")] {
+        paths.insert(path.into(), json!({"get": said_as("text/plain", what, &[], json!({"type": "string"}))}));
+    }
+    let of_line = |what: &str, of: Value| object(&json!({"line": {"type": "string"}, what: of}));
+    let list = |of: Value| json!({"type": "array", "items": of});
+    let ready = object(&json!({"ready": {"type": "boolean"}, "txid": {"type": "integer"}}));
+    let mut topology = of_line("nodes", list(types.subschema_for::<Node>().to_value()));
+    topology["properties"]["name"] = json!({"type": "string"});
+    let query = object(
+        &json!({"name": {"type": "string"}, "arguments": {"type": "string"}, "result": {"type": "string"}, "one": {"type": "boolean"}}),
+    );
+    for (path, what, answer) in [
+        ("/readyz", "Whether the workers take records; 503 until then", ready),
+        (
+            "/v1/status",
+            "What runs: committed batch, rates, lag, states, sinks, last error",
+            types.subschema_for::<Status>().to_value(),
+        ),
+        ("/v1/topology", "The dataflow", topology),
+        (
+            "/v1/operators",
+            "What each operator has done on each worker since the run began",
+            of_line("operators", list(types.subschema_for::<OperatorWork>().to_value())),
+        ),
+        ("/v1/queries", "The queries, with the types of their arguments and results", of_line("queries", list(query))),
     ] {
-        paths.insert(path.into(), json!({"get": operation(what, &[], json!({}))}));
+        paths.insert(path.into(), json!({"get": operation(what, &[], answer)}));
     }
     let limit = parameter("limit", "query", false, json!({"type": "integer"}));
-    paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), json!({}))}));
-    let one = operation("One batch", &[name("txid")], json!({}));
-    paths.insert("/v1/batches/{txid}".into(), json!({"get": one}));
-    let live = operation("A web socket: status, batches and watched queries as they come; see the documentation", &[], json!({}));
-    paths.insert("/v1/live".into(), json!({"get": live}));
+    let report = types.subschema_for::<BatchReport>().to_value();
+    let newest = of_line("batches", list(report.clone()));
+    paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), newest)}));
+    let txid = parameter("txid", "path", true, json!({"type": "integer"}));
+    let line = object(&json!({"line": {"type": "string"}}));
+    paths.insert("/v1/batches/{txid}".into(), json!({"get": operation("One batch", &[txid], json!({"allOf": [report, line]}))}));
+    let live = "A web socket: status, operators, batches and watched queries as they come. Without the upgrade it is refused";
+    paths.insert("/v1/live".into(), json!({"get": {
+        "summary": live, "responses": {"101": {"description": "It speaks the web socket protocol from here on"}, "default": refused()},
+    }}));
     for (order, what) in [
         ("pause", "The sources wait; the batch in hand is finished"),
         ("resume", "The sources go on"),
@@ -70,6 +99,9 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
     let key_and_value = json!({"type": "object", "properties": {"key": {}, "value": {}}});
     let mut rows = batch.clone();
     rows["rows"] = json!({"type": "array", "items": key_and_value});
+    let mut page_of_rows = rows.clone();
+    page_of_rows["moved_on"] = json!({"type": "boolean", "description": "the batch of the walk's first page is no longer held: this page is of another"});
+    page_of_rows["next"] = json!({"description": "the key to go on after; missing on the last page"});
     let page = [
         name("name"),
         parameter("prefix", "query", false, json!({"type": "string"})),
@@ -83,7 +115,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         {"type": "object", "properties": {"keys": {"type": "array", "items": {}}}, "required": ["keys"]}}}});
     paths.insert(
         "/v1/state/{name}".into(),
-        json!({"get": operation("Rows of a state in the order of its keys", &page, json!({"type": "object", "properties": rows})), "post": many}),
+        json!({"get": operation("Rows of a state in the order of its keys", &page, object(&page_of_rows)), "post": many}),
     );
     let mut one = batch;
     (one["key"], one["value"]) = (json!({}), json!({}));
@@ -92,6 +124,12 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
     let outputs = json!({"type": "array", "items": {"type": "array"}});
     let drpc = operation("Asks a query as Storm's DRPC does", &[name("function"), name("arguments")], outputs.clone());
     paths.insert("/drpc/{function}/{arguments}".into(), json!({"get": drpc}));
+    let mut schemas = types.take_definitions(true);
+    schemas.insert(
+        "Error".into(),
+        object(&json!({"error": object(&json!({
+        "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
+    );
     let mut posted = operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs);
     posted["requestBody"] = json!({"content": {"text/plain": {"schema": {"type": "string"}}}});
     paths.insert("/drpc/{function}".into(), json!({"post": posted}));
@@ -100,8 +138,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         "info": {"title": format!("Tidemill topology {}", runtime.facts.topology), "version": env!("CARGO_PKG_VERSION")},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {
-                "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}}}}},
+            "schemas": schemas,
         },
         "paths": paths,
     }))
@@ -111,11 +148,22 @@ fn parameter(name: &str, place: &str, required: bool, schema: Value) -> Value {
     json!({"name": name, "in": place, "required": required, "schema": schema})
 }
 
+fn object(properties: &Value) -> Value {
+    json!({"type": "object", "properties": properties})
+}
+
+fn refused() -> Value {
+    json!({"description": "What is wrong, where, and what to do", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}})
+}
+
 fn operation(what: &str, parameters: &[Value], answer: Value) -> Value {
-    let error = json!({"description": "What is wrong, where, and what to do", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}});
+    said_as("application/json", what, parameters, answer)
+}
+
+fn said_as(kind: &str, what: &str, parameters: &[Value], answer: Value) -> Value {
     json!({
         "summary": what,
         "parameters": parameters,
-        "responses": {"200": {"description": what, "content": {"application/json": {"schema": answer}}}, "default": error},
+        "responses": {"200": {"description": what, "content": {kind: {"schema": answer}}}, "default": refused()},
     })
 }

@@ -1,8 +1,10 @@
 //! `POST /v1/sources/pause`, `/resume` and `/drain`: the sources wait, and go on. Only on a port that asks for a token.
 
+use super::caller::Caller;
 use super::refusal::{Refusal, place};
 use crate::runtime::Runtime;
 use axum::Json;
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -36,7 +38,7 @@ pub(super) struct HowLong {
 
 /// How long a drain is waited for if the request does not say, and at most.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
-const MOST_DRAIN: Duration = Duration::from_secs(600);
+pub(super) const MOST_DRAIN: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether all is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -44,6 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The sources wait, and the answer comes once everything that was read is committed and confirmed by the sinks.
 pub(super) async fn drain(
     State(runtime): State<Arc<Runtime>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     how_long: Result<Query<HowLong>, QueryRejection>,
     method: Method,
     uri: Uri,
@@ -58,6 +61,8 @@ pub(super) async fn drain(
     if within > MOST_DRAIN {
         return Err(wrong(format!("timeout_ms is {}", within.as_millis())));
     }
+    // As long as this is under way, its connection is not taken for an idle one.
+    let _under_way = caller.admit(usize::MAX);
     runtime.pause_sources();
     let until = Instant::now() + within;
     while !runtime.is_drained() {

@@ -1,4 +1,5 @@
 // Requests to the server: with the token if there is one, and with its own words if it refuses.
+import { parse } from "../lib/json";
 import { askForToken, authorization } from "./token";
 import type { Refused } from "./types";
 
@@ -18,6 +19,8 @@ export interface Wishes {
   signal?: AbortSignal;
   /** Do not ask the person for a token: the refusal is wanted. */
   quiet?: boolean;
+  /** Keep whole numbers exact that a number cannot hold: for the topology's own values. What is computed with comes as numbers. */
+  exact?: boolean;
 }
 
 let aheadMs = 0;
@@ -30,7 +33,7 @@ export function serverNow(): number {
 export async function request<T>(path: string, wishes: Wishes = {}): Promise<T> {
   for (;;) {
     const response = await send(path, wishes);
-    if (response.ok) return (await response.json()) as T;
+    if (response.ok) return (wishes.exact ? parse(await response.text()) : await response.json()) as T;
     if (response.status === 401 && !wishes.quiet) {
       await askForToken();
       continue;

@@ -46,6 +46,7 @@ export interface Status {
   states?: StateInfo[];
   sinks?: Sink[];
   unfolded_bytes?: number;
+  store_bytes?: number;
   longest_slice_us?: number;
   queries?: { requests: number; kept_bytes: number; cancelled: number; held_up_by: string | null };
   generations?: number;
@@ -53,9 +54,11 @@ export interface Status {
   controls?: boolean;
 }
 
+/** Ranges and workers are told of one batch that is asked for, and not in lists. */
 export interface Batch {
   txid: number;
   records: number;
+  bytes?: number;
   changes: number;
   delta_bytes: number;
   output_records: number;
@@ -63,12 +66,20 @@ export interface Batch {
   compute_us: number;
   commit_us: number;
   fold_us?: number;
-  publish_us?: number;
   committed_at_ms: number;
   set_aside?: Record<string, number>;
   ranges?: { source: string; partition: string; start: number; end: number }[];
-  workers?: { worker: number; compute_us: number; changes?: number; delta_bytes?: number }[];
+  workers?: WorkerShare[];
   publish?: { sink: string; us: number }[];
+  retries?: { generation: number; error: string; at_ms: number }[];
+}
+
+export interface WorkerShare {
+  worker: number;
+  records: number;
+  changes: number;
+  delta_bytes: number;
+  compute_us: number;
 }
 
 export type NodeKind = "source" | "operator" | "exchange" | "moved" | "state" | "sink" | "query";
@@ -99,6 +110,12 @@ export interface Page {
   moved_on?: boolean;
   next?: unknown;
   rows: { key: unknown; value: unknown }[];
+}
+
+export interface Found {
+  txid: number;
+  key: unknown;
+  value: unknown;
 }
 
 export interface Refused {

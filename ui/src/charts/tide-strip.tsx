@@ -14,7 +14,7 @@ export function TideStrip() {
   const version = batchesVersion.value;
   const ref = useCanvas(draw, [version]);
   const shown = Math.min(200, log.ring.length);
-  const totals = Array.from({ length: shown }, (_, back) => log.total(log.ring.length - 1 - back));
+  const totals = Array.from({ length: shown }, (_, back) => log.latency(log.ring.length - 1 - back));
   const label = shown === 0 ? "Batches: none yet" : `Batches: the median of the last ${plural(shown, "batch", "batches")} is ${micros(quantile(totals, 0.5))}`;
   return (
     <a class="tide" href={linkTo("batches")} aria-label={label} title={label}>

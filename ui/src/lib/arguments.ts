@@ -1,4 +1,5 @@
 // The arguments of a query: an example for a type, and whether a text is JSON of that type.
+import { parse, stringify } from "./json";
 import { parseType, type RustType } from "./rust-type";
 
 const LISTS = new Set(["[]", "Vec", "VecDeque", "HashSet", "BTreeSet", "SmallVec"]);
@@ -24,7 +25,7 @@ function exampleOf(type: RustType): unknown {
 export function problemOf(text: string, type: string): string | null {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parse(text);
   } catch (why) {
     if (text.trim() === "") return "Arguments are missing. Without arguments, write null.";
     const quoted = parseType(type)?.name === "text" ? ` A text stands in quotes: ${JSON.stringify(text)}.` : "";
@@ -39,7 +40,7 @@ function check(value: unknown, type: RustType, what: string): string | null {
   if (type.name === "text") return typeof value === "string" ? null : wrong("a text");
   if (type.name === "char") return typeof value === "string" && [...value].length === 1 ? null : wrong("one character");
   if (type.name === "bool") return typeof value === "boolean" ? null : wrong("true or false");
-  if (type.name === "f32" || type.name === "f64") return typeof value === "number" ? null : wrong("a number");
+  if (type.name === "f32" || type.name === "f64") return typeof value === "number" || typeof value === "bigint" ? null : wrong("a number");
   const integer = INTEGER.exec(type.name);
   if (integer) return checkInteger(value, integer[1] === "u", Number(integer[2]) || 64, wrong);
   if (type.name === "Option") return value === null || !type.of[0] ? null : check(value, type.of[0], what);
@@ -53,10 +54,11 @@ function check(value: unknown, type: RustType, what: string): string | null {
 }
 
 function checkInteger(value: unknown, unsigned: boolean, bits: number, wrong: (wanted: string) => string): string | null {
-  if (typeof value !== "number" || !Number.isInteger(value)) return wrong("a whole number");
-  if (unsigned && value < 0) return wrong("0 or more");
-  const most = 2 ** (unsigned ? bits : bits - 1);
-  return value >= most || value < -most ? wrong(`a whole number of ${bits} bits`) : null;
+  if (typeof value !== "bigint" && !Number.isInteger(value)) return wrong("a whole number");
+  const whole = BigInt(value as number | bigint);
+  if (unsigned && whole < 0n) return wrong("0 or more");
+  const most = 2n ** BigInt(unsigned ? bits : bits - 1);
+  return whole >= most || whole < -most ? wrong(`a whole number of ${bits} bits`) : null;
 }
 
 function checkTuple(value: unknown, of: RustType[], what: string, wrong: (wanted: string) => string): string | null {
@@ -74,7 +76,7 @@ function named(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return "an object";
-  return typeof value === "string" ? "a text" : JSON.stringify(value);
+  return typeof value === "string" ? "a text" : stringify(value);
 }
 
 /** A command that asks the same. */

@@ -4,8 +4,8 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const NONE = "–";
 
 /** 1234567 → "1,234,567". */
-export function count(value: number | null | undefined): string {
-  return value == null || !Number.isFinite(value) ? NONE : whole.format(value);
+export function count(value: number | bigint | null | undefined): string {
+  return value == null || (typeof value === "number" && !Number.isFinite(value)) ? NONE : whole.format(value);
 }
 
 /** Three digits at most: 9877.6 → "9.88k". */

@@ -1,6 +1,8 @@
 // What the views are computed from: numbers in words, rings, trends, verdicts, arguments, the joining to the server.
 import { describe, expect, test } from "vitest";
+import type { Status } from "../api/types";
 import { BatchLog } from "../store/batch-log";
+import { History, latency } from "../store/history";
 import { curlOf, example, problemOf } from "./arguments";
 import { bytes, compact, count, duration, micros } from "./format";
 import { RateKeeper } from "./rates";
@@ -9,7 +11,7 @@ import { Ring } from "./ring";
 import { parseType, shorten } from "./rust-type";
 import { judge, type Durations } from "./slow";
 import { asTable } from "./table";
-import { extent, isTrend, minuteOf, secondsOf, trend, type TrendRow } from "./trend";
+import { extent, isTrend, minuteOf, overlap, secondsOf, spanBetween, trend, windowFrom, type TrendRow } from "./trend";
 
 describe("numbers in words", () => {
   test.each([[1234567, "1,234,567"], [null, "–"], [NaN, "–"]])("count %s", (value, said) => expect(count(value)).toBe(said));
@@ -43,6 +45,24 @@ describe("a trend", () => {
     const { minutes, times, total } = trend(rows, whole, 1);
     expect([minutes, times.length <= 2, total]).toEqual([5, true, 39]);
   });
+  test("of two spans is what they share", () => {
+    expect(overlap(whole, { from: -Infinity, to: whole.from + 60 })).toEqual({ from: whole.from, to: whole.from + 60 });
+    expect(overlap(whole, { from: whole.to, to: Infinity })).toBeNull();
+  });
+  test.each([
+    ["2015-09-12T00:47", "2015-09-12T00:48", { from: whole.from, to: whole.from + 60 }],
+    ["2015-09-12T00:47", "2015-09-13T00:00", { from: whole.from, to: secondsOf("2015-09-13T00:00") }],
+    ["", "2015-09-12T00:48", "From must be a day and a time."],
+    ["2015-09-12T00:47", "", "To must be a day and a time."],
+    ["2015-09-12T00:48", "2015-09-12T00:47", "From must be before To."],
+    ["2015-09-12T00:48", "2015-09-12T00:48", "From must be before To."],
+    ["2015-09-12T00:50", "2015-09-12T00:51", "There is nothing then, only from 2015-09-12 00:47 to 2015-09-12 00:50."],
+  ])("from %s to %s", (from, to, meant) => expect(spanBetween(from, to, whole)).toEqual(meant));
+  test.each([["2015-09-12T00:47", "2015-09-10T23:00"], [["2015-09-12T23:59"], "2015-09-11T22:00"], [null, undefined], [[], undefined]])(
+    "with its newest minute at %s begins at %s",
+    (newest, from) => expect(windowFrom(newest)).toBe(from),
+  );
+  test("of a whole day has all of it", () => expect((windowFrom("2015-09-12T23:59") ?? "") <= "2015-09-12T00:00").toBe(true));
   test("is known from other answers", () => expect([isTrend(rows), isTrend([["a", 1]]), isTrend(3), isTrend([])]).toEqual([true, false, false, true]));
 });
 
@@ -113,12 +133,47 @@ test("skew is of what workers have to do behind an exchange, rates are of what c
   expect(keeper.add(sample(1000, 100, [30, 10])).get(7)).toMatchObject({ records: 200, skew: 1.5, workers: [{ records: 30 }, { records: 10 }] });
 });
 
+/** A batch of which as much is known as the lists tell. */
+const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 10, compute_us: 20, commit_us: 30, committed_at_ms: txid });
+
 test("batches are kept once, in order, and only the newest", () => {
   const log = new BatchLog();
-  const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 10, compute_us: 20, commit_us: 30, committed_at_ms: txid });
   log.add([batch(3), batch(2), batch(1)]);
   log.add([batch(4), batch(3)]);
   expect([log.ring.length, log.find(3), log.find(9), log.total(0)]).toEqual([4, 2, -1, 60]);
+  const done = { ...batch(2), fold_us: 7, publish: [{ sink: "a", us: 9 }, { sink: "b", us: 5 }] };
+  log.add([done]);
+  log.add([batch(2), { ...done, txid: -1 }]);
+  expect([log.ring.length, log.durations(1), log.total(2)]).toEqual([4, { fill: 10, compute: 20, commit: 30, fold: 7, publish: 9 }, 60]);
   for (let txid = 5; txid <= 10_100; txid++) log.add([batch(txid)]);
   expect([log.ring.length, log.ring.get("txid", 0), log.beside(0).length]).toEqual([10_000, 101, 25]);
+});
+
+describe("the last ten minutes", () => {
+  const status: Status = { phase: "running", topology: "test", records_per_s: 1 };
+  const at = (history: History): (number | null)[] => history.ring.series("at");
+  test("do not take a fold for the time of its batch", () => {
+    const log = new BatchLog();
+    log.add([{ ...batch(1), fold_us: 5_000_000 }, batch(2)]);
+    expect([latency(log, 10), log.total(0)]).toEqual([{ p50: 60, p99: 60, records: 2, batches: 2 }, 5_000_060]);
+  });
+  test("begin anew if the clock was set back, and not if it is a little off", () => {
+    const [history, log] = [new History(), new BatchLog()];
+    for (const now of [100_000, 101_000, 99_000]) history.add(status, log, now);
+    expect(at(history)).toEqual([100, 101]);
+    history.add(status, log, 50_000);
+    history.add(status, log, 51_000);
+    expect(at(history)).toEqual([50, 51]);
+  });
+  test("have the batches after it too", () => {
+    const log = new BatchLog();
+    log.add([{ ...batch(1), committed_at_ms: 90_000 }, { ...batch(2), committed_at_ms: 89_999 }, { ...batch(3), committed_at_ms: 50_000 }]);
+    expect([log.ring.series("at"), latency(log, 50_000).batches]).toEqual([[50_000, 50_000, 50_000], 3]);
+  });
+});
+
+test("the batches that are shown end with the one that is held", () => {
+  const log = new BatchLog();
+  for (let txid = 1; txid <= 10_005; txid++) log.add([batch(txid)]);
+  expect([log.endAt(null), log.endAt(10_004), log.endAt(3)]).toEqual([10_000, 9_999, 0]);
 });

@@ -30,6 +30,20 @@ export class Ring<Column extends string> {
     return this.columns.get(column)?.[(this.first + index) % this.capacity] ?? NaN;
   }
 
+  /** Makes a value larger, if there is one there that is smaller. */
+  raise(column: Column, index: number, value: number): void {
+    const values = this.columns.get(column);
+    if (!values || index < 0 || index >= this.used) return;
+    const place = (this.first + index) % this.capacity;
+    values[place] = Math.max(values[place] ?? NaN, value);
+  }
+
+  /** Makes all values of a column that are larger than this one the same as it. */
+  cap(column: Column, most: number): void {
+    const values = this.columns.get(column);
+    for (let place = 0; values && place < this.used; place++) values[place] = Math.min(values[place] ?? NaN, most);
+  }
+
   last(column: Column): number {
     return this.get(column, this.used - 1);
   }

@@ -40,6 +40,34 @@ export function extent(rows: readonly TrendRow[]): Span | null {
   return from < to ? { from, to } : null;
 }
 
+/** What two spans share; null if that is nothing. */
+export function overlap(one: Span, other: Span): Span | null {
+  const [from, to] = [Math.max(one.from, other.from), Math.min(one.to, other.to)];
+  return from < to ? { from, to } : null;
+}
+
+/** The span that two minutes mean, or what is wrong with them, in words. */
+export function spanBetween(from: string, to: string, whole: Span): Span | string {
+  const span = { from: secondsOf(from), to: secondsOf(to) };
+  if (Number.isNaN(span.from) || Number.isNaN(span.to)) return `${Number.isNaN(span.from) ? "From" : "To"} must be a day and a time.`;
+  if (span.from >= span.to) return "From must be before To.";
+  if (overlap(span, whole)) return span;
+  return `There is nothing then, only from ${minuteOf(whole.from).replace("T", " ")} to ${minuteOf(whole.to).replace("T", " ")}.`;
+}
+
+/** A day, and an hour more: a whole day fits from its first minute to its last. */
+const WINDOW_S = 25 * 3600;
+
+/**
+ * From which minute on a trend is asked for, by the newest minute that there is; undefined if there is none. On the hour, so that it
+ * moves seldom.
+ */
+export function windowFrom(newest: unknown): string | undefined {
+  const minute: unknown = Array.isArray(newest) ? newest[0] : newest;
+  if (typeof minute !== "string") return undefined;
+  return minuteOf(Math.floor((secondsOf(minute) - WINDOW_S) / 3600) * 3600);
+}
+
 /** Bins so wide that there are at most so many. */
 export function binMinutes(span: Span, most: number): number {
   const minutes = (span.to - span.from) / 60;

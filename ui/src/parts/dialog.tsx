@@ -23,12 +23,19 @@ export function Dialog({ title, children, onCancel, onConfirm, confirm }: Props)
     event.preventDefault();
     onCancel?.();
   };
+  const closed = (): void => {
+    const dialog = ref.current;
+    if (!dialog?.isConnected) return;
+    // Browsers close a dialog at repeated Escapes whatever is said against it.
+    if (onCancel) onCancel();
+    else dialog.showModal();
+  };
   const submit = (event: Event): void => {
     event.preventDefault();
     onConfirm();
   };
   return (
-    <dialog ref={ref} aria-labelledby={id} onCancel={cancel}>
+    <dialog ref={ref} aria-labelledby={id} onCancel={cancel} onClose={closed}>
       <form onSubmit={submit}>
         <h2 id={id}>{title}</h2>
         {children}

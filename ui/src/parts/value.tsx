@@ -1,8 +1,10 @@
 // A JSON value as text in one line, cut if it is long.
+import { stringify } from "../lib/json";
+
 const LONGEST = 400;
 
 export function textOf(value: unknown): string {
-  return typeof value === "string" ? value : (JSON.stringify(value) ?? "");
+  return typeof value === "string" ? value : stringify(value);
 }
 
 export function Value({ value }: { value: unknown }) {

@@ -2,14 +2,16 @@
 import { request, Refusal } from "../api/http";
 import { askForToken, subprotocols } from "../api/token";
 import type { Batch, Refused, Status } from "../api/types";
+import { hasLongNumbers, parse, stringify } from "../lib/json";
 import type { OperatorTotals } from "../lib/rates";
 import { delayOf, next, type LinkEvent } from "../lib/reconnect";
-import { applyBatches, applyOperators, applyStatus, link, loadBatches, status } from "./live";
+import { applyBatches, applyOperators, applyStatus, isCurrent, link, loadBatches, status } from "./live";
 import { answered, askAll, refused, useSocket, type Answer } from "./watches";
 
 type Message =
   | { type: "status"; status: Status }
-  | { type: "batches"; batches: Batch[] }
+  // `left_out`: how many older ones have changed too. What is drawn is what has come.
+  | { type: "batches"; batches: Batch[]; left_out?: number }
   | { type: "operators"; operators: OperatorTotals[] }
   | ({ type: "answer"; id: string } & Answer)
   | { type: "error"; id?: string; error: Refused };
@@ -45,12 +47,12 @@ function openSocket(): void {
     lastMessage = Date.now();
     const again = status.value !== null;
     happened({ type: "opened" });
-    useSocket((message) => opening.send(JSON.stringify(message)));
+    useSocket((message) => opening.send(stringify(message)));
     if (again) void loadBatches();
   };
   opening.onmessage = ({ data }) => {
     lastMessage = Date.now();
-    receive(JSON.parse(String(data)) as Message);
+    receive(messageOf(String(data)));
   };
   opening.onclose = () => {
     clearTimeout(tooLate);
@@ -61,6 +63,12 @@ function openSocket(): void {
     happened({ type: "lost", at: Date.now() });
     later(delayOf(link.value), openSocket);
   };
+}
+
+/** What an answer holds stays exact; all other messages are numbers to compute with. */
+function messageOf(text: string): Message {
+  const message = parse(text) as Message;
+  return message.type !== "answer" && hasLongNumbers(text) ? (JSON.parse(text) as Message) : message;
 }
 
 function receive(message: Message): void {
@@ -76,7 +84,9 @@ async function poll(): Promise<void> {
     const now = await request<Status>("/v1/status", { quiet: true });
     happened({ type: "polled" });
     applyStatus(now);
-    await pollBatches();
+    // Until it has started there is nothing else to ask for: the other paths would only refuse.
+    if (now.line === undefined) return later(POLL_MS, openSocket);
+    await Promise.all([pollBatches(), pollOperators()]);
     later(POLL_MS, ++polls % POLLS === 0 ? openSocket : () => void poll());
   } catch (why) {
     if (why instanceof Refusal && why.status === 401) return unlock();
@@ -92,6 +102,11 @@ async function pollBatches(): Promise<void> {
   const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=200");
   batchesAskedAt = committed;
   applyBatches(batches);
+}
+
+async function pollOperators(): Promise<void> {
+  const { line, operators } = await request<{ line: string; operators: OperatorTotals[] }>("/v1/operators");
+  if (isCurrent(line)) applyOperators(operators);
 }
 
 function unlock(): void {

@@ -2,7 +2,7 @@
 import type { Batch, Status } from "../api/types";
 import { Ring } from "../lib/ring";
 import { quantile } from "../lib/stats";
-import type { BatchLog } from "./batch-log";
+import { CLOCK_SET_BACK_MS, type BatchLog } from "./batch-log";
 
 export const HISTORY_S = 600;
 const WINDOW_MS = 10_000;
@@ -15,6 +15,8 @@ export class History {
   readonly ring = new Ring<HistoryColumn>(["at", "records_per_s", "batches_per_s", "p50", "p99", "lag"], HISTORY_S + 60);
 
   add(status: Status, log: BatchLog, now: number): void {
+    // A clock that was set back: what is there is of a time to come, and nothing would be drawn until then.
+    if (this.ring.last("at") * 1000 - now > CLOCK_SET_BACK_MS) this.ring.clear();
     const last = this.ring.last("at");
     if (now / 1000 <= last) return;
     // A time without messages is a gap in the lines.
@@ -42,7 +44,7 @@ export class History {
   }
 }
 
-/** The batches of the ten seconds before this time. */
+/** The batches of the ten seconds before this time: how long they took without folding, and how much they read. */
 export function latency(log: BatchLog, now: number): { p50: number; p99: number; records: number; batches: number } {
   const to = log.ring.lowerBound("at", now + 1);
   const from = log.ring.lowerBound("at", now - WINDOW_MS);
@@ -50,7 +52,7 @@ export function latency(log: BatchLog, now: number): { p50: number; p99: number;
   let records = 0;
   for (let index = from; index < to; index++) {
     records += log.ring.get("records", index);
-    if (to - index <= MOST) times.push(log.total(index));
+    if (to - index <= MOST) times.push(log.latency(index));
   }
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), records, batches: to - from };
 }

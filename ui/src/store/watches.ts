@@ -1,6 +1,7 @@
 // The queries that are asked again and again: over the web socket, or by requests while there is none. None is while the tab is hidden.
 import { request, Refusal } from "../api/http";
 import type { Refused } from "../api/types";
+import { stringify } from "../lib/json";
 
 export interface Answer {
   txid: number;
@@ -59,7 +60,7 @@ export async function askAll(committed: number): Promise<void> {
     if (wish.askedAt === committed) continue;
     wish.askedAt = committed;
     try {
-      answered(id, await request<Answer>(`/v1/query/${encodeURIComponent(wish.query)}`, { method: "POST", body: JSON.stringify(wish.arguments) }));
+      answered(id, await request<Answer>(`/v1/query/${encodeURIComponent(wish.query)}`, { method: "POST", body: stringify(wish.arguments), exact: true }));
     } catch (why) {
       if (why instanceof Refusal) refused(id, why.said);
     }

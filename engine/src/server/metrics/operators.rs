@@ -43,6 +43,10 @@ pub(super) fn of_operators(registry: &mut Registry, status: &Status, work: &[Wor
     registry.register("operator_records", "Records that came to an operator, over all workers", records);
     registry.register("operator_busy_seconds", "How long workers worked at an operator", busy);
     let set_aside = Family::<OfOperator, Counter>::default();
+    // From zero on, or the first failures of an operator would not be seen as an increase.
+    for Worked { operator, .. } in work {
+        set_aside.get_or_create(&OfOperator { operator: operator.clone() });
+    }
     for (operator, count) in &status.set_aside {
         set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
     }

@@ -1,5 +1,4 @@
 // Bars of the last batches by phase. Of more batches than there are pixels, the slowest of each few is drawn.
-import { useRef } from "preact/hooks";
 import { useCanvas } from "../../charts/canvas";
 import { colour } from "../../charts/palette";
 import { clock, count, micros } from "../../lib/format";
@@ -27,7 +26,7 @@ interface Layout {
 }
 
 function layoutOf({ most, upto }: Pick<Props, "most" | "upto">, width: number): Layout {
-  const end = upto === null ? log.ring.length : Math.max(0, log.find(upto) + 1);
+  const end = log.endAt(upto);
   const first = Math.max(0, end - most);
   const room = Math.max(1, width - AXIS);
   const each = Math.max(1, Math.ceil(Math.min(most, Math.max(1, end - first)) / (room / 2)));
@@ -38,13 +37,12 @@ function layoutOf({ most, upto }: Pick<Props, "most" | "upto">, width: number): 
 export function Timeline(props: Props) {
   const { selected, onSelect } = props;
   const version = batchesVersion.value;
-  const layout = useRef<Layout>({ first: 0, end: 0, each: 1, step: 1 });
   const ref = useCanvas((context, width, height) => {
-    layout.current = layoutOf(props, width);
-    draw(context, width, height, layout.current, selected);
+    draw(context, width, height, layoutOf(props, width), selected);
   }, [props.upto === null ? version : props.upto, props.most, selected]);
   const click = (event: MouseEvent): void => {
-    const { first, end, each, step } = layout.current;
+    // Computed anew: each new batch moves those that are there, also while what is drawn is held.
+    const { first, end, each, step } = layoutOf(props, ref.current?.getBoundingClientRect().width ?? 0);
     const bar = Math.floor((event.offsetX - AXIS) / step);
     const from = first + bar * each;
     if (bar < 0 || from >= end) return;
@@ -54,7 +52,7 @@ export function Timeline(props: Props) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by) return;
     event.preventDefault();
-    const at = selected === null ? log.ring.length - 1 : log.find(selected) + by * (event.shiftKey ? 10 : 1);
+    const at = selected === null ? log.endAt(props.upto) - 1 : log.find(selected) + by * (event.shiftKey ? 10 : 1);
     if (at >= 0 && at < log.ring.length) onSelect(log.ring.get("txid", at));
   };
   const newest = log.ring.length - 1;
@@ -99,8 +97,10 @@ function draw(context: CanvasRenderingContext2D, width: number, height: number, 
       context.fillRect(x, top - size, wide, size);
       top -= size;
     }
-    if (log.ring.get("set_aside", index) > 0) {
-      context.fillStyle = colour("bad");
+    // Records that were set aside, and batches that a failure made anew, have a mark under the axis.
+    const mark = log.ring.get("set_aside", index) > 0 ? "bad" : log.ring.get("retries", index) > 0 ? "warn" : null;
+    if (mark) {
+      context.fillStyle = colour(mark);
       context.fillRect(x, floor + 2, wide, 3);
     }
     if (selected !== null && log.ring.get("txid", index) === selected) {

@@ -5,6 +5,7 @@ import { hasToken } from "../../api/token";
 import type { QueryInfo } from "../../api/types";
 import { curlOf, example, problemOf } from "../../lib/arguments";
 import { count, micros, plural } from "../../lib/format";
+import { stringify } from "../../lib/json";
 import { shorten } from "../../lib/rust-type";
 import { asTable } from "../../lib/table";
 import { CopyButton } from "../../parts/copy-button";
@@ -62,7 +63,7 @@ function Ask({ query }: { query: QueryInfo }) {
     setError(null);
     const began = performance.now();
     try {
-      const now = await request<Answer>(`/v1/query/${encodeURIComponent(query.name)}`, { method: "POST", body: text });
+      const now = await request<Answer>(`/v1/query/${encodeURIComponent(query.name)}`, { method: "POST", body: text, exact: true });
       setAnswer({ ...now, took: performance.now() - began });
     } catch (why) {
       setAnswer(null);
@@ -115,13 +116,13 @@ function Answered({ answer }: { answer: Answer & { took: number } }) {
             <thead><tr>{table.columns.map((column) => <th scope="col" key={column}>{column}</th>)}</tr></thead>
             <tbody>
               {table.rows.slice(0, MOST_ROWS).map((row, index) => (
-                <tr key={index}>{row.map((cell, at) => <td class={`mono ${typeof cell === "number" ? "number" : ""}`} key={at}><Value value={cell} /></td>)}</tr>
+                <tr key={index}>{row.map((cell, at) => <td class={`mono ${typeof cell === "number" || typeof cell === "bigint" ? "number" : ""}`} key={at}><Value value={cell} /></td>)}</tr>
               ))}
             </tbody>
           </table>
         </div>
       ) : (
-        <pre class="scroll rows" tabIndex={0}>{JSON.stringify(answer.result, null, 2).slice(0, 200_000)}</pre>
+        <pre class="scroll rows" tabIndex={0}>{stringify(answer.result, 2).slice(0, 200_000)}</pre>
       )}
     </Panel>
   );

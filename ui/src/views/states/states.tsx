@@ -1,7 +1,7 @@
 // The states: browsed page by page, or one key looked up, as of one committed batch.
 import { useEffect, useState } from "preact/hooks";
 import { request } from "../../api/http";
-import type { Page, StateInfo } from "../../api/types";
+import type { Found, Page, StateInfo } from "../../api/types";
 import { count, plural } from "../../lib/format";
 import { isText, shorten } from "../../lib/rust-type";
 import { ErrorNote, refusedOf } from "../../parts/error-note";
@@ -9,6 +9,7 @@ import { Nothing, Panel } from "../../parts/panel";
 import { Value, textOf } from "../../parts/value";
 import { isCurrent, status } from "../../store/live";
 import { linkTo, route } from "../../store/route";
+import { lookUp } from "./look-up";
 
 const ROWS = 200;
 
@@ -39,14 +40,14 @@ export function States() {
 
 function Lookup({ state }: { state: StateInfo }) {
   const [key, setKey] = useState("");
-  const [found, setFound] = useState<{ txid: number; key: unknown; value: unknown } | null>(null);
+  const [found, setFound] = useState<Found | null>(null);
   const [error, setError] = useState<unknown>(null);
   const look = async (event: Event): Promise<void> => {
     event.preventDefault();
     setFound(null);
     setError(null);
     try {
-      setFound(await request(`/v1/state/${encodeURIComponent(state.name)}/${encodeURIComponent(key)}`));
+      setFound(await lookUp(state.name, key));
     } catch (why) {
       setError(why);
     }
@@ -98,7 +99,7 @@ function Browse({ state }: { state: StateInfo }) {
       wishes.set("after", from.after);
       wishes.set("at", String(from.at));
     }
-    request<Page>(`/v1/state/${encodeURIComponent(state.name)}?${wishes.toString()}`, { signal: stop.signal }).then(
+    request<Page>(`/v1/state/${encodeURIComponent(state.name)}?${wishes.toString()}`, { signal: stop.signal, exact: true }).then(
       (now) => {
         setError(null);
         if (isCurrent(now.line)) setPage(now);

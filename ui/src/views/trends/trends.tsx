@@ -1,16 +1,15 @@
 // The demo's own view: how many edits there were in each minute of their own time, by kind, and the pages that were edited most.
-import { useEffect, useMemo, useState } from "preact/hooks";
-import type { Refused } from "../../api/types";
+import { useMemo, useState } from "preact/hooks";
 import type { Colour } from "../../charts/palette";
 import { LineChart } from "../../charts/line-chart";
 import { count, plural } from "../../lib/format";
-import { extent, isTrend, minuteOf, trend, type Span, type TrendRow } from "../../lib/trend";
+import { extent, minuteOf, overlap, trend, type Span } from "../../lib/trend";
 import { ErrorNote } from "../../parts/error-note";
 import { Nothing, Panel } from "../../parts/panel";
-import { watch, type Answer } from "../../store/watches";
+import { NONE, useFrom, useTrend, useWatch, type TrendAnswer } from "./answers";
+import { Between, problemOf, type Draft } from "./between";
 
 const HEIGHT = 190;
-const EVERY_MS = 1000;
 const PAGES = 15;
 /** The most bins of a chart, and the most series: the rest are added up. */
 const BINS = 240;
@@ -23,75 +22,66 @@ const CHARTS = [
   { by: "anonymous", title: "Anonymous and logged-in" },
 ] as const;
 
-/** The newest answer of a query, asked again after commits. */
-function useWatch(query: string, given: unknown): { answer: Answer | null; error: Refused | null } {
-  const [answer, setAnswer] = useState<Answer | null>(null);
-  const [error, setError] = useState<Refused | null>(null);
-  const key = JSON.stringify(given);
-  useEffect(() => {
-    setAnswer(null);
-    return watch({
-      query,
-      arguments: JSON.parse(key) as unknown,
-      every_ms: EVERY_MS,
-      onAnswer: (now) => {
-        setAnswer(now);
-        setError(null);
-      },
-      onError: setError,
-    });
-  }, [query, key]);
-  return { answer, error };
-}
-
-function useTrend(by: string): { rows: TrendRow[]; txid: number | null; error: Refused | null } {
-  const { answer, error } = useWatch("trend", ["", "", by]);
-  const rows = useMemo(() => (answer && isTrend(answer.result) ? answer.result : []), [answer]);
-  return { rows, txid: answer?.txid ?? null, error };
-}
-
 export function Trends() {
   const [brushed, setBrushed] = useState<Span | null>(null);
   const [more, setMore] = useState<"channel" | "namespace">("channel");
-  const action = useTrend("action");
-  const robot = useTrend("robot");
-  const anonymous = useTrend("anonymous");
-  const other = useTrend(more);
+  const [draft, setDraft] = useState<Draft | null>(null);
+  const newest = useFrom();
+  const action = useTrend("action", newest.from);
+  const robot = useTrend("robot", newest.from);
+  const anonymous = useTrend("anonymous", newest.from);
+  const other = useTrend(more, newest.from);
   const shown = [action, robot, anonymous];
-  const whole = useMemo(() => extent(action.rows), [action.rows]);
-  const error = [...shown, other].find((one) => one.error)?.error;
+  const whole = useMemo(() => wholeOf([...shown, other]), [action, robot, anonymous, other]);
+  const error = [newest, ...shown, other].find((one) => one.error)?.error;
   if (error) return <ErrorNote error={error} />;
   if (!whole) return <Nothing>Waiting for the first edits.</Nothing>;
-  const span = brushed ?? whole;
+  // The oldest edits are let go of: a part that was chosen may go with them.
+  const part = brushed && overlap(brushed, whole);
+  const span = part ?? whole;
   const total = trend(action.rows, span, BINS).total;
-  const brush = (from: number, to: number): void => setBrushed({ from: Math.floor(from / 60) * 60, to: Math.ceil(to / 60) * 60 });
+  const show = (wanted: Span | null): void => {
+    setBrushed(wanted);
+    setDraft(null);
+  };
+  const brush = (from: number, to: number): void => show({ from: Math.floor(from / 60) * 60, to: Math.ceil(to / 60) * 60 });
   return (
     <div class="trends">
       <div class="toolbar">
         <span class="total" aria-live="off"><b data-total={total}>{count(total)}</b> {total === 1 ? "edit" : "edits"} from {said(span.from)} to {said(span.to)} UTC</span>
         <span class="muted">as of batch {count(action.txid)}</span>
-        <span class="end">
-          {brushed ? <button type="button" onClick={() => setBrushed(null)}>Show all</button> : <span class="muted small">Drag over a chart to see a part of it</span>}
-        </span>
+        <div class="end choose">
+          <Between whole={whole} span={span} draft={draft} onDraft={setDraft} onSpan={setBrushed} />
+          {part || problemOf(draft, whole) ? <button type="button" onClick={() => show(null)}>Show all</button> : <span class="muted small">or drag over a chart</span>}
+        </div>
       </div>
       <div>
-        {CHARTS.map(({ by, title }, index) => <Chart key={by} title={title} rows={shown[index]?.rows ?? []} span={span} onBrush={brush} />)}
+        {CHARTS.map(({ by, title }, index) => <Chart key={by} title={title} of={shown[index] ?? NONE} span={span} onBrush={brush} />)}
         <div class="toolbar">
           <span class="segments" role="group" aria-label="What the last chart shows">
             <button type="button" aria-pressed={more === "channel"} onClick={() => setMore("channel")}>Channel</button>
             <button type="button" aria-pressed={more === "namespace"} onClick={() => setMore("namespace")}>Namespace</button>
           </span>
         </div>
-        <Chart title={more === "channel" ? "By channel" : "By namespace"} rows={other.rows} span={span} onBrush={brush} />
+        <Chart title={more === "channel" ? "By channel" : "By namespace"} of={other} span={span} onBrush={brush} />
       </div>
       <TopPages />
     </div>
   );
 }
 
+/**
+ * Of all answers: one may be of a newer batch than another, and none of its edits may be missing. But not what one of them was not
+ * asked for any more: there the others would seem to have more.
+ */
+function wholeOf(answers: readonly TrendAnswer[]): Span | null {
+  const all = extent(answers.flatMap(({ rows }) => rows));
+  return all && overlap(all, { from: Math.max(...answers.map(({ from }) => from)), to: Infinity });
+}
+
 const said = (seconds: number): string => minuteOf(seconds).replace("T", " ");
 
-function Chart({ title, rows, span, onBrush }: { title: string; rows: TrendRow[]; span: Span; onBrush: (from: number, to: number) => void }) {
+function Chart({ title, of: { rows, txid }, span, onBrush }: { title: string; of: TrendAnswer; span: Span; onBrush: (from: number, to: number) => void }) {
   const { times, lines, totals, minutes } = useMemo(() => {
     const all = trend(rows, span, BINS);
     const first = all.series.slice(0, all.series.length > SERIES + 1 ? SERIES : SERIES + 1);
@@ -108,13 +98,17 @@ function Chart({ title, rows, span, onBrush }: { title: string; rows: TrendRow[]
     };
   }, [rows, span.from, span.to]);
   const per = minutes === 1 ? "a minute" : minutes < 60 ? `${minutes} minutes` : plural(minutes / 60, "hour");
-  return <LineChart title={`${title}, edits in ${per}`} times={times} lines={lines} totals={totals} span={span} height={HEIGHT} format={count} formatTime={said} utc stacked group="trends" onBrush={onBrush} />;
+  return (
+    <div data-batch={txid}>
+      <LineChart title={`${title}, edits in ${per}`} times={times} lines={lines} totals={totals} span={span} height={HEIGHT} format={count} formatTime={said} utc stacked group="trends" onBrush={onBrush} />
+    </div>
+  );
 }
 
 function TopPages() {
-  const { answer, error } = useWatch("top", PAGES);
-  const rows = answer && Array.isArray(answer.result) ? (answer.result as [string, number][]) : [];
-  const most = Math.max(1, ...rows.map(([, edits]) => edits));
+  const { answer, error } = useWatch("top", "", PAGES);
+  const rows = answer && Array.isArray(answer.result) ? (answer.result as [string, number | bigint][]) : [];
+  const most = Math.max(1, ...rows.map(([, edits]) => Number(edits)));
   return (
     <Panel title="Most edited pages" note={answer && `batch ${count(answer.txid)}`}>
       {error && <ErrorNote error={error} />}
@@ -124,7 +118,7 @@ function TopPages() {
           <li key={page}>
             <span class="long" title={page}>{page}</span>
             <b>{count(edits)}</b>
-            <i aria-hidden="true" style={{ width: `${(100 * edits) / most}%` }} />
+            <i aria-hidden="true" style={{ width: `${(100 * Number(edits)) / most}%` }} />
           </li>
         ))}
       </ol>
