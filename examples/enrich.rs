@@ -37,6 +37,7 @@ fn main() -> tidemill::Result<()> {
             Some(price) => sold.push((order.item, order.number * price)),
             None => missed.push(order.item),
         });
+        sold.clone().group_by(|(item, _)| item.clone()).persistent_aggregate("sold", Count);
         sold.group_by(|(item, _)| item.clone()).persistent_aggregate("turnover", of(|(_, turnover): &(Str, u64)| *turnover, Sum));
         missed.group_by(|item| item.clone()).persistent_aggregate("missed", Count);
     })

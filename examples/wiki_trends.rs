@@ -70,6 +70,11 @@ fn kinds(edit: &Edit) -> [(&'static str, Str); 5] {
     ]
 }
 
+/// The minute of an edit's own time.
+fn minute(edit: &Edit) -> Str {
+    Str::from(edit.time.strftime("%Y-%m-%dT%H:%M").to_string())
+}
+
 /// The minutes from one to another, both of them; an empty text is before, or after, all of them.
 fn minutes((from, to, by): &(Str, Str, Str)) -> Scan {
     // A colon comes after every digit: behind the last value of the last minute.
@@ -95,9 +100,10 @@ fn main() -> tidemill::Result<()> {
     let topology = |topology: &Topology<'_>, arguments: &Arguments| {
         let edits = edits(topology, arguments);
         let counted = edits.clone().flat_map(|edit, trends| {
-            let minute = Str::from(edit.time.strftime("%Y-%m-%dT%H:%M").to_string());
+            let minute = minute(&edit);
             trends.extend(kinds(&edit).map(|(by, value)| (Str::from(by), minute.clone(), value)));
         });
+        let newest = edits.clone().map(|edit| minute(&edit)).persistent_aggregate("newest", Max);
         let trends = counted.group_by(Trend::clone).persistent_aggregate("trends", Count);
         let pages = edits.group_by(|edit| edit.page.clone()).persistent_aggregate("pages", Count);
 
@@ -114,6 +120,7 @@ fn main() -> tidemill::Result<()> {
                 rows.extend(pages.take(usize::try_from(n).unwrap_or(MOST_PAGES)));
             })
         });
+        topology.query("newest", |ask: Requests<()>| ask.lookup(&newest));
         topology.query("page", |title: Requests<Str>| title.lookup(&pages));
     };
     Cli::new(topology).main()

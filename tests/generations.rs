@@ -386,3 +386,44 @@ fn i5_a_state_goes_on_with_other_numbers_of_workers() {
         pair.step_and_check(&format!("with {workers} workers"));
     }
 }
+
+#[test]
+fn i4_a_path_without_a_sink_holds_its_batch_too() {
+    let (failing, seen) = (Arc::new(AtomicU32::new(1)), Arc::new(AtomicU32::new(0)));
+    let (fails, sees) = (Arc::clone(&failing), Arc::clone(&seen));
+    // It keeps nothing and gives nothing: there is no other end at which a batch could be seen to be complete.
+    let mut kit = Kit::with(
+        |settings| settings.workers = 2,
+        move |topology, io| {
+            let (fails, sees) = (Arc::clone(&fails), Arc::clone(&sees));
+            topology.source("in", io.source::<u64>("in")).shuffle().inspect(move |_| {
+                std::thread::sleep(std::time::Duration::from_millis(30));
+                assert!(fails.load(SeqCst) == 0, "a rock behind the wheel");
+                sees.fetch_add(1, SeqCst);
+            });
+        },
+    );
+    kit.feed("in", [1u64, 2]);
+    assert_eq!(kit.try_step().expect_err("it fails").kind(), Kind::UserCode);
+    failing.store(0, SeqCst);
+    kit.restart();
+    assert_eq!(kit.step(), Txid(1), "nothing of it was committed");
+    assert_eq!(seen.load(SeqCst), 2, "and it is read again");
+}
+
+#[test]
+fn a_look_up_that_nothing_reads_is_made_before_its_batch_is_committed() {
+    let mut kit = Kit::with(
+        |settings| settings.workers = 2,
+        |topology, io| {
+            let numbers = topology.source("in", io.source::<u64>("in"));
+            let counts = numbers.clone().group_by(|n| n % 100).persistent_aggregate("counts", Count);
+            numbers.lookup_before(&counts, |n| n % 100).inspect(|_| std::hint::black_box(()));
+        },
+    );
+    for round in 1..=20 {
+        kit.feed("in", 0..20_000u64);
+        assert_eq!(kit.step(), Txid(round));
+    }
+    assert_eq!(kit.state::<u64, u64>("counts")[&7], 20 * 200);
+}

@@ -1,6 +1,7 @@
 //! Migrations: what an older version of a program has left becomes what this one declares, once, whatever crashes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tidemill::aggregates::{Max, fold};
 use tidemill::prelude::*;
 use tidemill::testing::{Io, Kit};
@@ -330,4 +331,54 @@ fn a_sink_is_dropped_only_when_it_has_confirmed_everything() {
     kit.step();
     assert_eq!(kit.state::<(), u64>("total")[&()], 10);
     assert_eq!(kit.output::<u64>("out"), [1, 2, 3], "it gets nothing more");
+}
+
+/// A number that is written as the program's version says: a type that has changed what is in it, under its name.
+#[derive(Clone)]
+struct Sized(i64);
+
+static SIGNED: AtomicBool = AtomicBool::new(false);
+
+impl serde::Serialize for Sized {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if SIGNED.load(SeqCst) { to.serialize_i64(self.0) } else { to.serialize_u64(self.0.unsigned_abs()) }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Sized {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Sized, D::Error> {
+        if SIGNED.load(SeqCst) { i64::deserialize(from).map(Sized) } else { u64::deserialize(from).map(|n| Sized(n as i64)) }
+    }
+}
+
+#[test]
+fn a_type_that_has_changed_what_is_in_it_is_refused_under_its_name_too() {
+    let mut kit = Kit::new(|topology, io| {
+        let numbers = topology.source("in", io.source::<i64>("in"));
+        numbers.persistent_reduce("sum", fold(|| Sized(0), |sum: &mut Sized, number| sum.0 += number));
+    });
+    kit.feed("in", [3i64]);
+    kit.step();
+    SIGNED.store(true, SeqCst);
+    let error = kit.try_restart().expect_err("3 would be read as -2");
+    assert_eq!(error.kind(), Kind::Config, "{error}");
+    for part in ["state \"sum\" was", "Sized, made of () -> u64", "is made of () -> i64", "convert_state"] {
+        assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
+    }
+    SIGNED.store(false, SeqCst);
+    kit.restart();
+    assert_eq!(kit.state::<(), Sized>("sum")[&()].0, 3);
+}
+
+#[test]
+fn migrations_that_are_declared_side_by_side_keep_their_changes() {
+    let mut kit = Kit::new(first);
+    kit.change_program(|topology, io| {
+        let (one, two) = (topology.migration("one"), topology.migration("two"));
+        two.rename_state("b", "c");
+        one.rename_state("a", "b");
+        first(topology, io);
+    });
+    let error = kit.try_restart().expect_err("the store has no such states").to_string();
+    assert!(error.contains("migration \"one\"") && error.contains("state \"a\" becomes \"b\""), "{error}");
 }

@@ -239,3 +239,36 @@ fn without_a_policy_a_bad_record_stops_the_topology() {
     assert_eq!(error.kind(), Kind::UserCode);
     assert!(error.to_string().contains("for the key 0") && error.to_string().contains("is bad"), "{error}");
 }
+
+#[test]
+fn a_record_that_fails_only_without_another_of_its_batch_is_not_set_aside() {
+    const OPEN: u64 = 1;
+    const DEPOSIT: u64 = 2;
+    for workers in [1, 2] {
+        let mut kit = Kit::with(
+            |settings| settings.workers = workers,
+            |topology, io| {
+                topology.on_failure(topology.dead_letter("bad", io.sink("bad")));
+                let records = topology.source("in", io.source::<u64>("in"));
+                records.persistent_reduce(
+                    "account",
+                    fold(
+                        || (false, 0),
+                        |(open, deposits): &mut (bool, u64), record: u64| {
+                            refuse(record);
+                            *open |= record == OPEN;
+                            assert!(record != DEPOSIT || *open, "the account is not open");
+                            *deposits += u64::from(record == DEPOSIT);
+                        },
+                    ),
+                );
+            },
+        );
+        // Alone in their half, the deposits fail as the bad record does.
+        kit.feed("in", [OPEN, 7, BAD, DEPOSIT, 7, DEPOSIT]);
+        assert_eq!(kit.step().0, 1);
+        assert_eq!(kit.state::<(), (bool, u64)>("account")[&()], (true, 2), "{workers} workers");
+        let letters = kit.output::<DeadLetter>("bad");
+        assert_eq!(letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [Some(2)], "{workers} workers: {letters:?}");
+    }
+}

@@ -164,7 +164,7 @@ impl Migration {
     /// Every value of the state becomes what `convert` makes of it; the keys stay.
     ///
     /// `Old` is what the values were, `New` what the state has now. A struct that has changed its fields is kept beside the new one, under its old name in a
-    /// module of its own: what is recorded is the type's name, and that is compared, without its modules. `convert` sees each value once or more, in no
+    /// module of its own: what is recorded is the type's name, and that is compared, without its modules, and what it is made of (the names and kinds of its fields). `convert` sees each value once or more, in no
     /// particular order, and must give the same each time; if it panics, the start is refused and nothing is changed.
     ///
     /// All values are in memory at once while it is done.

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
 use tidemill_state::schema::StateDecl;
+use tidemill_state::shape;
 use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec};
 
 /// What a state can hold. Every type with these parts is one.
@@ -274,7 +275,8 @@ pub(crate) struct TypedCodec<K, V> {
 impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn decl(&self) -> StateDecl {
         let together = self.placement == Placement::Together;
-        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>(), together }
+        let parts = format!("{} -> {}", shape::of::<K>(), shape::of::<V>());
+        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>(), together, parts }
     }
 
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {

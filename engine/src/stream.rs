@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::Guard;
 use crate::plan::{NodeId, NodeKind};
 use crate::poison::OnFailure;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
 use timely::dataflow::channels::pact::Pipeline;
@@ -37,14 +37,16 @@ impl<T: Record> Clone for Stream<'_, T> {
 
 /// A stream that nothing has read yet. If nothing ever does, it is the end of a path through the dataflow: a batch must not count as complete before it has passed there.
 struct Unread<'s, T: Record> {
-    raw: RefCell<Option<Raw<'s, Chunk<T>>>>,
+    raw: Raw<'s, Chunk<T>>,
+    /// It is read by now, or its end is marked.
+    read: Cell<bool>,
     context: Rc<Context>,
 }
 
 impl<T: Record> Unread<'_, T> {
     fn end(&self) {
-        if let Some(raw) = self.raw.take() {
-            let _ = raw.probe_with(&self.context.probe);
+        if !self.read.replace(true) {
+            let _ = self.raw.clone().probe_with(&self.context.probe);
         }
     }
 }
@@ -74,7 +76,7 @@ impl Site {
     }
 
     pub(crate) fn stream<T: Record>(self, raw: Raw<'_, Chunk<T>>) -> Stream<'_, T> {
-        let unread = Unread { raw: RefCell::new(Some(raw.clone())), context: Rc::clone(&self.context) };
+        let unread = Unread { raw: raw.clone(), read: Cell::new(false), context: Rc::clone(&self.context) };
         Stream { raw, site: self, unread: Rc::new(unread) }
     }
 }
@@ -114,7 +116,7 @@ impl<'s, T: Record> Stream<'s, T> {
 
     /// What an operator reads that is put behind this stream, and the place that it is put behind.
     pub(crate) fn read(self) -> (Raw<'s, Chunk<T>>, Site) {
-        self.unread.raw.take();
+        self.unread.read.set(true);
         (self.raw, self.site)
     }
 

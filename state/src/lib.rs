@@ -33,6 +33,7 @@ pub mod outbox;
 pub mod points;
 pub mod resolve;
 pub mod schema;
+pub mod shape;
 pub mod store;
 
 pub use error::{Error, Kind, Result};

@@ -221,8 +221,10 @@ impl Work {
             let (id, state) =
                 self.schema.states.iter_mut().find(|(id, _)| *id == from).expect("what is dropped is not converted");
             *id = to;
-            // Where its keys lie may change with a conversion: all of them are written anew.
-            if let Some(declared) = program.states.iter().find(|declared| declared.name == state.name) {
+            // Where its keys lie may change with a conversion, and what is in them: all of them are written anew.
+            let declared = program.states.iter().find(|declared| declared.name == state.name);
+            state.parts = declared.map(|declared| declared.parts.clone()).unwrap_or_default();
+            if let Some(declared) = declared {
                 state.together = declared.together;
             }
             self.plan.states.push(from);

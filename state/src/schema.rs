@@ -16,6 +16,9 @@ pub struct StateDecl {
     /// Whether all of its keys are on one worker, whatever they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
+    /// What keys and values are made of, see [`crate::shape`]: a type may change without its name. Empty if it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parts: String,
 }
 
 impl StateDecl {
@@ -97,11 +100,18 @@ pub struct Highest {
 pub(crate) trait Numbered: Clone + PartialEq {
     fn name(&self) -> &str;
     fn set_name(&mut self, name: &str);
+
+    /// What it was and what it is, if `now` differs from it.
+    fn difference(&self, now: &Self) -> Option<(String, String)>;
 }
 
 macro_rules! numbered {
-    ($($decl:ty),*) => {
+    ($($decl:ty, $difference:expr;)*) => {
         $(impl Numbered for $decl {
+            fn difference(&self, now: &Self) -> Option<(String, String)> {
+                $difference(self, now)
+            }
+
             fn name(&self) -> &str {
                 &self.name
             }
@@ -113,7 +123,20 @@ macro_rules! numbered {
     };
 }
 
-numbered!(StateDecl, SourceDecl, SinkDecl);
+numbered! {
+    StateDecl, state_difference;
+    SourceDecl, |was: &SourceDecl, is: &SourceDecl| (was != is).then(|| (was.kind.clone(), is.kind.clone()));
+    SinkDecl, |was: &SinkDecl, is: &SinkDecl| (was != is).then(|| (was.kind.clone(), is.kind.clone()));
+}
+
+fn state_difference(was: &StateDecl, is: &StateDecl) -> Option<(String, String)> {
+    if was.shape() != is.shape() {
+        return Some((was.shape(), is.shape()));
+    }
+    // An older version has not recorded what is in a type.
+    let known = !was.parts.is_empty() && !is.parts.is_empty();
+    (known && was.parts != is.parts).then(|| (format!("{}, made of {}", was.shape(), was.parts), format!("made of {}", is.parts)))
+}
 
 impl Schema {
     /// The number of the state of this name.
@@ -143,9 +166,9 @@ impl Schema {
         if !self.topology.is_empty() && self.topology != program.topology {
             differences.push(format!("the store belongs to topology \"{}\", this is \"{}\"", self.topology, program.topology));
         }
-        differences.extend(changed("state", &self.states, &program.states, StateDecl::shape));
-        differences.extend(changed("source", &self.sources, &program.sources, |source| source.kind.clone()));
-        differences.extend(changed("sink", &self.sinks, &program.sinks, |sink| sink.kind.clone()));
+        differences.extend(changed("state", &self.states, &program.states));
+        differences.extend(changed("source", &self.sources, &program.sources));
+        differences.extend(changed("sink", &self.sinks, &program.sinks));
         if !differences.is_empty() {
             return Err(Error::config(format!(
                 "the program has changed under its state: {}. Declare what is meant with topology.migration(name), by rename_state, drop_state, \
@@ -157,6 +180,10 @@ impl Schema {
         let mut schema = self.clone();
         schema.topology.clone_from(&program.topology);
         schema.note_highest();
+        for (_, state) in schema.states.iter_mut().filter(|(_, state)| state.parts.is_empty()) {
+            let declared = program.states.iter().find(|declared| declared.name == state.name);
+            state.parts = declared.map(|declared| declared.parts.clone()).unwrap_or_default();
+        }
         add(&mut schema.states, &program.states, &mut schema.highest.state, StateId);
         add(&mut schema.sources, &program.sources, &mut schema.highest.source, SourceId);
         add(&mut schema.sinks, &program.sinks, &mut schema.highest.sink, SinkId);
@@ -173,13 +200,12 @@ impl Schema {
 }
 
 /// Every difference between what is recorded and what is declared, but for what is new.
-fn changed<I, D: Numbered>(what: &str, recorded: &[(I, D)], declared: &[D], shape: fn(&D) -> String) -> Vec<String> {
+fn changed<I, D: Numbered>(what: &str, recorded: &[(I, D)], declared: &[D]) -> Vec<String> {
     let differences = recorded.iter().filter_map(|(_, was)| {
         let name = was.name();
         match declared.iter().find(|is| is.name() == name) {
             None => Some(format!("{what} \"{name}\" is gone")),
-            Some(is) if is != was => Some(format!("{what} \"{name}\" was {}, is {}", shape(was), shape(is))),
-            Some(_) => None,
+            Some(is) => was.difference(is).map(|(was, is)| format!("{what} \"{name}\" was {was}, is {is}")),
         }
     });
     differences.collect()
@@ -200,7 +226,7 @@ mod tests {
     use super::*;
 
     fn state(name: &str, value: &str) -> StateDecl {
-        StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false }
+        StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false, parts: String::new() }
     }
 
     fn program(states: &[StateDecl]) -> Program {
@@ -212,6 +238,20 @@ mod tests {
         let first = Schema::default().adopt(&program(&[state("a", "u64")])).expect("new");
         let second = first.adopt(&program(&[state("b", "u64"), state("a", "u64")])).expect("grown");
         assert_eq!((second.state("a"), second.state("b"), second.state("c")), (Some(StateId(1)), Some(StateId(2)), None));
+    }
+
+    #[test]
+    fn a_type_that_has_changed_its_fields_under_its_name_is_refused() {
+        let made_of = |parts: &str| program(&[StateDecl { parts: parts.into(), ..state("a", "Total") }]);
+        let recorded = Schema::default().adopt(&made_of("str -> {sum: u64}")).expect("new");
+        recorded.adopt(&made_of("str -> {sum: u64}")).expect("the same");
+        let error = recorded.adopt(&made_of("str -> {sum: i64}")).expect_err("changed").to_string();
+        let difference = "state \"a\" was (str) -> Total, made of str -> {sum: u64}, is made of str -> {sum: i64}";
+        assert!(error.contains(difference) && error.contains("convert_state"), "{error}");
+        // What an older version has recorded is taken for what the program has, from then on.
+        let older = Schema::default().adopt(&made_of("")).expect("new");
+        let now = older.adopt(&made_of("str -> {sum: u64}")).expect("it is not known to differ");
+        now.adopt(&made_of("str -> {sum: i64}")).expect_err("now it is");
     }
 
     #[test]

@@ -120,12 +120,13 @@ fn exchanges(left: &Stream<'_, Record>, io: &Io) {
 fn batches(left: &Stream<'_, Record>, io: &Io) {
     let out = |name: &str| io.sink::<Vec<u64>>(name);
     let several = (Count, of(|(_, value): &Record| *value, Sum), of(|(_, value): &Record| *value, (Min, Max)));
-    let grouped = left.clone().group_by(key).aggregate(several);
+    // Shuffled, so that each worker has a part of what comes together behind it.
+    let grouped = left.clone().shuffle().group_by(key).aggregate(several);
     grouped
         .map(|(key, (count, sum, (least, greatest)))| vec![u64::from(key), count, sum, least, greatest])
         .sink("aggregate", out("aggregate"));
     let large = left.clone().filter(|(_, value)| *value > 35).map(|(_, value)| value);
-    large.aggregate(Sum).map(|sum| vec![sum]).sink("aggregate_all", out("aggregate_all"));
+    large.shuffle().aggregate(Sum).map(|sum| vec![sum]).sink("aggregate_all", out("aggregate_all"));
     let reduced = left.clone().group_by(key).reduce(concatenation());
     reduced.map(|(key, values)| [vec![u64::from(key)], values].concat()).sink("reduce", out("reduce"));
     let large = left.clone().filter(|(_, value)| *value > 35);
@@ -133,10 +134,10 @@ fn batches(left: &Stream<'_, Record>, io: &Io) {
     left.clone().batch_aggregate(Summary).sink("batch_aggregate", out("batch_aggregate"));
     let by_key = left.clone().group_by(key).batch_aggregate(Summary);
     by_key.map(|(key, values)| [vec![u64::from(key)], values].concat()).sink("batch_aggregate_by", out("batch_aggregate_by"));
-    left.clone().min_by(|record| (record.1, record.0)).map(row).sink("min_by", out("min_by"));
-    left.clone().max_by(|record| (record.1, record.0)).map(row).sink("max_by", out("max_by"));
+    left.clone().shuffle().min_by(|record| (record.1, record.0)).map(row).sink("min_by", out("min_by"));
+    left.clone().shuffle().max_by(|record| (record.1, record.0)).map(row).sink("max_by", out("max_by"));
     left.clone().first_n(2).map(row).sink("first_n", out("first_n"));
-    let top = left.clone().aggregate(top_k::<Record>(3));
+    let top = left.clone().shuffle().aggregate(top_k::<Record>(3));
     top.flat_map(|top, rows| rows.extend(top.into_iter().map(|top| row(top.record)))).sink("top_k", out("top_k"));
     let top = left.clone().aggregate(top_k_by(2, |(_, value): &Record| value % 7));
     top.flat_map(|top, rows| rows.extend(top.into_iter().map(|top| row(top.record)))).sink("top_k_by", out("top_k_by"));
@@ -168,7 +169,8 @@ fn joins(left: &Stream<'_, Record>, right: &Stream<'_, Record>, io: &Io) {
 
 fn states<'s>(left: &Stream<'s, Record>, io: &Io) -> State<'s, u8, (u64, u64)> {
     let out = |name: &str| io.sink::<Vec<u64>>(name);
-    let counts = left.clone().group_by(key).persistent_aggregate("counts", (Count, of(|(_, value): &Record| *value, Sum)));
+    let counts =
+        left.clone().shuffle().group_by(key).persistent_aggregate("counts", (Count, of(|(_, value): &Record| *value, Sum)));
     let change = |change: tidemill::Change<u8, (u64, u64)>| {
         vec![u64::from(change.key), some(change.old.map(|old| old.1)), some(change.new.map(|new| new.1))]
     };
@@ -201,8 +203,8 @@ fn states<'s>(left: &Stream<'s, Record>, io: &Io) -> State<'s, u8, (u64, u64)> {
     });
     moved.sink("update_state", out("update_state"));
     left.clone().group_by(key).persistent_aggregate("first_and_last", (FirstN(2), LastN(2)));
-    left.clone().map(|(_, value)| value).persistent_aggregate("distinct", DistinctCount);
-    left.clone().map(|(_, value)| value).persistent_aggregate("moments", Variance);
+    left.clone().shuffle().map(|(_, value)| value).persistent_aggregate("distinct", DistinctCount);
+    left.clone().shuffle().map(|(_, value)| value).persistent_aggregate("moments", Variance);
     counts
 }
 

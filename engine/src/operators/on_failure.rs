@@ -12,10 +12,10 @@ impl Topology<'_> {
     /// Says what is done with a record at which an operator fails, for all sources that are declared after this, and everything behind them.
     ///
     /// # Contract
-    /// [`OnFailure::STOP`] unless something else is said. A record that is set aside is in no state and no output of its batch; the rest of the batch commits under
-    /// the same number. A closure that sees one record at a time is caught at it. Where a whole batch is seen - a combiner, a reducer, `update_state` - the records to blame
-    /// are searched for by halving the batch, in trials that never commit: at most 200 trials or 30 seconds, then the topology stops. What fails only together with others
-    /// stops it too. A failure that is no record's, such as an external state that is away, is tried again.
+    /// [`OnFailure::STOP`] unless something else is said. A record that is set aside is in no state and no output behind that operator, and the rest of the batch commits
+    /// under the same number; other branches of the stream, and other pieces that a `flat_map` has made of it, stay. A closure that sees one record at a time is caught at it. Where a whole batch is seen - a combiner, a reducer, `update_state` - the records to blame
+    /// are searched for by halving the batch, in trials that never commit: at most 200 trials or 30 seconds, then the topology stops; what is found is left out of
+    /// the whole batch. A record that fails alone and not among the others, because it relies on one of them, is not blamed. What fails only together with others stops it too. A failure that is no record's, such as an external state that is away, is tried again.
     ///
     /// ```
     /// # use tidemill_engine::{OnFailure, testing::Kit};

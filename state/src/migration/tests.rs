@@ -5,7 +5,7 @@ use crate::Txid;
 use crate::schema::{SinkDecl, SourceDecl};
 
 fn state(name: &str, value: &str) -> StateDecl {
-    StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false }
+    StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false, parts: String::new() }
 }
 
 fn program(states: &[StateDecl], migrations: &[(&str, &[Change])]) -> Program {

@@ -13,6 +13,7 @@ fn program(states: &[(&str, &str, &str)], sources: &[(&str, &str)], sinks: &[(&s
         key: (*key).into(),
         value: (*value).into(),
         together: false,
+        parts: String::new(),
     };
     let source = |(name, kind): &(&str, &str)| SourceDecl { name: (*name).into(), kind: (*kind).into() };
     let sink = |(name, exactly_once): &(&str, bool)| SinkDecl {

@@ -45,7 +45,7 @@ pub(super) fn of_operators(registry: &mut Registry, status: &Status, work: &[Wor
     let set_aside = Family::<OfOperator, Counter>::default();
     // From zero on, or the first failures of an operator would not be seen as an increase.
     for Worked { operator, .. } in work {
-        set_aside.get_or_create(&OfOperator { operator: operator.clone() });
+        drop(set_aside.get_or_create(&OfOperator { operator: operator.clone() }));
     }
     for (operator, count) in &status.set_aside {
         set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
