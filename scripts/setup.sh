@@ -101,7 +101,11 @@ install_missing() {
 
 # Not needed: the tests that use the page in a browser are skipped without one.
 install_browser() {
-  if any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome || ! command -v node >/dev/null; then return; fi
+  if ! command -v node >/dev/null; then
+    say "there is no Node.js: the tests that use the page in a browser are skipped"
+    return
+  fi
+  if any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome; then return; fi
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     say "installing chromium"
     if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } </dev/null >&2; then return; fi
