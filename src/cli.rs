@@ -181,9 +181,7 @@ where
             Command::Run { run, own } => {
                 run::run(Wanted::of(run.options, run.config.as_deref(), &name)?, run.start_over, topology(own), shown, began)
             }
-            Command::Query { name, arguments, at, token_file, json } => {
-                query::query(&name, &arguments, &at, token_file.as_deref(), json)
-            }
+            Command::Query { name, arguments, at, json } => query::query(&name, &arguments, &at, json),
             Command::Status { at, json } => status::status(&at, json),
             Command::State { command: StateCommand::List { place, json, .. } } => state::list(&place, json),
             Command::State { command: StateCommand::Get { place, name, key, own } } => {

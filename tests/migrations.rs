@@ -362,7 +362,7 @@ fn a_type_that_has_changed_what_is_in_it_is_refused_under_its_name_too() {
     SIGNED.store(true, SeqCst);
     let error = kit.try_restart().expect_err("3 would be read as -2");
     assert_eq!(error.kind(), Kind::Config, "{error}");
-    for part in ["state \"sum\" was", "Sized, made of () -> u64", "is made of () -> i64", "convert_state"] {
+    for part in ["state \"sum\" was", "Sized, made of (()) -> u64", "is made of (()) -> i64", "convert_state"] {
         assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
     }
     SIGNED.store(false, SeqCst);

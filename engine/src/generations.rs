@@ -75,6 +75,7 @@ impl Generations {
         loop {
             let before = self.runtime.committed();
             let outcome = self.generation(listing.take(), &mode);
+            let number = self.numbers;
             let committed = self.runtime.committed();
             let Err(Failed { error, suspected, begun }) = outcome else { return Ok(()) };
             if error.kind() == Kind::Away && self.is_stopping() {
@@ -87,14 +88,22 @@ impl Generations {
             if mode.excluded.of <= committed {
                 mode.excluded = Arc::new(Excluded::of(committed.next()));
             }
-            let lost = error.kind() == Kind::SourceLost && self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW;
+            let lost = error.kind() == Kind::SourceLost && self.goes_on_after_losses(failures);
             let retried = error.kind() == Kind::UserCode && failures <= self.settings.retries;
             if self.points.stopped() {
                 return Err(error);
             }
             match suspected.map(|suspected| *suspected) {
                 Some((suspect, ranges)) if suspect.txid == committed.next() => {
-                    match self.search(&suspect, &ranges, &mut mode)? {
+                    let searched = match self.search(&suspect, &ranges, &mut mode) {
+                        // The batch is not there any more to be searched: what is done about losses is done here too.
+                        Err(gone) if gone.kind() == Kind::SourceLost && self.goes_on_after_losses(failures) => {
+                            self.runtime.note_error(&gone);
+                            Ok(())
+                        }
+                        searched => searched?,
+                    };
+                    match searched {
                         Ok(()) if self.is_stopping() => return Ok(()),
                         Ok(()) => {}
                         Err(_) if retried => {}
@@ -109,9 +118,13 @@ impl Generations {
                 _ if lost || retried => {}
                 _ => return Err(error),
             }
-            tracing::warn!(%error, generation = self.numbers, "a generation failed; the dataflows are built anew after the last committed batch");
-            self.runtime.show_retry(begun, self.numbers, &error);
+            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built anew after the last committed batch");
+            self.runtime.show_retry(begun, number, &error);
         }
+    }
+
+    fn goes_on_after_losses(&self, failures: u32) -> bool {
+        self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW
     }
 
     fn is_stopping(&self) -> bool {

@@ -3,13 +3,14 @@
 use crate::context::Context;
 use crate::failure::panic_message;
 use crate::operators::route::Placement;
-use crate::states::{Storable, type_name};
+use crate::states::{Storable, type_decl, type_name};
 use crate::topology::{Description, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use tidemill_state::keys::{self, Key};
 use tidemill_state::migration::{Change, Conversion, Migration as Declared, Plan};
+use tidemill_state::schema::TypeDecl;
 use tidemill_state::store::Row;
 use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold};
 
@@ -174,7 +175,7 @@ impl Migration {
         name: &str,
         convert: impl Fn(Old) -> New + Send + Sync + 'static,
     ) -> Migration {
-        let values = (type_name::<Old>(), type_name::<New>());
+        let values = (type_decl::<Old>(), type_decl::<New>());
         self.convert(name, None, values, move |key, value| {
             let mut converted = Vec::new();
             let old = taken("values", codec::decode(value))?;
@@ -190,7 +191,7 @@ impl Migration {
         name: &str,
         convert: impl Fn(K, Old) -> (L, New) + Send + Sync + 'static,
     ) -> Migration {
-        let (keys, values) = ((type_name::<K>(), type_name::<L>()), (type_name::<Old>(), type_name::<New>()));
+        let (keys, values) = ((type_decl::<K>(), type_decl::<L>()), (type_decl::<Old>(), type_decl::<New>()));
         self.convert(name, Some(keys), values, move |key, value| {
             let (old_key, old) = (taken("keys", keys::decode_key::<K>(key))?, taken("values", codec::decode(value))?);
             let shown = serde_json::to_string(&old_key).unwrap_or_default();
@@ -223,8 +224,8 @@ impl Migration {
     fn convert(
         self,
         name: &str,
-        keys: Option<(String, String)>,
-        values: (String, String),
+        keys: Option<(TypeDecl, TypeDecl)>,
+        values: (TypeDecl, TypeDecl),
         convert: impl Fn(&[u8], &[u8]) -> Result<(Vec<u8>, Vec<u8>)> + Send + Sync + 'static,
     ) -> Migration {
         let code = {

@@ -4,18 +4,19 @@ use crate::context::Context;
 use crate::operators::route::Placement;
 use crate::pages::{PageOf, not_held};
 use crate::stream::Stream;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::marker::PhantomData;
 use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
-use tidemill_state::schema::StateDecl;
+use tidemill_state::schema::{StateDecl, TypeDecl};
 use tidemill_state::shape;
 use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec};
 
 /// What a state can hold. Every type with these parts is one.
-pub trait Storable: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static {}
-impl<T: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static> Storable for T {}
+pub trait Storable: Clone + Serialize + DeserializeOwned + Send + 'static {}
+impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Storable for T {}
 
 /// A state that a topology maintains: the handle that its one writing operator gives.
 ///
@@ -267,16 +268,14 @@ pub trait StateCodec: Send + Sync {
 }
 
 pub(crate) struct TypedCodec<K, V> {
-    pub(crate) name: String,
-    pub(crate) placement: Placement,
-    pub(crate) types: PhantomData<fn() -> (K, V)>,
+    decl: StateDecl,
+    placement: Placement,
+    types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn decl(&self) -> StateDecl {
-        let together = self.placement == Placement::Together;
-        let parts = format!("{} -> {}", shape::of::<K>(), shape::of::<V>());
-        StateDecl { name: self.name.clone(), key: type_name::<K>(), value: type_name::<V>(), together, parts }
+        self.decl.clone()
     }
 
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {
@@ -284,7 +283,7 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
         let key: K = as_text.or_else(|_| serde_json::from_str(text)).map_err(|why| {
             Error::config(format!(
                 "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string as it is, anything else as JSON",
-                self.name,
+                self.decl.name,
                 type_name::<K>()
             ))
         })?;
@@ -321,9 +320,25 @@ pub(crate) fn type_name<T>() -> String {
     std::any::type_name::<T>().to_string()
 }
 
+/// A type as it is recorded: its name, and what it is made of.
+pub(crate) fn type_decl<T: DeserializeOwned>() -> TypeDecl {
+    // Its own code is not prepared for this: if it panics, nobody needs to know.
+    let parts = crate::poison::caught(true, || Ok(shape::of::<T>())).unwrap_or_default();
+    TypeDecl { name: type_name::<T>(), parts }
+}
+
 /// Registers a state's name, types and number; refuses a name that is taken.
 pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placement: Placement) -> StateId {
-    let codec = TypedCodec::<K, V> { name: name.to_string(), placement, types: PhantomData };
+    let (key, value) = (type_decl::<K>(), type_decl::<V>());
+    let decl = StateDecl {
+        name: name.to_string(),
+        key: key.name,
+        value: value.name,
+        together: placement == Placement::Together,
+        key_parts: key.parts,
+        value_parts: value.parts,
+    };
+    let codec = TypedCodec::<K, V> { decl, placement, types: PhantomData };
     let mut declared = context.declared.borrow_mut();
     if declared.program.states.iter().any(|state| state.name == name) {
         declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));

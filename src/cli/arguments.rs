@@ -32,9 +32,8 @@ pub(super) enum Command<A: Args> {
     },
     /// What runs: committed batch, rates, lag, states, last error
     Status {
-        /// Where it listens
-        #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
-        at: String,
+        #[command(flatten)]
+        at: At,
         /// Print the answer as JSON
         #[arg(long)]
         json: bool,
@@ -46,12 +45,8 @@ pub(super) enum Command<A: Args> {
         /// Its arguments as JSON; what is no JSON is a text
         #[arg(value_name = "ARGS", allow_hyphen_values = true)]
         arguments: String,
-        /// Where it listens
-        #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
-        at: String,
-        /// The token that it asks for, in this file's first line
-        #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
-        token_file: Option<PathBuf>,
+        #[command(flatten)]
+        at: At,
         /// Print the batch's number too, as JSON
         #[arg(long)]
         json: bool,
@@ -131,6 +126,23 @@ pub(super) enum StateCommand<A: Args> {
     },
 }
 
+/// Where a topology runs.
+#[derive(Args)]
+pub(super) struct At {
+    /// Where it listens
+    #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
+    pub(super) at: String,
+    /// The token that it asks for, in this file's first line
+    #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+impl At {
+    pub(super) fn place(self) -> Place {
+        Place { state: None, at: Some(self.at), token_file: self.token_file }
+    }
+}
+
 /// Where values are looked at.
 #[derive(Args)]
 pub(super) struct Place {
@@ -140,6 +152,9 @@ pub(super) struct Place {
     /// Where a running topology listens
     #[arg(long, value_name = "URL")]
     pub(super) at: Option<String>,
+    /// The token that a running topology asks for, in this file's first line
+    #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// As what a plan is shown.

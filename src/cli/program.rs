@@ -1,8 +1,8 @@
 //! The program `tidemill`: makes new topologies, and looks at those that run, over their port.
 
-use super::arguments::{HERE, Place};
+use super::arguments::At;
 use super::{log, new, query, state, status};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use tidemill_state::{Kind, Result};
 
@@ -41,9 +41,6 @@ enum Command {
         arguments: String,
         #[command(flatten)]
         at: At,
-        /// The token that it asks for, in this file's first line
-        #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
-        token_file: Option<PathBuf>,
         /// Print the batch's number too, as JSON
         #[arg(long)]
         json: bool,
@@ -87,20 +84,6 @@ enum StateCommand {
     },
 }
 
-/// Where a topology runs.
-#[derive(Args)]
-struct At {
-    /// Where it listens
-    #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
-    at: String,
-}
-
-impl At {
-    fn place(self) -> Place {
-        Place { state: None, at: Some(self.at) }
-    }
-}
-
 /// Does what the command line of this process asks for, and ends the process.
 pub fn program() -> ! {
     let code = match Arguments::try_parse() {
@@ -124,10 +107,8 @@ fn execute(command: Command) -> Result<i32> {
     let none = |_: &tidemill_engine::Topology<'_>| {};
     let done = match command {
         Command::New { folder, tidemill } => new::new(&folder, tidemill.as_deref()),
-        Command::Status { at, json } => status::status(&at.at, json),
-        Command::Query { name, arguments, at, token_file, json } => {
-            query::query(&name, &arguments, &at.at, token_file.as_deref(), json)
-        }
+        Command::Status { at, json } => status::status(&at, json),
+        Command::Query { name, arguments, at, json } => query::query(&name, &arguments, &at, json),
         Command::State { command: StateCommand::List { at, json } } => state::list(&at.place(), json),
         Command::State { command: StateCommand::Get { name, key, at } } => return state::get(&at.place(), &name, &key, &none),
         Command::State { command: StateCommand::Scan { name, limit, at } } => state::scan(&at.place(), &name, limit, &none),

@@ -1,5 +1,6 @@
 //! Asking a running topology over its port.
 
+use super::arguments::At;
 use serde_json::Value as Json;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Result};
@@ -36,8 +37,12 @@ impl Remote {
         // A proxy of the environment's is not for a port of this machine.
         let config =
             ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
-        let token = std::env::var_os("TIDEMILL_TOKEN_FILE").map(|file| token_of(std::path::Path::new(&file))).transpose()?;
-        Ok(Remote { url, agent: config.build().new_agent(), token })
+        Ok(Remote { url, agent: config.build().new_agent(), token: None })
+    }
+
+    /// The topology that the arguments name.
+    pub(super) fn of(at: &At) -> Result<Remote> {
+        Remote::at(&at.at)?.with_token_file(at.token_file.as_deref())
     }
 
     /// The same, with the token in this file's first line.

@@ -110,7 +110,7 @@ enum Where {
 
 fn resolve(place: &Place) -> Result<Where> {
     if let Some(url) = &place.at {
-        return Remote::at(url).map(Where::Running);
+        return Remote::at(url)?.with_token_file(place.token_file.as_deref()).map(Where::Running);
     }
     // Not read by clap: there it would contradict --at.
     let state = place.state.clone().or_else(|| std::env::var_os("TIDEMILL_STATE").map(PathBuf::from));
@@ -199,7 +199,7 @@ mod tests {
         }
         engine.stop();
         engine.wait().expect("a clean stop");
-        (folder, Place { state: Some(state), at: None }, build(glob))
+        (folder, Place { state: Some(state), at: None, token_file: None }, build(glob))
     }
 
     #[test]
@@ -246,8 +246,12 @@ mod tests {
             }
         };
         refused(&place, "count", &["\"count\"", "there are: counts"]);
-        refused(&Place { state: Some(folder.path().join("none")), at: None }, "counts", &["no state in", "none"]);
-        let running = Place { state: None, at: Some("127.0.0.1:1".to_string()) };
+        refused(
+            &Place { state: Some(folder.path().join("none")), at: None, token_file: None },
+            "counts",
+            &["no state in", "none"],
+        );
+        let running = Place { state: None, at: Some("127.0.0.1:1".to_string()), token_file: None };
         let error = scan(&running, "counts", None, &build).expect_err("nobody answers");
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("no topology answers"), "{error}");

@@ -1,5 +1,6 @@
 //! `status`: what runs, as it says itself.
 
+use super::arguments::At;
 use super::output::{columns, pretty, print, short_type, size, thousands};
 use super::remote::Remote;
 use serde_json::Value as Json;
@@ -7,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidemill_state::Result;
 
 /// Prints what the topology at this address says of itself.
-pub(super) fn status(at: &str, json: bool) -> Result<()> {
-    let status = Remote::at(at)?.get("/v1/status")?.or_error()?;
+pub(super) fn status(at: &At, json: bool) -> Result<()> {
+    let status = Remote::of(at)?.get("/v1/status")?.or_error()?;
     print(&if json { pretty(&status) } else { summary(&status) })
 }
 

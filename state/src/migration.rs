@@ -7,7 +7,7 @@
 //! write that records it, and a crash before that write leaves the state as it was.
 
 use crate::resolve::SinkRecord;
-use crate::schema::{Numbered, Program, Schema, StateDecl};
+use crate::schema::{Numbered, Program, Schema, StateDecl, TypeDecl, parts_differ};
 use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -41,9 +41,9 @@ pub enum Change {
         /// Its name.
         name: String,
         /// The type of its keys before and after; `None` if they stay.
-        keys: Option<(String, String)>,
+        keys: Option<(TypeDecl, TypeDecl)>,
         /// The type of its values before and after.
-        values: (String, String),
+        values: (TypeDecl, TypeDecl),
         /// Which of the program's conversions does it.
         code: usize,
     },
@@ -79,9 +79,10 @@ impl fmt::Display for Change {
             Change::RenameState { from, to } => write!(f, "state \"{from}\" becomes \"{to}\""),
             Change::DropState { name } => write!(f, "state \"{name}\" is dropped"),
             Change::ConvertState { name, keys: None, values: (old, new), .. } => {
-                write!(f, "the values of state \"{name}\" go from {old} to {new}")
+                write!(f, "the values of state \"{name}\" go from {} to {}", old.name, new.name)
             }
             Change::ConvertState { name, keys: Some((old_key, key)), values: (old, new), .. } => {
+                let [old_key, key, old, new] = [old_key, key, old, new].map(|of| &of.name);
                 write!(f, "state \"{name}\" goes from ({old_key}) -> {old} to ({key}) -> {new}")
             }
             Change::RenameSource { from, to } => write!(f, "source \"{from}\" becomes \"{to}\""),
@@ -165,23 +166,29 @@ impl Work {
             }
             Change::ConvertState { name, keys, values, code } => {
                 let (id, state) = find("state", &mut self.schema.states, name)?;
-                let wrong = |what: &str, recorded: &str, taken: &str| {
-                    Err(format!(
-                        "because the {what} of state \"{name}\" are recorded as {recorded}, and the conversion takes {taken}. An old type keeps its \
-                         name; give it a module of its own, as in v1::{}",
-                        bare(recorded)
-                    ))
-                };
-                if let Some((old, new)) = keys {
-                    if bare(old) != bare(&state.key) {
-                        return wrong("keys", &state.key, old);
+                let become_other = |what: &str, recorded: (&mut String, &mut String), (old, new): &(TypeDecl, TypeDecl)| {
+                    let (type_name, parts) = recorded;
+                    let named_alike = bare(&old.name) == bare(type_name);
+                    if !named_alike || parts_differ(&old.parts, parts) {
+                        let (had, takes) = if named_alike {
+                            (format!("{type_name}, made of {parts}"), format!("one made of {}", old.parts))
+                        } else {
+                            (type_name.clone(), old.name.clone())
+                        };
+                        return Err(format!(
+                            "because the {what} of state \"{name}\" are recorded as {had}, and the conversion takes {takes}. An old type keeps its \
+                             name and fields; give it a module of its own, as in v1::{}",
+                            bare(type_name)
+                        ));
                     }
-                    state.key.clone_from(new);
+                    type_name.clone_from(&new.name);
+                    parts.clone_from(&new.parts);
+                    Ok(())
+                };
+                if let Some(keys) = keys {
+                    become_other("keys", (&mut state.key, &mut state.key_parts), keys)?;
                 }
-                if bare(&values.0) != bare(&state.value) {
-                    return wrong("values", &state.value, &values.0);
-                }
-                state.value.clone_from(&values.1);
+                become_other("values", (&mut state.value, &mut state.value_parts), values)?;
                 let id = *id;
                 match self.converted.iter_mut().find(|(converted, _)| *converted == id) {
                     Some((_, codes)) => codes.push(*code),
@@ -221,10 +228,8 @@ impl Work {
             let (id, state) =
                 self.schema.states.iter_mut().find(|(id, _)| *id == from).expect("what is dropped is not converted");
             *id = to;
-            // Where its keys lie may change with a conversion, and what is in them: all of them are written anew.
-            let declared = program.states.iter().find(|declared| declared.name == state.name);
-            state.parts = declared.map(|declared| declared.parts.clone()).unwrap_or_default();
-            if let Some(declared) = declared {
+            // Where its keys lie may change with a conversion: all of them are written anew.
+            if let Some(declared) = program.states.iter().find(|declared| declared.name == state.name) {
                 state.together = declared.together;
             }
             self.plan.states.push(from);

@@ -5,7 +5,7 @@ use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
 
 /// A state as the program declares it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateDecl {
     /// Its name, unique in the topology.
     pub name: String,
@@ -16,9 +16,26 @@ pub struct StateDecl {
     /// Whether all of its keys are on one worker, whatever they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
-    /// What keys and values are made of, see [`crate::shape`]: a type may change without its name. Empty if it is not known.
+    /// What its keys are made of, see [`crate::shape`]: a type may change without its name. Empty if it is not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key_parts: String,
+    /// What its values are made of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value_parts: String,
+}
+
+/// A type of a state's keys or values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeDecl {
+    /// Its name.
+    pub name: String,
+    /// What it is made of, see [`crate::shape`]. Empty if it is not known.
     pub parts: String,
+}
+
+/// Whether two descriptions of what a type is made of differ; one that is not known does not.
+pub(crate) fn parts_differ(one: &str, other: &str) -> bool {
+    !one.is_empty() && !other.is_empty() && one != other
 }
 
 impl StateDecl {
@@ -134,8 +151,9 @@ fn state_difference(was: &StateDecl, is: &StateDecl) -> Option<(String, String)>
         return Some((was.shape(), is.shape()));
     }
     // An older version has not recorded what is in a type.
-    let known = !was.parts.is_empty() && !is.parts.is_empty();
-    (known && was.parts != is.parts).then(|| (format!("{}, made of {}", was.shape(), was.parts), format!("made of {}", is.parts)))
+    let differ = parts_differ(&was.key_parts, &is.key_parts) || parts_differ(&was.value_parts, &is.value_parts);
+    let made_of = |state: &StateDecl| format!("made of ({}) -> {}", state.key_parts, state.value_parts);
+    differ.then(|| (format!("{}, {}", was.shape(), made_of(was)), made_of(is)))
 }
 
 impl Schema {
@@ -180,9 +198,11 @@ impl Schema {
         let mut schema = self.clone();
         schema.topology.clone_from(&program.topology);
         schema.note_highest();
-        for (_, state) in schema.states.iter_mut().filter(|(_, state)| state.parts.is_empty()) {
-            let declared = program.states.iter().find(|declared| declared.name == state.name);
-            state.parts = declared.map(|declared| declared.parts.clone()).unwrap_or_default();
+        for (_, state) in &mut schema.states {
+            if let Some(declared) = program.states.iter().find(|declared| declared.name == state.name) {
+                state.key_parts.clone_from(&declared.key_parts);
+                state.value_parts.clone_from(&declared.value_parts);
+            }
         }
         add(&mut schema.states, &program.states, &mut schema.highest.state, StateId);
         add(&mut schema.sources, &program.sources, &mut schema.highest.source, SourceId);
@@ -226,7 +246,7 @@ mod tests {
     use super::*;
 
     fn state(name: &str, value: &str) -> StateDecl {
-        StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false, parts: String::new() }
+        StateDecl { name: name.into(), key: "str".into(), value: value.into(), ..StateDecl::default() }
     }
 
     fn program(states: &[StateDecl]) -> Program {
@@ -242,16 +262,17 @@ mod tests {
 
     #[test]
     fn a_type_that_has_changed_its_fields_under_its_name_is_refused() {
-        let made_of = |parts: &str| program(&[StateDecl { parts: parts.into(), ..state("a", "Total") }]);
-        let recorded = Schema::default().adopt(&made_of("str -> {sum: u64}")).expect("new");
-        recorded.adopt(&made_of("str -> {sum: u64}")).expect("the same");
-        let error = recorded.adopt(&made_of("str -> {sum: i64}")).expect_err("changed").to_string();
-        let difference = "state \"a\" was (str) -> Total, made of str -> {sum: u64}, is made of str -> {sum: i64}";
+        let made_of =
+            |parts: &str| program(&[StateDecl { key_parts: "text".into(), value_parts: parts.into(), ..state("a", "Total") }]);
+        let recorded = Schema::default().adopt(&made_of("{sum: u64}")).expect("new");
+        recorded.adopt(&made_of("{sum: u64}")).expect("the same");
+        let error = recorded.adopt(&made_of("{sum: i64}")).expect_err("changed").to_string();
+        let difference = "state \"a\" was (str) -> Total, made of (text) -> {sum: u64}, is made of (text) -> {sum: i64}";
         assert!(error.contains(difference) && error.contains("convert_state"), "{error}");
         // What an older version has recorded is taken for what the program has, from then on.
         let older = Schema::default().adopt(&made_of("")).expect("new");
-        let now = older.adopt(&made_of("str -> {sum: u64}")).expect("it is not known to differ");
-        now.adopt(&made_of("str -> {sum: i64}")).expect_err("now it is");
+        let now = older.adopt(&made_of("{sum: u64}")).expect("it is not known to differ");
+        now.adopt(&made_of("{sum: i64}")).expect_err("now it is");
     }
 
     #[test]

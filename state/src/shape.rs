@@ -8,13 +8,21 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
     Visitor,
 };
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// How many parts of a type are looked at: one that contains itself has no end.
+/// How deep a type is looked into, which may contain itself: below that, what need not be there is left out.
+const DEEP: u32 = 8;
+
+/// How deep and how far at all.
+const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 
-/// How many variants of enums are looked into.
-const MOST_VARIANTS: usize = 32;
+/// How often a type is looked through: each time at other variants of its enums.
+const MOST_PASSES: usize = 64;
+
+/// The longest description, in bytes: of a longer one the rest is a checksum.
+const LONGEST: usize = 4096;
 
 /// What `T` is made of: `{sum: u64, last: option text}`. The same for each run of the same program. A type that does not let itself be read from nothing, because it
 /// checks what it is given, is described up to there.
@@ -24,32 +32,49 @@ const MOST_VARIANTS: usize = 32;
 /// ```
 #[must_use]
 pub fn of<T: DeserializeOwned>() -> String {
-    let (mut shapes, mut number, mut variants): (Vec<String>, usize, usize) = (Vec::new(), 0, 1);
-    // Each pass looks into another variant of every enum.
-    while number < variants.min(MOST_VARIANTS) {
-        let mut tracer = Tracer { text: String::new(), left: MOST_PARTS, variant: number, variants: 1 };
+    let (mut shapes, mut enums): (Vec<String>, BTreeMap<&'static str, Enum>) = (Vec::new(), BTreeMap::new());
+    for _ in 0..MOST_PASSES {
+        let mut tracer = Tracer { text: String::new(), left: MOST_PARTS, depth: 0, enums };
         // A type's own code may not expect what it is given here; that it panics says no more than an error.
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::deserialize(&mut tracer).is_ok()));
         if !read.unwrap_or(false) {
             tracer.text.push('…');
         }
-        variants = variants.max(tracer.variants);
         if !shapes.contains(&tracer.text) {
             shapes.push(tracer.text);
         }
-        number += 1;
+        enums = tracer.enums;
+        for one in enums.values_mut() {
+            one.next += usize::from(std::mem::take(&mut one.met));
+        }
+        if enums.values().all(|one| one.next >= one.variants) {
+            break;
+        }
     }
-    shapes.join(" or ")
+    let text = shapes.join(" or ");
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let most = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}… {:016x}", &text[..most], xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+}
+
+/// An enum that was met.
+struct Enum {
+    variants: usize,
+    /// The variant that is looked into next; beyond the last, all have been, and it begins again: there may be other enums behind them.
+    next: usize,
+    /// Whether it was met in this pass.
+    met: bool,
 }
 
 struct Tracer {
     text: String,
     /// How many parts may still be looked at.
     left: u32,
-    /// Which variant of an enum is looked into.
-    variant: usize,
-    /// The most variants that an enum has.
-    variants: usize,
+    depth: u32,
+    /// By their names.
+    enums: BTreeMap<&'static str, Enum>,
 }
 
 impl Tracer {
@@ -57,6 +82,17 @@ impl Tracer {
         self.left = self.left.checked_sub(1).ok_or_else(|| Stop::custom("it has no end"))?;
         self.text.push_str(kind);
         Ok(())
+    }
+
+    /// Looks at what is in a part, one deeper.
+    fn deeper<R>(&mut self, look: impl FnOnce(&mut Tracer) -> Result<R, Stop>) -> Result<R, Stop> {
+        if self.depth == DEEPEST {
+            return Err(Stop::custom("it has no end"));
+        }
+        self.depth += 1;
+        let found = look(self);
+        self.depth -= 1;
+        found
     }
 }
 
@@ -112,7 +148,11 @@ impl<'de> Deserializer<'de> for &mut Tracer {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.part("option ")?;
-        visitor.visit_some(self)
+        if self.depth >= DEEP {
+            self.text.push('…');
+            return visitor.visit_none();
+        }
+        self.deeper(|tracer| visitor.visit_some(tracer))
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
@@ -125,19 +165,20 @@ impl<'de> Deserializer<'de> for &mut Tracer {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Stop> {
-        visitor.visit_newtype_struct(self)
+        self.deeper(|tracer| visitor.visit_newtype_struct(tracer))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.part("[")?;
-        let value = visitor.visit_seq(Parts { tracer: &mut *self, names: None, left: 1, first: true })?;
+        let left = usize::from(self.depth < DEEP);
+        let value = self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: None, left, first: true }))?;
         self.text.push(']');
         Ok(value)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
         self.part("(")?;
-        let value = visitor.visit_seq(Parts { tracer: &mut *self, names: None, left: len, first: true })?;
+        let value = self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: None, left: len, first: true }))?;
         self.text.push(')');
         Ok(value)
     }
@@ -148,7 +189,8 @@ impl<'de> Deserializer<'de> for &mut Tracer {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.part("map of ")?;
-        visitor.visit_map(Parts { tracer: self, names: None, left: 1, first: true })
+        let left = usize::from(self.depth < DEEP);
+        self.deeper(|tracer| visitor.visit_map(Parts { tracer, names: None, left, first: true }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -158,22 +200,27 @@ impl<'de> Deserializer<'de> for &mut Tracer {
         visitor: V,
     ) -> Result<V::Value, Stop> {
         self.part("{")?;
-        let value = visitor.visit_seq(Parts { tracer: &mut *self, names: Some(fields), left: fields.len(), first: true })?;
+        let value =
+            self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: Some(fields), left: fields.len(), first: true }))?;
         self.text.push('}');
         Ok(value)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
         self.part("one of ")?;
         let _ = write!(self.text, "{}: ", variants.join("|"));
-        self.variants = self.variants.max(variants.len());
-        let index = self.variant.min(variants.len().saturating_sub(1));
-        visitor.visit_enum(Variant { tracer: self, index: u32::try_from(index).expect("variants are few") })
+        let (deep, known) =
+            (self.depth >= DEEP, self.enums.entry(name).or_insert(Enum { variants: variants.len(), next: 0, met: false }));
+        known.met = true;
+        // One that contains itself may have a variant that does not.
+        let index = if deep { 0 } else { known.next % variants.len().max(1) };
+        let index = u32::try_from(index).expect("variants are few");
+        self.deeper(|tracer| visitor.visit_enum(Variant { tracer, index }))
     }
 }
 
@@ -253,7 +300,6 @@ impl<'de> VariantAccess<'de> for &mut Tracer {
 mod tests {
     use super::*;
     use serde::Deserialize;
-    use std::collections::BTreeMap;
 
     #[derive(Deserialize)]
     #[allow(dead_code)]
@@ -268,6 +314,24 @@ mod tests {
         Leaf(i32),
         Fork { left: Box<Tree>, right: Box<Tree> },
         Empty,
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    struct Never(Box<Never>);
+
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    enum Event {
+        Login(Kind),
+        Logout,
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    enum Kind {
+        Short(u8),
+        Long(i64),
     }
 
     #[derive(Deserialize)]
@@ -292,12 +356,22 @@ mod tests {
     }
 
     #[test]
+    fn every_variant_is_looked_into_also_of_enums_within_enums() {
+        let event = of::<Event>();
+        for part in ["Login|Logout: one of Short|Long: u8", "Login|Logout: ()", "Login|Logout: one of Short|Long: i64"] {
+            assert!(event.contains(part), "{part} is not in {event}");
+        }
+    }
+
+    #[test]
     fn a_type_that_contains_itself_or_refuses_what_it_is_given_has_an_end() {
         let total = of::<Total>();
-        assert!(total.starts_with("{sum: u64, last: option {sum: u64,") && total.ends_with('…'), "{total}");
+        assert!(total.starts_with("{sum: u64, last: option {sum: u64,") && total.ends_with("option …}}}}}"), "{total}");
         let tree = of::<Tree>();
         assert!(tree.starts_with("one of Leaf|Fork|Empty: i32 or one of Leaf|Fork|Empty: {left: one of"), "{tree}");
-        assert!(tree.ends_with("or one of Leaf|Fork|Empty: ()"), "{tree}");
+        assert!(tree.len() < LONGEST + 32, "{tree}");
+        let never = of::<Never>();
+        assert!(never.ends_with('…') && never.len() < LONGEST, "{never}");
         assert_eq!(of::<(u8, Even)>(), "(u8, u8…");
         assert_eq!(of::<serde_json::Value>(), "…");
     }

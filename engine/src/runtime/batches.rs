@@ -35,6 +35,8 @@ pub(super) struct Batches {
     /// One after the other, without a gap.
     kept: VecDeque<Kept>,
     ranges: usize,
+    /// Whether there were more.
+    forgotten: bool,
     changes: u64,
     failures: Vec<Failure>,
 }
@@ -58,6 +60,7 @@ impl Batches {
         self.kept.push_back(Kept { report, committed: Instant::now(), changed: self.changes });
         while self.kept.len() > BATCHES_KEPT || self.ranges > RANGES_KEPT && self.kept.len() > 1 {
             self.ranges -= self.kept.pop_front().map_or(0, |kept| kept.report.ranges.len());
+            self.forgotten = true;
         }
     }
 
@@ -93,6 +96,11 @@ impl Batches {
         if let Some(kept) = self.at(upto) {
             (kept.report.fold_us, kept.changed) = (Some(micros(took)), changes);
         }
+    }
+
+    /// The oldest that is kept, if there were others before it in this run.
+    pub(super) fn oldest_of_many(&self) -> Option<&BatchReport> {
+        self.kept.front().filter(|_| self.forgotten).map(|kept| &kept.report)
     }
 
     /// The newest first.

@@ -94,6 +94,8 @@ fn rates(batches: &Batches, age_ms: u64) -> (f64, f64) {
     let since = now_ms().saturating_sub(OVER_MS);
     let recent = batches.newest().take_while(|batch| batch.committed_at_ms >= since);
     let (count, records) = recent.fold((0u64, 0u64), |(count, records), batch| (count + 1, records + batch.records));
-    let seconds = age_ms.clamp(1000, OVER_MS) as f64 / 1000.0;
+    // Not all of them may be kept: then those that are there have come since the first of them.
+    let kept_ms = batches.oldest_of_many().map_or(OVER_MS, |oldest| now_ms().saturating_sub(oldest.committed_at_ms));
+    let seconds = age_ms.min(kept_ms).clamp(1000, OVER_MS) as f64 / 1000.0;
     (count as f64 / seconds, records as f64 / seconds)
 }

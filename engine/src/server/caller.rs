@@ -6,23 +6,39 @@ use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::serve::IncomingStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A client, as far as the server knows it: a connection, whose requests share a bound.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
     under_way: Arc<AtomicUsize>,
+    waits: Arc<AtomicUsize>,
+}
+
+/// An answer that is waited for longer than queries may take: its connection is not an idle one meanwhile.
+pub(super) struct Wait(Arc<AtomicUsize>);
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Connected<IncomingStream<'_, Connections>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Connections>) -> Caller {
-        Caller { under_way: stream.io().under_way() }
+        Caller { waits: stream.io().waits(), ..Caller::default() }
     }
 }
 
 impl Caller {
     pub(super) fn of(request: &Request) -> Caller {
         request.extensions().get::<ConnectInfo<Caller>>().map(|caller| caller.0.clone()).unwrap_or_default()
+    }
+
+    /// It waits for an answer, until what is given is dropped.
+    pub(super) fn wait(&self) -> Wait {
+        self.waits.fetch_add(1, Relaxed);
+        Wait(Arc::clone(&self.waits))
     }
 
     /// Lets one more of its requests in, if there is room: it counts until what is given is dropped.

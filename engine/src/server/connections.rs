@@ -24,7 +24,7 @@ pub(super) struct Idle {
     usual: Duration,
     /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
     first: Duration,
-    /// While a request is under way that has a bound of its own.
+    /// While an answer is waited for that has a bound of its own, longer than that of queries.
     asked: Duration,
     /// How long a request may take, in milliseconds.
     longest: Arc<AtomicU64>,
@@ -104,10 +104,7 @@ impl Listener for Connections {
         }
         let moved = Instant::now();
         let due = Box::pin(sleep_until(moved + self.idle.get(false, false)));
-        (
-            Connection { stream, idle: self.idle.clone(), moved, answered: false, under_way: Arc::default(), due, _room: room },
-            from,
-        )
+        (Connection { stream, idle: self.idle.clone(), moved, answered: false, waits: Arc::default(), due, _room: room }, from)
     }
 
     fn local_addr(&self) -> Result<SocketAddr> {
@@ -122,16 +119,17 @@ pub(super) struct Connection {
     /// When something has moved last; before anything was answered, when it was accepted.
     moved: Instant,
     answered: bool,
-    /// How many requests are under way that have a bound of their own.
-    under_way: Arc<AtomicUsize>,
+    /// How many such answers are waited for.
+    waits: Arc<AtomicUsize>,
     /// When to look, at the latest.
     due: Pin<Box<Sleep>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(super) fn under_way(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.under_way)
+    /// The count of answers that are waited for longer than queries may take.
+    pub(super) fn waits(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.waits)
     }
 
     /// What has come of reading or writing; an error if that waits, and nothing has moved for too long.
@@ -144,11 +142,12 @@ impl Connection {
         }
         loop {
             ready!(self.due.as_mut().poll(context));
-            let due = self.moved + self.idle.get(self.answered, self.under_way.load(Relaxed) > 0);
+            let due = self.moved + self.idle.get(self.answered, self.waits.load(Relaxed) > 0);
             if due <= Instant::now() {
                 return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing moves on the connection")));
             }
-            self.due.as_mut().reset(due);
+            // Looked at again before that: what is waited for may be over by then.
+            self.due.as_mut().reset(due.min(Instant::now() + self.idle.usual));
         }
     }
 }
@@ -267,7 +266,7 @@ mod tests {
         let (mut connections, address) = connections(2, 100).await;
         let (_client, mut byte) = (TcpStream::connect(address).await.expect("it listens"), [0]);
         let (mut served, _) = connections.accept().await;
-        served.under_way().fetch_add(1, Relaxed);
+        served.waits().fetch_add(1, Relaxed);
         let read = tokio::time::timeout(Duration::from_millis(400), served.read_exact(&mut byte)).await;
         assert!(read.is_err(), "it waits: {read:?}");
     }

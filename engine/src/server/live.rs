@@ -317,13 +317,13 @@ impl Client {
     }
 
     /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the feed's last.
-    fn follow(&mut self, feed: &Feed, id: String, now: impl FnOnce(&Live) -> Option<Told>) -> AbortHandle {
+    fn follow(&mut self, feed: &Feed, id: String, now: fn(&Live) -> Option<Told>) -> AbortHandle {
         let (latest, mut feed) = self.live.join(feed);
         // Looked at only now: what comes from here on is told by the feed, and nothing in between is missed.
-        let now = now(&self.live);
+        let (live, first) = (Arc::clone(&self.live), now(&self.live));
         let (outbox, id) = (self.outbox.0.clone(), Value::String(id));
         self.feeds.spawn(async move {
-            let mut told = now.or(latest);
+            let mut told = first.or(latest);
             loop {
                 let message = match told.take() {
                     Some(Told::Whole(message)) => Some(message),
@@ -339,7 +339,8 @@ impl Client {
                 }
                 told = match feed.recv().await {
                     Ok(told) => Some(told),
-                    Err(broadcast::error::RecvError::Lagged(_)) => None,
+                    // Who reads slowly has missed some: what is now stands for them.
+                    Err(broadcast::error::RecvError::Lagged(_)) => now(&live),
                     Err(broadcast::error::RecvError::Closed) => return,
                 };
             }

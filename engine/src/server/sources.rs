@@ -61,8 +61,7 @@ pub(super) async fn drain(
     if within > MOST_DRAIN {
         return Err(wrong(format!("timeout_ms is {}", within.as_millis())));
     }
-    // As long as this is under way, its connection is not taken for an idle one.
-    let _under_way = caller.admit(usize::MAX);
+    let _wait = caller.wait();
     runtime.pause_sources();
     let until = Instant::now() + within;
     while !runtime.is_drained() {

@@ -5,7 +5,11 @@ use crate::Txid;
 use crate::schema::{SinkDecl, SourceDecl};
 
 fn state(name: &str, value: &str) -> StateDecl {
-    StateDecl { name: name.into(), key: "str".into(), value: value.into(), together: false, parts: String::new() }
+    StateDecl { name: name.into(), key: "str".into(), value: value.into(), ..StateDecl::default() }
+}
+
+fn named(name: &str) -> TypeDecl {
+    TypeDecl { name: name.into(), parts: String::new() }
 }
 
 fn program(states: &[StateDecl], migrations: &[(&str, &[Change])]) -> Program {
@@ -32,7 +36,7 @@ fn drop_state(name: &str) -> Change {
 }
 
 fn convert(name: &str, old: &str, new: &str, code: usize) -> Change {
-    Change::ConvertState { name: name.into(), keys: None, values: (old.into(), new.into()), code }
+    Change::ConvertState { name: name.into(), keys: None, values: (named(old), named(new)), code }
 }
 
 fn migrated(store: &Schema, program: &Program) -> (Schema, Plan) {
@@ -127,8 +131,8 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     refused(Change::DropSink { name: "out".into() }, &["still has a sink \"out\""]);
     let rekeyed = Change::ConvertState {
         name: "a".into(),
-        keys: Some(("u8".into(), "u16".into())),
-        values: ("u32".into(), "u32".into()),
+        keys: Some((named("u8"), named("u16"))),
+        values: (named("u32"), named("u32")),
         code: 0,
     };
     refused(rekeyed, &["keys of state \"a\" are recorded as str"]);
@@ -167,4 +171,19 @@ fn a_schema_of_a_store_without_migrations_can_be_read() {
     let grown = Program { sources: Vec::new(), sinks: Vec::new(), ..program(&[state("a", "u64"), state("b", "u64")], &[]) };
     let (schema, _) = migrated(&old, &grown);
     assert_eq!((schema.state("a"), schema.state("b")), (Some(StateId(2)), Some(StateId(3))));
+}
+
+#[test]
+fn a_conversion_takes_what_is_recorded_not_only_what_is_called_so() {
+    let made_of = |parts: &str| TypeDecl { name: "app::Total".into(), parts: parts.into() };
+    let store = recorded(&[StateDecl { value_parts: "{sum: u64}".into(), ..state("a", "app::Total") }]);
+    let change =
+        |old: &str| Change::ConvertState { name: "a".into(), keys: None, values: (made_of(old), made_of("{sum: i64}")), code: 0 };
+    let is = StateDecl { value_parts: "{sum: i64}".into(), ..state("a", "app::Total") };
+    let (schema, _) = migrated(&store, &program(std::slice::from_ref(&is), &[("m", &[change("{sum: u64}")])]));
+    assert_eq!(schema.states[0].1, is);
+    let error = refusal(&store, &program(&[is], &[("m", &[change("{sum: i64}")])]));
+    for part in ["recorded as app::Total, made of {sum: u64}", "takes one made of {sum: i64}", "v1::Total"] {
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
 }

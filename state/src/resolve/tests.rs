@@ -12,8 +12,7 @@ fn program(states: &[(&str, &str, &str)], sources: &[(&str, &str)], sinks: &[(&s
         name: (*name).into(),
         key: (*key).into(),
         value: (*value).into(),
-        together: false,
-        parts: String::new(),
+        ..StateDecl::default()
     };
     let source = |(name, kind): &(&str, &str)| SourceDecl { name: (*name).into(), kind: (*kind).into() };
     let sink = |(name, exactly_once): &(&str, bool)| SinkDecl {
