@@ -14,7 +14,9 @@ const SLOWEST = 8;
 export function Batches() {
   const version = batchesVersion.value;
   const [most, setMost] = useState<number>(WIDTHS[1]);
-  const [held, setHeld] = useState<number | null>(null);
+  const [wished, setHeld] = useState<number | null>(null);
+  // One that is no longer kept cannot be held.
+  const held = wished !== null && log.find(wished) >= 0 ? wished : null;
   const { part } = route.value;
   const selected = part === null ? null : Number(part);
   const select = (txid: number | null): void => showPart("batches", txid ?? undefined);

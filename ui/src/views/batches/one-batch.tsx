@@ -17,6 +17,8 @@ export function OneBatch({ txid, onSelect }: { txid: number; onSelect: (txid: nu
   // What has become known of it since it was asked for.
   const later = index < 0 ? 0 : log.ring.get("fold", index) + log.ring.get("publish", index);
   useEffect(() => {
+    // One that is no longer kept is shown as it was.
+    if (index < 0 && batch?.txid === txid) return;
     const stop = new AbortController();
     setBatch((shown) => (shown?.txid === txid ? shown : null));
     setError(null);

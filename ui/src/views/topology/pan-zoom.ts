@@ -4,6 +4,9 @@ import type { RefObject } from "preact";
 
 const LEAST = 0.05;
 const MOST = 2.5;
+/** What would have to be smaller than this is first shown larger, from its beginning: the whole of it could not be read. */
+const TOO_SMALL = 0.25;
+const READABLE = 0.6;
 /** Below this scale, small letters are left out. */
 const FAR = 0.5;
 /** A pointer that moved less than this has clicked. */
@@ -26,7 +29,7 @@ export function usePanZoom(width: number, height: number): PanZoom {
   const size = useRef({ width, height });
   size.current = { width, height };
 
-  const { move, ...rest } = useMemo(() => {
+  const { move, begin, ...rest } = useMemo(() => {
     const view = { x: 0, y: 0, k: 1 };
     const pointers = new Map<number, { x: number; y: number }>();
     let travelled = 0;
@@ -43,12 +46,17 @@ export function usePanZoom(width: number, height: number): PanZoom {
       view.k = k;
       apply();
     };
-    const fit = (): void => {
+    const show = (least: number): void => {
       const { width: wide, height: high } = box();
-      view.k = Math.min(1.15, Math.max(LEAST, Math.min(wide / size.current.width, high / size.current.height)));
-      view.x = (wide - size.current.width * view.k) / 2;
-      view.y = (high - size.current.height * view.k) / 2;
+      view.k = Math.min(1.15, Math.max(least, Math.min(wide / size.current.width, high / size.current.height)));
+      view.x = Math.max(0, (wide - size.current.width * view.k) / 2);
+      view.y = Math.max(0, (high - size.current.height * view.k) / 2);
       apply();
+    };
+    const fit = (): void => show(LEAST);
+    const begin = (): void => {
+      fit();
+      if (view.k < TOO_SMALL) show(READABLE);
     };
     const reveal = (x: number, y: number, margin: number): void => {
       const { width: wide, height: high } = box();
@@ -86,7 +94,7 @@ export function usePanZoom(width: number, height: number): PanZoom {
       },
     };
     const zoom = (factor: number): void => scaleAt(factor, box().width / 2, box().height / 2);
-    return { move, fit, zoom, reveal, dragged: () => travelled > CLICK_PX };
+    return { move, begin, fit, zoom, reveal, dragged: () => travelled > CLICK_PX };
   }, []);
 
   useEffect(() => {
@@ -103,6 +111,6 @@ export function usePanZoom(width: number, height: number): PanZoom {
       for (const end of ["pointerup", "pointercancel", "pointerleave"] as const) at.removeEventListener(end, move.up);
     };
   }, []);
-  useEffect(rest.fit, [width, height]);
+  useEffect(begin, [width, height]);
   return { svg, content, ...rest };
 }

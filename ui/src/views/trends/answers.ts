@@ -71,5 +71,7 @@ export function useFrom(): { from: string | undefined; error: Refused | null } {
   const windowed = queries.value.some((query) => query.name === "newest");
   const { answer, error } = useWatch("newest", "", windowed ? null : undefined);
   if (topology.value === null) return { from: undefined, error: null };
-  return { from: windowed ? windowFrom(answer?.result) : "", error };
+  // A store of before there was `newest` has edits all the same.
+  const from = windowed ? answer && (windowFrom(answer.result) ?? "") : "";
+  return { from: from ?? undefined, error };
 }

@@ -1,5 +1,5 @@
 // From and To as fields: a part of the time without dragging a mouse.
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { minuteOf, spanBetween, type Span } from "../../lib/trend";
 
 /** What stands in the fields while somebody is at them. */
@@ -25,6 +25,7 @@ export function problemOf(draft: Draft | null, whole: Span): string | null {
 
 export function Between({ whole, span, draft, onDraft, onSpan }: Props) {
   const id = useId();
+  const inside = useRef(false);
   const problem = problemOf(draft, whole);
   const shown = draft ?? { from: minuteOf(span.from), to: minuteOf(span.to) };
   const enter = (changed: Partial<Draft>): void => {
@@ -34,11 +35,20 @@ export function Between({ whole, span, draft, onDraft, onSpan }: Props) {
     if (typeof meant !== "string") onSpan(meant);
   };
   // From then on the fields do not follow the newest minute: that would take away what is typed.
-  const begin = (): void => onDraft(shown);
+  const begin = (): void => {
+    inside.current = true;
+    onDraft(shown);
+  };
   const leave = (event: FocusEvent): void => {
     const stays = event.relatedTarget instanceof Node && (event.currentTarget as Node).contains(event.relatedTarget);
+    inside.current = stays;
     if (!stays && problem === null) onDraft(null);
   };
+  // What could not be before may be by now: then nobody waits for it any more.
+  useEffect(() => {
+    if (draft && problem === null && !inside.current) onDraft(null);
+  });
+  useEffect(() => () => onDraft(null), []);
   const field = { type: "datetime-local", step: 60, "aria-invalid": problem !== null, "aria-describedby": `${id}-problem` } as const;
   return (
     <div class="between" role="group" aria-label="The time that is shown, in UTC" onFocusIn={begin} onFocusOut={leave}>

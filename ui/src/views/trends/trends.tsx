@@ -48,7 +48,7 @@ export function Trends() {
   return (
     <div class="trends">
       <div class="toolbar">
-        <span class="total" aria-live="off"><b data-total={total}>{count(total)}</b> {total === 1 ? "edit" : "edits"} from {said(span.from)} to {said(span.to)} UTC</span>
+        <span class="total" aria-live="off"><b data-total={action.txid === null ? undefined : total}>{count(total)}</b> {total === 1 ? "edit" : "edits"} from {said(span.from)} to {said(span.to)} UTC</span>
         <span class="muted">as of batch {count(action.txid)}</span>
         <div class="end choose">
           <Between whole={whole} span={span} draft={draft} onDraft={setDraft} onSpan={setBrushed} />
