@@ -164,8 +164,11 @@ fn connections_that_are_dropped_leave_nothing() {
     let mut place = Place::new();
     let mut halfway = 0;
     for number in 0..10_000 {
-        if number == 5_000 {
+        // No more than these are open at once, however slow the machine is.
+        if number % 100 == 0 {
             place.answers();
+        }
+        if number == 5_000 {
             halfway = place.memory();
         }
         let mut stream = place.connect();

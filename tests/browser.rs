@@ -10,7 +10,7 @@ use binary::{Running, folder};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidemill::prelude::*;
 use tidemill::server::{Access, Listening};
 use tidemill::testing::Kit;
@@ -31,6 +31,13 @@ fn has_browser() -> bool {
         println!("skipped: {what} is not here");
     }
     missing.iter().all(|(missing, _)| !missing)
+}
+
+/// One at a time: how long the page takes is looked at too.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The browser's steps, as they are said.
@@ -84,6 +91,7 @@ fn every_view_is_used_in_a_browser() {
     if !has_browser() {
         return;
     }
+    let _alone = alone();
     let folder = folder();
     let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600", &[]);
     Steps::start(&running.url(), &["views"]).end();
@@ -94,6 +102,7 @@ fn the_page_finds_a_server_again_that_was_killed() {
     if !has_browser() {
         return;
     }
+    let _alone = alone();
     let folder = folder();
     let state = folder.path().join("state");
     let mut running = demo(&state, "127.0.0.1:0", "600", &[]);
@@ -113,6 +122,7 @@ fn the_sources_are_paused_and_resumed_with_a_token() {
     if !has_browser() {
         return;
     }
+    let _alone = alone();
     let folder = folder();
     let token = folder.path().join("token");
     std::fs::write(&token, "0123456789abcdef\n").expect("written");
@@ -133,6 +143,7 @@ fn the_page_stays_quick_and_does_not_grow_beside_a_large_topology() {
     if !has_browser() {
         return;
     }
+    let _alone = alone();
     let set = |settings: &mut tidemill::Settings| (settings.workers, settings.batches.max_records) = (2, IN_A_BATCH);
     let mut kit = Kit::with(set, |topology, io| {
         let mut numbers = topology.source("numbers", io.source::<u64>("numbers"));
