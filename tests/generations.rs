@@ -396,8 +396,11 @@ fn i4_a_path_without_a_sink_holds_its_batch_too() {
         |settings| settings.workers = 2,
         move |topology, io| {
             let (fails, sees) = (Arc::clone(&fails), Arc::clone(&sees));
-            topology.source("in", io.source::<u64>("in")).shuffle().inspect(move |_| {
-                std::thread::sleep(std::time::Duration::from_millis(30));
+            let sleep = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
+            // Each worker has nothing to do with the batch any more, as far as it can see, when it fails.
+            let there = topology.source("in", io.source::<u64>("in")).partition_with(|_| 1).inspect(move |_| sleep(100));
+            there.partition_with(|_| 0).inspect(move |_| {
+                sleep(30);
                 assert!(fails.load(SeqCst) == 0, "a rock behind the wheel");
                 sees.fetch_add(1, SeqCst);
             });
