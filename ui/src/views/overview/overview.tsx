@@ -45,7 +45,7 @@ function Figures({ now }: { now: Status }) {
       <Figure name="Batches per second" value={compact(now.batches_per_s)} note={`committed: ${count(now.committed)}`} />
       <Figure name="Batch latency" value={micros(p50)} note={`p99 ${micros(p99)}${recent.batches === 0 ? ", the last batches" : ""}`} />
       <Figure name="Lag" value={compact(lagOf(now))} note={atEnd ? "all sources at their end" : partitionsNote(now)} tone={trouble(now) ? "warn" : undefined} />
-      <Figure name="Keys in states" value={compact(keys)} note={`${bytes(now.store_bytes)} on the disk, ${bytes(now.unfolded_bytes)} unfolded`} />
+      <Figure name="Keys in states" value={compact(keys)} note={`${bytes((now.store_bytes ?? 0) + (now.unfolded_bytes ?? 0))} stored`} />
       <Figure name="Workers" value={count(now.workers)} note={`longest turn ${micros(now.longest_slice_us)}`} />
       <Figure name="Running for" value={now.started_at_ms ? duration(serverNow() - now.started_at_ms) : "–"} note={now.started_at_ms ? `since ${sinceText(now.started_at_ms)}` : undefined} />
     </dl>
