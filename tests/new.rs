@@ -27,7 +27,9 @@ fn cargo(arguments: &[&str], folder: &Path) -> String {
 #[test]
 fn a_new_topology_builds_runs_and_passes_its_test() {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = tidemill(&["new", "my_words"], folder.path());
+    // Said, because what a program was compiled from may have been another folder, if several share what is compiled.
+    let sources = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says so");
+    let made = tidemill(&["new", "my_words", "--tidemill", &sources], folder.path());
     assert!(made.status.success() && text(&made.stdout).contains("cargo test --release"), "{}", text(&made.stderr));
     let made = folder.path().join("my_words");
     let tested = cargo(&["test", "--release"], &made);
