@@ -31,7 +31,8 @@ use crate::states::Storable;
 ///    combines in any order.
 /// 2. *Checked by the suite.* Combining with `zero`, if there is one, changes nothing.
 /// 3. *Checked by the suite.* `add` gives what combining with `init` gives.
-/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names the key.
+/// 4. *Checked by the suite.* A result that was written and read back is the same: between batches it may be stored, between workers it travels.
+/// 5. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names the key.
 ///
 /// ```
 /// use tidemill_engine::aggregates::Combiner;

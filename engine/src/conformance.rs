@@ -1,4 +1,4 @@
-//! The suites that every [`Source`], every [`Sink`] and every [`crate::aggregates::Combiner`] runs, also a user's own: the clauses of their contracts that can be checked.
+//! The suites that every [`Source`], every [`Sink`] and every aggregation runs, also a user's own: the clauses of their contracts that can be checked.
 //!
 //! They panic, as a test's assertions do, with the clause that is broken and where. Call them from tests:
 //!
@@ -32,8 +32,10 @@
 //! ```
 
 mod combiner;
+mod reducer;
 
 pub use combiner::{combiner, combiner_by, combiner_in_order};
+pub use reducer::{batch_aggregator, reducer};
 
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Publisher, Sink};
 use crate::source::{ReadStatus, Reader, Records, Source};

@@ -1,16 +1,18 @@
 //! The suite for combiners: random data, split and combined in random ways.
 
 use crate::aggregates::Combiner;
+use crate::states::Storable;
 use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use std::fmt::Debug;
+use tidemill_state::codec;
 
 /// How many random splits of the records are tried.
 const ROUNDS: u64 = 300;
 
-/// Checks clauses 1 to 3 of [`Combiner`]'s contract on these records: that results do not depend on how the records are ordered, split and combined.
+/// Checks clauses 1 to 4 of [`Combiner`]'s contract on these records: that results do not depend on how the records are ordered, split, combined and stored.
 ///
 /// For one whose results depend on the order by design, such as [`crate::aggregates::FirstN`], see [`combiner_in_order`].
 ///
@@ -77,6 +79,7 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
         };
         let tree = split(aggregation, &some, &mut random);
         is("clause 1: combine is associative", &some, &tree);
+        is("clause 4: a result may be stored", &some, &one_by_one_stored(aggregation, &some));
         let mut added = aggregation.init(&some[0]);
         some[1..].iter().for_each(|record| aggregation.add(&mut added, record));
         is("clause 3: add is combine with init", &some, &added);
@@ -103,6 +106,23 @@ fn one_by_one<T, A: Combiner<T>>(aggregation: &A, records: &[T]) -> Option<A::Va
     Some(into)
 }
 
+/// As [`one_by_one`], each partial result written and read back.
+fn one_by_one_stored<T, A: Combiner<T>>(aggregation: &A, records: &[T]) -> A::Value {
+    let mut into = stored(&aggregation.init(&records[0]));
+    for record in &records[1..] {
+        aggregation.combine(&mut into, stored(&aggregation.init(record)));
+        into = stored(&into);
+    }
+    into
+}
+
+/// The value, written and read back.
+pub(super) fn stored<V: Storable>(value: &V) -> V {
+    let mut bytes = Vec::new();
+    codec::encode(value, &mut bytes).expect("a result can be written");
+    codec::decode(&bytes).expect("a result can be read back")
+}
+
 /// The result of a random tree over the records, of which there is one at least.
 fn split<T, A: Combiner<T>>(aggregation: &A, records: &[T], random: &mut Xoshiro256PlusPlus) -> A::Value {
     if let [one] = records {
@@ -121,6 +141,8 @@ mod tests {
     use crate::aggregates::{
         Average, Count, DistinctCount, FirstN, LastN, Max, MaxBy, Mean, Min, MinBy, Sum, Variance, top_k_by,
     };
+    use serde::{Deserialize, Serialize};
+    use std::cmp::Ordering;
 
     #[test]
     fn every_combiner_of_tidemill_keeps_its_contract() {
@@ -160,6 +182,39 @@ mod tests {
     #[should_panic(expected = "clause 1: combine is associative")]
     fn one_that_is_not_associative_is_found() {
         combiner(&Difference, &[3, 1, 4, 1, 5]);
+    }
+
+    /// The greatest, and how often it came, which is not written.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Forgetful {
+        greatest: u64,
+        #[serde(skip)]
+        times: u64,
+    }
+
+    struct Often;
+
+    impl Combiner<u64> for Often {
+        type Value = Forgetful;
+        fn init(&self, record: &u64) -> Forgetful {
+            Forgetful { greatest: *record, times: 1 }
+        }
+        fn combine(&self, into: &mut Forgetful, other: Forgetful) {
+            match other.greatest.cmp(&into.greatest) {
+                Ordering::Less => {}
+                Ordering::Equal => into.times += other.times,
+                Ordering::Greater => *into = other,
+            }
+        }
+        fn zero(&self) -> Option<Forgetful> {
+            None
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "clause 4: a result may be stored")]
+    fn one_that_storing_changes_is_found() {
+        combiner(&Often, &[3, 1, 4, 1, 5]);
     }
 
     #[test]
