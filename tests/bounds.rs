@@ -29,20 +29,33 @@ const MOST_AHEAD: u64 = (IN_FLIGHT + 1) * BATCH_RECORDS;
 /// Closed by a test, it holds up whoever comes by.
 #[derive(Default)]
 struct Gate {
-    closed: Mutex<bool>,
+    is_closed: Mutex<bool>,
     opened: Condvar,
+}
+
+/// Keeps a gate closed, until it is dropped: a test that fails leaves nobody there.
+struct Closed<'a>(&'a Gate);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.set_closed(false);
+    }
 }
 
 impl Gate {
     fn set_closed(&self, closed: bool) {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
         self.opened.notify_all();
     }
 
-    /// A test that has failed leaves nobody here for ever.
+    fn close(&self) -> Closed<'_> {
+        self.set_closed(true);
+        Closed(self)
+    }
+
     fn pass(&self) {
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.opened.wait_timeout_while(closed, PATIENCE, |closed| *closed);
+        let closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let _open = self.opened.wait_while(closed, |closed| *closed);
     }
 }
 
@@ -208,13 +221,13 @@ fn i8_sources_wait_while_a_worker_holds_up_its_batch() {
     for _ in 0..5 {
         let before = place.status().records;
         place.wait_until("it goes on", |status| status.records > before);
-        gate.set_closed(true);
+        let closed = gate.close();
         let read = place.read_until_still();
         let status = place.status();
         let ahead = read - status.records;
         assert!(ahead <= MOST_AHEAD, "{ahead} records are read and not committed, of at most {MOST_AHEAD}: {status:?}");
         assert!(ahead >= IN_FLIGHT * BATCH_RECORDS, "only {ahead} of {read} are in flight: it is not the bound that holds them");
-        gate.set_closed(false);
+        drop(closed);
     }
     place.everything_comes(&sink);
 }
@@ -228,7 +241,7 @@ fn i8_sources_wait_while_a_sink_is_behind() {
     for _ in 0..5 {
         let before = place.status().sinks[0].published;
         place.wait_until("it goes on", |status| status.sinks[0].published > before);
-        sink.gate.set_closed(true);
+        let closed = sink.gate.close();
         let read = place.read_until_still();
         let status = place.status();
         let waits = status.waiting.as_deref().is_some_and(|why| why.contains("the sources wait, nothing is lost"));
@@ -237,7 +250,7 @@ fn i8_sources_wait_while_a_sink_is_behind() {
         let most = outbox_bytes + usize::try_from(MOST_AHEAD).expect("it is small") * number_bytes;
         let backlog = status.sinks[0].backlog_bytes;
         assert!((outbox_bytes..=most).contains(&backlog), "the outbox holds {backlog} bytes, of at most {most}");
-        sink.gate.set_closed(false);
+        drop(closed);
     }
     place.everything_comes(&sink);
 }
