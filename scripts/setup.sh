@@ -7,7 +7,7 @@
 # libclang, and the headers that come with it, read RocksDB's C interface (bindgen).
 # make, pkg-config and OpenSSL's headers build librdkafka. It brings zlib and zstd along.
 # java and maven, with --with-kafka only, fetch and run the broker of the tests and of `make kafka`.
-# chromium, with --with-browser only and where Node.js is, uses the web page in tests; they are skipped without it.
+# node, npm and chromium, with --with-browser only, build the web page and use it in tests, which are skipped without them. A Node.js that is too old to build the page is not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -101,16 +101,30 @@ install_missing() {
 
 # Not needed: the tests that use the page in a browser are skipped without one.
 install_browser() {
-  if ! command -v node >/dev/null; then
-    say "there is no Node.js: the tests that use the page in a browser are skipped"
+  local skipped="the tests that use the page in a browser are skipped" wanted=()
+  if ! command -v node >/dev/null; then wanted+=(nodejs npm); fi
+  if ! any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome; then wanted+=(chromium); fi
+  if [ ${#wanted[@]} -eq 0 ]; then return; fi
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    say "missing (Debian's names): ${wanted[*]}. $skipped"
     return
   fi
-  if any_exists /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome; then return; fi
-  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-    say "installing chromium"
-    if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } </dev/null >&2; then return; fi
+  apt-get update -qq </dev/null >&2 || true
+  if [ "${wanted[0]}" = nodejs ] && [ "$(offered nodejs)" -lt 20 ]; then
+    say "there is no Node.js, and the distribution's is too old (20.19 is needed): $skipped"
+    return
   fi
-  say "there is no chromium: the tests that use the page in a browser are skipped"
+  say "installing ${wanted[*]}"
+  if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" </dev/null >&2; then
+    say "they could not be installed: $skipped"
+  fi
+}
+
+# The first number of the version of a package that apt-get would install; 0 if there is none.
+offered() {
+  local version
+  version=$(apt-cache policy "$1" | sed -n 's/^ *Candidate: \([0-9]*\).*/\1/p')
+  printf '%s' "${version:-0}"
 }
 
 check_cargo() {

@@ -46,7 +46,7 @@ fn policy(headers: &HeaderMap) -> HeaderValue {
 
 /// What is shown where the page should be, in a program that was built without it.
 const NOT_BUILT: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Tidemill</title>\n<h1>Tidemill runs, without its page</h1>\n\
-    <p>This program was built without the web page. To have it: install Node.js 20 or newer, run <code>make page</code> in the repository of Tidemill, and build \
+    <p>This program was built without the web page. To have it: install Node.js 20.19 or newer, run <code>make page</code> in the repository of Tidemill, and build \
     the program again.</p>\n<p>The port answers all the same: <a href=\"/v1/status\">/v1/status</a>, <a href=\"/v1/batches\">/v1/batches</a>, \
     <a href=\"/v1/topology\">/v1/topology</a>, <a href=\"/v1/queries\">/v1/queries</a>, <a href=\"/metrics\">/metrics</a>, \
     <a href=\"/openapi.json\">/openapi.json</a>.</p>\n</html>\n";

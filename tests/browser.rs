@@ -1,7 +1,7 @@
 //! The page in a real browser, driven by `ui/browser/views.mjs`: every view is used, nothing goes wrong on the console, no request leaves the machine, and a server that
 //! is killed and started again is found again.
 //!
-//! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing: `make test` installs them where it may.
+//! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing: `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be there.
 
 #[path = "support/binary.rs"]
 mod binary;
@@ -28,6 +28,7 @@ fn has_browser() -> bool {
         (Command::new("node").arg("--version").output().is_err(), "Node.js"),
     ];
     for (_, what) in missing.iter().filter(|(missing, _)| *missing) {
+        assert!(std::env::var_os("TIDEMILL_TEST_BROWSER").is_none(), "{what} is not here, and TIDEMILL_TEST_BROWSER says that it is");
         println!("skipped: {what} is not here");
     }
     missing.iter().all(|(missing, _)| !missing)

@@ -193,6 +193,44 @@ fn what_a_topic_never_takes_is_found_before_the_commit_or_goes_to_its_dead_lette
 }
 
 #[test]
+fn only_what_a_topic_refuses_goes_to_its_dead_letters() {
+    let brokers = Broker::shared().address();
+    create_topic(&brokers, "keyless-in", 1, &[]);
+    // A compacted topic takes no message without a key; the broker refuses all that come together with one.
+    for topic in ["keyless-out", "keyless-letters-too"] {
+        create_topic(&brokers, topic, 1, &[("cleanup.policy", "compact")]);
+    }
+    create_topic(&brokers, "keyless-letters", 1, &[]);
+    let numbers: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    produce(&brokers, "keyless-in", &numbers.iter().map(|number| (0, None, Some(number.as_str()))).collect::<Vec<_>>());
+    let build = |letters: &'static str| {
+        let kafka = Kafka::new(&brokers);
+        move |topology: &Topology<'_>| {
+            let sink = kafka.sink("keyless-out", |number: &u64| {
+                let message = Message::new().value(number.to_string());
+                if number % 20 == 7 { message } else { message.key(number.to_string()) }
+            });
+            topology.source("in", kafka.source(["keyless-in"]).json::<u64>()).sink("out", sink.dead_letters(letters));
+        }
+    };
+    let place = folder();
+    run_until(settings("keyless", place.path()), build("keyless-letters"), |status| {
+        status.records == 60 && status.sinks[0].published == status.committed
+    })
+    .expect("all but three are taken");
+    let out = read_committed(&brokers, "keyless-out");
+    let mut out: Vec<u64> = out.iter().filter_map(|message| message.value.as_deref()?.parse().ok()).collect();
+    out.sort_unstable();
+    assert_eq!(out, (0..60).filter(|number| number % 20 != 7).collect::<Vec<u64>>(), "no other goes with them");
+    assert_eq!(read_committed(&brokers, "keyless-letters").len(), 3);
+    // Letters that are not taken either are no reason to try for ever.
+    let place = folder();
+    let error = run_until(settings("keyless-too", place.path()), build("keyless-letters-too"), |_| false).expect_err("it stops");
+    assert_eq!(error.kind(), Kind::Sink, "{error}");
+    assert!(error.to_string().contains("keyless-letters-too does not take the dead letter"), "{error}");
+}
+
+#[test]
 fn a_wrong_password_and_a_setting_that_is_not_the_users_are_refused_in_seconds() {
     let broker = Broker::with().sasl("tide", "right").start();
     create_topic(&broker.address(), "secret", 1, &[]);

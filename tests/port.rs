@@ -7,6 +7,7 @@ use binary::{Running, folder};
 use serde_json::Value as Json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
@@ -197,4 +198,25 @@ fn metrics_say_what_the_status_says() {
         open.contains("# TYPE tidemill_batches counter") && open.ends_with("# EOF\n"),
         "OpenMetrics to who asks for it: {open}"
     );
+    promtool(&["check", "metrics"], &text);
+}
+
+#[test]
+fn the_rules_for_alerts_are_as_prometheus_reads_them() {
+    promtool(&["check", "rules", "deploy/alerts.yml"], "");
+}
+
+/// What Prometheus' own tool has nothing to say against. Skipped, with the reason printed, where it is not: Debian's package `prometheus` has it.
+#[track_caller]
+fn promtool(arguments: &[&str], input: &str) {
+    let mut tool = Command::new("promtool");
+    let tool = tool.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let Ok(mut tool) = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
+        return println!("skipped: promtool is not here");
+    };
+    tool.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+    let said = tool.wait_with_output().expect("it ends");
+    let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.status.success(), "promtool {arguments:?}: {text}");
+    assert!(arguments.contains(&"rules") || text.is_empty(), "promtool {arguments:?}: {text}");
 }

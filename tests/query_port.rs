@@ -41,6 +41,7 @@ fn build(topology: &Topology<'_>, glob: &str) {
             ms
         })
     });
+    topology.query("seven", |nothing: Requests<()>| nothing.map(|()| 7u64));
     topology.query("panics", |text: Requests<Str>| text.map(|text| -> u64 { panic!("on purpose: {text}") }));
 }
 
@@ -166,6 +167,12 @@ fn properties(schema: &Json, all: &Json) -> Vec<String> {
 fn what_is_answered_is_as_it_is_described() {
     let port = Port::plain();
     let (_, openapi) = port.json("GET", "/openapi.json", "");
+    let paths = openapi["paths"].as_object().expect("there are some");
+    let asked = |path: &str| paths.keys().any(|known| known.starts_with(path));
+    for path in ["/healthz", "/metrics", "/openapi.json", "/v1/live", "/v1/sources/pause", "/v1/query/", "/drpc/{function}/"] {
+        assert!(asked(path), "{path} is not described");
+    }
+    assert!(paths["/drpc/{function}"]["get"].is_object() && paths["/drpc/{function}"]["post"].is_object());
     for (path, of) in [
         ("/v1/status", "/v1/status"),
         ("/v1/topology", "/v1/topology"),
@@ -203,6 +210,7 @@ fn a_client_of_storms_is_answered_as_by_storm() {
     check("GET", "/drpc/pairs/the", "", 200, "[[\"the\",1]]");
     check("GET", "/drpc/upto/1", "", 200, "[[0]]");
     check("GET", "/drpc/upto/0", "", 200, "[]");
+    check("GET", "/drpc/seven", "", 200, "[[7]]");
     let failed = |method: &str, path: &str, body: &str, status: u16, error: &str, part: &str| {
         let (is, answer) = port.json(method, path, body);
         assert_eq!((is, &answer["error"]), (status, &json!(error)), "{answer}");
@@ -211,6 +219,37 @@ fn a_client_of_storms_is_answered_as_by_storm() {
     failed("GET", "/drpc/panics/me", "", 400, "FAILED_REQUEST", "on purpose: me");
     failed("GET", "/drpc/nothing/x", "", 404, "FAILED_REQUEST", "words");
     failed("GET", "/drpc/upto/many", "", 400, "FAILED_REQUEST", "u64");
+    // Whatever part of the server refuses it.
+    failed("PUT", "/drpc/words", "", 405, "FAILED_REQUEST", "POST");
+    let small = Port::open(QueryLimits { request_bytes: 2000, ..QueryLimits::default() }, Access::default());
+    let (status, answer) = small.json("POST", "/drpc/words", &"x".repeat(3000));
+    assert_eq!((status, &answer["error"]), (413, &json!("FAILED_REQUEST")), "{answer}");
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_together() {
+    let limits = QueryLimits { answer_bytes: 64 << 20, unsent_bytes: 70 << 20, ..QueryLimits::default() };
+    let port = Port::open(limits, Access::default());
+    // More than the buffers of a connection take.
+    let asked = || {
+        let mut stream = TcpStream::connect(port.server.address()).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        write!(stream, "GET /drpc/upto/3000000 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it takes the request");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("it answers");
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    };
+    let (unread, status) = asked();
+    assert_eq!(status, "HTTP/1.1 200");
+    let (_other, status) = asked();
+    assert_eq!(status, "HTTP/1.1 200", "there is room for two");
+    assert_eq!(asked().1, "HTTP/1.1 429", "the third is too much");
+    assert_eq!(port.json("GET", "/drpc/upto/2", "").0, 200, "small ones are answered all the same");
+    drop(unread);
+    let until = Instant::now() + Duration::from_secs(30);
+    while asked().1 != "HTTP/1.1 200" {
+        assert!(Instant::now() < until, "there is room again");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! I7 under load: amounts move between accounts, so that the total never changes; whoever asks for it while batches are applied, committed and folded, gets the right one, of
-//! one committed batch, and never of an earlier one than before.
+//! one committed batch, and never of an earlier one than before. Accounts without an amount are removed, and made again when they have one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,31 +9,50 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::server::Server;
-use tidemill::{Engine, QueryError, Settings, Txid};
+use tidemill::{Engine, Part, QueryError, Settings, Txid};
 use tidemill_client::Client;
 
 const ACCOUNTS: u64 = 1000;
 const CLIENTS: usize = 8;
 
+/// What all accounts have together: the bank's own account, which comes after the others, is opened with it.
+const TOTAL: i64 = 1_000_000_007;
+
+/// Transfers come in rounds of so many, of which every second one takes back what the one before it has done: then all accounts but the bank's are gone.
+const ROUND: u64 = 6_000;
+
 fn build(topology: &Topology<'_>) {
     let transfers = Generator::new(11, |_, number: u64| {
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed >> 11) % ACCOUNTS, (mixed >> 37) % ACCOUNTS, (mixed % 100) as i64)
+        let (round, place) = (number / ROUND, number % ROUND);
+        let mixed = (round / 2 * ROUND + place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (from, to) = ((mixed >> 11) % ACCOUNTS, (mixed >> 37) % ACCOUNTS);
+        let (from, to) = if round % 2 == 0 { (from, to) } else { (to, from) };
+        (from, to, (mixed % 100) as i64, if number == 0 { TOTAL } else { 0 })
     });
     let accounts = topology
         .source("transfers", transfers.partitions(3))
         // Both sides of a transfer are in one batch.
-        .flat_map(|(from, to, amount): (u64, u64, i64), sides| sides.extend([(from, -amount), (to, amount)]))
+        .flat_map(|(from, to, amount, opening): (u64, u64, i64, i64), sides| {
+            sides.extend([(from, -amount), (to, amount), (ACCOUNTS, opening)]);
+        })
         .group_by(|(account, _)| *account)
-        .persistent_aggregate("accounts", tidemill::aggregates::of(|side: &(u64, i64)| side.1, Sum));
+        .update_state("accounts", |_, sides, accounts: &mut Part<'_, u64, i64>| {
+            for (account, (_, amount)) in sides {
+                accounts.update(account, |balance| {
+                    let now = balance.unwrap_or(0) + amount;
+                    *balance = (now != 0).then_some(now);
+                });
+            }
+        });
+    topology.query("accounts", |any: Requests<()>| any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Count));
     topology.query("scanned", |any: Requests<()>| {
         any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Sum)
     });
     topology.query("in order", |any: Requests<()>| {
-        any.scan(&accounts, |()| Scan::range(0..ACCOUNTS)).map(|(_, amount)| amount).aggregate(Sum)
+        any.scan(&accounts, |()| Scan::range(0..ACCOUNTS + 1)).map(|(_, amount)| amount).aggregate(Sum)
     });
     topology.query("looked up", |any: Requests<()>| {
-        any.flat_map(|(), keys| keys.extend(0..ACCOUNTS)).lookup(&accounts).aggregate(Sum)
+        any.flat_map(|(), keys| keys.extend(0..=ACCOUNTS)).lookup(&accounts).aggregate(Sum)
     });
 }
 
@@ -54,6 +73,15 @@ fn settings(workers: usize, state: &Path) -> Settings {
     settings
 }
 
+/// Waits until the batch is committed in which the bank's account is opened.
+fn await_opening(total: impl Fn() -> Option<i64>) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while total() != Some(TOTAL) {
+        assert!(Instant::now() < until, "the bank is not opened: {:?}", total());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// How long clients ask in all.
 fn span() -> Duration {
     Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 30 } else { 4 })
@@ -63,6 +91,7 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = settings(workers, &folder.path().join("state"));
     let running = Arc::new(RwLock::new(Some(start(&settings))));
+    await_opening(|| running.read().expect("no holder panics").as_ref().expect("it runs").runtime().ask_typed::<i64>("scanned", &()).ok().map(|(_, total)| total));
     let (over, asked, cancelled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
@@ -79,7 +108,7 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
                     };
                     match runtime.ask_typed::<i64>(query, &()) {
                         Ok((txid, total)) => {
-                            assert_eq!(total, 0, "{query} of batch {txid} with {workers} workers: a torn total");
+                            assert_eq!(total, TOTAL, "{query} of batch {txid} with {workers} workers: a torn total");
                             assert!(txid >= last, "{query}: batch {txid} after {last}");
                             assert!(txid <= runtime.committed(), "{query}: batch {txid} is not committed");
                             last = txid;
@@ -94,12 +123,18 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
             })
         })
         .collect();
+    let (mut fewest, mut most) = (u64::MAX, 0);
     for _ in 0..=crashes {
         let until = Instant::now() + span() / (crashes + 1);
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(7));
+            let running = running.read().expect("no holder panics");
+            let runtime = running.as_ref().expect("it runs").runtime();
             if cancels {
-                running.read().expect("no holder panics").as_ref().expect("it runs").runtime().cancel_oldest_pin();
+                runtime.cancel_oldest_pin();
+            }
+            if let Ok((_, accounts)) = runtime.ask_typed::<u64>("accounts", &()) {
+                (fewest, most) = (fewest.min(accounts), most.max(accounts));
             }
         }
         let engine = running.write().expect("no holder panics").take().expect("it runs");
@@ -111,6 +146,7 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
     over.store(true, SeqCst);
     let last = clients.into_iter().map(|client| client.join().expect("no client has found anything wrong")).max();
     assert!(asked.load(SeqCst) > 100, "only {asked:?} answers: that shows nothing");
+    assert!(fewest < ACCOUNTS / 2 && most > ACCOUNTS / 2, "accounts are not removed and made again: {fewest} to {most} of them");
     assert!(last > Some(Txid(20)), "only {last:?} batches were committed: that shows nothing");
     println!("{workers} workers, {crashes} crashes: {asked:?} answers, {cancelled:?} cancelled, up to batch {last:?}");
 }
@@ -152,6 +188,8 @@ fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
     let state = folder.path().join("state");
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
     let mut bank = start_bank(address, &state);
+    let first = Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
+    await_opening(|| first.query::<_, i64>("scanned", &()).ok().map(|answer| answer.value));
     let (over, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -163,7 +201,7 @@ fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
                 let (mut last, mut answers) = (0, 0u64);
                 while !over.load(SeqCst) {
                     let answer = client.query::<_, i64>(query, &()).expect("it is asked again until there is an answer");
-                    assert_eq!(answer.value, 0, "{query} of batch {}: a torn total", answer.txid);
+                    assert_eq!(answer.value, TOTAL, "{query} of batch {}: a torn total", answer.txid);
                     assert!(answer.txid >= last, "{query}: batch {} after {last}", answer.txid);
                     last = answer.txid;
                     answers += 1;

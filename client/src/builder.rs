@@ -43,7 +43,8 @@ impl Builder {
         self
     }
 
-    /// How long a request may take with all its attempts, if it does not say: 5 s if not set. The server has a bound of its own for each attempt.
+    /// How long a request may take with all its attempts, if it does not say: 5 s if not set. The server has a bound of its own for
+    /// each attempt; when that is over and there is time left, the request is sent again.
     #[must_use]
     pub fn time_out(mut self, time_out: Duration) -> Builder {
         self.time_out = time_out;

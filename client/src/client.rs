@@ -83,7 +83,8 @@ impl Client {
             at_least_position: wanted.positions,
             ..QueryRequest::default()
         };
-        let until = Instant::now() + wanted.time_out;
+        let began = Instant::now();
+        let until = began + wanted.time_out;
         let mut attempts = 0;
         // The line in which the caller's own txid is: that of when it was asked for.
         let own = At { line: self.0.seen.now().line, txid: wanted.txid };
@@ -95,9 +96,8 @@ impl Client {
                     Verdict::Taken => return Ok(Answered { name: request.name, response }),
                     Verdict::Again | Verdict::Replaced(_) => continue,
                 },
-                Err(Failure::Lasting(Error::TimedOut { what, .. })) => {
-                    return Err(Error::TimedOut { after: wanted.time_out, what });
-                }
+                // The server's own bound is over: there may be time for another attempt.
+                Err(Failure::Lasting(Error::TimedOut { what, .. })) => Error::TimedOut { after: began.elapsed(), what },
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error)) => error,
                 Err(Failure::Replaced(now)) => match self.0.seen.replaced(&seen.line, &now) {

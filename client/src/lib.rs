@@ -32,7 +32,7 @@
 //! ```
 //!
 //! # Many at once
-//! A clone of a client shares its connection, on which any number of requests are under way at once. They do not wait for each other.
+//! A clone of a client shares its connection, on which 1,024 requests may be under way at once; further ones wait for a place. They do not wait for each other's answers.
 //!
 //! # Failures
 //! Queries only read, so a request is sent again when the server is away, starts or begins anew, or the connection is lost, with growing pauses, until its time-out

@@ -139,6 +139,19 @@ impl Committer {
         }
     }
 
+    /// What has moved on before one of these batches is where that batch ends, if it has something of the partition: else the position would go back.
+    fn catch_up(&mut self, batches: &[Batch]) {
+        for (after, ranges) in &mut self.moved {
+            for range in ranges {
+                let of_range = |(source, partition, _): &&(SourceId, String, Position)| (*source, partition) == (range.source, &range.partition);
+                let later = batches.iter().rev().filter(|batch| batch.txid > *after);
+                if let Some((_, _, end)) = later.flat_map(|batch| &batch.positions).find(of_range) {
+                    range.end = end.clone();
+                }
+            }
+        }
+    }
+
     /// Tells the sources that everything before these positions is committed.
     fn tell_sources<'a>(&self, positions: impl Iterator<Item = &'a (SourceId, String, Position)>) {
         let mut by_source: BTreeMap<SourceId, BTreeMap<&str, &Position>> = BTreeMap::new();
@@ -161,6 +174,7 @@ impl Committer {
             let (batches, reports) = self.next_batches();
             let (Some(last), false) = (batches.last().map(|batch| batch.txid), self.points.stopped()) else { return Ok(any) };
             let began = Instant::now();
+            self.catch_up(&batches);
             let committed = self.store.commit(&batches, &self.points)?;
             assert_eq!(committed.txid(), last, "a commit ends with its last batch");
             let took = began.elapsed();

@@ -13,6 +13,7 @@ pub(crate) mod live;
 mod operators;
 pub(crate) mod pins;
 pub(crate) mod stuck;
+pub(crate) mod unsent;
 mod weight;
 
 use crate::context::Context;
@@ -137,7 +138,9 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
                 // A text is taken as it is, everything else is JSON.
                 let text = std::str::from_utf8(bytes).map_err(|why| wrong(why.to_string()))?;
                 let as_text = serde_json::from_value(serde_json::Value::String(text.to_string()));
-                as_text.or_else(|_| serde_json::from_str(text)).map_err(|why| wrong(why.to_string()))?
+                // Nothing at all is what a function takes that takes nothing.
+                let as_json = || serde_json::from_str(if text.is_empty() { "null" } else { text });
+                as_text.or_else(|_| as_json()).map_err(|why| wrong(why.to_string()))?
             }
         };
         Ok(Box::new(arguments))

@@ -15,6 +15,7 @@ mod openapi;
 mod process;
 mod queries;
 mod refusal;
+mod sending;
 mod sources;
 mod storm;
 
@@ -23,17 +24,24 @@ use admission::Bounds;
 
 use crate::runtime::Runtime;
 use crate::starting::Starting;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Router, middleware};
-use connections::{Connections, Idle};
-use std::future::IntoFuture;
+use caller::Caller;
+use connections::{Connection, Connections, Idle};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tidemill_state::{Error, Result};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 /// Every path that is answered, as a person writes it.
@@ -58,6 +66,9 @@ const PATHS: [&str; 16] = [
 
 /// How long requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How many requests may be under way on one connection of HTTP/2; further ones wait at the client.
+const MOST_STREAMS: u32 = 1024;
 
 /// A port that is bound, and not answered yet: bound before a run begins, so that a port that is taken keeps it from beginning.
 pub struct Listening {
@@ -184,17 +195,40 @@ async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch
         Ok(listener) => listener,
         Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
     };
-    let routes = routes.into_make_service_with_connect_info::<caller::Caller>();
-    let serving = axum::serve(Connections::new(listener, idle), routes).with_graceful_shutdown(until_gone(stopped.clone()));
-    let cut_off = async {
-        until_gone(stopped).await;
-        tokio::time::sleep(STOP_WITHIN).await;
+    let mut connections = Connections::new(listener, idle);
+    let mut open = JoinSet::new();
+    loop {
+        let connection = tokio::select! {
+            (connection, _) = connections.accept() => connection,
+            () = until_gone(stopped.clone()) => break,
+        };
+        while open.try_join_next().is_some() {}
+        open.spawn(answer_on(connection, routes.clone(), stopped.clone()));
+    }
+    drop(connections);
+    let _ = tokio::time::timeout(STOP_WITHIN, async { while open.join_next().await.is_some() {} }).await;
+}
+
+/// Answers on one connection until it ends. Once the server stops, nothing more is taken from it.
+async fn answer_on(connection: Connection, routes: Router, stopped: watch::Receiver<()>) {
+    let caller = Caller::on(&connection);
+    let routes = routes.map_request(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(caller.clone());
+        request
+    });
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http2().enable_connect_protocol().max_concurrent_streams(MOST_STREAMS);
+    let mut answering = pin!(http.serve_connection_with_upgrades(TokioIo::new(connection), TowerToHyperService::new(routes)));
+    let outcome = tokio::select! {
+        outcome = answering.as_mut() => outcome,
+        () = until_gone(stopped) => {
+            answering.as_mut().graceful_shutdown();
+            answering.await
+        }
     };
-    tokio::select! {
-        outcome = serving.into_future() => if let Err(why) = outcome {
-            tracing::error!(%why, "the server has ended: the run goes on without it");
-        },
-        () = cut_off => {}
+    if let Err(why) = outcome {
+        tracing::debug!(%why, "a connection has failed");
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_state::{Error, Position, Result};
+use tidemill_state::{Error, Kind, Position, Result};
 
 /// What can travel in a stream: owned, cloneable, and able to move between workers.
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
@@ -27,7 +27,8 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 ///    tell may be left to [`Source::begin`], which comes before.
 /// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
 ///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
-/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Away: a run waits for it. Every other error ends the run.
+/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Away when a run begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has nothing to
+///    give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the run.
 pub trait Source: Send + Sync + 'static {
     /// What the source gives.
     type Item: Data;
@@ -49,7 +50,8 @@ pub trait Source: Send + Sync + 'static {
 
     /// Where each partition is begun or gone on from. Called before the workers open them; nothing has been changed yet, and nothing is to be changed here.
     ///
-    /// As given, it lists [`Source::partitions`], goes on from what is recorded, begins new ones at their beginning, and opens each once to see that it can be.
+    /// As given, it lists [`Source::partitions`], goes on from what is recorded, begins new ones at their beginning, and opens each once to see that it can be. A partition whose records are
+    /// gone is left out, with a warning, if the start goes on after losses: nothing more is read of it.
     ///
     /// # Errors
     /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
@@ -64,10 +66,17 @@ pub trait Source: Send + Sync + 'static {
             start.recorded.iter().map(|(partition, from)| (partition.clone(), Some(from.clone()))).collect();
         let new = self.partitions()?.into_iter().filter(|partition| !start.recorded.contains_key(partition));
         partitions.extend(new.map(|partition| (partition, None)));
-        for (partition, from) in &partitions {
-            self.open(partition, from.as_ref())?;
+        let mut begun = Begun::default();
+        for (partition, from) in partitions {
+            match self.open(&partition, from.as_ref()) {
+                Ok(_) => begun.partitions.push((partition, from)),
+                Err(error) if error.kind() == Kind::SourceLost && start.on_loss != OnLoss::Refuse => {
+                    begun.warnings.push(format!("nothing more is read of {partition}: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Begun { partitions, warnings: Vec::new() })
+        Ok(begun)
     }
 
     /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again. With none, about once

@@ -212,7 +212,8 @@ impl Described<'_> {
             };
             let begun = source.begin(&start).map_err(|error| error.while_doing(&doing))?;
             listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
-            let known = begun.partitions.iter().map(|(partition, _)| partition.clone()).collect();
+            // One that was read before and is left out does not join as a new one.
+            let known = begun.partitions.iter().map(|(partition, _)| partition).chain(recorded.keys()).cloned().collect();
             for (partition, from) in begun.partitions {
                 if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
                     listing.moved.push((id, partition.clone(), from.clone()));

@@ -55,6 +55,9 @@ pub(super) struct Options {
     /// How many bytes are kept for requests that read an earlier batch than the last; then the oldest of them fail [default: 256MiB]
     #[arg(long, env = "TIDEMILL_PIN_BYTES", value_name = "SIZE")]
     pin_bytes: Option<Bytes>,
+    /// How many bytes of answers may wait until clients take them; further large ones are refused [default: 256MiB]
+    #[arg(long, env = "TIDEMILL_UNSENT_BYTES", value_name = "SIZE")]
+    unsent_bytes: Option<Bytes>,
     /// End when all sources are at their end and everything is committed and published
     #[arg(long, env = "TIDEMILL_EXIT_AT_END", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     exit_at_end: Option<bool>,
@@ -227,6 +230,7 @@ impl Options {
             request_bytes: self.request_bytes.or(others.request_bytes),
             answer_bytes: self.answer_bytes.or(others.answer_bytes),
             pin_bytes: self.pin_bytes.or(others.pin_bytes),
+            unsent_bytes: self.unsent_bytes.or(others.unsent_bytes),
             exit_at_end: self.exit_at_end.or(others.exit_at_end),
             durability: self.durability.or(others.durability),
             max_batch_records: self.max_batch_records.or(others.max_batch_records),
@@ -302,6 +306,7 @@ impl Wanted {
                 request_bytes: in_memory(options.request_bytes, defaults.queries.request_bytes, "request_bytes")?,
                 answer_bytes: in_memory(options.answer_bytes, defaults.queries.answer_bytes, "answer_bytes")?,
                 pin_bytes: in_memory(options.pin_bytes, defaults.queries.pin_bytes, "pin_bytes")?,
+                unsent_bytes: in_memory(options.unsent_bytes, defaults.queries.unsent_bytes, "unsent_bytes")?,
                 ..defaults.queries.clone()
             },
             retries: options.retries.unwrap_or(defaults.retries),
@@ -442,7 +447,7 @@ mod tests {
              max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
              drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"\n\
              open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
-             answer_bytes = 18\npin_bytes = 19",
+             answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20",
         );
         let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
         let Settings {
@@ -465,8 +470,9 @@ mod tests {
             start_over: _,
             starting: _,
         } = wanted.settings;
-        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes } = queries;
-        assert_eq!((time_out.as_secs(), running, waiting, request_bytes, answer_bytes, pin_bytes), (14, 15, 16, 17, 18, 19));
+        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } = queries;
+        assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
+        assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);
         assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
         assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));

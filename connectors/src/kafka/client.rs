@@ -111,6 +111,10 @@ impl ClientContext for Events {
             Some(code) if is_refusal(code) => {
                 self.0.refused.lock().expect("no holder of this lock panics").get_or_insert_with(|| reason.to_string());
             }
+            // Says what is wrong with a certificate, say; beside it the brokers only seem to be down.
+            Some(RDKafkaErrorCode::SSL) => {
+                *self.0.trouble.lock().expect("no holder of this lock panics") = Some(reason.to_string());
+            }
             Some(
                 RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::BrokerTransportFailure
@@ -252,12 +256,22 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
             "{doing}: the brokers at {brokers} refuse this client: {reason}. Correct the security settings, or ask for the right"
         ));
     }
-    let code = error.rdkafka_error_code();
+    let code = match error {
+        // The crate gives no code for these.
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
     let kind = match code {
         Some(code) if is_refusal(code) => Kind::Config,
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
-            Kind::Config
-        }
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::InvalidPartitions
+            | RDKafkaErrorCode::InvalidReplicationFactor
+            | RDKafkaErrorCode::InvalidConfig
+            | RDKafkaErrorCode::PolicyViolation,
+        ) => Kind::Config,
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Kind::SourceLost,
         _ => Kind::Away,
     };

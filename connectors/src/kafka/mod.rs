@@ -33,6 +33,7 @@ mod message;
 mod payload;
 mod publisher;
 mod reader;
+mod refused;
 mod settings;
 mod sink;
 mod source;

@@ -7,6 +7,7 @@ use super::client::{self, EVENTS_AT_ONCE, Events, Failed};
 use super::decode::head_of;
 use super::marker::{self, Progress, await_topic};
 use super::message::Encoded;
+use super::refused::{Place, is_for_good, place_of};
 use super::settings::{Isolation, Kafka};
 use super::sink::Shared;
 use super::source::ANSWER_WITHIN;
@@ -149,27 +150,40 @@ impl KafkaPublisher {
         Ok(self.session()?.send(record))
     }
 
-    /// Sends everything of these entries, and the marker. Gives the number of messages.
-    fn send(&mut self, entries: &[Entry]) -> Result<usize> {
+    /// Sends everything of these entries, and the marker. Gives the number of messages; `None` if some were refused, and the session has ended with that.
+    fn send(&mut self, entries: &[Entry]) -> Result<Option<usize>> {
         let session = self.session()?;
         session.events.forget_deliveries();
         if let Err(why) = session.producer().begin_transaction() {
             return Err(self.after_failure("beginning a transaction", &why));
         }
         self.owner.points.reach(CrashPoint::SinkBegun)?;
-        let mut number = 0;
+        if let Some(first) = entries.first() {
+            self.shared.refused.lock().expect("no holder of this lock panics").forget(Txid(first.txid.0 - 1));
+        }
+        let (mut number, mut group) = (0, None);
         for entry in entries {
             for (index, record) in entry.records().enumerate() {
                 let message = Encoded::read(record)?;
-                let refused =
-                    self.shared.refused.lock().expect("no holder of this lock panics").get(&(entry.txid, index)).cloned();
-                let sent = match refused {
+                let place = (entry.txid, index);
+                let (reason, with) = {
+                    let refused = self.shared.refused.lock().expect("no holder of this lock panics");
+                    (refused.reason(place).map(str::to_string), refused.group(place))
+                };
+                // What must not travel together does not, if the one has arrived before the other is sent.
+                if with != std::mem::replace(&mut group, with) && !self.arrive(entries, number)? {
+                    return Ok(None);
+                }
+                let sent = match &reason {
                     None => self.session()?.send(to_topic(&self.shared.topic, &message, number)),
-                    Some(reason) => self.send_dead_letter(entry.txid, &message, &reason, number)?,
+                    Some(reason) => self.send_dead_letter(entry.txid, &message, reason, number)?,
                 };
                 match sent {
                     Ok(()) => number += 1,
-                    Err(why) => return Err(self.not_taken(entry.txid, index, &why)),
+                    Err(why) => match why.rdkafka_error_code().filter(|code| is_for_good(*code)) {
+                        Some(code) => return self.refuse(&[(place, code)]).map(|()| None),
+                        None => return Err(self.after_failure(&format!("sending batch {}", entry.txid), &why)),
+                    },
                 }
             }
         }
@@ -178,7 +192,7 @@ impl KafkaPublisher {
             return Err(self.after_failure("sending the marker", &why));
         }
         self.owner.points.reach(CrashPoint::SinkProduced)?;
-        Ok(number + 1)
+        Ok(Some(number + 1))
     }
 
     fn send_dead_letter(
@@ -202,31 +216,31 @@ impl KafkaPublisher {
         Ok(self.session()?.send(record))
     }
 
-    /// What a message that was not taken means: it is refused for good, or the session has failed.
-    fn not_taken(&mut self, txid: Txid, index: usize, why: &KafkaError) -> Error {
-        match why.rdkafka_error_code().filter(|code| is_for_good(*code)) {
-            Some(code) => self.refuse(txid, index, code),
-            None => self.after_failure(&format!("sending batch {txid}"), why),
-        }
-    }
-
-    /// Remembers that the brokers do not take a message, for the next attempt; without a topic for such messages, that is the end.
-    fn refuse(&mut self, txid: Txid, index: usize, code: RDKafkaErrorCode) -> Error {
+    /// Remembers that the brokers do not take messages that came together, for the next attempt; without a topic for such messages, that is the end.
+    fn refuse(&mut self, together: &[(Place, RDKafkaErrorCode)]) -> Result<()> {
         self.session = None;
-        let reason = format!("topic {} does not take it: {code}", self.shared.topic);
-        if self.shared.dead_letters.is_none() {
-            return Error::sink(format!(
-                "batch {txid}, message {index}: {reason}. It is committed, so it cannot be left out: let the topic take it, or give the sink a \
-                 topic for such messages (KafkaSink::dead_letters), and start again"
-            ));
+        let Some(((txid, index), code)) = together.first() else { return Ok(()) };
+        let others = if together.len() > 1 { format!(", or one of the {} that came with it", together.len() - 1) } else { String::new() };
+        let topic = &self.shared.topic;
+        let Some(dead_letters) = &self.shared.dead_letters else {
+            return Err(Error::sink(format!(
+                "batch {txid}, message {index}{others}: topic {topic} does not take it: {code}. It is committed, so it cannot be left out: let the topic take it, or give the \
+                 sink a topic for such messages (KafkaSink::dead_letters), and start again"
+            )));
+        };
+        let mut refused = self.shared.refused.lock().expect("no holder of this lock panics");
+        if let Some(((txid, index), code)) = together.iter().find(|(place, _)| refused.reason(*place).is_some()) {
+            return Err(Error::sink(format!(
+                "batch {txid}, message {index}: topic {topic} has refused it, and topic {dead_letters} does not take the dead letter: {code}. Let one of the two take it, and \
+                 start again"
+            )));
         }
-        tracing::warn!(batch = %txid, message = index, reason, "a message goes to the dead letters");
-        self.shared.refused.lock().expect("no holder of this lock panics").insert((txid, index), reason.clone());
-        Error::away(format!("batch {txid}, message {index}: {reason}; it goes to the dead letters"))
+        refused.refuse(topic, together);
+        Ok(())
     }
 
-    /// Waits until every message is acknowledged.
-    fn deliver(&mut self, entries: &[Entry], sent: usize) -> Result<()> {
+    /// Waits until all of the first `sent` messages are acknowledged. Gives whether they are; if some were refused, the session has ended with that.
+    fn arrive(&mut self, entries: &[Entry], sent: usize) -> Result<bool> {
         let session = self.session()?;
         let began = Instant::now();
         loop {
@@ -246,13 +260,19 @@ impl KafkaPublisher {
             std::thread::sleep((began.elapsed() / 20).clamp(LOOK.0, LOOK.1));
         }
         let failed = session.events.failed();
-        if let Some(Failed { number, code }) = failed.iter().find(|failed| is_for_good(failed.code)).or(failed.first()) {
-            if let (true, Some((txid, index))) = (is_for_good(*code), place_of(entries, *number)) {
-                return Err(self.refuse(txid, index, *code));
-            }
-            return Err(self.after_failure("publishing", &KafkaError::MessageProduction(*code)));
+        let for_good = failed.iter().filter(|failed| is_for_good(failed.code));
+        let together: Vec<_> =
+            for_good.filter_map(|failed| Some((place_of(entries, failed.number)?, failed.code))).collect();
+        match failed.first() {
+            None => Ok(true),
+            Some(_) if !together.is_empty() => self.refuse(&together).map(|()| false),
+            Some(Failed { code, .. }) => Err(self.after_failure("publishing", &KafkaError::MessageProduction(*code))),
         }
-        self.owner.points.reach(CrashPoint::SinkDelivered)
+    }
+
+    /// Waits until everything of a transaction is acknowledged.
+    fn deliver(&mut self, entries: &[Entry], sent: usize) -> Result<bool> {
+        Ok(self.arrive(entries, sent)? && self.owner.points.reach(CrashPoint::SinkDelivered).map(|()| true)?)
     }
 
     /// Commits the transaction in hand, of which everything is acknowledged.
@@ -315,7 +335,9 @@ impl Publisher for KafkaPublisher {
             if let Err(why) = self.send_marker(txid, 0)? {
                 return Err(self.after_failure("sending the marker", &why));
             }
-            self.deliver(&[], 1)?;
+            if !self.deliver(&[], 1)? {
+                return Err(Error::bug("a marker was taken for a message"));
+            }
             let outcome = self.commit()?;
             self.owner.points.reach(CrashPoint::SinkMarkerClaimed)?;
             if outcome == Outcome::Confirmed {
@@ -333,12 +355,17 @@ impl Publisher for KafkaPublisher {
     }
 
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
-        if self.session.is_none() {
-            self.begin_again(entries)?;
+        // Again, at once, while it is found out what of it the brokers refuse.
+        loop {
+            if self.session.is_none() {
+                self.begin_again(entries)?;
+            }
+            if let Some(sent) = self.send(entries)?
+                && self.deliver(entries, sent)?
+            {
+                return Ok(Box::new(Delivered { publisher: self, armed: true }));
+            }
         }
-        let sent = self.send(entries)?;
-        self.deliver(entries, sent)?;
-        Ok(Box::new(Delivered { publisher: self, armed: true }))
     }
 
     fn idle(&mut self) {
@@ -427,37 +454,6 @@ fn to_topic<'a>(topic: &'a str, message: &Encoded<'a>, number: usize) -> BaseRec
         record.headers = Some(message.headers.iter().fold(headers, add));
     }
     record
-}
-
-/// Which batch, and which of its messages, has this number in the transaction.
-fn place_of(entries: &[Entry], number: usize) -> Option<(Txid, usize)> {
-    let mut left = number;
-    for entry in entries {
-        let records = entry.records().count();
-        if left < records {
-            return Some((entry.txid, left));
-        }
-        left -= records;
-    }
-    None
-}
-
-/// Whether the brokers will refuse the message again.
-fn is_for_good(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{
-        InvalidMessage, InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, PolicyViolation,
-        UnknownPartition,
-    };
-    matches!(
-        code,
-        InvalidMessage
-            | InvalidMessageSize
-            | InvalidRecord
-            | InvalidTimestamp
-            | MessageSizeTooLarge
-            | PolicyViolation
-            | UnknownPartition
-    )
 }
 
 /// Whether a newer producer of this sink has been seen.

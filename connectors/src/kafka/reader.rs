@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
+/// How many messages are skipped in one go: what is skipped fills no batch, and the worker has more to do.
+const SKIPPED_AT_ONCE: u64 = 256;
+
 /// Wakes the worker that reads a partition when records have come.
 #[derive(Default)]
 struct Waker {
@@ -170,7 +173,8 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         }
         // Before the queue is looked at: what comes after it was found empty wakes again.
         self.waker.woken.store(false, SeqCst);
-        while !into.is_full() {
+        let skipped_before = self.skipped;
+        while !into.is_full() && self.skipped - skipped_before < SKIPPED_AT_ONCE {
             match self.queue.poll(Duration::ZERO) {
                 None => return Ok(ReadStatus::Idle(IDLE)),
                 Some(Ok(message)) => {

@@ -52,6 +52,7 @@ const OURS: &[(&str, &str)] = &[
     ("message.timeout.ms", "it must not be longer than a transaction may take"),
     ("delivery.timeout.ms", "it must not be longer than a transaction may take"),
     ("retry.backoff.ms", "a commit that took about as long may have been sent twice, and is not trusted"),
+    ("retry.backoff.max.ms", "it bounds retry.backoff.ms: a commit could be sent twice sooner than it is distrusted"),
     ("partitioner", "murmur2_random spreads keys as the Java clients do; give a message its partition to spread them otherwise"),
     ("statistics.interval.ms", "lag and retries are read from the statistics"),
 ];

@@ -3,13 +3,13 @@
 use super::marker::Progress;
 use super::message::Message;
 use super::publisher::KafkaPublisher;
+use super::refused::Refused;
 use super::settings::Kafka;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tidemill_engine::sink::{Delivery, Owner, Publisher, Sink};
 use tidemill_engine::source::Data;
-use tidemill_state::{Error, Result, Txid};
+use tidemill_state::{Error, Result};
 
 /// A topic as a sink. Made by [`Kafka::sink`].
 ///
@@ -44,8 +44,8 @@ pub(super) struct Shared {
     pub(super) progress: Mutex<Option<Arc<Progress>>>,
     /// The largest message that the topic takes; 0 until it is known.
     pub(super) max_message_bytes: AtomicUsize,
-    /// Messages that the brokers refused for good, by batch and number in it, with the reason.
-    pub(super) refused: Mutex<BTreeMap<(Txid, usize), String>>,
+    /// What the brokers refused for good.
+    pub(super) refused: Mutex<Refused>,
 }
 
 impl<T: Data> KafkaSink<T> {

@@ -104,7 +104,7 @@ impl Topics {
 /// A position passes them as soon as the end of the partition is reached, so that they may expire.
 ///
 /// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost; a topic that was truncated, deleted and
-/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
+/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; of a partition that is gone nothing more is read. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
 /// for, at a start and later; memory stays within librdkafka's queues (16 MiB a partition).
 ///
 /// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
@@ -199,7 +199,7 @@ impl<T: Data> KafkaSource<T> {
         if !partitions.has(name) {
             return Err(Error::source_lost(format!(
                 "{name} was read up to {recorded}, and is gone: the topic was deleted, made again with fewer partitions, or is no longer among those \
-                 to read ({}). Restore it, or begin anew with --start-over",
+                 to read ({}). Restore it; or go on without it (--on-loss earliest or latest), or begin anew with --start-over",
                 self.topics.names.join(", ")
             )));
         }
@@ -252,6 +252,10 @@ impl<T: Data> Source for KafkaSource<T> {
         let partitions = Partitions::look(&probe, &self.topics.names, start.recorded.keys())?;
         let mut begun = Begun::default();
         for (name, from) in start.recorded {
+            if !partitions.has(name) && start.on_loss != OnLoss::Refuse {
+                begun.warnings.push(format!("{name} was read up to {}, and is gone: nothing more is read of it", from.offset));
+                continue;
+            }
             let (position, report) = self.resume(&partitions, name, from, start.on_loss)?;
             begun.partitions.push((name.clone(), Some(position)));
             begun.warnings.extend(report);

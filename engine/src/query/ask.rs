@@ -1,5 +1,6 @@
 //! What a request is to those outside: what is asked, how the answer comes, and every way in which there is none.
 
+use super::unsent::Kept;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -24,6 +25,8 @@ pub struct Answer {
     pub txid: Txid,
     /// The result, in the format that was asked for.
     pub bytes: Vec<u8>,
+    /// Counts them until they are sent.
+    pub(crate) kept: Kept,
 }
 
 /// Why a request has no answer.
@@ -50,8 +53,10 @@ pub enum QueryError {
         /// What may have held it up, if that is known.
         held_up_by: Option<String>,
     },
-    /// The answer is larger than it may be.
+    /// The answer, or the request, is larger than it may be.
     TooLarge {
+        /// Which of the two.
+        what: &'static str,
         /// How many bytes it may have.
         limit: usize,
     },
@@ -92,7 +97,7 @@ impl std::fmt::Display for QueryError {
             QueryError::TimedOut { after_ms, held_up_by: Some(what) } => {
                 write!(f, "there was no answer within {after_ms} ms; {what}")
             }
-            QueryError::TooLarge { limit } => write!(f, "the answer is larger than {limit} bytes"),
+            QueryError::TooLarge { what, limit } => write!(f, "the {what} is larger than {limit} bytes"),
             QueryError::Failed(why) => f.write_str(why),
             QueryError::NotHeld => f.write_str(
                 "the batch as of which it was reading is no longer held: too many values were kept for requests that take long",

@@ -5,6 +5,7 @@ use super::backlog::Backlog;
 use super::live::{Live, PLACES};
 use super::pins::Pins;
 use super::stuck::Stuck;
+use super::unsent::Unsent;
 use super::{QueryCodec, QueryDecl};
 use crate::runtime::{Runtime, ToWorker};
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct QueryLimits {
     pub answer_bytes: usize,
     /// How many bytes of old values are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
     pub pin_bytes: usize,
+    /// How many bytes of answers may wait until they are taken: at the bound further large ones are refused.
+    pub unsent_bytes: usize,
 }
 
 impl Default for QueryLimits {
@@ -45,6 +48,7 @@ impl Default for QueryLimits {
             request_bytes: 1 << 20,
             answer_bytes: 16 << 20,
             pin_bytes: 256 << 20,
+            unsent_bytes: 256 << 20,
         }
     }
 }
@@ -55,6 +59,7 @@ pub(crate) struct Asking {
     pub(crate) pins: Arc<Pins>,
     pub(crate) stuck: Arc<Stuck>,
     pub(crate) backlog: Arc<Backlog>,
+    pub(crate) unsent: Arc<Unsent>,
     /// Requests that are let in and not over.
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Requests that wait for a batch, and are not let in yet.
@@ -77,6 +82,7 @@ impl Asking {
             pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
             stuck: Arc::new(Stuck::new(workers)),
             backlog: Arc::default(),
+            unsent: Arc::new(Unsent::new(limits.unsent_bytes)),
             outstanding: Arc::default(),
             for_batches: Arc::default(),
             queries,
@@ -177,13 +183,7 @@ impl Runtime {
         };
         match tokio::time::timeout(time_out, asked).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                let held_up_by = self.held_up_by();
-                if let Some(what) = &held_up_by {
-                    tracing::warn!(query = question.name, "a query's closure does not return, and holds its worker up: {what}");
-                }
-                Err(QueryError::TimedOut { after_ms: millis(time_out), held_up_by })
-            }
+            Err(_) => Err(self.timed_out(question.name, time_out)),
         }
     }
 
@@ -222,7 +222,7 @@ impl Runtime {
         let (to, answers) = crossbeam_channel::bounded(1);
         let time_out = self.time_out_of(None);
         self.send(&question, time_out, Box::new(Numbered::new(0, to)))?;
-        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| QueryError::gone())?;
+        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
         let one = self.asking.queries[self.asking.find(name)?].decl().one;
         let failed = |why: String| QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"));
@@ -278,6 +278,15 @@ impl Runtime {
         let home = next.fetch_add(1, SeqCst) % self.facts.workers;
         self.tell(home, ToWorker::Ask(ask))
             .map_err(|()| QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into()))
+    }
+
+    /// Its worker does not even give a request up: the closure that holds it is named in the log.
+    fn timed_out(&self, query: &str, time_out: Duration) -> QueryError {
+        let held_up_by = self.held_up_by();
+        if let Some(what) = &held_up_by {
+            tracing::warn!(query, "a query's closure does not return, and holds its worker up: {what}");
+        }
+        QueryError::TimedOut { after_ms: millis(time_out), held_up_by }
     }
 
     /// What may hold requests up: closures of queries that have not returned for long.

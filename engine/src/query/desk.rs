@@ -5,6 +5,7 @@ use super::asking::Asking;
 use super::item::{Failure, Held, Item, Ticket};
 use super::live::{Live, RequestId};
 use super::pins::Pins;
+use super::unsent::Unsent;
 use super::weight::Weight;
 use serde::Serialize;
 use std::any::Any;
@@ -42,6 +43,7 @@ pub(crate) struct Desk {
     worker: usize,
     live: Arc<Live>,
     pins: Arc<Pins>,
+    unsent: Arc<Unsent>,
     running: Vec<Option<Box<Running>>>,
     free: Vec<usize>,
     waiting: VecDeque<Ask>,
@@ -57,6 +59,7 @@ impl Desk {
             worker,
             live: Arc::clone(&asking.live),
             pins: Arc::clone(&asking.pins),
+            unsent: Arc::clone(&asking.unsent),
             running: (0..places).map(|_| None).collect(),
             free: (0..places).rev().collect(),
             waiting: VecDeque::new(),
@@ -163,7 +166,13 @@ impl Desk {
             }
         }
         drop(admitted);
-        reply.answer(outcome.map(|bytes| Answer { txid: ticket.at, bytes }));
+        reply.answer(outcome.and_then(|bytes| {
+            let kept = self.unsent.keep(bytes.len());
+            let kept = kept.ok_or_else(|| QueryError::TooMany {
+                bound: format!("{} bytes of answers are not taken yet, as many as there may be", self.unsent.most()),
+            })?;
+            Ok(Answer { txid: ticket.at, bytes, kept })
+        }));
     }
 
     /// Gives up requests whose time is over, or that nobody waits for. Gives how long until the next look, if there are any.
@@ -233,7 +242,7 @@ impl Running {
             Format::Storm => body.write_all(if first { b"[" } else { b"," }).is_ok() && body.storm(value)?,
             Format::Bincode => body.bincode(value)?,
         };
-        if written { Ok(()) } else { Err(QueryError::TooLarge { limit: self.most_bytes }) }
+        if written { Ok(()) } else { Err(QueryError::TooLarge { what: "answer", limit: self.most_bytes }) }
     }
 
     fn finish(&mut self, one: bool) -> Result<Vec<u8>, QueryError> {

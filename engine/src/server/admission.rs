@@ -112,7 +112,7 @@ impl Access {
 }
 
 /// Paths that answer without a token: they tell nothing of the data.
-const FREE: [&str; 2] = ["/healthz", "/readyz"];
+pub(super) const FREE: [&str; 2] = ["/healthz", "/readyz"];
 
 /// What one request, and one connection, may ask for.
 #[derive(Clone, Copy)]
@@ -122,17 +122,22 @@ pub(super) struct Bounds {
     pub(super) per_client: usize,
 }
 
-/// Refuses what must not reach a handler. Whatever is refused here or behind, a client of gRPC is told in its own way.
+/// Refuses what must not reach a handler. Whatever is refused here or behind, clients of gRPC and of Storm are told in their own way.
 pub(super) async fn admit(State((access, bounds)): State<(Arc<Access>, Bounds)>, request: Request, next: Next) -> Response {
     let content = header_text(request.headers(), header::CONTENT_TYPE);
     let grpc = content.is_some_and(|content| content.starts_with("application/grpc"));
+    let storm = request.uri().path().starts_with("/drpc/");
     // The calls of gRPC count themselves, each request of a pipeline.
     let counted = if grpc { None } else { Some(Caller::of(&request).admit(bounds.per_client)) };
     let response = match counted {
         Some(Err(why)) => Refusal::of_query(&why, place(request.method(), request.uri())).into_response(),
         _counted => admit_or_refuse(&access, bounds.body_bytes, request, next).await,
     };
-    if grpc { refusal::in_grpc(response) } else { response }
+    match () {
+        () if grpc => refusal::in_grpc(response),
+        () if storm => refusal::in_storm(response),
+        () => response,
+    }
 }
 
 async fn admit_or_refuse(access: &Access, most_bytes: usize, request: Request, next: Next) -> Response {

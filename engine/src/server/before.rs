@@ -20,6 +20,7 @@ pub(super) fn routes(starting: Arc<Starting>, topology: &str) -> Router {
     let before = Before { starting, topology: topology.to_string() };
     Router::new()
         .route("/healthz", get(super::answers::healthz))
+        .route("/metrics", get(super::metrics::answer_before))
         .route("/v1/status", get(status))
         .merge(super::grpc::not_yet())
         .fallback(not_yet)

@@ -1,10 +1,8 @@
 //! Who asks, and how many requests of it are under way.
 
-use super::connections::Connections;
+use super::connections::Connection;
 use crate::query::ask::{Admitted, QueryError};
 use axum::extract::Request;
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::serve::IncomingStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -24,15 +22,13 @@ impl Drop for Wait {
     }
 }
 
-impl Connected<IncomingStream<'_, Connections>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Connections>) -> Caller {
-        Caller { waits: stream.io().waits(), ..Caller::default() }
-    }
-}
-
 impl Caller {
+    pub(super) fn on(connection: &Connection) -> Caller {
+        Caller { waits: connection.waits(), ..Caller::default() }
+    }
+
     pub(super) fn of(request: &Request) -> Caller {
-        request.extensions().get::<ConnectInfo<Caller>>().map(|caller| caller.0.clone()).unwrap_or_default()
+        request.extensions().get::<Caller>().cloned().unwrap_or_default()
     }
 
     /// It waits for an answer, until what is given is dropped.

@@ -5,14 +5,17 @@ mod pipeline;
 
 use crate::query::ask::{Format, QueryError};
 use crate::query::asking::{AtLeast, Question};
+use crate::query::unsent::Kept;
 use crate::runtime::Runtime;
 use crate::server::caller::Caller;
+use crate::server::sending;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 pub(super) use health::not_yet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_proto::{Encoding, ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
@@ -46,33 +49,41 @@ where
 async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
     let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
     let connection = Caller::of(&request);
+    let sent = Arc::new(Mutex::new(Kept::default()));
+    let keep = Arc::clone(&sent);
     let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
-        let (runtime, connection) = (Arc::clone(&runtime), connection.clone());
+        let (runtime, connection, keep) = (Arc::clone(&runtime), connection.clone(), Arc::clone(&keep));
         async move {
-            let response = answer(&runtime, &connection, request.into_inner()).await;
+            let (response, kept) = answer(&runtime, &connection, request.into_inner()).await;
+            *keep.lock().expect("no holder of this lock panics") = kept;
             match &response.error {
                 None => Ok(tonic::Response::new(response)),
                 Some(error) => Err(tidemill_proto::status(error)),
             }
         }
     });
-    grpc.unary(one, request).await.map(axum::body::Body::new)
+    let response = grpc.unary(one, request).await;
+    let kept = std::mem::take(&mut *sent.lock().expect("no holder of this lock panics"));
+    response.map(|body| sending::holding(Body::new(body), kept))
 }
 
-/// The answer to a request, or why there is none.
-async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> QueryResponse {
+/// The answer to a request, or why there is none; and what counts it until it is sent.
+async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, Kept) {
     let mut response = QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
     if !request.line.is_empty() && request.line != response.line {
         response.error = Some(replaced(&request, &response.line));
-        return response;
+        return (response, Kept::default());
     }
     match ask(runtime, connection, &request).await {
         Ok((answer, one)) => {
             (response.txid, response.result, response.one) = (answer.txid.0, answer.bytes, one);
+            (response, answer.kept)
         }
-        Err(error) => response.error = Some(described(&error, runtime)),
+        Err(error) => {
+            response.error = Some(described(&error, runtime));
+            (response, Kept::default())
+        }
     }
-    response
 }
 
 async fn ask(
@@ -88,8 +99,7 @@ async fn ask(
         None => return Err(QueryError::BadArguments(format!("encoding {} is not known to this server", request.encoding))),
     };
     if request.arguments.len() > limits.request_bytes {
-        let (bytes, most) = (request.arguments.len(), limits.request_bytes);
-        return Err(QueryError::BadArguments(format!("the arguments have {bytes} bytes, and may have {most}")));
+        return Err(QueryError::TooLarge { what: "request", limit: limits.request_bytes });
     }
     let one = runtime.asking.queries[runtime.asking.find(&request.name)?].decl().one;
     let txid = (request.at_least_txid > 0).then_some(AtLeast::Txid(Txid(request.at_least_txid)));
@@ -131,7 +141,7 @@ fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto::QueryErro
         QueryError::BadArguments(_) => (ErrorKind::BadRequest, "correct the request"),
         QueryError::TooMany { .. } => (ErrorKind::TooMany, "send it again when others are answered"),
         QueryError::TimedOut { .. } => (ErrorKind::TimedOut, "ask for less, or give it more time"),
-        QueryError::TooLarge { .. } => (ErrorKind::TooLarge, "ask for less at once, for instance with a limit"),
+        QueryError::TooLarge { .. } => (ErrorKind::TooLarge, "send or ask for less at once, for instance with a limit"),
         QueryError::Failed(_) => (ErrorKind::FunctionFailed, "look at the query's own code"),
         QueryError::NotHeld => (ErrorKind::NotHeld, "send it again: it reads a newer batch then"),
         QueryError::Unavailable(_) => (ErrorKind::Unavailable, "send it again in a moment"),

@@ -13,6 +13,7 @@ use crate::query::asking::Question;
 use crate::runtime::Runtime;
 use crate::runtime::batches::Changed;
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -225,7 +226,18 @@ fn every_second() -> u64 {
 }
 
 /// Opens a socket.
-pub(super) async fn open(State(live): State<Arc<Live>>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn open(
+    State(live): State<Arc<Live>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(why) => {
+            return Refusal::new(why.status(), why.body_text(), "GET /v1/live".into())
+                .remedy("open it as a web socket; /v1/status and /v1/batches say the same to a request")
+                .into_response();
+        }
+    };
     let Ok(room) = Arc::clone(&live.room).try_acquire_owned() else {
         let what = format!("there are {MOST_SOCKETS} web sockets, as many as there may be");
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, "GET /v1/live".into())

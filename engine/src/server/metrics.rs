@@ -84,9 +84,20 @@ struct OfState {
     state: String,
 }
 
-/// Answers with all metrics: as OpenMetrics to who asks for that, as a Prometheus server does, and else in Prometheus' own older format.
+/// Answers with all metrics.
 pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderMap) -> impl IntoResponse {
-    let text = text(&runtime.status(), &worked(&runtime), &runtime.timings, runtime.is_ready());
+    in_the_format_of(&headers, text(&runtime.status(), &worked(&runtime), &runtime.timings, runtime.is_ready()))
+}
+
+/// Answers before the run has begun: that it is not ready, and how the process is.
+pub(super) async fn answer_before(headers: HeaderMap) -> impl IntoResponse {
+    let mut registry = registry();
+    of_readiness(&mut registry, false);
+    in_the_format_of(&headers, written(&registry))
+}
+
+/// OpenMetrics to who asks for that, as a Prometheus server does, and else Prometheus' own older format.
+fn in_the_format_of(headers: &HeaderMap, text: String) -> impl IntoResponse + use<> {
     let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -96,8 +107,7 @@ pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderM
 }
 
 fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> String {
-    let mut registry = Registry::with_prefix("tidemill");
-    registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    let mut registry = registry();
     of_batches(&mut registry, timings, status);
     of_operators(&mut registry, status, work);
     of_sources(&mut registry, status);
@@ -117,11 +127,26 @@ fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> Str
     gauge(&mut registry, "query_kept_bytes", "Old values that are kept", status.queries.kept_bytes as u64);
     counter(&mut registry, "query_cancelled", "Reads cancelled because of their memory", status.queries.cancelled);
     counter(&mut registry, "generations", "How often the dataflows were built", status.generations);
-    gauge(&mut registry, "ready", "1 while the workers take records", u64::from(ready));
+    of_readiness(&mut registry, ready);
     gauge(&mut registry, "start_time_seconds", "When the run began, in seconds since 1970", status.started_at_ms / 1000);
+    written(&registry)
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::with_prefix("tidemill");
+    registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    registry
+}
+
+fn of_readiness(registry: &mut Registry, ready: bool) {
+    gauge(registry, "ready", "1 while the workers take records", u64::from(ready));
+}
+
+/// What is in it, and the process's own figures.
+fn written(registry: &Registry) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = encode_registry(&mut text, &registry);
+    let _ = encode_registry(&mut text, registry);
     let _ = encode_registry(&mut text, &process::figures());
     let _ = encode_eof(&mut text);
     text

@@ -21,6 +21,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
     for (path, what) in [("/healthz", "Whether the process lives"), ("/metrics", "Metrics for Prometheus")] {
         paths.insert(path.into(), json!({"get": said_as("text/plain", what, &[], json!({"type": "string"}))}));
     }
+    paths.insert("/openapi.json".into(), json!({"get": operation("This description", &[], json!({"type": "object"}))}));
     let of_line = |what: &str, of: Value| object(&json!({"line": {"type": "string"}, what: of}));
     let list = |of: Value| json!({"type": "array", "items": of});
     let ready = object(&json!({"ready": {"type": "boolean"}, "txid": {"type": "integer"}}));
@@ -130,9 +131,18 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         object(&json!({"error": object(&json!({
         "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
     );
-    let mut posted = operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs);
+    let mut posted = operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs.clone());
     posted["requestBody"] = json!({"content": {"text/plain": {"schema": {"type": "string"}}}});
-    paths.insert("/drpc/{function}".into(), json!({"post": posted}));
+    let without = operation("Asks a query as Storm's DRPC does, with no arguments", &[name("function")], outputs);
+    paths.insert("/drpc/{function}".into(), json!({"get": without, "post": posted}));
+    let mut security = Vec::new();
+    if runtime.status().controls {
+        security.push(json!({"token": []}));
+        for free in super::admission::FREE {
+            // Neither needs one.
+            paths[free]["get"]["security"] = json!([]);
+        }
+    }
     Json(json!({
         "openapi": "3.1.0",
         "info": {"title": format!("Tidemill topology {}", runtime.facts.topology), "version": env!("CARGO_PKG_VERSION")},
@@ -140,6 +150,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas,
         },
+        "security": security,
         "paths": paths,
     }))
 }

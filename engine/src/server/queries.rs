@@ -1,6 +1,7 @@
 //! Queries over HTTP: `POST /v1/query/{name}` with the arguments as JSON, and the list of what can be asked.
 
 use super::refusal::{Refusal, place};
+use super::sending;
 use crate::query::ask::{Answer, Format, QueryError};
 use crate::query::asking::{AtLeast, Question};
 use crate::runtime::Runtime;
@@ -63,13 +64,13 @@ pub(super) async fn ask(
     let time_out = wishes.timeout_ms.map(Duration::from_millis);
     let question = Question { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
     match runtime.ask(question).await {
-        Ok(answer) => Ok(json_response(StatusCode::OK, answer_of(&runtime, &answer))),
+        Ok(answer) => Ok(json_body(StatusCode::OK, sending::whole(answer_of(&runtime, &answer), answer.kept))),
         Err(error) => Err(Refusal::of_query(&error, at())),
     }
 }
 
 /// An answer as it is written.
-pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes }: &Answer) -> Vec<u8> {
+pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes, .. }: &Answer) -> Vec<u8> {
     // The result is JSON already: it is not read again only to be written again.
     let mut whole = Vec::with_capacity(bytes.len() + 64);
     whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.facts.line).as_bytes());
@@ -86,7 +87,11 @@ fn parse_position(text: &str) -> Option<AtLeast<'_>> {
 }
 
 pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+    json_body(status, Body::from(body))
+}
+
+pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response

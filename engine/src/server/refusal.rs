@@ -1,6 +1,7 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
 use super::PATHS;
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -59,18 +60,33 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let said = Said(format!("{}: {}", self.what, self.remedy));
+        let said = Said { what: self.what.clone(), remedy: self.remedy.clone() };
         (self.status, Extension(said), Json(Value::Object(self.into_body()))).into_response()
     }
 }
 
 /// What a refusal says, beside its response: for those who read no JSON.
 #[derive(Clone)]
-struct Said(String);
+struct Said {
+    what: String,
+    remedy: String,
+}
+
+/// A response as a client of Storm's reads it: a refusal is an error of Storm's, whatever part of the server it comes from.
+pub(super) fn in_storm(response: Response) -> Response {
+    match response.extensions().get() {
+        Some(Said { what, remedy }) => {
+            let mut failed = super::storm::failed(response.status(), &format!("{what}: {remedy}"));
+            failed.headers_mut().extend(response.headers().get(WWW_AUTHENTICATE).map(|how| (WWW_AUTHENTICATE, how.clone())));
+            failed
+        }
+        None => response,
+    }
+}
 
 /// A response as a gRPC client reads it: a refusal is a status of gRPC's, whatever part of the server it comes from.
 pub(super) fn in_grpc(response: Response) -> Response {
-    let Some(Said(said)) = response.extensions().get() else { return response };
+    let Some(Said { what, remedy }) = response.extensions().get() else { return response };
     let code = match response.status() {
         StatusCode::BAD_REQUEST => Code::InvalidArgument,
         StatusCode::UNAUTHORIZED => Code::Unauthenticated,
@@ -82,7 +98,7 @@ pub(super) fn in_grpc(response: Response) -> Response {
         StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
         _ => Code::Internal,
     };
-    Status::new(code, said).into_http()
+    Status::new(code, format!("{what}: {remedy}")).into_http()
 }
 
 /// Where a refusal happened: the request's method and path.
@@ -97,5 +113,5 @@ pub(super) async fn no_such_path(method: Method, uri: Uri) -> Refusal {
 
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not asked with {method}", uri.path()), place(&method, &uri))
-        .remedy("use GET, and POST for /v1/query/{name}, /drpc/{function} and /v1/state/{name}")
+        .remedy("use GET, and POST for /v1/query/{name}, /drpc/{function}, /v1/state/{name} and /v1/sources/{pause|resume|drain}")
 }

@@ -1,6 +1,7 @@
 //! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
 
-use super::queries::{json_response, status_of};
+use super::queries::{json_body, json_response, status_of};
+use super::sending;
 use crate::query::ask::{Format, QueryError};
 use crate::query::asking::Question;
 use crate::runtime::Runtime;
@@ -46,14 +47,15 @@ pub(super) async fn post(
 
 async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
     match runtime.ask(Question { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
-        Ok(answer) => json_response(StatusCode::OK, answer.bytes),
+        Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
         // Storm tells a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
         Err(error) => failed(status_of(&error), &error.to_string()),
     }
 }
 
-fn failed(status: StatusCode, why: &str) -> Response {
+/// An error in Storm's shape: its kind, and what is said of it.
+pub(super) fn failed(status: StatusCode, why: &str) -> Response {
     let error = match status {
         StatusCode::SERVICE_UNAVAILABLE => "SERVER_SHUTDOWN",
         StatusCode::GATEWAY_TIMEOUT => "SERVER_TIMEOUT",

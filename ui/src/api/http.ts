@@ -51,7 +51,7 @@ async function send(path: string, { method = "GET", body, signal }: Wishes): Pro
     return response;
   } catch (why) {
     if (signal?.aborted) throw why;
-    throw new Refusal(0, { what: "The server does not answer", do: "wait: the page goes on when it is back" });
+    throw new Refusal(0, { what: "The server does not answer", do: "wait: the page goes on when it is back; what you have asked it yourself, ask again then" });
   }
 }
 

@@ -149,6 +149,55 @@ test("batches are kept once, in order, and only the newest", () => {
   expect([log.ring.length, log.ring.get("txid", 0), log.beside(0).length]).toEqual([10_000, 101, 25]);
 });
 
+describe("a list of batches is merged", () => {
+  const list = (...txids: number[]) => txids.toSorted((a, b) => b - a).map(batch);
+  const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+  const logOf = (...txids: number[]): BatchLog => {
+    const log = new BatchLog();
+    log.add(list(...txids));
+    return log;
+  };
+  const txids = (log: BatchLog): (number | null)[] => log.ring.series("txid");
+  test("with older ones and those between in their places, and with newer ones", () => {
+    const log = logOf(5, 6, 9);
+    log.merge([{ ...batch(7), records: 70 }, ...list(3, 4, 5, 6, 8, 9, 10)]);
+    expect([txids(log), log.ring.series("records")]).toEqual([range(3, 10), [1, 1, 1, 1, 70, 1, 1, 1]]);
+  });
+  test("and what is not in it stays", () => {
+    const log = logOf(1, 2, 3, 8);
+    log.merge(list(6, 7, 8));
+    expect(txids(log)).toEqual([1, 2, 3, 6, 7, 8]);
+  });
+  test("and says more of those that are there, never less", () => {
+    const log = logOf(2, 3);
+    log.add([{ ...batch(2), fold_us: 7 }]);
+    log.merge([{ ...batch(3), fold_us: 5, publish: [{ sink: "a", us: 9 }] }, ...list(1, 2)]);
+    expect([1, 2].map((index) => log.durations(index))).toEqual([{ fill: 10, compute: 20, commit: 30, fold: 7, publish: 0 }, { fill: 10, compute: 20, commit: 30, fold: 5, publish: 9 }]);
+  });
+  test("into times that do not go back", () => {
+    const log = new BatchLog();
+    log.add([{ ...batch(1), committed_at_ms: 10_000 }, { ...batch(4), committed_at_ms: 12_000 }]);
+    log.merge([{ ...batch(2), committed_at_ms: 9_900 }, { ...batch(3), committed_at_ms: 12_100 }]);
+    expect(log.ring.series("at")).toEqual([10_000, 10_000, 12_100, 12_100]);
+    // The clock was set back after batch 5.
+    log.add([{ ...batch(7), committed_at_ms: 2_000 }]);
+    log.merge([{ ...batch(5), committed_at_ms: 12_200 }, { ...batch(6), committed_at_ms: 1_990 }]);
+    expect(log.ring.series("at")).toEqual([1_990, 1_990, 1_990, 1_990, 1_990, 1_990, 2_000]);
+  });
+  test("and the oldest give way", () => {
+    const log = logOf(...range(5_001, 11_000), ...range(11_501, 12_000));
+    log.merge(list(...range(1_001, 12_000)));
+    expect(txids(log)).toEqual(range(2_001, 12_000));
+    log.merge(list(...range(2_000, 12_001)));
+    expect(txids(log)).toEqual(range(2_002, 12_001));
+  });
+  test("after a gap that is seen", () => {
+    const log = new BatchLog();
+    expect([log.add(list(1, 2)), log.add(list(2, 3)), log.add(list(5, 6)), log.add(list(4, 7)), log.merge(list(4, 8)), log.add(list(9, 11))]).toEqual([false, false, true, false, false, true]);
+    expect([logOf().add(list(2)), logOf().merge(list(2, 3))]).toEqual([true, true]);
+  });
+});
+
 describe("the last ten minutes", () => {
   const status: Status = { phase: "running", topology: "test", records_per_s: 1 };
   const at = (history: History): (number | null)[] => history.ring.series("at");

@@ -44,6 +44,11 @@ export class Ring<Column extends string> {
     for (let place = 0; values && place < this.used; place++) values[place] = Math.min(values[place] ?? NaN, most);
   }
 
+  /** A whole row, by position. */
+  row(index: number): Record<Column, number> {
+    return Object.fromEntries([...this.columns.keys()].map((name) => [name, this.get(name, index)])) as Record<Column, number>;
+  }
+
   last(column: Column): number {
     return this.get(column, this.used - 1);
   }

@@ -11,12 +11,17 @@ const COLUMNS = [
   "txid", "at", "records", "changes", "delta_bytes", "output_records", "set_aside", "retries", "fill", "compute", "commit", "fold", "publish",
 ] as const;
 export type BatchColumn = (typeof COLUMNS)[number];
+type Row = Record<BatchColumn, number>;
 
 export class BatchLog {
   readonly ring = new Ring<BatchColumn>(COLUMNS, BATCHES_KEPT);
 
-  /** Takes those that are newer than what is there, and what has become known of the others since. They come newest first. */
-  add(batches: readonly Batch[]): void {
+  /**
+   * Takes those that are newer than what is there, and what has become known of the others since. They come newest first. Returns
+   * whether there is a gap before one that was taken: batches are numbered from 1 on, without gaps.
+   */
+  add(batches: readonly Batch[]): boolean {
+    let gap = false;
     for (const batch of batches.toSorted((a, b) => a.txid - b.txid)) {
       if (batch.txid <= this.ring.last("txid")) {
         const index = this.find(batch.txid);
@@ -26,20 +31,29 @@ export class BatchLog {
         this.ring.raise("publish", index, publish);
         continue;
       }
-      // A clock that was set back: else all that comes would have the time that it was set back from.
-      if (this.ring.last("at") - batch.committed_at_ms > CLOCK_SET_BACK_MS) this.ring.cap("at", batch.committed_at_ms);
-      this.ring.push({
-        txid: batch.txid,
-        at: Math.max(batch.committed_at_ms, this.ring.last("at") || 0),
-        records: batch.records,
-        changes: batch.changes,
-        delta_bytes: batch.delta_bytes,
-        output_records: batch.output_records,
-        set_aside: Object.values(batch.set_aside ?? {}).reduce((all, one) => all + one, 0),
-        retries: batch.retries?.length ?? 0,
-        ...durationsOf(batch),
-      });
+      gap ||= batch.txid !== (this.ring.last("txid") || 0) + 1;
+      this.push(rowOf(batch));
     }
+    return gap;
+  }
+
+  /** The same with those in their places, too, that are older than the newest that is there. What is there and not among them stays: the server forgets what was before its present run. */
+  merge(batches: readonly Batch[]): boolean {
+    const missing = batches.filter(({ txid }) => txid < this.ring.last("txid") && this.find(txid) < 0);
+    if (missing.length > 0) {
+      const rows = Array.from({ length: this.ring.length }, (_, index) => this.ring.row(index));
+      rows.push(...missing.map(rowOf));
+      rows.sort((a, b) => a.txid - b.txid);
+      this.ring.clear();
+      for (const row of rows) this.push(row);
+    }
+    return this.add(batches);
+  }
+
+  private push(row: Row): void {
+    // A clock that was set back: else all that comes would have the time that it was set back from.
+    if (this.ring.last("at") - row.at > CLOCK_SET_BACK_MS) this.ring.cap("at", row.at);
+    this.ring.push({ ...row, at: Math.max(row.at, this.ring.last("at") || 0) });
   }
 
   durations(index: number): Durations {
@@ -76,6 +90,20 @@ export class BatchLog {
     }
     return found;
   }
+}
+
+function rowOf(batch: Batch): Row {
+  return {
+    txid: batch.txid,
+    at: batch.committed_at_ms,
+    records: batch.records,
+    changes: batch.changes,
+    delta_bytes: batch.delta_bytes,
+    output_records: batch.output_records,
+    set_aside: Object.values(batch.set_aside ?? {}).reduce((all, one) => all + one, 0),
+    retries: batch.retries?.length ?? 0,
+    ...durationsOf(batch),
+  };
 }
 
 export function durationsOf(batch: Batch): Durations {

@@ -10,7 +10,7 @@ import { answered, askAll, refused, useSocket, type Answer } from "./watches";
 
 type Message =
   | { type: "status"; status: Status }
-  // `left_out`: how many older ones have changed too. What is drawn is what has come.
+  // `left_out`: how many older ones have changed too. Those that are missing then are seen by their numbers.
   | { type: "batches"; batches: Batch[]; left_out?: number }
   | { type: "operators"; operators: OperatorTotals[] }
   | ({ type: "answer"; id: string } & Answer)

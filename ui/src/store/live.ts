@@ -4,7 +4,7 @@ import { request, serverNow } from "../api/http";
 import type { Batch, QueryInfo, Status, Topology } from "../api/types";
 import { RateKeeper, type OperatorRate, type OperatorTotals } from "../lib/rates";
 import { START, type Link } from "../lib/reconnect";
-import { BatchLog } from "./batch-log";
+import { BATCHES_KEPT, BatchLog } from "./batch-log";
 import { History } from "./history";
 
 export const link = signal<Link>(START);
@@ -27,16 +27,26 @@ export const log = new BatchLog();
 export let history = new History();
 const keeper = new RateKeeper();
 
+/** So many of the batches of before are asked for at first: the page is not to wait for all. */
+const FIRST_BATCHES = 1000;
+/** How long there is at least from one request for all batches to the next. */
+const FILL_EVERY_MS = 10_000;
+
 let line: string | null = null;
 let incarnation: string | null = null;
 /** Batches that came before the list of the earlier ones did. */
 let held: Batch[] | null = [];
+/** Whether batches are missing that the server may have: older ones than were asked for, or such as messages have left out. */
+let incomplete = false;
+/** When all batches were asked for last. */
+let filledAt = -Infinity;
 
 function beginOver(): void {
   log.ring.clear();
   history = new History();
   keeper.clear();
   held = [];
+  incomplete = false;
   operatorRates.value = new Map();
   topology.value = null;
   queries.value = [];
@@ -64,7 +74,8 @@ export function applyStatus(now: Status): void {
       void loadPlan();
       void loadBatches();
     }
-    if (now.line && held === null) {
+    // The first row waits for what the batches of before tell.
+    if (now.line && (held === null || history.ring.length > 0)) {
       history.add(now, log, serverNow());
       historyVersion.value += 1;
     }
@@ -76,7 +87,7 @@ export function applyBatches(batches: Batch[]): void {
     held = [...held, ...batches].slice(-1000);
     return;
   }
-  log.add(batches);
+  if (log.add(batches)) incomplete = true;
   batchesVersion.value += 1;
 }
 
@@ -99,13 +110,16 @@ async function loadPlan(): Promise<void> {
 }
 
 /** The batches that were committed while this page was not listening. */
-export async function loadBatches(): Promise<void> {
+export async function loadBatches(limit = FIRST_BATCHES): Promise<void> {
   const wanted = line;
   held ??= [];
   try {
-    const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=1000");
+    const { batches } = await request<{ batches: Batch[] }>(`/v1/batches?limit=${limit}`);
     if (wanted !== line) return;
-    log.add(batches);
+    const gap = log.merge(batches);
+    // What is missing now, the server does not have either.
+    if (limit === BATCHES_KEPT) incomplete = false;
+    else incomplete ||= gap;
     history.backfill(batches, log, serverNow());
   } catch {
     // Those that come from now on are shown all the same.
@@ -114,4 +128,17 @@ export async function loadBatches(): Promise<void> {
   const since = held ?? [];
   held = null;
   applyBatches(since);
+}
+
+/** Asks for all batches whenever some are missing, for as long as somebody looks at them; the function that is returned ends it. */
+export function completeBatches(): () => void {
+  const look = (): void => {
+    const answers = link.value.mode === "live" || link.value.mode === "polling";
+    if (!incomplete || !answers || held !== null || document.hidden || performance.now() - filledAt < FILL_EVERY_MS) return;
+    filledAt = performance.now();
+    void loadBatches(BATCHES_KEPT);
+  };
+  look();
+  const timer = setInterval(look, 1000);
+  return () => clearInterval(timer);
 }

@@ -62,7 +62,10 @@ export async function askAll(committed: number): Promise<void> {
     try {
       answered(id, await request<Answer>(`/v1/query/${encodeURIComponent(wish.query)}`, { method: "POST", body: stringify(wish.arguments), exact: true }));
     } catch (why) {
-      if (why instanceof Refusal) refused(id, why.said);
+      if (!(why instanceof Refusal)) continue;
+      refused(id, why.said);
+      // All but a query or arguments that are wrong may pass, also if nothing more is committed.
+      if (why.status !== 400 && why.status !== 404) delete wish.askedAt;
     }
   }
 }

@@ -1,6 +1,7 @@
 //! Many requests over one stream, each answered when it is ready.
 
 use super::{Caller, answer, grpc};
+use crate::query::unsent::Kept;
 use crate::runtime::Runtime;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll};
 use tidemill_proto::{QueryRequest, QueryResponse};
 use tonic::{Status, Streaming};
 
-type UnderWay = Pin<Box<dyn Future<Output = QueryResponse> + Send>>;
+type UnderWay = Pin<Box<dyn Future<Output = (QueryResponse, Kept)> + Send>>;
 
 /// The call.
 pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
@@ -25,20 +26,23 @@ pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Reque
             connection: connection.clone(),
             requests: Some(requests.into_inner()),
             under_way: FuturesUnordered::new(),
+            sent: Kept::default(),
         };
         std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
     });
     grpc.streaming(many, request).await.map(axum::body::Body::new)
 }
 
-/// The answers to a stream of requests. While nobody takes answers, no requests are read, so that a client that does not read is not kept answers for.
-/// Dropping it gives up what is under way.
+/// The answers to a stream of requests. While nobody takes answers no more requests are read; what those give that were is counted until it is taken ([`Kept`]). Dropping it gives
+/// up what is under way.
 struct Answers {
     runtime: Arc<Runtime>,
     connection: Caller,
     /// `None` once the client has sent all of its requests.
     requests: Option<Streaming<QueryRequest>>,
     under_way: FuturesUnordered<UnderWay>,
+    /// Counts the answer that was given last: the next is asked for when there is room for it, so that one is on its way by then.
+    sent: Kept,
 }
 
 impl Stream for Answers {
@@ -46,9 +50,11 @@ impl Stream for Answers {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        this.sent = Kept::default();
         loop {
             // Answers go out before more requests come in.
-            if let Poll::Ready(Some(response)) = Pin::new(&mut this.under_way).poll_next(context) {
+            if let Poll::Ready(Some((response, kept))) = Pin::new(&mut this.under_way).poll_next(context) {
+                this.sent = kept;
                 return Poll::Ready(Some(Ok(response)));
             }
             let Some(requests) = &mut this.requests else {

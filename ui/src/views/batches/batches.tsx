@@ -1,9 +1,9 @@
 // The last batches as bars by phase, and the slowest of them.
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { count, micros, plural } from "../../lib/format";
 import { judge, PHASE_NAMES, PHASES } from "../../lib/slow";
 import { Nothing, Panel } from "../../parts/panel";
-import { batchesVersion, log } from "../../store/live";
+import { batchesVersion, completeBatches, log } from "../../store/live";
 import { route, showPart } from "../../store/route";
 import { OneBatch } from "./one-batch";
 import { Timeline } from "./timeline";
@@ -20,6 +20,7 @@ export function Batches() {
   const { part } = route.value;
   const selected = part === null ? null : Number(part);
   const select = (txid: number | null): void => showPart("batches", txid ?? undefined);
+  useEffect(completeBatches, []);
   const slowest = useMemo(() => slowestOf(most, held), [version, most, held]);
   if (log.ring.length === 0) return <Nothing>No batch was committed in this run yet.</Nothing>;
   return (

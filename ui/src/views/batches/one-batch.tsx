@@ -8,10 +8,13 @@ import { ErrorNote, refusedOf } from "../../parts/error-note";
 import { Panel } from "../../parts/panel";
 import { durationsOf } from "../../store/batch-log";
 import { batchesVersion, log } from "../../store/live";
+import { useReturn } from "../../store/returns";
 
 export function OneBatch({ txid, onSelect }: { txid: number; onSelect: (txid: number | null) => void }) {
   const [batch, setBatch] = useState<Batch | null>(null);
   const [error, setError] = useState<unknown>(null);
+  const [asked, ask] = useState(0);
+  useReturn(error !== null, () => ask((number) => number + 1));
   void batchesVersion.value;
   const index = log.find(txid);
   // What has become known of it since it was asked for.
@@ -25,7 +28,7 @@ export function OneBatch({ txid, onSelect }: { txid: number; onSelect: (txid: nu
     request<Batch>(`/v1/batches/${txid}`, { signal: stop.signal }).then(setBatch, (why: unknown) => stop.signal.aborted || setError(why));
     return () => stop.abort();
     // One that is still to come is asked for again once it is there.
-  }, [txid, later, index >= 0]);
+  }, [txid, later, index >= 0, asked]);
   const verdict = batch && judge(durationsOf(batch), index < 0 ? [] : log.beside(index));
   return (
     <Panel

@@ -8,6 +8,7 @@ import { ErrorNote, refusedOf } from "../../parts/error-note";
 import { Nothing, Panel } from "../../parts/panel";
 import { Value, textOf } from "../../parts/value";
 import { isCurrent, status } from "../../store/live";
+import { useReturn } from "../../store/returns";
 import { linkTo, route } from "../../store/route";
 import { lookUp } from "./look-up";
 
@@ -91,6 +92,8 @@ function Browse({ state }: { state: StateInfo }) {
   const [error, setError] = useState<unknown>(null);
   const [asked, ask] = useState(0);
   const from = trail.at(-1);
+  const again = (): void => ask((number) => number + 1);
+  useReturn(error !== null, again);
   useEffect(() => {
     const stop = new AbortController();
     const wishes = new URLSearchParams({ limit: String(ROWS) });
@@ -111,7 +114,7 @@ function Browse({ state }: { state: StateInfo }) {
   const next = page?.next;
   const begin = (): void => {
     setTrail([]);
-    ask((number) => number + 1);
+    again();
   };
   return (
     <Panel title="Browse" note={page && <>as of batch {count(page.txid)}{page.moved_on && ", the batch before is no longer held"}</>}>

@@ -34,8 +34,7 @@ export function Trends() {
   const shown = [action, robot, anonymous];
   const whole = useMemo(() => wholeOf([...shown, other]), [action, robot, anonymous, other]);
   const error = [newest, ...shown, other].find((one) => one.error)?.error;
-  if (error) return <ErrorNote error={error} />;
-  if (!whole) return <Nothing>Waiting for the first edits.</Nothing>;
+  if (!whole) return error ? <ErrorNote error={error} /> : <Nothing>Waiting for the first edits.</Nothing>;
   // The oldest edits are let go of: a part that was chosen may go with them.
   const part = brushed && overlap(brushed, whole);
   const span = part ?? whole;
@@ -47,6 +46,7 @@ export function Trends() {
   const brush = (from: number, to: number): void => show({ from: Math.floor(from / 60) * 60, to: Math.ceil(to / 60) * 60 });
   return (
     <div class="trends">
+      {error && <ErrorNote error={error} />}
       <div class="toolbar">
         <span class="total" aria-live="off"><b data-total={action.txid === null ? undefined : total}>{count(total)}</b> {total === 1 ? "edit" : "edits"} from {said(span.from)} to {said(span.to)} UTC</span>
         <span class="muted">as of batch {count(action.txid)}</span>
