@@ -28,7 +28,10 @@ fn has_browser() -> bool {
         (Command::new("node").arg("--version").output().is_err(), "Node.js"),
     ];
     for (_, what) in missing.iter().filter(|(missing, _)| *missing) {
-        assert!(std::env::var_os("TIDEMILL_TEST_BROWSER").is_none(), "{what} is not here, and TIDEMILL_TEST_BROWSER says that it is");
+        assert!(
+            std::env::var_os("TIDEMILL_TEST_BROWSER").is_none(),
+            "{what} is not here, and TIDEMILL_TEST_BROWSER says that it is"
+        );
         println!("skipped: {what} is not here");
     }
     missing.iter().all(|(missing, _)| !missing)

@@ -137,23 +137,24 @@ fn those_that_wait_for_a_batch_hold_up_no_other() {
     let mut place = Place::with(|_| {});
     let first = place.feed("tide");
     let client = Client::builder(place.url()).time_out(Duration::from_secs(60)).connect().expect("an address");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    // Twice as many as a connection of HTTP/2 has streams if nobody says how many.
-    let waiting: Vec<_> = (0..400)
-        .map(|_| {
-            let request = client.request("words", "tide").at_least(first + 1);
-            runtime.spawn(async move { request.send::<u64>().await.expect("an answer").value })
-        })
-        .collect();
-    std::thread::sleep(Duration::from_millis(200));
-    let quick = client.request("words", "tide").time_out(Duration::from_secs(5));
-    let quick = runtime.block_on(quick.send::<u64>()).expect("it need not wait");
-    assert_eq!((quick.txid, quick.value), (first, 1));
-    assert!(waiting.iter().all(|request| !request.is_finished()));
-    place.feed("tide");
-    for request in waiting {
-        assert_eq!(runtime.block_on(request).expect("it does not panic"), 2);
-    }
+    block_on(async {
+        // Twice as many as a connection of HTTP/2 has streams if nobody says how many.
+        let waiting: Vec<_> = (0..400)
+            .map(|_| {
+                let request = client.request("words", "tide").at_least(first + 1);
+                tokio::spawn(async move { request.send::<u64>().await.expect("an answer").value })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let quick = client.request("words", "tide").time_out(Duration::from_secs(5));
+        let quick = quick.send::<u64>().await.expect("it need not wait");
+        assert_eq!((quick.txid, quick.value), (first, 1));
+        assert!(waiting.iter().all(|request| !request.is_finished()));
+        place.feed("tide");
+        for request in waiting {
+            assert_eq!(request.await.expect("it does not panic"), 2);
+        }
+    });
 }
 
 #[test]
@@ -168,7 +169,8 @@ fn a_request_may_take_longer_than_the_server_gives_one_attempt() {
     let answer = asked.join().expect("it does not panic").expect("an answer");
     assert_eq!((answer.txid, answer.value), (txid, 2));
     // Without another attempt it is told how long it has waited.
-    let client = Client::builder(place.url()).retries(0).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
+    let client =
+        Client::builder(place.url()).retries(0).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
     let outcome = client.request("words", "tide").at_least(1 << 40).send::<u64>();
     assert!(matches!(&outcome, Err(Error::TimedOut { after, .. }) if *after < Duration::from_secs(30)), "{outcome:?}");
 }

@@ -189,7 +189,10 @@ fn what_can_never_work_is_said_in_seconds_and_what_is_away_is_waited_for() {
         "{status}"
     );
     assert!(ask(&format!("{url}v1/queries")).contains("is not ready, it is starting, and waits"));
-    assert!(ask(&format!("{url}drpc/words/the")).contains("\"error\":\"SERVER_SHUTDOWN\""), "to a client of Storm's in its own way");
+    assert!(
+        ask(&format!("{url}drpc/words/the")).contains("\"error\":\"SERVER_SHUTDOWN\""),
+        "to a client of Storm's in its own way"
+    );
     let metrics = ask(&format!("{url}metrics"));
     assert!(metrics.contains("tidemill_ready 0") && metrics.contains("process_resident_memory_bytes"), "{metrics}");
     let ready = ask(&format!("{url}readyz"));

@@ -91,7 +91,10 @@ fn the_page_comes_from_the_program_under_a_strict_policy() {
     let assets: Vec<&str> = page.split('"').filter(|part| part.starts_with("/assets/")).collect();
     if assets.is_empty() {
         assert!(page.contains("make page"), "without the page it is said how to get it: {page}");
-        assert!(std::env::var_os("TIDEMILL_TEST_BROWSER").is_none(), "the page is not built, and TIDEMILL_TEST_BROWSER says that it is");
+        assert!(
+            std::env::var_os("TIDEMILL_TEST_BROWSER").is_none(),
+            "the page is not built, and TIDEMILL_TEST_BROWSER says that it is"
+        );
     }
     let mut packed = 0;
     for asset in assets {

@@ -44,7 +44,9 @@ fn build(topology: &Topology<'_>) {
                 });
             }
         });
-    topology.query("accounts", |any: Requests<()>| any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Count));
+    topology.query("accounts", |any: Requests<()>| {
+        any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Count)
+    });
     topology.query("scanned", |any: Requests<()>| {
         any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Sum)
     });
@@ -91,7 +93,17 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = settings(workers, &folder.path().join("state"));
     let running = Arc::new(RwLock::new(Some(start(&settings))));
-    await_opening(|| running.read().expect("no holder panics").as_ref().expect("it runs").runtime().ask_typed::<i64>("scanned", &()).ok().map(|(_, total)| total));
+    await_opening(|| {
+        running
+            .read()
+            .expect("no holder panics")
+            .as_ref()
+            .expect("it runs")
+            .runtime()
+            .ask_typed::<i64>("scanned", &())
+            .ok()
+            .map(|(_, total)| total)
+    });
     let (over, asked, cancelled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
@@ -188,7 +200,8 @@ fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
     let state = folder.path().join("state");
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
     let mut bank = start_bank(address, &state);
-    let first = Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
+    let first =
+        Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
     await_opening(|| first.query::<_, i64>("scanned", &()).ok().map(|answer| answer.value));
     let (over, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)

@@ -143,7 +143,9 @@ impl Committer {
     fn catch_up(&mut self, batches: &[Batch]) {
         for (after, ranges) in &mut self.moved {
             for range in ranges {
-                let of_range = |(source, partition, _): &&(SourceId, String, Position)| (*source, partition) == (range.source, &range.partition);
+                let of_range = |(source, partition, _): &&(SourceId, String, Position)| {
+                    (*source, partition) == (range.source, &range.partition)
+                };
                 let later = batches.iter().rev().filter(|batch| batch.txid > *after);
                 if let Some((_, _, end)) = later.flat_map(|batch| &batch.positions).find(of_range) {
                     range.end = end.clone();

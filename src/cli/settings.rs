@@ -470,7 +470,8 @@ mod tests {
             start_over: _,
             starting: _,
         } = wanted.settings;
-        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } = queries;
+        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } =
+            queries;
         assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);

@@ -220,7 +220,8 @@ impl KafkaPublisher {
     fn refuse(&mut self, together: &[(Place, RDKafkaErrorCode)]) -> Result<()> {
         self.session = None;
         let Some(((txid, index), code)) = together.first() else { return Ok(()) };
-        let others = if together.len() > 1 { format!(", or one of the {} that came with it", together.len() - 1) } else { String::new() };
+        let others =
+            if together.len() > 1 { format!(", or one of the {} that came with it", together.len() - 1) } else { String::new() };
         let topic = &self.shared.topic;
         let Some(dead_letters) = &self.shared.dead_letters else {
             return Err(Error::sink(format!(
@@ -261,8 +262,7 @@ impl KafkaPublisher {
         }
         let failed = session.events.failed();
         let for_good = failed.iter().filter(|failed| is_for_good(failed.code));
-        let together: Vec<_> =
-            for_good.filter_map(|failed| Some((place_of(entries, failed.number)?, failed.code))).collect();
+        let together: Vec<_> = for_good.filter_map(|failed| Some((place_of(entries, failed.number)?, failed.code))).collect();
         match failed.first() {
             None => Ok(true),
             Some(_) if !together.is_empty() => self.refuse(&together).map(|()| false),

@@ -14,7 +14,9 @@ pub(crate) struct Unsent {
 
 /// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it as long.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kept(Option<Arc<Counted>>);
+pub(crate) struct Kept {
+    _counted: Option<Arc<Counted>>,
+}
 
 #[derive(Debug)]
 struct Counted {
@@ -54,7 +56,7 @@ impl Unsent {
         }
         let before = self.bytes.fetch_add(bytes, Relaxed);
         let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
-        (before == 0 || before + bytes <= self.most).then(|| Kept(Some(Arc::new(counted))))
+        (before == 0 || before + bytes <= self.most).then(|| Kept { _counted: Some(Arc::new(counted)) })
     }
 }
 

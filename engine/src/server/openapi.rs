@@ -131,7 +131,8 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         object(&json!({"error": object(&json!({
         "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
     );
-    let mut posted = operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs.clone());
+    let mut posted =
+        operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs.clone());
     posted["requestBody"] = json!({"content": {"text/plain": {"schema": {"type": "string"}}}});
     let without = operation("Asks a query as Storm's DRPC does, with no arguments", &[name("function")], outputs);
     paths.insert("/drpc/{function}".into(), json!({"get": without, "post": posted}));
