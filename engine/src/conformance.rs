@@ -71,7 +71,6 @@ where
     wanted.sort_unstable();
     assert_eq!(listed, wanted, "clause 2: partitions() lists every partition, each once");
     assert_eq!(partitions, make().partitions().expect("partitions() succeeds"), "clause 2: in a stable order");
-
     for (partition, records) in expected {
         let case = Case { make: &make, partition: partition.as_ref(), records };
         for (max_records, max_bytes) in [(usize::MAX, usize::MAX), (1, usize::MAX), (7, usize::MAX), (1_000, 1)] {
@@ -99,7 +98,6 @@ pub fn damaged_source<S: Source>(make: impl Fn() -> S, partition: &str, records:
     let position = reader.position();
     drop(reader);
     damage();
-
     let error = first_error(&make(), partition, &position);
     assert_eq!(error.kind(), Kind::SourceLost, "clause 4: a damaged input is SourceLost; the error is: {error}");
     assert!(!error.to_string().is_empty(), "the error says what, where and what to do");

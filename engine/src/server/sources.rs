@@ -3,11 +3,10 @@
 use super::caller::Caller;
 use super::refusal::{Refusal, place};
 use crate::runtime::Runtime;
-use axum::Json;
-use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -46,7 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The sources wait, and the answer comes once everything that was read is committed and confirmed by the sinks.
 pub(super) async fn drain(
     State(runtime): State<Arc<Runtime>>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
+    Extension(caller): Extension<Caller>,
     how_long: Result<Query<HowLong>, QueryRejection>,
     method: Method,
     uri: Uri,
