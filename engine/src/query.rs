@@ -133,7 +133,7 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
         };
         let arguments: A = match format {
             Format::Json => serde_json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?,
-            Format::Bincode => codec::decode(bytes).map_err(|why| wrong(why.to_string()))?,
+            Format::Bincode => codec::decode_from_outside(bytes).map_err(|why| wrong(why.to_string()))?,
             Format::Storm => {
                 // A text is taken as it is, everything else is JSON.
                 let text = std::str::from_utf8(bytes).map_err(|why| wrong(why.to_string()))?;

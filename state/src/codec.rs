@@ -1,9 +1,10 @@
 //! Values, log entries and outbox entries as bytes: bincode 1.3, with limits, a format byte in front.
 
+use crate::depth::{DEEPEST, Limited};
 use crate::{Error, Result};
 use bincode::Options;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The format byte of everything this version writes.
 pub const FORMAT: u8 = 1;
@@ -42,8 +43,11 @@ pub type Unwritten = bincode::ErrorKind;
 /// # Errors
 /// Another format, bytes of another type, or bytes left over.
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    let wrong =
-        |why: String| Error::damaged(format!("a value of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<V>()));
+    decode_as(std::any::type_name::<V>(), bytes)
+}
+
+fn decode_as<V: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<V> {
+    let wrong = |why: String| Error::damaged(format!("a value of {} bytes is not a {name}: {why}", bytes.len()));
     match bytes.split_first() {
         Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| wrong(why.to_string())),
         Some((format, _)) => Err(wrong(format!("format {format} is not known to this version, which writes {FORMAT}"))),
@@ -51,9 +55,70 @@ pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
     }
 }
 
+/// As [`decode`], for bytes that come from outside: what is nested more than 128 levels deep is an error, before it takes the stack of whoever reads it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_from_outside<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
+    decode_as::<Shallow<V>>(std::any::type_name::<V>(), bytes).map(|Shallow(value)| value)
+}
+
+/// A value that is not nested too deeply.
+struct Shallow<V>(V);
+
+impl<'de, V: DeserializeOwned> Deserialize<'de> for Shallow<V> {
+    fn deserialize<D: Deserializer<'de>>(inner: D) -> std::result::Result<Shallow<V>, D::Error> {
+        V::deserialize(Limited { inner, left: DEEPEST }).map(Shallow)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A type that contains itself.
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    enum Tree {
+        Leaf { name: String, weight: Option<u64> },
+        Not(Box<Tree>),
+        All(Vec<Tree>),
+        Two(Box<Tree>, Box<Tree>),
+    }
+
+    fn nested(levels: u32) -> Tree {
+        let leaf = || Tree::Leaf { name: "tide".into(), weight: Some(3) };
+        (0..levels).fold(leaf(), |tree, level| match level % 3 {
+            0 => Tree::Not(Box::new(tree)),
+            1 => Tree::All(vec![leaf(), tree]),
+            _ => Tree::Two(Box::new(tree), Box::new(leaf())),
+        })
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_an_error_and_all_else_comes_back() {
+        let encoded = |tree: &Tree| {
+            let mut bytes = Vec::new();
+            encode(tree, &mut bytes).expect("it encodes");
+            bytes
+        };
+        for levels in [0, 1, 2, 3, 50] {
+            let tree = nested(levels);
+            assert_eq!(decode_from_outside::<Tree>(&encoded(&tree)).expect("it decodes"), tree);
+        }
+        let map: std::collections::BTreeMap<(i8, char), (f32, Option<bool>, u128)> = [((-1, 'ü'), (0.5, None, 1 << 100))].into();
+        let mut bytes = Vec::new();
+        encode(&map, &mut bytes).expect("it encodes");
+        assert_eq!(
+            decode_from_outside::<std::collections::BTreeMap<(i8, char), (f32, Option<bool>, u128)>>(&bytes).expect("it decodes"),
+            map
+        );
+        let deep = decode_from_outside::<Tree>(&encoded(&nested(200))).expect_err("too deep").to_string();
+        assert!(deep.contains("128 levels"), "{deep}");
+        // As many levels as a request has bytes.
+        let mut bytes = vec![FORMAT];
+        bytes.resize(1 << 20, 1);
+        assert!(decode_from_outside::<Tree>(&bytes).is_err());
+    }
 
     #[test]
     fn values_come_back_and_damage_is_found() {

@@ -23,6 +23,7 @@
 pub mod background;
 pub mod codec;
 pub mod delta;
+mod depth;
 pub mod error;
 pub mod fold;
 pub mod hot;
