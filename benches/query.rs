@@ -191,7 +191,9 @@ impl Running {
         S: tidemill::source::Source<Item = u64>,
     {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
-        let settings = Settings { workers, ..Settings::new("bench", folder.path().join("state")) };
+        let mut settings = Settings { workers, ..Settings::new("bench", folder.path().join("state")) };
+        // A scan may take longer than requests usually may.
+        settings.queries.time_out = Duration::from_secs(60);
         let engine = Engine::start(settings, move |topology: &Topology<'_>| {
             let counts = topology.source("numbers", source()).group_by(|number| *number).persistent_aggregate("counts", Count);
             topology.query("counts", |keys: Requests<[u64; 4]>| {
