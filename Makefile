@@ -45,12 +45,13 @@ test: setup-test page ## run all tests, those of the documentation too
 test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 cargo test --workspace --release
 
-bench: setup-kafka ## measure the word count, Kafka, queries, each operator and what pages cost
+bench: setup-kafka ## measure the word count, Kafka, queries, each operator, what pages cost, and starts
 	cargo bench --bench word_count
 	cargo bench --bench kafka
 	cargo bench --bench query
 	cargo bench --bench operators
 	cargo bench --bench page
+	cargo bench --bench start
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

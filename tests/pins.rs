@@ -1,0 +1,59 @@
+//! Requests that take long hold the values of their batch, up to a bound (I8): beyond it the oldest of them fail, with an error of their own, and the memory comes back.
+
+use std::time::{Duration, Instant};
+use tidemill::prelude::*;
+use tidemill::{Engine, QueryError, QueryLimits, Settings};
+
+const KEYS: u64 = 100_000;
+const PIN_BYTES: usize = 1 << 20;
+
+/// What one batch may add before it is looked at, on each of two workers.
+const SLACK: usize = 2 * 20_000 * 64;
+
+#[test]
+fn i8_what_is_kept_for_requests_that_take_long_is_bounded() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let queries = QueryLimits { pin_bytes: PIN_BYTES, time_out: Duration::from_secs(60), ..QueryLimits::default() };
+    let settings = Settings { workers: 2, disk_reserve: 0, queries, ..Settings::new("pins", folder.path().join("state")) };
+    let engine = Engine::start(settings, |topology: &Topology<'_>| {
+        let numbers = Generator::new(7, |_, number| number.wrapping_mul(7919) % KEYS).partitions(2);
+        let counts = topology.source("numbers", numbers).group_by(|number| *number).persistent_aggregate("counts", Count);
+        topology.query("one", |key: Requests<u64>| key.lookup(&counts).aggregate(Sum));
+        // All keys, so many times.
+        topology.query("scans", |times: Requests<u64>| {
+            let each = times.flat_map(|times, each| each.extend(0..times));
+            each.scan_with(&counts, |_| Scan::all(), |_, count| Some(*count)).aggregate(Sum)
+        });
+    });
+    let engine = engine.expect("it starts");
+    let runtime = engine.runtime();
+    let began = Instant::now();
+    while runtime.committed().0 < 20 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not run: {:?}", runtime.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = runtime.committed();
+    let long = {
+        let runtime = std::sync::Arc::clone(runtime);
+        std::thread::spawn(move || runtime.ask_typed::<u64>("scans", &100_000u64))
+    };
+    let mut most = 0;
+    while !long.is_finished() {
+        most = most.max(runtime.status().queries.kept_bytes);
+        // Others are answered meanwhile.
+        runtime.ask_typed::<u64>("one", &7u64).expect("an answer");
+    }
+    let outcome = long.join().expect("it does not panic");
+    assert_eq!(outcome, Err(QueryError::NotHeld), "it held its batch beyond the bound");
+    assert!(most <= PIN_BYTES + SLACK, "{most} bytes were kept, of at most {PIN_BYTES}");
+    assert!(most > PIN_BYTES / 2, "only {most} bytes were kept: that shows nothing");
+    assert!(runtime.committed() > before, "batches are committed meanwhile");
+    assert_eq!(runtime.status().queries.cancelled, 1);
+    let began = Instant::now();
+    while runtime.status().queries.kept_bytes > PIN_BYTES / 2 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the memory comes back: {:?}", runtime.status().queries);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    engine.stop();
+    engine.wait().expect("it stops");
+}
