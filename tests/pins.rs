@@ -37,18 +37,20 @@ fn i8_what_is_kept_for_requests_that_take_long_is_bounded() {
         let runtime = std::sync::Arc::clone(runtime);
         std::thread::spawn(move || runtime.ask_typed::<u64>("scans", &100_000u64))
     };
-    let mut most = 0;
+    let (mut most, mut answered) = (0, 0);
     while !long.is_finished() {
         most = most.max(runtime.status().queries.kept_bytes);
-        // Others are answered meanwhile.
-        runtime.ask_typed::<u64>("one", &7u64).expect("an answer");
+        // Others are answered meanwhile; one that has just begun may be the oldest by the next batch, and is asked again.
+        let one = runtime.ask_typed::<u64>("one", &7u64);
+        assert!(matches!(one, Ok(_) | Err(QueryError::NotHeld)), "{one:?}");
+        answered += u64::from(one.is_ok());
     }
     let outcome = long.join().expect("it does not panic");
     assert_eq!(outcome, Err(QueryError::NotHeld), "it held its batch beyond the bound");
     assert!(most <= PIN_BYTES + SLACK, "{most} bytes were kept, of at most {PIN_BYTES}");
     assert!(most > PIN_BYTES / 2, "only {most} bytes were kept: that shows nothing");
     assert!(runtime.committed() > before, "batches are committed meanwhile");
-    assert_eq!(runtime.status().queries.cancelled, 1);
+    assert!(answered > 0 && runtime.status().queries.cancelled > 0, "{answered} were answered: {:?}", runtime.status().queries);
     let began = Instant::now();
     while runtime.status().queries.kept_bytes > PIN_BYTES / 2 {
         assert!(began.elapsed() < Duration::from_secs(30), "the memory comes back: {:?}", runtime.status().queries);
