@@ -7,14 +7,18 @@ use tidemill::{Engine, QueryError, QueryLimits, Settings};
 const KEYS: u64 = 100_000;
 const PIN_BYTES: usize = 1 << 20;
 
-/// What one batch may add before it is looked at, on each of two workers.
-const SLACK: usize = 2 * 20_000 * 64;
+/// Records of a batch, and how many batches may be on their way: their old values are kept too, whoever asks.
+const BATCH: (u64, u64) = (1_000, 2);
+
+/// What those are at most, and a batch that is committed before it is looked at.
+const SLACK: usize = (BATCH.1 as usize + 2) * BATCH.0 as usize * 64;
 
 #[test]
 fn i8_what_is_kept_for_requests_that_take_long_is_bounded() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let queries = QueryLimits { pin_bytes: PIN_BYTES, time_out: Duration::from_secs(60), ..QueryLimits::default() };
-    let settings = Settings { workers: 2, disk_reserve: 0, queries, ..Settings::new("pins", folder.path().join("state")) };
+    let mut settings = Settings { workers: 2, disk_reserve: 0, queries, ..Settings::new("pins", folder.path().join("state")) };
+    (settings.batches.max_records, settings.batches.max_in_flight) = BATCH;
     let engine = Engine::start(settings, |topology: &Topology<'_>| {
         let numbers = Generator::new(7, |_, number| number.wrapping_mul(7919) % KEYS).partitions(2);
         let counts = topology.source("numbers", numbers).group_by(|number| *number).persistent_aggregate("counts", Count);
