@@ -254,6 +254,7 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
     runtime.allow_control(access.has_token());
     let limits = runtime.query_limits();
     let bounds = Bounds { body_bytes: limits.request_bytes, per_client: limits.per_client };
+    let described = openapi::Described::default();
     let routes = Router::new()
         .route("/healthz", get(answers::healthz))
         .route("/readyz", get(answers::readyz))
@@ -265,7 +266,7 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .route("/drpc/{function}", get(storm::get_without).post(storm::post))
         .route("/drpc/{function}/", get(storm::get_without).post(storm::post))
         .route("/drpc/{function}/{*arguments}", get(storm::get_with))
-        .route("/openapi.json", get(openapi::describe))
+        .route("/openapi.json", get(move |runtime| described.clone().answer(runtime)))
         .route("/v1/state/{name}/", get(answers::value_of_the_empty_key))
         .route("/v1/state/{name}/{key}", get(answers::value))
         .route("/v1/topology", get(answers::topology))

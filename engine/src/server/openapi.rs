@@ -1,17 +1,30 @@
 //! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and states of the topology that runs.
 
+use super::queries::json_body;
 use crate::plan::Node;
 use crate::reports::{BatchReport, Status};
 use crate::runtime::Runtime;
 use crate::work::OperatorWork;
-use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// The description.
-pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
+/// The description, made when it is asked for first: nothing of it changes while a run lasts.
+#[derive(Clone, Default)]
+pub(super) struct Described(Arc<OnceLock<Bytes>>);
+
+impl Described {
+    pub(super) async fn answer(self, State(runtime): State<Arc<Runtime>>) -> Response {
+        let text = self.0.get_or_init(|| describe(&runtime).to_string().into());
+        json_body(StatusCode::OK, Body::from(text.clone()))
+    }
+}
+
+fn describe(runtime: &Runtime) -> Value {
     let name = |name: &str| parameter(name, "path", true, json!({"type": "string"}));
     let batch = json!({"txid": {"type": "integer"}, "line": {"type": "string"}});
     // What is answered is described by the types that are written: the two cannot differ.
@@ -144,7 +157,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
             paths[free]["get"]["security"] = json!([]);
         }
     }
-    Json(json!({
+    json!({
         "openapi": "3.1.0",
         "info": {"title": format!("Tidemill topology {}", runtime.facts.topology), "version": env!("CARGO_PKG_VERSION")},
         "components": {
@@ -153,7 +166,7 @@ pub(super) async fn describe(State(runtime): State<Arc<Runtime>>) -> Json<Value>
         },
         "security": security,
         "paths": paths,
-    }))
+    })
 }
 
 fn parameter(name: &str, place: &str, required: bool, schema: Value) -> Value {
