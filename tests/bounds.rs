@@ -2,6 +2,8 @@
 
 #[path = "support/hooked.rs"]
 mod hooked;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use hooked::{Hooked, Read};
 use std::path::Path;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill::{Engine, Result, Settings, Status, Txid};
+use waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,16 +151,8 @@ impl Place {
         self.engine.runtime().status()
     }
 
-    fn wait_until(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let began = Instant::now();
-        loop {
-            let status = self.status();
-            if wanted(&status) {
-                return status;
-            }
-            assert!(!self.engine.is_over() && began.elapsed() < PATIENCE, "{what}: it stays {status:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
+        wait_until(&self.engine, PATIENCE, wanted);
     }
 
     /// Waits until nothing is read any more, and says how much has been.
@@ -176,8 +171,8 @@ impl Place {
 
     /// Every number is in the state and in the sink, once.
     fn everything_comes(self, sink: &Gated) {
-        self.wait_until("everything is counted", |status| status.records == 2 * LINES);
-        self.wait_until("everything is published", |status| status.sinks[0].published == status.committed);
+        self.wait_until(|status| status.records == 2 * LINES);
+        self.wait_until(|status| status.sinks[0].published == status.committed);
         self.engine.stop();
         self.engine.wait().expect("it stops");
         let mut numbers = std::mem::take(&mut *sink.numbers.lock().expect("nobody fails with it"));
@@ -220,7 +215,7 @@ fn i8_sources_wait_while_a_worker_holds_up_its_batch() {
     });
     for _ in 0..5 {
         let before = place.status().records;
-        place.wait_until("it goes on", |status| status.records > before);
+        place.wait_until(|status| status.records > before);
         let closed = gate.close();
         let read = place.read_until_still();
         let status = place.status();
@@ -240,7 +235,7 @@ fn i8_sources_wait_while_a_sink_is_behind() {
     let place = Place::start(outbox_bytes, &sink, |_| {});
     for _ in 0..5 {
         let before = place.status().sinks[0].published;
-        place.wait_until("it goes on", |status| status.sinks[0].published > before);
+        place.wait_until(|status| status.sinks[0].published > before);
         let closed = sink.gate.close();
         let read = place.read_until_still();
         let status = place.status();

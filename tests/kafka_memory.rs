@@ -6,6 +6,8 @@ mod broker;
 mod link;
 #[path = "support/topics.rs"]
 mod topics;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use broker::Broker;
 use link::Link;
@@ -13,8 +15,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
-use tidemill::{Engine, Settings, Status};
+use tidemill::{Engine, Settings};
 use topics::{create_topic, produce, read_committed};
+use waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -34,18 +37,6 @@ fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("it is there");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
-}
-
-fn wait_until(engine: &Engine, wanted: impl Fn(&Status) -> bool) -> Status {
-    let began = Instant::now();
-    loop {
-        let status = engine.runtime().status();
-        if wanted(&status) {
-            return status;
-        }
-        assert!(!engine.is_over() && began.elapsed() < PATIENCE, "it stays {status:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -82,10 +73,10 @@ fn memory_is_bounded_while_a_sink_is_away_and_its_source_is_full() {
         numbers.sink("out", linked.sink("full-out", |number: &Str| Message::new().value(number.as_bytes())));
     });
     let engine = engine.expect("it starts");
-    wait_until(&engine, |status| status.sinks[0].published.0 > 10);
+    wait_until(&engine, PATIENCE, |status| status.sinks[0].published.0 > 10);
     link.cut();
     let cut = Instant::now();
-    let status = wait_until(&engine, |status| status.waiting.is_some() && status.sinks[0].error_since_ms.is_some());
+    let status = wait_until(&engine, PATIENCE, |status| status.waiting.is_some() && status.sinks[0].error_since_ms.is_some());
     assert!(cut.elapsed() < Duration::from_secs(30), "that the sink is away is told after {:?}", cut.elapsed());
     assert!(status.waiting.as_deref().is_some_and(|why| why.contains("the sources wait, nothing is lost")), "{status:?}");
     assert!(status.records < records / 2, "the source is full: {status:?}");
@@ -107,7 +98,8 @@ fn memory_is_bounded_while_a_sink_is_away_and_its_source_is_full() {
     }
     println!("memory grew by {} MiB while the sink was away", grown >> 20);
     link.mend();
-    let status = wait_until(&engine, |status| status.records == records && status.sinks[0].published == status.committed);
+    let status =
+        wait_until(&engine, PATIENCE, |status| status.records == records && status.sinks[0].published == status.committed);
     assert!(status.waiting.is_none() && status.sinks[0].error.is_none(), "{status:?}");
     engine.stop();
     engine.wait().expect("it stops");

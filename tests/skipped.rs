@@ -1,11 +1,15 @@
 //! Records that a source skips fill no batch: a position that moves past them is written all the same, and never takes one back that a later batch has written.
 
+#[path = "support/waiting.rs"]
+mod waiting;
+
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{Engine, Position, Result, Settings, Status, Txid};
+use waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -95,14 +99,6 @@ fn start(folder: &std::path::Path, given: &Given) -> Engine {
     Engine::start(settings, build).expect("it starts")
 }
 
-fn wait_until(engine: &Engine, wanted: impl Fn(&Status) -> bool) {
-    let began = Instant::now();
-    while !wanted(&engine.runtime().status()) {
-        assert!(!engine.is_over() && began.elapsed() < PATIENCE, "it stays {:?}", engine.runtime().status());
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 fn offset(status: &Status) -> u64 {
     status.partitions[0].offset
 }
@@ -113,7 +109,7 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     let given = Given::default();
     let engine = start(folder.path(), &given);
     given.give(Some(1));
-    wait_until(&engine, |status| status.committed == Txid(1));
+    wait_until(&engine, PATIENCE, |status| status.committed == Txid(1));
     // The committer is held up behind batch 2. Meanwhile a record is skipped, which is told, and the one after it is in batch 3: both are taken in one go.
     given.hold(true);
     given.give(Some(10));
@@ -127,7 +123,7 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     given.give(Some(100));
     std::thread::sleep(A_WHILE);
     given.hold(false);
-    wait_until(&engine, |status| status.committed == Txid(3));
+    wait_until(&engine, PATIENCE, |status| status.committed == Txid(3));
     assert_eq!(offset(&engine.runtime().status()), 4, "what is shown is where batch 3 ends");
     engine.stop();
     engine.wait().expect("it stops");
@@ -135,14 +131,14 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     let engine = start(folder.path(), &given);
     assert_eq!(given.opened.lock().expect("no holder panics").last(), Some(&4), "it goes on behind batch 3");
     given.give(Some(1000));
-    wait_until(&engine, |status| status.committed == Txid(4));
+    wait_until(&engine, PATIENCE, |status| status.committed == Txid(4));
     // One that is skipped last is passed too.
     given.give(None);
-    wait_until(&engine, |status| offset(status) == 6);
+    wait_until(&engine, PATIENCE, |status| offset(status) == 6);
     engine.stop();
     engine.wait().expect("it stops");
     let engine = start(folder.path(), &given);
     assert_eq!(given.opened.lock().expect("no holder panics").last(), Some(&6), "nothing is looked at again");
-    wait_until(&engine, |status| status.phase == "running");
+    wait_until(&engine, PATIENCE, |status| status.phase == "running");
     assert_eq!(engine.runtime().ask_typed::<u64>("sum", &()).expect("an answer"), (Txid(4), 1111), "each is counted once");
 }

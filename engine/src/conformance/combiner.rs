@@ -73,21 +73,25 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
         // Each round from its number alone: what is found once is found again.
         let mut random = Xoshiro256PlusPlus::seed_from_u64(round);
         let mut some = records[..random.random_range(0..=records.len())].to_vec();
-        let Some(expected) = one_by_one(aggregation, &some) else { continue };
+        let Some(expected) = one_by_one(aggregation, &some, |value| value) else { continue };
         let is = |clause: &str, records: &[T], got: &A::Value| {
             assert!(same(&expected, got), "{clause}: of {records:?} it gives {got:?} instead of {expected:?}");
         };
         let tree = split(aggregation, &some, &mut random);
         is("clause 1: combine is associative", &some, &tree);
-        is("clause 4: a result may be stored", &some, &one_by_one_stored(aggregation, &some));
+        is(
+            "clause 4: a result may be stored",
+            &some,
+            &one_by_one(aggregation, &some, |value| stored(&value)).expect("there are records"),
+        );
         let mut added = aggregation.init(&some[0]);
         some[1..].iter().for_each(|record| aggregation.add(&mut added, record));
         is("clause 3: add is combine with init", &some, &added);
         if let Some(zero) = aggregation.zero() {
             let mut before = aggregation.zero().expect("it has one");
-            aggregation.combine(&mut before, one_by_one(aggregation, &some).expect("there are records"));
+            aggregation.combine(&mut before, one_by_one(aggregation, &some, |value| value).expect("there are records"));
             is("clause 2: combining a zero with a result gives it", &some, &before);
-            let mut after = one_by_one(aggregation, &some).expect("there are records");
+            let mut after = one_by_one(aggregation, &some, |value| value).expect("there are records");
             aggregation.combine(&mut after, zero);
             is("clause 2: combining a result with a zero changes nothing", &some, &after);
         }
@@ -99,21 +103,14 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
     }
 }
 
-fn one_by_one<T, A: Combiner<T>>(aggregation: &A, records: &[T]) -> Option<A::Value> {
+/// The result of one record after the other; each partial result goes through `keep`.
+fn one_by_one<T, A: Combiner<T>>(aggregation: &A, records: &[T], keep: impl Fn(A::Value) -> A::Value) -> Option<A::Value> {
     let (first, rest) = records.split_first()?;
-    let mut into = aggregation.init(first);
-    rest.iter().for_each(|record| aggregation.combine(&mut into, aggregation.init(record)));
-    Some(into)
-}
-
-/// As [`one_by_one`], each partial result written and read back.
-fn one_by_one_stored<T, A: Combiner<T>>(aggregation: &A, records: &[T]) -> A::Value {
-    let mut into = stored(&aggregation.init(&records[0]));
-    for record in &records[1..] {
-        aggregation.combine(&mut into, stored(&aggregation.init(record)));
-        into = stored(&into);
-    }
-    into
+    let first = keep(aggregation.init(first));
+    Some(rest.iter().fold(first, |mut into, record| {
+        aggregation.combine(&mut into, keep(aggregation.init(record)));
+        keep(into)
+    }))
 }
 
 /// The value, written and read back.

@@ -133,10 +133,12 @@ pub(super) async fn admit(State((access, bounds)): State<(Arc<Access>, Bounds)>,
         Some(Err(why)) => Refusal::of_query(&why, place(request.method(), request.uri())).into_response(),
         _counted => admit_or_refuse(&access, bounds.body_bytes, request, next).await,
     };
-    match () {
-        () if grpc => refusal::in_grpc(response),
-        () if storm => refusal::in_storm(response),
-        () => response,
+    if grpc {
+        refusal::in_grpc(response)
+    } else if storm {
+        refusal::in_storm(response)
+    } else {
+        response
     }
 }
 
