@@ -37,24 +37,27 @@ fn i8_what_is_kept_for_requests_that_take_long_is_bounded() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let before = runtime.committed();
-    let long = {
-        let runtime = std::sync::Arc::clone(runtime);
-        std::thread::spawn(move || runtime.ask_typed::<u64>("scans", &100_000u64))
-    };
     let (mut most, mut answered) = (0, 0);
-    while !long.is_finished() {
-        most = most.max(runtime.status().queries.kept_bytes);
-        // Others are answered meanwhile; one that has just begun may be the oldest by the next batch, and is asked again.
-        let one = runtime.ask_typed::<u64>("one", &7u64);
-        assert!(matches!(one, Ok(_) | Err(QueryError::NotHeld)), "{one:?}");
-        answered += u64::from(one.is_ok());
+    // A thread that does not get its turn may miss how much was kept: then once more.
+    while most < PIN_BYTES / 2 || answered == 0 {
+        assert!(began.elapsed() < Duration::from_secs(120), "only {most} bytes were kept, and {answered} had answers");
+        let long = {
+            let runtime = std::sync::Arc::clone(runtime);
+            std::thread::spawn(move || runtime.ask_typed::<u64>("scans", &100_000u64))
+        };
+        while !long.is_finished() {
+            most = most.max(runtime.status().queries.kept_bytes);
+            // Others are answered meanwhile; one that has just begun may be the oldest by the next batch, and is asked again.
+            let one = runtime.ask_typed::<u64>("one", &7u64);
+            assert!(matches!(one, Ok(_) | Err(QueryError::NotHeld)), "{one:?}");
+            answered += u64::from(one.is_ok());
+        }
+        let outcome = long.join().expect("it does not panic");
+        assert_eq!(outcome, Err(QueryError::NotHeld), "it held its batch beyond the bound");
+        assert!(most <= PIN_BYTES + SLACK, "{most} bytes were kept, of at most {PIN_BYTES}");
     }
-    let outcome = long.join().expect("it does not panic");
-    assert_eq!(outcome, Err(QueryError::NotHeld), "it held its batch beyond the bound");
-    assert!(most <= PIN_BYTES + SLACK, "{most} bytes were kept, of at most {PIN_BYTES}");
-    assert!(most > PIN_BYTES / 2, "only {most} bytes were kept: that shows nothing");
     assert!(runtime.committed() > before, "batches are committed meanwhile");
-    assert!(answered > 0 && runtime.status().queries.cancelled > 0, "{answered} were answered: {:?}", runtime.status().queries);
+    assert!(runtime.status().queries.cancelled > 0, "{:?}", runtime.status().queries);
     let began = Instant::now();
     while runtime.status().queries.kept_bytes > PIN_BYTES / 2 {
         assert!(began.elapsed() < Duration::from_secs(30), "the memory comes back: {:?}", runtime.status().queries);

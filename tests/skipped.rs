@@ -11,7 +11,7 @@ use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{Engine, Position, Result, Settings, Status, Txid};
 use waiting::wait_until;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longer than a worker takes to tell where its partitions are, and to hand a batch over.
 const A_WHILE: Duration = Duration::from_millis(400);

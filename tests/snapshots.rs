@@ -172,7 +172,9 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
     assert!(asked.load(SeqCst) > 100, "only {asked:?} answers: that shows nothing");
     assert!(removed > 0 && made > 0, "accounts are not removed and made again: {removed} and {made} times");
     assert!(last > Some(Txid(20)), "only {last:?} batches were committed: that shows nothing");
-    println!("{workers} workers, {crashes} crashes: {asked:?} answers, {cancelled:?} cancelled, accounts removed {removed} and made {made} times, up to batch {last:?}");
+    println!(
+        "{workers} workers, {crashes} crashes: {asked:?} answers, {cancelled:?} cancelled, accounts removed {removed} and made {made} times, up to batch {last:?}"
+    );
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub use tidemill_state::points::Effect;
 pub use tidemill_state::{CrashPoint, Txid};
 use tidemill_state::{Error, Points, Result, codec};
 
-/// How long a step may take before the kit gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a step, a start or an answer may take before the kit gives up: long enough for any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type BuildWith = dyn Fn(&Topology<'_>, &Io) + Send + Sync;
 
@@ -76,6 +76,7 @@ impl Kit {
         settings.batches.max_records = u64::MAX >> 1;
         settings.batches.max_bytes = u64::MAX >> 1;
         settings.batches.max_delay = Duration::from_secs(1 << 30);
+        settings.queries.time_out = PATIENCE;
         set(&mut settings);
         let mut kit =
             Kit { build: Arc::new(build), io: Arc::default(), settings, points: Arc::default(), engine: None, _folder: folder };

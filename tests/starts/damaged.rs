@@ -139,7 +139,7 @@ fn a_log_that_was_cut_off_behind_a_fold_is_damaged() {
     let place = Place::counted();
     let log = place.largest(".log");
     let length = fs::metadata(&log).expect("it is there").len();
-    // Cut to a tenth, the log looks as if the process had died there; but the folded values are of later batches, however early they were folded.
+    // Cut to a tenth, the log looks as if the process had died there; but the folded values are of a later batch.
     let file = fs::OpenOptions::new().write(true).open(&log).expect("it can be written");
     file.set_len(length / 10).expect("it can be cut");
     // What was written after it goes too, as in a folder that a machine wrote back in part.
