@@ -39,7 +39,14 @@ fn boot() -> String {
 /// A folder that this process holds.
 pub(super) struct Folder {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    /// Closing the file is not enough: a process that another thread has just forked has it open until it runs its program, and with it the lock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -74,7 +81,7 @@ impl Folder {
             write!(lock, "{}", std::process::id())
         };
         write_pid().map_err(|why| unwritable(dir, &why))?;
-        Ok(Folder { dir: dir.to_path_buf(), _lock: lock })
+        Ok(Folder { dir: dir.to_path_buf(), lock })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -130,7 +137,11 @@ pub fn process_holding(dir: &Path) -> Option<String> {
     let lock = File::open(dir.join("lock")).ok()?;
     match lock.try_lock_shared() {
         Err(TryLockError::WouldBlock) => fs::read_to_string(dir.join("lock")).ok().map(|pid| pid.trim().to_string()),
-        _ => None,
+        Ok(()) => {
+            let _ = lock.unlock();
+            None
+        }
+        Err(TryLockError::Error(_)) => None,
     }
 }
 
@@ -177,5 +188,22 @@ fn unwritable(dir: &Path, why: &std::io::Error) -> Error {
     match why.kind() {
         std::io::ErrorKind::StorageFull => Error::try_again(message + ". Nothing is lost: free some space and start again"),
         _ => Error::config(message + ". Give a --state folder that this user can write"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_once_its_store_is_closed_though_a_forked_process_has_its_lock_open() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::lock(dir.path(), true).expect("it is free");
+        assert!(Folder::lock(dir.path(), true).is_err(), "it is held");
+        // As a fork inherits it: the same open file, under another descriptor.
+        let _inherited = folder.lock.try_clone().expect("a descriptor");
+        drop(folder);
+        assert_eq!(process_holding(dir.path()), None);
+        Folder::lock(dir.path(), true).expect("it is free again");
     }
 }
