@@ -230,11 +230,13 @@ fn a_failure_is_its_requests_alone() {
             Err(QueryError::Failed(why)) => assert!(why.contains("does not fit"), "{why}"),
             other => panic!("{other:?}"),
         }
-        // Found on one worker, while the others' rows wait for it: told before its time-out all the same.
+        // Found on one worker, while the others' rows wait for it: told at once all the same.
+        let began = std::time::Instant::now();
         match kit.try_ask::<u64>("fails in a scan", &()) {
             Err(QueryError::Failed(why)) => assert!(why.contains("on purpose"), "{why}"),
             other => panic!("{other:?}"),
         }
+        assert!(began.elapsed() < std::time::Duration::from_secs(4), "it was not told at once");
         let status = kit.engine().runtime().status();
         assert_eq!((status.queries.requests, status.queries.held_up_by), (0, None));
         let status = kit.engine().runtime().status();

@@ -3,10 +3,11 @@
 use crate::binary::folder;
 use crate::broker::Broker;
 use crate::topics::produce;
+use crate::waiting;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
 use tidemill::source::{First, Source};
@@ -104,15 +105,9 @@ pub(crate) fn source(names: &[&str]) -> impl Fn() -> KafkaSource<String> + Send 
 /// Waits until the run is as wanted, and everything is published.
 #[track_caller]
 pub(crate) fn wait_until(engine: &Engine, wanted: impl Fn(&Status) -> bool) -> Status {
-    let began = Instant::now();
-    loop {
-        let status = engine.runtime().status();
-        if wanted(&status) && status.sinks.iter().all(|sink| sink.backlog_bytes == 0 && sink.published <= status.committed) {
-            return status;
-        }
-        assert!(!engine.is_over() && began.elapsed() < PATIENCE, "it stays {status:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    waiting::wait_until(engine, PATIENCE, |status| {
+        wanted(status) && status.sinks.iter().all(|sink| sink.backlog_bytes == 0 && sink.published <= status.committed)
+    })
 }
 
 /// Waits until exactly these partitions are read, exactly so far.

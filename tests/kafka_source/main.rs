@@ -8,6 +8,8 @@ mod broker;
 mod hooked;
 #[path = "../support/topics.rs"]
 mod topics;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 mod begins;
 mod copying;

@@ -13,7 +13,7 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync"],
 });
 
-/** Nobody takes a page that stays still for 400 ms for one that hangs; twice that, for slow machines. */
+/** Nobody takes a page that stays still for 400 ms for one that hangs; twice that, for machines that are busy with other things. */
 const STALL_MS = 800;
 
 function must(is, why) {
@@ -160,8 +160,7 @@ async function views() {
   await page.goto(url);
   await page.locator(".topology-name", { hasText: "wiki_trends" }).waitFor();
   const paints = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint").map((entry) => entry.startTime));
-  // A second is the aim, and what it is comes next; a slow machine may take three.
-  must(paints[0] < 3000, `the first paint came after ${paints[0]} ms`);
+  must(paints[0] < 1000, `the first paint came after ${paints[0]} ms`);
   console.log(`painted after ${Math.round(paints[0])} ms, ${Math.round(performance.now() - began)} ms with the browser`);
 
   await overviewHasValues(page);
