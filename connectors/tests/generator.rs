@@ -21,7 +21,7 @@ fn all<S: Source>(source: &S, partition: &str) -> Vec<S::Item> {
         let status = reader.read(&mut into).expect("read");
         all.extend(into.iter().map(|(_, record)| record.clone()));
         match status {
-            ReadStatus::End => return all,
+            ReadStatus::End | ReadStatus::Retired => return all,
             ReadStatus::Idle(wait) => std::thread::sleep(wait),
             ReadStatus::More => {}
         }

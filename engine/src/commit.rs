@@ -26,6 +26,8 @@ pub(crate) enum Message {
     Moved { generation: u64, after: Txid, ranges: Vec<Range> },
     /// A generation begins. Whatever an earlier one still sends is dropped. The last committed batch goes back: it is fixed from here on.
     Generation { number: u64, latch: Arc<Latch>, pond: Arc<Pond>, reply: Sender<Txid> },
+    /// A generation has ended without a failure: what is complete is committed, then the reply comes.
+    Finish { reply: Sender<()> },
     /// No more deltas come.
     Stop,
 }
@@ -91,6 +93,11 @@ impl Committer {
                                 self.generation = Some((number, latch, pond));
                                 let _ = reply.send(self.store.committed().txid());
                             }
+                            Message::Finish { reply } => {
+                                self.commit_complete()?;
+                                self.move_on();
+                                let _ = reply.send(());
+                            }
                             Message::Stop => {
                                 self.commit_complete()?;
                                 self.move_on();
@@ -133,9 +140,15 @@ impl Committer {
         let ranges: Vec<Range> = due.into_iter().flat_map(|(_, ranges)| ranges).collect();
         if !ranges.is_empty() {
             self.runtime.show_moved(&ranges);
-            let positions: Vec<_> = ranges.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
+            let (retired, moved): (Vec<Range>, Vec<Range>) = ranges.into_iter().partition(|range| range.retired);
+            let positions: Vec<_> = moved.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
             self.tell_sources(positions.iter());
             self.store.move_on(positions);
+            for range in &retired {
+                tracing::info!(source = range.source_name, partition = range.partition, "a partition has ended for good");
+            }
+            self.store.retire(retired.iter().map(|range| (range.source, range.partition.clone())));
+            self.runtime.retire(retired.into_iter().map(|range| (range.source_name, range.partition)));
         }
     }
 

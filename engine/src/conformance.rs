@@ -261,7 +261,7 @@ fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &m
         left -= into.len();
         tape.records.extend(into.items);
         match status {
-            ReadStatus::End => return left == 0,
+            ReadStatus::End | ReadStatus::Retired => return left == 0,
             ReadStatus::Idle(wait) if left > 0 => std::thread::sleep(wait.min(Duration::from_millis(10))),
             ReadStatus::Idle(_) | ReadStatus::More => {}
         }

@@ -61,15 +61,15 @@ pub(crate) struct Declared {
 
 /// A source without its type: what is asked of it before the workers run.
 pub(crate) trait AnySource: Send + Sync {
-    fn partitions(&self) -> Result<Vec<String>>;
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
     fn discover_every(&self) -> Option<std::time::Duration>;
     fn begin(&self, start: &Start<'_>) -> Result<Begun>;
     fn committed(&self, positions: &[(String, Position)]);
 }
 
 impl<S: Source> AnySource for S {
-    fn partitions(&self) -> Result<Vec<String>> {
-        Source::partitions(self)
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        Source::discover(self, known)
     }
 
     fn discover_every(&self) -> Option<std::time::Duration> {

@@ -113,6 +113,7 @@ impl Guard {
         records: impl IntoIterator<Item = T>,
         mut body: impl FnMut(T) -> Result<(), String>,
     ) -> Option<Vec<usize>> {
+        let _inside = self.context.stuck.enter_stream(self.node);
         let (mut records, mut next, mut set_aside) = (records.into_iter(), 0, Vec::new());
         let quiet = self.on_failure.goes_on();
         loop {
@@ -142,6 +143,7 @@ impl Guard {
         records: Vec<T>,
         mut f: impl FnMut(T) -> U,
     ) -> Option<(Vec<U>, Vec<usize>)> {
+        let _inside = self.context.stuck.enter_stream(self.node);
         let place = |at| origin.and_then(|origin| origin.place(at));
         if !self.on_failure.goes_on() {
             // Nothing is kept once one has failed, so they may be replaced where they lie: the standard library does if they are of one size.
@@ -178,6 +180,7 @@ impl Guard {
 
     /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
     pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
+        let _inside = self.context.stuck.enter_stream(self.node);
         match poison::caught(self.on_failure.goes_on(), body) {
             Ok(()) => true,
             Err(message) => {

@@ -8,7 +8,7 @@ use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
 use crate::work::Meter;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tidemill_state::{Position, Result, SourceId, Txid};
+use tidemill_state::{Kind, Position, Result, SourceId, Txid};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
 
@@ -84,6 +84,8 @@ struct Partition<T> {
     /// Records skipped since the last range.
     skipped: u64,
     trouble: Option<(String, u64)>,
+    /// Whether its position is to be removed: see [`ReadStatus::Retired`].
+    retired: bool,
 }
 
 pub(crate) struct SourceFeed<S: Source> {
@@ -136,6 +138,23 @@ impl<S: Source> SourceFeed<S> {
 }
 
 impl<S: Source> SourceFeed<S> {
+    /// Lets go of the partitions that have ended for good and of which the batch in hand has nothing.
+    fn take_retired(&mut self) -> Vec<Range> {
+        let over = self.partitions.extract_if(.., |partition| partition.retired && partition.records == 0);
+        let retired = over.map(|partition| Range {
+            source: self.id,
+            source_name: self.name.to_string(),
+            partition: partition.name.to_string(),
+            start: partition.start,
+            end: partition.reader.position(),
+            records: 0,
+            bytes: 0,
+            skipped: partition.skipped,
+            retired: true,
+        });
+        retired.collect()
+    }
+
     /// In a trial, up to where a partition is read, if it is.
     fn trial_end(&self, at: usize) -> Option<Option<u64>> {
         let trial = self.context.trial.as_ref()?;
@@ -196,6 +215,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             from: start,
             skipped: 0,
             trouble: None,
+            retired: false,
         });
         Ok(())
     }
@@ -219,15 +239,22 @@ impl<S: Source> Feed for SourceFeed<S> {
                     continue;
                 }
                 let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
-                let status = partition
-                    .reader
-                    .read(&mut records)
-                    .map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+                let read = partition.reader.read(&mut records);
+                let read = read.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)));
+                let (status, lost) = match read {
+                    Ok(status) => (status, None),
+                    // What was read before the loss is committed: it may be nowhere else any more.
+                    Err(error) if error.kind() == Kind::SourceLost && self.context.trial.is_none() => {
+                        (ReadStatus::End, Some(error))
+                    }
+                    Err(error) => return Err(error),
+                };
                 partition.ready = match status {
                     ReadStatus::More => Ready::Now,
                     ReadStatus::Idle(wait) => Ready::At(now + wait),
-                    ReadStatus::End => Ready::Never,
+                    ReadStatus::End | ReadStatus::Retired => Ready::Never,
                 };
+                partition.retired = status == ReadStatus::Retired;
                 if let Some(Some(end)) = end {
                     records.cut_at(end);
                     if partition.reader.position().offset >= end {
@@ -248,6 +275,12 @@ impl<S: Source> Feed for SourceFeed<S> {
                     self.meter.took(taken);
                     self.give(at, records);
                     self.meter.worked(now.elapsed());
+                }
+                if let Some(lost) = lost {
+                    self.context.pond.end_with(lost);
+                    return Ok(counts);
+                }
+                if counts.0 > 0 {
                     return Ok(counts);
                 }
                 if status == ReadStatus::More {
@@ -275,12 +308,23 @@ impl<S: Source> Feed for SourceFeed<S> {
             let end = Some(partition.reader.position()).filter(|end| end.offset != partition.start)?;
             let (source_name, name) = (name.to_string(), partition.name.to_string());
             let skipped = std::mem::take(&mut partition.skipped);
-            let range =
-                Range { source: id, source_name, partition: name, start: partition.start, end, records: 0, bytes: 0, skipped };
+            let range = Range {
+                source: id,
+                source_name,
+                partition: name,
+                start: partition.start,
+                end,
+                records: 0,
+                bytes: 0,
+                skipped,
+                retired: false,
+            };
             partition.start = range.end.offset;
             Some(range)
         });
-        moved.collect()
+        let mut moved: Vec<Range> = moved.collect();
+        moved.extend(self.take_retired());
+        moved
     }
 
     fn advance_to(&mut self, txid: Txid) -> Vec<Range> {
@@ -306,6 +350,7 @@ impl<S: Source> Feed for SourceFeed<S> {
                 records: std::mem::take(&mut partition.records),
                 bytes: std::mem::take(&mut partition.bytes),
                 skipped: std::mem::take(&mut partition.skipped),
+                retired: false,
             };
             partition.start = range.end.offset;
             Some(range)

@@ -1,8 +1,10 @@
 //! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built anew after the last committed batch.
 
 use crate::context::Shared;
+use crate::ending::{Ending, Phase};
 use crate::failure::{Latch, Suspect};
 use crate::pond::{BatchLimits, Pond, Range};
+use crate::retry::{self, Next};
 use crate::run::{caught, spawn};
 use crate::runtime::Runtime;
 use crate::search::{self, Excluded, GivenUp, Trial};
@@ -10,17 +12,16 @@ use crate::settings::Settings;
 use crate::source::OnLoss;
 use crate::start::{self, Listing};
 use crate::topology::Description;
-use crate::watch::{self, Growing};
+use crate::watch::{Discovery, Growing};
 use crate::worker::{self, Assignment, Build, Job};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
-
-/// How often in a row a run that may go on after a loss does so without a commit.
-const LOSSES_IN_A_ROW: u32 = 3;
+use tidemill_state::{Error, Points, Result, Store, Txid};
+use timely::communication::WorkerGuards;
 
 pub(crate) struct Generations {
     pub(crate) settings: Settings,
@@ -78,53 +79,58 @@ impl Generations {
             let number = self.numbers;
             let committed = self.runtime.committed();
             let Err(Failed { error, suspected, begun }) = outcome else { return Ok(()) };
-            if error.kind() == Kind::Away && self.is_stopping() {
-                return Ok(());
-            }
-            if committed > before {
-                failures = 0;
-            }
-            failures += 1;
+            failures = if committed > before { 1 } else { failures + 1 };
             if mode.excluded.of <= committed {
                 mode.excluded = Arc::new(Excluded::of(committed.next()));
             }
-            let lost = error.kind() == Kind::SourceLost && self.goes_on_after_losses(failures);
-            let retried = error.kind() == Kind::UserCode && failures <= self.settings.retries;
-            if self.points.stopped() {
-                return Err(error);
-            }
-            match suspected.map(|suspected| *suspected) {
-                Some((suspect, ranges)) if suspect.txid == committed.next() => {
-                    let searched = match self.search(&suspect, &ranges, &mut mode) {
-                        // The batch is not there any more to be searched: what is done about losses is done here too.
-                        Err(gone) if gone.kind() == Kind::SourceLost && self.goes_on_after_losses(failures) => {
-                            self.runtime.note_error(&gone);
-                            Ok(())
-                        }
-                        searched => searched?,
-                    };
-                    match searched {
-                        Ok(()) if self.is_stopping() => return Ok(()),
-                        Ok(()) => {}
-                        Err(_) if retried => {}
-                        Err(why) => {
-                            return Err(Error::new(error.kind(), format!("{error}. Searched for what is to blame: {why}")));
-                        }
-                    }
-                    mode.careful_until = committed.next();
+            let facts = retry::Facts {
+                kind: error.kind(),
+                failures,
+                committed,
+                suspect: suspected.as_ref().map(|suspected| suspected.0.txid),
+                retries: self.settings.retries,
+                skips_losses: self.settings.on_loss != OnLoss::Refuse,
+                stopping: self.is_stopping(),
+                crashed: self.points.stopped(),
+            };
+            let (next, why) = match (retry::after_failure(facts), suspected) {
+                (Next::Search, Some(suspected)) => self.searched(facts, &suspected.0, &suspected.1, &mut mode)?,
+                (next, _) => (next, None),
+            };
+            match next {
+                Next::Stop => return Ok(()),
+                Next::Fail => {
+                    let why = why.map(|why| format!("{error}. Searched for what is to blame: {why}"));
+                    return Err(why.map_or(error.clone(), |why| Error::new(error.kind(), why)));
                 }
-                // Which records it has is known only of a batch that is alone on its way: it is made one.
-                Some((suspect, _)) if failures <= search::MOST_TRIALS => mode.careful_until = suspect.txid,
-                _ if lost || retried => {}
-                _ => return Err(error),
+                Next::Alone(batch) => mode.careful_until = batch,
+                Next::Again | Next::Search => {}
             }
-            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built anew after the last committed batch");
+            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built again after the last committed batch");
             self.runtime.show_retry(begun, number, &error);
         }
     }
 
-    fn goes_on_after_losses(&self, failures: u32) -> bool {
-        self.settings.on_loss != OnLoss::Refuse && failures <= LOSSES_IN_A_ROW
+    /// Searches a batch for the records to blame. Returns what follows, and why none were found.
+    fn searched(
+        &mut self,
+        facts: retry::Facts,
+        suspect: &Suspect,
+        ranges: &[Range],
+        mode: &mut Mode,
+    ) -> Result<(Next, Option<String>)> {
+        match self.search(suspect, ranges, mode) {
+            Ok(found) => {
+                let facts = retry::Facts { stopping: self.is_stopping(), ..facts };
+                Ok((retry::after_search(facts, found.is_ok()), found.err()))
+            }
+            // The batch is not there any more to be searched: losses are dealt with here too.
+            Err(gone) if facts.passes_over(gone.kind()) => {
+                self.runtime.note_error(&gone);
+                Ok((Next::Alone(facts.committed.next()), None))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn is_stopping(&self) -> bool {
@@ -214,7 +220,8 @@ impl Generations {
         let growing: Vec<Growing> = sources
             .filter(|_| mode.trial.is_none())
             .filter_map(|(index, (source, (known, every)))| {
-                Some(Growing { index, source: Arc::clone(source), every: every?, known, failing: false })
+                let name = self.description.program.sources[index].name.clone();
+                Some(Growing { index, name, source: Arc::clone(source), every: every?, known })
             })
             .collect();
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
@@ -247,7 +254,7 @@ impl Generations {
             barrier: Barrier::new(workers),
         };
         // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
-        self.runtime.begin_generation(outboxes, &pond, mode.trial.is_none());
+        self.runtime.begin_generation(number, outboxes, &pond, mode.trial.is_none());
         if self.runtime.fatal().is_some() || self.is_stopping() {
             pond.stop();
         }
@@ -255,36 +262,100 @@ impl Generations {
         let mut config = timely::Config::process(workers);
         // The worker loop knows better when to sleep: what it is asked is not seen by timely.
         config.worker = config.worker.idle_spin(Duration::ZERO);
-        let guards = timely::execute(config, move |timely| worker::run(timely, &job))
-            .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
-        let discoverer = (!growing.is_empty()).then(|| {
-            let (runtime, points) = (Arc::clone(&self.runtime), Arc::clone(&self.points));
-            let latch = Arc::clone(&latch);
-            spawn("discoverer", move || {
+        // Its other end is dropped with the closure, by the last worker that ends.
+        let (alive, workers_ended) = crossbeam_channel::bounded::<()>(0);
+        let guards = timely::execute(config, move |timely| {
+            let _alive = &alive;
+            worker::run(timely, &job);
+        })
+        .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
+        let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
+        if !growing.is_empty() {
+            let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
+            let discovery = Discovery { sources: growing, runtime, pond, generation: number, workers, ended };
+            let failing = Arc::clone(&latch);
+            // Nobody waits for its end: it may be in a look over a network.
+            drop(spawn("discovery", move || {
                 let found = caught(|| {
-                    watch::discover_loop(growing, &runtime, &points, workers, &latch);
+                    discovery.run();
                     Ok(())
                 });
-                found.inspect_err(|error| latch.fail(error.clone()))
-            })
-        });
-        for outcome in guards.join() {
-            if let Err(why) = outcome {
-                latch.fail(Error::bug(format!("a worker ended badly: {why}")));
-            }
+                found.inspect_err(|error| failing.fail(error.clone()))
+            }));
         }
-        // Whatever ended this generation, its latch is set: nothing of it is taken any more.
+        let all_ended = self.until_workers_end(&latch, &guards, &workers_ended);
+        if all_ended {
+            for outcome in guards.join() {
+                if let Err(why) = outcome {
+                    latch.fail(Error::bug(format!("a worker ended badly: {why}")));
+                }
+            }
+        } else {
+            self.name_what_holds_up("the batch in hand is dropped, and read again after the next start");
+            // Joined when dropped, else.
+            std::mem::forget(guards);
+        }
+        // Whatever ended this generation: from here on, nothing of it is taken any more. Unless it has failed, every
+        // batch that is complete is committed first.
+        if mode.trial.is_none() && !latch.is_set() {
+            self.commit_complete();
+        }
         let error = latch.error();
         let suspected = latch.suspected().map(|suspect| Box::new((suspect.clone(), pond.ranges_of(suspect.txid))));
         latch.fail(Error::bug("the generation is over"));
-        if let Some(discoverer) = discoverer {
-            let _ = discoverer.join();
-        }
-        match (self.runtime.fatal(), error) {
+        drop(generation_over);
+        match (self.runtime.fatal(), error.or_else(|| pond.lost())) {
             (Some(fatal), _) => Err(fatal.into()),
             (None, Some(error)) => Err(Failed { error, suspected, begun: pond.last_begun() }),
             (None, None) => Ok(()),
         }
+    }
+
+    fn ending(&self) -> Ending<'_> {
+        Ending { runtime: &self.runtime, drain: self.settings.drain }
+    }
+
+    /// Waits until the workers of a generation have ended. False: their time was over before.
+    fn until_workers_end(&self, latch: &Latch, guards: &WorkerGuards<()>, ended: &Receiver<()>) -> bool {
+        let noted = Cell::new(false);
+        let done = || guards.guards().iter().all(std::thread::JoinHandle::is_finished);
+        let wait = |at_most: Duration| {
+            // The channel closes a moment before the threads have ended.
+            if ended.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            if let (Some(error), false) = (latch.error(), noted.get()) {
+                // A closure that does not return may hold the end of the generation up: the failure is seen before.
+                noted.set(true);
+                self.runtime.note_error(&error);
+                self.runtime.close_inboxes();
+            }
+        };
+        let (_, all) = self.ending().pass(Phase::Working, done, wait);
+        all
+    }
+
+    /// Waits until the committer has committed every batch that is complete.
+    fn commit_complete(&self) {
+        let (reply, answered) = crossbeam_channel::bounded(1);
+        if self.deltas.send(crate::commit::Message::Finish { reply }).is_err() {
+            return;
+        }
+        let answer = Cell::new(false);
+        let wait = |at_most| {
+            // A committer that has ended drops the reply: its error ends the run.
+            answer.set(answer.get() || answered.recv_timeout(at_most) != Err(RecvTimeoutError::Timeout));
+        };
+        self.ending().pass(Phase::Committing, || answer.get(), wait);
+    }
+
+    /// Names the closures that have not returned in the time that a stop has.
+    fn name_what_holds_up(&self, consequence: &str) {
+        let what = self.runtime.held_up_by().unwrap_or_else(|| "a worker".to_string());
+        self.runtime.leave_behind(format!(
+            "{what} and has not ended {:?} after the stop began: it is left behind; {consequence}",
+            self.settings.drain
+        ));
     }
 
     /// Where the sources go on, after a generation has failed: those that are away are waited for.

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-use tidemill_state::{CrashPoint, Points, Position, Result, SourceId, Txid};
+use tidemill_state::{CrashPoint, Error, Points, Position, Result, SourceId, Txid};
 
 /// When a batch is closed, and how many may be on their way.
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +54,8 @@ pub(crate) struct Range {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     pub(crate) skipped: u64,
+    /// Whether the partition has ended for good: its position is removed instead of recorded.
+    pub(crate) retired: bool,
 }
 
 /// What a worker does next about reading.
@@ -80,6 +82,8 @@ struct Open {
     /// Workers whose sources are all at their end.
     ended: Vec<bool>,
     stopping: bool,
+    /// Why the generation ends after the batch in hand, if a source has lost records.
+    lost: Option<Error>,
     /// Why no new batch takes records, besides too many in flight: outbox full, disk full.
     held: bool,
     ranges: BTreeMap<Txid, Vec<Range>>,
@@ -320,6 +324,18 @@ impl Pond {
     pub(crate) fn stop(&self) {
         self.lock().stopping = true;
         self.wake_all();
+    }
+
+    /// Ends the generation with this error once everything that was read is committed: a source has lost records, and
+    /// what was read before them stays good. Only the first error counts.
+    pub(crate) fn end_with(&self, lost: Error) {
+        self.lock().lost.get_or_insert(lost);
+        self.stop();
+    }
+
+    /// The error of [`Pond::end_with`].
+    pub(crate) fn lost(&self) -> Option<Error> {
+        self.lock().lost.clone()
     }
 
     /// Whether it was told to stop.

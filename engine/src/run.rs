@@ -2,6 +2,7 @@
 
 use crate::commit::{Committer, Message};
 use crate::context::AnySource;
+use crate::ending::{Ending, Phase};
 use crate::generations::Generations;
 use crate::publish::Publishing;
 use crate::runtime::{Facts, Runtime};
@@ -14,6 +15,7 @@ use crate::worker::Build;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
@@ -187,24 +189,24 @@ fn joined(handle: JoinHandle<Result<()>>) -> Result<()> {
     handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")))
 }
 
-/// As [`joined`], but leaves a publisher behind that does not end: it may be waiting for a sink that is away.
-fn joined_by(handle: JoinHandle<Result<()>>, until: Instant) -> Result<()> {
-    let publishes = handle.thread().name() == Some(PUBLISHER);
-    while publishes && !handle.is_finished() {
-        if Instant::now() >= until {
-            tracing::warn!("a sink takes nothing now: what is committed and not confirmed is published after the next start");
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(2));
+/// As [`joined`] for a thread that has ended; one that has not is left behind, and named.
+fn joined_or_left(handle: JoinHandle<Result<()>>, runtime: &Runtime) -> Result<()> {
+    if handle.is_finished() {
+        return joined(handle);
     }
-    joined(handle)
+    runtime.leave_behind(match handle.thread().name() {
+        Some(PUBLISHER) => {
+            "a sink takes nothing now: what is committed and not confirmed is published after the next start".to_string()
+        }
+        name => {
+            format!("the thread {} has not ended in time: it is left behind, nothing is lost", name.unwrap_or("without name"))
+        }
+    });
+    Ok(())
 }
 
 /// The name of the threads that publish.
 const PUBLISHER: &str = "publisher";
-
-/// How long publishers have to end after their time is over.
-const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The program's sources with their numbers.
 fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc<dyn AnySource>)> {
@@ -311,7 +313,8 @@ impl Run {
 }
 
 impl Generations {
-    /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
+    /// Ends a run: what is complete is committed, sinks get their time, the store is closed. [`crate::ending`] decides
+    /// how long each of these is waited for.
     fn end(
         self,
         outcome: Result<()>,
@@ -319,27 +322,39 @@ impl Generations {
         others: Vec<JoinHandle<Result<()>>>,
         store: Arc<Store>,
     ) -> Result<()> {
-        let _ = self.deltas.send(Message::Stop);
-        let committed = joined(committer);
-        self.runtime.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
-        let drain = if committed.is_ok() { self.settings.drain } else { Duration::ZERO };
-        let until = Instant::now() + drain;
-        self.runtime.end_publishing(until);
-        let mut outcomes = vec![committed];
-        outcomes.extend(others.into_iter().map(|handle| joined_by(handle, until + LAST_PATIENCE)));
+        let (runtime, drain) = (Arc::clone(&self.runtime), self.settings.drain);
         let points = Arc::clone(&self.points);
-        let fatal = self.runtime.fatal();
-        drop(self);
-        let unclean = points.stopped() || outcomes[0].is_err();
-        let closed = match Arc::try_unwrap(store) {
-            Ok(store) if !unclean => store.close(&points),
-            Err(_) if !unclean => {
-                tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
-                Ok(())
+        let ending = || Ending { runtime: &runtime, drain };
+        let pause = |at_most: Duration| std::thread::sleep(at_most.min(Duration::from_millis(2)));
+        runtime.begin_ending();
+        let _ = self.deltas.send(Message::Stop);
+        let (_, ended) = ending().pass(Phase::Committing, || committer.is_finished(), pause);
+        let committed = if ended { joined(committer) } else { Err(write_hangs(&store)) };
+        let unclean = points.stopped() || store.has_failed() || committed.is_err();
+        runtime.stopping.store(true, SeqCst);
+        // After a failed write nothing more is known to be durable, so nothing more is published.
+        let left = if unclean { Duration::ZERO } else { drain.saturating_sub(runtime.ending_for().unwrap_or_default()) };
+        runtime.end_publishing(Instant::now() + left.min(A_YEAR));
+        ending().pass(Phase::Publishing, || others.iter().all(JoinHandle::is_finished), pause);
+        let mut outcomes = vec![committed];
+        outcomes.extend(others.into_iter().map(|handle| joined_or_left(handle, &runtime)));
+        let fatal = runtime.fatal();
+        // Clients of brokers are closed with what holds them, and may take their time.
+        let closing = spawn("closing", move || {
+            let points = Arc::clone(&self.points);
+            drop(self);
+            match Arc::try_unwrap(store) {
+                Ok(store) if !unclean => store.close(&points),
+                Err(store) if !unclean => {
+                    tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
+                    store.tidy(&points)
+                }
+                // After a failed write its outcome is unknown, and nothing is written after it.
+                _ => Ok(()),
             }
-            // After a failed write its outcome is unknown, and nothing is written after it.
-            _ => Ok(()),
-        };
+        });
+        ending().pass(Phase::Closing, || closing.is_finished(), pause);
+        let closed = joined_or_left(closing, &runtime);
         if let (Err(error), false) = (&outcome, fatal.is_some()) {
             return Err(error.clone());
         }
@@ -347,4 +362,15 @@ impl Generations {
         outcomes.into_iter().collect::<Result<Vec<()>>>()?;
         closed
     }
+}
+
+/// The longest that a point in time is put off: clocks do not reach further.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn write_hangs(store: &Store) -> Error {
+    Error::try_again(format!(
+        "a write of the store in {} has not returned in the time that the stop had. Whether it is durable is unknown, so \
+         nothing was published after it; nothing is lost. Make sure that the disk is healthy, then start again",
+        store.dir().display()
+    ))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod batches;
 mod control;
+mod ending;
 mod shown;
 
 use self::batches::Batches;
@@ -35,7 +36,7 @@ pub(crate) enum ToWorker {
     /// Rows of a state in order.
     Page(PageOf),
     /// A partition that joins.
-    Assign(Assignment),
+    Assign { generation: u64, assignment: Assignment },
     /// A request to a query, that is to be at home there.
     Ask(Ask),
 }
@@ -65,14 +66,22 @@ struct Inner {
     last_error: Option<String>,
     fatal: Option<Error>,
     publishing_ends: Option<Instant>,
+    /// When the run was told to stop, or failed.
+    ending_since: Option<Instant>,
+    /// Whatever did not end in the time that a stop has.
+    left_behind: Vec<String>,
     records: u64,
     set_aside: BTreeMap<String, u64>,
     longest_slice: Duration,
     generations: u64,
+    /// The number of the current generation.
+    generation: u64,
     first_commit: Option<Duration>,
     unfolded_bytes: u64,
     store_bytes: u64,
     store: std::sync::Weak<Store>,
+    /// Partitions that have ended for good, by source: the discovery forgets them.
+    retired: Vec<(String, String)>,
 }
 
 /// Facts about a run that do not change.
@@ -136,14 +145,18 @@ impl Runtime {
             last_error: None,
             fatal: None,
             publishing_ends: None,
+            ending_since: None,
+            left_behind: Vec::new(),
             records: 0,
             set_aside: BTreeMap::new(),
             longest_slice: Duration::ZERO,
             generations: 0,
+            generation: 0,
             first_commit: None,
             unfolded_bytes: 0,
             store_bytes: 0,
             store: std::sync::Weak::new(),
+            retired: Vec::new(),
         };
         let committed = Arc::new(AtomicU64::new(committed.txid().0));
         let asking = Arc::new(Asking::new(Arc::clone(&committed), facts.workers, queries, limits));
@@ -177,10 +190,11 @@ impl Runtime {
     }
 
     /// A generation begins: these are its workers' inboxes and its pond, and whether what holds the sources back holds it too.
-    pub(crate) fn begin_generation(&self, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>, held_back: bool) {
+    pub(crate) fn begin_generation(&self, number: u64, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>, held_back: bool) {
         self.asking.pins.begin_anew();
         let mut inner = self.lock();
-        inner.generations += 1;
+        (inner.generation, inner.generations) = (number, inner.generations + 1);
+        inner.retired.clear();
         *self.inboxes.write().expect("no holder of this lock panics") = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
         (inner.pond, inner.held_back) = (Some(Arc::clone(pond)), held_back);
         inner.workers.iter_mut().for_each(|worker| worker.ready = false);
@@ -189,7 +203,7 @@ impl Runtime {
 
     /// A generation is over: there is nobody to answer.
     pub(crate) fn end_generation(&self) {
-        self.inboxes.write().expect("no holder of this lock panics").clear();
+        self.close_inboxes();
         self.lock().pond = None;
     }
 
@@ -282,17 +296,6 @@ impl Runtime {
             self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
     }
 
-    /// Sinks have until then to publish what is committed.
-    pub(crate) fn end_publishing(&self, at: Instant) {
-        self.lock().publishing_ends = Some(at);
-        self.changed.notify_all();
-        self.stopped.notify_all();
-    }
-
-    pub(crate) fn publishing_ends(&self) -> Option<Instant> {
-        self.lock().publishing_ends
-    }
-
     /// Says that the sources wait for disk space, or go on.
     pub(crate) fn wait_for_disk(&self, why: Option<String>) {
         let mut inner = self.lock();
@@ -321,38 +324,14 @@ impl Runtime {
         }
     }
 
-    /// Records the error that ends the run.
-    pub(crate) fn fail(&self, error: Error) {
-        let mut inner = self.lock();
-        inner.phase = "failed";
-        inner.last_error = Some(error.to_string());
-        inner.fatal.get_or_insert(error);
-        if let Some(pond) = &inner.pond {
-            pond.stop();
-        }
-        self.changed.notify_all();
-        self.stopped.notify_all();
-    }
-
     /// Records an error that the run goes on after.
     pub(crate) fn note_error(&self, error: &Error) {
         self.lock().last_error = Some(error.to_string());
     }
 
-    pub(crate) fn fatal(&self) -> Option<Error> {
-        self.lock().fatal.clone()
-    }
-
-    /// Finishes the batch in hand and begins no other.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, SeqCst);
-        let mut inner = self.lock();
-        inner.phase = "stopping";
-        if let Some(pond) = &inner.pond {
-            pond.stop();
-        }
-        self.changed.notify_all();
-        self.stopped.notify_all();
+    /// Takes no more requests: a generation has failed and is being ended.
+    pub(crate) fn close_inboxes(&self) {
+        self.inboxes.write().expect("no holder of this lock panics").clear();
     }
 
     /// How many bytes of changes are not folded, and how many the store's tables have.
@@ -386,26 +365,27 @@ impl Runtime {
         }
     }
 
-    /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.
-    pub(crate) fn sleep_unless_stopped(&self, how_long: Duration) {
-        let inner = self.lock();
-        let running = |inner: &mut Inner| !self.stopping.load(SeqCst) && inner.publishing_ends.is_none() && inner.fatal.is_none();
-        let (inner, waited) = self.stopped.wait_timeout_while(inner, how_long, running).expect("no holder of this lock panics");
-        drop(inner);
-        if !waited.timed_out() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     /// From the start of the run to its first commit, if there was one.
     #[must_use]
     pub fn first_commit(&self) -> Option<Duration> {
         self.lock().first_commit
     }
 
-    pub(crate) fn assign(&self, worker: usize, assignment: Assignment) {
-        // Between generations there is nobody to tell: the next one lists all partitions.
-        let _ = self.tell(worker, ToWorker::Assign(assignment));
+    /// Gives a worker of this generation a partition to read.
+    pub(crate) fn assign(&self, generation: u64, worker: usize, assignment: Assignment) {
+        // After its generation there is nobody to tell: the next one lists all partitions.
+        let _ = self.tell(worker, ToWorker::Assign { generation, assignment });
+    }
+
+    /// Notes partitions that have ended for good and whose positions are being removed.
+    pub(crate) fn retire(&self, partitions: impl Iterator<Item = (String, String)>) {
+        self.lock().retired.extend(partitions);
+    }
+
+    /// Takes the partitions that have ended for good since the last call, if the generation is the current one.
+    pub(crate) fn take_retired(&self, generation: u64) -> Vec<(String, String)> {
+        let mut inner = self.lock();
+        if inner.generation == generation { std::mem::take(&mut inner.retired) } else { Vec::new() }
     }
 
     /// Puts something into a worker's inbox and wakes it. An error if there is no worker.

@@ -48,6 +48,25 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
+    /// Returns the partitions that have appeared since the last look, each with the position at which it begins
+    /// (`None`: its beginning). Called every [`Source::discover_every`] while the source is read, from a thread of
+    /// its own.
+    ///
+    /// `known` holds every partition of this run by name, with the position that the start or an earlier look gave
+    /// it: partitions that are read, those at their end, and those that a start left out. A retired partition
+    /// ([`ReadStatus::Retired`]) leaves it once its position is removed from the store. A source whose partitions
+    /// have an identity besides their name keeps it in that position's witness, and compares it here.
+    ///
+    /// As given, it lists [`Source::partitions`] and returns the unknown names.
+    ///
+    /// # Errors
+    /// Kind SourceLost: a known partition is no longer the one that was read. Everything read so far is committed,
+    /// then the run ends with this error. Any other error is logged, and the next look comes after the usual period.
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        let listed = self.partitions()?.into_iter();
+        Ok(listed.filter(|partition| !known.contains_key(partition)).map(|partition| (partition, None)).collect())
+    }
+
     /// Where each partition is begun or gone on from. Called before the workers open them; nothing has been changed yet, and nothing is to be changed here.
     ///
     /// As given, it lists [`Source::partitions`], goes on from what is recorded, begins new ones at their beginning, and opens each once to see that it can be. A partition whose records are
@@ -119,6 +138,9 @@ pub struct Start<'a> {
 pub struct Begun {
     /// Every partition that is there or recorded, and where it is begun; `None` for its beginning.
     pub partitions: Vec<(String, Option<Position>)>,
+    /// Recorded partitions that have ended for good: their positions are removed from the store by this start.
+    /// They are not among `partitions`.
+    pub retired: Vec<String>,
     /// What the operator should know, though it goes on: records that were lost, say.
     pub warnings: Vec<String>,
 }
@@ -178,7 +200,11 @@ pub trait Reader<T>: Send {
     ///
     /// # Errors
     /// The input cannot be read, or a record cannot be decoded and the source's policy is to stop. The error names
-    /// partition and position. Records appended before the error are dropped with the batch.
+    /// partition and position.
+    ///
+    /// After an error of kind SourceLost the records appended before it are committed with their batch, and the run
+    /// ends after that; [`Reader::position`] must lie after exactly those records. The reader is not read again.
+    /// After any other error the batch is dropped.
     fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus>;
 
     /// The position after the last record that was appended: what a restart would be given if the batch ended here.
@@ -215,6 +241,9 @@ pub enum ReadStatus {
     Idle(Duration),
     /// The partition is at its end for good.
     End,
+    /// The partition is at its end for good, and nothing will be read of it at any later start: its position is
+    /// removed from the store once everything read from it is committed.
+    Retired,
 }
 
 /// A run of records of one partition, in order, each with its offset. Bounded: see [`Records::is_full`].
@@ -327,6 +356,10 @@ impl<S: Source> Source for Arc<S> {
 
     fn discover_every(&self) -> Option<Duration> {
         (**self).discover_every()
+    }
+
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        (**self).discover(known)
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {

@@ -9,7 +9,7 @@ use crate::sink::{Marker, Owner, Publisher};
 use crate::source;
 use crate::topology::Description;
 use crate::worker::Assignment;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +121,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::SinksClaimed)?;
     let new: Vec<(SinkId, Txid)> =
         publishers.iter().filter(|(_, registers)| *registers).map(|(sink, _)| (sink.id, sink.cursor)).collect();
-    store.register(&decision.schema, &decision.migration, &new, &listing.moved)?;
+    store.register(&decision.schema, &decision.migration, &new, &listing.moved, &listing.retired)?;
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
     let known_as = program.known_as;
@@ -212,8 +212,11 @@ impl Described<'_> {
             };
             let begun = source.begin(&start).map_err(|error| error.while_doing(&doing))?;
             listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
+            listing.retired.extend(begun.retired.iter().map(|partition| (id, partition.clone())));
             // One that was read before and is left out does not join as a new one.
-            let known = begun.partitions.iter().map(|(partition, _)| partition).chain(recorded.keys()).cloned().collect();
+            let left_out = recorded.iter().filter(|(partition, _)| !begun.retired.contains(partition));
+            let left_out = left_out.map(|(partition, position)| (partition.clone(), Some(position.clone())));
+            let known = left_out.chain(begun.partitions.iter().cloned()).collect();
             for (partition, from) in begun.partitions {
                 if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
                     listing.moved.push((id, partition.clone(), from.clone()));
@@ -313,14 +316,19 @@ fn at(start: &SinkStart) -> Txid {
     *at
 }
 
+/// A source's partitions by name, with the position at which each was begun.
+pub(crate) type KnownPartitions = BTreeMap<String, Option<Position>>;
+
 /// What the sources give to read, and how often to look for more.
 #[derive(Default)]
 pub(crate) struct Listing {
     pub(crate) assignments: Vec<Assignment>,
-    /// By source: the names that are known, and how often to look for more.
-    pub(crate) known: Vec<(BTreeSet<String>, Option<Duration>)>,
+    /// By source: the partitions that are known, and how often to look for more.
+    pub(crate) known: Vec<(KnownPartitions, Option<Duration>)>,
     /// Where partitions begin that do not begin where they are recorded.
     pub(crate) moved: Vec<(SourceId, String, Position)>,
+    /// Partitions whose positions are removed.
+    pub(crate) retired: Vec<(SourceId, String)>,
     pub(crate) warnings: Vec<String>,
 }
 

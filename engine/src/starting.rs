@@ -16,7 +16,9 @@ use tidemill_state::{Kind, Result};
 /// ```
 #[derive(Debug, Default)]
 pub struct Starting {
-    given_up: Arc<AtomicBool>,
+    given_up: AtomicBool,
+    /// A flag of the caller's that gives it up too. It is only read: the caller may use it for more.
+    signal: Arc<AtomicBool>,
     waiting: Mutex<Option<Waiting>>,
 }
 
@@ -39,12 +41,16 @@ impl Starting {
     /// Given up when this flag is raised: by a signal, say.
     #[must_use]
     pub fn given_up_by(flag: Arc<AtomicBool>) -> Starting {
-        Starting { given_up: flag, waiting: Mutex::default() }
+        Starting { signal: flag, ..Starting::default() }
     }
 
     /// Makes a start that waits fail, with kind Away.
     pub fn give_up(&self) {
         self.given_up.store(true, SeqCst);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(SeqCst) || self.signal.load(SeqCst)
     }
 
     /// What the start waits for now, if it does.
@@ -62,7 +68,7 @@ impl Starting {
         let mut told: Option<Instant> = None;
         loop {
             match ask() {
-                Err(error) if error.kind() == Kind::Away && !self.given_up.load(SeqCst) => {
+                Err(error) if error.kind() == Kind::Away && !self.is_given_up() => {
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         tracing::warn!(%error, since = ?began.elapsed(), "waiting; it goes on by itself when that is back");
                         told = Some(Instant::now());
@@ -87,7 +93,7 @@ impl Starting {
 
     fn sleep(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        while Instant::now() < until && !self.given_up.load(SeqCst) {
+        while Instant::now() < until && !self.is_given_up() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -118,6 +124,14 @@ mod tests {
             }
         });
         assert_eq!((got.expect("it is back"), starting.waiting()), (7, None));
+    }
+
+    #[test]
+    fn giving_up_does_not_raise_the_flag_of_the_caller() {
+        let flag = Arc::new(AtomicBool::new(false));
+        let starting = Starting::given_up_by(Arc::clone(&flag));
+        starting.give_up();
+        assert!(starting.is_given_up() && !flag.load(SeqCst));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What is watched beside the batches: free disk space, new partitions, and when to fold.
 
 use crate::context::AnySource;
-use crate::failure::Latch;
+use crate::pond::Pond;
 use crate::runtime::Runtime;
+use crate::start::KnownPartitions;
 use crate::worker::Assignment;
-use std::collections::BTreeSet;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use tidemill_state::{Points, Result, Store, background, fold};
+use tidemill_state::{Kind, Points, Result, Store, background, fold};
 
 /// Folds whenever enough committed deltas have gathered, until the run ends.
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64) -> Result<()> {
@@ -57,40 +57,76 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, reser
 /// A source whose partitions may grow in number.
 pub(crate) struct Growing {
     pub(crate) index: usize,
+    pub(crate) name: String,
     pub(crate) source: Arc<dyn AnySource>,
     pub(crate) every: Duration,
-    pub(crate) known: BTreeSet<String>,
-    /// Whether the last look failed: the log is told of the first that does.
-    pub(crate) failing: bool,
+    pub(crate) known: KnownPartitions,
 }
 
-/// Looks for new partitions until the generation ends, and gives them to the workers in turn.
-pub(crate) fn discover_loop(mut sources: Vec<Growing>, runtime: &Runtime, points: &Points, workers: usize, latch: &Latch) {
-    let mut next = sources.iter().map(|source| source.known.len()).sum::<usize>();
-    let Some(every) = sources.iter().map(|source| source.every).min() else { return };
-    while !runtime.stopping.load(SeqCst) && !points.stopped() && !latch.is_set() {
-        runtime.sleep_unless_stopped(every);
-        for source in &mut sources {
-            match source.source.partitions() {
-                Ok(partitions) => {
-                    if std::mem::take(&mut source.failing) {
-                        tracing::info!("new partitions can be looked for again");
-                    }
-                    for partition in partitions {
-                        if source.known.insert(partition.clone()) {
-                            tracing::info!(partition, "a partition joins");
-                            runtime.assign(next % workers, Assignment { source: source.index, partition, from: None });
-                            next += 1;
-                        }
-                    }
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut source.failing, true) {
-                        tracing::warn!(%error, "looking for new partitions failed; it goes on with those it has, and looks again");
-                    }
-                    runtime.note_error(&error);
+/// Looks for new partitions of a generation's sources, and gives them to the workers in turn.
+pub(crate) struct Discovery {
+    pub(crate) sources: Vec<Growing>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) generation: u64,
+    pub(crate) workers: usize,
+    /// Its other end is dropped when the generation ends.
+    pub(crate) ended: Receiver<()>,
+}
+
+impl Discovery {
+    /// Looks until the generation ends, which it does not hold up: a look over a network may take long, and whoever
+    /// ends the generation does not wait for it. What comes of such a late look reaches nobody.
+    pub(crate) fn run(mut self) {
+        let began = Instant::now();
+        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every).collect();
+        let mut failing = vec![false; self.sources.len()];
+        let mut next = self.sources.iter().map(|source| source.known.len()).sum::<usize>();
+        while let Some((at, when)) = due.iter().copied().enumerate().min_by_key(|(_, when)| *when) {
+            let wait = when.saturating_duration_since(Instant::now());
+            if !matches!(self.ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+            for (source, partition) in self.runtime.take_retired(self.generation) {
+                for growing in self.sources.iter_mut().filter(|growing| growing.name == source) {
+                    growing.known.remove(&partition);
                 }
             }
+            match self.look(at, &mut next) {
+                Ok(()) => {
+                    if std::mem::take(&mut failing[at]) {
+                        tracing::info!(source = self.sources[at].name, "new partitions can be looked for again");
+                    }
+                }
+                Err(error) if error.kind() == Kind::SourceLost => {
+                    self.pond.end_with(error);
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing[at], true) {
+                        let source = &self.sources[at].name;
+                        tracing::warn!(source, %error, "looking for new partitions failed; the known ones are read on");
+                    }
+                    self.runtime.note_error(&error);
+                }
+            }
+            due[at] = Instant::now() + self.sources[at].every;
         }
+    }
+
+    fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
+        let Growing { index, name, source, known, .. } = &mut self.sources[at];
+        let found = source.discover(known).map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        for (partition, from) in found {
+            if known.contains_key(&partition) {
+                continue;
+            }
+            tracing::info!(source = &**name, partition, "a partition joins");
+            known.insert(partition.clone(), from.clone());
+            let assignment = Assignment { source: *index, partition, from };
+            self.runtime.assign(self.generation, *next % self.workers, assignment);
+            *next += 1;
+        }
+        Ok(())
     }
 }

@@ -79,8 +79,15 @@ pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
     }
     // No dataflow is dropped while another worker may still step its own: a dropped capability looks like completion.
     job.barrier.wait();
-    for dataflow in timely.installed_dataflows() {
-        timely.drop_dataflow(dataflow);
+    // Values of the user's are dropped with it. A panic there must not keep the others waiting at the barrier.
+    let dropped = catch_unwind(AssertUnwindSafe(|| {
+        for dataflow in timely.installed_dataflows() {
+            timely.drop_dataflow(dataflow);
+        }
+    }));
+    if let Err(panic) = dropped {
+        let why = crate::failure::panic_message(panic.as_ref());
+        latch.fail(Error::user_code(format!("dropping the dataflow panicked: {why}")));
     }
     job.barrier.wait();
 }
@@ -363,8 +370,11 @@ impl<'j> Worker<'j> {
                     let _ = reply.send(crate::pages::values(&**state, &keys, at, most_bytes).map(|values| (at, values)));
                 }
                 ToWorker::Page(page) => self.pages.push_back(page),
-                ToWorker::Assign(assignment) => {
-                    self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+                ToWorker::Assign { generation, assignment } => {
+                    // A late look of an earlier generation may find partitions that this one has listed itself.
+                    if generation == self.job.generation {
+                        self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+                    }
                 }
                 ToWorker::Ask(ask) => self.context.desk.borrow_mut().receive(ask),
             }

@@ -29,6 +29,7 @@ where
     let Wanted { mut settings, listen, access, exit_at_end, log } = wanted;
     log::start(log)?;
     let stop = stop_signal()?;
+    bound_the_stop(Arc::clone(&stop), settings.drain)?;
     if start_over && settings.sink_assume.is_some() {
         return Err(Error::config(
             "--start-over and --sink-assume contradict each other: a new state has no output whose fate is unknown. Leave one of them out",
@@ -75,14 +76,20 @@ where
     watch.tell_first_commit();
     let from = engine.start_report().committed;
     let runtime = Arc::clone(engine.runtime());
-    engine.wait()?;
-    say(&format!(
-        "stopped after batch {}: {}",
-        runtime.committed(),
-        counted(runtime.status().records, from, runtime.committed())
-    ));
+    let outcome = engine.wait().inspect(|()| {
+        say(&format!(
+            "stopped after batch {}: {}",
+            runtime.committed(),
+            counted(runtime.status().records, from, runtime.committed())
+        ));
+    });
+    if !runtime.left_behind().is_empty() {
+        // Threads that did not end still run: the destructors of an ordinary exit would run beneath them.
+        outcome.as_ref().err().into_iter().for_each(log::error);
+        signal_hook::low_level::exit(outcome.err().map_or(0, |error| error.kind().exit_code().into()));
+    }
     drop(server);
-    Ok(())
+    outcome
 }
 
 /// A flag that SIGINT and SIGTERM raise; the second of them ends the process at once, which is as safe.
@@ -97,6 +104,26 @@ fn stop_signal() -> Result<Arc<AtomicBool>> {
     }
     Ok(raised)
 }
+
+/// Ends the process if a stop is not over in time, whatever it waits for: a call over a network during a start, say. The
+/// run itself is over before, and names what it has left behind.
+fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    let watch = move || {
+        while !stop.load(SeqCst) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        std::thread::sleep(drain.saturating_add(STOP_PATIENCE));
+        say("the stop is not over in time: the process ends now, which is as safe as a crash; nothing is lost");
+        signal_hook::low_level::exit(0);
+    };
+    let thread = std::thread::Builder::new().name("stop watch".into()).spawn(watch);
+    let no_thread = |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
+    thread.map(drop).map_err(no_thread)
+}
+
+/// How long after `--drain` the process ends at last.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Moves the state aside, so that the run begins with batch 1.
 fn begin_anew(dir: &Path) -> Result<()> {

@@ -319,7 +319,7 @@ impl Store {
     }
 
     /// Records what the topology is now, and lets go of what a migration drops; the sinks whose markers were claimed for the first time, each at a txid;
-    /// and where partitions begin that do not begin where they are recorded.
+    /// where partitions begin that do not begin where they are recorded; and which partitions have ended for good.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
@@ -329,6 +329,7 @@ impl Store {
         migration: &Plan,
         sinks: &[(SinkId, Txid)],
         positions: &[(SourceId, String, Position)],
+        retired: &[(SourceId, String)],
     ) -> Result<()> {
         let mut batch = WriteBatch::default();
         self.let_go(&mut batch, schema, migration)?;
@@ -339,6 +340,7 @@ impl Store {
             put(&mut batch, family(&self.db, "meta"), sink_key(*sink).as_bytes(), at)?;
         }
         put_positions(&mut batch, family(&self.db, "positions"), positions)?;
+        delete_positions(&mut batch, family(&self.db, "positions"), retired)?;
         self.write_synced(batch)
     }
 
@@ -462,6 +464,13 @@ fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
 fn put_positions(batch: &mut WriteBatch, family: &ColumnFamily, positions: &[(SourceId, String, Position)]) -> Result<()> {
     for (source, partition, position) in positions {
         put(batch, family, &position_key(*source, partition)?, position)?;
+    }
+    Ok(())
+}
+
+fn delete_positions(batch: &mut WriteBatch, family: &ColumnFamily, retired: &[(SourceId, String)]) -> Result<()> {
+    for (source, partition) in retired {
+        batch.delete_cf(family, position_key(*source, partition)?);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill::source::{Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start};
@@ -43,6 +44,10 @@ impl<S: Source> Source for Hooked<S> {
 
     fn discover_every(&self) -> Option<Duration> {
         self.source.discover_every()
+    }
+
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        self.source.discover(known)
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {

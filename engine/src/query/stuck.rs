@@ -1,4 +1,5 @@
-//! Which closure of a query each worker is in just now, and since when: a single call of a closure cannot be interrupted, but one that does not return can be named.
+//! The user's closure that each worker runs just now, and since when: a single call of a closure cannot be
+//! interrupted, but one that does not return can be named.
 
 use crate::plan::NodeId;
 use std::cell::Cell;
@@ -50,11 +51,16 @@ impl OfWorker {
         self.entered.get()
     }
 
-    /// The worker is in this operator until what is returned is dropped.
+    /// The worker is in this operator of a query until what is returned is dropped.
     pub(crate) fn enter(&self, node: NodeId) -> Inside<'_> {
+        self.entered.set(self.entered.get() + 1);
+        self.enter_stream(node)
+    }
+
+    /// The worker is in this operator of a stream until what is returned is dropped.
+    pub(crate) fn enter_stream(&self, node: NodeId) -> Inside<'_> {
         let (at, since) = &self.stuck.workers[self.worker];
         since.store(u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
-        self.entered.set(self.entered.get() + 1);
         at.store(node.0 as u64 + 1, Relaxed);
         Inside(at)
     }

@@ -1,7 +1,7 @@
 //! What waits to ride in the next commit's write: confirmations of sinks, positions that moved without a record, the folded log.
 
 use super::layout::{log_key, outbox_key};
-use super::{Store, family, put_positions};
+use super::{Store, delete_positions, family, put_positions};
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::{CrashPoint, Points, Result, Txid};
 use rocksdb::WriteBatch;
@@ -12,11 +12,12 @@ pub(super) struct Housekeeping {
     pub(super) trim_log: Option<Txid>,
     pub(super) confirmed: Vec<(SinkId, Txid)>,
     pub(super) moved: Vec<(SourceId, String, Position)>,
+    pub(super) retired: Vec<(SourceId, String)>,
 }
 
 impl Housekeeping {
     fn is_empty(&self) -> bool {
-        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty()
+        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty() && self.retired.is_empty()
     }
 }
 
@@ -25,6 +26,7 @@ impl Store {
     pub(super) fn add_housekeeping(&self, write: &mut WriteBatch) -> Result<bool> {
         let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
         put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
+        delete_positions(write, family(&self.db, "positions"), &tidy.retired)?;
         for (sink, txid) in tidy.confirmed {
             write.delete_cf(family(&self.db, "outbox"), outbox_key(sink, txid));
         }
@@ -41,7 +43,22 @@ impl Store {
     /// Lets the next commit record that these partitions have moved on without a record: to the end of an aborted transaction, say. Everything
     /// before such a position must be committed.
     pub fn move_on(&self, positions: impl IntoIterator<Item = (SourceId, String, Position)>) {
-        self.housekeeping.lock().expect("no holder of this lock panics").moved.extend(positions);
+        let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
+        for (source, partition, position) in positions {
+            // A new partition may have the name of one that has just ended.
+            tidy.retired.retain(|retired| *retired != (source, partition.clone()));
+            tidy.moved.push((source, partition, position));
+        }
+    }
+
+    /// Lets the next commit remove the positions of these partitions: they have ended for good, and everything read
+    /// from them is committed.
+    pub fn retire(&self, partitions: impl IntoIterator<Item = (SourceId, String)>) {
+        let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
+        for retired in partitions {
+            tidy.moved.retain(|(source, partition, _)| (*source, partition) != (retired.0, &retired.1));
+            tidy.retired.push(retired);
+        }
     }
 
     /// Lets the next commit remove these entries from the outbox: their sink has confirmed them.

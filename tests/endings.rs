@@ -1,0 +1,435 @@
+//! How runs and generations end: everything that is complete is committed first, a failure is never held up, and a
+//! stop is over in time, whoever does not return.
+
+#[path = "support/binary.rs"]
+mod binary;
+#[path = "support/waiting.rs"]
+mod waiting;
+
+use binary::Running;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tidemill::prelude::*;
+use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
+use tidemill::source::{ReadStatus, Reader, Records, Source};
+use tidemill::{Durability, Engine, Error, Kind, Position, Result, Settings, Store, Txid};
+use waiting::wait_until;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Much longer than any of these tests may take, much shorter than the tests' own patience.
+const LONG: Duration = Duration::from_secs(40);
+
+/// Closed, it holds up every thread that passes, until it is opened for good.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+    /// How many threads are held up.
+    held: AtomicU64,
+}
+
+impl Gate {
+    fn closed() -> Arc<Gate> {
+        Arc::new(Gate { is_closed: Mutex::new(true), ..Gate::default() })
+    }
+
+    fn open(&self) {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held.fetch_add(1, SeqCst);
+        drop(self.opened.wait_while(closed, |closed| *closed));
+        self.held.fetch_sub(1, SeqCst);
+    }
+
+    fn wait_until_held(&self) {
+        let began = Instant::now();
+        while self.held.load(SeqCst) == 0 {
+            assert!(began.elapsed() < PATIENCE, "nobody comes to the gate");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Opens a gate when the test ends, however it does: whoever was left behind there can go.
+struct OpenedAtLast(Arc<Gate>);
+
+impl Drop for OpenedAtLast {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// What follows the last number of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    Lost,
+    Retired,
+}
+
+type Hook = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// A source of numbers, one partition each for `names`, with hooks where the engine calls it.
+#[derive(Clone)]
+struct Numbers {
+    names: Arc<Mutex<Vec<String>>>,
+    numbers: u64,
+    then: Then,
+    discover_every: Option<Duration>,
+    on_discover: Hook,
+    on_committed: Hook,
+}
+
+impl Numbers {
+    fn upto(numbers: u64, then: Then) -> Numbers {
+        let nothing: Hook = Arc::new(|| Ok(()));
+        Numbers {
+            names: Arc::new(Mutex::new(vec!["a".into()])),
+            numbers,
+            then,
+            discover_every: None,
+            on_discover: Arc::clone(&nothing),
+            on_committed: nothing,
+        }
+    }
+}
+
+impl Source for Numbers {
+    type Item = u64;
+
+    fn kind(&self) -> String {
+        "numbers".into()
+    }
+
+    fn partitions(&self) -> Result<Vec<String>> {
+        Ok(self.names.lock().expect("no holder panics").clone())
+    }
+
+    fn discover_every(&self) -> Option<Duration> {
+        self.discover_every
+    }
+
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        (self.on_discover)()?;
+        let listed = self.partitions()?.into_iter();
+        Ok(listed.filter(|name| !known.contains_key(name)).map(|name| (name, None)).collect())
+    }
+
+    fn committed(&self, _: &[(String, Position)]) {
+        let _ = (self.on_committed)();
+    }
+
+    fn open(&self, _: &str, from: Option<&Position>) -> Result<Box<dyn Reader<u64>>> {
+        Ok(Box::new(NumbersReader { next: from.map_or(0, |from| from.offset), source: self.clone() }))
+    }
+}
+
+struct NumbersReader {
+    next: u64,
+    source: Numbers,
+}
+
+impl Reader<u64> for NumbersReader {
+    fn read(&mut self, into: &mut Records<u64>) -> Result<ReadStatus> {
+        while self.next < self.source.numbers {
+            if into.is_full() {
+                return Ok(ReadStatus::More);
+            }
+            into.push(self.next, 8, self.next);
+            self.next += 1;
+        }
+        match self.source.then {
+            Then::Nothing => Ok(ReadStatus::Idle(Duration::from_millis(20))),
+            Then::Lost => Err(Error::source_lost(format!("number {} is gone", self.next))),
+            Then::Retired => Ok(ReadStatus::Retired),
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position::at(self.next)
+    }
+}
+
+/// A sink that holds its publisher up at a gate.
+#[derive(Clone)]
+struct Gated(Arc<Gate>);
+
+impl Sink for Gated {
+    type Item = u64;
+
+    fn kind(&self) -> String {
+        "gated".into()
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
+
+    fn encode(&self, number: &u64, into: &mut Vec<u8>) -> Result<()> {
+        into.extend_from_slice(&number.to_le_bytes());
+        Ok(())
+    }
+
+    fn open(&self, _: &Owner) -> Result<Box<dyn Publisher>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Publisher for Gated {
+    fn is_settled(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn marker(&mut self) -> Result<Option<Marker>> {
+        Ok(None)
+    }
+
+    fn take_over(&mut self) -> Result<Option<Marker>> {
+        Ok(None)
+    }
+
+    fn claim(&mut self, _: Txid) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare<'a>(&'a mut self, _: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
+        self.0.pass();
+        Ok(Box::new(Given))
+    }
+}
+
+struct Given;
+
+impl Prepared for Given {
+    fn commit(self: Box<Self>) -> Result<Outcome> {
+        Ok(Outcome::Confirmed)
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    binary::folder()
+}
+
+fn settings(folder: &tempfile::TempDir) -> Settings {
+    let state = folder.path().join("state");
+    let mut settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new("endings", state) };
+    settings.batches.max_records = 10;
+    settings.batches.max_delay = Duration::from_millis(20);
+    settings
+}
+
+/// Where the store of a run that has ended goes on in partition `name`, and after which batch.
+fn recorded(folder: &tempfile::TempDir, name: &str) -> (Option<u64>, Txid) {
+    let store = Store::open(&folder.path().join("state"), Durability::Sync).expect("nobody holds it");
+    let id = store.schema().expect("it is readable").source("numbers").expect("it is registered");
+    let all = store.positions(id).expect("it is readable");
+    (all.get(name).map(|position| position.offset), store.committed().txid())
+}
+
+#[test]
+fn a_failure_is_not_held_up_by_a_look_for_partitions() {
+    let slow_look = Gate::closed();
+    let _opened = OpenedAtLast(Arc::clone(&slow_look));
+    for (name, every, slow) in
+        [("a look that is far off", LONG * 10, false), ("a look that takes long", Duration::from_millis(1), true)]
+    {
+        let folder = folder();
+        let mut numbers = Numbers { discover_every: Some(every), ..Numbers::upto(20, Then::Nothing) };
+        if slow {
+            let gate = Arc::clone(&slow_look);
+            numbers.on_discover = Arc::new(move || {
+                gate.pass();
+                Ok(())
+            });
+        }
+        let go = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&go);
+        let engine = Engine::start(settings(&folder), move |topology| {
+            let (fails, numbers) = (Arc::clone(&fails), numbers.clone());
+            topology.source("numbers", numbers).inspect(move |number| {
+                while *number == 15 && !fails.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                assert_ne!(*number, 15);
+            });
+        });
+        let engine = engine.expect("it starts");
+        if slow {
+            slow_look.wait_until_held();
+        }
+        go.store(true, SeqCst);
+        let began = Instant::now();
+        let error = engine.wait().expect_err("a closure has failed");
+        assert_eq!(error.kind(), Kind::UserCode, "{name}: {error}");
+        assert!(began.elapsed() < LONG, "{name}: the end took {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_stop_commits_every_complete_batch() {
+    let folder = folder();
+    let gate = Gate::closed();
+    let _opened = OpenedAtLast(Arc::clone(&gate));
+    let mut numbers = Numbers::upto(1_000_000, Then::Nothing);
+    let held = Arc::clone(&gate);
+    // Called on the committer's thread: batches that are complete wait for it.
+    numbers.on_committed = Arc::new(move || {
+        held.pass();
+        Ok(())
+    });
+    let read = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&read);
+    let engine = Engine::start(Settings { workers: 1, ..settings(&folder) }, move |topology| {
+        let seen = Arc::clone(&seen);
+        topology.source("numbers", numbers.clone()).inspect(move |number| {
+            seen.store(number + 1, SeqCst);
+        });
+    });
+    let engine = engine.expect("it starts");
+    gate.wait_until_held();
+    // The bound of batches in flight is reached.
+    let mut before = 0;
+    while read.load(SeqCst) != before {
+        before = read.load(SeqCst);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(before > 50, "several batches are complete: {before} numbers were read");
+    engine.stop();
+    std::thread::sleep(Duration::from_millis(300));
+    gate.open();
+    engine.wait().expect("it stops");
+    assert_eq!(recorded(&folder, "a").0, Some(before), "everything that was read is committed");
+}
+
+#[test]
+fn what_was_read_before_a_loss_is_committed() {
+    let folder = folder();
+    let numbers = Numbers::upto(37, Then::Lost);
+    let engine = Engine::start(settings(&folder), move |topology| {
+        topology.source("numbers", numbers.clone()).persistent_aggregate("total", Sum);
+    });
+    let error = engine.expect("it starts").wait().expect_err("records are lost");
+    assert!(error.kind() == Kind::SourceLost && error.to_string().contains("number 37 is gone"), "{error}");
+    assert_eq!(recorded(&folder, "a").0, Some(37));
+}
+
+#[test]
+fn what_was_read_before_a_look_found_a_loss_is_committed() {
+    let folder = folder();
+    let mut numbers = Numbers { discover_every: Some(Duration::from_millis(50)), ..Numbers::upto(37, Then::Nothing) };
+    let (lost, looked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (now, looks) = (Arc::clone(&lost), Arc::clone(&looked));
+    numbers.on_discover = Arc::new(move || {
+        looks.fetch_add(1, SeqCst);
+        if now.load(SeqCst) { Err(Error::source_lost("a is another one")) } else { Ok(()) }
+    });
+    let mut settings = settings(&folder);
+    // The last numbers lie in a batch that nothing closes before the loss does.
+    settings.batches.max_delay = LONG * 10;
+    let engine = Engine::start(settings, move |topology| {
+        topology.source("numbers", numbers.clone()).persistent_aggregate("total", Sum);
+    });
+    let engine = engine.expect("it starts");
+    wait_until(&engine, PATIENCE, |status| status.records == 30);
+    lost.store(true, SeqCst);
+    let error = engine.wait().expect_err("the source is another one");
+    assert!(error.kind() == Kind::SourceLost && error.to_string().contains("a is another one"), "{error}");
+    assert_eq!(recorded(&folder, "a"), (Some(37), Txid(4)));
+}
+
+#[test]
+fn a_retired_partition_leaves_the_store_and_its_name_is_free() {
+    let folder = folder();
+    let numbers = Numbers { discover_every: Some(Duration::from_millis(20)), ..Numbers::upto(25, Then::Retired) };
+    let names = Arc::clone(&numbers.names);
+    let engine = Engine::start(settings(&folder), move |topology| {
+        topology.source("numbers", numbers.clone()).persistent_aggregate("total", Count);
+    });
+    let engine = engine.expect("it starts");
+    // Found again under the same name as soon as the position is gone: it is read once more.
+    wait_until(&engine, PATIENCE, |status| status.records >= 50);
+    names.lock().expect("no holder panics").clear();
+    wait_until(&engine, PATIENCE, |status| status.partitions.is_empty() && status.records % 25 == 0);
+    engine.stop();
+    engine.wait().expect("it stops");
+    assert_eq!(recorded(&folder, "a").0, None, "its position is removed");
+}
+
+#[test]
+fn a_stop_is_over_in_time_whoever_does_not_return() {
+    let drain = Duration::from_millis(500);
+    for held in ["closure", "committer", "sink", "look"] {
+        let folder = folder();
+        let gate = Gate::closed();
+        let _opened = OpenedAtLast(Arc::clone(&gate));
+        let mut numbers = Numbers { discover_every: Some(Duration::from_millis(10)), ..Numbers::upto(1_000, Then::Nothing) };
+        let hook: Hook = Arc::new({
+            let gate = Arc::clone(&gate);
+            move || {
+                gate.pass();
+                Ok(())
+            }
+        });
+        match held {
+            "committer" => numbers.on_committed = hook,
+            "look" => numbers.on_discover = hook,
+            _ => {}
+        }
+        let at = Arc::clone(&gate);
+        let build = move |topology: &Topology<'_>| {
+            let inside = Arc::clone(&at);
+            let stream = topology.source("numbers", numbers.clone());
+            let stream = stream.inspect(move |number| {
+                if held == "closure" && *number == 55 {
+                    inside.pass();
+                }
+            });
+            let free = Arc::new(Gate::default());
+            stream.sink("out", Gated(if held == "sink" { Arc::clone(&at) } else { free }));
+        };
+        let engine = Engine::start(Settings { drain, ..settings(&folder) }, build).expect("it starts");
+        gate.wait_until_held();
+        let runtime = Arc::clone(engine.runtime());
+        let began = Instant::now();
+        engine.stop();
+        let outcome = engine.wait();
+        assert!(began.elapsed() < LONG, "{held}: the stop took {:?}", began.elapsed());
+        let left = runtime.left_behind().join("\n");
+        match held {
+            // It is named, and what it held up is as after a crash.
+            "closure" => assert!(left.contains("worker 0") || left.contains("worker 1"), "{held}: {left}"),
+            "committer" => assert!(outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain), "{held}"),
+            "sink" => assert!(left.contains("a sink takes nothing now"), "{held}: {left}"),
+            _ => assert_eq!(left, "", "{held}: a look holds up nothing"),
+        }
+        assert_eq!(outcome.is_ok(), held != "committer", "{held}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_signal_that_comes_after_the_end_is_the_first() {
+    let folder = folder();
+    let (state, input) = (folder.path().join("state"), folder.path().join("in.txt"));
+    std::fs::write(&input, "tide mill tide\n").expect("it is written");
+    let arguments = ["run", "--state", &state.display().to_string(), "--input", &input.display().to_string(), "--listen", "none"]
+        .map(String::from);
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.push("--exit-at-end");
+    for round in 0..5 {
+        let mut run = Running::start("word_count", &arguments);
+        run.says("; ending");
+        // It may be over by now.
+        let pid = run.pid().to_string();
+        let _ = std::process::Command::new("kill").args(["-TERM", &pid]).stderr(std::process::Stdio::null()).status();
+        let outcome = run.wait();
+        // Ended already, or by the first signal as asked: never by a second one, which there was not.
+        assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
+    }
+}
