@@ -55,7 +55,7 @@ fn now(reader: &mut dyn Reader<Str>) -> Result<Vec<Str>, Error> {
                 assert_eq!(wait, Duration::from_millis(10));
                 return Ok(all);
             }
-            ReadStatus::End => panic!("a followed file has no end"),
+            ReadStatus::End | ReadStatus::Retired => panic!("a followed file has no end"),
         }
     }
 }

@@ -351,11 +351,10 @@ impl Generations {
 
     /// Names the closures that have not returned in the time that a stop has.
     fn name_what_holds_up(&self, consequence: &str) {
-        let what = self.runtime.held_up_by().unwrap_or_else(|| "a worker".to_string());
-        self.runtime.leave_behind(format!(
-            "{what} and has not ended {:?} after the stop began: it is left behind; {consequence}",
-            self.settings.drain
-        ));
+        let drain = self.settings.drain;
+        let what = self.runtime.inside_for(drain / 2).unwrap_or_else(|| "a worker is still busy".to_string());
+        self.runtime
+            .leave_behind(format!("{what}, and has not ended within {drain:?} of the stop: it is left behind; {consequence}"));
     }
 
     /// Where the sources go on, after a generation has failed: those that are away are waited for.

@@ -39,7 +39,9 @@ pub struct Settings {
     pub unfolded_bytes: Option<u64>,
     /// The sources wait while less than this many bytes of the state's disk are free.
     pub disk_reserve: u64,
-    /// How long a stop waits for sinks to take what is committed.
+    /// The time that a stop has: for the batch in hand, and for sinks to receive what is committed. Whatever has not
+    /// ended by then is named and left behind ([`crate::Runtime::left_behind`]); the process of a topology ends at most
+    /// six seconds later.
     pub drain: Duration,
     /// What to do with output whose fate is unknown because a sink's marker is gone.
     pub sink_assume: Option<Assume>,

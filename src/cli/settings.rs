@@ -85,7 +85,7 @@ pub(super) struct Options {
     /// The sources wait while the state's disk has less free than this [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
-    /// How long a stop waits for the sinks [default: 10s]
+    /// The time that a stop has for the batch in hand and the sinks [default: 10s]
     #[arg(long, env = "TIDEMILL_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
     /// What to think of output whose fate is unknown because its sink lost its marker

@@ -7,6 +7,7 @@ use super::pins::Pins;
 use super::stuck::Stuck;
 use super::unsent::Unsent;
 use super::{QueryCodec, QueryDecl};
+use crate::plan::NodeId;
 use crate::runtime::{Runtime, ToWorker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -289,9 +290,18 @@ impl Runtime {
         QueryError::TimedOut { after_ms: millis(time_out), held_up_by }
     }
 
-    /// What may hold requests up: closures of queries that have not returned for long.
+    /// What may hold requests up: the user's closures that have not returned for long.
     pub(crate) fn held_up_by(&self) -> Option<String> {
-        let named = self.asking.stuck.named().into_iter().map(|(worker, node, since)| {
+        self.in_words(self.asking.stuck.named())
+    }
+
+    /// The user's closures that workers have been in for at least so long.
+    pub(crate) fn inside_for(&self, at_least: Duration) -> Option<String> {
+        self.in_words(self.asking.stuck.inside_for(at_least))
+    }
+
+    fn in_words(&self, named: Vec<(usize, NodeId, Duration)>) -> Option<String> {
+        let named = named.into_iter().map(|(worker, node, since)| {
             let operator = self.plan().describe(node);
             format!("worker {worker} has been in {operator} for {:.1} s", since.as_secs_f64())
         });

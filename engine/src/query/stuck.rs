@@ -24,11 +24,16 @@ impl Stuck {
 
     /// Operators that have been at it for longer than a second, with the worker and for how long.
     pub(crate) fn named(&self) -> Vec<(usize, NodeId, Duration)> {
+        self.inside_for(NAMED_AFTER)
+    }
+
+    /// Operators that have been at it for at least so long, with the worker and for how long.
+    pub(crate) fn inside_for(&self, at_least: Duration) -> Vec<(usize, NodeId, Duration)> {
         let now = self.began.elapsed();
         let workers = self.workers.iter().enumerate().filter_map(|(worker, (node, since))| {
             let node = usize::try_from(node.load(Relaxed).checked_sub(1)?).ok()?;
             let busy = now.saturating_sub(Duration::from_micros(since.load(Relaxed)));
-            (busy >= NAMED_AFTER).then_some((worker, NodeId(node), busy))
+            (busy >= at_least).then_some((worker, NodeId(node), busy))
         });
         workers.collect()
     }
