@@ -30,7 +30,10 @@ fn assemblies_are_functions_of_streams_and_the_plan_draws_what_is_in_them() {
     assert!(out.len() == 1 && out[0].0 == 4, "{out:?}");
     let plan = kit.engine().runtime().plan().clone();
     let made_in: Vec<&str> = plan.nodes.iter().map(|node| node.at.split(':').next().unwrap_or_default()).collect();
-    assert!(made_in.iter().all(|file| file.ends_with("tests/composition.rs")), "each names the call in the program: {made_in:?}");
+    assert!(
+        made_in.iter().all(|file| file.ends_with("tests/engine/composition.rs")),
+        "each names the call in the program: {made_in:?}"
+    );
     let text = plan.to_text();
     for part in ["source \"texts\"", "aggregate#", "max_by#", "sink \"out\""] {
         assert!(text.contains(part), "{part} is not in\n{text}");
@@ -50,7 +53,7 @@ fn refused(build: impl Fn(&Topology<'_>) + Send + Sync + 'static, parts: &[&str]
 
 #[test]
 fn a_name_that_is_taken_is_refused_with_both_calls() {
-    let line = |offset: u32| format!("tests/composition.rs:{offset}");
+    let line = |offset: u32| format!("tests/engine/composition.rs:{offset}");
     let here = line!();
     refused(
         |topology| {
