@@ -90,7 +90,7 @@ instructions() {
       # One file a thread; `-01` is the main one.
       for file in "$scratch"/count.*-*; do
         case $file in *-01) ;; *) sed -n 's/^totals: //p' "$file" ;; esac
-      done | awk '{ n += $1 } END { print n / 1e6 }'
+      done | awk '{ n += $1 } END { printf "%.0f\n", n / 1e6 }'
       ;;
   esac
 }
@@ -142,8 +142,9 @@ compare() {
   if [ "$tool" = valgrind ]; then export TIDEMILL_BENCH_LINES=${COUNTED:-50000}; fi
   old_count=$(instructions "$tool" "$old" "$old_program" "$case")
   new_count=$(instructions "$tool" . "$new_program" "$case")
+  [ "${old_count%.*}" -gt 0 ] && [ "${new_count%.*}" -gt 0 ] || fail "$tool has counted no instructions of $bench"
   if ! awk -v old="$old_count" -v new="$new_count" -v name="$bench $case" -v tool="$tool" 'BEGIN {
-    ratio = new > 0 ? old / new : 0
+    ratio = old / new
     printf "%s: within the spread; by %s, base %.0f and now %.0f million instructions, ratio %.3f\n", name, tool, old, new, ratio
     exit ratio < 0.98
   }'; then
