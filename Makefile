@@ -9,14 +9,20 @@ DEMO_ARGS ?=
 KAFKA_PORT ?= 9092
 KAFKA_DATA ?= target/kafka/data
 
+# The tests that `make test` and `make test-long` run: a folder or file, as in `PART=crashes`; all without it.
+PART ?=
+# What `make bench-compare` compares with, and which benchmarks.
+BASE ?=
+BENCH ?=
+
 # A shell that has not read rustup's settings finds cargo too.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka setup-test page demo kafka test test-long bench lint doc deny
+.PHONY: help setup setup-kafka setup-test page demo kafka test test-long bench bench-compare lint doc deny
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## check what a build needs; install it (as root on Debian or Ubuntu)
 	@scripts/setup.sh
@@ -37,13 +43,13 @@ demo: setup page ## replay a day of Wikipedia edits, with a page to watch them o
 kafka: setup-kafka ## run a Kafka broker on this machine, until Ctrl-C
 	@scripts/kafka.sh serve --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-test: setup-test page ## run all tests, those of the documentation too
+test: setup-test page ## run all tests, those of the documentation too; PART=<name> only a part
 	@if [ -d ui/node_modules ]; then cd ui && npm --silent test; fi
-	cargo test --workspace --release
+	scripts/test.sh $(PART)
 	scripts/check-dependencies.sh
 
 test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
-	TIDEMILL_LONG=1 cargo test --workspace --release
+	TIDEMILL_LONG=1 scripts/test.sh $(PART)
 
 bench: setup-kafka ## measure the word count, Kafka, queries, each operator, what pages cost, and starts
 	cargo bench --bench word_count
@@ -52,6 +58,9 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 	cargo bench --bench operators
 	cargo bench --bench page
 	cargo bench --bench start
+
+bench-compare: setup-kafka ## compare the benchmarks BENCH (word_count kafka) with those of the commit BASE
+	@scripts/bench-compare.sh $(BASE) $(BENCH)
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check

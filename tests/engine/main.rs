@@ -1,0 +1,22 @@
+//! Tests of topologies that run in the test's own process: operators, queries, generations, bounds.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod alone;
+    pub(crate) mod hooked;
+    pub(crate) mod waiting;
+}
+
+mod bounds;
+mod composition;
+mod external_state;
+mod generations;
+mod migrations;
+mod operators;
+mod pins;
+mod poison;
+mod queries;
+mod reports;
+mod restarts;
+mod skipped;
+mod trident;

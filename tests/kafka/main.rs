@@ -1,0 +1,41 @@
+//! Tests against a real Kafka broker.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod alone;
+    pub(crate) mod asked;
+    pub(crate) mod binary;
+    pub(crate) mod broker;
+    pub(crate) mod child;
+    pub(crate) mod edits;
+    pub(crate) mod hooked;
+    pub(crate) mod kafka;
+    pub(crate) mod link;
+    #[path = "proxy.rs"]
+    pub(crate) mod proxy;
+    pub(crate) mod random;
+    pub(crate) mod relay;
+    pub(crate) mod run;
+    pub(crate) mod store;
+    pub(crate) mod topics;
+    pub(crate) mod waiting;
+}
+
+mod conformance;
+mod demo;
+mod faults;
+mod late;
+mod memory;
+mod messages;
+mod outage;
+mod rows;
+mod source;
+mod starts;
+
+/// Not a test: the subject in the child processes of `faults`. Without their variable it does nothing.
+#[test]
+fn subject() {
+    if let Ok(job) = std::env::var(support::child::SUBJECT) {
+        support::kafka::subject::main(&job);
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests of the port: HTTP, gRPC, WebSocket and the client, in good hands and in bad ones.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod binary;
+    pub(crate) mod random;
+    pub(crate) mod words;
+}
+
+mod abuse;
+mod client;
+mod client_restarts;
+mod http;
+mod live;
+mod query_port;
+mod query_table;
+mod snapshots;

@@ -1,0 +1,15 @@
+//! Tests of programs as users run them: the examples and `tidemill new`, as processes.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod binary;
+    pub(crate) mod edits;
+}
+
+mod bad_input;
+mod examples;
+mod idle;
+mod new;
+mod operator_examples;
+mod page;
+mod starts;
