@@ -28,7 +28,8 @@ elif [ -e "tests/$part/main.rs" ] || { [ -e "tests/$part.rs" ] && [ "${part%/*}"
 elif [ -e "tests/$part.rs" ] || [ -e "tests/$part/mod.rs" ]; then
   arguments=(--test "${part%%/*}" -- "${part#*/}::")
 elif [ -e "connectors/tests/$part.rs" ]; then
-  arguments=(-p tidemill-connectors --test "$part")
+  # With the facade too: alone, the crate's dependencies have other features, and RocksDB would be compiled again.
+  arguments=(-p tidemill -p tidemill-connectors --test "$part")
 else
   fail "there is no part \"$part\" of the tests: see tests/ and connectors/tests/"
 fi

@@ -9,6 +9,7 @@ mod support {
 
 mod bounds;
 mod composition;
+mod endings;
 mod external_state;
 mod generations;
 mod migrations;

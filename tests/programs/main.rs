@@ -12,4 +12,5 @@ mod idle;
 mod new;
 mod operator_examples;
 mod page;
+mod signals;
 mod starts;

@@ -1,12 +1,7 @@
 //! How runs and generations end: everything that is complete is committed first, a failure is never held up, and a
 //! stop is over in time, whoever does not return.
 
-#[path = "support/binary.rs"]
-mod binary;
-#[path = "support/waiting.rs"]
-mod waiting;
-
-use binary::Running;
+use crate::support::waiting::wait_until;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -15,7 +10,6 @@ use tidemill::prelude::*;
 use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{Durability, Engine, Error, Kind, Position, Result, Settings, Store, Txid};
-use waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -214,7 +208,7 @@ impl Prepared for Given {
 }
 
 fn folder() -> tempfile::TempDir {
-    binary::folder()
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
 }
 
 fn settings(folder: &tempfile::TempDir) -> Settings {
@@ -410,26 +404,5 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
             _ => assert_eq!(left, "", "{held}: a look holds up nothing"),
         }
         assert_eq!(outcome.is_ok(), held != "committer", "{held}: {outcome:?}");
-    }
-}
-
-#[test]
-fn a_signal_that_comes_after_the_end_is_the_first() {
-    let folder = folder();
-    let (state, input) = (folder.path().join("state"), folder.path().join("in.txt"));
-    std::fs::write(&input, "tide mill tide\n").expect("it is written");
-    let arguments = ["run", "--state", &state.display().to_string(), "--input", &input.display().to_string(), "--listen", "none"]
-        .map(String::from);
-    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    arguments.push("--exit-at-end");
-    for round in 0..5 {
-        let mut run = Running::start("word_count", &arguments);
-        run.says("; ending");
-        // It may be over by now.
-        let pid = run.pid().to_string();
-        let _ = std::process::Command::new("kill").args(["-TERM", &pid]).stderr(std::process::Stdio::null()).status();
-        let outcome = run.wait();
-        // Ended already, or by the first signal as asked: never by a second one, which there was not.
-        assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
     }
 }

@@ -1,0 +1,24 @@
+//! Signals to a running program: the first ends it in order, whenever it comes.
+
+use crate::support::binary::{Running, folder};
+
+#[test]
+fn a_signal_that_comes_after_the_end_is_the_first() {
+    let folder = folder();
+    let (state, input) = (folder.path().join("state"), folder.path().join("in.txt"));
+    std::fs::write(&input, "tide mill tide\n").expect("it is written");
+    let arguments = ["run", "--state", &state.display().to_string(), "--input", &input.display().to_string(), "--listen", "none"]
+        .map(String::from);
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.push("--exit-at-end");
+    for round in 0..5 {
+        let mut run = Running::start("word_count", &arguments);
+        run.says("; ending");
+        // It may be over by now.
+        let pid = run.pid().to_string();
+        let _ = std::process::Command::new("kill").args(["-TERM", &pid]).stderr(std::process::Stdio::null()).status();
+        let outcome = run.wait();
+        // Ended already, or by the first signal as asked: never by a second one, which there was not.
+        assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
+    }
+}
