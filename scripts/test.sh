@@ -22,14 +22,13 @@ if [ -n "$part" ] && [ "${part%/*}" = "$part" ] && [ ! -e "tests/$part.rs" ] && 
   done
 fi
 if [ -z "$part" ]; then
-  arguments=(--workspace)
+  arguments=()
 elif [ -e "tests/$part/main.rs" ] || { [ -e "tests/$part.rs" ] && [ "${part%/*}" = "$part" ]; }; then
   arguments=(--test "$part")
 elif [ -e "tests/$part.rs" ] || [ -e "tests/$part/mod.rs" ]; then
   arguments=(--test "${part%%/*}" -- "${part#*/}::")
 elif [ -e "connectors/tests/$part.rs" ]; then
-  # With the facade too: alone, the crate's dependencies have other features, and RocksDB would be compiled again.
-  arguments=(-p tidemill -p tidemill-connectors --test "$part")
+  arguments=(--test "$part")
 else
   fail "there is no part \"$part\" of the tests: see tests/ and connectors/tests/"
 fi
@@ -89,8 +88,9 @@ report() {
 
 code=0
 # With a part named, cargo does not build the examples, which tests run.
-if [ -n "$part" ]; then cargo build --release --examples; fi
-# One stream for both, so that the lines stay in their order.
-cargo test --release "${arguments[@]}" 2>&1 </dev/null | timed || code=$?
+if [ -n "$part" ]; then cargo build --release --workspace --examples; fi
+# One stream for both, so that the lines stay in their order. A part is of the whole workspace too: one crate alone has
+# other features, and its dependencies are compiled again.
+cargo test --release --workspace ${arguments[@]+"${arguments[@]}"} 2>&1 </dev/null | timed || code=$?
 report
 exit "$code"
