@@ -130,8 +130,10 @@ macro_rules! numbers {
 }
 numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize, f32 f64);
 
-/// Adds up records that are numbers. A sum that does not fit stops the topology: of integers one past the type's range, of floating-point numbers an infinite
-/// sum of finite numbers. A record that is infinite or NaN makes the sum so. A sum of floating-point numbers depends on the order in its last digits.
+/// Adds up records that are numbers. A sum that does not fit stops the topology: of integers one
+/// past the type's range, of floating-point numbers an infinite sum of finite numbers. A record that
+/// is infinite or NaN makes the sum so. A sum of floating-point numbers depends on the order in its
+/// last digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Sum;
 

@@ -133,8 +133,9 @@ impl Runtime {
         Pin { runtime: self, at }
     }
 
-    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch, and has the
-    /// value as JSON, as [`crate::json`] describes it.
+    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last
+    /// committed batch. The answer names the batch, and has the value as JSON, as [`crate::json`]
+    /// describes it.
     ///
     /// # Errors
     /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
@@ -214,8 +215,8 @@ impl Runtime {
         Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, next })
     }
 
-    /// Reads the values of some keys of a state, written as a person writes them, all as of one committed batch: a JSON array of `{"key":…,"value":…}`,
-    /// without `value` where the key has none.
+    /// Reads the values of some keys of a state, written as a person writes them, all as of one
+    /// committed batch: a JSON array of `{"key":…,"value":…}`, without `value` where the key has none.
     ///
     /// # Errors
     /// As [`Runtime::read_page`].
@@ -314,7 +315,7 @@ fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) 
     rows
 }
 
-/// Encoded keys and values as a JSON array.
+/// Writes encoded keys and values as a JSON array.
 fn rows_to_json<'r>(codec: &dyn StateCodec, rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Result<String> {
     let mut json = vec![b'['];
     for (number, (key, value)) in rows.enumerate() {

@@ -25,7 +25,7 @@ const INPUT: &str = "\
 /// Keys, and their values of the states `numbers` and `some`, as JSON.
 const ROWS: [[&str; 3]; 5] = [
     ["1", "[18446744073709551625,-170141183460469231731687303715884105728,\"NaN\"]", "1.0"],
-    ["2", "[36893488147419103232,-1,\"Infinity\"]", "1e308"],
+    ["2", "[36893488147419103232,-1,\"Infinity\"]", "1e+308"],
     ["3", "[0,9223372036854775808,\"-Infinity\"]", "\"-Infinity\""],
     ["4", "[9007199254740993,-9007199254740993,0.8961630917649599]", "0.8961630917649599"],
     [
@@ -55,11 +55,12 @@ fn build(topology: &Topology<'_>, folder: &Path) {
     topology.query("float", |float: Requests<f64>| float.map(|float| float));
 }
 
-/// What tells a process of this test binary to be the topology's program: its folder and arguments.
+/// The variable that makes a process of this test binary the topology's program: its folder and
+/// arguments.
 const PROGRAM: &str = "TIDEMILL_TEST_PROGRAM";
 const BEGIN: &str = "the program begins";
 
-/// Not a test: what the test below runs as a process of its own, since the command line prints.
+/// Not a test, but the process that the test below starts: the command line prints its results.
 #[test]
 fn program() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
@@ -73,7 +74,7 @@ fn program() {
     }))
 }
 
-/// The output of the topology's program, without the last line's end.
+/// Returns the output of the topology's program, without the last line's end.
 #[track_caller]
 fn output(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this test is a file"));
@@ -110,7 +111,7 @@ impl Running {
         format!("http://{}", self.server.address())
     }
 
-    /// The body of the answer to a GET, or with a body to a POST.
+    /// Returns the body of the answer to a GET, or with a body to a POST.
     fn ask(&self, path: &str, body: Option<&str>) -> String {
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let (agent, url) = (config.build().new_agent(), format!("{}{path}", self.url()));
@@ -121,7 +122,7 @@ impl Running {
         answer.and_then(|mut answer| answer.body_mut().read_to_string()).unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
-    /// The first answer of a watched query, on a web socket.
+    /// Returns the first answer of a watched query, on a web socket.
     fn watch(&self, query: &str, arguments: &str) -> String {
         let stream = TcpStream::connect(self.server.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");

@@ -118,7 +118,7 @@ impl Answer {
         self.read()
     }
 
-    /// The body as it came, or the error that was answered.
+    /// Returns the body as it came, or the error that was answered.
     ///
     /// # Errors
     /// As [`Answer::or_error`].
@@ -132,7 +132,7 @@ impl Answer {
         Err(Error::new(kind, format!("{} ({}): {}", part("what"), part("where"), part("do"))))
     }
 
-    /// What is wanted of the body, or the error that was answered.
+    /// Reads the body, or returns the error that was answered.
     ///
     /// # Errors
     /// As [`Answer::or_error`].
@@ -141,7 +141,7 @@ impl Answer {
         self.part()
     }
 
-    /// What is wanted of the body, whatever the status.
+    /// Reads the body, whatever the status.
     ///
     /// # Errors
     /// Kind Config: it is not a topology that answers.

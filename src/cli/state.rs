@@ -175,7 +175,7 @@ where
     Ok((*id, codec))
 }
 
-/// The value of a key of a running topology, as it came.
+/// Returns the value of a key of a running topology, as it came.
 fn ask(remote: &Remote, name: &str, key: &str) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Missing {

@@ -39,7 +39,9 @@ impl Moments {
     }
 }
 
-/// The variance of records that are numbers, as [`Moments`]. Finite numbers whose squared distances are infinite stop the topology. Its last digits depend on the order, as those of every sum of floating-point numbers.
+/// The variance of records that are numbers, as [`Moments`]. Finite numbers whose squared distances
+/// are infinite stop the topology. Its last digits depend on the order, as those of every sum of
+/// floating-point numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Variance;
 

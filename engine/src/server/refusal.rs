@@ -52,7 +52,7 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// Returns it as JSON.
+    /// Returns the refusal as JSON.
     pub(super) fn into_body(self) -> String {
         let error = json!({"what": self.what, "where": self.place, "do": self.remedy});
         let known: String = self.known.iter().map(|(name, json)| format!("\"{name}\":{json},")).collect();
