@@ -6,6 +6,8 @@ mod check;
 mod listing;
 mod log;
 mod new;
+#[cfg(test)]
+mod numbers;
 mod output;
 mod program;
 mod progress;

@@ -1,12 +1,13 @@
 //! One record as one JSON line: the encoding that the file sink and the standard output share.
 
 use serde::Serialize;
+use tidemill_engine::json;
 use tidemill_state::{Error, Result};
 
 /// Appends `item` as JSON, without the newline.
 pub(crate) fn encode_line<T: Serialize>(item: &T, into: &mut Vec<u8>) -> Result<()> {
     let start = into.len();
-    serde_json::to_writer(&mut *into, item).map_err(|why| {
+    json::write(item, &mut *into).map_err(|why| {
         Error::user_code(format!("a record of type {} cannot be written as JSON: {why}", std::any::type_name::<T>()))
     })?;
     // serde_json escapes newlines in strings, but a type may serialize itself as raw JSON text.

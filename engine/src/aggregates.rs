@@ -97,7 +97,7 @@ pub trait Number: Storable + PartialOrd + Copy {
     /// 0.
     const ZERO: Self;
 
-    /// The sum, `None` if it does not fit.
+    /// Returns the sum; `None` if it does not fit, as an infinite one of two finite numbers.
     fn plus(self, other: Self) -> Option<Self>;
 
     /// The nearest floating-point number.
@@ -118,7 +118,9 @@ macro_rules! numbers {
         $(impl Number for $float {
             const ZERO: Self = 0.0;
             fn plus(self, other: Self) -> Option<Self> {
-                Some(self + other)
+                let sum = self + other;
+                // What was infinite before may stay so.
+                (sum.is_finite() || !self.is_finite() || !other.is_finite()).then_some(sum)
             }
             fn to_f64(self) -> f64 {
                 f64::from(self)
@@ -128,9 +130,14 @@ macro_rules! numbers {
 }
 numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize, f32 f64);
 
-/// Adds up records that are numbers. A sum of integers that does not fit stops the topology. A sum of floating-point numbers depends on the order in its last digits.
+/// Adds up records that are numbers. A sum that does not fit stops the topology: of integers one
+/// past the type's range, of floating-point numbers an infinite sum of finite numbers. A record that
+/// is infinite or NaN makes the sum so. A sum of floating-point numbers depends on the order in its
+/// last digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Sum;
+
+const SUM_TOO_LARGE: &str = "a sum does not fit its type: map the records to a wider type, or to smaller numbers, before Sum";
 
 impl<T: Number> Combiner<T> for Sum {
     type Value = T;
@@ -140,7 +147,7 @@ impl<T: Number> Combiner<T> for Sum {
     }
 
     fn combine(&self, into: &mut T, other: T) {
-        *into = into.plus(other).expect("a sum does not fit its type: map the records to a wider one before Sum");
+        *into = into.plus(other).expect(SUM_TOO_LARGE);
     }
 
     fn zero(&self) -> Option<T> {
@@ -215,7 +222,7 @@ impl Average {
     }
 }
 
-/// The mean of records that are numbers, as an [`Average`].
+/// The mean of records that are numbers, as an [`Average`]. A sum of finite numbers that is infinite stops the topology.
 #[derive(Clone, Copy, Debug)]
 pub struct Mean;
 
@@ -227,8 +234,11 @@ impl<T: Number> Combiner<T> for Mean {
     }
 
     fn combine(&self, into: &mut Average, other: Average) {
-        into.sum += other.sum;
-        into.count += other.count;
+        into.sum = into
+            .sum
+            .plus(other.sum)
+            .expect("the sum for a mean does not fit an f64: map the records to smaller numbers before Mean");
+        into.count = into.count.checked_add(other.count).expect("a count passed 2^64");
     }
 
     fn zero(&self) -> Option<Average> {
@@ -290,8 +300,53 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "does not fit")]
-    fn a_sum_never_wraps() {
-        fold(&Sum, &[200u8, 100]);
+    fn a_sum_never_wraps_and_is_never_infinite_by_itself() {
+        fn fails<T, A: Combiner<T>>(aggregation: &A, records: &[T]) {
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(fold(aggregation, records))));
+            let panic = failed.expect_err("it does not fit");
+            let why = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .unwrap_or_else(|| panic.downcast_ref::<&str>().unwrap_or(&"").to_string());
+            assert!(why.contains("does not fit"), "{why}");
+        }
+        fails(&Sum, &[200u8, 100]);
+        fails(&Sum, &[i128::MIN, -1]);
+        fails(&Sum, &[1e308, 1e308]);
+        fails(&Sum, &[f32::MIN, f32::MIN]);
+        fails(&Mean, &[1e308, 1e308]);
+        fails(&Variance, &[1e200, -1e200]);
+        fails(&Variance, &[f64::MAX, f64::MIN]);
+    }
+
+    #[test]
+    fn a_sum_that_becomes_infinite_fails_its_batch_and_names_the_key() {
+        let mut kit = crate::testing::Kit::new(|topology, io| {
+            let records = topology.source("in", io.source::<(String, f64)>("in")).group_by(|(key, _)| key.clone());
+            records.persistent_aggregate("sums", of(|(_, number): &(String, f64)| *number, Sum));
+        });
+        let records = [("small", 1.0), ("big", 1e308), ("inf", f64::INFINITY), ("inf", 1e308)];
+        kit.feed("in", records.map(|(key, number)| (key.to_string(), number)));
+        kit.step();
+        assert_eq!(kit.state::<String, f64>("sums")["inf"], f64::INFINITY);
+        kit.feed("in", [("big".to_string(), 1e308)]);
+        let error = kit.try_step().expect_err("it does not fit");
+        assert_eq!(error.kind(), tidemill_state::Kind::UserCode);
+        for part in ["a sum does not fit its type", "for the key \"big\"", "state \"sums\""] {
+            assert!(error.to_string().contains(part), "{part} is not in: {error}");
+        }
+    }
+
+    #[test]
+    fn records_that_are_infinite_or_no_numbers_stay_so() {
+        let inf = f64::INFINITY;
+        assert_eq!(fold(&Sum, &[1.0, inf, 1e308]), Some(inf));
+        assert_eq!(fold(&Sum, &[f32::NEG_INFINITY, f32::MIN, f32::MIN]), Some(f32::NEG_INFINITY));
+        assert!(fold(&Sum, &[inf, -inf]).is_some_and(f64::is_nan));
+        assert!(fold(&Sum, &[f64::NAN, 1e308, 1e308]).is_some_and(f64::is_nan));
+        assert_eq!(fold(&Sum, &[-0.0]).map(f64::to_bits), Some((-0.0f64).to_bits()));
+        assert_eq!(fold(&Mean, &[inf, 1.0]).and_then(|mean| mean.mean()), Some(inf));
+        let moments = fold(&Variance, &[1.0, inf, 2.0]).expect("three");
+        assert_eq!((moments.count, moments.mean.is_finite()), (3, false));
     }
 }

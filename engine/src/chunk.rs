@@ -46,10 +46,8 @@ pub(crate) trait AsBytes {
 
 impl<T: Serialize> AsBytes for Vec<T> {
     fn bytes(&self, index: usize) -> Option<Vec<u8>> {
-        match serde_json::to_value(self.get(index)?).ok()? {
-            serde_json::Value::String(text) => Some(text.into_bytes()),
-            json => serde_json::to_vec(&json).ok(),
-        }
+        let json = crate::json::to_string(self.get(index)?).ok()?;
+        if json.starts_with('"') { serde_json::from_str(&json).ok().map(String::into_bytes) } else { Some(json.into_bytes()) }
     }
 }
 
@@ -163,6 +161,14 @@ mod tests {
 
     fn offset(origin: &Origin, index: usize) -> u64 {
         origin.place(index).expect("it is known").offset
+    }
+
+    #[test]
+    fn a_record_of_any_number_has_bytes() {
+        let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        assert_eq!(text(vec![(u128::MAX, i128::MIN)].bytes(0)), Some(format!("[{},{}]", u128::MAX, i128::MIN)));
+        assert_eq!(text(vec![f64::NAN].bytes(0)).as_deref(), Some("NaN"));
+        assert_eq!(text(vec!["a \"b\"\n"].bytes(0)).as_deref(), Some("a \"b\"\n"));
     }
 
     #[test]

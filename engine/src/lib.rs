@@ -14,6 +14,7 @@ mod extent;
 mod failure;
 mod feed;
 mod generations;
+pub mod json;
 mod migration;
 pub mod operators;
 mod pages;

@@ -194,7 +194,7 @@ impl Migration {
         let (keys, values) = ((type_decl::<K>(), type_decl::<L>()), (type_decl::<Old>(), type_decl::<New>()));
         self.convert(name, Some(keys), values, move |key, value| {
             let (old_key, old) = (taken("keys", keys::decode_key::<K>(key))?, taken("values", codec::decode(value))?);
-            let shown = serde_json::to_string(&old_key).unwrap_or_default();
+            let shown = crate::json::to_string(&old_key).unwrap_or_default();
             let (new_key, new) = guarded(|| format!("key {shown}"), || convert(old_key, old))?;
             let (mut key, mut value) = (Vec::new(), Vec::new());
             keys::encode_key(&new_key, &mut key)?;

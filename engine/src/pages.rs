@@ -6,7 +6,6 @@
 use crate::query::ask::{Admitted, QueryError};
 use crate::runtime::{Runtime, ToWorker, unavailable};
 use crate::states::{StateCodec, WorkerState};
-use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::AtomicUsize;
@@ -69,10 +68,10 @@ pub struct Page {
     pub txid: Txid,
     /// Whether it is another than was wished: that one is no longer held.
     pub moved_on: bool,
-    /// Keys and values, in the order of the keys.
-    pub rows: Vec<(Json, Json)>,
-    /// Whether there may be more.
-    pub more: bool,
+    /// The rows in the order of their keys, as a JSON array of `{"key":…,"value":…}`.
+    pub rows: String,
+    /// The key of the last row as JSON, if there may be more rows behind it.
+    pub next: Option<String>,
 }
 
 /// The batches that are held for next pages: since when, and until when.
@@ -134,20 +133,22 @@ impl Runtime {
         Pin { runtime: self, at }
     }
 
-    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last committed batch. The answer names the batch.
+    /// Asks the owning worker for the value of a key, given as a person writes it, as of the last
+    /// committed batch. The answer names the batch, and has the value as JSON, as [`crate::json`]
+    /// describes it.
     ///
     /// # Errors
     /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
-    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<Json>)> {
+    pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<String>)> {
         let (state, codec) = self.find_state(name)?;
         let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
         let (reply, answer) = oneshot::channel();
         let most_bytes = self.asking.limits.answer_bytes;
-        let read = ToWorker::Read { state, keys: vec![key], at: None, most_bytes, reply };
+        let read = ToWorker::Read { state, keys: vec![key.clone()], at: None, most_bytes, reply };
         self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
         let (txid, values) = within(answer).await??;
         let value = values.into_iter().next().flatten();
-        Ok((txid, value.map(|value| codec.value_to_json(&value)).transpose()?))
+        Ok((txid, value.map(|value| codec.value_to_json(&key, &value)).transpose()?))
     }
 
     /// The number and the types of a state.
@@ -205,28 +206,30 @@ impl Runtime {
         }
         more |= rows.len() > limit;
         let rows = within_bytes(rows, self.asking.limits.answer_bytes, &mut more);
-        let rows = rows.into_iter().take(limit).map(|(key, value)| Ok((codec.key_to_json(&key)?, codec.value_to_json(&value)?)));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let rows = &rows[..limit.min(rows.len())];
+        let next = rows.last().filter(|_| more).map(|(key, _)| codec.key_to_json(key)).transpose()?;
+        let rows = rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
         if more {
             self.lease(pin.at, wish.at != Some(pin.at));
         }
-        Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, more })
+        Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, next })
     }
 
-    /// The values of some keys of a state, written as a person writes them, all as of one committed batch.
+    /// Reads the values of some keys of a state, written as a person writes them, all as of one
+    /// committed batch: a JSON array of `{"key":…,"value":…}`, without `value` where the key has none.
     ///
     /// # Errors
     /// As [`Runtime::read_page`].
-    pub async fn read_many(&self, name: &str, wanted: &[String]) -> Result<(Txid, Vec<(Json, Option<Json>)>)> {
+    pub async fn read_many(&self, name: &str, wanted: &[String]) -> Result<(Txid, String)> {
         let (state, codec) = self.find_state(name)?;
         if wanted.len() > MOST_KEYS {
             return Err(Error::config(format!("{} keys are asked for at once, and {MOST_KEYS} may be", wanted.len())));
         }
         let mut by_worker: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.facts.workers];
-        let mut rows = Vec::new();
+        let mut rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
         for (number, key) in wanted.iter().enumerate() {
             let (encoded, group) = codec.parse_key(key, self.facts.key_groups)?;
-            rows.push((codec.key_to_json(&encoded)?, None));
+            rows.push((encoded.clone(), None));
             by_worker[group.owner(self.facts.workers)].push((number, encoded));
         }
         let pin = self.pin(None);
@@ -241,9 +244,10 @@ impl Runtime {
         for (numbers, answer) in answers {
             let (_, values) = within(answer).await??;
             for (number, value) in numbers.into_iter().zip(values) {
-                rows[number].1 = value.map(|value| codec.value_to_json(&value)).transpose()?;
+                rows[number].1 = value;
             }
         }
+        let rows = rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], value.as_deref())))?;
         Ok((pin.at, rows))
     }
 
@@ -311,6 +315,19 @@ fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) 
     rows
 }
 
+/// Writes encoded keys and values as a JSON array.
+fn rows_to_json<'r>(codec: &dyn StateCodec, rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Result<String> {
+    let mut json = vec![b'['];
+    for (number, (key, value)) in rows.enumerate() {
+        if number > 0 {
+            json.push(b',');
+        }
+        codec.write_row(key, value, &mut json)?;
+    }
+    json.push(b']');
+    Ok(String::from_utf8(json).expect("JSON is UTF-8"))
+}
+
 /// An answer of a worker's, within the time that reads may take.
 pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
     let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
@@ -323,11 +340,11 @@ pub(crate) fn not_held() -> Error {
 }
 
 impl Page {
-    /// As it is answered, with the key to go on after.
-    pub(crate) fn to_json(&self, line: &str) -> Json {
-        let rows: Vec<Json> = self.rows.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        let next = self.rows.last().filter(|_| self.more).map(|(key, _)| key.clone());
-        json!({"txid": self.txid, "line": line, "moved_on": self.moved_on, "rows": rows, "next": next})
+    /// Returns the page as it is answered. On the last page there is no `next`.
+    pub(crate) fn to_json(&self, line: &str) -> String {
+        let Page { txid, moved_on, rows, next } = self;
+        let next = next.as_ref().map_or(String::new(), |next| format!(",\"next\":{next}"));
+        format!("{{\"txid\":{txid},\"line\":\"{line}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}")
     }
 }
 
@@ -363,14 +380,37 @@ mod tests {
             loop {
                 let wish = PageWish { prefix: None, after: after.take(), limit: 100, at };
                 let page = runtime.read_page("counts", wish).await.expect("a page");
-                assert!(!page.rows.is_empty() && page.rows.len() <= 20 && !page.moved_on, "{} rows", page.rows.len());
-                keys.extend(page.rows.iter().filter_map(|(key, _)| key.as_str().map(String::from)));
-                if !page.more {
-                    break;
-                }
+                let rows: Vec<serde_json::Value> = serde_json::from_str(&page.rows).expect("rows");
+                assert!(!rows.is_empty() && rows.len() <= 20 && !page.moved_on, "{} rows", rows.len());
+                keys.extend(rows.iter().filter_map(|row| row["key"].as_str().map(String::from)));
+                let Some(next) = page.next else { break };
+                assert_eq!(serde_json::from_str::<String>(&next).ok().as_ref(), keys.last());
                 (after, at) = (keys.last().cloned(), Some(page.txid));
             }
             assert_eq!(keys, (0..500).map(|number| format!("{number:0>40}")).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn a_value_that_has_no_json_is_named_by_its_key() {
+        type Pairs = BTreeMap<(u8, u8), u8>;
+        let mut kit = Kit::new(|topology, io| {
+            topology.source("in", io.source::<(u128, Option<Pairs>)>("in")).upsert("pairs");
+        });
+        kit.feed("in", [(7u128, Some(Pairs::new())), (u128::MAX, Some(Pairs::from([((1, 2), 3)])))]);
+        kit.step();
+        let runtime = Arc::clone(kit.engine().runtime());
+        tokio().block_on(async {
+            let key = u128::MAX.to_string();
+            let page = runtime.read_page("pairs", PageWish { limit: 10, ..PageWish::default() }).await.map(drop);
+            let one = runtime.read_state("pairs", &key).await.map(drop);
+            let many = runtime.read_many("pairs", &["7".into(), key.clone()]).await.map(drop);
+            for refused in [page, one, many] {
+                let error = refused.expect_err("a map whose keys are no texts").to_string();
+                let led = format!("state \"pairs\", the value of the key {key}: it cannot be shown as JSON");
+                assert!(error.starts_with(&led), "{error}");
+            }
+            assert!(runtime.read_state("pairs", "7").await.is_ok());
         });
     }
 

@@ -102,7 +102,7 @@ struct Named<'k, K: Serialize>(&'k K);
 impl<K: Serialize> Drop for Named<'_, K> {
     fn drop(&mut self) {
         // The key's own code, which may panic in turn.
-        let text = catch_unwind(AssertUnwindSafe(|| serde_json::to_string(self.0)));
+        let text = catch_unwind(AssertUnwindSafe(|| crate::json::to_string(self.0)));
         if let Ok(Ok(text)) = text {
             FAILED_KEY.with(|key| *key.borrow_mut() = Some(text));
         }

@@ -17,6 +17,7 @@ pub(crate) mod unsent;
 mod weight;
 
 use crate::context::Context;
+use crate::json;
 use crate::plan::{NodeId, NodeKind};
 use crate::source::Data;
 use crate::stream::Record;
@@ -132,15 +133,14 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
             QueryError::BadArguments(format!("these are no arguments of query \"{name}\", which takes {arguments}: {why}"))
         };
         let arguments: A = match format {
-            Format::Json => serde_json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?,
+            Format::Json => json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?,
             Format::Bincode => codec::decode_from_outside(bytes).map_err(|why| wrong(why.to_string()))?,
             Format::Storm => {
                 // A text is taken as it is, everything else is JSON.
                 let text = std::str::from_utf8(bytes).map_err(|why| wrong(why.to_string()))?;
-                let as_text = serde_json::from_value(serde_json::Value::String(text.to_string()));
                 // Nothing at all is what a function takes that takes nothing.
-                let as_json = || serde_json::from_str(if text.is_empty() { "null" } else { text });
-                as_text.or_else(|_| as_json()).map_err(|why| wrong(why.to_string()))?
+                let as_json = || json::from_str(if text.is_empty() { "null" } else { text });
+                json::as_text(text).or_else(|_| as_json()).map_err(|why| wrong(why.to_string()))?
             }
         };
         Ok(Box::new(arguments))

@@ -1,12 +1,12 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
 use crate::context::Context;
+use crate::json;
 use crate::operators::route::Placement;
 use crate::pages::{PageOf, not_held};
 use crate::stream::Stream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 use std::marker::PhantomData;
 use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
@@ -254,17 +254,63 @@ pub trait StateCodec: Send + Sync {
     /// Whether its keys are texts: then they have prefixes.
     fn has_text_keys(&self) -> bool;
 
-    /// An encoded key as JSON.
+    /// Writes an encoded key as JSON, as [`crate::json`] describes it.
     ///
     /// # Errors
-    /// The bytes are no such key.
-    fn key_to_json(&self, key: &[u8]) -> Result<Json>;
+    /// The bytes are no such key, or it has no JSON.
+    fn write_key(&self, key: &[u8], into: &mut Vec<u8>) -> Result<()>;
 
-    /// An encoded value as JSON.
+    /// Writes an encoded value as JSON, as [`crate::json`] describes it.
     ///
     /// # Errors
-    /// The bytes are no such value.
-    fn value_to_json(&self, value: &[u8]) -> Result<Json>;
+    /// The bytes are no such value, or it has no JSON.
+    fn write_value(&self, value: &[u8], into: &mut Vec<u8>) -> Result<()>;
+
+    /// Returns an encoded key as JSON.
+    ///
+    /// # Errors
+    /// As [`StateCodec::write_key`].
+    fn key_to_json(&self, key: &[u8]) -> Result<String> {
+        let mut json = Vec::new();
+        self.write_key(key, &mut json)?;
+        Ok(text_of(json))
+    }
+
+    /// Returns the value of a key as JSON, both encoded. An error names the key.
+    ///
+    /// # Errors
+    /// As [`StateCodec::write_value`].
+    fn value_to_json(&self, key: &[u8], value: &[u8]) -> Result<String> {
+        let mut json = Vec::new();
+        self.write_value(value, &mut json).map_err(|error| at_key(self, key, error))?;
+        Ok(text_of(json))
+    }
+
+    /// Writes an encoded key and its value as `{"key":…,"value":…}`. Without a value the object has no
+    /// `value`. An error names the key.
+    ///
+    /// # Errors
+    /// As [`StateCodec::write_key`] and [`StateCodec::write_value`].
+    fn write_row(&self, key: &[u8], value: Option<&[u8]>, into: &mut Vec<u8>) -> Result<()> {
+        into.extend_from_slice(b"{\"key\":");
+        self.write_key(key, into)?;
+        if let Some(value) = value {
+            into.extend_from_slice(b",\"value\":");
+            self.write_value(value, into).map_err(|error| at_key(self, key, error))?;
+        }
+        into.push(b'}');
+        Ok(())
+    }
+}
+
+/// Leads an error about the value of a key by the state and the key.
+fn at_key(codec: &(impl StateCodec + ?Sized), key: &[u8], error: Error) -> Error {
+    let key = codec.key_to_json(key).unwrap_or_else(|_| "that cannot be read".into());
+    error.while_doing(&format!("state \"{}\", the value of the key {key}", codec.decl().name))
+}
+
+fn text_of(json: Vec<u8>) -> String {
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 pub(crate) struct TypedCodec<K, V> {
@@ -279,8 +325,7 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     }
 
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {
-        let as_text = serde_json::from_value::<K>(Json::String(text.to_string()));
-        let key: K = as_text.or_else(|_| serde_json::from_str(text)).map_err(|why| {
+        let key: K = json::from_text(text).map_err(|why| {
             Error::config(format!(
                 "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string as it is, anything else as JSON",
                 self.decl.name,
@@ -296,23 +341,22 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn has_text_keys(&self) -> bool {
         // A text, and nothing that is only written as one: it is encoded as the text itself.
         let (text, mut encoded, mut as_text) = ("text", Vec::new(), Vec::new());
-        let key = serde_json::from_value::<K>(Json::String(text.to_string()));
-        key.is_ok_and(|key| keys::encode_key(&key, &mut encoded).is_ok())
+        json::as_text::<K>(text).is_ok_and(|key| keys::encode_key(&key, &mut encoded).is_ok())
             && keys::encode_key(text, &mut as_text).is_ok()
             && encoded == as_text
     }
 
-    fn key_to_json(&self, key: &[u8]) -> Result<Json> {
-        to_json(&keys::decode_key::<K>(key)?)
+    fn write_key(&self, key: &[u8], into: &mut Vec<u8>) -> Result<()> {
+        write_json(&keys::decode_key::<K>(key)?, into)
     }
 
-    fn value_to_json(&self, value: &[u8]) -> Result<Json> {
-        to_json(&codec::decode::<V>(value)?)
+    fn write_value(&self, value: &[u8], into: &mut Vec<u8>) -> Result<()> {
+        write_json(&codec::decode::<V>(value)?, into)
     }
 }
 
-fn to_json(value: &impl Serialize) -> Result<Json> {
-    serde_json::to_value(value).map_err(|why| Error::user_code(format!("it cannot be shown as JSON: {why}")))
+fn write_json(value: &impl Serialize, into: &mut Vec<u8>) -> Result<()> {
+    json::write(value, into).map_err(|why| Error::user_code(format!("it cannot be shown as JSON: {why}")))
 }
 
 /// The name of a type as it is recorded: what the compiler calls it.

@@ -1,7 +1,9 @@
 //! Asking a running topology over its port.
 
 use super::arguments::At;
+use serde::Deserialize;
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Result};
 
@@ -15,10 +17,11 @@ pub(super) struct Remote {
     token: Option<String>,
 }
 
-/// What was answered: the status of the answer, and its body.
+/// What was answered: the status of the answer, and its body, which is JSON.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: Json,
+    url: String,
+    body: String,
 }
 
 impl Remote {
@@ -67,11 +70,11 @@ impl Remote {
     }
 
     /// As [`Remote::get`], with a body of JSON.
-    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Answer> {
+    pub(super) fn post(&self, path: &str, body: String) -> Result<Answer> {
         self.ask(path, Some(body))
     }
 
-    fn ask(&self, path: &str, body: Option<&Json>) -> Result<Answer> {
+    fn ask(&self, path: &str, body: Option<String>) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
         let unanswered = |why: ureq::Error| match why {
             ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
@@ -88,18 +91,15 @@ impl Remote {
             }
             Some(body) => {
                 let request = self.agent.post(&url).header("content-type", "application/json");
-                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).send(body.to_string())
+                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).send(body)
             }
         };
         let mut response = response.map_err(unanswered)?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(256 << 20).read_to_string().map_err(unanswered)?;
-        let body = serde_json::from_str(&body).map_err(|_| {
-            Error::config(format!(
-                "what answers at {url} is no topology of Tidemill (status {status}, not JSON): give its port with --at URL"
-            ))
-        })?;
-        Ok(Answer { status, body })
+        let answer = Answer { status, url, body };
+        answer.part::<&RawValue>()?;
+        Ok(answer)
     }
 }
 
@@ -115,12 +115,43 @@ impl Answer {
     /// # Errors
     /// What was answered, with the kind that its status stands for.
     pub(super) fn or_error(self) -> Result<Json> {
+        self.read()
+    }
+
+    /// Returns the body as it came, or the error that was answered.
+    ///
+    /// # Errors
+    /// As [`Answer::or_error`].
+    pub(super) fn text_or_error(&self) -> Result<&str> {
         if self.status == 200 {
-            return Ok(self.body);
+            return Ok(&self.body);
         }
-        let part = |name: &str| self.body["error"][name].as_str().unwrap_or("unknown").to_string();
+        let body: Json = self.part()?;
+        let part = |name: &str| body["error"][name].as_str().unwrap_or("unknown").to_string();
         let kind = if self.status < 500 { Kind::Config } else { Kind::TryAgain };
         Err(Error::new(kind, format!("{} ({}): {}", part("what"), part("where"), part("do"))))
+    }
+
+    /// Reads the body, or returns the error that was answered.
+    ///
+    /// # Errors
+    /// As [`Answer::or_error`].
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        self.text_or_error()?;
+        self.part()
+    }
+
+    /// Reads the body, whatever the status.
+    ///
+    /// # Errors
+    /// Kind Config: it is not a topology that answers.
+    pub(super) fn part<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_str(&self.body).map_err(|why| {
+            Error::config(format!(
+                "what answers at {} is no topology of Tidemill (status {}: {why}): give its port with --at URL",
+                self.url, self.status
+            ))
+        })
     }
 }
 

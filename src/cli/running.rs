@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use tidemill_engine::Runtime;
+use tidemill_engine::{Runtime, json};
 use tidemill_state::{Error, Result, Txid};
 
 /// A topology that runs, as [`crate::Cli::while_running`] shows it.
@@ -40,7 +40,7 @@ impl Running {
     /// stopping or busy.
     pub fn value<V: DeserializeOwned>(&self, state: &str, key: &str) -> Result<Option<V>> {
         let (_, value) = self.waits.block_on(self.runtime.read_state(state, key))?;
-        value.map(|value| typed(state, value)).transpose()
+        value.map(|value| typed(state, &value)).transpose()
     }
 
     /// The values of several keys of a state, in their order. Each is as of a committed batch; while batches are committed in between, not
@@ -53,8 +53,8 @@ impl Running {
     }
 }
 
-fn typed<V: DeserializeOwned>(state: &str, value: serde_json::Value) -> Result<V> {
+fn typed<V: DeserializeOwned>(state: &str, value: &str) -> Result<V> {
     let wanted = std::any::type_name::<V>();
-    serde_json::from_value(value)
+    json::from_str(value)
         .map_err(|why| Error::config(format!("a value of state \"{state}\" is no {wanted}: {why}; ask for its own type")))
 }

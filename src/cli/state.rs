@@ -4,7 +4,8 @@ use super::arguments::Place;
 use super::listing::Listing;
 use super::output::{Output, pretty, print};
 use super::remote::{Remote, path_part};
-use serde_json::{Value as Json, json};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidemill_engine::states::StateCodec;
@@ -38,11 +39,11 @@ where
         Where::Stopped(dir) => inspect(&dir, |store| {
             let (id, codec) = find(store, name, build)?;
             let (key, group) = codec.parse_key(key, store.key_groups())?;
-            store.get(id, group, &key)?.map(|value| codec.value_to_json(&value)).transpose()
+            store.get(id, group, &key)?.map(|value| codec.value_to_json(&key, &value)).transpose()
         })?,
     };
     match value {
-        Some(value) => print(&value.to_string()).map(|()| 0),
+        Some(value) => print(&value).map(|()| 0),
         None => {
             eprintln!("state \"{name}\" has no value for key \"{key}\"");
             Ok(NO_VALUE)
@@ -66,12 +67,32 @@ where
         if left > 0 {
             store.scan(id, |key, value| {
                 left -= 1;
-                let line = json!({"key": codec.key_to_json(key)?, "value": codec.value_to_json(value)?});
-                Ok(output.line(line)? && left > 0)
+                let mut line = Vec::new();
+                codec.write_row(key, Some(value), &mut line)?;
+                Ok(output.line(String::from_utf8_lossy(&line))? && left > 0)
             })?;
         }
         output.end()
     })
+}
+
+/// A page of a running topology's state, its keys and values as they came: read as numbers, digits
+/// would be lost.
+#[derive(Deserialize)]
+struct Page<'a> {
+    txid: u64,
+    #[serde(default)]
+    moved_on: bool,
+    #[serde(borrow)]
+    rows: Vec<&'a RawValue>,
+    /// Missing on the last page; `null` is a key.
+    #[serde(borrow, default, deserialize_with = "there")]
+    next: Option<&'a RawValue>,
+}
+
+/// Reads what is there, also if it is `null`.
+fn there<'a, D: serde::Deserializer<'a>>(from: D) -> std::result::Result<Option<&'a RawValue>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
 }
 
 /// Prints the keys and values of a running topology, page by page: all of one batch, or it says that the batch has changed.
@@ -80,22 +101,21 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
     let (mut left, mut go_on) = (limit.unwrap_or(u64::MAX), String::new());
     while left > 0 {
         let path = format!("/v1/state/{}?limit={}{go_on}", path_part(name), left.min(ROWS_AT_ONCE));
-        let page = remote.get(&path)?.or_error()?;
-        if page["moved_on"] == json!(true) {
-            eprintln!("what follows is of batch {}: the one before is no longer held", page["txid"]);
+        let answer = remote.get(&path)?;
+        let page: Page<'_> = answer.read()?;
+        if page.moved_on {
+            eprintln!("what follows is of batch {}: the one before is no longer held", page.txid);
         }
-        for row in page["rows"].as_array().into_iter().flatten() {
+        for row in page.rows {
             left -= 1;
-            if !output.line(row.clone())? {
+            if !output.line(row)? {
                 return output.end();
             }
         }
-        let next = match &page["next"] {
-            Json::Null => break,
-            Json::String(key) => key.clone(),
-            key => key.to_string(),
-        };
-        go_on = format!("&at={}&after={}", page["txid"], path_part(&next));
+        let Some(next) = page.next else { break };
+        // A text is a key as it is, anything else as JSON.
+        let next = serde_json::from_str(next.get()).unwrap_or_else(|_| next.get().to_string());
+        go_on = format!("&at={}&after={}", page.txid, path_part(&next));
     }
     output.end()
 }
@@ -155,15 +175,24 @@ where
     Ok((*id, codec))
 }
 
-/// The value of a key of a running topology.
-fn ask(remote: &Remote, name: &str, key: &str) -> Result<Option<Json>> {
+/// Returns the value of a key of a running topology, as it came.
+fn ask(remote: &Remote, name: &str, key: &str) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Missing {
+        #[serde(rename = "txid")]
+        _txid: u64,
+    }
+    #[derive(Deserialize)]
+    struct Found<'a> {
+        #[serde(borrow)]
+        value: &'a RawValue,
+    }
     let answer = remote.get(&format!("/v1/state/{}/{}", path_part(name), path_part(key)))?;
     // Without a value the answer still names the batch; without the state it does not.
-    if answer.status == 404 && answer.body["txid"].is_number() {
+    if answer.status == 404 && answer.part::<Missing>().is_ok() {
         return Ok(None);
     }
-    let mut body = answer.or_error()?;
-    Ok(Some(body["value"].take()))
+    answer.read::<Found<'_>>().map(|found| Some(found.value.get().to_string()))
 }
 
 #[cfg(test)]
@@ -212,11 +241,10 @@ mod tests {
                 let (id, codec) = find(store, "counts", &build)?;
                 let mut seen = Vec::new();
                 store.scan(id, |key, value| {
-                    let key = codec.key_to_json(key)?;
-                    let text = key.as_str().expect("a text").to_string();
+                    let text: String = serde_json::from_str(&codec.key_to_json(key)?).expect("a text");
                     let (encoded, group) = codec.parse_key(&text, store.key_groups())?;
                     assert_eq!(store.get(id, group, &encoded)?.as_deref(), Some(value), "{text}");
-                    seen.push((text, codec.value_to_json(value)?.as_u64().expect("a count")));
+                    seen.push((text, codec.value_to_json(key, value)?.parse::<u64>().expect("a count")));
                     Ok(true)
                 })?;
                 let (encoded, group) = codec.parse_key("d", store.key_groups())?;

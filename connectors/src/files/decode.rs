@@ -5,6 +5,7 @@ use crate::Str;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use tidemill_engine::json;
 use tidemill_engine::source::Data;
 
 /// Makes records of lines. Implemented by [`Lines`] and [`JsonLines`] only.
@@ -103,7 +104,7 @@ impl<T: Data> Decode for JsonLines<T> {
             Ok(text) => text,
             Err(refused) => return refused,
         };
-        match (serde_json::from_str(&text), self.malformed) {
+        match (json::from_str(&text), self.malformed) {
             (Ok(record), _) => Decoded::Record(record),
             (Err(_), Malformed::Skip) => Decoded::Skipped,
             (Err(why), Malformed::Fail) => Decoded::Refused { at: 0, why: malformed::<T>(&why) },
@@ -145,6 +146,10 @@ mod tests {
         let Decoded::Refused { at: 0, why } = json.decode(b"[\"a\",-1]") else { panic!("-1 is no u32") };
         assert!(why.contains("column 7") && !why.contains("line 1"), "{why}");
         assert!(matches!(json.decode(b"[\"a\xff\",1]"), Decoded::Refused { at: 3, .. }));
+        // As a sink writes it.
+        let floats = JsonLines::<(u128, f64)>::default();
+        assert_eq!(floats.decode(b"[18446744073709551616,\"-Infinity\"]"), Decoded::Record((1 << 64, f64::NEG_INFINITY)));
+        assert!(matches!(floats.decode(b"[1,null]"), Decoded::Refused { .. }), "none is no number");
         json.set_invalid_utf8(Invalid::Lossy);
         assert_eq!(json.decode(b"[\"a\xff\",1]"), Decoded::Record(("a\u{fffd}".into(), 1)));
         json.malformed = Malformed::Skip;

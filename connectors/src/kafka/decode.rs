@@ -89,7 +89,7 @@ pub(super) fn utf8(message: &Incoming<'_>) -> Result<Str, String> {
 }
 
 pub(super) fn json<T: DeserializeOwned>(message: &Incoming<'_>) -> Result<T, String> {
-    serde_json::from_slice(value(message)?)
+    tidemill_engine::json::from_slice(value(message)?)
         .map_err(|why| format!("its value is not the JSON of a {}: {why}", std::any::type_name::<T>()))
 }
 

@@ -28,6 +28,10 @@ impl Moments {
         (self.count > 1).then(|| self.squares / (self.count - 1) as f64)
     }
 
+    fn is_finite(&self) -> bool {
+        self.mean.is_finite() && self.squares.is_finite()
+    }
+
     /// The standard deviation of these numbers; `None` of none.
     #[must_use]
     pub fn deviation(&self) -> Option<f64> {
@@ -35,7 +39,9 @@ impl Moments {
     }
 }
 
-/// The variance of records that are numbers, as [`Moments`]. Its last digits depend on the order, as those of every sum of floating-point numbers.
+/// The variance of records that are numbers, as [`Moments`]. Finite numbers whose squared distances
+/// are infinite stop the topology. Its last digits depend on the order, as those of every sum of
+/// floating-point numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Variance;
 
@@ -50,11 +56,20 @@ impl<T: Number> Combiner<T> for Variance {
         if other.count == 0 {
             return;
         }
+        if into.count == 0 {
+            *into = other;
+            return;
+        }
         let count = into.count.checked_add(other.count).expect("a count passed 2^64");
         let (share, distance) = (other.count as f64 / count as f64, other.mean - into.mean);
-        into.squares += other.squares + distance * distance * share * into.count as f64;
-        into.mean += distance * share;
-        into.count = count;
+        let squares = into.squares + (other.squares + distance * distance * share * into.count as f64);
+        let mean = into.mean + distance * share;
+        let combined = Moments { count, mean, squares };
+        assert!(
+            combined.is_finite() || !into.is_finite() || !other.is_finite(),
+            "a variance does not fit an f64: map the records to smaller numbers before Variance"
+        );
+        *into = combined;
     }
 
     fn zero(&self) -> Option<Moments> {
@@ -77,5 +92,12 @@ mod tests {
         assert_eq!(Moments::default().variance(), None);
         Combiner::<f64>::combine(&Variance, &mut moments, Moments::default());
         assert_eq!(moments.count, 4);
+    }
+
+    #[test]
+    fn a_large_number_is_combined_with_none() {
+        let mut moments = Moments::default();
+        Variance.add(&mut moments, &1e200);
+        assert_eq!(moments, Moments { count: 1, mean: 1e200, squares: 0.0 });
     }
 }

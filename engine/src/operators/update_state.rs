@@ -39,7 +39,7 @@ impl<K: Key, V: Storable> Part<'_, K, V> {
         assert!(
             owner == self.index,
             "the key {} belongs to another worker: read and write only the keys that the records are grouped by, or update the state ungrouped",
-            serde_json::to_string(key).unwrap_or_default()
+            crate::json::to_string(key).unwrap_or_default()
         );
         hash
     }

@@ -7,6 +7,7 @@ use super::live::{Live, RequestId};
 use super::pins::Pins;
 use super::unsent::Unsent;
 use super::weight::Weight;
+use crate::json;
 use serde::Serialize;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -296,7 +297,7 @@ impl Write for Bounded<'_> {
 impl Bounded<'_> {
     /// Whether it fits.
     fn json<R: Serialize>(&mut self, value: &R) -> Result<bool, QueryError> {
-        match serde_json::to_writer(self, value) {
+        match json::write(value, self) {
             Ok(()) => Ok(true),
             Err(why) if why.is_io() => Ok(false),
             Err(why) => Err(QueryError::Failed(format!("a result cannot be written as JSON: {why}"))),

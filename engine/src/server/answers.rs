@@ -1,5 +1,6 @@
 //! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
 
+use super::queries::json_response;
 use super::refusal::{Refusal, place};
 use crate::pages::{MOST_ROWS, PageWish};
 use crate::runtime::Runtime;
@@ -8,12 +9,18 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tidemill_state::{Kind, Txid};
 
 type Answer = Result<Json<Value>, Refusal>;
+
+/// An answer with keys and values of a state, written as JSON once: parsed again, wide integers would
+/// lose their digits.
+type OfState = Result<Response, Refusal>;
 
 /// How many batches are listed if the request does not say, and at most.
 const BATCHES: usize = 100;
@@ -104,7 +111,7 @@ pub(super) async fn value(
     path: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     uri: Uri,
-) -> Answer {
+) -> OfState {
     let Path((name, key)) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     value_of(&runtime, &name, &key, place(&method, &uri)).await
 }
@@ -115,7 +122,7 @@ pub(super) async fn value_of_the_empty_key(
     path: Result<Path<String>, PathRejection>,
     method: Method,
     uri: Uri,
-) -> Answer {
+) -> OfState {
     let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     value_of(&runtime, &name, "", place(&method, &uri)).await
 }
@@ -140,7 +147,7 @@ pub(super) async fn page(
     which: Result<Query<WhichRows>, QueryRejection>,
     method: Method,
     uri: Uri,
-) -> Answer {
+) -> OfState {
     let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     let wrong = |what: String| {
         let remedy = format!(
@@ -157,24 +164,25 @@ pub(super) async fn page(
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
     let _admitted = runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    Ok(Json(page.to_json(&runtime.facts.line.to_string())))
+    Ok(json_response(StatusCode::OK, page.to_json(&runtime.facts.line.to_string()).into_bytes()))
 }
 
 /// Which keys are wanted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WhichKeys {
-    keys: Vec<Value>,
+pub(super) struct WhichKeys<'b> {
+    #[serde(borrow)]
+    keys: Vec<&'b RawValue>,
 }
 
-/// The values of some keys, all of one batch.
+/// The values of some keys, all of one batch. A key without one has no `value` in its row.
 pub(super) async fn values(
     State(runtime): State<Arc<Runtime>>,
     path: Result<Path<String>, PathRejection>,
     method: Method,
     uri: Uri,
     body: Result<Bytes, BytesRejection>,
-) -> Answer {
+) -> OfState {
     let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     known_state(&runtime, &name, &method, &uri)?;
     let body = body.map_err(|why| Refusal::of_body(&why, place(&method, &uri)))?;
@@ -183,11 +191,12 @@ pub(super) async fn values(
         Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy("send {\"keys\": [key, ...]}")
     })?;
     // A text is a key as it is, anything else as JSON.
-    let keys: Vec<String> = keys.into_iter().map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_string)).collect();
+    let keys: Vec<String> =
+        keys.into_iter().map(|key| serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_string())).collect();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    let rows: Vec<Value> = rows.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-    Ok(Json(json!({"txid": txid, "line": runtime.facts.line.to_string(), "rows": rows})))
+    let body = format!("{{\"txid\":{txid},\"line\":\"{}\",\"rows\":{rows}}}", runtime.facts.line);
+    Ok(json_response(StatusCode::OK, body.into_bytes()))
 }
 
 fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
@@ -196,19 +205,22 @@ fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
 }
 
 /// The value of one key at the last committed batch, from the worker that owns it.
-async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> Answer {
+async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> OfState {
     let codec = runtime.find_state(name).map(|(_, codec)| codec).map_err(|_| no_such_state(runtime, name, at.clone()))?;
     let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
     let line = runtime.facts.line.to_string();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, at.clone()))?;
     match runtime.read_state(name, key).await {
-        Ok((txid, Some(value))) => Ok(Json(json!({"txid": txid, "line": line, "key": shown, "value": value}))),
+        Ok((txid, Some(value))) => {
+            let body = format!("{{\"txid\":{txid},\"line\":\"{line}\",\"key\":{shown},\"value\":{value}}}");
+            Ok(json_response(StatusCode::OK, body.into_bytes()))
+        }
         Ok((txid, None)) => {
             Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
                 .remedy("nothing, if the key was never given a value; else ask again after a later batch")
-                .knowing("txid", txid.0)
-                .knowing("line", line)
+                .knowing("txid", txid.to_string())
+                .knowing("line", format!("\"{line}\""))
                 .knowing("key", shown))
         }
         Err(error) => {

@@ -18,6 +18,8 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -202,23 +204,56 @@ impl Live {
 
 fn refused(error: &QueryError, name: &str) -> Told {
     let refusal = Refusal::of_query(error, format!("watching the query \"{name}\""));
-    Told::OfWatch { kind: "error", rest: Value::Object(refusal.into_body()).to_string().into() }
+    Told::OfWatch { kind: "error", rest: refusal.into_body().into() }
 }
 
-/// What a client says.
+/// A message of a client.
+enum Said<'m> {
+    Watch(Watch<'m>),
+    Unwatch(Unwatch),
+}
+
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum Said {
-    Watch {
-        id: String,
-        query: String,
-        arguments: Value,
-        #[serde(default = "every_second")]
-        every_ms: u64,
-    },
-    Unwatch {
-        id: String,
-    },
+#[serde(deny_unknown_fields)]
+struct Watch<'m> {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    id: String,
+    query: String,
+    /// Kept as they came: the query reads them by its own types.
+    #[serde(borrow)]
+    arguments: &'m RawValue,
+    #[serde(default = "every_second")]
+    every_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unwatch {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    id: String,
+}
+
+impl<'m> Said<'m> {
+    /// Reads a message. In two steps: an enum that is tagged in its content keeps no raw JSON.
+    fn parse(text: &'m str) -> serde_json::Result<Said<'m>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            Watch,
+            Unwatch,
+        }
+        #[derive(Deserialize)]
+        struct Tag {
+            #[serde(rename = "type")]
+            kind: Kind,
+        }
+        match serde_json::from_str::<Tag>(text)?.kind {
+            Kind::Watch => serde_json::from_str(text).map(Said::Watch),
+            Kind::Unwatch => serde_json::from_str(text).map(Said::Unwatch),
+        }
+    }
 }
 
 fn every_second() -> u64 {
@@ -293,7 +328,7 @@ impl Client {
     /// Does what a client says, or says what is wrong with it.
     fn hear(&mut self, text: &str) -> Result<(), Value> {
         let wrong = |id: &str, what: String, remedy: &str| json!({"type": "error", "id": id, "error": {"what": what, "where": "a message to /v1/live", "do": remedy}});
-        let said: Said = serde_json::from_str(text).map_err(|why| {
+        let said = Said::parse(text).map_err(|why| {
             wrong(
                 "",
                 why.to_string(),
@@ -301,8 +336,8 @@ impl Client {
             )
         })?;
         match said {
-            Said::Unwatch { id } => self.unwatch(&id),
-            Said::Watch { id, query, arguments, every_ms } => {
+            Said::Unwatch(Unwatch { id, .. }) => self.unwatch(&id),
+            Said::Watch(Watch { id, query, arguments, every_ms, .. }) => {
                 self.unwatch(&id);
                 if self.watched.len() >= MOST_WATCHES {
                     return Err(wrong(&id, format!("{MOST_WATCHES} queries are watched already"), "unwatch one of them first"));
@@ -312,7 +347,7 @@ impl Client {
                     let what = format!("every_ms is {every_ms}, and not from {least} to {most}");
                     return Err(wrong(&id, what, "say how long to wait at least from one answer to the next"));
                 }
-                let arguments = arguments.to_string().into_bytes();
+                let arguments = arguments.get().as_bytes().to_vec();
                 let feed = Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
                 let following = self.follow(&feed, id.clone(), |_| None);
                 self.watched.insert(id, following);
@@ -357,5 +392,30 @@ impl Client {
                 };
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_kept_as_they_came() {
+        let watch = |arguments: &str| format!("{{\"id\":\"w\",\"query\":\"q\",\"arguments\":{arguments},\"type\":\"watch\"}}");
+        for arguments in ["null", "340282366920938463463374607431768211455", "[0.8961630917649599,\"NaN\"]"] {
+            let text = watch(arguments);
+            let Ok(Said::Watch(said)) = Said::parse(&text) else { panic!("{arguments} are arguments") };
+            assert_eq!((said.arguments.get(), said.every_ms), (arguments, 1000));
+        }
+        assert!(matches!(Said::parse(r#"{"type":"unwatch","id":"w"}"#), Ok(Said::Unwatch(said)) if said.id == "w"));
+        for (wrong, part) in [
+            (r#"{"type":"watch","id":"w","query":"q"}"#, "missing field `arguments`"),
+            (r#"{"type":"unwatch","id":"w","query":"q"}"#, "unknown field `query`"),
+            (r#"{"type":"listen","id":"w"}"#, "unknown variant `listen`"),
+            (r#"{"id":"w"}"#, "missing field `type`"),
+        ] {
+            let why = Said::parse(wrong).map(drop).expect_err(wrong).to_string();
+            assert!(why.contains(part), "{why}");
+        }
     }
 }

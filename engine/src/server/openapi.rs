@@ -110,12 +110,15 @@ fn describe(runtime: &Runtime) -> Value {
             json!({"required": true, "content": {"application/json": {"schema": {"description": query.arguments}}}});
         paths.insert(format!("/v1/query/{}", query.name), json!({"post": ask}));
     }
-    let key_and_value = json!({"type": "object", "properties": {"key": {}, "value": {}}});
+    let value = "missing if the key has none; NaN and the infinities are the texts \"NaN\", \"Infinity\" and \"-Infinity\", integers have all their digits";
+    let key_and_value =
+        json!({"type": "object", "properties": {"key": {}, "value": {"description": value}}, "required": ["key"]});
     let mut rows = batch.clone();
     rows["rows"] = json!({"type": "array", "items": key_and_value});
     let mut page_of_rows = rows.clone();
     page_of_rows["moved_on"] = json!({"type": "boolean", "description": "the batch of the walk's first page is no longer held: this page is of another"});
-    page_of_rows["next"] = json!({"description": "the key to go on after; missing on the last page"});
+    page_of_rows["next"] =
+        json!({"description": "the key to go on after; missing on the last page, and null where that is a key"});
     let page = [
         name("name"),
         parameter("prefix", "query", false, json!({"type": "string"})),

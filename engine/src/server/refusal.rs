@@ -1,11 +1,12 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
 use super::PATHS;
+use super::queries::json_response;
+use axum::Extension;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidemill_state::{Error, Kind};
 use tonic::{Code, Status};
 
@@ -15,12 +16,13 @@ pub(super) struct Refusal {
     what: String,
     place: String,
     remedy: String,
-    known: serde_json::Map<String, Value>,
+    /// Names, and values as JSON.
+    known: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, what: impl Into<String>, place: String) -> Refusal {
-        Refusal { status, what: what.into(), place, remedy: String::new(), known: serde_json::Map::new() }
+        Refusal { status, what: what.into(), place, remedy: String::new(), known: Vec::new() }
     }
 
     /// An error of the engine's, with what its kind asks of the caller.
@@ -42,26 +44,27 @@ impl Refusal {
         self
     }
 
-    /// Adds something that is known all the same, beside the error.
-    pub(super) fn knowing(mut self, name: &str, value: impl Into<Value>) -> Refusal {
-        self.known.insert(name.to_string(), value.into());
+    /// Adds something that is known all the same, beside the error: a name, and a value as JSON.
+    pub(super) fn knowing(mut self, name: &'static str, json: String) -> Refusal {
+        self.known.push((name, json));
         self
     }
 }
 
 impl Refusal {
-    /// As JSON.
-    pub(super) fn into_body(self) -> serde_json::Map<String, Value> {
-        let mut body = self.known;
-        body.insert("error".into(), json!({"what": self.what, "where": self.place, "do": self.remedy}));
-        body
+    /// Returns the refusal as JSON.
+    pub(super) fn into_body(self) -> String {
+        let error = json!({"what": self.what, "where": self.place, "do": self.remedy});
+        let known: String = self.known.iter().map(|(name, json)| format!("\"{name}\":{json},")).collect();
+        format!("{{{known}\"error\":{error}}}")
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let said = Said { what: self.what.clone(), remedy: self.remedy.clone() };
-        (self.status, Extension(said), Json(Value::Object(self.into_body()))).into_response()
+        let status = self.status;
+        (Extension(said), json_response(status, self.into_body().into_bytes())).into_response()
     }
 }
 

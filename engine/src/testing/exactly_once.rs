@@ -133,7 +133,7 @@ fn seen(kit: &Kit) -> Seen {
     for codec in &runtime.facts.codecs {
         let mut rows = Vec::new();
         let scanned = runtime.scan_committed(&codec.decl().name, |key, value| {
-            rows.push(format!("{} = {}", codec.key_to_json(key)?, codec.value_to_json(value)?));
+            rows.push(format!("{} = {}", codec.key_to_json(key)?, codec.value_to_json(key, value)?));
             Ok(true)
         });
         scanned.unwrap_or_else(|error| panic!("state \"{}\" cannot be read: {error}", codec.decl().name));

@@ -168,7 +168,7 @@ impl<T: Data> AnyCollected for Collected<T> {
     fn given(&self) -> Vec<String> {
         let published = self.published.lock().expect("no holder of this lock panics");
         let decoded = published.records.iter().map(|(_, record)| codec::decode::<T>(record).expect("the sink wrote it"));
-        decoded.map(|record| serde_json::to_string(&record).unwrap_or_else(|why| why.to_string())).collect()
+        decoded.map(|record| crate::json::to_string(&record).unwrap_or_else(|why| why.to_string())).collect()
     }
 }
 

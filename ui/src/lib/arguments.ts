@@ -1,5 +1,5 @@
 // The arguments of a query: an example for a type, and whether a text is JSON of that type.
-import { parse, stringify } from "./json";
+import { isNoFinite, parse, stringify } from "./json";
 import { parseType, type RustType } from "./rust-type";
 
 const LISTS = new Set(["[]", "Vec", "VecDeque", "HashSet", "BTreeSet", "SmallVec"]);
@@ -40,7 +40,7 @@ function check(value: unknown, type: RustType, what: string): string | null {
   if (type.name === "text") return typeof value === "string" ? null : wrong("a text");
   if (type.name === "char") return typeof value === "string" && [...value].length === 1 ? null : wrong("one character");
   if (type.name === "bool") return typeof value === "boolean" ? null : wrong("true or false");
-  if (type.name === "f32" || type.name === "f64") return typeof value === "number" || typeof value === "bigint" ? null : wrong("a number");
+  if (type.name === "f32" || type.name === "f64") return typeof value === "number" || typeof value === "bigint" || isNoFinite(value) ? null : wrong("a number");
   const integer = INTEGER.exec(type.name);
   if (integer) return checkInteger(value, integer[1] === "u", Number(integer[2]) || 64, wrong);
   if (type.name === "Option") return value === null || !type.of[0] ? null : check(value, type.of[0], what);

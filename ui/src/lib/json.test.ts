@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { problemOf } from "./arguments";
 import { count } from "./format";
 import { hasLongNumbers, parse, stringify } from "./json";
+import { textOf } from "../parts/value";
 
 /** Node.js 20 tells the source of a number with a flag only, and in a new realm. */
 beforeAll(async () => {
@@ -18,6 +19,10 @@ describe("JSON", () => {
   test.each([
     ["18446744073709551615", 18446744073709551615n],
     ["-9223372036854775808", -9223372036854775808n],
+    ["340282366920938463463374607431768211455", 340282366920938463463374607431768211455n],
+    ["-170141183460469231731687303715884105728", -170141183460469231731687303715884105728n],
+    ["-0.0", -0],
+    ['"NaN"', "NaN"],
     ["9007199254740993", 9007199254740993n],
     ["9007199254740991", 9007199254740991],
     ["17", 17],
@@ -37,6 +42,9 @@ describe("JSON", () => {
   test("is read the quick way if no number needs more", () => {
     expect(['{"at":1442018820000,"rate":0.12345678901234567}', "[1234567890123456]", "-1234567890123456"].map(hasLongNumbers)).toEqual([false, true, true]);
   });
+  test("is shown as it was sent", () => {
+    expect(['"NaN"', '"-Infinity"', "-0.0", "null", "[-0.0,18446744073709551626]"].map((text) => textOf(parse(text)))).toEqual(["NaN", "-Infinity", "-0.0", "null", "[-0.0,18446744073709551626]"]);
+  });
   test("of what JSON does not have is no text", () => expect(stringify(undefined)).toBe(""));
 });
 
@@ -47,6 +55,14 @@ describe("such numbers", () => {
     ["18446744073709551616", "u64", "64 bits"],
     ["-9223372036854775808", "i64", null],
     ["9223372036854775808", "i64", "64 bits"],
+    ["340282366920938463463374607431768211455", "u128", null],
+    ["340282366920938463463374607431768211456", "u128", "128 bits"],
+    ["-170141183460469231731687303715884105728", "i128", null],
+    ["-170141183460469231731687303715884105729", "i128", "128 bits"],
+    ['"-Infinity"', "f64", null],
+    ['["NaN", 1]', "(f32, core::option::Option<f64>)", null],
+    ['"nan"', "f64", "must be a number"],
+    ['"NaN"', "u64", "a whole number"],
     ["18446744073709551616", "f64", null],
     ["18446744073709551616", "bool", "is 18446744073709551616"],
   ])("%s as %s", (text, type, problem) => {

@@ -1,4 +1,5 @@
-// JSON whose whole numbers stay exact: those that a number cannot hold are read as BigInt, and written with the same digits.
+// JSON whose numbers stay exact: whole ones that a number cannot hold are read as BigInt, whatever their length, and written with
+// the same digits; -0 keeps its sign. NaN and the infinities come as the texts "NaN", "Infinity" and "-Infinity".
 
 declare global {
   /** What newer browsers can do, and the compiler's library does not know yet. */
@@ -34,7 +35,13 @@ export function stringify(value: unknown, indent?: number): string {
   return JSON.stringify(value, write, indent) ?? "";
 }
 
+/** What is no number in JSON, where a floating-point number is expected. */
+export function isNoFinite(value: unknown): boolean {
+  return value === "NaN" || value === "Infinity" || value === "-Infinity";
+}
+
 function write(_: string, value: unknown): unknown {
+  if (Object.is(value, -0)) return JSON.rawJSON ? JSON.rawJSON("-0.0") : value;
   if (typeof value !== "bigint") return value;
   return JSON.rawJSON ? JSON.rawJSON(String(value)) : String(value);
 }

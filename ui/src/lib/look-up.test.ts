@@ -5,31 +5,31 @@ import { lookUp } from "../views/states/look-up";
 
 let asked: string[] = [];
 
-/** Of a key in the address it says that it is not there. */
 beforeEach(() => {
   asked = [];
   vi.stubGlobal("fetch", (path: string, { method, body }: RequestInit) => {
     asked.push(`${method} ${path} ${String(body ?? "")}`.trim());
-    const [key = ""] = body ? (JSON.parse(String(body)) as { keys: string[] }).keys : [];
-    const rows = [{ key, value: key === "." || key === "a/b" ? 7 : null }];
-    return Promise.resolve(body ? Response.json({ txid: 5, line: "a", rows }) : Response.json({ error: { what: "not there" } }, { status: 404 }));
+    const [key = ""] = (JSON.parse(String(body)) as { keys: string[] }).keys;
+    const values: Record<string, unknown> = { ".": 7, "a/b": 7, none: null, wide: "NaN" };
+    return Promise.resolve(Response.json({ txid: 5, line: "a", rows: [key in values ? { key, value: values[key] } : { key }] }));
   });
 });
 afterEach(() => vi.unstubAllGlobals());
 
-test.each([".", "a/b"])("the value of %s is there", async (key) => {
-  expect(await lookUp("my pages", key)).toEqual({ txid: 5, key, value: 7 });
+test.each([
+  [".", 7],
+  ["a/b", 7],
+  ["none", null],
+  ["wide", "NaN"],
+])("the value of %s is there", async (key, value) => {
+  expect(await lookUp("my pages", key)).toEqual({ txid: 5, key, value });
   expect(asked).toEqual([`POST /v1/state/my%20pages {"keys":["${key}"]}`]);
 });
 
-test("what an address can hold is said by the server", async () => {
-  await expect(lookUp("pages", "c d")).rejects.toMatchObject({ status: 404, said: { what: "not there" } });
-  expect(asked[1]).toBe("GET /v1/state/pages/c%20d");
-});
-
-test("what an address cannot hold is said here", async () => {
-  const refused = await lookUp("pages", "..").catch((why: unknown) => why);
+test.each(["c d", ".."])("%s has no value", async (key) => {
+  const refused = await lookUp("pages", key).catch((why: unknown) => why);
   expect(refused).toBeInstanceOf(Refusal);
-  expect((refused as Refusal).said.what).toContain('state "pages" has no value for key ".." at batch 5');
+  expect((refused as Refusal).status).toBe(404);
+  expect((refused as Refusal).said.what).toContain(`state "pages" has no value for key "${key}" at batch 5`);
   expect(asked.length).toBe(1);
 });

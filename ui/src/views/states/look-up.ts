@@ -5,7 +5,8 @@ import { textOf } from "../../parts/value";
 
 interface Values {
   txid: number;
-  rows: { key: unknown; value: unknown }[];
+  /** A key that is not there has no value; null is one. */
+  rows: { key: unknown; value?: unknown }[];
 }
 
 /** The value of a key; refused if the key has none. */
@@ -13,16 +14,9 @@ export async function lookUp(state: string, key: string): Promise<Found> {
   const path = `/v1/state/${encodeURIComponent(state)}`;
   const { txid, rows } = await request<Values>(path, { method: "POST", body: JSON.stringify({ keys: [key] }), exact: true });
   const [row] = rows;
-  if (row && row.value !== null) return { txid, ...row };
-  // Among several keys, one that is not there looks like one whose value is null: the key's own address tells them apart.
-  if (!isStep(key)) return request<Found>(`${path}/${encodeURIComponent(key)}`, { exact: true });
+  if (row && "value" in row) return { txid, key: row.key, value: row.value };
   throw new Refusal(404, {
-    what: `state "${state}" has no value for key ${JSON.stringify(textOf(row?.key ?? key))} at batch ${txid}, or its value is null`,
+    what: `state "${state}" has no value for key ${JSON.stringify(textOf(row?.key ?? key))} at batch ${txid}`,
     do: "nothing, if the key was never given a value; else ask again after a later batch",
   });
-}
-
-/** Browsers take these for steps along an address, and leave them out of it. */
-function isStep(key: string): boolean {
-  return key === "." || key === "..";
 }

@@ -111,7 +111,8 @@ function Browse({ state }: { state: StateInfo }) {
     );
     return () => stop.abort();
   }, [state.name, prefix, from, asked]);
-  const next = page?.next;
+  // Missing on the last page; null is a key.
+  const hasNext = page !== null && "next" in page;
   const begin = (): void => {
     setTrail([]);
     again();
@@ -128,7 +129,7 @@ function Browse({ state }: { state: StateInfo }) {
         <span class="end segments">
           <button type="button" onClick={begin}>Newest batch</button>
           <button type="button" disabled={trail.length === 0} onClick={() => setTrail(trail.slice(0, -1))}>Previous page</button>
-          <button type="button" disabled={!page || next === undefined || next === null} onClick={() => page && setTrail([...trail, { after: textOf(next), at: page.txid }])}>Next page</button>
+          <button type="button" disabled={!hasNext} onClick={() => hasNext && setTrail([...trail, { after: textOf(page.next), at: page.txid }])}>Next page</button>
         </span>
       </div>
       {error !== null && <ErrorNote error={refusedOf(error)} />}
