@@ -5,5 +5,6 @@
 mod binary;
 mod changed;
 mod damaged;
+mod formats;
 mod place;
 mod sinks;
