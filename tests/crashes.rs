@@ -33,7 +33,9 @@ const LINES: u64 = 400;
 fn nth(point: CrashPoint, workers: usize) -> u64 {
     match point {
         CrashPoint::RecoveryOpened
+        | CrashPoint::IncarnationWritten
         | CrashPoint::IncarnationRaised
+        | CrashPoint::StoreUpgraded
         | CrashPoint::MigrationWritten
         | CrashPoint::SinksClaimed
         | CrashPoint::Registered => 1,
@@ -57,8 +59,9 @@ fn nth(point: CrashPoint, workers: usize) -> u64 {
 }
 
 /// The points of a start, at which a recovery can crash too.
-const OF_A_START: [CrashPoint; 6] = [
+const OF_A_START: [CrashPoint; 7] = [
     CrashPoint::RecoveryOpened,
+    CrashPoint::IncarnationWritten,
     CrashPoint::IncarnationRaised,
     CrashPoint::SinksClaimed,
     CrashPoint::Registered,

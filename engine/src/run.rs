@@ -66,8 +66,7 @@ impl Engine {
         validate(&settings)?;
         let description = describe(&build)?;
         let begun = start::start(&settings, &description, &points)?;
-        let report =
-            StartReport { committed: begun.decision.after, decision: begun.decision.to_string(), took: started.elapsed() };
+        let report = StartReport { committed: begun.decision.after, decision: begun.in_words(), took: started.elapsed() };
         let runtime = Arc::new(Runtime::new(
             Facts {
                 topology: settings.name.clone(),
@@ -285,9 +284,10 @@ impl Run {
             };
             others.push(watched(PUBLISHER, Box::new(move || publishing.run())));
         }
-        let (s, r, p, bytes) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.fold_bytes);
-        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes))));
-        let (s, r, p, reserve) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points), settings.disk_reserve);
+        let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);
+        let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
+        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve))));
+        let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
         others.push(watched(
             "disk",
             Box::new(move || {

@@ -37,7 +37,8 @@ pub struct Settings {
     /// The sources wait while this many bytes of deltas are committed and not folded: folds are in the background, and may fall behind. `None` is eight times `fold_bytes`, at
     /// least 64 MiB; less than `fold_bytes` is `fold_bytes`.
     pub unfolded_bytes: Option<u64>,
-    /// The sources wait while less than this many bytes of the state's disk are free.
+    /// The sources wait while less than this many bytes of the state's disk are free, or less than the
+    /// store may need soon ([`tidemill_state::Store::room_needed`]). 0: they never wait for the disk.
     pub disk_reserve: u64,
     /// The time that a stop has: for the batch in hand, and for sinks to receive what is committed. Whatever has not
     /// ended by then is named and left behind ([`crate::Runtime::left_behind`]); the process of a topology ends at most

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one};
 use tidemill_state::schema::Program;
+use tidemill_state::store::format::STORE_FORMAT;
 use tidemill_state::{CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
@@ -28,6 +29,16 @@ pub(crate) struct Started {
     pub(crate) listing: Listing,
     /// What the topology is called outside.
     pub(crate) known_as: String,
+    /// The format that the store had before this start, if it was an earlier one.
+    pub(crate) upgraded_from: Option<u32>,
+}
+
+impl Started {
+    /// The decision, and whether the store's format was raised.
+    pub(crate) fn in_words(&self) -> String {
+        let upgrade = |from| format!("; store upgraded from format {from} to {STORE_FORMAT}");
+        format!("{}{}", self.decision, self.upgraded_from.map_or(String::new(), upgrade))
+    }
 }
 
 /// A sink that this run owns.
@@ -77,7 +88,14 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
         read_through(&store)?;
         migration::convert(&store, &decision.migration, description)?;
         let listing = program.list(Some(&store), &decision)?;
-        Ok(listing.warn(decision))
+        let mut decision = listing.warn(decision);
+        if store.format() < STORE_FORMAT {
+            let from = store.format();
+            decision.warnings.push(format!(
+                "the start upgrades the store from format {from} to {STORE_FORMAT}: no older version of Tidemill may run on it afterwards"
+            ));
+        }
+        Ok(decision)
     });
     // No run has begun on it, so its mode stays as the last run left it.
     store.close(&Points::none())?;
@@ -113,8 +131,9 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
         None => Store::create(&settings.state, settings.durability, fresh.as_deref())?,
     };
     points.reach(CrashPoint::RecoveryOpened)?;
-    let incarnation = store.raise_incarnation()?;
+    let incarnation = store.raise_incarnation(points)?;
     points.reach(CrashPoint::IncarnationRaised)?;
+    let upgraded_from = store.upgrade(points)?;
     migration::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
     let claiming = Claiming { store: &store, facts: store.facts()?, program: &program, incarnation, points };
     let publishers = claiming.all(&decision)?;
@@ -125,7 +144,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
     let known_as = program.known_as;
-    Ok(Started { store, decision, incarnation, publishers, listing, known_as })
+    Ok(Started { store, decision, incarnation, publishers, listing, known_as, upgraded_from })
 }
 
 /// Refuses a folder in which something else lies.

@@ -82,7 +82,7 @@ pub(super) struct Options {
     /// Fold committed changes when there are so many bytes of them [default: 48MiB]
     #[arg(long, env = "TIDEMILL_FOLD_BYTES", value_name = "SIZE")]
     fold_bytes: Option<Bytes>,
-    /// The sources wait while the state's disk has less free than this [default: 256MiB]
+    /// The sources wait while the state's disk has less free than this, or than a fold needs; 0: never [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
     /// The time that a stop has for the batch in hand and the sinks [default: 10s]

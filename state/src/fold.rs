@@ -5,10 +5,11 @@
 //! folding the same deltas again gives the same values.
 
 use crate::background::Turns;
-use crate::store::{FOLDED_KEY, Store, state_family_options};
+use crate::store::{FOLD, FOLDED_KEY, Store, state_family_options};
 use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 /// What a fold did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +27,62 @@ pub struct Folded {
 /// Runs beside commits; only one fold at a time.
 ///
 /// # Errors
-/// Kind Damaged if a delta cannot be read, TryAgain if the file cannot be written: the store is as before then.
+/// As [`Fold::write`] and [`Fold::ingest`].
 pub fn fold(store: &Store, points: &Points) -> Result<Option<Folded>> {
-    let (from, upto) = (store.folded(), store.committed().txid());
-    if upto <= from {
-        return Ok(None);
+    Fold::write(store, points)?.map(|fold| fold.ingest(points)).transpose()
+}
+
+/// A fold whose file is written, and not part of the store yet.
+pub struct Fold<'s> {
+    store: &'s Store,
+    path: PathBuf,
+    folded: Folded,
+}
+
+impl<'s> Fold<'s> {
+    /// Writes the file of a fold of everything that is committed now. Returns `None` if that is folded already.
+    ///
+    /// # Errors
+    /// Kind Damaged if a delta cannot be read, TryAgain if the file cannot be written. The store is as before, and
+    /// nothing is left of the file: the same fold can be tried again.
+    pub fn write(store: &'s Store, points: &Points) -> Result<Option<Fold<'s>>> {
+        let (from, upto) = (store.folded(), store.committed().txid());
+        if upto <= from {
+            return Ok(None);
+        }
+        points.reach(CrashPoint::FoldBegun)?;
+        let (changes, log_bytes) = newest_changes(store, from, upto)?;
+        let path = file(store);
+        write_file(&path, upto, changes.iter())?;
+        let folded = Folded { upto, log_bytes, keys: changes.len() };
+        Ok(Some(Fold { store, path, folded }))
     }
-    points.reach(CrashPoint::FoldBegun)?;
-    let (changes, log_bytes) = newest_changes(store, from, upto)?;
-    let path = store.dir().join("fold.sst");
-    write_file(&path, upto, changes.iter())?;
-    points.reach(CrashPoint::FoldWritten)?;
-    store.ingest(&path)?;
-    points.reach(CrashPoint::FoldIngested)?;
-    store.set_folded(upto, log_bytes);
-    Ok(Some(Folded { upto, log_bytes, keys: changes.len() }))
+
+    /// Makes the file part of the store.
+    ///
+    /// # Errors
+    /// Kind TryAgain if a write of the store failed: the process must end, as after a failed commit.
+    pub fn ingest(self, points: &Points) -> Result<Folded> {
+        let Fold { store, path, folded } = self;
+        points.reach(CrashPoint::FoldWritten)?;
+        store.ingest(&path)?;
+        points.reach(CrashPoint::FoldIngested)?;
+        store.set_folded(folded.upto, folded.log_bytes);
+        Ok(folded)
+    }
+}
+
+/// Removes the file that a crash may have left: it takes room that the next fold needs.
+///
+/// # Errors
+/// Kind TryAgain: the store is as before.
+pub fn remove_leftover(store: &Store) -> Result<()> {
+    remove_file(&file(store))
+}
+
+/// Where a fold's file is written.
+fn file(store: &Store) -> PathBuf {
+    store.dir().join(FOLD)
 }
 
 /// The last change of a key, in [`Changes::bytes`].
@@ -153,20 +195,36 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
 }
 
 /// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to `upto`. An empty value is a removal.
-pub(crate) fn write_file<'r>(path: &std::path::Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
-    let failed = |why: rocksdb::Error| {
-        Error::try_again(format!(
-            "writing {} failed: {why}. Nothing is lost: make sure that the disk has space, then start again",
-            path.display()
-        ))
-    };
+///
+/// # Errors
+/// Kind TryAgain. Nothing is left of the file then: what it has of a disk that is full is given back.
+pub(crate) fn write_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
+    remove_file(path)?;
+    write_new_file(path, upto, rows).inspect_err(|_| {
+        if let Err(error) = remove_file(path) {
+            tracing::warn!("{error}");
+        }
+    })
+}
+
+/// Removes a file, if it is there.
+fn remove_file(path: &Path) -> Result<()> {
     // A crash during an ingestion may have left this name on a file that is part of the store: writing over it would damage the store for good.
     match std::fs::remove_file(path) {
         Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::try_again(format!("removing {} failed: {why}. Nothing is lost", path.display())));
+            Err(Error::try_again(format!("removing {} failed: {why}. Nothing is lost", path.display())))
         }
-        _ => {}
+        _ => Ok(()),
     }
+}
+
+fn write_new_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
+    let failed = |why: rocksdb::Error| {
+        Error::try_again(format!(
+            "writing {} failed: {why}. Nothing is lost: make sure that the disk is healthy and has space",
+            path.display()
+        ))
+    };
     let options = state_family_options();
     let mut writer = SstFileWriter::create(&options);
     writer.open(path).map_err(failed)?;
@@ -183,7 +241,7 @@ pub(crate) fn write_file<'r>(path: &std::path::Path, upto: Txid, rows: impl Iter
 
 impl Store {
     /// Makes a file of [`write_file`] part of the store.
-    pub(crate) fn ingest(&self, path: &std::path::Path) -> Result<()> {
+    pub(crate) fn ingest(&self, path: &Path) -> Result<()> {
         // What the file says is committed must be on the disk before the file is: else, after a power loss, folded > committed.
         self.sync_log()?;
         let mut options = IngestExternalFileOptions::default();
@@ -251,6 +309,32 @@ mod tests {
         let store = Store::open(dir.path(), Durability::Sync).expect("opened");
         assert_eq!((store.committed().txid(), store.folded(), store.unfolded_bytes()), (Txid(30), Txid(30), 0));
         assert_eq!(scan(&store), expected);
+    }
+
+    #[test]
+    fn a_fold_whose_file_cannot_be_written_leaves_the_store_as_it_was() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let points = Points::none();
+        let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
+        store.commit(&[batch(1, &[(1, "a", Some(1))])], &points).expect("committed");
+        let in_the_way = dir.path().join("fold.sst");
+        std::fs::create_dir(&in_the_way).expect("a folder");
+        let error = super::Fold::write(&store, &points).err().expect("its name is taken");
+        assert_eq!((error.kind(), store.has_failed()), (crate::Kind::TryAgain, false), "{error}");
+        store.commit(&[batch(2, &[(2, "b", Some(2))])], &points).expect("commits go on");
+        std::fs::remove_dir(&in_the_way).expect("it is empty");
+        let folded = super::fold(&store, &points).expect("folded").expect("something to fold");
+        assert_eq!((folded.upto, folded.keys), (Txid(2), 2));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_was_not_finished() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("fold.sst");
+        // Keys out of order are refused when the file is already there.
+        let rows = [(&b"b"[..], &b"1"[..]), (b"a", b"1")];
+        super::write_file(&path, Txid(1), rows.into_iter()).expect_err("the second row is refused");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -32,8 +32,12 @@ macro_rules! points {
 points! {
     /// The store is open and checked; nothing is changed yet.
     RecoveryOpened = "recovery-opened",
-    /// The incarnation of this run is durable.
+    /// The incarnation of this run is durable, and a new line if one was due; the folder's mode is still that of the last run.
+    IncarnationWritten = "incarnation-written",
+    /// The incarnation of this run is durable, and the folder's mode is its own.
     IncarnationRaised = "incarnation-raised",
+    /// A store of an earlier format has become one of the present.
+    StoreUpgraded = "store-upgraded",
     /// A migration's converted values are part of the store, under numbers that nothing knows yet.
     MigrationWritten = "migration-written",
     /// A sink with transactions has fenced older runs and read its marker.
@@ -90,9 +94,10 @@ impl CrashPoint {
         matches!(self, SinkMarkerRead | SinkMarkerClaimed | SinkBegun | SinkProduced | SinkDelivered | SinkEnded)
     }
 
-    /// Every point that a run gets to whose start makes no migration, in the same order.
+    /// Every point that a run gets to whose start makes no migration and finds a store of the present format, in the same order.
     pub fn usual() -> impl Iterator<Item = CrashPoint> {
-        CrashPoint::ALL.iter().copied().filter(|point| *point != CrashPoint::MigrationWritten)
+        let unusual = [CrashPoint::StoreUpgraded, CrashPoint::MigrationWritten];
+        CrashPoint::ALL.iter().copied().filter(move |point| !unusual.contains(point))
     }
 
     /// The point of this name.

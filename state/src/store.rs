@@ -6,6 +6,7 @@
 //! | family | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `store`, `known_as`, `incarnations`, `schema`, `committed`, `sink/<id>` | see [`read`] |
+//! | `meta` | `format`, `format_by` | see [`format`] |
 //! | `positions` | source (u32), partition's name | [`Position`] |
 //! | `log` | txid (u64), worker (u32) | a delta, see [`crate::delta`] |
 //! | `outbox` | sink (u32), txid (u64) | an entry, see [`crate::outbox`] |
@@ -14,27 +15,36 @@
 //! Numbers in keys are big-endian, so that they sort.
 
 mod folder;
+pub mod format;
 mod housekeeping;
 mod layout;
 mod migrate;
 mod options;
 pub mod read;
+mod restored;
+mod space;
+mod write;
 
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::migration::Plan;
 use crate::resolve::StoreFacts;
 use crate::schema::Schema;
-use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid, codec};
+use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid};
 use folder::{Folder, Mode};
 pub use folder::{free_bytes, move_aside, process_holding};
 use housekeeping::Housekeeping;
 pub(crate) use layout::FOLDED_KEY;
-use layout::{log_key, outbox_key, position_key, sink_key};
+use layout::{log_key, outbox_key, sink_key};
 pub use migrate::Row;
-use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
+pub(crate) use restored::FOLD;
+use rocksdb::{ColumnFamily, DB, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use write::{MOST_ROW_BYTES, StoreWrite, delete_positions, put, put_positions};
+
+/// This program, as it is recorded in the stores that it writes.
+const PROGRAM: &str = concat!("tidemill ", env!("CARGO_PKG_VERSION"));
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -97,6 +107,8 @@ pub struct Store {
     dir: PathBuf,
     durability: Durability,
     made: Made,
+    format: u32,
+    most_row_bytes: usize,
     committed: AtomicU64,
     folded: AtomicU64,
     unfolded_bytes: AtomicU64,
@@ -131,15 +143,16 @@ impl Store {
                 key_groups: crate::keys::KEY_GROUPS,
                 key_hash: crate::keys::KEY_HASH.into(),
                 line: Line(rand::random()),
-                by: concat!("tidemill ", env!("CARGO_PKG_VERSION")).into(),
+                by: PROGRAM.into(),
             };
-            let mut batch = WriteBatch::default();
+            let mut batch = StoreWrite::default();
+            format::stamp(&mut batch, &db)?;
             put(&mut batch, family(&db, "meta"), b"store", &made)?;
             put(&mut batch, family(&db, "meta"), b"committed", &Txid::NONE)?;
             if let Some(known_as) = known_as {
                 put(&mut batch, family(&db, "meta"), b"known_as", &known_as)?;
             }
-            db.write_opt(batch, &synced()).map_err(|why| write_failed(dir, &why))
+            db.write_opt(batch.complete(), &synced()).map_err(|why| write_failed(dir, &why))
         })?;
         Store::open_locked(folder, durability)
     }
@@ -149,13 +162,7 @@ impl Store {
     /// # Errors
     /// Kind TryAgain if another instance holds it, Damaged if what is there cannot be read, Config if there is none or it is of a newer version.
     pub fn open(dir: &Path, durability: Durability) -> Result<Store> {
-        if !Store::exists(dir) {
-            return Err(Error::config(format!(
-                "there is no state in {}: give the --state folder of a topology that ran",
-                dir.display()
-            )));
-        }
-        Store::open_locked(Folder::lock(dir, false)?, durability)
+        Store::open_locked(Folder::lock_store(dir)?, durability)
     }
 
     /// Opens the store of a stopped topology to look into it. It keeps the durability that it was run with.
@@ -163,13 +170,7 @@ impl Store {
     /// # Errors
     /// As for [`Store::open`].
     pub fn inspect(dir: &Path) -> Result<Store> {
-        if !Store::exists(dir) {
-            return Err(Error::config(format!(
-                "there is no state in {}: give the --state folder of a topology that ran",
-                dir.display()
-            )));
-        }
-        let folder = Folder::lock(dir, false)?;
+        let folder = Folder::lock_store(dir)?;
         let durability = folder.mode()?.durability;
         Store::open_locked(folder, durability)
     }
@@ -177,7 +178,11 @@ impl Store {
     fn open_locked(folder: Folder, durability: Durability) -> Result<Store> {
         let dir = folder.dir().to_path_buf();
         let last: Mode = folder.mode()?;
+        if !last.ended_cleanly() {
+            folder.sync_logs()?;
+        }
         let db = options::open(&folder.database(), last.durability, false)?;
+        let format = format::read_format(&db, &dir)?;
         let made: Made = read::meta(&db, "store")?.ok_or_else(|| {
             Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display()))
         })?;
@@ -198,6 +203,8 @@ impl Store {
             dir,
             durability,
             made,
+            format,
+            most_row_bytes: MOST_ROW_BYTES,
             committed: AtomicU64::new(committed.0),
             folded: AtomicU64::new(folded.0),
             unfolded_bytes: AtomicU64::new(0),
@@ -267,13 +274,6 @@ impl Store {
         self.unfolded_bytes.load(SeqCst)
     }
 
-    /// The size of the tables on the disk: of everything that is flushed, and what compaction has not removed yet.
-    #[must_use]
-    pub fn table_bytes(&self) -> u64 {
-        let size = |name| self.db.property_int_value_cf(family(&self.db, name), "rocksdb.total-sst-files-size").ok().flatten();
-        options::FAMILIES.into_iter().filter_map(size).sum()
-    }
-
     /// What is recorded, for the decision of a start.
     ///
     /// # Errors
@@ -290,11 +290,12 @@ impl Store {
         read::schema(self)
     }
 
-    /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one.
+    /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one. If the machine may
+    /// have lost batches of the last run, the store gets a new line in the same write.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
-    pub fn raise_incarnation(&mut self) -> Result<Incarnation> {
+    pub fn raise_incarnation(&mut self, points: &Points) -> Result<Incarnation> {
         let mut history: Vec<Incarnation> = read::meta(&self.db, "incarnations")?.unwrap_or_default();
         let incarnation = Incarnation { counter: history.last().map_or(0, |last| last.counter) + 1, nonce: rand::random() };
         history.push(incarnation);
@@ -309,12 +310,14 @@ impl Store {
         if self.last.lost_by_the_machine() {
             self.made.line = Line(rand::random());
         }
-        self.folder.set_mode(Mode::running(self.durability))?;
-        self.begun.store(true, SeqCst);
-        let mut batch = WriteBatch::default();
+        let mut batch = StoreWrite::default();
         put(&mut batch, family(&self.db, "meta"), b"store", &self.made)?;
         put(&mut batch, family(&self.db, "meta"), b"incarnations", &history)?;
         self.write_synced(batch)?;
+        points.reach(CrashPoint::IncarnationWritten)?;
+        // After the line: the new mode no longer shows that the machine has lost batches. A crash in between draws one line more, which does no harm.
+        self.folder.set_mode(Mode::running(self.durability))?;
+        self.begun.store(true, SeqCst);
         Ok(incarnation)
     }
 
@@ -331,7 +334,7 @@ impl Store {
         positions: &[(SourceId, String, Position)],
         retired: &[(SourceId, String)],
     ) -> Result<()> {
-        let mut batch = WriteBatch::default();
+        let mut batch = StoreWrite::default();
         self.let_go(&mut batch, schema, migration)?;
         // JSON, so that later versions can add fields.
         let schema = serde_json::to_string(schema).map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
@@ -347,15 +350,17 @@ impl Store {
     /// Makes these batches durable, all or none, in **one** write: this is the commit point. They follow the last committed one without gaps.
     ///
     /// # Errors
-    /// Kind TryAgain if the write failed. Its outcome is then unknown: the process must end, and the next start decides.
+    /// Kind TryAgain if the write failed. Its outcome is then unknown: the process must end, and the next start decides. Kind Config if something of a
+    /// batch is too long for a row: nothing was written then.
     ///
     /// # Panics
     /// If the batches are out of order: that would break "in order, without gaps".
     pub fn commit(&self, batches: &[Batch], points: &Points) -> Result<Committed> {
         points.reach(CrashPoint::BeforeWrite)?;
         self.refuse_after_failure()?;
+        self.check_lengths(batches)?;
         let [meta, positions, log, outbox] = ["meta", "positions", "log", "outbox"].map(|name| family(&self.db, name));
-        let mut write = WriteBatch::default();
+        let mut write = StoreWrite::default();
         let mut committed = self.committed().txid();
         let mut bytes = 0;
         // Before the batches' own positions, which are newer.
@@ -365,18 +370,18 @@ impl Store {
             committed = batch.txid;
             put_positions(&mut write, positions, &batch.positions)?;
             for (worker, delta) in &batch.deltas {
-                write.put_cf(log, log_key(batch.txid, *worker), delta);
+                write.put_cf(log, log_key(batch.txid, *worker), delta)?;
                 bytes += delta.len() as u64;
             }
             for output in &batch.outputs {
-                write.put_cf(outbox, outbox_key(output.sink, batch.txid), &output.entry);
+                write.put_cf(outbox, outbox_key(output.sink, batch.txid), &output.entry)?;
                 put(&mut write, meta, sink_key(output.sink).as_bytes(), &batch.txid)?;
             }
         }
         put(&mut write, meta, b"committed", &committed)?;
         let mut options = WriteOptions::default();
         options.set_sync(self.durability == Durability::Sync);
-        self.db.write_opt(write, &options).map_err(|why| self.write_failed(&why))?;
+        self.db.write_opt(write.complete(), &options).map_err(|why| self.write_failed(&why))?;
         self.unfolded_bytes.fetch_add(bytes, SeqCst);
         self.committed.store(committed.0, SeqCst);
         points.reach(CrashPoint::AfterWrite)?;
@@ -419,11 +424,6 @@ impl Store {
         self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| self.write_failed(&why))
     }
 
-    fn write_synced(&self, batch: WriteBatch) -> Result<()> {
-        self.refuse_after_failure()?;
-        self.db.write_opt(batch, &synced()).map_err(|why| self.write_failed(&why))
-    }
-
     /// Whether a write has failed: the process must end.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -461,27 +461,6 @@ fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("open makes every family of options::FAMILIES")
 }
 
-fn put_positions(batch: &mut WriteBatch, family: &ColumnFamily, positions: &[(SourceId, String, Position)]) -> Result<()> {
-    for (source, partition, position) in positions {
-        put(batch, family, &position_key(*source, partition)?, position)?;
-    }
-    Ok(())
-}
-
-fn delete_positions(batch: &mut WriteBatch, family: &ColumnFamily, retired: &[(SourceId, String)]) -> Result<()> {
-    for (source, partition) in retired {
-        batch.delete_cf(family, position_key(*source, partition)?);
-    }
-    Ok(())
-}
-
-fn put<V: serde::Serialize>(batch: &mut WriteBatch, family: &ColumnFamily, key: &[u8], value: &V) -> Result<()> {
-    let mut bytes = Vec::new();
-    codec::encode(value, &mut bytes)?;
-    batch.put_cf(family, key, bytes);
-    Ok(())
-}
-
 fn write_failed(dir: &Path, why: &rocksdb::Error) -> Error {
     Error::try_again(format!(
         "writing the store in {} failed: {why}. Whether the last write is durable is unknown, so this process ends; nothing is lost. Make sure that \
@@ -489,3 +468,6 @@ fn write_failed(dir: &Path, why: &rocksdb::Error) -> Error {
         dir.display()
     ))
 }
+
+#[cfg(test)]
+mod tests;

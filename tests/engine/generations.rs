@@ -119,7 +119,9 @@ enum Reached {
 fn reached(point: CrashPoint) -> Reached {
     match point {
         CrashPoint::RecoveryOpened
+        | CrashPoint::IncarnationWritten
         | CrashPoint::IncarnationRaised
+        | CrashPoint::StoreUpgraded
         | CrashPoint::MigrationWritten
         | CrashPoint::SinkMarkerRead
         | CrashPoint::SinkMarkerClaimed

@@ -94,6 +94,7 @@ fn after_a_crash_at_each_point_of_the_start_a_migration_was_made_once() {
     use CrashPoint as P;
     let points = [
         P::RecoveryOpened,
+        P::IncarnationWritten,
         P::IncarnationRaised,
         P::FoldBegun,
         P::FoldWritten,

@@ -31,7 +31,9 @@ fn run() -> Run {
 fn nth(point: CrashPoint) -> u64 {
     match point {
         CrashPoint::RecoveryOpened
+        | CrashPoint::IncarnationWritten
         | CrashPoint::IncarnationRaised
+        | CrashPoint::StoreUpgraded
         | CrashPoint::MigrationWritten
         | CrashPoint::SinksClaimed
         | CrashPoint::Registered => 1,
@@ -55,9 +57,10 @@ fn nth(point: CrashPoint) -> u64 {
 }
 
 /// The points of a start, at which a recovery can crash too.
-const OF_A_START: [CrashPoint; 8] = [
+const OF_A_START: [CrashPoint; 9] = [
     CrashPoint::RecoveryOpened,
     CrashPoint::SinkMarkerRead,
+    CrashPoint::IncarnationWritten,
     CrashPoint::IncarnationRaised,
     CrashPoint::SinkMarkerClaimed,
     CrashPoint::SinksClaimed,

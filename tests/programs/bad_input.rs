@@ -421,6 +421,41 @@ fn a_write_that_fails_ends_the_run_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn a_fold_that_finds_no_room_is_put_off_and_the_sources_wait() {
+    let Some(disk) = SmallDisk::mount(96) else { return };
+    let state = disk.at.path().join("state");
+    let place = Place::of(different_words(0, 400).as_bytes());
+    let input = place.input();
+    let once = ["run", "--state", text(&state), "--input", text(&input), "--listen", "none", "--exit-at-end"];
+    run("word_count", &[&once[..], &["--disk-reserve", "0"]].concat()).is("the first run", 0, &["stopped after batch 1"]);
+    // As a kill within a fold leaves it.
+    let leftover = state.join("fold.sst");
+    fs::write(&leftover, vec![1; 3 << 20]).expect("it can be written");
+    // More is free than the reserve that is set, and less than a fold and a flush may need.
+    let ballast = disk.fill_up(12 << 20);
+    let arguments = ["run", "--state", text(&state), "--input", text(&input), "--follow", "--listen", "127.0.0.1:0"];
+    let mut running =
+        Running::start("word_count", &[&arguments[..], &["--disk-reserve", "1MiB", "--fold-bytes", "4KB"]].concat());
+    running.says("the log is not folded now");
+    assert!(!leftover.exists(), "it takes room");
+    let said = running.says("disk full");
+    for part in ["a fold may need", "free some space", text(&state)] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    let (_, status) = running.get("/v1/status");
+    assert!(status["unfolded_bytes"].as_u64() > Some(4000), "it is not folded: {status}");
+    fs::remove_file(ballast).expect("it is there");
+    append(&input, &different_words(400, 100));
+    running.get_until("/v1/status", |status| {
+        status["records"] == 100 && status["unfolded_bytes"].as_u64().is_some_and(|bytes| bytes < 4000)
+    });
+    running.says("the log is folded again");
+    running.signal("TERM");
+    running.wait().is("a clean stop", 0, &["stopped after batch"]);
+    counts_are("after a fold found no room", &state, &recount([different_words(0, 500).as_str()]));
+}
+
+#[test]
 fn a_sink_whose_disk_is_full_is_tried_again_and_gets_all_of_it_once() {
     let Some(disk) = SmallDisk::mount(16) else { return };
     let out = disk.at.path().join("out.jsonl");

@@ -2,13 +2,18 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod asked;
     pub(crate) mod binary;
     pub(crate) mod edits;
+    pub(crate) mod random;
+    #[allow(dead_code, reason = "the crash tests use the rest")]
+    pub(crate) mod store;
 }
 
 mod bad_input;
 mod examples;
 mod idle;
+mod io_errors;
 mod new;
 mod operator_examples;
 mod page;

@@ -90,7 +90,9 @@ fn is_of_start(point: CrashPoint) -> bool {
     matches!(
         point,
         P::RecoveryOpened
+            | P::IncarnationWritten
             | P::IncarnationRaised
+            | P::StoreUpgraded
             | P::MigrationWritten
             | P::SinkMarkerRead
             | P::SinkMarkerClaimed

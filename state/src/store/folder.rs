@@ -26,6 +26,11 @@ impl Mode {
         Mode { stopped: true, ..Mode::running(durability) }
     }
 
+    /// Whether it was stopped with everything on the disk.
+    pub(super) fn ended_cleanly(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether the machine may have lost what the last run had handed to the operating system.
     pub(super) fn lost_by_the_machine(&self) -> bool {
         self.durability == Durability::Process && !self.stopped && self.boot != boot()
@@ -84,6 +89,17 @@ impl Folder {
         Ok(Folder { dir: dir.to_path_buf(), lock })
     }
 
+    /// Locks a folder that holds a store.
+    pub(super) fn lock_store(dir: &Path) -> Result<Folder> {
+        if !holds_store(dir) {
+            return Err(Error::config(format!(
+                "there is no state in {}: give the --state folder of a topology that ran",
+                dir.display()
+            )));
+        }
+        Folder::lock(dir, false)
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -103,6 +119,27 @@ impl Folder {
         make(&half)?;
         fs::rename(&half, self.database()).map_err(unwritable)?;
         sync_dir(&self.dir)
+    }
+
+    /// Syncs the database's log files, which a process that was killed may have left to the operating system. Before RocksDB reads them: it counts what it
+    /// has read from them as being on the disk, notes that in files that it syncs, and refuses the store if the machine then loses the end of a log.
+    pub(super) fn sync_logs(&self) -> Result<()> {
+        let database = self.database();
+        let sync = || -> std::io::Result<()> {
+            for entry in fs::read_dir(&database)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    File::open(&path)?.sync_all()?;
+                }
+            }
+            File::open(&database)?.sync_all()
+        };
+        sync().map_err(|why| {
+            Error::try_again(format!(
+                "the log in {} cannot be synced: {why}. Nothing was changed: make sure that the disk is healthy, then start again",
+                database.display()
+            ))
+        })
     }
 
     pub(super) fn mode(&self) -> Result<Mode> {

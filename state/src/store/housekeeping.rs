@@ -1,10 +1,10 @@
 //! What waits to ride in the next commit's write: confirmations of sinks, positions that moved without a record, the folded log.
 
 use super::layout::{log_key, outbox_key};
-use super::{Store, delete_positions, family, put_positions};
+use super::write::{StoreWrite, delete_positions, put_positions};
+use super::{Store, family};
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::{CrashPoint, Points, Result, Txid};
-use rocksdb::WriteBatch;
 
 /// What waits to ride in the next commit's write.
 #[derive(Default)]
@@ -23,7 +23,7 @@ impl Housekeeping {
 
 impl Store {
     /// Puts what waits into a write. Returns whether the log is trimmed by it.
-    pub(super) fn add_housekeeping(&self, write: &mut WriteBatch) -> Result<bool> {
+    pub(super) fn add_housekeeping(&self, write: &mut StoreWrite) -> Result<bool> {
         let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
         put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
         delete_positions(write, family(&self.db, "positions"), &tidy.retired)?;
@@ -76,7 +76,7 @@ impl Store {
             return Ok(());
         }
         points.reach(CrashPoint::BeforeWrite)?;
-        let mut write = WriteBatch::default();
+        let mut write = StoreWrite::default();
         let trimmed = self.add_housekeeping(&mut write)?;
         self.write_synced(write)?;
         if trimmed { points.reach(CrashPoint::LogTrimmed) } else { Ok(()) }

@@ -1,12 +1,13 @@
 //! What a migration does to the rows of a store.
 
 use super::layout::{position_key, sink_key, state_key};
+use super::restored::MIGRATION;
+use super::write::StoreWrite;
 use super::{Store, family};
 use crate::ids::{SourceId, StateId};
 use crate::migration::Plan;
 use crate::schema::Schema;
 use crate::{KeyGroup, Result, fold};
-use rocksdb::WriteBatch;
 
 /// One value of a state, as it is stored: the key's group and encoding, and the encoded value.
 pub type Row = (KeyGroup, Vec<u8>, Vec<u8>);
@@ -18,7 +19,7 @@ impl Store {
     /// # Errors
     /// Kind TryAgain if the disk fails: the state is not complete then, and must not be recorded.
     pub fn fill(&self, id: StateId, rows: &[Row]) -> Result<()> {
-        let mut cleared = WriteBatch::default();
+        let mut cleared = StoreWrite::default();
         self.clear_state(&mut cleared, id);
         self.write_synced(cleared)?;
         if rows.is_empty() {
@@ -30,14 +31,14 @@ impl Store {
             state_key(id, *group, key, &mut full);
             stored.push((full, value));
         }
-        let path = self.dir.join("migration.sst");
+        let path = self.dir.join(MIGRATION);
         fold::write_file(&path, self.folded(), stored.iter().map(|(key, value)| (&key[..], &value[..])))?;
         self.ingest(&path)
     }
 
     /// Puts into a write what lets go of what a migration drops. A state that is new gets its number now, and must be empty: a start that was cut short may
     /// have converted another one under that number.
-    pub(super) fn let_go(&self, write: &mut WriteBatch, schema: &Schema, migration: &Plan) -> Result<()> {
+    pub(super) fn let_go(&self, write: &mut StoreWrite, schema: &Schema, migration: &Plan) -> Result<()> {
         let before = self.schema()?;
         for id in &migration.states {
             self.clear_state(write, *id);
@@ -58,7 +59,7 @@ impl Store {
         Ok(())
     }
 
-    fn clear_state(&self, write: &mut WriteBatch, id: StateId) {
+    fn clear_state(&self, write: &mut StoreWrite, id: StateId) {
         let (mut first, mut end) = (Vec::new(), Vec::new());
         state_key(id, KeyGroup(0), &[], &mut first);
         state_key(StateId(id.0 + 1), KeyGroup(0), &[], &mut end);

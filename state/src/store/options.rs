@@ -1,5 +1,6 @@
 //! How RocksDB is opened: its families, its log, what it verifies.
 
+use super::restored;
 use crate::store::Durability;
 use crate::{Error, Result};
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options};
@@ -31,8 +32,9 @@ pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<
         .get_options_from_string("track_and_verify_wals=true;avoid_flush_during_recovery=true")
         .map_err(|why| Error::bug(format!("RocksDB does not know an option: {why}")))?;
     options.create_if_missing(create);
-    let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
-    DB::open_cf_descriptors(&options, path, families).map_err(|why| open_failed(path, &why))
+    let families = || FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
+    let opened = restored::open(path, || DB::open_cf_descriptors(&options, path, families()))?;
+    opened.map_err(|why| open_failed(path, &why))
 }
 
 pub(super) fn family_options(name: &str) -> Options {
@@ -71,6 +73,10 @@ fn open_failed(path: &Path, why: &rocksdb::Error) -> Error {
         ErrorKind::IOError if why.as_ref().contains("No space left") || why.as_ref().contains("Permission denied") => {
             Error::try_again(format!("the state in {folder} cannot be opened: {why}. Nothing is lost; mend it and start again"))
         }
+        ErrorKind::InvalidArgument if why.as_ref().contains("Column families not opened") => Error::config(format!(
+            "the state in {folder} was written by a newer version of Tidemill than this program's: {why}. Nothing was changed: run a program built with \
+             that version, or give another --state folder"
+        )),
         _ => Error::damaged(format!(
             "the state in {folder} is damaged: {why}. Nothing was changed. Restore the folder from a copy, or begin anew with --start-over \
              (the damaged folder is moved aside, never deleted)"

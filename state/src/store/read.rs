@@ -11,9 +11,12 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
+pub(super) fn meta_bytes(db: &DB, key: &str) -> Result<Option<Vec<u8>>> {
+    db.get_cf(family(db, "meta"), key).map_err(|why| unreadable(db.path(), &why))
+}
+
 pub(super) fn meta<V: DeserializeOwned>(db: &DB, key: &str) -> Result<Option<V>> {
-    let bytes = db.get_pinned_cf(family(db, "meta"), key).map_err(|why| unreadable(db.path(), &why))?;
-    bytes
+    meta_bytes(db, key)?
         .map(|bytes| {
             codec::decode(&bytes).map_err(|error| error.while_doing(&format!("reading \"{key}\" of {}", db.path().display())))
         })

@@ -3,5 +3,6 @@
 
 mod changed;
 mod damaged;
+mod formats;
 mod place;
 mod sinks;

@@ -1,0 +1,45 @@
+//! Starts of a store after the machine has crashed.
+
+use super::{Batch, Durability, Store};
+use crate::points::Effect;
+use crate::{CrashPoint, Line, Points, Txid};
+use std::fs;
+use std::path::Path;
+
+fn line(dir: &Path) -> Line {
+    Store::inspect(dir).expect("it can be looked at").line()
+}
+
+/// A store with one batch, left by a crash of the machine.
+fn lost_by_the_machine(dir: &Path) {
+    let mut store = Store::create(dir, Durability::Process, None).expect("created");
+    store.raise_incarnation(&Points::none()).expect("raised");
+    store.commit(&[Batch { txid: Txid(1), ..Batch::default() }], &Points::none()).expect("committed");
+    drop(store);
+    let mode = dir.join("mode");
+    let text = fs::read_to_string(&mode).expect("it is there");
+    let boot = text.split("\"boot\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a boot");
+    fs::write(&mode, text.replace(boot, "another-boot")).expect("it can be written");
+}
+
+#[test]
+fn i7_the_line_is_new_after_a_crash_of_the_machine_also_if_the_start_crashes_before_its_mode_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    lost_by_the_machine(dir.path());
+    let old = line(dir.path());
+    let points = Points::none();
+    points.arm(CrashPoint::IncarnationWritten, Effect::Stop, 1);
+    let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
+    store.raise_incarnation(&points).expect_err("it crashes between the two writes");
+    drop(store);
+    let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
+    let counter = store.raise_incarnation(&Points::none()).expect("raised").counter;
+    assert_eq!(counter, 3, "the crashed start has used one");
+    assert_ne!(store.line(), old, "batches of the old line may be numbered again");
+    drop(store);
+    // Within one boot nothing was lost: the line stays.
+    let now = line(dir.path());
+    let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
+    store.raise_incarnation(&Points::none()).expect("raised");
+    assert_eq!(store.line(), now);
+}
