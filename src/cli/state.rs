@@ -38,7 +38,7 @@ where
         Where::Stopped(dir) => inspect(&dir, |store| {
             let (id, codec) = find(store, name, build)?;
             let (key, group) = codec.parse_key(key, store.key_groups())?;
-            store.get(id, group, &key)?.map(|value| codec.value_to_json(&value)).transpose()
+            store.get(id, group, &key)?.map(|value| shown(&*codec, &key, &value).map(|(_, value)| value)).transpose()
         })?,
     };
     match value {
@@ -66,12 +66,18 @@ where
         if left > 0 {
             store.scan(id, |key, value| {
                 left -= 1;
-                let line = json!({"key": codec.key_to_json(key)?, "value": codec.value_to_json(value)?});
-                Ok(output.line(line)? && left > 0)
+                let (key, value) = shown(&*codec, key, value)?;
+                Ok(output.line(json!({"key": key, "value": value}))? && left > 0)
             })?;
         }
         output.end()
     })
+}
+
+/// A row as JSON. The error of one that cannot be read names the state, the key and the way out.
+fn shown(codec: &dyn StateCodec, key: &[u8], value: &[u8]) -> Result<(Json, Json)> {
+    let row = codec.key_to_json(key).and_then(|shown| Ok((shown, codec.value_to_json(value)?)));
+    row.or_else(|why| codec.read_row(key, Some(value)).and(Err(why)))
 }
 
 /// Prints the keys and values of a running topology, page by page: all of one batch, or it says that the batch has changed.
