@@ -24,9 +24,12 @@ use tidemill_state::keys::{Key, decode_key};
 use tidemill_state::{Points, codec};
 use types::*;
 
+/// Adds a case to a topology, over the numbers of its samples.
+type Build = dyn for<'s> Fn(&Topology<'s>, Stream<'s, u64>) + Send + Sync;
+
 /// A type with its samples, as a state and as a query of this name.
 struct Case {
-    build: Box<dyn for<'s> Fn(&Topology<'s>, Stream<'s, u64>) + Send + Sync>,
+    build: Box<Build>,
     check: Box<dyn Fn(&Place) + Send + Sync>,
     check_stopped: Box<dyn Fn(&Store) + Send + Sync>,
 }

@@ -255,8 +255,8 @@ impl<'de> Visitor<'de> for Like<'_> {
         Ok(Any::Char(value))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Any, E> {
-        Ok(Any::Text(value))
+    fn visit_str<E>(self, value: &str) -> Result<Any, E> {
+        Ok(Any::Text(value.to_string()))
     }
 
     fn visit_byte_buf<E>(self, value: Vec<u8>) -> Result<Any, E> {
