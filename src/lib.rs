@@ -45,7 +45,7 @@ pub use tidemill_engine::{aggregates, json, plan, server, sink, source, states};
 pub use tidemill_state::resolve::Assume;
 pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Line, Points, Position, Result, Store, Txid};
 
-/// The suites that every source and every sink runs, also one of your own.
+/// The suites for sources, sinks, aggregations, and types of values and keys, also for those of your own.
 pub mod conformance {
     pub use tidemill_engine::conformance::*;
 }

@@ -1,31 +1,16 @@
-//! Arguments and results as bytes, as the server has them: bincode 1.3 with variable-length integers, after one byte for the format.
+//! Arguments and results as bytes, as the server has them: the encoding of the crate `tidemill-codec`.
 
-use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The format byte.
-const FORMAT: u8 = 1;
-
-/// No length above this is believed: the server writes no larger value.
-const MOST_BYTES: u64 = 256 << 20;
-
-fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_limit(MOST_BYTES)
-}
-
 pub(crate) fn encode<A: Serialize + ?Sized>(value: &A) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![FORMAT];
-    options().serialize_into(&mut bytes, value).map_err(|why| why.to_string())?;
+    let mut bytes = Vec::new();
+    tidemill_codec::encode(value, &mut bytes)?;
     Ok(bytes)
 }
 
 pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, String> {
-    match bytes.split_first() {
-        Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| why.to_string()),
-        Some((format, _)) => Err(format!("it is in format {format}, and this client knows {FORMAT}")),
-        None => Err("it is empty".into()),
-    }
+    tidemill_codec::decode(bytes)
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@
 //! # }
 //! ```
 //!
+//! # Types
+//! Arguments and results are encoded without names and kinds. Their types may not have serde's attributes `flatten`, `untagged`, `tag`, `skip_serializing_if`, `skip_serializing`
+//! or `skip_deserializing`, nor hold types that read whatever kind comes, such as `serde_json::Value`: they are refused. Over HTTP, as JSON, they can be asked all the same.
+//!
 //! # Read your writes
 //! Who has produced a record knows its offset: an answer is waited for that holds it.
 //!

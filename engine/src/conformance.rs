@@ -1,16 +1,14 @@
-//! The suites that every [`Source`], every [`Sink`] and every aggregation runs, also a user's own: the clauses of their contracts that can be checked.
+//! The suites that every [`Source`], every [`Sink`], every aggregation and every type of a state runs, also a user's own: the clauses of their contracts that can be checked.
 //!
 //! They panic, as a test's assertions do, with the clause that is broken and where. Call them from tests:
 //!
 //! ```
 //! # use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
 //! # use tidemill_state::{Error, Position, Result};
-//! # struct Squares(u64);
-//! # struct From(u64, u64);
+//! # struct Squares(u64); struct From(u64, u64);
 //! # impl Source for Squares {
 //! #     type Item = u64;
-//! #     fn kind(&self) -> String { "squares".into() }
-//! #     fn partitions(&self) -> Result<Vec<String>> { Ok(vec!["all".into()]) }
+//! #     fn kind(&self) -> String { "squares".into() } fn partitions(&self) -> Result<Vec<String>> { Ok(vec!["all".into()]) }
 //! #     fn open(&self, _: &str, from: Option<&Position>) -> Result<Box<dyn Reader<u64>>> {
 //! #         Ok(Box::new(From(from.map_or(0, |from| from.offset), self.0)))
 //! #     }
@@ -33,9 +31,11 @@
 
 mod combiner;
 mod reducer;
+mod round_trip;
 
 pub use combiner::{combiner, combiner_by, combiner_in_order};
 pub use reducer::{batch_aggregator, reducer};
+pub use round_trip::{key, key_in_order, value};
 
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Publisher, Sink};
 use crate::source::{ReadStatus, Reader, Records, Source};

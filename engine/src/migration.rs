@@ -12,7 +12,7 @@ use tidemill_state::keys::{self, Key};
 use tidemill_state::migration::{Change, Conversion, Migration as Declared, Plan};
 use tidemill_state::schema::TypeDecl;
 use tidemill_state::store::Row;
-use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold};
+use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold, round_trip};
 
 /// A conversion of one row of a state: encoded key and value in, encoded key and value out.
 pub(crate) type Convert = Arc<dyn Fn(&[u8], &[u8]) -> Result<(Vec<u8>, Vec<u8>)> + Send + Sync>;
@@ -80,6 +80,12 @@ fn taken<T>(what: &str, decoded: Result<T>) -> Result<T> {
             "its {what} are no {taken}: {why}. Nothing was changed: let the conversion take the type that they had"
         ))
     })
+}
+
+/// Encodes what a conversion made. Each value is read back: there is no other run to find that it cannot be.
+fn encode_value<V: Storable>(value: &V, into: &mut Vec<u8>) -> Result<()> {
+    codec::encode(value, into)?;
+    round_trip::value_comes_back(value, into)
 }
 
 /// Calls the user's conversion.
@@ -179,7 +185,8 @@ impl Migration {
         self.convert(name, None, values, move |key, value| {
             let mut converted = Vec::new();
             let old = taken("values", codec::decode(value))?;
-            codec::encode(&guarded(|| format!("a value of {} bytes", value.len()), || convert(old))?, &mut converted)?;
+            let new = guarded(|| format!("a value of {} bytes", value.len()), || convert(old))?;
+            encode_value(&new, &mut converted)?;
             Ok((key.to_vec(), converted))
         })
     }
@@ -198,7 +205,8 @@ impl Migration {
             let (new_key, new) = guarded(|| format!("key {shown}"), || convert(old_key, old))?;
             let (mut key, mut value) = (Vec::new(), Vec::new());
             keys::encode_key(&new_key, &mut key)?;
-            codec::encode(&new, &mut value)?;
+            round_trip::key_comes_back(&new_key, &key)?;
+            encode_value(&new, &mut value)?;
             Ok((key, value))
         })
     }

@@ -35,7 +35,7 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
-use tidemill_state::{Error, codec};
+use tidemill_state::{Error, codec, round_trip, shape};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use weight::Weight;
@@ -115,11 +115,26 @@ pub(crate) trait QueryCodec: Send + Sync {
     fn arguments(&self, bytes: &[u8], format: Format) -> Result<Box<dyn Any + Send>, QueryError>;
     /// Whether these are of the type of its arguments.
     fn takes(&self, arguments: &(dyn Any + Send)) -> bool;
+    /// Refuses a format in which its results could not be read.
+    fn answers_in(&self, format: Format) -> Result<(), QueryError>;
 }
 
 struct TypedQuery<A> {
     decl: QueryDecl,
     arguments: PhantomData<fn() -> A>,
+    /// Why its arguments, and its results, cannot be read from bincode.
+    unreadable: [Option<String>; 2],
+}
+
+impl<A> TypedQuery<A> {
+    /// What its arguments or results, of this type, are refused with in bincode.
+    fn unreadable(&self, what: &str, type_name: &str, why: &str) -> String {
+        format!(
+            "the {what} of query \"{}\" are {type_name}, which cannot be read from bincode, in which clients over gRPC and this process ask: \
+             {why}. Ask over HTTP, as JSON, or remove the attribute",
+            self.decl.name
+        )
+    }
 }
 
 impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
@@ -132,6 +147,9 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
             let QueryDecl { name, arguments, .. } = &self.decl;
             QueryError::BadArguments(format!("these are no arguments of query \"{name}\", which takes {arguments}: {why}"))
         };
+        if let (Format::Bincode, Some(why)) = (format, &self.unreadable[0]) {
+            return Err(QueryError::BadArguments(self.unreadable("arguments", &self.decl.arguments, why)));
+        }
         let arguments: A = match format {
             Format::Json => json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?,
             Format::Bincode => codec::decode_from_outside(bytes).map_err(|why| wrong(why.to_string()))?,
@@ -148,6 +166,13 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
 
     fn takes(&self, arguments: &(dyn Any + Send)) -> bool {
         arguments.is::<A>()
+    }
+
+    fn answers_in(&self, format: Format) -> Result<(), QueryError> {
+        match (format, &self.unreadable[1]) {
+            (Format::Bincode, Some(why)) => Err(QueryError::Failed(self.unreadable("results", &self.decl.result, why))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -187,13 +212,15 @@ impl Topology<'_> {
         let context = &self.context;
         let types = (crate::states::type_name::<A>(), crate::states::type_name::<R>());
         let decl = QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
+        let look = |look: fn() -> Option<String>| crate::poison::caught(true, || Ok(look())).unwrap_or_default();
+        let unreadable = [look(shape::unreadable::<A>), look(round_trip::of_values::<R>)];
         {
             let declared = &mut *context.declared.borrow_mut();
             if declared.queries.iter().any(|query| query.decl().name == name) {
                 let error = Error::config(format!("two queries are named \"{name}\": give each its own name"));
                 declared.error.get_or_insert(error);
             }
-            declared.queries.push(std::sync::Arc::new(TypedQuery::<A> { decl, arguments: PhantomData }));
+            declared.queries.push(std::sync::Arc::new(TypedQuery::<A> { decl, arguments: PhantomData, unreadable }));
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
         let meter = context.meter(node);

@@ -9,6 +9,18 @@ use std::time::Duration;
 use tidemill_state::{Error, Kind, Position, Result};
 
 /// What can travel in a stream: owned, cloneable, and able to move between workers.
+///
+/// Between workers records move as they are. Values and keys of states, and what goes between a client and a query, are encoded without
+/// names and kinds. Of serde's attributes these then cannot be used:
+///
+/// | attribute | found |
+/// | --- | --- |
+/// | `flatten`, `untagged`, `tag`, and types such as `serde_json::Value`, which read whatever kind comes | of a state when the topology is built, of a query when it is asked over gRPC |
+/// | `skip` on a variant that is not the last, `skip_serializing` or `skip_deserializing` alone, a `serialize_with` that the `deserialize_with` does not read | the same; at a value where the type alone does not show it |
+/// | `skip_serializing_if` | at the first value whose field would be left out |
+/// | `skip` on a field | in a key; in a value only by [`crate::conformance::value`]: it is the default after a restart |
+///
+/// What is found at a value fails its batch, before the commit. Sinks that write JSON take all of them.
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 

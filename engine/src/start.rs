@@ -85,7 +85,7 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
     let store = Store::inspect(&settings.state)?;
     let program = Described { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
     let checked = program.decide(Some(&store)).and_then(|decision| {
-        read_through(&store)?;
+        read_through(&store, &decision, description)?;
         migration::convert(&store, &decision.migration, description)?;
         let listing = program.list(Some(&store), &decision)?;
         let mut decision = listing.warn(decision);
@@ -102,10 +102,19 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
     checked
 }
 
-/// Reads what the workers of a run would load: damage in it is found here too.
-fn read_through(store: &Store) -> Result<()> {
+/// Reads what the workers of a run would load, as they would: damage in it is found here too. What migrations convert or drop is read as bytes alone.
+fn read_through(store: &Store, decision: &Decision, description: &Description) -> Result<()> {
+    let codec_of = |id: StateId| {
+        let name = decision.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
+        description.codecs.iter().find(|codec| codec.decl().name == *name)
+    };
     let states: Vec<StateId> = store.facts()?.schema.states.into_iter().map(|(id, _)| id).collect();
-    store.read_committed(&states, |_| true, |_, _, _| Ok(()))
+    let codecs: Vec<_> = states.iter().map(|id| (*id, codec_of(*id))).collect();
+    let read = |id: StateId, key: &[u8], value: Option<&[u8]>| match codecs.iter().find(|(known, _)| *known == id) {
+        Some((_, Some(codec))) => codec.read_row(key, value),
+        _ => Ok(()),
+    };
+    store.read_committed(&states, |_| true, read)
 }
 
 /// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is away.

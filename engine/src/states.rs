@@ -11,10 +11,10 @@ use std::marker::PhantomData;
 use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
 use tidemill_state::schema::{StateDecl, TypeDecl};
-use tidemill_state::shape;
-use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec};
+use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec, round_trip, shape};
 
-/// What a state can hold. Every type with these parts is one.
+/// What a state can hold. Every type with these parts is one, but for those whose attributes keep their values from coming back: see [`crate::Data`].
+/// [`crate::conformance::value`] checks one of your own.
 pub trait Storable: Clone + Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Storable for T {}
 
@@ -286,6 +286,12 @@ pub trait StateCodec: Send + Sync {
         Ok(text_of(json))
     }
 
+    /// Reads a row as a run would, and forgets it.
+    ///
+    /// # Errors
+    /// Kind Damaged: the bytes are no such key or value.
+    fn read_row(&self, key: &[u8], value: Option<&[u8]>) -> Result<()>;
+
     /// Writes an encoded key and its value as `{"key":…,"value":…}`. Without a value the object has no
     /// `value`. An error names the key.
     ///
@@ -353,6 +359,20 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn write_value(&self, value: &[u8], into: &mut Vec<u8>) -> Result<()> {
         write_json(&codec::decode::<V>(value)?, into)
     }
+
+    fn read_row(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let read = keys::decode_key::<K>(key).and_then(|_| value.map(codec::decode::<V>).transpose());
+        read.map(drop).map_err(|why| unreadable(why, &self.decl.name, self.key_to_json(key).ok()))
+    }
+}
+
+/// The error of a row that a state's types cannot read, with the way out.
+fn unreadable(why: Error, state: &str, key: Option<String>) -> Error {
+    let key = key.map_or_else(|| "a key that cannot be read".to_string(), |key| format!("key {key}"));
+    let out = "Nothing was changed. Start the program that wrote it; or restore the folder from a copy; or let the state go \
+               with topology.migration(name).drop_state(state); or begin anew with --start-over (the folder is moved aside, \
+               never deleted)";
+    Error::new(why.kind(), format!("state \"{state}\", {key}: {why}. {out}"))
 }
 
 fn write_json(value: &impl Serialize, into: &mut Vec<u8>) -> Result<()> {
@@ -371,9 +391,22 @@ pub(crate) fn type_decl<T: DeserializeOwned>() -> TypeDecl {
     TypeDecl { name: type_name::<T>(), parts }
 }
 
-/// Registers a state's name, types and number; refuses a name that is taken.
+/// Refuses a type of a state whose values could not be read back.
+fn refused_type<T>(state: &str, what: &str, look: fn() -> Option<String>) -> Option<Error> {
+    // Its own code is not prepared for this, as above.
+    let why = crate::poison::caught(true, || Ok(look())).unwrap_or_default()?;
+    Some(Error::config(format!(
+        "state \"{state}\" cannot have {what} of type {}, which could not be read back from their bytes: {why}. The bytes hold no \
+         names and no kinds: remove the attribute or put another type in its place, such as the part as JSON text",
+        type_name::<T>()
+    )))
+}
+
+/// Registers a state's name, types and number; refuses a name that is taken, and a type that could not be read back.
 pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placement: Placement) -> StateId {
     let (key, value) = (type_decl::<K>(), type_decl::<V>());
+    let refusal = refused_type::<K>(name, "keys", round_trip::of_keys::<K>)
+        .or_else(|| refused_type::<V>(name, "values", round_trip::of_values::<V>));
     let decl = StateDecl {
         name: name.to_string(),
         key: key.name,
@@ -384,6 +417,9 @@ pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placem
     };
     let codec = TypedCodec::<K, V> { decl, placement, types: PhantomData };
     let mut declared = context.declared.borrow_mut();
+    if let Some(error) = refusal {
+        declared.error.get_or_insert(error);
+    }
     if declared.program.states.iter().any(|state| state.name == name) {
         declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));
     }

@@ -4,7 +4,7 @@
 //! complete. When there is nothing to do the worker parks, and is woken by data, a close, a commit or a question.
 
 use crate::commit::{Message, WorkerDelta};
-use crate::context::{Context, Seat, Shared};
+use crate::context::{Context, Declared, Seat, Shared};
 use crate::pages::PageOf;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
@@ -143,7 +143,7 @@ impl<'j> Worker<'j> {
             ));
         }
         let mut feeds = std::mem::take(&mut declared.feeds);
-        restore(job, &context, &declared.states)?;
+        restore(job, &context, declared)?;
         job.shared.points.reach(CrashPoint::StateRestored)?;
         for assignment in &job.assignments[index] {
             feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
@@ -407,11 +407,18 @@ impl<'j> Worker<'j> {
 }
 
 /// Loads this worker's part of every state. No batch is committed meanwhile: this worker would have to be part of it.
-fn restore(job: &Job, context: &Context, states: &[Rc<dyn crate::states::WorkerState>]) -> Result<()> {
+fn restore(job: &Job, context: &Context, declared: &Declared) -> Result<()> {
+    let states = &declared.states;
     let ids: Vec<StateId> = states.iter().map(|state| state.id()).collect();
     let mine = |group: KeyGroup| group.owner(job.workers) == context.index;
     job.store.read_committed(&ids, mine, |id, key, value| match states.iter().find(|state| state.id() == id) {
-        Some(state) => state.restore(key, value),
+        Some(state) => state.restore(key, value).map_err(|why| unreadable(context, declared, (id, key, value)).unwrap_or(why)),
         None => Ok(()),
     })
+}
+
+/// The error of a row that cannot be read, with its state and key.
+fn unreadable(context: &Context, declared: &Declared, (id, key, value): (StateId, &[u8], Option<&[u8]>)) -> Option<Error> {
+    let name = context.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
+    declared.codecs.iter().find(|codec| codec.decl().name == *name)?.read_row(key, value).err()
 }

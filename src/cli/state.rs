@@ -39,7 +39,8 @@ where
         Where::Stopped(dir) => inspect(&dir, |store| {
             let (id, codec) = find(store, name, build)?;
             let (key, group) = codec.parse_key(key, store.key_groups())?;
-            store.get(id, group, &key)?.map(|value| codec.value_to_json(&key, &value)).transpose()
+            let value = store.get(id, group, &key)?;
+            value.map(|value| readable(&*codec, &key, &value, codec.value_to_json(&key, &value))).transpose()
         })?,
     };
     match value {
@@ -68,12 +69,17 @@ where
             store.scan(id, |key, value| {
                 left -= 1;
                 let mut line = Vec::new();
-                codec.write_row(key, Some(value), &mut line)?;
+                readable(&*codec, key, value, codec.write_row(key, Some(value), &mut line))?;
                 Ok(output.line(String::from_utf8_lossy(&line))? && left > 0)
             })?;
         }
         output.end()
     })
+}
+
+/// The error of a row that cannot be read names the state, the key and the way out.
+fn readable<T>(codec: &dyn StateCodec, key: &[u8], value: &[u8], shown: Result<T>) -> Result<T> {
+    shown.or_else(|why| codec.read_row(key, Some(value)).and(Err(why)))
 }
 
 /// A page of a running topology's state, its keys and values as they came: read as numbers, digits

@@ -1,75 +1,45 @@
-//! Values, log entries and outbox entries as bytes: bincode 1.3, with limits, a format byte in front.
+//! Values, log entries and outbox entries as bytes: the encoding of the crate `tidemill-codec`,
+//! with this crate's errors.
 
-use crate::depth::{DEEPEST, Limited};
 use crate::{Error, Result};
-use bincode::Options;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
-
-/// The format byte of everything this version writes.
-pub const FORMAT: u8 = 1;
-
-/// The largest encoded value, 256 MiB: nothing larger is written, and a length above it is not believed when read.
-pub const MAX_VALUE_BYTES: u64 = 256 << 20;
-
-fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_limit(MAX_VALUE_BYTES)
-}
+pub use tidemill_codec::{FORMAT, MAX_VALUE_BYTES, Unwritten, append, exact};
 
 /// Appends the format byte and `value` to `into`.
 ///
 /// # Errors
-/// The value cannot be serialized, or is larger than [`MAX_VALUE_BYTES`]. `into` may then hold a part of it.
+/// The value cannot be serialized or could not be read back, or it is larger than
+/// [`MAX_VALUE_BYTES`]. `into` may then hold a part of it.
 pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()> {
-    into.push(FORMAT);
-    options()
-        .serialize_into(into, value)
-        .map_err(|why| Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>())))
+    tidemill_codec::encode(value, into).map_err(|why| unwritten::<V>(&why))
 }
 
-/// Appends `value` alone, without the format byte: as an element of something that has it.
-///
-/// # Errors
-/// As bincode has them: the value cannot be serialized, or the writer takes no more.
-pub fn append<V: Serialize + ?Sized>(value: &V, into: &mut impl std::io::Write) -> std::result::Result<(), Box<Unwritten>> {
-    options().serialize_into(into, value)
+/// The error of a value that cannot be encoded.
+pub(crate) fn unwritten<V: ?Sized>(why: &str) -> Error {
+    Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>()))
 }
-
-/// Why [`append`] did not write.
-pub type Unwritten = bincode::ErrorKind;
 
 /// Decodes what [`encode`] wrote, all of it.
 ///
 /// # Errors
 /// Another format, bytes of another type, or bytes left over.
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    decode_as(std::any::type_name::<V>(), bytes)
+    tidemill_codec::decode(bytes).map_err(|why| unread::<V>(bytes, &why))
 }
 
-fn decode_as<V: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<V> {
-    let wrong = |why: String| Error::damaged(format!("a value of {} bytes is not a {name}: {why}", bytes.len()));
-    match bytes.split_first() {
-        Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| wrong(why.to_string())),
-        Some((format, _)) => Err(wrong(format!("format {format} is not known to this version, which writes {FORMAT}"))),
-        None => Err(wrong("it is empty".into())),
-    }
-}
-
-/// As [`decode`], for bytes that come from outside: what is nested more than 128 levels deep is an error, before it takes the stack of whoever reads it.
+/// As [`decode`], for bytes that come from outside: what is nested more than 128 levels deep is an
+/// error, before it takes the stack of whoever reads it.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn decode_from_outside<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    decode_as::<Shallow<V>>(std::any::type_name::<V>(), bytes).map(|Shallow(value)| value)
+    tidemill_codec::decode_from_outside(bytes).map_err(|why| unread::<V>(bytes, &why))
 }
 
-/// A value that is not nested too deeply.
-struct Shallow<V>(V);
-
-impl<'de, V: DeserializeOwned> Deserialize<'de> for Shallow<V> {
-    fn deserialize<D: Deserializer<'de>>(inner: D) -> std::result::Result<Shallow<V>, D::Error> {
-        V::deserialize(Limited { inner, left: DEEPEST }).map(Shallow)
-    }
+fn unread<V>(bytes: &[u8], why: &str) -> Error {
+    let name = std::any::type_name::<V>();
+    Error::damaged(format!("a value of {} bytes is not a {name}: {why}", bytes.len()))
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ pub struct HotMap<K, V> {
     kept: usize,
     /// The keys in order, once somebody has asked for that.
     ordered: Option<Ordered<K>>,
+    /// Two slots of a group whose keys differ and have one hash.
+    alike: Option<(KeyGroup, u32, u32)>,
 }
 
 /// Where a walk over all keys goes on: see [`HotMap::walk_at`].
@@ -118,7 +120,16 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     #[must_use]
     pub fn new(groups: u16, committed: Txid) -> HotMap<K, V> {
         let groups = (0..groups).map(|_| Group { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
-        HotMap { groups, changed: VecDeque::new(), spare: Vec::new(), keys: 0, released: committed, kept: 0, ordered: None }
+        HotMap {
+            groups,
+            changed: VecDeque::new(),
+            spare: Vec::new(),
+            keys: 0,
+            released: committed,
+            kept: 0,
+            ordered: None,
+            alike: None,
+        }
     }
 
     /// The number of keys that have a value.
@@ -148,7 +159,16 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let (group, at) = self.group_index(hash);
         let Group { index, slots, free } = &mut self.groups[at];
         let place = |at: u32| usize::try_from(at).expect("a usize holds a u32");
-        if let Some(found) = index.find(spread(hash), |found| found.tag == tag(hash) && slots[place(found.slot)].key == key) {
+        let mut alike = None;
+        let mut is_key = |found: &Place| {
+            let slot = &slots[place(found.slot)];
+            let is_key = slot.key == key;
+            if !is_key && slot.hash == hash {
+                alike = Some(found.slot);
+            }
+            is_key
+        };
+        if let Some(found) = index.find(spread(hash), |found| found.tag == tag(hash) && is_key(found)) {
             return (group, found.slot);
         }
         let entry = Slot { hash, key, value: None, changed: Txid::NONE, old: 0 };
@@ -166,7 +186,18 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         if let Some(ordered) = &mut self.ordered {
             ordered.insert(&slots[place(slot)].key, group, slot);
         }
+        if let Some(other) = alike {
+            self.alike = Some((group, other, slot));
+        }
         (group, slot)
+    }
+
+    /// The last two keys that differ although they have one hash: that of their encoding, which may then be one too.
+    #[must_use]
+    pub fn alike(&self) -> Option<(&K, &K)> {
+        let (group, one, other) = self.alike?;
+        let group = &self.groups[usize::from(group.0)];
+        Some((&group.slot(one).key, &group.slot(other).key))
     }
 
     /// Puts a value that is part of the committed state: no old value is kept. `None` removes.

@@ -10,6 +10,7 @@
 //! | [`error`] | errors, sorted by what the caller must do |
 //! | [`keys`] | the order-preserving encoding of keys, and their key groups |
 //! | [`codec`] | the encoding of values and records |
+//! | [`round_trip`] | checks that values and keys come back from their bytes |
 //! | [`delta`] | what one batch changed in one worker's states, as bytes |
 //! | [`hot`] | the hot map: typed values in memory, and their old values |
 //! | [`schema`] | what a topology has: states, sources, sinks; recorded in the store |
@@ -23,7 +24,6 @@
 pub mod background;
 pub mod codec;
 pub mod delta;
-mod depth;
 pub mod error;
 pub mod fold;
 pub mod hot;
@@ -33,6 +33,7 @@ pub mod migration;
 pub mod outbox;
 pub mod points;
 pub mod resolve;
+pub mod round_trip;
 pub mod schema;
 pub mod shape;
 pub mod store;

@@ -5,8 +5,8 @@
 
 use serde::de::value::{Error as Stop, U32Deserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,26 +32,61 @@ const LONGEST: usize = 4096;
 /// ```
 #[must_use]
 pub fn of<T: DeserializeOwned>() -> String {
-    let (mut shapes, mut enums): (Vec<String>, BTreeMap<&'static str, Enum>) = (Vec::new(), BTreeMap::new());
+    look::<T>(drop).text
+}
+
+/// Returns why values of `T` cannot be read from bytes that hold no names and no kinds, as far as the type shows.
+///
+/// ```
+/// let refused = tidemill_state::shape::unreadable::<serde_json::Value>().expect("it cannot be read");
+/// assert!(refused.contains("deserialize_any"), "{refused}");
+/// ```
+#[must_use]
+pub fn unreadable<T: DeserializeOwned>() -> Option<String> {
+    look::<T>(drop).unreadable
+}
+
+/// A type as it is seen from outside.
+pub(crate) struct Look {
+    /// See [`of`].
+    text: String,
+    /// The first part that can only be read from bytes that name their fields and kinds.
+    pub(crate) unreadable: Option<String>,
+    /// Whether a map is in it.
+    pub(crate) has_maps: bool,
+}
+
+/// Looks at a type, and calls `each` with the values that it let itself be read as: one or more for each of its alternatives.
+pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
+    let mut shapes: Vec<String> = Vec::new();
+    let mut tracer = Tracer::default();
     for _ in 0..MOST_PASSES {
-        let mut tracer = Tracer { text: String::new(), left: MOST_PARTS, depth: 0, enums };
+        (tracer.text, tracer.left, tracer.depth) = (String::new(), MOST_PARTS, 0);
+        tracer.fields.clear();
+        let unreadable = tracer.unreadable.take();
         // A type's own code may not expect what it is given here; that it panics says no more than an error.
-        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::deserialize(&mut tracer).is_ok()));
-        if !read.unwrap_or(false) {
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::deserialize(&mut tracer).map(&mut each).is_ok()));
+        if read.unwrap_or(false) {
+            // Its own code knew what to do about a part that is not readable.
+            tracer.unreadable = unreadable;
+        } else {
             tracer.text.push('…');
+            tracer.unreadable = unreadable.or(tracer.unreadable);
         }
         if !shapes.contains(&tracer.text) {
-            shapes.push(tracer.text);
+            shapes.push(tracer.text.clone());
         }
-        enums = tracer.enums;
-        for one in enums.values_mut() {
+        for one in tracer.enums.values_mut() {
             one.next += usize::from(std::mem::take(&mut one.met));
         }
-        if enums.values().all(|one| one.next >= one.variants) {
+        if tracer.enums.values().all(|one| one.next >= one.variants) {
             break;
         }
     }
-    let text = shapes.join(" or ");
+    Look { text: shortened(shapes.join(" or ")), unreadable: tracer.unreadable, has_maps: tracer.has_maps }
+}
+
+fn shortened(text: String) -> String {
     if text.len() <= LONGEST {
         return text;
     }
@@ -68,6 +103,7 @@ struct Enum {
     met: bool,
 }
 
+#[derive(Default)]
 struct Tracer {
     text: String,
     /// How many parts may still be looked at.
@@ -75,6 +111,12 @@ struct Tracer {
     depth: u32,
     /// By their names.
     enums: BTreeMap<&'static str, Enum>,
+    /// The fields that lead to the part in hand, each with its struct.
+    fields: Vec<(&'static str, &'static str)>,
+    /// The struct or map whose parts are read, as its type describes it, and how deep they are.
+    within: Option<(u32, String)>,
+    unreadable: Option<String>,
+    has_maps: bool,
 }
 
 impl Tracer {
@@ -93,6 +135,44 @@ impl Tracer {
         let found = look(self);
         self.depth -= 1;
         found
+    }
+
+    /// As [`Tracer::deeper`], at the parts of a struct or map whose visitor this is.
+    fn deeper_in<'de, V: Visitor<'de>, R>(
+        &mut self,
+        visitor: V,
+        look: impl FnOnce(&mut Tracer, V) -> Result<R, Stop>,
+    ) -> Result<R, Stop> {
+        let before = self.within.replace((self.depth + 1, expected(&visitor)));
+        let found = self.deeper(|tracer| look(tracer, visitor));
+        self.within = before;
+        found
+    }
+
+    /// Notes a part that can only be read from bytes that name their fields or kinds, and ends the look.
+    fn refuse(&mut self, why: String) -> Stop {
+        let at = match self.fields.last() {
+            Some(("", field)) => format!("its field \"{field}\": "),
+            Some((of, field)) => format!("its field \"{field}\" of {of}: "),
+            None => String::new(),
+        };
+        self.unreadable.get_or_insert(format!("{at}{why}"));
+        Stop::custom("it does not say what it is")
+    }
+}
+
+/// A type as its visitor describes it.
+fn expected<'de>(visitor: &impl Visitor<'de>) -> String {
+    let expected: &dyn Expected = visitor;
+    expected.to_string()
+}
+
+/// The attribute of a type that reads itself from whatever kind the bytes name, from what it expects there.
+fn attribute(expects: &str) -> String {
+    match expects.strip_prefix("internally tagged enum ") {
+        Some(name) => format!("the enum {name} has `#[serde(tag)]`"),
+        None if expects == "any value" => "it has `#[serde(untagged)]`".into(),
+        None => format!("it asks the bytes for their kind (`deserialize_any`), to find {expects}"),
     }
 }
 
@@ -134,16 +214,23 @@ impl<'de> Deserializer<'de> for &mut Tracer {
         deserialize_byte_buf "bytes" visit_borrowed_bytes &[];
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
-        Err(Stop::custom("it does not say what it is"))
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
+        Err(self.refuse(attribute(&expected(&visitor))))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
-        self.deserialize_any(visitor)
+    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
+        // Names of fields are asked for where bytes hold none.
+        let of = self.within.as_ref().filter(|(depth, _)| *depth == self.depth).map(|(_, of)| of.as_str());
+        let why = match of.map(|of| (of, of.strip_prefix("adjacently tagged enum "))) {
+            Some((_, Some(name))) => format!("the enum {name} has `#[serde(tag, content)]`"),
+            Some((of, None)) => format!("{of} has a field with `#[serde(flatten)]`"),
+            None => "it asks the bytes for a name (`deserialize_identifier`)".into(),
+        };
+        Err(self.refuse(why))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
@@ -189,19 +276,20 @@ impl<'de> Deserializer<'de> for &mut Tracer {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.part("map of ")?;
+        self.has_maps = true;
         let left = usize::from(self.depth < DEEP);
-        self.deeper(|tracer| visitor.visit_map(Parts { tracer, names: None, left, first: true }))
+        self.deeper_in(visitor, |tracer, visitor| visitor.visit_map(Parts { tracer, names: None, left, first: true }))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stop> {
         self.part("{")?;
-        let value =
-            self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: Some(fields), left: fields.len(), first: true }))?;
+        let (names, left) = (Some((name, fields)), fields.len());
+        let value = self.deeper_in(visitor, |tracer, visitor| visitor.visit_seq(Parts { tracer, names, left, first: true }))?;
         self.text.push('}');
         Ok(value)
     }
@@ -224,10 +312,10 @@ impl<'de> Deserializer<'de> for &mut Tracer {
     }
 }
 
-/// The parts of something that has several, with their names if they have some.
+/// The parts of something that has several, with its name and theirs if they have some.
 struct Parts<'t> {
     tracer: &'t mut Tracer,
-    names: Option<&'static [&'static str]>,
+    names: Option<(&'static str, &'static [&'static str])>,
     left: usize,
     first: bool,
 }
@@ -240,11 +328,17 @@ impl<'de> SeqAccess<'de> for Parts<'_> {
         if !std::mem::take(&mut self.first) {
             self.tracer.text.push_str(", ");
         }
-        if let Some(names) = self.names {
-            let _ = write!(self.tracer.text, "{}: ", names[names.len() - self.left]);
+        if let Some((of, names)) = self.names {
+            let name = names[names.len() - self.left];
+            let _ = write!(self.tracer.text, "{name}: ");
+            self.tracer.fields.push((of, name));
         }
         self.left = left;
-        seed.deserialize(&mut *self.tracer).map(Some)
+        let part = seed.deserialize(&mut *self.tracer)?;
+        if self.names.is_some() {
+            self.tracer.fields.pop();
+        }
+        Ok(Some(part))
     }
 }
 

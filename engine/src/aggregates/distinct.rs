@@ -119,4 +119,17 @@ mod tests {
     fn the_sketch_on_disk_is_fixed() {
         assert_eq!(of(0..2).0.serialize(), [2, 1, 7, 12, 3, 8, 2, 8, 105, 139, 45, 5, 54, 251, 141, 14]);
     }
+
+    #[test]
+    fn a_sketch_of_any_size_is_written_as_it_was_read() {
+        for size in [0, 1, 2, 7, 8, 9, 100, 300, 1000, 3000, 10_000, 200_000] {
+            let mut combined = of(0..size / 2);
+            combine(&mut combined, of(size / 3..size));
+            for sketch in [of(0..size), combined] {
+                let mut bytes = Vec::new();
+                codec::encode(&sketch, &mut bytes).expect("it encodes");
+                tidemill_state::round_trip::value_comes_back(&sketch, &bytes).unwrap_or_else(|why| panic!("{size}: {why}"));
+            }
+        }
+    }
 }

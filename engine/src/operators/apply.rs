@@ -9,16 +9,16 @@ use crate::failure::Guard;
 use crate::poison::naming;
 use crate::slice::Slice;
 use crate::source::Data;
-use crate::states::{self, Change, State, Storable, TypedState, WorkerState};
+use crate::states::{self, Change, State, Storable, TypedState, WorkerState, type_name};
 use crate::stream::{Raw, Record, Site, Stream, activator};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
-use tidemill_state::hot::TOUCHED_AT_ONCE;
+use tidemill_state::hot::{HotChange, TOUCHED_AT_ONCE};
 use tidemill_state::keys::{self, Key};
-use tidemill_state::{Txid, codec};
+use tidemill_state::{Error, Txid, round_trip};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
@@ -106,7 +106,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
         apply,
         wanted: Rc::clone(&wanted),
         waiting: BTreeMap::new(),
-        encoded: (Vec::new(), Vec::new()),
+        encoder: Encoder { state: name.to_string(), ..Encoder::default() },
     };
     let (changes, given) = operator(parcels, applier);
     let changes = site.clone().stream(changes);
@@ -133,7 +133,7 @@ struct Applier<P, A: Apply<P>> {
     apply: A,
     wanted: Rc<Cell<bool>>,
     waiting: BTreeMap<u64, Waiting<P>>,
-    encoded: (Vec<u8>, Vec<u8>),
+    encoder: Encoder,
 }
 
 /// How many changes are encoded between two looks at the clock.
@@ -238,9 +238,13 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
         slice: &mut Slice,
         give: &mut impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
     ) -> bool {
-        let Applier { guard, state, waiting, encoded, wanted, .. } = self;
+        let Applier { guard, state, waiting, encoder, wanted, .. } = self;
         let batch = waiting.get_mut(&txid).expect("the caller has found it");
         let map = state.map.borrow();
+        if let Err(error) = map.alike().map_or(Ok(()), |(one, other)| encoder.are_told_apart(one, other)) {
+            guard.fail(&error.to_string());
+            return false;
+        }
         let changed = map.changed_in(Txid(txid));
         while batch.encoded < changed {
             let (from, upto) = (batch.encoded, (batch.encoded + CHANGES_PER_LOOK).min(changed));
@@ -249,7 +253,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
                 if (number - from) % TOUCHED_AT_ONCE == 0 {
                     map.touch_changes(number..(number + TOUCHED_AT_ONCE).min(upto));
                 }
-                if let Err(error) = push_change(Txid(txid), &mut batch.section, &change, encoded) {
+                if let Err(error) = encoder.push(Txid(txid), &mut batch.section, &change) {
                     guard.fail(&error.to_string());
                     return false;
                 }
@@ -268,18 +272,53 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     }
 }
 
-fn push_change<K: Key, V: Storable>(
-    txid: Txid,
-    section: &mut Section,
-    change: &tidemill_state::hot::HotChange<'_, K, V>,
-    (key, value): &mut (Vec<u8>, Vec<u8>),
-) -> tidemill_state::Result<()> {
-    keys::encode_key(change.key, key)?;
-    value.clear();
-    if let Some(new) = change.new {
-        codec::encode(new, value)?;
+/// The encoding of what an operator writes to its state.
+#[derive(Default)]
+struct Encoder {
+    /// The state's name.
+    state: String,
+    keys: round_trip::Keys,
+    values: round_trip::Values,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Encoder {
+    fn push<K: Key, V: Storable>(
+        &mut self,
+        txid: Txid,
+        section: &mut Section,
+        change: &HotChange<'_, K, V>,
+    ) -> tidemill_state::Result<()> {
+        let Encoder { state, keys, values, key, value } = self;
+        value.clear();
+        keys.encode(change.key, key).map_err(|why| why.while_doing(&format!("state \"{state}\"")))?;
+        if let Some(new) = change.new {
+            values.encode(new, value).map_err(|why| why.while_doing(&at_key(state, change.key)))?;
+        }
+        let before = change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
+        section.push(change.group, key, change.new.is_some().then_some(&value[..]), before);
+        Ok(())
     }
-    let before = change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
-    section.push(change.group, key, change.new.is_some().then_some(&value[..]), before);
-    Ok(())
+
+    /// Refuses two keys that differ and are written as the same bytes: one would take the other's place.
+    fn are_told_apart<K: Key>(&mut self, one: &K, other: &K) -> tidemill_state::Result<()> {
+        let Encoder { state, key, value, .. } = self;
+        keys::encode_key(one, key)?;
+        keys::encode_key(other, value)?;
+        if key != value {
+            return Ok(());
+        }
+        let (at, type_name) = (at_key(state, one), type_name::<K>());
+        Err(Error::user_code(format!(
+            "{at}: two keys of type {type_name} differ, and are written as the same bytes: after a restart one would be gone. {}",
+            round_trip::SKIPPED
+        )))
+    }
+}
+
+/// A key of a state in words.
+fn at_key<K: Key>(state: &str, key: &K) -> String {
+    let key = serde_json::to_string(key).unwrap_or_else(|_| "that JSON cannot show".into());
+    format!("state \"{state}\", key {key}")
 }

@@ -239,9 +239,10 @@ impl Runtime {
     /// Many requests to one query at once, from this process: see [`Pipeline`].
     ///
     /// # Errors
-    /// [`QueryError::NoSuchQuery`].
+    /// [`QueryError::NoSuchQuery`]; [`QueryError::Failed`] if its results cannot be read from bincode.
     pub fn pipeline(self: &Arc<Self>, name: &str) -> Result<Pipeline, QueryError> {
         let query = self.asking.find(name)?;
+        self.asking.queries[query].answers_in(Format::Bincode)?;
         let (to, answers) = crossbeam_channel::unbounded();
         Ok(Pipeline { runtime: Arc::clone(self), query, to, answers, asked: 0 })
     }
@@ -252,6 +253,7 @@ impl Runtime {
 
     fn send(&self, question: &Question<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
         let query = self.asking.find(question.name)?;
+        self.asking.queries[query].answers_in(question.format)?;
         let arguments = self.asking.queries[query].arguments(question.arguments, question.format)?;
         self.send_to(query, arguments, question.format, time_out, reply)
     }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidemill_state::{CrashPoint, Error, Position, Result, Txid, codec};
+use tidemill_state::{CrashPoint, Error, Position, Result, Txid, codec, round_trip};
 
 /// The sources and sinks of a topology under test, by name.
 #[derive(Default)]
@@ -193,7 +193,9 @@ impl<T: Data> Sink for CollectingSink<T> {
     }
 
     fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
-        codec::encode(item, into)
+        let start = into.len();
+        codec::encode(item, into)?;
+        round_trip::value_comes_back(item, &into[start..])
     }
 
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {

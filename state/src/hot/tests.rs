@@ -185,3 +185,12 @@ fn keys_are_counted_as_of_each_batch_that_is_not_released() {
     assert!(map.release(Txid(3), usize::MAX));
     assert_eq!(counted(&map, 3..=5), [3, 2, 2]);
 }
+
+#[test]
+fn keys_that_differ_under_one_hash_are_noted() {
+    let mut map = HotMap::new(16, Txid::NONE);
+    for key in [1u64, 2, 1] {
+        map.update(Txid(1), 7, key, |slot| *slot = Some(key));
+    }
+    assert_eq!((map.len(), map.alike()), (2, Some((&1, &2))));
+}

@@ -1,22 +1,27 @@
 //! Decoding of types that ask for borrowed text, such as inline strings: they are given owned text, which they take as well.
 //!
 //! `memcomparable` cannot lend text or bytes, since it puts them together from chunks, and refuses to be asked; so the question is changed on its way,
-//! at every depth of the key.
+//! at every depth of the key. On the same way, what is read behind the end of the bytes is an error.
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, SeqAccess, VariantAccess, Visitor};
+use std::cell::Cell;
 
-/// A deserializer, seed, visitor or access whose every question for borrowed text becomes one for owned text.
-pub(super) struct Owned<T>(pub(super) T);
+/// A deserializer, seed, visitor or access whose every question for borrowed text becomes one for owned text; and whether
+/// more was read than there is.
+pub(super) struct Owned<'c, T>(pub(super) T, pub(super) &'c Cell<bool>);
 
 macro_rules! ask {
     ($($method:ident as $asked:ident($($argument:ident: $type:ty),*))*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$asked($($argument,)* Owned(visitor))
+            if self.1.get() {
+                return Err(D::Error::custom("it is cut off"));
+            }
+            self.0.$asked($($argument,)* Owned(visitor, self.1))
         })*
     };
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Owned<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Owned<'_, D> {
     type Error = D::Error;
 
     ask! {
@@ -54,7 +59,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Owned<D> {
     }
 
     fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
+        // As the serializer has it: the crate's deserializer keeps serde's default, which is the other one. A type that
+        // looks at it, such as an address, would read another form than it wrote.
+        false
     }
 }
 
@@ -66,7 +73,7 @@ macro_rules! pass_on {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Owned<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Owned<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,35 +96,35 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Owned<V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Owned(inner))
+        self.0.visit_some(Owned(inner, self.1))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Owned(inner))
+        self.0.visit_newtype_struct(Owned(inner, self.1))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Owned(items))
+        self.0.visit_seq(Owned(items, self.1))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, variants: A) -> Result<V::Value, A::Error> {
-        self.0.visit_enum(Owned(variants))
+        self.0.visit_enum(Owned(variants, self.1))
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Owned<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Owned<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Owned(from))
+        self.0.deserialize(Owned(from, self.1))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Owned<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Owned<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Owned(seed))
+        self.0.next_element_seed(Owned(seed, self.1))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -125,17 +132,17 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Owned<A> {
     }
 }
 
-impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Owned<A> {
+impl<'de, 'c, A: EnumAccess<'de>> EnumAccess<'de> for Owned<'c, A> {
     type Error = A::Error;
-    type Variant = Owned<A::Variant>;
+    type Variant = Owned<'c, A::Variant>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Owned<A::Variant>), A::Error> {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Owned<'c, A::Variant>), A::Error> {
         let (variant, content) = self.0.variant_seed(seed)?;
-        Ok((variant, Owned(content)))
+        Ok((variant, Owned(content, self.1)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Owned<A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Owned<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -143,15 +150,15 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Owned<A> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.newtype_variant_seed(Owned(seed))
+        self.0.newtype_variant_seed(Owned(seed, self.1))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.tuple_variant(len, Owned(visitor))
+        self.0.tuple_variant(len, Owned(visitor, self.1))
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, A::Error> {
-        self.0.struct_variant(fields, Owned(visitor))
+        self.0.struct_variant(fields, Owned(visitor, self.1))
     }
 }
 
