@@ -209,7 +209,9 @@ impl Context {
                     None => (None, None, None),
                 };
                 let (operator, error) = (Some(operator.clone()), error.to_string());
-                let letter = DeadLetter { operator, source, partition, offset, error, key: None, bytes: bytes() };
+                let (key, timestamp, headers) = (None, None, Vec::new());
+                let bytes = bytes();
+                let letter = DeadLetter { operator, source, partition, offset, error, key, bytes, timestamp, headers };
                 made.outputs.entry(letters.id).or_default().push(|into| letters.encode(&letter, into))?;
             }
             *made.set_aside.entry(operator).or_default() += 1;

@@ -200,6 +200,20 @@ pub struct DeadLetter {
     /// and anything else as JSON.
     #[serde(with = "crate::readable")]
     pub bytes: Option<Vec<u8>>,
+    /// Its time in milliseconds since 1970, if it has one and could not be decoded.
+    pub timestamp: Option<i64>,
+    /// Its headers, if it has some and could not be decoded.
+    pub headers: Vec<LetterHeader>,
+}
+
+/// A header of a record that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterHeader {
+    /// Its name. A name may be there several times.
+    pub name: String,
+    /// Its value, if it has one. As JSON this is a text if it is UTF-8, else an array of numbers.
+    #[serde(with = "crate::readable")]
+    pub value: Option<Vec<u8>>,
 }
 
 /// A sink that takes dead letters.

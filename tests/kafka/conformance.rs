@@ -111,21 +111,32 @@ fn a_topic_that_was_made_again_and_is_as_long_is_found_at_the_start() {
     while reader.position().offset < 10 {
         reader.read(&mut tidemill::source::Records::with_limits(100, usize::MAX)).expect("it reads");
     }
-    let recorded: BTreeMap<String, Position> = [("longer[0]".to_string(), reader.position())].into();
-    let begin = |on_loss| {
+    // As this version writes it, with the topic's id; and as an earlier one did, with nothing but the record.
+    let position = reader.position();
+    let earlier = Position { witness: [&[1], &position.witness[17..]].concat(), ..position.clone() };
+    let begin_at = |position: &Position, on_loss| {
+        let recorded: BTreeMap<String, Position> = [("longer[0]".to_string(), position.clone())].into();
         let start = Start { topology: "conformance", is_new: false, begun: true, recorded: &recorded, first: None, on_loss };
         topic("longer").begin(&start)
     };
-    assert_eq!(begin(OnLoss::Refuse).expect("it is as it was").warnings, [""; 0]);
+    for recorded in [&position, &earlier] {
+        let begun = begin_at(recorded, OnLoss::Refuse).expect("it is as it was");
+        assert_eq!(begun.warnings, [""; 0]);
+        assert_eq!(begun.partitions, [("longer[0]".to_string(), Some(position.clone()))], "the start gives it the id");
+    }
+    let begin = |on_loss| begin_at(&position, on_loss);
     drop((reader, source));
     delete_topic(&brokers, "longer");
     create_topic(&brokers, "longer", 1, &[]);
     send("longer", 0, &["b"; 20]);
-    let error = begin(OnLoss::Refuse).expect_err("it is another topic");
-    assert_eq!(error.kind(), Kind::SourceLost, "{error}");
+    for (recorded, part) in [(&position, "now has the id"), (&earlier, "is not the one that was read")] {
+        let error = begin_at(recorded, OnLoss::Refuse).expect_err("it is another topic");
+        assert!(error.kind() == Kind::SourceLost && error.to_string().contains(part), "{error}");
+    }
     for (on_loss, at) in [(OnLoss::Earliest, 0), (OnLoss::Latest, 20)] {
         let begun = begin(on_loss).expect("it goes on");
-        assert_eq!((begun.partitions, begun.warnings.len()), (vec![("longer[0]".to_string(), Some(Position::at(at)))], 1));
+        let [(name, Some(Position { offset, witness }))] = &begun.partitions[..] else { panic!("{:?}", begun.partitions) };
+        assert_eq!((name.as_str(), *offset, witness.len(), begun.warnings.len()), ("longer[0]", at, 17, 1), "with the new id");
     }
 }
 

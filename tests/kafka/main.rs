@@ -24,6 +24,7 @@ mod support {
 mod conformance;
 mod demo;
 mod faults;
+mod identity;
 mod late;
 mod memory;
 mod messages;

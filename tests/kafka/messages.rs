@@ -1,7 +1,7 @@
 //! Messages in and out, in one process: decoders and what they refuse, keys, headers and times, what a topic does not take, security.
 
 use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, produce, read_committed};
+use crate::support::topics::{create_topic, produce, read_committed, set_topic};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill::kafka::{Incoming, Message};
@@ -132,6 +132,54 @@ fn what_cannot_be_decoded_stops_is_skipped_or_set_aside() {
     assert_eq!((letters[0]["offset"].as_u64(), letters[0]["partition"].as_str()), (Some(1), Some("poison[0]")));
     assert!(letters[0]["error"].as_str().is_some_and(|why| why.contains("not the JSON of a u64")), "{letters:?}");
     assert!(letters[1]["bytes"].is_null(), "{letters:?}");
+    assert!(letters[0]["timestamp"].as_i64().is_some_and(|ms| ms > 1_700_000_000_000), "{letters:?}");
+    assert_eq!((&letters[0]["key"], &letters[0]["bytes"]), (&"bad".into(), &"one".into()), "{letters:?}");
+}
+
+/// What is committed cannot be left out: of a message that its topic refuses, the dead letter has all that their topic takes.
+#[test]
+fn a_large_message_goes_to_dead_letters_that_take_it_as_a_whole() {
+    let brokers = Broker::shared().address();
+    create_topic(&brokers, "entire-in", 1, &[]);
+    create_topic(&brokers, "entire-out", 1, &[]);
+    create_topic(&brokers, "entire-letters", 1, &[("max.message.bytes", "20000")]);
+    let kafka = Kafka::new(&brokers);
+    let build = move |topology: &Topology<'_>| {
+        let sink = kafka.sink("entire-out", |size: &u64| {
+            let size = usize::try_from(*size).expect("small");
+            Message::new().key("k".repeat(size)).value("v".repeat(size)).header("h", "1").timestamp(7)
+        });
+        topology.source("in", kafka.source(["entire-in"]).json::<u64>()).sink("out", sink.dead_letters("entire-letters"));
+    };
+    produce(&brokers, "entire-in", &[(0, None, Some("1"))]);
+    let lowered = std::cell::Cell::new(false);
+    let place = folder();
+    run_until(settings("entire", place.path()), build, |status| {
+        let published = status.sinks[0].published == status.committed;
+        if published && status.records == 1 && !lowered.replace(true) {
+            // The topic takes less from now on, which the sink sees when it is refused.
+            set_topic(&brokers, "entire-out", &[("max.message.bytes", "2000")]);
+            let large = ["5000", "15000", "25000", "2"].map(|size| (0, None, Some(size)));
+            produce(&brokers, "entire-in", &large);
+        }
+        published && status.records == 5
+    })
+    .expect("it is taken, or goes to the dead letters");
+    let out: Vec<_> = read_committed(&brokers, "entire-out").into_iter().map(|message| message.value).collect();
+    assert_eq!(out, [Some("v".to_string()), Some("vv".to_string())]);
+    let letters = read_committed(&brokers, "entire-letters");
+    let letter = |at: usize| -> (usize, serde_json::Value) {
+        let value = letters[at].value.as_deref().expect("a letter has a value");
+        (letters[at].key.as_ref().map_or(0, String::len), serde_json::from_str(value).expect("it is JSON"))
+    };
+    assert_eq!(letters.len(), 3, "{letters:?}");
+    let (key, whole) = letter(0);
+    assert_eq!((key, whole["value"].as_str().map(str::len), &whole["timestamp"]), (5000, Some(5000), &7.into()));
+    assert_eq!(whole["headers"], serde_json::json!([["h", "1"]]));
+    let (key, head) = letter(1);
+    assert_eq!((key, head["bytes"].as_u64(), head["value"].is_null()), (15_000, Some(15_000), true), "its size was the reason");
+    let (key, heads) = letter(2);
+    assert_eq!((key, heads["key_bytes"].as_u64()), (0, Some(25_000)));
 }
 
 #[test]
@@ -255,4 +303,43 @@ fn a_wrong_password_and_a_setting_that_is_not_the_users_are_refused_in_seconds()
     assert!(error.contains("sasl.pasword") && !error.contains("hidden"), "{error}");
     let error = run_until(settings("dirty", place.path()), build(dirty), |_| false).expect_err("it is refused");
     assert!(error.kind() == Kind::Config && error.to_string().contains("aborted transactions"), "{error}");
+}
+
+/// The brokers' view of users may be stale for a moment. Only a user that they never took is refused at once.
+#[test]
+fn a_user_that_was_let_in_is_waited_for_while_it_is_refused() {
+    let broker = std::cell::RefCell::new(Broker::with().sasl("tide", "right").start());
+    let (plain, secured) = (broker.borrow().address(), broker.borrow().sasl_address());
+    create_topic(&plain, "refused", 1, &[]);
+    produce(&plain, "refused", &[(0, None, Some("a"))]);
+    let kafka = Kafka::new(secured)
+        .set("security.protocol", "SASL_PLAINTEXT")
+        .set("sasl.mechanism", "PLAIN")
+        .set("sasl.username", "tide")
+        .set("sasl.password", "right");
+    let build = move |topology: &Topology<'_>| {
+        topology.source("in", kafka.source(["refused"]).utf8()).persistent_aggregate("lines", Count);
+    };
+    let restart = |password: &str| {
+        let mut broker = broker.borrow_mut();
+        broker.stop();
+        broker.set_password(password);
+        broker.restart();
+    };
+    let (place, step) = (folder(), std::cell::Cell::new(0));
+    run_until(settings("refused", place.path()), build, |status| {
+        let trouble = status.partitions.first().and_then(|partition| partition.trouble.as_deref()).unwrap_or_default();
+        match step.get() {
+            0 if status.records == 1 => restart("another"),
+            1 if trouble.contains("uthentication") => {
+                restart("right");
+                produce(&plain, "refused", &[(0, None, Some("b"))]);
+            }
+            2 => return status.records == 2,
+            _ => return false,
+        }
+        step.set(step.get() + 1);
+        false
+    })
+    .expect("it is read on");
 }

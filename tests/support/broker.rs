@@ -109,6 +109,12 @@ impl Broker {
         address(self.ports[3])
     }
 
+    /// Gives the user another password, from its next start on.
+    pub(crate) fn set_password(&mut self, password: &str) {
+        let (_, of_user) = self.setup.user.as_mut().expect("the broker was started with a user");
+        *of_user = password.to_owned();
+    }
+
     /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         let mut running = self.running.take().expect("the broker runs");

@@ -1,8 +1,10 @@
 //! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read from it, but that it is there.
 
-use super::client::{self, Consumer, Events};
+use super::client;
+use super::events::{Consumer, Events};
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of, parse};
+use super::topics::STUCK_AFTER;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -19,9 +21,13 @@ pub(super) struct Group(Mutex<Option<Member>>);
 
 /// The client that tells the group.
 struct Member {
+    kafka: Kafka,
+    topology: String,
     consumer: Consumer,
     events: Events,
     pending: BTreeMap<String, i64>,
+    /// All that the group was ever told.
+    all: BTreeMap<String, i64>,
     told: Instant,
 }
 
@@ -30,8 +36,10 @@ impl Group {
     pub(super) fn begin(&self, kafka: &Kafka, topology: &str) -> Result<()> {
         let mut member = self.0.lock().expect("no holder of this lock panics");
         if member.is_none() {
-            let (consumer, events) = client::create::<Consumer>(&kafka.asking(topology, Isolation::Committed)?)?;
-            *member = Some(Member { consumer, events, pending: BTreeMap::new(), told: Instant::now() });
+            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(topology, Isolation::Committed)?)?;
+            let (kafka, topology) = (kafka.clone(), topology.to_string());
+            let (pending, all) = (BTreeMap::new(), BTreeMap::new());
+            *member = Some(Member { kafka, topology, consumer, events, pending, all, told: Instant::now() });
         }
         Ok(())
     }
@@ -67,9 +75,26 @@ impl Group {
 }
 
 impl Member {
+    /// Another client in place of one that has reached no broker for long: librdkafka may have dropped all that it knew. What
+    /// the group was told meanwhile is told again.
+    fn replace_client(&mut self) {
+        let made = self.kafka.asking(&self.topology, Isolation::Committed);
+        if let Ok((consumer, events)) = made.and_then(|config| client::create::<Consumer>(&self.kafka, &config)) {
+            let old = std::mem::replace(&mut self.consumer, consumer);
+            // It takes its leave of the brokers, which nobody has to wait for.
+            std::thread::spawn(move || drop(old));
+            self.events = events;
+            self.pending = std::mem::take(&mut self.all).into_iter().chain(std::mem::take(&mut self.pending)).collect();
+        }
+    }
+
     /// Sends what is pending. What comes of it only tools would see.
     fn tell(&mut self) {
         client::look_at_events(&self.consumer);
+        if self.events.trouble_since().is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
+            self.replace_client();
+        }
+        self.all.extend(self.pending.clone());
         let mut list = TopicPartitionList::new();
         for (name, offset) in std::mem::take(&mut self.pending) {
             if let Ok((topic, partition)) = parse(&name) {

@@ -1,8 +1,9 @@
 //! The marker of a sink: a record in a compacted topic of its own, written in the same transaction as the output that it covers.
 
+use super::admin::Admin;
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of};
-use super::topics::{Admin, Probe};
+use super::topics::Probe;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
@@ -95,6 +96,11 @@ impl Progress {
     /// Whether it is this owner's.
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
         self.topic == topic_of(owner)
+    }
+
+    /// Whether one of its clients has not been answered for so long that others should ask.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
 
     /// Makes the topic if it is missing, and refuses one that is not as it must be.

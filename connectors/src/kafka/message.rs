@@ -89,7 +89,7 @@ impl Message {
 }
 
 /// What the format of a batch of one message adds to its parts.
-const OVERHEAD_BYTES: usize = 128;
+pub(super) const OVERHEAD_BYTES: usize = 128;
 
 /// A message as it lies in the outbox.
 #[derive(Debug)]

@@ -24,19 +24,28 @@
 //!
 //! All settings of librdkafka pass through under its own names ([`Kafka::set`]): TLS, SASL, buffers. Those that the guarantee rests on are refused.
 
+mod admin;
 mod begin;
 mod client;
 mod decode;
+mod discovery;
+mod doubts;
+mod events;
 mod group;
+mod identity;
+mod letters;
 mod marker;
 mod message;
 mod payload;
+mod presence;
 mod publisher;
 mod reader;
+mod reading;
 mod refused;
 mod settings;
 mod sink;
 mod source;
+mod statistics;
 mod topics;
 
 pub use decode::Incoming;

@@ -3,20 +3,21 @@
 //! One producer is one session. A commit is trusted only if it cannot have been sent twice; else the producer is thrown away, a new one of the same
 //! transactional id fences whatever is still under way, and reads the marker.
 
-use super::client::{self, EVENTS_AT_ONCE, Events, Failed};
-use super::decode::head_of;
+use super::admin::Admin;
+use super::client::{self, EVENTS_AT_ONCE};
+use super::events::{Events, Failed};
+use super::letters::{self, Refusal};
 use super::marker::{self, Progress, await_topic};
 use super::message::Encoded;
 use super::refused::{Place, is_for_good, place_of};
-use super::settings::{Isolation, Kafka};
+use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
 use super::source::ANSWER_WITHIN;
-use super::topics::{Admin, Probe};
+use super::topics::Probe;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::util::Timeout;
-use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub(super) struct KafkaPublisher {
 impl KafkaPublisher {
     pub(super) fn open(shared: Arc<Shared>, owner: Owner) -> Result<KafkaPublisher> {
         let mut known = shared.progress.lock().expect("no holder of this lock panics");
-        let progress = match known.as_ref().filter(|known| known.is_of(&owner)) {
+        let progress = match known.as_ref().filter(|known| known.is_of(&owner) && !known.is_stuck()) {
             Some(progress) => Arc::clone(progress),
             None => Arc::clone(known.insert(Arc::new(Progress::of(&shared.kafka, &owner)?))),
         };
@@ -61,29 +62,39 @@ impl KafkaPublisher {
         &self.shared.kafka
     }
 
-    /// Makes the topics that may be made, and learns how large a message may be.
-    fn look_at_topics(&self) -> Result<usize> {
+    /// Makes the topics that may be made, and learns how large messages may be.
+    fn look_at_topics(&self) -> Result<Takes> {
         let admin = Admin::new(self.kafka())?;
         self.progress.ensure(&admin)?;
         let probe = Probe::new(self.kafka(), Isolation::Committed)?;
-        let topic = &self.shared.topic;
-        for topic in std::iter::once(topic).chain(&self.shared.dead_letters) {
+        let Shared { topic, dead_letters, max_message_bytes, max_letter_bytes, .. } = &*self.shared;
+        for topic in std::iter::once(topic).chain(dead_letters) {
             if probe.partitions_of(topic)?.is_some() {
                 continue;
             }
-            let Some(partitions) = self.shared.create else {
-                return Err(Error::config(format!(
-                    "there is no topic {topic} at {}: correct the name, make the topic first, or let the sink make it (KafkaSink::create)",
-                    self.kafka().brokers()
-                )));
-            };
+            let Some(partitions) = self.shared.create else { return Err(self.missing(topic)) };
             admin.create(topic, partitions, &[])?;
             await_topic(&probe, topic)?;
         }
-        let [takes] = admin.settings(topic, ["max.message.bytes"])?;
-        let takes = takes.parse().unwrap_or(1_000_000);
-        self.shared.max_message_bytes.store(takes, SeqCst);
-        Ok(takes)
+        self.shared.presence.lock().expect("no holder of this lock panics").are_there();
+        let takes = |topic: &str| admin.settings(topic, ["max.message.bytes"]).map(|[takes]| takes.parse().unwrap_or(1_000_000));
+        let messages = takes(topic)?;
+        max_message_bytes.store(messages, SeqCst);
+        let letters = dead_letters.as_ref().map_or(Ok(messages), |topic| takes(topic))?;
+        max_letter_bytes.store(letters, SeqCst);
+        Ok(Takes { some: messages.max(letters), every: messages.min(letters) })
+    }
+
+    /// The error for a topic that is not there, or that the broker at hand does not know for a moment.
+    fn missing(&self, topic: &str) -> Error {
+        let brokers = self.kafka().brokers();
+        let mut presence = self.shared.presence.lock().expect("no holder of this lock panics");
+        if presence.one_is_missing(Instant::now()) {
+            return Error::config(format!(
+                "there is no topic {topic} at {brokers}: correct the name, make the topic first, or let the sink make it (KafkaSink::create)"
+            ));
+        }
+        Error::away(format!("topic {topic} was there, and a broker at {brokers} does not know it now: it is looked for again"))
     }
 
     /// A new producer. When it is there, no older one of this sink can commit anything more.
@@ -91,7 +102,7 @@ impl KafkaPublisher {
         self.session = None;
         let takes = self.look_at_topics()?;
         let id = format!("{}.{}", self.owner.topology, self.owner.sink);
-        let (producer, events) = client::create::<BaseProducer<Events>>(&self.kafka().publishing(&id, takes)?)?;
+        let (producer, events) = client::create::<BaseProducer<Events>>(self.kafka(), &self.kafka().publishing(&id, takes)?)?;
         let session = Session { producer: Some(producer), events };
         // Connected first: an init that finds no connection looks again after half a second only.
         let connected = session.producer().client().fetch_metadata(Some(&self.shared.topic), ANSWER_WITHIN);
@@ -123,7 +134,13 @@ impl KafkaPublisher {
     /// What a failed call of a transaction means: that another run has taken over, or that it must be tried again.
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
-        let error = session.failed(&self.shared.kafka, doing, why);
+        let error = match client::code_of(why) {
+            // The next session looks whether it is there.
+            Some(code) if client::is_unknown_topic(code) => {
+                Error::away(format!("{doing}: a broker does not know the topic ({why})"))
+            }
+            _ => session.failed(&self.shared.kafka, doing, why),
+        };
         if !is_fenced(why, &session) {
             return error;
         }
@@ -203,16 +220,10 @@ impl KafkaPublisher {
         number: usize,
     ) -> Result<std::result::Result<(), KafkaError>> {
         let topic = self.shared.dead_letters.as_ref().ok_or_else(|| Error::bug("a refused message without a topic for it"))?;
-        let value = json!({
-            "topic": self.shared.topic,
-            "batch": txid.0,
-            "error": reason,
-            "bytes": message.value.map(<[u8]>::len),
-            "head": message.value.map(head_of),
-        });
-        let value = value.to_string();
-        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number).payload(value.as_bytes());
-        record.key = message.key;
+        let takes = self.shared.max_letter_bytes.load(SeqCst);
+        let letter = letters::letter(Refusal { topic: &self.shared.topic, txid, reason }, message, takes);
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number).payload(&*letter.value);
+        record.key = letter.key.as_deref();
         Ok(self.session()?.send(record))
     }
 

@@ -1,24 +1,36 @@
 //! Reads one partition of a topic, on the worker that owns it.
+//!
+//! A record is given only while its topic is certain: librdkafka follows a topic's name, and goes on at the old offset in
+//! whatever topic has that name now. It reports the other id before anything of that topic can be fetched, so the
+//! reports are looked at after a record was taken and before it is given ([`Events::are_pending`]).
 
-use super::client::{self, Consumer, EVENTS_AT_ONCE, Events, take_end};
+use super::begin::Verdict;
+use super::client;
 use super::decode::{Decoder, Incoming, Undecodable, head_of};
+use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
+use super::events::{Events, take_end};
+use super::identity::{Record, Witness};
+use super::reading::{Client, Reading};
 use super::settings::Kafka;
-use super::source::{Witness, name_of};
+use super::source::name_of;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message as _, TopicPartitionList};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-use tidemill_engine::source::{DeadLetter, ReadStatus, Reader, Records};
+use tidemill_engine::source::{DeadLetter, LetterHeader, ReadStatus, Reader, Records};
 use tidemill_state::{Error, Position, Result};
 
 /// How long a reader sleeps that nothing wakes.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// How long a reader sleeps whose partition is in doubt.
+const IN_DOUBT: Duration = Duration::from_millis(50);
 
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
@@ -44,122 +56,248 @@ impl Waker {
 
 /// See the module's documentation.
 pub(super) struct KafkaReader<T> {
-    kafka: Kafka,
-    topic: String,
-    partition: i32,
-    queue: PartitionQueue<Events>,
-    consumer: Arc<Consumer>,
-    events: Events,
+    opened: Opened<T>,
+    client: Client,
+    /// `None` only while it is replaced.
+    queue: Option<PartitionQueue<Events>>,
     waker: Arc<Waker>,
-    decoder: Arc<Decoder<T>>,
-    undecodable: Undecodable,
-    /// The offset after the last record, or after what a restart need not look at again.
-    next: i64,
-    witness: Witness,
+    /// The version of the topics' ids that was compared last.
+    ids_version: Option<u64>,
+    doubt: Option<Arc<Doubt>>,
+    /// Whether something was read.
+    was_well: bool,
     skipped: u64,
-    looked: Cell<Instant>,
+    /// When events were looked at last, by [`Reader::read`] and by [`Reader::trouble`].
+    looked: Instant,
+    shown: Cell<Instant>,
 }
 
-/// What a reader is made of.
+/// The parts of a reader that its source gives it.
 pub(super) struct Opened<T> {
     pub(super) kafka: Kafka,
     pub(super) topic: String,
     pub(super) partition: i32,
-    pub(super) consumer: Arc<Consumer>,
-    pub(super) events: Events,
+    pub(super) reading: Arc<Reading>,
+    pub(super) doubts: Arc<Doubts>,
     pub(super) decoder: Arc<Decoder<T>>,
     pub(super) undecodable: Undecodable,
-    pub(super) next: i64,
+    /// The offset after the last record, or after what a restart need not look at again; `None` for the beginning.
+    pub(super) next: Option<i64>,
     pub(super) witness: Witness,
 }
 
-impl<T> KafkaReader<T> {
-    /// Takes the partition's records out of the consumer's common queue. To be called before the partition is assigned.
-    pub(super) fn new(opened: Opened<T>) -> Result<KafkaReader<T>> {
-        let Opened { kafka, topic, partition, consumer, events, decoder, undecodable, next, witness } = opened;
-        let mut queue = consumer
-            .split_partition_queue(&topic, partition)
-            .ok_or_else(|| Error::config(format!("{}: no topic can have this name", name_of(&topic, partition))))?;
-        let waker = Arc::new(Waker::default());
-        let woken = Arc::clone(&waker);
-        queue.set_nonempty_callback(move || woken.wake());
-        let looked = Cell::new(Instant::now());
-        Ok(KafkaReader {
-            kafka,
-            topic,
-            partition,
-            queue,
-            consumer,
-            events,
-            waker,
-            decoder,
-            undecodable,
-            next,
-            witness,
-            skipped: 0,
-            looked,
-        })
-    }
-
+impl<T> Opened<T> {
     fn name(&self) -> String {
         name_of(&self.topic, self.partition)
     }
 
-    /// Looks at what is not a record: errors of the client as a whole, statistics.
+    /// Takes the partition's records out of the client's common queue, and has it read from here.
+    fn assign(&self, client: &Client, waker: &Arc<Waker>) -> Result<PartitionQueue<Events>> {
+        let mut queue = client
+            .consumer
+            .split_partition_queue(&self.topic, self.partition)
+            .ok_or_else(|| Error::config(format!("{}: no topic can have this name", self.name())))?;
+        let woken = Arc::clone(waker);
+        queue.set_nonempty_callback(move || woken.wake());
+        let mut assigned = TopicPartitionList::with_capacity(1);
+        let offset = self.next.map_or(Offset::Beginning, Offset::Offset);
+        assigned
+            .add_partition_offset(&self.topic, self.partition, offset)
+            .and_then(|()| client.consumer.incremental_assign(&assigned))
+            .map_err(|why| client::error(&self.kafka, &client.events, &self.name(), &why))?;
+        Ok(queue)
+    }
+
+    /// Has a client stop to read the partition. It fails if the client has ended, which is as well.
+    fn give_up(&self, client: &Client) {
+        let mut given_up = TopicPartitionList::with_capacity(1);
+        given_up.add_partition(&self.topic, self.partition);
+        let _ = client.consumer.incremental_unassign(&given_up);
+    }
+}
+
+impl<T> KafkaReader<T> {
+    pub(super) fn new(opened: Opened<T>) -> Result<KafkaReader<T>> {
+        let client = opened.reading.client()?;
+        let waker = Arc::new(Waker::default());
+        let queue = opened.assign(&client, &waker)?;
+        Ok(KafkaReader {
+            opened,
+            client,
+            queue: Some(queue),
+            waker,
+            ids_version: None,
+            doubt: None,
+            was_well: false,
+            skipped: 0,
+            looked: Instant::now(),
+            shown: Cell::new(Instant::now()),
+        })
+    }
+
+    /// Reads from the position again, with the client that the source has now.
+    fn reopen(&mut self) -> Result<()> {
+        self.opened.give_up(&self.client);
+        // Before another is made of the same partition: it would take away that one's callback.
+        self.queue = None;
+        self.client = self.opened.reading.client()?;
+        self.queue = Some(self.opened.assign(&self.client, &self.waker)?);
+        (self.ids_version, self.doubt) = (None, None);
+        Ok(())
+    }
+
+    /// Looks at what is not a record: errors of the client as a whole, statistics, the ids of topics.
     fn look_at_events(&self) -> Result<()> {
-        self.looked.set(Instant::now());
-        // The records are all in partition queues: what comes here are errors, of which the client's context is told too.
-        for _ in 0..EVENTS_AT_ONCE {
-            if let Some(Err(KafkaError::MessageConsumptionFatal(code))) = self.consumer.poll(Duration::ZERO) {
-                let error = KafkaError::MessageConsumptionFatal(code);
-                return Err(client::error(&self.kafka, &self.events, &self.name(), &error));
-            }
-        }
-        match self.events.refused() {
-            Some(_) => {
-                Err(client::error(&self.kafka, &self.events, &self.name(), &KafkaError::Global(RDKafkaErrorCode::Authentication)))
-            }
+        let failed = |error: &KafkaError| client::error(&self.opened.kafka, &self.client.events, &self.opened.name(), error);
+        // The records are all in partition queues.
+        client::drain(&self.client.consumer).map_err(|error| failed(&error))?;
+        match self.client.events.refused() {
+            Some(_) => Err(failed(&KafkaError::Global(RDKafkaErrorCode::Authentication))),
             None => Ok(()),
         }
     }
 
-    /// An error in place of a record. `Ok` for one that passes by itself.
-    fn failed(&self, error: &KafkaError) -> Result<()> {
+    /// Whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
+    fn is_same_topic(&mut self) -> Result<bool> {
+        let events = &self.client.events;
+        if !events.are_pending() && self.ids_version == Some(events.ids_version()) {
+            return Ok(true);
+        }
+        self.look_at_events()?;
+        let events = &self.client.events;
+        let version = events.ids_version();
+        let now = events.id_of(&self.opened.topic);
+        // A position of an earlier version had none, and its source took it for the topic's.
+        let is_same = now.is_none_or(|now| *self.opened.witness.topic.get_or_insert(now) == now);
+        self.ids_version = is_same.then_some(version);
+        Ok(is_same)
+    }
+
+    /// Asks, before anything more is read.
+    fn doubt(&mut self, why: Why) {
+        let Opened { topic, partition, witness, .. } = &self.opened;
+        let next = self.opened.next.unwrap_or_default();
+        let doubt = Doubt::new(topic, *partition, next, *witness, self.was_well, why);
+        self.doubt = Some(self.opened.doubts.ask(doubt));
+    }
+
+    /// Whether nothing may be read before a doubt is settled.
+    fn is_in_doubt(&self) -> bool {
+        self.doubt.as_ref().is_some_and(|doubt| doubt.why == Why::Reported)
+    }
+
+    /// Tends a doubt. Returns whether records may be read.
+    fn settle(&mut self) -> Result<bool> {
+        let Some(doubt) = &self.doubt else { return Ok(true) };
+        let why = doubt.why;
+        match (doubt.verdict(), why) {
+            (Some(Verdict::Lost(what)), _) => Err(Error::source_lost(what)),
+            (Some(Verdict::Refused(what)), _) => Err(Error::config(what)),
+            (Some(Verdict::ReadOn), Why::Reported) => {
+                tracing::debug!(partition = self.opened.name(), "nothing is lost: it is read on");
+                self.reopen().map(|()| true)
+            }
+            (Some(Verdict::ReadOn), Why::Trouble { .. }) => {
+                self.doubt = None;
+                Ok(true)
+            }
+            (_, why) => Ok(why != Why::Reported),
+        }
+    }
+
+    /// Has a client replaced that has been in trouble for long though the partition can be reached.
+    fn look_at_trouble(&mut self) {
+        let trouble = self.client.events.trouble_of(&self.opened.topic, self.opened.partition);
+        let lasted = trouble.map(|(_, since)| since.elapsed());
+        match (&self.doubt, lasted) {
+            (None, Some(lasted)) if lasted >= IN_TROUBLE_FOR => self.doubt(Why::Trouble { client: self.client.number }),
+            (Some(doubt), None) if doubt.why != Why::Reported => self.doubt = None,
+            _ => {}
+        }
+    }
+
+    /// An error in place of a record. `Ok` for one that passes by itself, and for one that is looked into.
+    fn failed(&mut self, error: &KafkaError) -> Result<()> {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(Error::source_lost(format!(
-                "{}: the broker no longer has offset {}: retention has passed it, or the topic was truncated or made again. Start again to see how much is \
-                 lost, and what can be done",
-                self.name(),
-                self.next
-            ))),
             Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition,
-            ) => Err(Error::source_lost(format!(
-                "{}: the broker no longer has it: the topic was deleted, or made again with fewer partitions. Restore it, or begin anew with \
-                     --start-over",
-                self.name()
-            ))),
+                RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed,
+            ) => {
+                tracing::debug!(partition = self.opened.name(), %error, "the brokers are asked what this means");
+                self.doubt(Why::Reported);
+                Ok(())
+            }
             Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage | RDKafkaErrorCode::InvalidMessageSize) => {
                 Err(Error::source_lost(format!(
                     "{}: the record at or after offset {} is damaged ({error}): restore the topic",
-                    self.name(),
-                    self.next
+                    self.opened.name(),
+                    self.opened.next.unwrap_or_default()
                 )))
             }
             _ => {
-                tracing::debug!(partition = self.name(), %error, "reading failed; librdkafka tries again");
+                tracing::debug!(partition = self.opened.name(), %error, "reading failed; librdkafka tries again");
                 Ok(())
             }
         }
     }
+
+    /// Takes what the queue has next.
+    fn take(&mut self, into: &mut Records<T>) -> Result<Next> {
+        let queue = self.queue.take().expect("a reader has its queue until it is replaced");
+        let polled = queue.poll(Duration::ZERO);
+        let next = match polled {
+            None => Ok(Next::Nothing),
+            Some(Ok(message)) => match self.is_same_topic() {
+                Ok(true) => self.give(&message, into).map(|()| Next::Record),
+                Ok(false) => Ok(Next::OtherTopic),
+                Err(error) => Err(error),
+            },
+            Some(Err(KafkaError::PartitionEOF(_))) => Ok(Next::End),
+            Some(Err(error)) => Ok(Next::Failed(error)),
+        };
+        self.queue = Some(queue);
+        next
+    }
+
+    fn give(&mut self, message: &BorrowedMessage<'_>, into: &mut Records<T>) -> Result<()> {
+        let offset = message.offset();
+        if self.opened.next.is_some_and(|next| offset < next) {
+            return Ok(());
+        }
+        let decoded = decode(&*self.opened.decoder, self.opened.undecodable, message, into);
+        let decoded = decoded.map_err(|why| Error::user_code(format!("{}, {why}", self.opened.name())))?;
+        self.skipped += u64::from(!decoded);
+        self.opened.next = Some(offset + 1);
+        self.opened.witness.record = Some(Record::of(message));
+        Ok(())
+    }
+
+    /// Notes that the partition was reached.
+    fn is_well(&mut self) {
+        self.was_well = true;
+        self.client.events.partition_is_well(&self.opened.topic, self.opened.partition);
+    }
+}
+
+/// What a queue had next.
+enum Next {
+    Nothing,
+    /// A record, which was given or skipped.
+    Record,
+    /// A record that may be of another topic of the same name. It was not given.
+    OtherTopic,
+    /// The end of the partition.
+    End,
+    Failed(KafkaError),
 }
 
 impl<T> Drop for KafkaReader<T> {
     fn drop(&mut self) {
-        let mut given_up = TopicPartitionList::with_capacity(1);
-        given_up.add_partition(&self.topic, self.partition);
-        // It fails if the client has ended, which is as well.
-        let _ = self.consumer.incremental_unassign(&given_up);
+        self.opened.give_up(&self.client);
     }
 }
 
@@ -168,43 +306,66 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         if self.waker.thread.lock().expect("no holder of this lock panics").is_none() {
             *self.waker.thread.lock().expect("no holder of this lock panics") = Some(std::thread::current());
         }
-        if self.looked.get().elapsed() >= EVENTS_EVERY {
+        if self.opened.reading.number() != self.client.number {
+            self.reopen()?;
+        }
+        if self.looked.elapsed() >= EVENTS_EVERY {
+            self.looked = Instant::now();
             self.look_at_events()?;
+            self.look_at_trouble();
+        }
+        if !self.settle()? {
+            return Ok(ReadStatus::Idle(IN_DOUBT));
+        }
+        // Also if no record of it comes: the run ends then, rather than wait for one.
+        if !self.is_same_topic()? {
+            self.doubt(Why::Reported);
+            return Ok(ReadStatus::Idle(IN_DOUBT));
         }
         // Before the queue is looked at: what comes after it was found empty wakes again.
         self.waker.woken.store(false, SeqCst);
         let skipped_before = self.skipped;
-        while !into.is_full() && self.skipped - skipped_before < SKIPPED_AT_ONCE {
-            match self.queue.poll(Duration::ZERO) {
-                None => return Ok(ReadStatus::Idle(IDLE)),
-                Some(Ok(message)) => {
-                    let taken = Taken::of(&message);
-                    let decoded = decode(&*self.decoder, self.undecodable, &message, into)
-                        .map_err(|why| Error::user_code(format!("{}, {why}", name_of(&self.topic, self.partition))));
-                    drop(message);
-                    self.skipped += u64::from(!decoded?);
-                    (self.next, self.witness) = (taken.offset + 1, taken.witness);
+        let mut came = false;
+        let status = loop {
+            if into.is_full() || self.skipped - skipped_before >= SKIPPED_AT_ONCE {
+                break ReadStatus::More;
+            }
+            match self.take(into)? {
+                Next::Nothing => break ReadStatus::Idle(IDLE),
+                Next::Record => came = true,
+                Next::OtherTopic => {
+                    self.doubt(Why::Reported);
+                    break ReadStatus::Idle(IN_DOUBT);
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.events.is_well();
+                Next::End => {
+                    came = true;
+                    self.client.events.is_well();
                     // Control records and aborted ones lie between the last record and the end: a restart need not look at them again.
-                    if let Some(end) = take_end() {
-                        self.next = self.next.max(end);
+                    if let (Some(end), true) = (take_end(), self.is_same_topic()?) {
+                        self.opened.next = Some(self.opened.next.map_or(end, |next| next.max(end)));
                     }
                 }
-                Some(Err(error)) => self.failed(&error)?,
+                Next::Failed(error) => {
+                    self.failed(&error)?;
+                    if self.is_in_doubt() {
+                        break ReadStatus::Idle(IN_DOUBT);
+                    }
+                }
             }
+        };
+        if came {
+            self.is_well();
         }
-        Ok(ReadStatus::More)
+        Ok(status)
     }
 
     fn position(&self) -> Position {
-        Position { offset: u64::try_from(self.next.max(0)).unwrap_or_default(), witness: self.witness.to_bytes() }
+        self.opened.witness.at(self.opened.next.unwrap_or_default())
     }
 
     fn lag(&self) -> Option<u64> {
-        let end = self.events.end_of(&self.topic, self.partition)?;
-        Some(u64::try_from(end - self.next).unwrap_or(0))
+        let end = self.client.events.end_of(&self.opened.topic, self.opened.partition)?;
+        Some(u64::try_from(end - self.opened.next.unwrap_or_default()).unwrap_or(0))
     }
 
     fn woken(&self) -> bool {
@@ -212,28 +373,25 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 
     fn trouble(&self) -> Option<String> {
-        // Asked also while the sources wait and nothing is read: statistics would pile up, and a broker that is away would not be seen.
-        if self.looked.get().elapsed() >= EVENTS_EVERY {
-            self.looked.set(Instant::now());
-            client::look_at_events(&self.consumer);
+        // Asked also while the sources wait and nothing is read: statistics would pile up, and an unreachable broker would not be seen.
+        if self.shown.get().elapsed() >= EVENTS_EVERY {
+            self.shown.set(Instant::now());
+            client::look_at_events(&self.client.consumer);
         }
-        self.events.trouble().map(|why| format!("the brokers at {} cannot be reached: {why}", self.kafka.brokers()))
+        let (events, brokers) = (&self.client.events, self.opened.kafka.brokers());
+        if let Some(why) = events.trouble() {
+            return Some(format!("the brokers at {brokers} cannot be reached: {why}"));
+        }
+        if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
+            return Some(format!("{} cannot be read: {why}", self.opened.name()));
+        }
+        self.is_in_doubt().then(|| {
+            format!("{} is not read on before the brokers at {brokers} confirm that nothing of it is lost", self.opened.name())
+        })
     }
 
     fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
-    }
-}
-
-/// What is kept of a message that was read.
-struct Taken {
-    offset: i64,
-    witness: Witness,
-}
-
-impl Taken {
-    fn of(message: &BorrowedMessage<'_>) -> Taken {
-        Taken { offset: message.offset(), witness: Witness::of(message) }
     }
 }
 
@@ -261,6 +419,8 @@ fn decode<T>(
                 error,
                 key: message.key().map(<[u8]>::to_vec),
                 bytes: message.payload().map(<[u8]>::to_vec),
+                timestamp: message.timestamp().to_millis(),
+                headers: headers_of(message),
             },
         ),
         (Err(error), Undecodable::Stop) => {
@@ -272,4 +432,11 @@ fn decode<T>(
         }
     }
     Ok(true)
+}
+
+/// The headers of a message, for a dead letter. None, if one of their names is no text, at which the crate for Kafka panics.
+fn headers_of(message: &BorrowedMessage<'_>) -> Vec<LetterHeader> {
+    let header = |(name, value): (&str, Option<&[u8]>)| LetterHeader { name: name.to_string(), value: value.map(<[u8]>::to_vec) };
+    let all = || Incoming::new(message).headers().map(header).collect();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).unwrap_or_default()
 }

@@ -1,11 +1,14 @@
 //! How a cluster is reached: the brokers, and librdkafka's settings under its own names.
 
+use super::events::Standing;
 use super::message::Message;
 use super::sink::KafkaSink;
 use super::source::Topics;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use tidemill_engine::source::Data;
 use tidemill_state::{Error, Result};
 
@@ -24,6 +27,7 @@ use tidemill_state::{Error, Result};
 pub struct Kafka {
     brokers: String,
     settings: BTreeMap<String, String>,
+    standing: Arc<Standing>,
 }
 
 /// Settings that the guarantee rests on, with the reason why they are not the user's.
@@ -60,7 +64,7 @@ const OURS: &[(&str, &str)] = &[
 impl Kafka {
     /// The cluster that these brokers belong to: `host:port`, with commas between.
     pub fn new(brokers: impl Into<String>) -> Kafka {
-        Kafka { brokers: brokers.into(), settings: BTreeMap::new() }
+        Kafka { brokers: brokers.into(), settings: BTreeMap::new(), standing: Arc::default() }
     }
 
     /// Sets one of librdkafka's settings under its own name. One that the guarantee rests on, or that librdkafka does not know, is refused at the start, with the reason.
@@ -88,6 +92,11 @@ impl Kafka {
     /// The brokers, as they were given.
     pub(super) fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// The standing of this user with the brokers.
+    pub(super) fn standing(&self) -> &Arc<Standing> {
+        &self.standing
     }
 
     /// The settings of every client.
@@ -121,7 +130,11 @@ impl Kafka {
                 config.set(name, value);
             }
         }
+        // Topics' ids stand in the lines of this context alone.
+        let debug = self.settings.get("debug").map_or("metadata".to_string(), |debug| format!("{debug},metadata"));
+        config.set_log_level(RDKafkaLogLevel::Debug);
         config
+            .set("debug", debug)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
@@ -139,9 +152,11 @@ impl Kafka {
         Ok(config)
     }
 
-    /// The settings of a client that publishes in transactions of this id. Messages may be so large.
-    pub(super) fn publishing(&self, transactional_id: &str, max_message_bytes: usize) -> Result<ClientConfig> {
+    /// The settings of a client that publishes in transactions of this id.
+    pub(super) fn publishing(&self, transactional_id: &str, takes: Takes) -> Result<ClientConfig> {
         let mut config = self.common()?;
+        let given = self.settings.get("batch.size").and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES);
+        let batch = takes.every.clamp(1, given.max(1));
         for (name, value) in
             [("linger.ms", "1"), ("queue.buffering.max.messages", "1000000"), ("queue.buffering.max.kbytes", "262144")]
         {
@@ -156,7 +171,8 @@ impl Kafka {
             .set("transaction.timeout.ms", "60000")
             .set("message.timeout.ms", "60000")
             .set("retry.backoff.ms", "100")
-            .set("message.max.bytes", max_message_bytes.to_string())
+            .set("message.max.bytes", takes.some.clamp(MESSAGE_BYTES.0, MESSAGE_BYTES.1).to_string())
+            .set("batch.size", batch.to_string())
             .set("statistics.interval.ms", "1000");
         Ok(config)
     }
@@ -166,6 +182,19 @@ impl Kafka {
         self.common()
     }
 }
+
+/// How large messages may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Takes {
+    /// What some topic takes: single messages are as large.
+    pub(super) some: usize,
+    /// What every topic takes: no batch of messages is larger, since it would be refused for its size.
+    pub(super) every: usize,
+}
+
+/// librdkafka's default for `batch.size`, and its bounds for `message.max.bytes`.
+const BATCH_BYTES: usize = 1_000_000;
+const MESSAGE_BYTES: (usize, usize) = (1_000, 1_000_000_000);
 
 /// Which records a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,11 +220,28 @@ mod tests {
     fn what_the_guarantee_rests_on_is_refused_with_the_reason() {
         for (name, reason) in OURS {
             let kafka = Kafka::new("localhost:9092").set(*name, "1");
-            for config in [kafka.asking("g", Isolation::Committed), kafka.publishing("t", 1000), kafka.administering()] {
+            for config in [
+                kafka.asking("g", Isolation::Committed),
+                kafka.publishing("t", Takes { some: 1000, every: 1000 }),
+                kafka.administering(),
+            ] {
                 let error = config.expect_err("it is refused").to_string();
                 assert!(error.contains(name) && error.contains(reason), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn messages_are_as_large_as_some_topic_takes_and_batches_as_every_one() {
+        let kafka = Kafka::new("localhost:9092");
+        let sizes = |kafka: &Kafka, some, every| {
+            let config = kafka.publishing("t", Takes { some, every }).expect("they are allowed");
+            ["message.max.bytes", "batch.size"].map(|name| config.get(name).expect("it is set").to_string())
+        };
+        assert_eq!(sizes(&kafka, 5_000_000, 2_000), ["5000000", "2000"]);
+        assert_eq!(sizes(&kafka, 5_000_000, 3_000_000), ["5000000", "1000000"]);
+        assert_eq!(sizes(&kafka, 2_147_483_647, 10), ["1000000000", "10"], "within what librdkafka takes");
+        assert_eq!(sizes(&kafka.set("batch.size", "500"), 100, 100_000), ["1000", "500"]);
     }
 
     #[test]

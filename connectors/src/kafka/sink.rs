@@ -2,6 +2,7 @@
 
 use super::marker::Progress;
 use super::message::Message;
+use super::presence::Presence;
 use super::publisher::KafkaPublisher;
 use super::refused::Refused;
 use super::settings::Kafka;
@@ -44,6 +45,9 @@ pub(super) struct Shared {
     pub(super) progress: Mutex<Option<Arc<Progress>>>,
     /// The largest message that the topic takes; 0 until it is known.
     pub(super) max_message_bytes: AtomicUsize,
+    /// The same of the dead letters' topic.
+    pub(super) max_letter_bytes: AtomicUsize,
+    pub(super) presence: Mutex<Presence>,
     /// What the brokers refused for good.
     pub(super) refused: Mutex<Refused>,
 }
@@ -58,6 +62,8 @@ impl<T: Data> KafkaSink<T> {
             trusts_every_commit: false,
             progress: Mutex::default(),
             max_message_bytes: AtomicUsize::new(0),
+            max_letter_bytes: AtomicUsize::new(0),
+            presence: Mutex::default(),
             refused: Mutex::default(),
         };
         KafkaSink { shared: Arc::new(shared), encode }
@@ -82,7 +88,8 @@ impl<T: Data> KafkaSink<T> {
     }
 
     /// Sends what the brokers refuse for good to this topic instead, in the same transaction: its key, and as its value a JSON object with the
-    /// reason, the batch and the head of the message.
+    /// reason, the batch, and the message's value, headers, partition and timestamp. Of a message that this topic does not take
+    /// either, the letter has the heads of value and key.
     #[must_use]
     pub fn dead_letters(self, topic: impl Into<String>) -> KafkaSink<T> {
         self.change(|shared| shared.dead_letters = Some(topic.into()))

@@ -1,17 +1,16 @@
 //! Topics as a source.
 
 use super::begin::{Resume, Seen, resume};
-use super::client::{self, Consumer, Events};
 use super::decode::{self, Decoder, Incoming, Undecodable};
+use super::discovery::Discovery;
+use super::doubts::Doubts;
 use super::group::Group;
-use super::payload::{Cursor, push_number};
+use super::identity::Witness;
 use super::reader::{KafkaReader, Opened};
+use super::reading::Reading;
 use super::settings::{Isolation, Kafka};
 use super::topics::{self, Partitions, Probe};
 use crate::Str;
-use rdkafka::consumer::Consumer as _;
-use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +18,6 @@ use std::time::Duration;
 use tidemill_engine::sink::Sink;
 use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start};
 use tidemill_state::{Error, Position, Result};
-use xxhash_rust::xxh3::Xxh3;
 
 /// Topics to read; say next what their records are.
 #[derive(Clone, Debug)]
@@ -84,14 +82,17 @@ impl Topics {
         kind: &str,
         decoder: impl Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync + 'static,
     ) -> KafkaSource<T> {
+        let reading = Arc::new(Reading::new(self.kafka.clone()));
         KafkaSource {
+            doubts: Arc::new(Doubts::new(self.kafka.clone(), Arc::clone(&reading))),
             topics: self,
             kind: kind.to_string(),
             decoder: Arc::new(decoder),
             undecodable: Undecodable::Stop,
             letters: None,
             probe: Mutex::default(),
-            reading: Mutex::default(),
+            discovery: Discovery::default(),
+            reading,
             group: Group::default(),
         }
     }
@@ -117,11 +118,16 @@ pub struct KafkaSource<T> {
     letters: Option<DeadLetterSink>,
     /// The client that asks for topics and offsets, once it was needed.
     probe: Mutex<Option<Arc<Probe>>>,
+    discovery: Discovery,
     /// The client that reads, once a partition was opened.
-    reading: Mutex<Option<(Arc<Consumer>, Events)>>,
+    reading: Arc<Reading>,
+    doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
 }
+
+/// How often the topics that are read are compared with those that have their names.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a broker may take to answer about topics and offsets.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -149,24 +155,12 @@ impl<T: Data> KafkaSource<T> {
     fn probe(&self) -> Result<Arc<Probe>> {
         let mut probe = self.probe.lock().expect("no holder of this lock panics");
         match &*probe {
-            Some(probe) => Ok(Arc::clone(probe)),
-            None => {
+            Some(probe) if !probe.is_stuck() => Ok(Arc::clone(probe)),
+            _ => {
                 let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted)?);
                 Ok(Arc::clone(probe.insert(made)))
             }
         }
-    }
-
-    /// The client that reads the partitions of this value.
-    fn reading(&self) -> Result<(Arc<Consumer>, Events)> {
-        let mut reading = self.reading.lock().expect("no holder of this lock panics");
-        if let Some((consumer, events)) = &*reading {
-            return Ok((Arc::clone(consumer), events.clone()));
-        }
-        let (consumer, events) = client::create::<Consumer>(&self.kafka().reading("tidemill", Isolation::Committed)?)?;
-        let consumer = Arc::new(consumer);
-        *reading = Some((Arc::clone(&consumer), events.clone()));
-        Ok((consumer, events))
     }
 
     /// Where a partition begins that belongs to a source that was never read.
@@ -204,21 +198,23 @@ impl<T: Data> KafkaSource<T> {
             )));
         }
         let (low, high) = partitions.range(name)?;
-        let witness = Witness::read(&from.witness);
-        let replaced = match &witness {
-            Some(witness) if recorded <= high && witness.offset >= low => partitions.is_replaced(name, witness)?,
+        let witness = Witness::of(from);
+        let (was, now) = (witness.topic, partitions.id_of(name));
+        let is_other = was.is_some() && now.is_some() && was != now;
+        let replaced = match &witness.record {
+            Some(record) if !is_other && recorded <= high && record.offset >= low => partitions.is_replaced(name, record)?,
             _ => None,
         };
-        match resume(name, Seen { recorded, low, high, replaced }, on_loss) {
-            Resume::At => Ok((from.clone(), None)),
-            Resume::Skip { to, report } => Ok((Position::at(u64::try_from(to).unwrap_or_default()), Some(report))),
+        match resume(name, Seen { was, now, recorded, low, high, replaced }, on_loss) {
+            Resume::At => Ok((Witness { topic: now.or(was), ..witness }.at(recorded), None)),
+            Resume::Skip { to, report } => Ok((Witness { topic: now, record: None }.at(to), Some(report))),
             Resume::Refuse(why) => Err(Error::source_lost(why)),
         }
     }
 
     /// Refuses a new state under a name whose consumer group has read these topics already.
     fn refuse_a_group_that_has_read(&self, topology: &str) -> Result<()> {
-        let names = topics::list(&*self.probe()?, &self.topics.names)?;
+        let names = self.partitions()?;
         self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
             Err(Error::foreign(format!(
                 "there is no state in this folder, but consumer group \"{topology}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
@@ -236,11 +232,18 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
-        topics::list(&*self.probe()?, &self.topics.names)
+        Ok(topics::names_in(&self.probe()?.topics(&self.topics.names)?))
     }
 
     fn discover_every(&self) -> Option<Duration> {
-        Some(self.topics.discover_every)
+        // New partitions have a period of the user's own. That a topic is another must be found soon in any case.
+        Some(self.topics.discover_every.min(LOOK_EVERY))
+    }
+
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        let probe = self.probe()?;
+        self.discovery.compare(&probe, known)?;
+        self.discovery.new_ones(&probe, &self.topics.names, self.topics.discover_every, known)
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
@@ -254,6 +257,7 @@ impl<T: Data> Source for KafkaSource<T> {
         for (name, from) in start.recorded {
             if !partitions.has(name) && start.on_loss != OnLoss::Refuse {
                 begun.warnings.push(format!("{name} was read up to {}, and is gone: nothing more is read of it", from.offset));
+                begun.retired.push(name.clone());
                 continue;
             }
             let (position, report) = self.resume(&partitions, name, from, start.on_loss)?;
@@ -262,12 +266,9 @@ impl<T: Data> Source for KafkaSource<T> {
         }
         for name in partitions.names().filter(|name| !start.recorded.contains_key(*name)) {
             // A topic that a pattern meets later is one that joins, also if it is the first.
-            let from = if start.begun {
-                None
-            } else {
-                Some(Position::at(u64::try_from(self.first_of(&partitions, name, start.first)?).unwrap_or_default()))
-            };
-            begun.partitions.push((name.to_string(), from));
+            let from = if start.begun { partitions.range(name)?.0 } else { self.first_of(&partitions, name, start.first)? };
+            let witness = Witness { topic: partitions.id_of(name), record: None };
+            begun.partitions.push((name.to_string(), Some(witness.at(from))));
         }
         Ok(begun)
     }
@@ -282,73 +283,20 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
         let (topic, number) = parse(partition)?;
-        let (consumer, events) = self.reading()?;
-        let next = from.map_or(0, |from| i64::try_from(from.offset).unwrap_or(i64::MAX));
         let reader = KafkaReader::new(Opened {
             kafka: self.kafka().clone(),
             topic: topic.to_string(),
             partition: number,
-            consumer: Arc::clone(&consumer),
-            events: events.clone(),
+            reading: Arc::clone(&self.reading),
+            doubts: Arc::clone(&self.doubts),
             decoder: Arc::clone(&self.decoder),
             undecodable: self.undecodable,
-            next,
-            witness: from.and_then(|from| Witness::read(&from.witness)).unwrap_or_default(),
+            next: from.map(|from| i64::try_from(from.offset).unwrap_or(i64::MAX)),
+            witness: from.map(Witness::of).unwrap_or_default(),
         })?;
-        let mut assigned = TopicPartitionList::with_capacity(1);
-        let offset = if from.is_some() { Offset::Offset(next) } else { Offset::Beginning };
-        assigned
-            .add_partition_offset(topic, number, offset)
-            .and_then(|()| consumer.incremental_assign(&assigned))
-            .map_err(|why| client::error(self.kafka(), &events, partition, &why))?;
         Ok(Box::new(reader))
     }
 }
-
-/// What a position remembers of the last record before it: zero bytes for nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Witness {
-    pub(super) offset: i64,
-    timestamp: i64,
-    checksum: u64,
-    /// Whether there was a record.
-    some: bool,
-}
-
-impl Witness {
-    /// What is remembered of a record.
-    pub(super) fn of(message: &BorrowedMessage<'_>) -> Witness {
-        let mut hash = Xxh3::new();
-        for part in [message.key(), message.payload()] {
-            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
-            hash.update(part.unwrap_or_default());
-        }
-        let timestamp = message.timestamp().to_millis().unwrap_or(-1);
-        Witness { offset: message.offset(), timestamp, checksum: hash.digest(), some: true }
-    }
-
-    pub(super) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if self.some {
-            bytes.push(FORMAT);
-            push_number(&mut bytes, u64::try_from(self.offset).unwrap_or_default());
-            bytes.extend_from_slice(&self.timestamp.to_le_bytes());
-            bytes.extend_from_slice(&self.checksum.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// `None` if nothing is remembered.
-    pub(super) fn read(bytes: &[u8]) -> Option<Witness> {
-        let mut rest = Cursor(bytes.strip_prefix(&[FORMAT])?);
-        let offset = i64::try_from(rest.number()?).ok()?;
-        let timestamp = i64::from_le_bytes(rest.take(8)?.try_into().ok()?);
-        let checksum = u64::from_le_bytes(rest.take(8)?.try_into().ok()?);
-        Some(Witness { offset, timestamp, checksum, some: true })
-    }
-}
-
-const FORMAT: u8 = 1;
 
 /// How a partition is named: `orders[3]`.
 pub(super) fn name_of(topic: &str, partition: i32) -> String {
@@ -372,12 +320,5 @@ mod tests {
     fn a_partition_is_found_again_by_its_name() {
         assert_eq!(parse(&name_of("a.b_c-d", 12)).expect("it is one"), ("a.b_c-d", 12));
         assert!(parse("orders").is_err() && parse("orders[x]").is_err());
-    }
-
-    #[test]
-    fn a_witness_comes_back() {
-        let witness = Witness { offset: 300, timestamp: -1, checksum: 7, some: true };
-        assert_eq!(Witness::read(&witness.to_bytes()), Some(witness));
-        assert_eq!((Witness::default().to_bytes(), Witness::read(&[])), (vec![], None));
     }
 }

@@ -42,7 +42,7 @@ fn topics_and_programs_that_have_changed() {
                 place.send(5);
             },
             &[],
-            Refused(67, &["need 30, the log ends at 5", "truncated, or deleted and made again"]),
+            Refused(67, &["the topic was deleted and made again", "now has the id", "the offsets 0 to 5, and 30 were read"]),
         ),
         (
             "a topic that is shorter now, gone on with",
@@ -53,7 +53,7 @@ fn topics_and_programs_that_have_changed() {
                 place.send(5);
             },
             &["--on-loss", "earliest"],
-            Goes(&["the log ends at 5", "told to go on: at 0"], Output::Exact),
+            Goes(&["the topic was deleted and made again", "told to go on: at 0"], Output::Exact),
         ),
     ]);
 }
@@ -74,7 +74,7 @@ fn what_is_refused_in_other_ways() {
     running.wait().is("fewer", 0, &[]);
     delete_topic(&brokers, "fewer-in");
     create_topic(&brokers, "fewer-in", 1, &[]);
-    place.end("run", &kafka).is("fewer partitions", 67, &["fewer-in[1] was read up to 2, and is gone", "fewer partitions"]);
+    place.end("run", &kafka).is("fewer partitions", 67, &["fewer-in[0]: the topic was deleted and made again"]);
     // A program that has changed.
     place = Place::new("changed");
     place.count(30, true);
@@ -123,7 +123,7 @@ fn records_that_expire_while_it_runs_end_the_run_or_are_reported() {
             running.signal("TERM");
             running.wait().is(case, 0, &[]);
         } else {
-            running.wait().is(case, 67, &["expiring-in[0]", "retention has passed it", "Start again to see how much is lost"]);
+            running.wait().is(case, 67, &["expiring-in[0]: need 30, the log starts at 50", "Start again to see"]);
             place.end("run", &arguments).is(case, 67, &["need 30, the log starts at 50: 20 records lost"]);
         }
     }

@@ -1,0 +1,66 @@
+//! Makes topics, and reads their settings.
+
+use super::client;
+use super::events::Events;
+use super::settings::Kafka;
+use super::source::ANSWER_WITHIN;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidemill_state::{Error, Result};
+
+/// A client that makes topics, and reads their settings.
+pub(super) struct Admin {
+    kafka: Kafka,
+    client: AdminClient<Events>,
+    events: Events,
+    tokio: tokio::runtime::Runtime,
+}
+
+impl Admin {
+    pub(super) fn new(kafka: &Kafka) -> Result<Admin> {
+        let (client, events) = client::create::<AdminClient<Events>>(kafka, &kafka.administering()?)?;
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|why| Error::try_again(format!("the operating system gives no resources for a client of Kafka: {why}")))?;
+        Ok(Admin { kafka: kafka.clone(), client, events, tokio })
+    }
+
+    fn options() -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(ANSWER_WITHIN)).operation_timeout(Some(ANSWER_WITHIN))
+    }
+
+    /// Makes a topic, unless there is one of this name.
+    pub(super) fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let doing = format!("making topic {topic}");
+        let failed = |why: &KafkaError| client::error(&self.kafka, &self.events, &doing, why);
+        let made = self.tokio.block_on(self.client.create_topics([&new], &Admin::options())).map_err(|why| failed(&why))?;
+        match made.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::InvalidTopic))) => Err(Error::config(format!("no topic can be named \"{topic}\""))),
+            Some(Err((_, code))) => Err(failed(&KafkaError::AdminOp(code))),
+        }
+    }
+
+    /// The settings of a topic, those that are asked for.
+    pub(super) fn settings<const N: usize>(&self, topic: &str, names: [&str; N]) -> Result<[String; N]> {
+        let doing = format!("reading the settings of topic {topic}");
+        let failed = |why: &KafkaError| client::error(&self.kafka, &self.events, &doing, why);
+        let of_topic = ResourceSpecifier::Topic(topic);
+        let described = self.client.describe_configs([&of_topic], &Admin::options());
+        let described = self.tokio.block_on(described).map_err(|why| failed(&why))?;
+        match described.into_iter().next() {
+            Some(Ok(found)) => Ok(names.map(|name| found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default())),
+            // It was listed just before: the broker that was asked is behind.
+            Some(Err(code)) if client::is_unknown_topic(code) => {
+                Err(Error::away(format!("{doing}: the broker that was asked does not know it")))
+            }
+            Some(Err(code)) => Err(failed(&KafkaError::AdminOp(code))),
+            None => Err(failed(&KafkaError::NoMessageReceived)),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The look at a cluster while a source is read: whether its topics are still those that are read, and which partitions are new.
+
+use super::begin::{Answer, Doubted, Verdict, judge};
+use super::identity::{TopicId, Witness};
+use super::source::{name_of, parse};
+use super::topics::{Probe, names_in};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tidemill_state::{Error, Position, Result};
+
+/// How often the brokers are asked again whether a topic is really another, or gone.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// The looks of one source.
+#[derive(Default)]
+pub(super) struct Discovery {
+    /// When new partitions were looked for last.
+    looked: Mutex<Option<Instant>>,
+}
+
+/// A topic that is read.
+#[derive(Clone, Copy)]
+struct Read {
+    /// Its id, if a position has it.
+    id: Option<TopicId>,
+    /// The partition with the highest number.
+    last: i32,
+}
+
+impl Discovery {
+    /// Compares the topics that are read with those that have their names now. Whatever speaks against one is asked
+    /// again for some seconds before it is believed.
+    ///
+    /// # Errors
+    /// Kind SourceLost: a topic is another, has lost partitions, or is gone.
+    pub(super) fn compare(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) -> Result<()> {
+        let mut topics: BTreeMap<&str, Read> = BTreeMap::new();
+        for (name, position) in known {
+            let (topic, number) = parse(name)?;
+            let read = topics.entry(topic).or_insert(Read { id: None, last: number });
+            read.id = read.id.or_else(|| Witness::of(position.as_ref()?).topic);
+            read.last = read.last.max(number);
+        }
+        topics.into_iter().try_for_each(|(topic, read)| same(probe, topic, read))
+    }
+
+    /// Returns the partitions that are new, if it is time to look for them.
+    pub(super) fn new_ones(
+        &self,
+        probe: &Probe,
+        names: &[String],
+        every: Duration,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
+        // The first call looks.
+        let looked = *self.looked.lock().expect("no holder of this lock panics");
+        if looked.is_some_and(|looked| looked.elapsed() < every) {
+            return Ok(Vec::new());
+        }
+        let topics = probe.topics(names)?;
+        let new = names_in(&topics).into_iter().filter(|name| !known.contains_key(name));
+        let position = |name: String| {
+            let (topic, partition) = parse(&name)?;
+            let id = topics.get(topic).and_then(|listed| listed.id);
+            let (low, _) = probe.range(topic, partition)?;
+            let from = Witness { topic: id, record: None }.at(low);
+            Ok((name, Some(from)))
+        };
+        let new = new.map(position).collect::<Result<_>>()?;
+        *self.looked.lock().expect("no holder of this lock panics") = Some(Instant::now());
+        Ok(new)
+    }
+}
+
+/// Compares a topic with the one that is read: an error if it is another, and no broker contradicts.
+fn same(probe: &Probe, topic: &str, read: Read) -> Result<()> {
+    // No offset is compared here.
+    let doubted = Doubted { next: 0, was_well: true };
+    let began = Instant::now();
+    loop {
+        let Some(answer) = probe.topic(topic)?.map_or(Some(Answer::NoTopic), |listed| listed.speaks_against(read.id, read.last))
+        else {
+            return Ok(());
+        };
+        match judge(&name_of(topic, read.last), doubted, &answer, began.elapsed()) {
+            Verdict::Lost(why) => return Err(Error::source_lost(why)),
+            _ => std::thread::sleep(ASK_EVERY),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The client that reads the partitions of a source on one worker, and its replacement by another.
+
+use super::client;
+use super::events::{Consumer, Events};
+use super::settings::{Isolation, Kafka};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tidemill_state::Result;
+
+/// See the module's documentation.
+pub(super) struct Reading {
+    kafka: Kafka,
+    current: Mutex<Option<Client>>,
+    /// The number of the current client.
+    number: AtomicU64,
+}
+
+/// One client.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) consumer: Arc<Consumer>,
+    pub(super) events: Events,
+    pub(super) number: u64,
+}
+
+impl Reading {
+    /// No client yet.
+    pub(super) fn new(kafka: Kafka) -> Reading {
+        Reading { kafka, current: Mutex::default(), number: AtomicU64::new(0) }
+    }
+
+    /// The current client; made, if there is none.
+    pub(super) fn client(&self) -> Result<Client> {
+        let mut current = self.current.lock().expect("no holder of this lock panics");
+        match &*current {
+            Some(client) => Ok(client.clone()),
+            None => Ok(current.insert(self.make(0)?).clone()),
+        }
+    }
+
+    /// The number of the current client: another than a reader's own means that the reader has to move.
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(SeqCst)
+    }
+
+    /// Makes another client in place of that of this number, unless it was replaced already. Readers move to it by themselves.
+    pub(super) fn replace(&self, number: u64) -> Result<()> {
+        if self.number() != number {
+            return Ok(());
+        }
+        let made = self.make(number + 1)?;
+        let mut current = self.current.lock().expect("no holder of this lock panics");
+        if current.as_ref().is_some_and(|current| current.number != number) {
+            return Ok(());
+        }
+        let old = current.replace(made);
+        self.number.store(number + 1, SeqCst);
+        drop(current);
+        // Closing waits for librdkafka's threads. Whoever lets go last would do it: that must not be a worker.
+        if let Some(Client { consumer, .. }) = old {
+            std::thread::spawn(move || {
+                while Arc::strong_count(&consumer) > 1 {
+                    std::thread::sleep(LEFT_WITHIN);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn make(&self, number: u64) -> Result<Client> {
+        let settings = self.kafka.reading("tidemill", Isolation::Committed)?;
+        let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
+        // Whatever came before this is set is pending.
+        events.set_pending(true);
+        let reports = events.clone();
+        consumer.set_nonempty_callback(move || reports.set_pending(true));
+        Ok(Client { consumer: Arc::new(consumer), events, number })
+    }
+}
+
+/// How often it is looked whether the readers have left a client that was replaced.
+const LEFT_WITHIN: Duration = Duration::from_millis(200);
