@@ -74,11 +74,7 @@ pub(super) fn put<V: serde::Serialize>(write: &mut StoreWrite, family: &ColumnFa
 }
 
 /// Deletes the positions of partitions.
-pub(super) fn delete_positions(
-    write: &mut StoreWrite,
-    family: &ColumnFamily,
-    retired: &[(SourceId, String)],
-) -> Result<()> {
+pub(super) fn delete_positions(write: &mut StoreWrite, family: &ColumnFamily, retired: &[(SourceId, String)]) -> Result<()> {
     for (source, partition) in retired {
         write.delete_cf(family, position_key(*source, partition)?);
     }

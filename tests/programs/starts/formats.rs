@@ -1,8 +1,8 @@
 //! Stores of earlier formats, kept in `tests/fixtures/`: read by every later version, upgraded by
 //! the first start, and counted on exactly.
 
-use crate::support::binary::{Outcome, Running, counts_are, folder, newest_in, recount, run, scan};
 use super::place::copy_folder;
+use crate::support::binary::{Outcome, Running, counts_are, folder, newest_in, recount, run, scan};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
