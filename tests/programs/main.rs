@@ -4,6 +4,7 @@
 mod support {
     pub(crate) mod binary;
     pub(crate) mod edits;
+    pub(crate) mod random;
 }
 
 mod bad_input;
@@ -12,5 +13,6 @@ mod idle;
 mod new;
 mod operator_examples;
 mod page;
+mod rotation;
 mod signals;
 mod starts;
