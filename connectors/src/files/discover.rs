@@ -14,11 +14,13 @@ use tidemill_state::{Error, Kind, Position, Result};
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Remembered>);
 
-#[derive(Debug, Default)]
+/// By a file, its length and the time of its last change: why it is left out, and because of which partition.
+type Judged = HashMap<(FileId, u64, i64), (String, Option<String>)>;
+
+#[derive(Clone, Debug, Default)]
 struct Remembered {
     reported: BTreeSet<String>,
-    /// By the file, its length and the time of its last change: why, and because of which partition.
-    judged: HashMap<(FileId, u64, i64), (String, Option<String>)>,
+    judged: Judged,
     /// How far partitions were committed: newer than where they began.
     committed: BTreeMap<String, Position>,
 }
@@ -29,6 +31,18 @@ impl Memory {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.committed.clear();
         memory.reported.extend(warnings.iter().cloned());
+    }
+
+    /// What is remembered, and how far those of `partitions` were committed.
+    fn of(&self, partitions: &BTreeMap<String, Option<Position>>) -> Remembered {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.committed.retain(|name, _| partitions.contains_key(name));
+        memory.clone()
+    }
+
+    fn keep(&self, reported: BTreeSet<String>, judged: Judged) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (memory.reported, memory.judged) = (reported, judged);
     }
 
     pub(super) fn committed(&self, positions: &[(String, Position)]) {
@@ -44,9 +58,9 @@ pub(super) fn discover(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
-    let mut memory = memory.0.lock().unwrap_or_else(PoisonError::into_inner);
-    memory.committed.retain(|name, _| partitions.contains_key(name));
-    let newest = |name: &String, position: &'_ Option<Position>| memory.committed.get(name).or(position.as_ref()).cloned();
+    // Not held while files are compared: whoever commits waits for it.
+    let remembered = memory.of(partitions);
+    let newest = |name: &String, position: &'_ Option<Position>| remembered.committed.get(name).or(position.as_ref()).cloned();
     let known: Vec<Known> = partitions.iter().map(|(name, position)| known(name, newest(name, position).as_ref())).collect();
     let ids: HashMap<FileId, &Known> = known.iter().filter_map(|known| Some((id_of(known)?, known))).collect();
     let newcomers = Newcomers::new(&known, settings.follow);
@@ -57,7 +71,7 @@ pub(super) fn discover(
             continue;
         }
         let key = (found.id, found.length, found.modified);
-        let before = memory.judged.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| partitions.contains_key(of)));
+        let before = remembered.judged.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| partitions.contains_key(of)));
         let judgement = match before {
             Some((why, of)) => Ok(Judgement::LeftOut(why.clone(), of.clone())),
             None => newcomers.judge(found, &listing),
@@ -87,14 +101,13 @@ pub(super) fn discover(
             Err(error) => return Err(error),
         }
     }
-    for why in left_out.iter().filter(|why| !memory.reported.contains(*why)) {
+    for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
         tracing::warn!("{why}");
     }
-    for alias in listing.aliases.iter().filter(|alias| !memory.reported.contains(*alias)) {
+    for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
-    memory.reported = left_out.into_iter().chain(listing.aliases).collect();
-    memory.judged = judged;
+    memory.keep(left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
 

@@ -179,6 +179,9 @@ fn is_hidden(glob: &str, path: &Path) -> bool {
 fn names_that_are_not_text(glob: &str) -> Vec<String> {
     let path = Path::new(glob);
     let Some(Ok(pattern)) = path.file_name().and_then(OsStr::to_str).map(Pattern::new) else { return Vec::new() };
+    if !pattern.as_str().contains(['*', '?', '[']) {
+        return Vec::new();
+    }
     let folders: Vec<PathBuf> = match path.parent().and_then(Path::to_str) {
         Some("") | None => vec![PathBuf::from(".")],
         Some(parent) => glob::glob(parent).map(|found| found.flatten().collect()).unwrap_or_default(),
