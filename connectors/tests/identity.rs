@@ -257,6 +257,16 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
         overwritten.reads("*", &["b1", "b2"]);
         overwritten.on_loss = OnLoss::Refuse;
         overwritten.reads("*", &[]);
+        // Copied and cut, and the copy lacks what was read after it was made.
+        let mut short = place();
+        short.reads("*", &["a1", "a2", "a3"]);
+        short.write("app.log.1", b"a1\na2\n");
+        short.write("app.log", b"b1\n");
+        short.refuses("*", Kind::SourceLost, &["app.log"]);
+        short.on_loss = OnLoss::Earliest;
+        short.reads("*", &["b1"]);
+        short.on_loss = OnLoss::Refuse;
+        short.reads("*", &[]);
         // The way on that is named: a copy of the old content, under any name.
         let mut restored = place();
         restored.reads("*", &["a1", "a2", "a3"]);

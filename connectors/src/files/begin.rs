@@ -5,7 +5,7 @@ use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::opened::Opened;
-use super::rotated;
+use super::rotated::{self, is_rotated_name};
 use super::window::WITNESS_BYTES;
 use super::witness::Witness;
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,7 +310,7 @@ impl Beginning<'_> {
             return Ok(());
         }
         for found in &self.listing.files {
-            let own = found.path == lost.path() || Some(found.id) == lost.id();
+            let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
             let head = locate::content_head(&found.path).unwrap_or_default();
             let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
             let remains = convincing || (own && begins.begins_as(&head));

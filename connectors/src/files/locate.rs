@@ -49,12 +49,20 @@ impl Known {
     /// The same position in the file at `found`.
     pub(super) fn settled_in(&self, found: &Found) -> Result<Position> {
         let at = self.witness.file.as_ref().map(|file| (file.path.as_str(), file.id()));
-        if at == Some((&found.path, found.id)) {
+        let is_there = at == Some((&found.path, found.id));
+        let is_plain = self.witness.file.as_ref().is_some_and(FileWitness::is_plain);
+        if is_there && (!is_plain || self.witness.ended == (found.length <= self.offset)) {
             return Ok(self.witness.position(self.offset));
         }
         let (file, head) = open_found(found, self.offset)?;
         let metadata = file.metadata().map_err(|why| input::unreadable(&found.path, 0, &why))?;
         let mut witness = self.witness.clone().in_file(FileWitness::of(&found.path, &metadata, &head));
+        let is_plain = Compression::recognise(&head).is_none();
+        witness.ended = match is_plain {
+            true => found.length <= self.offset,
+            false if self.id() == Some(found.id) => self.witness.ended,
+            false => length(&found.path).is_ok_and(|length| length <= self.offset),
+        };
         if witness.sum.is_none() {
             witness.begins = content_head(&found.path).map(|head| Identity::of(&head)).unwrap_or_default();
             // What cannot be decompressed is found by the reader, which names where.
