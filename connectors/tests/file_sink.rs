@@ -196,6 +196,55 @@ fn damage_is_found() {
 }
 
 #[test]
+fn an_output_that_is_moved_or_cut_under_a_run_is_found_at_the_next_commit() {
+    let moved = |output: &Output| fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
+    let removed = |output: &Output| fs::remove_file(&output.path).expect("removed");
+    let replaced = |output: &Output| {
+        fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
+        fs::write(&output.path, "").expect("made");
+    };
+    let cut = |output: &Output| fs::write(&output.path, "").expect("cut");
+    type Damage<'a> = &'a dyn Fn(&Output);
+    let cases: [(Damage<'_>, &str); 4] = [
+        (&moved, "was renamed or removed under this run: move it back"),
+        (&removed, "was renamed or removed under this run"),
+        (&replaced, "was replaced by another file under this run"),
+        (&cut, "was cut or overwritten under this run"),
+    ];
+    for (damage, part) in cases {
+        let claimed = |output: &Output| {
+            let mut publisher = output.open(owner(2)).expect("opened");
+            publisher.claim(Txid(1)).expect("claimed");
+            publisher
+        };
+        let output = Output::written();
+        let mut publisher = claimed(&output);
+        damage(&output);
+        check_error(publisher.prepare(&[entry(2, &["3"])]).map(drop), Kind::Sink, &[part, "to rotate an output"]);
+        // Between the write and the commit.
+        let output = Output::written();
+        let mut publisher = claimed(&output);
+        let prepared = publisher.prepare(&[entry(2, &["3"])]).expect("prepared");
+        damage(&output);
+        check_error(prepared.commit(), Kind::Sink, &[part]);
+        let text = fs::read(&output.path).unwrap_or_default();
+        assert!(!text.contains(&0), "no zeros are written where the content was: {text:?}");
+    }
+}
+
+#[test]
+fn an_output_is_rotated_between_runs() {
+    let output = Output::written();
+    fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
+    fs::rename(output.marker(), output.path.with_extension("1.marker")).expect("moved");
+    let mut publisher = output.open(owner(2)).expect("opened");
+    assert!(publisher.marker().expect("read").is_none());
+    publisher.claim(Txid(1)).expect("claimed");
+    publisher.prepare(&[entry(2, &["3"])]).expect("prepared").commit().expect("committed");
+    assert_eq!(output.text(), "3\n");
+}
+
+#[test]
 fn a_full_disk_loses_nothing() {
     // /dev/full takes no byte; a link to it stands for a disk that filled up.
     let output = Output::new();

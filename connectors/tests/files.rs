@@ -151,7 +151,11 @@ fn a_file_goes_on_where_it_ended() {
     assert_eq!(after_change(b"1\n2\n", grown("3\n4")).expect("new lines"), strs(&["3", "4"]));
     assert_eq!(after_change(b"1\n2", grown("\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
     assert_eq!(after_change(b"1\n2", grown("\r\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
-    check_error(after_change(b"1\n2", grown("2\n3\n")), Kind::SourceLost, &["line 2", "byte 3", "grown since", ".follow()"]);
+    check_error(
+        after_change(b"1\n2", grown("2\n3\n")),
+        Kind::SourceLost,
+        &["line 2", "byte 3", "grown since", ".follow()", "insert a newline"],
+    );
     check_error(
         after_change(b"1\n2\n", |folder| folder.write("a", b"1\n")),
         Kind::SourceLost,
@@ -167,6 +171,96 @@ fn a_file_goes_on_where_it_ended() {
         Kind::SourceLost,
         &["is missing"],
     );
+}
+
+#[test]
+fn the_way_on_after_an_unfinished_line_that_grew_is_true() {
+    // As the error says: a newline where the file had ended.
+    let inserted = |folder: &Folder| folder.write("a", b"a b c\n d e\nf\n");
+    assert_eq!(after_change(b"a b c", inserted).expect("it goes on"), strs(&[" d e", "f"]));
+}
+
+#[test]
+fn byte_order_marks_are_passed_over() {
+    let read = |content: &[u8]| {
+        let folder = Folder::new(&[("a", content)]);
+        read_only(&Files::lines(folder.path("a")))
+    };
+    let marked = b"\xef\xbb\xbfTide\nturns\n";
+    for content in [marked.to_vec(), gzip(marked), zstd(marked)] {
+        assert_eq!(read(&content).expect("read"), strs(&["Tide", "turns"]));
+    }
+    assert_eq!(read(b"\xef\xbb\xbf").expect("only a mark"), strs(&[]));
+    assert_eq!(read(b"\xef\xbb\xbfTide").expect("unfinished"), strs(&["Tide"]));
+    let grown = |folder: &Folder| folder.append("a", b"Tide\n");
+    assert_eq!(after_change(b"\xef\xbb\xbf", grown).expect("it goes on"), strs(&["Tide"]));
+    let json = Folder::new(&[("a", b"\xef\xbb\xbf17\n")]);
+    assert_eq!(read_only(&Files::json_lines::<u64>(json.path("a"))).expect("read"), [17]);
+    for (content, encoding) in [
+        (&b"\xff\xfeT\0i\0\n\0"[..], "UTF-16LE"),
+        (b"\xfe\xff\0T\0i\0\n", "UTF-16BE"),
+        (b"\0T\0i\0\n", "UTF-16BE"),
+        (b"T\0i\0\n\0", "UTF-16LE"),
+        (b"\0\0\xfe\xff\0\0\0T", "UTF-32BE"),
+    ] {
+        let why = format!("this is {encoding}, not UTF-8; convert the file: iconv -f {encoding}");
+        check_error(read(content), Kind::UserCode, &["line 1, byte 0", &why]);
+    }
+    check_error(read(&[0; 1_000]), Kind::UserCode, &["begins with zeros"]);
+}
+
+#[test]
+fn zeros_after_a_compressed_member_are_its_end() {
+    for pack in [gzip, zstd] {
+        for zeros in [1, 7, 1_024, 100_000] {
+            let folder = Folder::new(&[("a", &[pack(b"1\n"), pack(b"2\n"), vec![0; zeros]].concat())]);
+            assert_eq!(read_only(&Files::lines(folder.path("a"))).expect("read"), strs(&["1", "2"]));
+            folder.append("a", &pack(b"3\n"));
+            check_error(read_only(&Files::lines(folder.path("a"))), Kind::SourceLost, &["zeros follow a member"]);
+        }
+    }
+}
+
+#[test]
+fn no_line_of_a_damaged_compressed_file_is_given() {
+    let lines: Vec<u8> = (0..100_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    // With checksums, as the command `zstd` writes them.
+    let zstd = |content: &[u8]| {
+        let mut packed = zstd::Encoder::new(Vec::new(), 1).expect("made");
+        packed.include_checksum(true).and_then(|()| packed.write_all(content)).expect("packed");
+        packed.finish().expect("packed")
+    };
+    for pack in [&gzip as &dyn Fn(&[u8]) -> Vec<u8>, &zstd] {
+        let whole = [pack(&lines), pack(&lines)].concat();
+        let mut cut = whole.clone();
+        cut.truncate(whole.len() - 3);
+        // In the checksum itself, so that all lines can be decompressed.
+        let mut flipped = whole.clone();
+        let at = flipped.len() - 8 + if flipped[0] == 0x1f { 0 } else { 5 };
+        flipped[at] ^= 1;
+        for damaged in [cut, flipped] {
+            let folder = Folder::new(&[("a", &damaged)]);
+            let mut reader = Files::lines(folder.path("a")).open(&folder.path("a"), None).expect("opened");
+            let error = loop {
+                let mut into = Records::with_limits(100, usize::MAX);
+                let read = reader.read(&mut into);
+                assert!(into.is_empty(), "a line was given");
+                if let Err(error) = read {
+                    break error;
+                }
+            };
+            check_error(Err::<(), _>(error), Kind::SourceLost, &["damaged or cut off", "no line of it was given"]);
+        }
+    }
+}
+
+#[test]
+fn a_zstd_window_that_is_too_large_is_named() {
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).expect("made");
+    packed.window_log(28).and_then(|()| packed.long_distance_matching(true)).expect("set");
+    packed.write_all(b"1\n").expect("packed");
+    let folder = Folder::new(&[("a", &packed.finish().expect("packed"))]);
+    check_error(read_only(&Files::lines(folder.path("a"))), Kind::Config, &["window is larger than 128 MiB", "--long=27"]);
 }
 
 #[test]
@@ -211,7 +305,7 @@ fn what_cannot_be_listed_is_a_configuration_error() {
     check_error(lines(&[]), Kind::Config, &["no glob"]);
     check_error(Files::lines("no/such/*.txt").partitions(), Kind::Config, &["looked from"]);
     std::os::unix::fs::symlink(folder.path("a"), folder.path("link")).expect("linked");
-    check_error(lines(&["*"]), Kind::Config, &["are the same file"]);
+    assert_eq!(lines(&["*"]).expect("a link is no file of its own"), [folder.path("a"), folder.path("b")]);
 }
 
 #[test]

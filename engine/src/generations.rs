@@ -85,6 +85,7 @@ impl Generations {
             }
             let facts = retry::Facts {
                 kind: error.kind(),
+                perhaps_elsewhere: error.is_perhaps_elsewhere(),
                 failures,
                 committed,
                 suspect: suspected.as_ref().map(|suspected| suspected.0.txid),
@@ -363,6 +364,9 @@ impl Generations {
         let program = start::Described { settings: &self.settings, description: &self.description, known_as };
         let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
         listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        // As a start records them; here the next commit does.
+        self.store.move_on(listing.moved.iter().cloned());
+        self.store.retire(listing.retired.iter().cloned());
         Ok(listing)
     }
 }

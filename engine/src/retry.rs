@@ -12,6 +12,8 @@ const LOSSES_IN_A_ROW: u32 = 3;
 pub(crate) struct Facts {
     /// The failure's kind.
     pub(crate) kind: Kind,
+    /// Whether the source whose records were lost may find them elsewhere, if it is begun again.
+    pub(crate) perhaps_elsewhere: bool,
     /// How many generations have failed in a row without a commit, this one included.
     pub(crate) failures: u32,
     /// The last committed batch.
@@ -47,7 +49,7 @@ pub(crate) enum Next {
 impl Facts {
     /// Whether the run goes on after a loss of this kind.
     pub(crate) fn passes_over(&self, kind: Kind) -> bool {
-        kind == Kind::SourceLost && self.skips_losses && self.failures <= LOSSES_IN_A_ROW
+        kind == Kind::SourceLost && (self.skips_losses || self.perhaps_elsewhere) && self.failures <= LOSSES_IN_A_ROW
     }
 
     /// Whether user code that has failed is tried again.
@@ -89,6 +91,7 @@ mod tests {
 
     const FACTS: Facts = Facts {
         kind: Kind::UserCode,
+        perhaps_elsewhere: false,
         failures: 1,
         committed: Txid(4),
         suspect: None,
@@ -112,6 +115,8 @@ mod tests {
             (Facts { skips_losses: true, ..lost }, Next::Again),
             (Facts { skips_losses: true, failures: 3, ..lost }, Next::Again),
             (Facts { skips_losses: true, failures: 4, ..lost }, Next::Fail),
+            (Facts { perhaps_elsewhere: true, ..lost }, Next::Again),
+            (Facts { perhaps_elsewhere: true, failures: 4, ..lost }, Next::Fail),
             (Facts { skips_losses: true, ..FACTS }, Next::Fail),
             (away, Next::Fail),
             (Facts { stopping: true, ..away }, Next::Stop),

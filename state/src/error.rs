@@ -57,12 +57,13 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     message: String,
+    perhaps_elsewhere: bool,
 }
 
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into() }
+        Error { kind, message: message.into(), perhaps_elsewhere: false }
     }
 
     /// See [`Kind::Config`].
@@ -114,6 +115,18 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The same error of a source whose records may be elsewhere: a run looks at the whole input again before it ends with it.
+    #[must_use]
+    pub fn perhaps_elsewhere(self) -> Error {
+        Error { perhaps_elsewhere: true, ..self }
+    }
+
+    /// Whether the records may be elsewhere, see [`Error::perhaps_elsewhere`].
+    #[must_use]
+    pub fn is_perhaps_elsewhere(&self) -> bool {
+        self.perhaps_elsewhere
     }
 
     /// The same error, its message led by what was being done.

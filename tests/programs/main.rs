@@ -17,5 +17,6 @@ mod io_errors;
 mod new;
 mod operator_examples;
 mod page;
+mod rotation;
 mod signals;
 mod starts;

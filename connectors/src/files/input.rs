@@ -1,73 +1,34 @@
-//! An opened file: plain, or decompressed as it is read.
+//! Bytes of an opened file: plain, or decompressed as they are read.
 
+use super::packed::{self, Compression, Unpacker};
+use super::running::{BLOCK_BYTES, Running, Sum, sum_of};
 use super::window::{WITNESS_BYTES, Window, to_u64};
-use flate2::bufread::MultiGzDecoder;
-use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use tidemill_state::{Error, Result};
-
-/// How a file is compressed, by its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// The compression of a file that begins so.
-    pub(super) fn recognise(head: &[u8]) -> Option<Compression> {
-        match head {
-            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-            // A frame, or a skippable frame before one.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-        })
-    }
-}
 
 /// Where the content comes from.
 pub(super) enum Input {
     Plain(File),
-    Compressed(Compression, Box<dyn Read + Send>),
+    Compressed(Compression, Box<Unpacker>),
 }
 
 impl Input {
     /// The content of a file from its beginning.
-    pub(super) fn new(path: &str, file: File, compression: Option<Compression>) -> Result<Input> {
-        Ok(match compression {
+    pub(super) fn new(file: File, compression: Option<Compression>) -> Input {
+        match compression {
             None => Input::Plain(file),
-            Some(Compression::Gzip) => {
-                let packed = BufReader::with_capacity(64 << 10, file);
-                Input::Compressed(Compression::Gzip, Box::new(MultiGzDecoder::new(packed)))
-            }
-            Some(Compression::Zstd) => {
-                let content = zstd::stream::read::Decoder::new(file).map_err(|why| unreadable(path, 0, &why))?;
-                Input::Compressed(Compression::Zstd, Box::new(content))
-            }
-        })
+            Some(compression) => Input::Compressed(compression, Box::new(Unpacker::new(compression, file))),
+        }
     }
 
-    /// Reads on into the window. Gives how many bytes came; 0 is the end.
+    /// Reads the next bytes into the window. Returns how many came; 0 is the end.
     pub(super) fn fill(&mut self, path: &str, window: &mut Window) -> Result<usize> {
         let offset = window.end_offset();
         let filled = window.fill(|room| {
             loop {
-                let read = match self {
-                    Input::Plain(file) => file.read(room),
-                    Input::Compressed(_, content) => content.read(room),
-                };
-                match read {
+                match self.read(room) {
                     Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
                     read => return read,
                 }
@@ -75,21 +36,48 @@ impl Input {
         });
         filled.map_err(|why| match self {
             Input::Plain(_) => unreadable(path, offset, &why),
-            Input::Compressed(compression, _) => Error::source_lost(format!(
-                "{path}: the {compression} data is damaged or cut off after byte {offset} of its content: {why}; restore the file"
-            )),
+            Input::Compressed(compression, _) => packed::damaged(path, *compression, offset, &why),
         })
     }
 }
 
-/// A window at `offset` of a plain file, with what a witness needs from before it; the file is read on from there.
-pub(super) fn seek(path: &str, file: &mut File, offset: u64) -> Result<Window> {
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::Plain(file) => file.read(into),
+            Input::Compressed(_, content) => content.read(into),
+        }
+    }
+}
+
+/// A window at `offset` of a plain file, with all that a witness needs from before it; the file is read on from there.
+/// Without `sum`, which old positions have not, the file is read up to `offset` once.
+pub(super) fn seek(path: &str, file: &mut File, offset: u64, sum: Option<Sum>) -> Result<Window> {
+    let failed = |why: io::Error| unreadable(path, offset, &why);
+    let sum = match sum {
+        Some(sum) => sum,
+        None => {
+            file.seek(SeekFrom::Start(0)).map_err(failed)?;
+            let sum = sum_of(&mut *file, offset).map_err(failed)?;
+            sum.ok_or_else(|| cut_meanwhile(path))?
+        }
+    };
+    let mut running = Running::resume(sum, offset);
+    let block = usize::try_from(offset % BLOCK_BYTES).expect("a block fits into memory");
+    running.add(&bytes_at(path, file, running.offset(), block)?);
+    if running.offset() < offset {
+        return Err(cut_meanwhile(path));
+    }
+    let (head, tail) = ends(path, file, offset)?;
+    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    Ok(Window::at(offset, head, tail, running))
+}
+
+/// The first and the last up to 4 KiB before `offset`.
+pub(super) fn ends(path: &str, file: &File, offset: u64) -> Result<(Vec<u8>, Vec<u8>)> {
     let covered = offset.min(to_u64(WITNESS_BYTES));
     let length = usize::try_from(covered).expect("it is at most WITNESS_BYTES");
-    let head = bytes_at(path, file, 0, length)?;
-    let tail = bytes_at(path, file, offset - covered, length)?;
-    file.seek(SeekFrom::Start(offset)).map_err(|why| unreadable(path, offset, &why))?;
-    Ok(Window::at(offset, head, tail))
+    Ok((bytes_at(path, file, 0, length)?, bytes_at(path, file, offset - covered, length)?))
 }
 
 /// The bytes at `offset`, fewer if the file ends before.
@@ -106,6 +94,10 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
     }
     bytes.truncate(have);
     Ok(bytes)
+}
+
+fn cut_meanwhile(path: &str) -> Error {
+    Error::source_lost(format!("{path}: was cut while it was opened; {}", super::locate::WAY_ON))
 }
 
 pub(super) fn unreadable(path: &str, offset: u64, why: &io::Error) -> Error {

@@ -1,12 +1,22 @@
 //! Text files as a source, and a file of JSON lines as a sink: what a user names and sets.
 
+mod begin;
 mod decode;
+mod discover;
+mod identity;
 mod input;
+mod listing;
+mod locate;
 mod marker;
+mod marks;
+mod names;
+mod newcomers;
 mod opened;
-mod partitions;
+mod packed;
 mod quote;
 mod reader;
+mod rotated;
+mod running;
 mod sink;
 mod window;
 mod witness;
@@ -14,12 +24,15 @@ mod witness;
 pub use decode::{Decode, JsonLines, Lines};
 pub use sink::FileSink;
 
+use discover::Memory;
+use listing::Listing;
 use reader::FileReader;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::source::{Data, Reader, Source};
-use tidemill_state::{Position, Result};
+use tidemill_engine::source::{Begun, Data, Reader, Source, Start};
+use tidemill_state::{Error, Position, Result};
 
 /// Files, as a source or as a sink.
 ///
@@ -87,42 +100,97 @@ pub enum Malformed {
 
 /// Reads files line by line. Made by [`Files::lines`] and [`Files::json_lines`].
 ///
-/// Each file that matches is a partition, named by its path as matched; folders are passed over. Offsets are byte offsets in the content, decompressed.
+/// Each file that matches is a partition; folders and hidden files are passed over (`*` matches no leading dot, as in a shell).
+/// Offsets are byte offsets in the content, decompressed.
 ///
-/// - **Compression** is recognised by the first bytes, not by the name: gzip (also several members) and zstd (also several frames).
-///   A restart in the middle of a compressed file decompresses it from the beginning and discards what was read.
+/// - **Compression** is recognised by the first bytes, not by the name: gzip (also several members) and zstd (also several frames),
+///   zeros after the last included. A file is decompressed once to check all of it before its first line is given, and once to read it.
+///   A restart in the middle decompresses it from the beginning and discards what was read.
+/// - **Encoding** is UTF-8; a byte order mark is passed over. UTF-16 and UTF-32 are named in the error.
 /// - **To the end** (the default): each file is read to where it ends when the reader gets there; a last line without a newline is
 ///   a record. A file that was read to its end and has new lines at the next start is continued.
 /// - **Followed** ([`FileSource::follow`]): there is no end.
-/// - **Restarts**: a position remembers checksums of the content around it. A file that is missing, shorter than the position, or
-///   has other content before it, is an error of kind SourceLost: it is never read from elsewhere.
+///
+/// # The identity of a file
+///
+/// A file is known by what it is, not by its name. A position remembers device and inode, a checksum of the first 4 KiB, the checksums
+/// of the first and last 4 KiB before the position, and a running checksum of all content before it. The partition is named by the path at
+/// which the file was seen first (`app.log`; `app.log#2`, if another known file has that name).
+///
+/// | a file with | is |
+/// | --- | --- |
+/// | the same device and inode, and content that fits | the same file, whatever its name |
+/// | the same device and inode, and other content | cut or overwritten: what was read must be found in a copy |
+/// | another inode, and all content of one that is gone | its heir: reading resumes there |
+/// | another inode, and the content of one that is there, or its beginning | a copy: it is not read, and reported once |
+/// | anything else | a new file, read from its beginning. A followed file joins with its first whole line |
+///
+/// Compressed files are compared by content. Two different files whose common beginning is all that one of them has (headings without
+/// rows) are told apart as soon as they differ.
+///
+/// # Rotation
+///
+/// Every line is read once, also if the process is killed in between:
+///
+/// | what happens to a followed file | glob | what is done |
+/// | --- | --- | --- |
+/// | renamed (`app.log` to `app.log.1`), a new one begun | `app.log` | read to its end by its inode; it ends after [`FileSource::rotated_after`]. The new one joins |
+/// | the same | `app.log*` | it stays the same partition under its new name. The new one joins |
+/// | dated names (`app-2026-01-31.log`) | `app-*.log` | each file is a partition |
+/// | a link that is turned to the next file | `current` | as renamed |
+/// | a link beside its target | `*` | one partition, named by the target |
+/// | copied and cut (`copytruncate`) | either | the copy has the place of what was read, and is read to its end; the cut file joins as a new one. Without a copy beside it: refused (67) |
+/// | deleted, after it was read to its end | any | it ends |
+/// | deleted before | any | refused (67) while it is not running; a running reader still has it, and reads it to its end |
+/// | compressed (`app.log.1` to `app.log.1.gz`) | either | the compressed file is compared by content: the rest is read there if the original is gone, else it is passed over |
+/// | names shift while nothing runs, also several times | either | as above, by inodes and contents. Files that had the name in between are found by their rotated names beside it (`app.log.1`, `app-20260131.log.gz`), and read |
+///
+/// Refused means: nothing is read or skipped before the operator decides. Put the file back, or a copy of its content beside it under any
+/// name, and the next start resumes there. `--on-loss earliest` (or `latest`) lets go of the rest of it instead, reports that, and never reads
+/// a record twice: a file of the same beginning counts as read up to its present end.
+///
+/// Limits. A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
+/// itself loses, between copying and cutting, is in no file. A change of content further than 64 KiB before a position, in place and under the
+/// same inode, is not noticed; one in a copy, or in a compressed file, is. A copy made of a file after that has ended is a new file. Rotation
+/// into another folder is followed while running; for restarts, let a glob match there too.
 #[derive(Clone, Debug)]
 pub struct FileSource<D> {
-    globs: Vec<String>,
     settings: Settings,
     decode: D,
+    memory: Arc<Memory>,
 }
 
 /// What the reading of each file depends on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) globs: Arc<[String]>,
     pub(crate) follow: bool,
     pub(crate) max_line_bytes: usize,
+    pub(crate) rotated_after: Duration,
 }
 
 impl<D: Decode> FileSource<D> {
     fn new(globs: impl IntoIterator<Item = impl Into<String>>, decode: D) -> FileSource<D> {
         let globs = globs.into_iter().map(Into::into).collect();
-        FileSource { globs, settings: Settings { follow: false, max_line_bytes: 1 << 20 }, decode }
+        let rotated_after = Duration::from_secs(5);
+        let settings = Settings { globs, follow: false, max_line_bytes: 1 << 20, rotated_after };
+        FileSource { settings, decode, memory: Arc::default() }
     }
 
     /// Follows the files as they grow, and new files that match, instead of stopping at their ends. A last line waits for its newline.
     ///
-    /// Files must be plain (a compressed one is an error of kind Config) and may only grow: one that is cut, replaced or removed while it is followed is an error of
-    /// kind SourceLost. Rotated logs are followed by a glob that matches each file under one name for good, such as `app-2026-*.log`.
+    /// A file that cannot be followed (it is compressed, not a regular file, may not be read) is left out with a warning.
+    /// See the type's documentation for rotation.
     #[must_use]
     pub fn follow(mut self) -> FileSource<D> {
         self.settings.follow = true;
+        self
+    }
+
+    /// How long nothing may have come from a followed file that no glob leads to any more until it has ended; 5 s if not set.
+    #[must_use]
+    pub fn rotated_after(mut self, time: Duration) -> FileSource<D> {
+        self.settings.rotated_after = time;
         self
     }
 
@@ -158,14 +226,37 @@ impl<D: Decode> Source for FileSource<D> {
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
-        partitions::matching(&self.globs)
+        let listing = Listing::of(&self.settings.globs)?;
+        if let Some(glob) = listing.unmatched.first() {
+            return Err(listing::nothing_matches(glob));
+        }
+        match listing.left_out.into_iter().next() {
+            Some(why) if !self.settings.follow => Err(Error::config(why)),
+            _ => Ok(listing.files.into_iter().map(|found| found.path).collect()),
+        }
     }
 
     fn discover_every(&self) -> Option<Duration> {
         self.settings.follow.then_some(Duration::from_millis(500))
     }
 
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        discover::discover(&self.settings, &self.memory, known)
+    }
+
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        let begun = begin::begin(&self.settings, start)?;
+        self.memory.begin(&begun.warnings);
+        Ok(begun)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        if self.settings.follow {
+            self.memory.committed(positions);
+        }
+    }
+
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<D::Item>>> {
-        Ok(Box::new(FileReader::open(Arc::from(partition), self.settings, self.decode.clone(), from)?))
+        Ok(Box::new(FileReader::open(partition, self.settings.clone(), self.decode.clone(), from)?))
     }
 }

@@ -1,203 +1,232 @@
-//! A file while it is being read: what is in memory of it, and whether it is still the file that it was.
+//! A file while it is being read: the part of it in memory, and the checks that it is still the file that it was.
 
 use super::Settings;
-use super::input::{self, Compression, Input};
+use super::input::{self, Input};
+use super::listing::{self, FileId};
+use super::locate::{self, Known, WAY_ON, shrunk};
+use super::names::Names;
+use super::packed::{Compression, Verifier};
 use super::window::{WITNESS_BYTES, Window, to_u64};
-use super::witness::{Witness, packed_mark};
-use std::fs::{self, File, Metadata};
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use super::witness::{FileWitness, Witness, packed_mark};
 use std::time::Duration;
 use tidemill_state::{Error, Position, Result};
 
-/// How often a followed file is asked for its length: a new line is seen at most this long after it was written.
+/// How often the length of a followed file is looked at: a new line is seen at most this long after it was written.
 const POLL_EVERY: Duration = Duration::from_millis(10);
-
-/// Every so many polls, whether the name still leads to the same file.
-const POLLS_PER_NAME_CHECK: u32 = 50;
 
 /// An opened file, and how far it is read.
 pub(super) struct Opened {
-    pub(super) path: Arc<str>,
+    partition: String,
     pub(super) window: Window,
     /// The number of lines before the window's offset.
     pub(super) lines: u64,
     input: Input,
+    names: Names,
+    file: FileWitness,
     /// The position that a compressed file is being read up to again.
-    rewind_to: Option<Position>,
+    rewind_to: Option<Known>,
+    /// The pass over a compressed file that checks it, before a line of it is given.
+    verifier: Option<Verifier>,
     /// The mark of a compressed file; none for a plain one.
     packed: Option<u64>,
     /// The line before the offset was given without a newline, because the file ended there. All that may follow is that newline.
     given_without_newline: bool,
-    /// The length of a plain file when it was last looked at.
-    length: Option<u64>,
-    device_and_inode: (u64, u64),
-    idle_polls: u32,
+}
+
+/// What a look at a followed file's length shows.
+pub(super) enum Look {
+    /// There is more to read.
+    Grown,
+    /// There is nothing for this long.
+    Idle(Duration),
+    /// There will be nothing more.
+    Ended,
 }
 
 impl Opened {
-    /// Opens the file and checks that it matches `from`, as far as that needs no decompression.
-    pub(super) fn open(path: &Arc<str>, settings: Settings, from: Option<&Position>) -> Result<Opened> {
-        let offset = from.map_or(0, |from| from.offset);
-        let file = File::open(&**path).map_err(|why| cannot_open(path, offset, &why))?;
-        let metadata = file.metadata().map_err(|why| input::unreadable(path, offset, &why))?;
-        if !metadata.is_file() {
-            return Err(Error::config(format!("{path}: is not a regular file; match files only")));
-        }
-        let compression = Compression::recognise(&input::bytes_at(path, &file, 0, 4)?);
-        let packed = match compression {
-            None => None,
-            Some(_) => {
-                let tail = input::bytes_at(path, &file, metadata.len().saturating_sub(to_u64(WITNESS_BYTES)), WITNESS_BYTES)?;
-                Some(packed_mark(metadata.len(), &tail))
-            }
-        };
-        let input = Input::new(path, file, compression)?;
-        if let (Some(compression), true) = (compression, settings.follow) {
-            return Err(followed_compressed(path, compression));
+    /// Opens the file of a position and checks that it holds what was read, as far as that needs no decompression.
+    pub(super) fn open(known: &Known, settings: &Settings) -> Result<Opened> {
+        let (path, file) = locate::open_known(known)?;
+        let metadata = file.metadata().map_err(|why| input::unreadable(&path, known.offset, &why))?;
+        let head = input::bytes_at(&path, &file, 0, WITNESS_BYTES)?;
+        let compression = Compression::recognise(&head);
+        let is_new = known.witness.file.is_none() && known.offset == 0;
+        if let (Some(compression), true, true) = (compression, settings.follow, is_new) {
+            return Err(followed_compressed(&path, compression));
         }
         let mut opened = Opened {
-            path: Arc::clone(path),
+            partition: known.name.clone(),
             window: Window::default(),
             lines: 0,
+            names: Names::new(path.clone(), FileId::of(&metadata)),
+            file: FileWitness::of(&path, &metadata, &head),
             rewind_to: None,
-            packed,
-            input,
+            verifier: None,
+            packed: None,
+            input: Input::new(file, compression),
             given_without_newline: false,
-            length: None,
-            device_and_inode: device_and_inode(&metadata),
-            idle_polls: 0,
         };
-        opened.go_to(&metadata, from.filter(|from| from.offset > 0))?;
+        if let Some(compression) = compression {
+            opened.prepare_compressed(known, compression)?;
+        } else if known.offset > 0 {
+            opened.go_to(known)?;
+        } else if !known.witness.fits(&head) {
+            return Err(opened.changed());
+        }
         Ok(opened)
     }
 
-    fn go_to(&mut self, metadata: &Metadata, from: Option<&Position>) -> Result<()> {
-        let Input::Plain(file) = &mut self.input else {
-            if let Some(from) = from {
-                Witness::read(&self.path, from)?;
-                self.rewind_to = Some(from.clone());
-            }
-            return Ok(());
-        };
-        self.length = Some(metadata.len());
-        let Some(from) = from else { return Ok(()) };
-        let witness = Witness::read(&self.path, from)?;
-        if metadata.len() < from.offset {
-            return Err(shrunk(&self.path, from.offset, metadata.len()));
+    fn prepare_compressed(&mut self, known: &Known, compression: Compression) -> Result<()> {
+        let path = &self.names.path;
+        let (file, _) = locate::open(path, 0)?;
+        let from = self.file.length.saturating_sub(to_u64(WITNESS_BYTES));
+        let mark = packed_mark(self.file.length, &input::bytes_at(path, &file, from, WITNESS_BYTES)?);
+        self.packed = Some(mark);
+        // A file that was verified, and is as it was, is not verified again.
+        if known.witness.verified != mark && !known.witness.is_end_of(mark) {
+            self.verifier = Some(Verifier::new(compression, file));
         }
-        self.window = input::seek(&self.path, file, from.offset)?;
-        self.arrived(witness)
-    }
-
-    /// At a recorded position: is the content before it what was read?
-    fn arrived(&mut self, witness: Witness) -> Result<()> {
-        witness.check(&self.path, &self.window)?;
-        self.lines = witness.lines;
-        self.given_without_newline = self.window.last_consumed().is_some_and(|last| last != b'\n');
+        self.rewind_to = (known.offset > 0).then(|| known.clone());
         Ok(())
     }
 
-    /// The recorded position, if it is the end of this very file, compressed, as it lies on disk: no need to decompress it to find out.
-    pub(super) fn recorded_end(&self) -> Result<Option<Position>> {
-        match (&self.rewind_to, self.packed) {
-            (Some(from), Some(packed)) => Ok(Witness::read(&self.path, from)?.is_end_of(packed).then(|| from.clone())),
-            _ => Ok(None),
+    fn go_to(&mut self, known: &Known) -> Result<()> {
+        let Input::Plain(file) = &mut self.input else { return Ok(()) };
+        if self.file.length < known.offset {
+            return Err(shrunk(&self.names.path, known.offset, self.file.length));
+        }
+        self.window = input::seek(&self.names.path, file, known.offset, known.witness.sum)?;
+        self.arrived(&known.witness)
+    }
+
+    /// At a recorded position: compares the content before it with what was read.
+    fn arrived(&mut self, witness: &Witness) -> Result<()> {
+        witness.check(&self.names.path, &self.window)?;
+        self.lines = witness.lines;
+        let only_a_mark = self.window.offset() == 3 && self.window.head().starts_with(b"\xef\xbb\xbf");
+        self.given_without_newline = !only_a_mark && self.window.last_consumed().is_some_and(|last| last != b'\n');
+        Ok(())
+    }
+
+    /// Passes over all whole lines that are there. Returns the position after them.
+    pub(super) fn pass_over(mut self) -> Result<Position> {
+        loop {
+            while let Some(length) = self.window.line() {
+                self.window.consume(length);
+                self.lines += 1;
+            }
+            if self.input.fill(&self.names.path, &mut self.window)? == 0 {
+                return Ok(self.position());
+            }
         }
     }
 
-    /// Goes a step towards the recorded position, if it is not yet reached.
-    pub(super) fn rewind(&mut self) -> Result<bool> {
-        let Some(from) = &self.rewind_to else { return Ok(false) };
-        let (offset, witness) = (from.offset, Witness::read(&self.path, from)?);
-        if self.input.fill(&self.path, &mut self.window)? == 0 {
-            return Err(shrunk(&self.path, offset, self.window.end_offset()));
+    /// The path that led to the file last.
+    pub(super) fn path(&self) -> &str {
+        &self.names.path
+    }
+
+    /// The recorded position, if it is the end of this very file, compressed, as it lies on disk: no need to decompress it to find out.
+    pub(super) fn recorded_end(&self) -> Option<Position> {
+        let (known, packed) = (self.rewind_to.as_ref()?, self.packed?);
+        known.witness.is_end_of(packed).then(|| known.witness.position(known.offset))
+    }
+
+    /// Goes a step on in what comes before the first line. Returns whether there is more of that.
+    pub(super) fn prepare(&mut self) -> Result<bool> {
+        if let Some(verifier) = &mut self.verifier {
+            if verifier.step(&self.names.path)? {
+                self.verifier = None;
+            }
+            return Ok(true);
         }
-        let left = usize::try_from(offset - self.window.offset()).unwrap_or(usize::MAX);
+        self.rewind()
+    }
+
+    /// Goes a step towards the recorded position, if it is not yet reached.
+    fn rewind(&mut self) -> Result<bool> {
+        let Some(known) = self.rewind_to.take() else { return Ok(false) };
+        if self.input.fill(&self.names.path, &mut self.window)? == 0 {
+            return Err(shrunk(&self.names.path, known.offset, self.window.end_offset()));
+        }
+        let left = usize::try_from(known.offset - self.window.offset()).unwrap_or(usize::MAX);
         self.window.consume(left.min(self.window.unread().len()));
-        if self.window.offset() == offset {
-            self.arrived(witness)?;
-            self.rewind_to = None;
+        if self.window.offset() == known.offset {
+            self.arrived(&known.witness)?;
+        } else {
+            self.rewind_to = Some(known);
         }
         Ok(true)
     }
 
-    /// Reads on. Gives how many bytes came; 0 is the end, for now.
-    pub(super) fn fill(&mut self) -> Result<usize> {
+    /// Reads the next bytes. Returns how many came; 0 is the end, for now.
+    pub(super) fn fill(&mut self, settings: &Settings) -> Result<usize> {
         let from = self.window.end_offset();
-        let came = self.input.fill(&self.path, &mut self.window)?;
+        let came = self.input.fill(&self.names.path, &mut self.window)?;
+        let Input::Plain(file) = &self.input else { return Ok(came) };
+        // Compared after the read: what came is then of the file whose end was at `from`, and not of what replaced it.
+        let before = self.window.before_last(came);
+        if input::bytes_at(&self.names.path, file, from - to_u64(before.len()), before.len())? != before {
+            self.window.take_back(came);
+            return Err(self.cut());
+        }
         // A followed file may have been empty when it was opened. Until here no newline was read, so no record was given.
-        if from < 4
+        if settings.follow
+            && from < 4
             && self.window.offset() == 0
-            && matches!(self.input, Input::Plain(_))
             && let Some(compression) = Compression::recognise(self.window.unread())
         {
-            return Err(followed_compressed(&self.path, compression));
+            return Err(followed_compressed(&self.names.path, compression));
         }
         Ok(came)
     }
 
-    /// For a followed file: how long to wait for more, if there is nothing to read now.
-    pub(super) fn wait_for_growth(&mut self) -> Result<Option<Duration>> {
+    /// Whether it is a plain file, which may grow.
+    pub(super) fn is_plain(&self) -> bool {
+        self.packed.is_none()
+    }
+
+    /// Looks whether a followed file has grown.
+    pub(super) fn look(&mut self, settings: &Settings) -> Result<Look> {
         self.check_not_cut()?;
-        let end = self.window.end_offset();
-        if self.length.is_some_and(|length| length > end) {
-            if self.idle_polls > 0 {
-                self.check_not_rewritten()?;
-                self.idle_polls = 0;
-            }
-            return Ok(None);
+        if self.file.length > self.window.end_offset() {
+            self.names.grew();
+            return Ok(Look::Grown);
         }
-        self.idle_polls += 1;
-        if self.idle_polls.is_multiple_of(POLLS_PER_NAME_CHECK) {
-            self.check_name()?;
+        if !self.names.is_due(settings.rotated_after) {
+            return Ok(Look::Idle(POLL_EVERY));
         }
-        Ok(Some(POLL_EVERY))
+        let known = Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
+        let ended = self.names.has_ended(&settings.globs, settings.rotated_after, &known)?;
+        self.file.path.clone_from(&self.names.path);
+        Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
     }
 
     /// Looks at a plain file's length: it may not be shorter than what was read.
     pub(super) fn check_not_cut(&mut self) -> Result<()> {
         let Input::Plain(file) = &self.input else { return Ok(()) };
         let end = self.window.end_offset();
-        let length = file.metadata().map_err(|why| input::unreadable(&self.path, end, &why))?.len();
-        self.length = Some(length);
-        if length < end {
-            return Err(Error::source_lost(format!(
-                "{}: was cut while it was read: {end} bytes were read, it has only {length} now; \
-                 restore the file, or begin anew with --start-over (a followed file may only grow)",
-                self.path
-            )));
+        let metadata = file.metadata().map_err(|why| input::unreadable(&self.names.path, end, &why))?;
+        if metadata.len() < end {
+            return Err(self.cut());
         }
+        (self.file.length, self.file.modified) = (metadata.len(), listing::modified(&metadata));
         Ok(())
     }
 
-    /// A file that was cut and has grown again between two polls shows it in the bytes before the end.
-    fn check_not_rewritten(&self) -> Result<()> {
-        let Input::Plain(file) = &self.input else { return Ok(()) };
-        let (newest, end) = (self.window.newest(), self.window.end_offset());
-        if input::bytes_at(&self.path, file, end - to_u64(newest.len()), newest.len())? == newest {
-            return Ok(());
-        }
-        Err(Error::source_lost(format!(
-            "{}: was rewritten while it was followed: the content before byte {end} is not what was read; \
-             restore the file, or begin anew with --start-over (a followed file may only grow)",
-            self.path
-        )))
+    /// The error of a file that lost content while it was read: a copy of what was read may be beside it.
+    fn cut(&self) -> Error {
+        Error::source_lost(format!(
+            "{}: was cut or overwritten while it was read: the content before byte {} is not what was read; {WAY_ON}",
+            self.names.path,
+            self.window.end_offset()
+        ))
+        .perhaps_elsewhere()
     }
 
-    fn check_name(&self) -> Result<()> {
-        let what = match fs::metadata(&*self.path) {
-            Ok(metadata) if device_and_inode(&metadata) == self.device_and_inode => return Ok(()),
-            Ok(_) => "replaced by another file",
-            Err(why) if why.kind() == ErrorKind::NotFound => "removed or renamed",
-            Err(why) => return Err(input::unreadable(&self.path, self.window.end_offset(), &why)),
-        };
-        Err(Error::source_lost(format!(
-            "{}: was {what} while it was followed, at byte {}; put it back under its name (rotated logs need one name for good: app-2026-01-31.log)",
-            self.path,
-            self.window.end_offset()
-        )))
+    fn changed(&self) -> Error {
+        Error::source_lost(format!("{}: does not begin as it began when it was seen first; {WAY_ON}", self.names.path))
+            .perhaps_elsewhere()
     }
 
     /// Whether the line before the offset was given without its newline, which has not come yet.
@@ -205,7 +234,7 @@ impl Opened {
         self.given_without_newline
     }
 
-    /// Passes over the newline of a line that was given without one. Whether lines can be taken now.
+    /// Passes over the newline of a line that was given without one. Returns whether lines can be taken now.
     pub(super) fn finish_given_line(&mut self) -> Result<bool> {
         if !self.given_without_newline {
             return Ok(true);
@@ -223,59 +252,42 @@ impl Opened {
 
     #[cold]
     pub(super) fn given_line_has_grown(&self) -> Error {
+        let (path, offset) = (&self.names.path, self.window.offset());
         Error::source_lost(format!(
-            "{}: line {} ended without a newline at byte {}, where the file ended, was read so, and has grown since; \
-             restore the file, or begin anew with --start-over (for files that are still written, use .follow())",
-            self.path,
-            self.lines,
-            self.window.offset()
+            "{path}: line {} ended without a newline at byte {offset}, where the file ended, was read so, and has grown since; \
+             insert a newline at byte {offset}, so that the rest is a line of its own, or begin from scratch with --start-over \
+             (for files that are still written, use .follow())",
+            self.lines
         ))
+    }
+
+    fn witness(&self) -> Witness {
+        let verified = if self.verifier.is_none() { self.packed.unwrap_or(0) } else { 0 };
+        let ended = self.is_plain() && self.file.length <= self.window.offset();
+        Witness { verified, ended, ..Witness::of(&self.window, self.lines, self.file.clone()) }
     }
 
     pub(super) fn position(&self) -> Position {
         match &self.rewind_to {
-            Some(from) => from.clone(),
-            None => Witness::of(&self.window, self.lines).position(self.window.offset()),
+            Some(known) => known.witness.position(known.offset),
+            None => self.witness().position(self.window.offset()),
         }
     }
 
     /// The position at the end of the file.
     pub(super) fn end_position(&self) -> Position {
-        let witness = Witness::of(&self.window, self.lines);
-        self.packed.map_or(witness, |packed| witness.at_end_of(packed)).position(self.window.offset())
+        let witness = Witness { ended: true, ..self.witness() };
+        self.packed.map_or(witness.clone(), |packed| witness.at_end_of(packed)).position(self.window.offset())
     }
 
     /// The bytes that were there and not read when the length was last looked at; unknown for a compressed file.
     pub(super) fn lag(&self) -> Option<u64> {
-        self.length.map(|length| length.saturating_sub(self.window.offset()))
+        self.is_plain().then(|| self.file.length.saturating_sub(self.window.offset()))
     }
 }
 
-fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-fn shrunk(path: &str, offset: u64, length: u64) -> Error {
-    Error::source_lost(format!(
-        "{path}: reading must go on at byte {offset}, but the content has only {length} bytes: the file was cut or replaced; \
-         restore the file, or begin anew with --start-over"
-    ))
-}
-
-fn followed_compressed(path: &str, compression: Compression) -> Error {
+pub(super) fn followed_compressed(path: &str, compression: Compression) -> Error {
     Error::config(format!(
-        "{path}: is compressed ({compression}) and cannot be followed; read it without .follow(), or match plain files only"
+        "{path}: is compressed ({compression}) and cannot be followed; read it by a source without .follow(), or match plain files only"
     ))
-}
-
-fn cannot_open(path: &str, offset: u64, why: &std::io::Error) -> Error {
-    match why.kind() {
-        ErrorKind::NotFound => Error::source_lost(format!(
-            "{path}: is missing, and reading must go on at byte {offset} of it; restore the file, or begin anew with --start-over"
-        )),
-        ErrorKind::PermissionDenied => {
-            Error::config(format!("{path}: may not be read by this user: {why}; give read permission"))
-        }
-        _ => Error::try_again(format!("{path}: cannot be opened: {why}")),
-    }
 }

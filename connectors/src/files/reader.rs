@@ -2,16 +2,17 @@
 
 use super::Settings;
 use super::decode::{Decode, Decoded};
-use super::opened::Opened;
+use super::locate::{self, Known};
+use super::marks::{Beginning, beginning};
+use super::opened::{Look, Opened};
 use super::quote;
 use super::witness::Witness;
-use std::sync::Arc;
 use tidemill_engine::source::{ReadStatus, Reader, Records};
-use tidemill_state::{Error, Position, Result};
+use tidemill_state::{Error, Kind, Position, Result};
 
-/// The reader of one file. It holds the file open from its first read to its end only: a glob may match more files than can be open.
+/// The reader of one file. One that is read to its end is held open from the first read to there only: a glob may match more
+/// files than can be open. One that is followed is held open always: its inode is not used again meanwhile.
 pub(super) struct FileReader<D> {
-    path: Arc<str>,
     settings: Settings,
     decode: D,
     stage: Stage,
@@ -20,7 +21,7 @@ pub(super) struct FileReader<D> {
 
 enum Stage {
     /// Nothing was read yet. The file was checked, and will be again.
-    Before(Option<Position>),
+    Before(Box<Known>),
     /// Being read.
     Open(Box<Opened>),
     /// Read to the end.
@@ -28,54 +29,73 @@ enum Stage {
 }
 
 impl<D: Decode> FileReader<D> {
-    pub(super) fn open(path: Arc<str>, settings: Settings, decode: D, from: Option<&Position>) -> Result<FileReader<D>> {
-        // Opened and closed again, so that a start finds what is wrong before its first batch.
-        Opened::open(&path, settings, from)?;
-        Ok(FileReader { path, settings, decode, stage: Stage::Before(from.cloned()), skipped: 0 })
+    pub(super) fn open(partition: &str, settings: Settings, decode: D, from: Option<&Position>) -> Result<FileReader<D>> {
+        let known = match from {
+            Some(from) => Known::read(partition, from)?,
+            None => Known { name: partition.to_owned(), offset: 0, witness: Witness::default() },
+        };
+        // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
+        let opened = open(&known, &settings)?;
+        let stage = if settings.follow { Stage::Open(Box::new(opened)) } else { Stage::Before(Box::new(known)) };
+        Ok(FileReader { settings, decode, stage, skipped: 0 })
+    }
+
+    /// The end of a file: for good if its partition can be forgotten.
+    fn end(&mut self, at: Position, path: &str) -> Result<ReadStatus> {
+        self.stage = Stage::Ended(at);
+        let forgotten = self.settings.follow && !locate::is_matched(&self.settings.globs, path)?;
+        Ok(if forgotten { ReadStatus::Retired } else { ReadStatus::End })
     }
 }
 
 impl<D: Decode> Reader<D::Item> for FileReader<D> {
     fn read(&mut self, into: &mut Records<D::Item>) -> Result<ReadStatus> {
-        if let Stage::Before(from) = &self.stage {
-            let file = Opened::open(&self.path, self.settings, from.as_ref())?;
-            self.stage = match file.recorded_end()? {
-                Some(end) => Stage::Ended(end),
-                None => Stage::Open(Box::new(file)),
-            };
+        if let Stage::Before(known) = &self.stage {
+            self.stage = Stage::Open(Box::new(open(known, &self.settings)?));
         }
         let Stage::Open(file) = &mut self.stage else { return Ok(ReadStatus::End) };
-        if file.rewind()? {
+        if let Some(end) = file.recorded_end() {
+            let path = file.path().to_owned();
+            return self.end(end, &path);
+        }
+        if file.prepare()? {
             return Ok(ReadStatus::More);
         }
-        let mut lines = LineTaker { decode: &self.decode, skipped: &mut self.skipped, settings: self.settings, into };
+        let mut lines = LineTaker { decode: &self.decode, skipped: &mut self.skipped, settings: &self.settings, into };
         lines.take_whole(file)?;
         if lines.into.is_full() {
             return Ok(ReadStatus::More);
         }
-        if self.settings.follow
-            && let Some(wait) = file.wait_for_growth()?
-        {
-            return Ok(ReadStatus::Idle(wait));
+        let grows = self.settings.follow && file.is_plain();
+        if grows {
+            match file.look(&self.settings)? {
+                Look::Grown => {}
+                Look::Idle(wait) => return Ok(ReadStatus::Idle(wait)),
+                Look::Ended => {
+                    lines.take_unfinished(file)?;
+                    self.stage = Stage::Ended(file.end_position());
+                    return Ok(ReadStatus::Retired);
+                }
+            }
         }
-        if file.fill()? > 0 {
+        if file.fill(&self.settings)? > 0 {
             lines.take_whole(file)?;
             return Ok(ReadStatus::More);
         }
         file.check_not_cut()?;
-        if self.settings.follow {
+        if grows {
             // What came since the last look at the length is there with the next read.
             return Ok(ReadStatus::More);
         }
         lines.take_unfinished(file)?;
-        self.stage = Stage::Ended(file.end_position());
-        Ok(ReadStatus::End)
+        let (end, path) = (file.end_position(), file.path().to_owned());
+        self.end(end, &path)
     }
 
     fn position(&self) -> Position {
         match &self.stage {
-            Stage::Before(Some(from)) | Stage::Ended(from) => from.clone(),
-            Stage::Before(None) => Witness::of_nothing().position(0),
+            Stage::Before(known) => known.witness.position(known.offset),
+            Stage::Ended(at) => at.clone(),
             Stage::Open(file) => file.position(),
         }
     }
@@ -93,18 +113,26 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
     }
 }
 
+/// Opens the file of a position. If its names have moved since the start looked, a look at all files may find it.
+fn open(known: &Known, settings: &Settings) -> Result<Opened> {
+    Opened::open(known, settings).map_err(|error| match error.kind() {
+        Kind::SourceLost => error.perhaps_elsewhere(),
+        _ => error,
+    })
+}
+
 /// Takes lines out of the window, for one call of `read`.
 struct LineTaker<'a, D: Decode> {
     decode: &'a D,
     skipped: &'a mut u64,
-    settings: Settings,
+    settings: &'a Settings,
     into: &'a mut Records<D::Item>,
 }
 
 impl<D: Decode> LineTaker<'_, D> {
     /// Takes the lines that are in memory as a whole, as many as there is room for.
     fn take_whole(&mut self, file: &mut Opened) -> Result<()> {
-        if !file.finish_given_line()? {
+        if !file.finish_given_line()? || !self.begin(file, false)? {
             return Ok(());
         }
         while !self.into.is_full() {
@@ -120,8 +148,34 @@ impl<D: Decode> LineTaker<'_, D> {
         Ok(())
     }
 
+    /// Passes over a byte order mark. Returns whether lines can be taken now.
+    #[inline]
+    fn begin(&self, file: &mut Opened, whole: bool) -> Result<bool> {
+        if file.window.offset() > 0 { Ok(true) } else { self.begin_first(file, whole) }
+    }
+
+    #[cold]
+    fn begin_first(&self, file: &mut Opened, whole: bool) -> Result<bool> {
+        match beginning(file.window.unread(), whole) {
+            Beginning::Text(mark) => file.window.consume(mark),
+            Beginning::Unclear => return Ok(false),
+            Beginning::Encoded(encoding) => {
+                let why = format!("this is {encoding}, not UTF-8; convert the file: iconv -f {encoding} -t UTF-8");
+                return Err(bad_line(file, 0, &why));
+            }
+            Beginning::Zeros => {
+                let why = "the file begins with zeros, as one does that was cut while its writer wrote on; remove them";
+                return Err(bad_line(file, 0, why));
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes the rest of the file as its last line.
     fn take_unfinished(&mut self, file: &mut Opened) -> Result<()> {
+        if file.window.offset() == 0 {
+            self.begin(file, true)?;
+        }
         match file.window.unread().len() {
             0 => Ok(()),
             _ if file.has_given_line() => Err(file.given_line_has_grown()),
@@ -164,5 +218,5 @@ impl<D: Decode> LineTaker<'_, D> {
 
 #[cold]
 fn bad_line(file: &Opened, byte: u64, why: &str) -> Error {
-    Error::user_code(format!("{}: line {}, byte {byte}: {why}", file.path, file.lines + 1))
+    Error::user_code(format!("{}: line {}, byte {byte}: {why}", file.path(), file.lines + 1))
 }

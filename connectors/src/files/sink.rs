@@ -1,5 +1,6 @@
 //! A file of JSON lines as a sink: each committed record in it exactly once.
 
+use super::listing::FileId;
 use super::marker::{FileMarker, beside, folder_of};
 use crate::json;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -19,6 +20,11 @@ use tidemill_state::{Error, Result, Txid};
 /// Keep the two files together, and change neither; a third, `out.jsonl.lock`, keeps a second process out.
 ///
 /// A file that exists, is not empty and has no marker is refused. Each commit costs two syncs (the file, its marker).
+/// At each commit the path must still lead to the file that is written, with the length that was left: a file that was renamed, removed,
+/// replaced or cut ends the run (exit code 68) before anything is written into nothing.
+///
+/// **Rotation**: stop the run, move the file *and* its marker away (`mv out.jsonl out.1.jsonl; mv out.jsonl.marker out.1.jsonl.marker`), and
+/// start it again: a new file begins with the next batch. A file that was moved under a run is moved back before the next start.
 #[derive(Clone, Debug)]
 pub struct FileSink<T> {
     path: PathBuf,
@@ -116,7 +122,7 @@ impl FilePublisher {
             return Err(Error::bug(format!("the output {} is written to before it was claimed", self.path.display())));
         };
         match on_disk {
-            Some(marker) if marker == claimed.marker => Ok(claimed),
+            Some(marker) if marker == claimed.marker => self.check_in_place(claimed).map(|()| claimed),
             Some(marker) => Err(Error::foreign(format!(
                 "the marker {} was changed under this run: it names run {} and batch {}, and this run left run {} and batch {}; stop the other writer",
                 self.marker_path.display(),
@@ -131,6 +137,38 @@ impl FilePublisher {
                 self.path.display()
             ))),
         }
+    }
+
+    /// Checks that the path leads to the claimed file, which has all that was left in it.
+    fn check_in_place(&self, claimed: &Claimed) -> Result<()> {
+        let failed = |why: io::Error| self.failed("looking at it", &why);
+        let ours = claimed.file.metadata().map_err(failed)?;
+        let at_path = match fs::metadata(&self.path) {
+            Ok(metadata) => Some(FileId::of(&metadata)),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+            Err(why) => return Err(failed(why)),
+        };
+        if at_path != Some(FileId::of(&ours)) {
+            let what = if at_path.is_none() { "renamed or removed" } else { "replaced by another file" };
+            return Err(Error::sink(format!(
+                "the output {} was {what} under this run: move it back, or restore it with its marker, and start again (to rotate an output,                  stop the run, move the file and {} away together, and start it)",
+                self.path.display(),
+                self.marker_path.display()
+            )));
+        }
+        if ours.len() < claimed.marker.length {
+            return Err(self.cut(ours.len(), claimed.marker.length));
+        }
+        Ok(())
+    }
+
+    fn cut(&self, has: u64, length: u64) -> Error {
+        Error::sink(format!(
+            "the output {} was cut or overwritten under this run: it had {length} bytes and has {has}; restore it with its marker from one \
+             backup, or give the sink another path (to rotate an output, stop the run, move the file and {} away together, and start it)",
+            self.path.display(),
+            self.marker_path.display()
+        ))
     }
 
     /// Takes back what is behind the marker's length.
@@ -240,7 +278,8 @@ impl Publisher for FilePublisher {
         }
         // What an earlier prepared value left, if it was neither committed nor dropped.
         self.cut_back(&claimed.file, length)?;
-        let mut prepared = PreparedLines { publisher: self, from: length, end: length, txid: last, armed: true };
+        let mut prepared =
+            PreparedLines { publisher: self, from: length, end: length, first: Vec::new(), txid: last, armed: true };
         prepared.append(entries)?;
         Ok(Box::new(prepared))
     }
@@ -251,6 +290,8 @@ struct PreparedLines<'a> {
     publisher: &'a mut FilePublisher,
     from: u64,
     end: u64,
+    /// The first up to 4 KiB of them.
+    first: Vec<u8>,
     txid: Txid,
     armed: bool,
 }
@@ -273,8 +314,23 @@ impl PreparedLines<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let file = &self.claimed().file;
         file.write_all_at(bytes, self.end).map_err(|why| self.publisher.failed("writing to it", &why))?;
+        if self.end == self.from {
+            self.first = bytes[..bytes.len().min(4 << 10)].to_vec();
+        }
         self.end += u64::try_from(bytes.len()).expect("a length in memory fits 64 bits");
         Ok(())
+    }
+
+    /// Checks that the file was not cut between the writes: writing on would leave zeros where its content was.
+    fn check_not_cut(&self) -> Result<()> {
+        let claimed = self.claimed();
+        let failed = |why: io::Error| self.publisher.failed("reading it", &why);
+        let has = claimed.file.metadata().map_err(failed)?.len();
+        let mut first = vec![0; self.first.len()];
+        let whole = has == self.end
+            && claimed.marker.is_of(&claimed.file).map_err(failed)?
+            && claimed.file.read_exact_at(&mut first, self.from).map(|()| first == self.first).map_err(failed)?;
+        if whole { Ok(()) } else { Err(self.publisher.cut(has, self.end)) }
     }
 
     fn claimed(&self) -> &Claimed {
@@ -286,6 +342,7 @@ impl Prepared for PreparedLines<'_> {
     fn commit(mut self: Box<Self>) -> Result<Outcome> {
         let claimed = self.publisher.owned()?;
         claimed.file.sync_data().map_err(|why| self.publisher.failed("syncing it", &why))?;
+        self.check_not_cut()?;
         let marker = FileMarker::new(&self.publisher.owner, self.txid, &claimed.file, self.end);
         let marker = marker.map_err(|why| self.publisher.failed("reading it", &why))?;
         // From here on the new marker may be on disk, also when writing it fails: the lines must stay, and the next claim decides.

@@ -1,5 +1,6 @@
 //! The part of a file's content that is in memory: what is not read yet, and the last bytes before it, which a position's witness needs.
 
+use super::running::{Running, Sum};
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,12 +23,31 @@ pub(super) struct Window {
     offset: u64,
     /// The first bytes of the content, at most [`WITNESS_BYTES`] of them.
     head: Vec<u8>,
+    /// The checksum of the content, up to somewhere before `start`.
+    running: Running,
 }
 
 impl Window {
-    /// A window at `offset`, before which the content begins with `head` and ends with `tail`.
-    pub(super) fn at(offset: u64, head: Vec<u8>, tail: Vec<u8>) -> Window {
-        Window { start: tail.len(), end: tail.len(), scanned: tail.len(), bytes: tail, offset, head }
+    /// A window at `offset`, before which the content begins with `head`, ends with `tail`, and has this checksum.
+    pub(super) fn at(offset: u64, head: Vec<u8>, tail: Vec<u8>, running: Running) -> Window {
+        Window { start: tail.len(), end: tail.len(), scanned: tail.len(), bytes: tail, offset, head, running }
+    }
+
+    /// The first bytes of the content, at most [`WITNESS_BYTES`] of them.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The running checksum before the offset.
+    pub(super) fn sum(&self) -> Sum {
+        let mut running = self.running.clone();
+        running.add(self.not_summed());
+        running.sum()
+    }
+
+    fn not_summed(&self) -> &[u8] {
+        let left = usize::try_from(self.offset - self.running.offset()).expect("it is in memory");
+        &self.bytes[self.start - left..self.start]
     }
 
     /// The offset of the first unread byte.
@@ -45,9 +65,19 @@ impl Window {
         &self.bytes[self.start..self.end]
     }
 
-    /// The last bytes in memory, consumed or not, at most [`WITNESS_BYTES`] of them.
-    pub(super) fn newest(&self) -> &[u8] {
-        &self.bytes[self.end.saturating_sub(WITNESS_BYTES)..self.end]
+    /// The bytes before the last `came`, consumed or not, at most [`WITNESS_BYTES`] of them.
+    pub(super) fn before_last(&self, came: usize) -> &[u8] {
+        let end = self.end - came;
+        &self.bytes[end.saturating_sub(WITNESS_BYTES)..end]
+    }
+
+    /// Forgets the last `came` bytes, of which none is consumed.
+    pub(super) fn take_back(&mut self, came: usize) {
+        self.end -= came;
+        assert!(self.start <= self.end, "only what is not consumed is taken back");
+        self.scanned = self.scanned.min(self.end);
+        let end_offset = usize::try_from(self.end_offset()).unwrap_or(usize::MAX);
+        self.head.truncate(end_offset);
     }
 
     /// The last consumed byte.
@@ -102,6 +132,8 @@ impl Window {
     /// Moves what is needed to the front when the end is near, and grows only for a line that is longer than the window.
     fn make_room(&mut self) {
         if self.end + READ_BYTES > self.bytes.len() {
+            let left = usize::try_from(self.offset - self.running.offset()).expect("it is in memory");
+            self.running.add(&self.bytes[self.start - left..self.start]);
             let keep_from = self.start.saturating_sub(WITNESS_BYTES);
             self.bytes.copy_within(keep_from..self.end, 0);
             self.start -= keep_from;

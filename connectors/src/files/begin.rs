@@ -1,0 +1,384 @@
+//! The start of a source of files: which file each recorded position is of now, and which files are new.
+
+use super::Settings;
+use super::listing::{self, FileId, Found, Listing};
+use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
+use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
+use super::opened::Opened;
+use super::rotated::{self, is_rotated_name};
+use super::window::WITNESS_BYTES;
+use super::witness::Witness;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tidemill_engine::source::{Begun, First, OnLoss, Start};
+use tidemill_state::{Error, Kind, Position, Result};
+
+/// How often a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
+const MOST_LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// Where each partition begins or is read on.
+pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<Begun> {
+    if start.first.is_some_and(|first| first != First::Earliest) && !start.begun {
+        return Err(Error::config("this source can be read from its beginning only: leave --from out, or give --from earliest"));
+    }
+    let mut before = None;
+    for _ in 1..MOST_LOOKS {
+        let seen = match look(settings, start) {
+            Ok(look) if !look.unusual => return Ok(look.report()),
+            Ok(look) if before.as_ref() == Some(&Some(look.seen())) => return Ok(look.report()),
+            Ok(look) => Some(look.seen()),
+            Err(error) if error.kind() != Kind::SourceLost || before == Some(None) => return Err(error),
+            Err(_) => None,
+        };
+        before = Some(seen);
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    look(settings, start).map(Look::report)
+}
+
+/// What one look at all files has found.
+struct Look {
+    begun: Begun,
+    taken: BTreeSet<FileId>,
+    /// Whether a recorded file is not under a name that matches.
+    unusual: bool,
+    notes: Vec<String>,
+}
+
+impl Look {
+    /// Which files and partitions there are.
+    fn seen(&self) -> (BTreeSet<FileId>, Vec<String>, Vec<String>) {
+        let names = self.begun.partitions.iter().map(|(name, _)| name.clone()).collect();
+        (self.taken.clone(), names, self.begun.retired.clone())
+    }
+
+    fn report(self) -> Begun {
+        self.notes.iter().for_each(|note| tracing::info!("{note}"));
+        self.begun
+    }
+}
+
+fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
+    let listing = Listing::of(&settings.globs)?;
+    let mut beginning = Beginning {
+        settings,
+        on_loss: start.on_loss,
+        recorded: start.recorded,
+        listing: &listing,
+        folders: Folders::default(),
+        taken: BTreeSet::new(),
+        settled: Vec::new(),
+        families: BTreeMap::new(),
+        renewed: BTreeMap::new(),
+        left_out: None,
+        unusual: false,
+        notes: listing.aliases.clone(),
+        begun: Begun::default(),
+    };
+    beginning.report_listing(start)?;
+    beginning.find_recorded()?;
+    let missed = beginning.missed();
+    beginning.new_files(&missed)?;
+    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, families, .. } = beginning;
+    begun.retired.extend(renewed.into_values());
+    unusual |= families.values().any(|family| family.rotated);
+    match left_out {
+        Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() => Err(error),
+        _ => Ok(Look { begun, taken, unusual, notes }),
+    }
+}
+
+struct Beginning<'a> {
+    settings: &'a Settings,
+    on_loss: OnLoss,
+    recorded: &'a BTreeMap<String, Position>,
+    listing: &'a Listing,
+    folders: Folders,
+    /// Files that belong to a recorded position.
+    taken: BTreeSet<FileId>,
+    /// The positions whose files are there.
+    settled: Vec<Known>,
+    /// By the path at which they came first.
+    families: BTreeMap<String, Family>,
+    /// Files that are begun again under a recorded name.
+    renewed: BTreeMap<FileId, String>,
+    /// The first file that cannot be followed.
+    left_out: Option<Error>,
+    /// Whether a recorded file is not as it was.
+    unusual: bool,
+    notes: Vec<String>,
+    begun: Begun,
+}
+
+/// The recorded files that had the same name, one after the other.
+struct Family {
+    one: Known,
+    /// The last change of any of them.
+    modified: i64,
+    /// Whether one has lost the name while nothing ran, or before.
+    rotated: bool,
+}
+
+/// A file that shares so many first bytes with another of the same name is an edited version of that.
+const EDITED: usize = 64;
+
+impl Beginning<'_> {
+    /// Reports what matches and is not read: an error, unless files are followed.
+    fn report_listing(&mut self, start: &Start<'_>) -> Result<()> {
+        for why in &self.listing.left_out {
+            self.leave_out(Error::config(why))?;
+        }
+        for glob in &self.listing.unmatched {
+            let error = listing::nothing_matches(glob);
+            let read_before = !start.recorded.is_empty() || (self.settings.follow && start.begun);
+            if !read_before {
+                return Err(error);
+            }
+            self.begun.warnings.push(error.to_string());
+        }
+        Ok(())
+    }
+
+    /// One file does not end the run of the others, if they are followed.
+    fn leave_out(&mut self, error: Error) -> Result<()> {
+        if !self.settings.follow {
+            return Err(error);
+        }
+        self.begun.warnings.push(format!("{error}; it is left out"));
+        self.left_out.get_or_insert(error);
+        Ok(())
+    }
+
+    /// Finds the file of each recorded position: those that are there first, so that no other takes them.
+    fn find_recorded(&mut self) -> Result<()> {
+        let mut pending = Vec::new();
+        for (name, position) in self.recorded {
+            let known = match Known::read(name, position) {
+                Ok(known) => known,
+                Err(error) => {
+                    self.lose(name, error)?;
+                    continue;
+                }
+            };
+            match locate::find(&known, self.listing, &mut self.folders)? {
+                Place::Cut(_) | Place::Gone if known.offset == 0 && !self.settings.follow => self.renew(known),
+                place => {
+                    if let Place::There(found) = &place {
+                        self.taken.insert(found.id);
+                    }
+                    pending.push((known, place));
+                }
+            }
+        }
+        for (known, place) in pending {
+            match place {
+                Place::There(found) => self.settle(known, found)?,
+                Place::Cut(found) => self.replace(known, Some(&found))?,
+                Place::Gone => self.replace(known, None)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of which nothing was read is begun as what it is now: it may have been repaired.
+    fn renew(&mut self, known: Known) {
+        match self.listing.files.iter().find(|found| found.path == known.path()) {
+            Some(found) => drop(self.renewed.insert(found.id, known.name)),
+            None => {
+                self.begun.warnings.push(format!("{}: is gone, and nothing of it was read: it is forgotten", known.path()));
+                self.begun.retired.push(known.name);
+            }
+        }
+    }
+
+    /// A position whose file is there, perhaps under another name.
+    fn settle(&mut self, known: Known, found: Found) -> Result<()> {
+        let is_renamed = found.path != known.path();
+        // Programs that keep the old file as a backup leave a longer copy under its name.
+        if is_renamed
+            && let Some(copy) = self.listing.files.iter().find(|copy| copy.path == known.path())
+            && !self.taken.contains(&copy.id)
+            && locate::heir(&known, std::iter::once(copy)).is_some()
+            && copy.length >= found.length
+        {
+            return self.inherit(known, copy.clone());
+        }
+        if is_renamed {
+            self.notes.push(format!("{} is {} now, and is read on at byte {}", known.path(), found.path, known.offset));
+        }
+        self.take(known, found)
+    }
+
+    /// A position whose file is not there any more, or has other content: `cut`.
+    fn replace(&mut self, known: Known, cut: Option<&Found>) -> Result<()> {
+        self.unusual = true;
+        let beside = self.folders.beside(&known);
+        let files = self.listing.files.iter().chain(&beside).filter(|found| !self.taken.contains(&found.id));
+        if let Some(heir) = locate::heir(&known, files) {
+            return self.inherit(known, heir);
+        }
+        self.note_family(&known, None);
+        let error = match cut {
+            Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
+            Some(found) => changed(&found.path, known.offset),
+            None if !known.witness.ended => locate::missing(known.path(), known.offset),
+            None if self.is_changed_in_a_new_file(&known) => changed(known.path(), known.offset),
+            None => {
+                self.begun.warnings.push(format!(
+                    "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and \
+                     before it was removed, are lost)",
+                    known.path(),
+                    known.offset
+                ));
+                self.begun.retired.push(known.name);
+                return Ok(());
+            }
+        };
+        self.lose(&known.name, error)?;
+        self.pass_over_remains(&known)
+    }
+
+    /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
+    fn is_changed_in_a_new_file(&self, known: &Known) -> bool {
+        let changed = self.listing.files.iter().find(|found| found.path == known.path() && !self.taken.contains(&found.id));
+        let head = changed.and_then(|found| locate::content_head(&found.path).ok());
+        !self.settings.follow && head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED)
+    }
+
+    fn inherit(&mut self, known: Known, heir: Found) -> Result<()> {
+        self.begun.warnings.push(format!(
+            "{} is not there any more, and {} has what was read of it: it is read on there at byte {}",
+            known.path(),
+            heir.path,
+            known.offset
+        ));
+        self.take(known, heir)
+    }
+
+    fn take(&mut self, known: Known, found: Found) -> Result<()> {
+        self.taken.insert(found.id);
+        self.note_family(&known, Some(&found));
+        match known.settled_in(&found) {
+            Ok(position) => {
+                self.settled.push(Known::read(&known.name, &position)?);
+                self.begun.partitions.push((known.name, Some(position)));
+                Ok(())
+            }
+            Err(error) => self.lose(&known.name, error),
+        }
+    }
+
+    fn note_family(&mut self, known: &Known, found: Option<&Found>) {
+        let Some(file) = &known.witness.file else { return };
+        let original = found.filter(|found| found.id == file.id());
+        let modified = original.map_or(file.modified, |found| found.modified);
+        let rotated = original.is_none_or(|found| self.listing.by_id(found.id).is_none());
+        let family = self.families.entry(known.first_path().to_owned());
+        let family = family.or_insert_with(|| Family { one: known.clone(), modified, rotated });
+        family.modified = family.modified.max(modified);
+        family.rotated |= rotated;
+    }
+
+    /// Files that had a name while nothing ran and have lost it, with that name: changed after all that are recorded of it.
+    fn missed(&mut self) -> Vec<(String, Found)> {
+        let mut missed = Vec::new();
+        for (path, family) in self.families.iter().filter(|(_, family)| family.rotated) {
+            let beside = self.folders.beside(&family.one);
+            let target = family.one.witness.file.as_ref().map_or("", |file| &file.real);
+            let between = rotated::between(path, target, family.modified, &beside);
+            missed.extend(between.map(|found| (path.clone(), found.clone())));
+        }
+        missed.retain(|(_, found)| self.listing.by_id(found.id).is_none());
+        missed.dedup_by_key(|(_, found)| found.id);
+        missed
+    }
+
+    fn lose(&mut self, name: &str, error: Error) -> Result<()> {
+        if error.kind() != Kind::SourceLost || self.on_loss == OnLoss::Refuse {
+            return Err(error);
+        }
+        self.begun.warnings.push(format!("nothing more is read of {name}: {error}"));
+        self.begun.retired.push(name.to_owned());
+        Ok(())
+    }
+
+    /// What is left of a file that is let go of was read, and is not read again.
+    fn pass_over_remains(&mut self, lost: &Known) -> Result<()> {
+        let begins = &lost.witness.begins;
+        if lost.offset == 0 {
+            return Ok(());
+        }
+        for found in &self.listing.files {
+            let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
+            let head = locate::content_head(&found.path).unwrap_or_default();
+            let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
+            let remains = convincing || (own && begins.begins_as(&head));
+            if !remains || !self.taken.insert(found.id) {
+                continue;
+            }
+            self.begun.warnings.push(format!(
+                "{}: begins as {} did: all that it has now counts as read, and only what comes after that is read",
+                found.path,
+                lost.path()
+            ));
+            let known = Known { name: found.path.clone(), offset: 0, witness: Witness::default() };
+            let position = Opened::open(&known, self.settings).and_then(Opened::pass_over)?;
+            let begun = |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
+            let taken = |name: &str| begun(name) || self.recorded.contains_key(name);
+            let name = if begun(&lost.name) { name_for(&found.path, taken) } else { lost.name.clone() };
+            self.begun.retired.retain(|retired| *retired != name);
+            self.begun.partitions.push((name, Some(position)));
+        }
+        Ok(())
+    }
+
+    /// Files that no recorded position is of: those that match, then those that were missed.
+    fn new_files(&mut self, missed: &[(String, Found)]) -> Result<()> {
+        let mut known = std::mem::take(&mut self.settled);
+        let (listing, recorded) = (self.listing, self.begun.partitions.len());
+        let newcomers = Newcomers::new(&known, self.settings.follow);
+        for found in &listing.files {
+            self.new_file(&found.path, found, &newcomers)?;
+        }
+        for (name, position) in &self.begun.partitions[recorded..] {
+            known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
+        }
+        // One that is compressed by now is read to its end.
+        let newcomers = Newcomers::new(&known, false);
+        for (path, found) in missed {
+            self.new_file(path, found, &newcomers)?;
+        }
+        Ok(())
+    }
+
+    fn new_file(&mut self, path: &str, found: &Found, newcomers: &Newcomers<'_>) -> Result<()> {
+        if !self.taken.insert(found.id) {
+            return Ok(());
+        }
+        match newcomers.judge(found, self.listing) {
+            Ok(Judgement::Joins(position)) => {
+                let begun = |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
+                let renewed = self.renewed.remove(&found.id);
+                let name = renewed.unwrap_or_else(|| name_for(path, |name| self.recorded.contains_key(name) || begun(name)));
+                self.begun.partitions.push((name, Some(position)));
+            }
+            Ok(Judgement::LeftOut(why, _)) => self.begun.warnings.push(why),
+            Ok(Judgement::Later) => {}
+            Ok(Judgement::Replaces(name)) => self.begun.warnings.push(format!(
+                "{}: has the content of {name} and more, and is not read as long as that file is there too",
+                found.path
+            )),
+            Err(error) if leaves_out(&error) => self.leave_out(error)?,
+            // Also one that was removed or renamed since it was listed: it is looked for again.
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn changed(path: &str, offset: u64) -> Error {
+    Error::source_lost(format!(
+        "{path}: the content before byte {offset} is not what was read: the file was changed or replaced; {WAY_ON}"
+    ))
+}

@@ -1,0 +1,326 @@
+//! Where the file of a recorded position is now: under its name, under another, or as a copy.
+
+use super::identity::{Content, Facts, Kinship, Original, identify};
+use super::input::{self, Input};
+use super::listing::{self, FileId, Found, Listing};
+use super::packed::Compression;
+use super::running::sum_of;
+use super::window::{WITNESS_BYTES, to_u64};
+use super::witness::{FileWitness, Identity, Witness};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use tidemill_state::{Error, Position, Result};
+
+/// What an operator can do when content that was read is not there any more.
+pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
+     with the next start. Without one, --on-loss earliest lets go of the rest of it, and --start-over begins from scratch";
+
+/// A partition, and how far it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) name: String,
+    pub(super) offset: u64,
+    pub(super) witness: Witness,
+}
+
+impl Known {
+    pub(super) fn read(name: &str, position: &Position) -> Result<Known> {
+        let witness = Witness::read(name, position)?;
+        Ok(Known { name: name.to_owned(), offset: position.offset, witness })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.witness.path(&self.name)
+    }
+
+    pub(super) fn id(&self) -> Option<FileId> {
+        self.witness.file.as_ref().map(FileWitness::id)
+    }
+
+    /// The path at which the file came first: the partition's name without the number that tells it from another.
+    pub(super) fn first_path(&self) -> &str {
+        let numbered = self.name.rsplit_once('#');
+        let numbered = numbered.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+        numbered.map_or(&self.name, |(path, _)| path)
+    }
+
+    /// The same position in the file at `found`.
+    pub(super) fn settled_in(&self, found: &Found) -> Result<Position> {
+        let at = self.witness.file.as_ref().map(|file| (file.path.as_str(), file.id()));
+        let is_there = at == Some((&found.path, found.id));
+        let is_plain = self.witness.file.as_ref().is_some_and(FileWitness::is_plain);
+        if is_there && (!is_plain || self.witness.ended == (found.length <= self.offset)) {
+            return Ok(self.witness.position(self.offset));
+        }
+        let (file, head) = open_found(found, self.offset)?;
+        let metadata = file.metadata().map_err(|why| input::unreadable(&found.path, 0, &why))?;
+        let mut witness = self.witness.clone().in_file(FileWitness::of(&found.path, &metadata, &head));
+        let is_plain = Compression::recognise(&head).is_none();
+        witness.ended = match is_plain {
+            true => found.length <= self.offset,
+            false if self.id() == Some(found.id) => self.witness.ended,
+            false => length(&found.path).is_ok_and(|length| length <= self.offset),
+        };
+        if witness.sum.is_none() {
+            witness.begins = content_head(&found.path).map(|head| Identity::of(&head)).unwrap_or_default();
+            // What cannot be decompressed is found by the reader, which names where.
+            witness.sum = match content(&found.path).and_then(|content| sum_of(content, self.offset)) {
+                Ok(None) => return Err(shrunk(&found.path, self.offset, found.length)),
+                sum => sum.ok().flatten(),
+            };
+        }
+        Ok(witness.position(self.offset))
+    }
+}
+
+/// The files in folders, each folder read once.
+#[derive(Default)]
+pub(super) struct Folders(HashMap<PathBuf, Vec<Found>>);
+
+impl Folders {
+    /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out.
+    pub(super) fn beside(&mut self, known: &Known) -> Vec<Found> {
+        let real = known.witness.file.as_ref().map(|file| file.real.as_str());
+        let paths = [Some(known.path()), Some(known.first_path()), real.filter(|real| !real.is_empty())];
+        let mut folders: Vec<PathBuf> = paths.into_iter().flatten().filter_map(folder).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        let mut files = Vec::new();
+        folders.iter().for_each(|folder| files.extend_from_slice(self.files(folder)));
+        files
+    }
+
+    fn files(&mut self, folder: &Path) -> &[Found] {
+        self.0.entry(folder.to_owned()).or_insert_with(|| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let visible = entries.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with('.'));
+            let plain = folder == Path::new(".");
+            let path = |name: String| if plain { PathBuf::from(name) } else { folder.join(name) };
+            let mut found: Vec<Found> = visible.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
+            found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            found
+        })
+    }
+}
+
+fn folder(path: &str) -> Option<PathBuf> {
+    let parent = Path::new(path).parent()?;
+    Some(if parent == Path::new("") { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+/// Where a recorded file is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// There, with the content that was read.
+    There(Found),
+    /// Its inode is there with other content.
+    Cut(Found),
+    Gone,
+}
+
+/// Finds the file of a recorded position: among those that match, then beside where it was.
+pub(super) fn find(known: &Known, listing: &Listing, folders: &mut Folders) -> Result<Place> {
+    let found = match known.id() {
+        Some(id) => {
+            let at_path = listing::regular(Path::new(known.path())).ok().flatten().filter(|found| found.id == id);
+            let beside = || folders.beside(known).into_iter().find(|found| found.id == id);
+            at_path.or_else(|| listing.by_id(id).cloned()).or_else(beside)
+        }
+        None => listing::regular(Path::new(known.path())).map_err(Error::config)?,
+    };
+    let Some(found) = found else { return Ok(Place::Gone) };
+    Ok(if holds(known, &found)? { Place::There(found) } else { Place::Cut(found) })
+}
+
+/// Whether the file holds what was read, as far as that takes no decompression.
+pub(super) fn holds(known: &Known, found: &Found) -> Result<bool> {
+    let (file, head) = open_found(found, known.offset)?;
+    if !known.witness.fits(&head) {
+        return Ok(false);
+    }
+    if Compression::recognise(&head).is_some() {
+        return Ok(true);
+    }
+    if found.length < known.offset {
+        return Ok(false);
+    }
+    let (head, tail) = input::ends(&found.path, &file, known.offset)?;
+    Ok(known.offset == 0 || known.witness.has_ends(&head, &tail))
+}
+
+/// The content of a file beside what is recorded of one that is gone. A file that cannot be read to the end is another one.
+pub(super) fn beside_record(known: &Known, path: &str) -> Content {
+    read_beside_record(known, path).unwrap_or(Content::Other)
+}
+
+fn read_beside_record(known: &Known, path: &str) -> io::Result<Content> {
+    let first = content_head(path)?;
+    if first.is_empty() {
+        return Ok(Content::Empty);
+    }
+    let (witness, offset) = (&known.witness, known.offset);
+    if !witness.begins.fits(&first) {
+        return Ok(if witness.begins.begins_as(&first) { Content::Prefix } else { Content::Other });
+    }
+    let Some(file) = &witness.file else {
+        return beside_old_record(known, path);
+    };
+    if offset == 0 && witness.begins.length == 0 {
+        return Ok(Content::Other);
+    }
+    // Under its own name it may be repaired, where reading ended for what came next.
+    let at_least = if file.is_plain() && path != known.path() { file.length.max(offset) } else { offset };
+    if offset > 0 && sum_of(content(path)?, offset)? != witness.sum {
+        return Ok(if length(path)? < offset { Content::Prefix } else { Content::Other });
+    }
+    Ok(if length(path)? < at_least { Content::Prefix } else { Content::Whole(at_least) })
+}
+
+/// A position of the format before remembers the first and the last bytes only.
+fn beside_old_record(known: &Known, path: &str) -> io::Result<Content> {
+    let file = File::open(path)?;
+    let offset = known.offset;
+    let failed = |why: Error| io::Error::other(why.to_string());
+    let plain = Compression::recognise(&content_head(path)?).is_none();
+    if !plain || offset == 0 || file.metadata()?.len() < offset {
+        return Ok(Content::Other);
+    }
+    let (head, tail) = input::ends(path, &file, offset).map_err(failed)?;
+    Ok(if known.witness.has_ends(&head, &tail) { Content::Whole(offset) } else { Content::Other })
+}
+
+/// The content of the file at `path` beside that of the original.
+pub(super) fn beside_original(path: &str, original: &str) -> io::Result<Content> {
+    let (mut ours, mut theirs) = (content(path)?, content(original)?);
+    let mut common = 0_u64;
+    loop {
+        let (a, b) = (read_block(&mut ours)?, read_block(&mut theirs)?);
+        let length = a.len().min(b.len());
+        if a[..length] != b[..length] {
+            return Ok(Content::Other);
+        }
+        common += to_u64(length);
+        let (ours_ended, theirs_ended) = (a.len() < BLOCK && a.len() <= b.len(), b.len() < a.len());
+        match (ours_ended, theirs_ended) {
+            (true, _) => return Ok(if common == 0 { Content::Empty } else { Content::Prefix }),
+            (_, true) => return Ok(if common == 0 { Content::Other } else { Content::Whole(common) }),
+            _ => {}
+        }
+    }
+}
+
+const BLOCK: usize = 64 << 10;
+
+fn read_block(content: &mut Input) -> io::Result<Vec<u8>> {
+    let mut block = Vec::with_capacity(BLOCK);
+    content.take(to_u64(BLOCK)).read_to_end(&mut block)?;
+    Ok(block)
+}
+
+fn length(path: &str) -> io::Result<u64> {
+    match content(path)? {
+        Input::Plain(file) => Ok(file.metadata()?.len()),
+        mut packed => io::copy(&mut packed, &mut io::sink()),
+    }
+}
+
+/// The content of a file from its beginning.
+fn content(path: &str) -> io::Result<Input> {
+    let file = File::open(path)?;
+    let mut head = [0; 4];
+    let have = std::os::unix::fs::FileExt::read_at(&file, &mut head, 0)?;
+    Ok(Input::new(file, Compression::recognise(&head[..have])))
+}
+
+/// The first up to 4 KiB of the content.
+pub(super) fn content_head(path: &str) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(WITNESS_BYTES);
+    content(path)?.take(to_u64(WITNESS_BYTES)).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// The file that takes the place of one that is gone: among `files`, one that has all that is known of it.
+pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) -> Option<Found> {
+    let kin = |found: &&Found| {
+        let content = beside_record(known, &found.path);
+        let (same_inode, same_path) = (known.id() == Some(found.id), found.path == known.path());
+        // Names may have moved meanwhile.
+        let unmoved = listing::regular(Path::new(&found.path)).ok().flatten().is_some_and(|now| now.id == found.id);
+        identify(Facts { same_inode, same_path, original: Original::Gone, content }) == Kinship::Heir && unmoved
+    };
+    // Under its own name first, then where rotation leaves it: app.log.1, app.log.1.gz.
+    files
+        .filter(kin)
+        .min_by_key(|found| (found.path != known.path(), !found.path.starts_with(known.first_path()), &found.path))
+        .cloned()
+}
+
+/// Opens a file, and reads the first up to 4 KiB that it has on disk.
+pub(super) fn open(path: &str, offset: u64) -> Result<(File, Vec<u8>)> {
+    let file = File::open(path).map_err(|why| cannot_open(path, offset, &why))?;
+    let head = input::bytes_at(path, &file, 0, WITNESS_BYTES)?;
+    Ok((file, head))
+}
+
+/// Opens a file that was found under its path, if that still leads to it.
+pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> {
+    let (file, head) = open(&found.path, offset)?;
+    let metadata = file.metadata().map_err(|why| input::unreadable(&found.path, offset, &why))?;
+    if FileId::of(&metadata) == found.id {
+        return Ok((file, head));
+    }
+    Err(Error::source_lost(format!("{}: leads to another file than a moment ago; start again", found.path)).perhaps_elsewhere())
+}
+
+/// Opens the file of a position for its reader.
+pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
+    let path = known.path();
+    let at_path = listing::regular(Path::new(path)).map_err(Error::config)?;
+    let found = match known.id() {
+        None => at_path,
+        Some(id) => {
+            // Renamed or replaced since the start looked.
+            let beside = || Folders::default().beside(known);
+            let named = at_path.filter(|found| found.id == id);
+            let renamed = named.or_else(|| beside().into_iter().find(|found| found.id == id));
+            renamed.or_else(|| heir(known, beside().iter()))
+        }
+    };
+    let found = found.ok_or_else(|| missing(path, known.offset))?;
+    let file = open(&found.path, known.offset)?.0;
+    Ok((found.path, file))
+}
+
+pub(super) fn shrunk(path: &str, offset: u64, length: u64) -> Error {
+    Error::source_lost(format!(
+        "{path}: reading must go on at byte {offset}, but the content has only {length} bytes: the file was cut or replaced; {WAY_ON}"
+    ))
+}
+
+/// The error of a file that was read up to `offset` and is not there.
+pub(super) fn missing(path: &str, offset: u64) -> Error {
+    Error::source_lost(format!("{path}: is missing, and reading must go on at byte {offset} of it; {WAY_ON}"))
+}
+
+fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
+    match why.kind() {
+        ErrorKind::NotFound => missing(path, offset),
+        ErrorKind::PermissionDenied => {
+            Error::config(format!("{path}: may not be read by this user: {why}; give read permission"))
+        }
+        _ => Error::try_again(format!("{path}: cannot be opened: {why}")),
+    }
+}
+
+/// Whether the file is not compressed.
+pub(super) fn is_plain(path: &str) -> io::Result<bool> {
+    Ok(matches!(content(path)?, Input::Plain(_)))
+}
+
+/// Whether a glob leads to the file at `path`.
+pub(super) fn is_matched(globs: &[String], path: &str) -> Result<bool> {
+    let Some(found) = listing::regular(Path::new(path)).ok().flatten() else { return Ok(false) };
+    Ok(Listing::of(globs)?.by_id(found.id).is_some())
+}

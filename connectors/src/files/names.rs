@@ -1,0 +1,117 @@
+//! The names of a followed file while it is read: whether one still leads to it, and when it ends.
+
+use super::identity::Content;
+use super::listing::{self, FileId, Listing};
+use super::locate::{self, Folders, Known, Place};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tidemill_state::{Error, Result};
+
+/// How often names are looked at while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The names of a followed file.
+pub(super) struct Names {
+    /// The one that led to it when it was looked at last.
+    pub(super) path: String,
+    /// Whether a glob matches that. A file that was found beside its name has none.
+    matched: bool,
+    id: FileId,
+    seen: Seen,
+    /// Since when nothing has come, and the names have been so.
+    since: Instant,
+    looked: Instant,
+}
+
+/// Where the name of a followed file leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// To the file.
+    Here,
+    /// To nothing.
+    Nowhere,
+    /// To a file that has nothing yet: until it has, this one shows where a rotation stands.
+    Empty,
+    /// To another file.
+    Other,
+}
+
+impl Names {
+    pub(super) fn new(path: String, id: FileId) -> Names {
+        let now = Instant::now();
+        Names { path, matched: false, id, seen: Seen::Here, since: now, looked: now }
+    }
+
+    /// Called when something has come.
+    pub(super) fn grew(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Whether it is time to look at the names.
+    pub(super) fn is_due(&self, rotated_after: Duration) -> bool {
+        self.looked.elapsed() >= LOOK_EVERY.min(rotated_after)
+    }
+
+    /// Called while nothing comes. Returns whether the file, read up to `known`, has ended: no glob leads to it any more,
+    /// and nothing has come for `rotated_after`.
+    pub(super) fn has_ended(&mut self, globs: &[String], rotated_after: Duration, known: &Known) -> Result<bool> {
+        self.looked = Instant::now();
+        let seen = self.look(globs, known)?;
+        let changed = seen != self.seen;
+        self.seen = seen;
+        if changed {
+            self.since = Instant::now();
+        }
+        let over = matches!(seen, Seen::Nowhere | Seen::Other) && self.since.elapsed() >= rotated_after;
+        if seen == Seen::Other && (over || changed) && is_copy(known, self.name(known)) {
+            return Err(moved(known, self.name(known)));
+        }
+        Ok(over && !self.is_kept_for_a_copy(globs, known)?)
+    }
+
+    fn look(&mut self, globs: &[String], known: &Known) -> Result<Seen> {
+        let at = |path: &str| listing::regular(Path::new(path)).ok().flatten();
+        if self.matched && at(&self.path).is_some_and(|found| found.id == self.id) {
+            return Ok(Seen::Here);
+        }
+        if let Some(found) = Listing::of(globs)?.by_id(self.id) {
+            self.path.clone_from(&found.path);
+            self.matched = true;
+            return Ok(Seen::Here);
+        }
+        let named = at(self.name(known));
+        Ok(named.map_or(Seen::Nowhere, |found| if found.length == 0 { Seen::Empty } else { Seen::Other }))
+    }
+
+    /// The last name of it that a glob matched.
+    fn name<'a>(&'a self, known: &'a Known) -> &'a str {
+        if self.matched { &self.path } else { known.first_path() }
+    }
+
+    /// A copy that matches would be read as a new file once this one is forgotten.
+    fn is_kept_for_a_copy(&mut self, globs: &[String], known: &Known) -> Result<bool> {
+        let listing = Listing::of(globs)?;
+        let others = listing.files.iter().filter(|found| found.id != self.id);
+        let Some(copy) = others.clone().find(|found| is_plain_copy(known, &found.path)) else { return Ok(false) };
+        self.since = Instant::now();
+        match locate::find(known, &listing, &mut Folders::default())? {
+            Place::There(_) => Ok(true),
+            Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),
+        }
+    }
+}
+
+fn is_copy(known: &Known, path: &str) -> bool {
+    matches!(locate::beside_record(known, path), Content::Whole(_))
+}
+
+/// A compressed file is never read by a source that follows, unless it is all there is of one that was read.
+fn is_plain_copy(known: &Known, path: &str) -> bool {
+    let plain = locate::is_plain(path).unwrap_or(false);
+    plain && is_copy(known, path)
+}
+
+/// The file's content is to be read on under another name, in another file.
+fn moved(known: &Known, path: &str) -> Error {
+    Error::source_lost(format!("{}: is replaced by its copy {path}, at byte {}", known.path(), known.offset)).perhaps_elsewhere()
+}

@@ -1,0 +1,84 @@
+//! Files that had a followed name for a while: what a rotation makes of it.
+
+use super::listing::Found;
+use std::path::Path;
+
+/// Whether `path` is a name that rotation gives to a file that was `first`: app.log.1, app.log-20260131.gz, app-20260131.log, app.1.log.
+pub(super) fn is_rotated_name(first: &str, path: &str) -> bool {
+    let name = |path| Path::new(path).file_name().and_then(|name| name.to_str());
+    let (Some(first), Some(name)) = (name(first), name(path)) else { return false };
+    let name = [".gz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    let dated = |between: &str| {
+        between.bytes().any(|byte| byte.is_ascii_digit())
+            && between.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte))
+            && between.starts_with(['-', '_', '.'])
+    };
+    if name.strip_prefix(first).is_some_and(dated) {
+        return true;
+    }
+    let Some((stem, extension)) = first.rsplit_once('.') else { return false };
+    let between = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension)).and_then(|rest| rest.strip_suffix('.'));
+    between.is_some_and(dated)
+}
+
+/// Whether two names differ in their numbers only: the targets of a link that is turned, app-1.log and app-2.log.
+fn is_of_the_same_shape(target: &str, path: &str) -> bool {
+    let shape = |path| {
+        let name: String = Path::new(path).file_name()?.to_str()?.to_owned();
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        let shape: Vec<String> =
+            name.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        (digits > 0).then_some(shape)
+    };
+    shape(target).is_some_and(|shape_of_target| shape(path) == Some(shape_of_target))
+}
+
+/// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed last at `modified`.
+pub(super) fn between<'a>(
+    first: &'a str,
+    target: &'a str,
+    modified: i64,
+    beside: &'a [Found],
+) -> impl Iterator<Item = &'a Found> {
+    let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
+    let is_link = name(first) != name(target) && !is_rotated_name(first, target);
+    let had_it = move |path: &str| is_rotated_name(first, path) || (is_link && is_of_the_same_shape(target, path));
+    // One that is being compressed has both names.
+    let packed = |path: &'a str| [".gz", ".zst"].iter().find_map(|suffix| path.strip_suffix(suffix));
+    let is_twice = move |path: &'a str| packed(path).is_some_and(|plain| beside.iter().any(|found| found.path == plain));
+    let later = move |found: &&Found| found.length > 0 && found.modified > modified;
+    beside.iter().filter(later).filter(move |found| had_it(&found.path) && !is_twice(&found.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_of_the_same_shape, is_rotated_name};
+
+    #[test]
+    fn targets_of_a_link() {
+        assert!(is_of_the_same_shape("/l/app-9.log", "l/app-10.log") && is_of_the_same_shape("a-2026-01-31", "a-2026-02-01"));
+        assert!(!is_of_the_same_shape("app-9.log", "web-9.log") && !is_of_the_same_shape("app.log", "app.log"));
+        assert!(!is_of_the_same_shape("app-9.log", "app-9.log.gz"));
+    }
+
+    #[test]
+    fn names_of_rotated_files() {
+        for (name, rotated) in [
+            ("l/app.log.1", true),
+            ("l/app.log.12.gz", true),
+            ("l/app.log-20260131", true),
+            ("l/app.log-2026-01-31T10:00.zst", true),
+            ("l/app-20260131.log", true),
+            ("l/app.3.log", true),
+            ("l/app.log", false),
+            ("l/app.log.bak", false),
+            ("l/app.log.old", false),
+            ("l/apple.1.log", false),
+            ("l/application-2.log", false),
+            ("l/app.log1", false),
+            ("l/other.log.1", false),
+        ] {
+            assert_eq!(is_rotated_name("l/app.log", name), rotated, "{name}");
+        }
+    }
+}
