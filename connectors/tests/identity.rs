@@ -373,6 +373,50 @@ fn positions_of_the_format_before_get_their_identity_at_the_first_start() {
 }
 
 #[test]
+fn a_used_inode_is_not_the_removed_file() {
+    use std::os::unix::fs::MetadataExt;
+    for follow in [false, true] {
+        let mut place = Place { follow, ..Place::new(&[("app-1.log", "a1\na2\n")]) };
+        place.reads("app-*.log", &["a1", "a2"]);
+        let inode = |name: &str| fs::metadata(place.path(name)).expect("there").ino();
+        let before = inode("app-1.log");
+        std::thread::sleep(Duration::from_millis(20));
+        place.remove("app-1.log");
+        place.write("app-2.log", b"b1\n");
+        // Where the file system gives another inode, there is nothing to be mistaken for: the same must come of it.
+        eprintln!("the inode was used again: {}", inode("app-2.log") == before);
+        let warnings = place.reads("app-*.log", &["b1"]);
+        assert!(warnings.contains("app-1.log: is gone, and was read to its end"), "{warnings}");
+    }
+}
+
+/// Reads so many records of each file, and records how far.
+fn read_some(place: &mut Place, glob: &str, records: usize) {
+    let source = place.source(glob);
+    for (name, from) in place.begin(&source).expect("it begins").partitions {
+        let mut reader = source.open(&name, from.as_ref()).expect("opened");
+        reader.read(&mut Records::with_limits(records, usize::MAX)).expect("read");
+        place.recorded.insert(name, reader.position());
+    }
+}
+
+#[test]
+fn a_file_of_which_only_its_heading_was_read_is_not_taken_for_another() {
+    // Removed: its rows are lost, and no other file with that heading has them.
+    let mut place = Place::new(&[("a-1.csv", "id,name\n1,x\n")]);
+    read_some(&mut place, "a-*.csv", 1);
+    place.remove("a-1.csv");
+    place.write("a-2.csv", b"id,name\n7,a longer row than that\n");
+    place.refuses("a-*.csv", Kind::SourceLost, &["a-1.csv: is missing", "byte 8"]);
+    // Renamed: what stands under its name is another.
+    let mut place = Place::new(&[("app.log", "id,name\n1,x\n")]);
+    read_some(&mut place, "app.log", 1);
+    place.rename("app.log", "app.log.1");
+    place.write("app.log", b"id,name\n7,a longer row than that\n");
+    place.reads("app.log", &["1,x", "7,a longer row than that", "id,name"]);
+}
+
+#[test]
 fn partitions_are_named_by_the_first_path() {
     let mut place = Place::new(&[("app.log", "a1\n")]);
     place.reads("app.log*", &["a1"]);

@@ -250,6 +250,7 @@ fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &m
             tape.next_offset = offset + 1;
         }
         let position = reader.position().offset;
+        assert_eq!(reader.offset(), position, "offset() is that of position()");
         assert!(
             position >= tape.next_offset,
             "position() is {position} after a record at {}",

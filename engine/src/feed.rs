@@ -257,7 +257,7 @@ impl<S: Source> Feed for SourceFeed<S> {
                 partition.retired = status == ReadStatus::Retired;
                 if let Some(Some(end)) = end {
                     records.cut_at(end);
-                    if partition.reader.position().offset >= end {
+                    if partition.reader.offset() >= end {
                         partition.ready = Ready::Never;
                     }
                 }
@@ -305,7 +305,8 @@ impl<S: Source> Feed for SourceFeed<S> {
             .iter_mut()
             .filter(|partition| partition.records == 0 && (partition.skipped > 0 || !matches!(partition.ready, Ready::Never)));
         let moved = idle.filter_map(|partition| {
-            let end = Some(partition.reader.position()).filter(|end| end.offset != partition.start)?;
+            // Most have not moved: a position is made only of those that have.
+            let end = (partition.reader.offset() != partition.start).then(|| partition.reader.position())?;
             let (source_name, name) = (name.to_string(), partition.name.to_string());
             let skipped = std::mem::take(&mut partition.skipped);
             let range = Range {
@@ -379,7 +380,7 @@ impl<S: Source> Feed for SourceFeed<S> {
             ended: matches!(partition.ready, Ready::Never),
             trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
             trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
-            reached: if partition.records > 0 { partition.reader.position().offset } else { partition.start },
+            reached: if partition.records > 0 { partition.reader.offset() } else { partition.start },
         });
         progress.collect()
     }

@@ -236,6 +236,12 @@ pub trait Reader<T>: Send {
     /// The position after the last record that was appended: what a restart would be given if the batch ended here.
     fn position(&self) -> Position;
 
+    /// The offset of [`Reader::position`]. It is asked for some times a second, also while nothing comes: a reader whose positions are costly
+    /// to make returns it without one.
+    fn offset(&self) -> u64 {
+        self.position().offset
+    }
+
     /// How much is known to be left to read, in the unit of offsets; for metrics only.
     fn lag(&self) -> Option<u64> {
         None

@@ -1,6 +1,7 @@
 //! The start of a source of files: which file each recorded position is of now, and which files are new.
 
 use super::Settings;
+use super::identity::Content;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
@@ -114,8 +115,9 @@ struct Beginning<'a> {
 /// The recorded files that had the same name, one after the other.
 struct Family {
     one: Known,
-    /// The last change of any of them.
+    /// The last change and the last birth of any of them.
     modified: i64,
+    born: i64,
     /// Whether one has lost the name while nothing ran, or before.
     rotated: bool,
 }
@@ -200,7 +202,7 @@ impl Beginning<'_> {
             && let Some(copy) = self.listing.files.iter().find(|copy| copy.path == known.path())
             && !self.taken.contains(&copy.id)
             && locate::heir(&known, std::iter::once(copy)).is_some()
-            && copy.length >= found.length
+            && has_all_of(copy, &found)
         {
             return self.inherit(known, copy.clone());
         }
@@ -275,8 +277,10 @@ impl Beginning<'_> {
         let modified = original.map_or(file.modified, |found| found.modified);
         let rotated = original.is_none_or(|found| self.listing.by_id(found.id).is_none());
         let family = self.families.entry(known.first_path().to_owned());
-        let family = family.or_insert_with(|| Family { one: known.clone(), modified, rotated });
+        let born = file.id().born;
+        let family = family.or_insert_with(|| Family { one: known.clone(), modified, born, rotated });
         family.modified = family.modified.max(modified);
+        family.born = family.born.max(born);
         family.rotated |= rotated;
     }
 
@@ -286,7 +290,7 @@ impl Beginning<'_> {
         for (path, family) in self.families.iter().filter(|(_, family)| family.rotated) {
             let beside = self.folders.beside(&family.one);
             let target = family.one.witness.file.as_ref().map_or("", |file| &file.real);
-            let between = rotated::between(path, target, family.modified, &beside);
+            let between = rotated::between(path, target, (family.modified, family.born), &beside);
             missed.extend(between.map(|found| (path.clone(), found.clone())));
         }
         missed.retain(|(_, found)| self.listing.by_id(found.id).is_none());
@@ -337,7 +341,7 @@ impl Beginning<'_> {
     fn new_files(&mut self, missed: &[(String, Found)]) -> Result<()> {
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
-        let newcomers = Newcomers::new(&known, self.settings.follow);
+        let newcomers = Newcomers::new(known.iter(), self.settings.follow);
         for found in &listing.files {
             self.new_file(&found.path, found, &newcomers)?;
         }
@@ -345,7 +349,7 @@ impl Beginning<'_> {
             known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
         }
         // One that is compressed by now is read to its end.
-        let newcomers = Newcomers::new(&known, false);
+        let newcomers = Newcomers::new(known.iter(), false);
         for (path, found) in missed {
             self.new_file(path, found, &newcomers)?;
         }
@@ -374,6 +378,15 @@ impl Beginning<'_> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+/// Whether a copy has all content of its original, also what was not read.
+fn has_all_of(copy: &Found, original: &Found) -> bool {
+    match locate::beside_original(&copy.path, &original.path) {
+        Ok(Content::Whole(_)) => true,
+        Ok(Content::Prefix) => copy.length >= original.length,
+        _ => false,
     }
 }
 

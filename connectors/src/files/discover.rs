@@ -5,9 +5,10 @@ use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::witness::Witness;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tidemill_state::{Error, Kind, Position, Result};
 
 /// What was found of files that are left out, so that each is compared once and reported once.
@@ -17,37 +18,46 @@ pub(super) struct Memory(Mutex<Remembered>);
 /// By a file, its length and the time of its last change: why it is left out, and because of which partition.
 type Judged = HashMap<(FileId, u64, i64), (String, Option<String>)>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Remembered {
+    /// How often the source was begun: a look of an earlier time leaves nothing here.
+    begun: u64,
     reported: BTreeSet<String>,
     judged: Judged,
-    /// How far partitions were committed: newer than where they began.
+    /// How far partitions were committed since the last look.
     committed: BTreeMap<String, Position>,
+    known: BTreeMap<String, Known>,
 }
 
 impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets how far partitions were, and takes these warnings as reported.
     pub(super) fn begin(&self, warnings: &[String]) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.committed.clear();
+        let mut memory = self.lock();
+        *memory = Remembered { begun: memory.begun + 1, reported: std::mem::take(&mut memory.reported), ..Remembered::default() };
         memory.reported.extend(warnings.iter().cloned());
     }
 
-    /// What is remembered, and how far those of `partitions` were committed.
-    fn of(&self, partitions: &BTreeMap<String, Option<Position>>) -> Remembered {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.committed.retain(|name, _| partitions.contains_key(name));
-        memory.clone()
-    }
-
-    fn keep(&self, reported: BTreeSet<String>, judged: Judged) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (memory.reported, memory.judged) = (reported, judged);
-    }
-
     pub(super) fn committed(&self, positions: &[(String, Position)]) {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.committed.extend(positions.iter().cloned());
+        self.lock().committed.extend(positions.iter().cloned());
+    }
+
+    /// Takes everything out for a look. Whoever commits meanwhile does not wait for it.
+    fn take(&self) -> Remembered {
+        let mut memory = self.lock();
+        let begun = memory.begun;
+        std::mem::replace(&mut memory, Remembered { begun, ..Remembered::default() })
+    }
+
+    fn put_back(&self, mut looked: Remembered) {
+        let mut memory = self.lock();
+        if memory.begun == looked.begun {
+            looked.committed.append(&mut memory.committed);
+            *memory = looked;
+        }
     }
 }
 
@@ -57,13 +67,38 @@ pub(super) fn discover(
     memory: &Memory,
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
+    let mut remembered = memory.take();
+    remembered.learn(partitions);
+    let found = look(settings, &mut remembered, partitions);
+    memory.put_back(remembered);
+    found
+}
+
+impl Remembered {
+    /// Reads the positions that are new.
+    fn learn(&mut self, partitions: &BTreeMap<String, Option<Position>>) {
+        self.known.retain(|name, _| partitions.contains_key(name));
+        for (name, position) in partitions {
+            if let Some(committed) = self.committed.remove(name) {
+                self.known.insert(name.clone(), known(name, Some(&committed)));
+            } else if !self.known.contains_key(name) {
+                self.known.insert(name.clone(), known(name, position.as_ref()));
+            }
+        }
+        // Of partitions that have ended meanwhile.
+        self.committed.clear();
+    }
+}
+
+fn look(
+    settings: &Settings,
+    remembered: &mut Remembered,
+    partitions: &BTreeMap<String, Option<Position>>,
+) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
-    // Not held while files are compared: whoever commits waits for it.
-    let remembered = memory.of(partitions);
-    let newest = |name: &String, position: &'_ Option<Position>| remembered.committed.get(name).or(position.as_ref()).cloned();
-    let known: Vec<Known> = partitions.iter().map(|(name, position)| known(name, newest(name, position).as_ref())).collect();
-    let ids: HashMap<FileId, &Known> = known.iter().filter_map(|known| Some((id_of(known)?, known))).collect();
-    let newcomers = Newcomers::new(&known, settings.follow);
+    let known = &remembered.known;
+    let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
+    let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
     let (mut joining, mut left_out, mut judged) = (Vec::new(), listing.left_out.clone(), HashMap::new());
     for found in &listing.files {
         if let Some(known) = ids.get(&found.id) {
@@ -107,7 +142,7 @@ pub(super) fn discover(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
-    memory.keep(left_out.into_iter().chain(listing.aliases).collect(), judged);
+    (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
 

@@ -9,18 +9,23 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 use tidemill_state::{Error, Result};
 
-/// Device and inode: what a file is, whatever its name.
+/// The identity of a file on its file system, whatever its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FileId {
     pub(super) device: u64,
     pub(super) inode: u64,
+    /// The time of its birth, in nanoseconds since 1970; 0 where there is none. The inode of a removed file is used again.
+    pub(super) born: i64,
 }
 
 impl FileId {
     pub(super) fn of(metadata: &Metadata) -> FileId {
-        FileId { device: metadata.dev(), inode: metadata.ino() }
+        let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        let born = born.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0));
+        FileId { device: metadata.dev(), inode: metadata.ino(), born }
     }
 }
 
@@ -119,6 +124,11 @@ impl Listing {
     }
 }
 
+/// Whether a glob matches this path, without a look at the disk. Of one that is written in another way, such as `./a`, only a listing shows it.
+pub(super) fn matches(glob: &str, path: &str) -> bool {
+    Pattern::new(glob).is_ok_and(|pattern| pattern.matches_with(path, OPTIONS)) && !is_hidden(glob, Path::new(path))
+}
+
 /// Refuses a glob that matches nothing.
 pub(super) fn nothing_matches(glob: &str) -> Error {
     let from = match std::env::current_dir() {
@@ -202,8 +212,14 @@ fn not_text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_hidden;
+    use super::{is_hidden, matches};
     use std::path::Path;
+
+    #[test]
+    fn a_path_is_matched_as_a_listing_would() {
+        assert!(matches("/l/app.log*", "/l/app.log.1") && matches("/l/**/*.log", "/l/a/b.log") && matches("/l/a", "/l/a"));
+        assert!(!matches("/l/*", "/l/a/b") && !matches("/l/*", "/l/.a") && !matches("/l/app.log", "/l/app.log.1"));
+    }
 
     #[test]
     fn only_a_literal_dot_matches_a_hidden_name() {

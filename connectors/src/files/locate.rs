@@ -167,6 +167,12 @@ fn read_beside_record(known: &Known, path: &str) -> io::Result<Content> {
     let Some(file) = &witness.file else {
         return beside_old_record(known, path);
     };
+    // Under another name a common heading is not enough: what came after it must be there too.
+    if let (Some(unread), true) = (&witness.unread, path != known.path())
+        && !unread.fits(&first)
+    {
+        return Ok(if unread.begins_as(&first) { Content::Prefix } else { Content::Other });
+    }
     if offset == 0 && witness.begins.length == 0 {
         return Ok(Content::Other);
     }

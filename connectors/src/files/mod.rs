@@ -113,14 +113,14 @@ pub enum Malformed {
 ///
 /// # The identity of a file
 ///
-/// A file is known by what it is, not by its name. A position remembers device and inode, a checksum of the first 4 KiB, the checksums
+/// A file is known by what it is, not by its name. A position remembers device, inode and (where the file system has it) the time of birth, a checksum of the first 4 KiB, the checksums
 /// of the first and last 4 KiB before the position, and a running checksum of all content before it. The partition is named by the path at
 /// which the file was seen first (`app.log`; `app.log#2`, if another known file has that name).
 ///
 /// | a file with | is |
 /// | --- | --- |
-/// | the same device and inode, and content that fits | the same file, whatever its name |
-/// | the same device and inode, and other content | cut or overwritten: what was read must be found in a copy |
+/// | the same device, inode and birth, and content that fits | the same file, whatever its name |
+/// | the same device, inode and birth, and other content | cut or overwritten: what was read must be found in a copy |
 /// | another inode, and all content of one that is gone | its heir: reading resumes there |
 /// | another inode, and the content of one that is there, or its beginning | a copy: it is not read, and reported once |
 /// | anything else | a new file, read from its beginning. A followed file joins with its first whole line |

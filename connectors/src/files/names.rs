@@ -71,8 +71,11 @@ impl Names {
 
     fn look(&mut self, globs: &[String], known: &Known) -> Result<Seen> {
         let at = |path: &str| listing::regular(Path::new(path)).ok().flatten();
-        if self.matched && at(&self.path).is_some_and(|found| found.id == self.id) {
-            return Ok(Seen::Here);
+        if at(&self.path).is_some_and(|found| found.id == self.id) {
+            self.matched |= globs.iter().any(|glob| listing::matches(glob, &self.path));
+            if self.matched {
+                return Ok(Seen::Here);
+            }
         }
         if let Some(found) = Listing::of(globs)?.by_id(self.id) {
             self.path.clone_from(&found.path);

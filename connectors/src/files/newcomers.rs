@@ -25,7 +25,7 @@ pub(super) enum Judgement {
 
 /// The known partitions by how their content begins.
 pub(super) struct Newcomers<'a> {
-    known: &'a [Known],
+    known: Vec<&'a Known>,
     follow: bool,
     lengths: BTreeSet<usize>,
     /// By the checksum over so many first bytes.
@@ -35,8 +35,10 @@ pub(super) struct Newcomers<'a> {
 }
 
 impl<'a> Newcomers<'a> {
-    pub(super) fn new(known: &'a [Known], follow: bool) -> Newcomers<'a> {
-        let mut newcomers = Newcomers { known, follow, lengths: BTreeSet::new(), wholes: HashMap::new(), parts: HashMap::new() };
+    pub(super) fn new(known: impl Iterator<Item = &'a Known>, follow: bool) -> Newcomers<'a> {
+        let known: Vec<&Known> = known.collect();
+        let mut newcomers =
+            Newcomers { known: Vec::new(), follow, lengths: BTreeSet::new(), wholes: HashMap::new(), parts: HashMap::new() };
         for (at, known) in known.iter().enumerate() {
             let begins = &known.witness.begins;
             if begins.length > 0 {
@@ -45,6 +47,7 @@ impl<'a> Newcomers<'a> {
                 begins.parts().for_each(|part| newcomers.parts.entry(part).or_default().push(at));
             }
         }
+        newcomers.known = known;
         newcomers
     }
 
@@ -60,7 +63,7 @@ impl<'a> Newcomers<'a> {
             let longer = |at: &&usize| self.known[**at].witness.begins.length > head.len();
             alike.extend(self.parts.get(&longest).into_iter().flatten().filter(longer));
         }
-        alike.into_iter().map(|at| &self.known[at]).collect()
+        alike.into_iter().map(|at| self.known[at]).collect()
     }
 
     /// Decides what comes of a file that no known partition has.

@@ -274,6 +274,11 @@ impl Opened {
         }
     }
 
+    /// The offset of the position.
+    pub(super) fn offset(&self) -> u64 {
+        self.rewind_to.as_ref().map_or(self.window.offset(), |known| known.offset)
+    }
+
     /// The position at the end of the file.
     pub(super) fn end_position(&self) -> Position {
         let witness = Witness { ended: true, ..self.witness() };

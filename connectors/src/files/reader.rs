@@ -100,6 +100,14 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         }
     }
 
+    fn offset(&self) -> u64 {
+        match &self.stage {
+            Stage::Before(known) => known.offset,
+            Stage::Ended(at) => at.offset,
+            Stage::Open(file) => file.offset(),
+        }
+    }
+
     fn lag(&self) -> Option<u64> {
         match &self.stage {
             Stage::Before(_) => None,

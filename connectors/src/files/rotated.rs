@@ -33,11 +33,12 @@ fn is_of_the_same_shape(target: &str, path: &str) -> bool {
     shape(target).is_some_and(|shape_of_target| shape(path) == Some(shape_of_target))
 }
 
-/// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed last at `modified`.
+/// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed and born so: they were changed later,
+/// and born later, if their births are known. A file that lost the name before, and was written on to, is changed later only.
 pub(super) fn between<'a>(
     first: &'a str,
     target: &'a str,
-    modified: i64,
+    (modified, born): (i64, i64),
     beside: &'a [Found],
 ) -> impl Iterator<Item = &'a Found> {
     let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
@@ -46,13 +47,38 @@ pub(super) fn between<'a>(
     // One that is being compressed has both names.
     let packed = |path: &'a str| [".gz", ".zst"].iter().find_map(|suffix| path.strip_suffix(suffix));
     let is_twice = move |path: &'a str| packed(path).is_some_and(|plain| beside.iter().any(|found| found.path == plain));
-    let later = move |found: &&Found| found.length > 0 && found.modified > modified;
+    let was_born_later = move |found: &Found| born == 0 || found.id.born == 0 || found.id.born > born;
+    let later = move |found: &&Found| found.length > 0 && found.modified > modified && was_born_later(found);
     beside.iter().filter(later).filter(move |found| had_it(&found.path) && !is_twice(&found.path))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_of_the_same_shape, is_rotated_name};
+    use super::{between, is_of_the_same_shape, is_rotated_name};
+    use crate::files::listing::{FileId, Found};
+
+    #[test]
+    fn files_that_had_the_name_later() {
+        let file = |path: &str, modified, born| Found {
+            path: path.into(),
+            id: FileId { born, ..FileId::default() },
+            length: 1,
+            modified,
+        };
+        let beside = [
+            file("app.log.1", 30, 25),
+            // Written on to after it had lost the name: it was read.
+            file("app.log.2", 40, 5),
+            file("app.log.3", 5, 1),
+            file("app.log.4", 30, 0),
+            file("app.log.5", 30, 25),
+            file("app.log.5.gz", 30, 26),
+            file("other.log.1", 30, 25),
+        ];
+        let paths = |than| -> Vec<&str> { between("app.log", "app.log", than, &beside).map(|found| &*found.path).collect() };
+        assert_eq!(paths((20, 10)), ["app.log.1", "app.log.4", "app.log.5"]);
+        assert_eq!(paths((20, 0)), ["app.log.1", "app.log.2", "app.log.4", "app.log.5"], "without births by their times");
+    }
 
     #[test]
     fn targets_of_a_link() {

@@ -151,7 +151,8 @@ impl FilePublisher {
         if at_path != Some(FileId::of(&ours)) {
             let what = if at_path.is_none() { "renamed or removed" } else { "replaced by another file" };
             return Err(Error::sink(format!(
-                "the output {} was {what} under this run: move it back, or restore it with its marker, and start again (to rotate an output,                  stop the run, move the file and {} away together, and start it)",
+                "the output {} was {what} under this run: move it back, or restore it with its marker, and start again (to rotate an output, \
+                 stop the run, move the file and {} away together, and start it)",
                 self.path.display(),
                 self.marker_path.display()
             )));

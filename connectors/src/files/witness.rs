@@ -31,6 +31,8 @@ pub(super) struct Witness {
     pub(super) ended: bool,
     /// The first bytes of the content before the position; at its beginning, those that are there if the file is plain.
     pub(super) begins: Identity,
+    /// The first bytes of the content, those after the position included, if that is among them.
+    pub(super) unread: Option<Identity>,
     /// Of all content before the position; none in positions of the format before.
     pub(super) sum: Option<Sum>,
     /// None in positions of the format before: the partition's name is the path then.
@@ -46,6 +48,7 @@ pub(super) struct FileWitness {
     pub(super) real: String,
     device: u64,
     inode: u64,
+    born: i64,
     pub(super) length: u64,
     pub(super) modified: i64,
     /// Of a compressed file, its first bytes on disk; those of a plain one are its content.
@@ -105,14 +108,14 @@ impl FileWitness {
     /// Of the opened file at `path`, which begins with `head` on disk.
     pub(super) fn of(path: &str, metadata: &Metadata, head: &[u8]) -> FileWitness {
         let real = fs::canonicalize(path).ok().and_then(|real| real.to_str().map(str::to_owned)).unwrap_or_default();
-        let FileId { device, inode } = FileId::of(metadata);
+        let FileId { device, inode, born } = FileId::of(metadata);
         let (length, modified) = (metadata.len(), listing::modified(metadata));
         let packed = Compression::recognise(head).map(|_| Identity::of(head));
-        FileWitness { path: path.to_owned(), real, device, inode, length, modified, packed }
+        FileWitness { path: path.to_owned(), real, device, inode, born, length, modified, packed }
     }
 
     pub(super) fn id(&self) -> FileId {
-        FileId { device: self.device, inode: self.inode }
+        FileId { device: self.device, inode: self.inode, born: self.born }
     }
 
     pub(super) fn is_plain(&self) -> bool {
@@ -127,7 +130,8 @@ impl Witness {
         // What comes after the position may be repaired, if it is why reading ended.
         let read = usize::try_from(window.offset()).unwrap_or(usize::MAX).min(window.head().len());
         let begins = Identity::of(if read == 0 { window.head() } else { &window.head()[..read] });
-        Witness { lines, head, tail, begins, sum: Some(window.sum()), file: Some(file), ..Witness::default() }
+        let unread = (read > 0 && read < window.head().len()).then(|| Identity::of(window.head()));
+        Witness { lines, head, tail, begins, unread, sum: Some(window.sum()), file: Some(file), ..Witness::default() }
     }
 
     /// Of a file that begins with `head` on disk, and of which nothing was read.
