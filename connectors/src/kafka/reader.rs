@@ -440,3 +440,37 @@ fn headers_of(message: &BorrowedMessage<'_>) -> Vec<LetterHeader> {
     let all = || Incoming::new(message).headers().map(header).collect();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::*;
+    use crate::Str;
+
+    #[test]
+    fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
+        let kafka = Kafka::new("127.0.0.1:1");
+        let reading = Arc::new(Reading::new(kafka.clone()));
+        let decoder: Arc<Decoder<Str>> = Arc::new(decode::utf8);
+        let mut reader = KafkaReader::new(Opened {
+            topic: "t".into(),
+            partition: 3,
+            reading: Arc::clone(&reading),
+            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(&reading))),
+            kafka,
+            decoder,
+            undecodable: Undecodable::Stop,
+            next: Some(7),
+            witness: Witness::default(),
+        })
+        .expect("no broker is needed");
+        let assigned = |client: &Client| client.consumer.assignment().expect("it has a list").count();
+        let old = reader.client.clone();
+        assert_eq!(assigned(&old), 1);
+        reading.replace(0).expect("another is made");
+        reading.replace(0).expect("it was replaced already");
+        let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
+        assert_eq!((status, reader.client.number, reader.position().offset), (ReadStatus::Idle(IDLE), 1, 7));
+        assert_eq!((assigned(&reader.client), assigned(&old)), (1, 0));
+    }
+}
