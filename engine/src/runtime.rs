@@ -296,6 +296,11 @@ impl Runtime {
             self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
     }
 
+    /// Whether the sources wait for disk space.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.lock().waiting_for_disk.is_some()
+    }
+
     /// Says that the sources wait for disk space, or go on.
     pub(crate) fn wait_for_disk(&self, why: Option<String>) {
         let mut inner = self.lock();
