@@ -2,11 +2,13 @@
 
 use crate::context::AnySource;
 use crate::pond::Pond;
+use crate::run::A_YEAR;
 use crate::runtime::Runtime;
 use crate::start::KnownPartitions;
 use crate::worker::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
 use tidemill_state::{Error, Kind, Points, Result, Store, background};
@@ -175,7 +177,7 @@ impl Discovery {
     /// ends the generation does not wait for it. What comes of such a late look reaches nobody.
     pub(crate) fn run(mut self) {
         let began = Instant::now();
-        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every).collect();
+        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every.min(A_YEAR)).collect();
         let mut failing = vec![false; self.sources.len()];
         let mut next = self.sources.iter().map(|source| source.known.len()).sum::<usize>();
         while let Some((at, when)) = due.iter().copied().enumerate().min_by_key(|(_, when)| *when) {
@@ -206,13 +208,16 @@ impl Discovery {
                     self.runtime.note_error(&error);
                 }
             }
-            due[at] = Instant::now() + self.sources[at].every;
+            due[at] = Instant::now() + self.sources[at].every.min(A_YEAR);
         }
     }
 
     fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
         let Growing { index, name, source, known, .. } = &mut self.sources[at];
-        let found = source.discover(known).map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        self.runtime.looks.fetch_add(1, SeqCst);
+        let found = source.discover(known);
+        self.runtime.looks.fetch_sub(1, SeqCst);
+        let found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
         for (partition, from) in found {
             if known.contains_key(&partition) {
                 continue;
