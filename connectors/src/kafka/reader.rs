@@ -279,6 +279,7 @@ impl<T> KafkaReader<T> {
     /// Notes that the partition was reached.
     fn is_well(&mut self) {
         self.was_well = true;
+        self.client.events.is_well();
         self.client.events.partition_is_well(&self.opened.topic, self.opened.partition);
     }
 }
@@ -339,7 +340,6 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                 }
                 Next::End => {
                     came = true;
-                    self.client.events.is_well();
                     // Control records and aborted ones lie between the last record and the end: a restart need not look at them again.
                     if let (Some(end), true) = (take_end(), self.is_same_topic()?) {
                         self.opened.next = Some(self.opened.next.map_or(end, |next| next.max(end)));
