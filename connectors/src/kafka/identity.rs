@@ -138,7 +138,7 @@ impl Witness {
             WITH_ID => Some(TopicId(rest.take(TopicId::BYTES)?.try_into().ok()?)),
             _ => return None,
         };
-        if rest.0.is_empty() {
+        if topic.is_some() && rest.0.is_empty() {
             return Some(Witness { topic, record: None });
         }
         let offset = i64::try_from(rest.number()?).ok()?;

@@ -60,6 +60,11 @@ impl Fault {
         parts.iter().take(doubled).chain(parts.iter().skip(skipped))
     }
 
+    /// The fault of so many parts: none has no fault.
+    fn among(self, parts: usize) -> Fault {
+        if parts == 0 { Fault::None } else { self }
+    }
+
     fn is_at(self, parts: usize) -> bool {
         self != Fault::None && parts > 0
     }
@@ -106,13 +111,13 @@ fn values() -> impl Strategy<Value = Any> {
             boxed().prop_map(|inner| Any::Option(Some(inner))),
             boxed().prop_map(Any::Newtype),
             boxed().prop_map(Any::NewtypeVariant),
-            (parts(), fault()).prop_map(|(parts, fault)| Any::Seq(parts, fault)),
-            (parts(), fault()).prop_map(|(parts, fault)| Any::Tuple(parts, fault)),
-            (parts(), fault()).prop_map(|(parts, fault)| Any::Struct(parts, fault)),
-            (parts(), fault()).prop_map(|(parts, fault)| Any::TupleVariant(parts, fault)),
-            (parts(), fault()).prop_map(|(parts, fault)| Any::StructVariant(parts, fault)),
+            (parts(), fault()).prop_map(|(parts, fault)| Any::Seq(parts.clone(), fault.among(parts.len()))),
+            (parts(), fault()).prop_map(|(parts, fault)| Any::Tuple(parts.clone(), fault.among(parts.len()))),
+            (parts(), fault()).prop_map(|(parts, fault)| Any::Struct(parts.clone(), fault.among(parts.len()))),
+            (parts(), fault()).prop_map(|(parts, fault)| Any::TupleVariant(parts.clone(), fault.among(parts.len()))),
+            (parts(), fault()).prop_map(|(parts, fault)| Any::StructVariant(parts.clone(), fault.among(parts.len()))),
             (prop::collection::vec((inner.clone(), inner.clone()), 0..3), fault())
-                .prop_map(|(parts, fault)| Any::Map(parts, fault)),
+                .prop_map(|(parts, fault)| Any::Map(parts.clone(), fault.among(parts.len()))),
         ]
     })
 }
