@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Points, Result, Store, Txid};
+use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
 use timely::communication::WorkerGuards;
 
 pub(crate) struct Generations {
@@ -94,7 +94,8 @@ impl Generations {
                 suspect: suspected.as_ref().map(|suspected| suspected.0.txid),
                 retries: self.settings.retries,
                 skips_losses: self.settings.on_loss != OnLoss::Refuse,
-                stopping: self.is_stopping(),
+                // A wait that was given up knows of the stop before the run does.
+                stopping: self.is_stopping() || (error.kind() == Kind::Away && self.settings.starting.is_given_up()),
                 crashed: self.points.stopped(),
             };
             let (next, why) = match (retry::after_failure(facts), suspected) {
@@ -138,8 +139,7 @@ impl Generations {
     }
 
     fn is_stopping(&self) -> bool {
-        // The signal may be known to the start that waits before it is to the run.
-        self.runtime.stopping.load(SeqCst) || self.settings.starting.is_given_up()
+        self.runtime.stopping.load(SeqCst)
     }
 
     /// Searches the batch after the last committed one for the records to blame, in trials that never commit, and excludes them. The inner error says why none were found.
