@@ -1,8 +1,9 @@
 //! New files of a source that follows, while it is read.
 
 use super::Settings;
+use super::families::Families;
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Known};
+use super::locate::{self, Folders, Known};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::witness::Witness;
 use std::cell::LazyCell;
@@ -98,44 +99,29 @@ fn look(
     let listing = Listing::of(&settings.globs)?;
     let known = &remembered.known;
     let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
+    let mut families = Families::default();
+    known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id)), &listing));
+    let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+    missed.retain(|(_, found)| !ids.contains_key(&found.id));
+    let mut look = Look::new(&remembered.judged, partitions);
+    look.left_out.clone_from(&listing.left_out);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
-    let (mut joining, mut left_out, mut judged) = (Vec::new(), listing.left_out.clone(), HashMap::new());
     for found in &listing.files {
-        if let Some(known) = ids.get(&found.id) {
-            check_known(known, found)?;
-            continue;
-        }
-        let key = (found.id, found.length, found.modified);
-        let before = remembered.judged.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| partitions.contains_key(of)));
-        let judgement = match before {
-            Some((why, of)) => Ok(Judgement::LeftOut(why.clone(), of.clone())),
-            None => newcomers.judge(found, &listing),
-        };
-        match judgement {
-            Ok(Judgement::Joins(position)) => {
-                let taken = |name: &str| partitions.contains_key(name) || joining.iter().any(|(joins, _)| joins == name);
-                let name = name_for(&found.path, taken);
-                joining.push((name, Some(position)));
-            }
-            Ok(Judgement::LeftOut(why, of)) => {
-                left_out.push(why.clone());
-                judged.insert(key, (why, of));
-            }
-            Ok(Judgement::Later) => {}
-            Ok(Judgement::Replaces(name)) => {
-                return Err(Error::source_lost(format!("{name}: was replaced by a copy with more lines, {}", found.path))
-                    .perhaps_elsewhere());
-            }
-            Err(error) if leaves_out(&error) => {
-                let why = format!("{error}; it is left out");
-                left_out.push(why.clone());
-                judged.insert(key, (why, None));
-            }
-            // Removed since it was listed.
-            Err(error) if error.kind() == Kind::SourceLost => {}
-            Err(error) => return Err(error),
+        match ids.get(&found.id) {
+            Some(known) => check_known(known, found)?,
+            None if missed.iter().any(|(_, missed)| missed.id == found.id) => {}
+            None => look.take(&found.path, found, || newcomers.judge(found, &listing))?,
         }
     }
+    if !missed.is_empty() {
+        let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
+        let joining: Vec<Known> = joining.collect();
+        let newcomers = Newcomers::new(known.values().chain(&joining), false);
+        for (path, found) in &missed {
+            look.take(path, found, || newcomers.judge(found, &listing))?;
+        }
+    }
+    let Look { joining, left_out, judged, .. } = look;
     for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
         tracing::warn!("{why}");
     }
@@ -144,6 +130,57 @@ fn look(
     }
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
+}
+
+/// What a look has found so far.
+struct Look<'a> {
+    /// By the look before.
+    before: &'a Judged,
+    partitions: &'a BTreeMap<String, Option<Position>>,
+    joining: Vec<(String, Option<Position>)>,
+    left_out: Vec<String>,
+    judged: Judged,
+}
+
+impl<'a> Look<'a> {
+    fn new(before: &'a Judged, partitions: &'a BTreeMap<String, Option<Position>>) -> Look<'a> {
+        Look { before, partitions, joining: Vec::new(), left_out: Vec::new(), judged: Judged::new() }
+    }
+
+    /// Takes a file that no known partition has, whose first path is `path`.
+    fn take(&mut self, path: &str, found: &Found, judge: impl FnOnce() -> Result<Judgement>) -> Result<()> {
+        let key = (found.id, found.length, found.modified);
+        let before = self.before.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| self.partitions.contains_key(of)));
+        let judgement = match before {
+            Some((why, of)) => Ok(Judgement::LeftOut(why.clone(), of.clone())),
+            None => judge(),
+        };
+        match judgement {
+            Ok(Judgement::Joins(position)) => {
+                let joins = |name: &str| self.joining.iter().any(|(joins, _)| joins == name);
+                let name = name_for(path, |name| self.partitions.contains_key(name) || joins(name));
+                self.joining.push((name, Some(position)));
+            }
+            Ok(Judgement::LeftOut(why, of)) => {
+                self.left_out.push(why.clone());
+                self.judged.insert(key, (why, of));
+            }
+            Ok(Judgement::Later) => {}
+            Ok(Judgement::Replaces(name)) => {
+                return Err(Error::source_lost(format!("{name}: was replaced by a copy with more lines, {}", found.path))
+                    .perhaps_elsewhere());
+            }
+            Err(error) if leaves_out(&error) => {
+                let why = format!("{error}; it is left out");
+                self.left_out.push(why.clone());
+                self.judged.insert(key, (why, None));
+            }
+            // Removed or renamed since it was listed.
+            Err(error) if error.kind() == Kind::SourceLost => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }
 
 fn known(name: &str, position: Option<&Position>) -> Known {
