@@ -21,6 +21,7 @@ pub struct Alternatives {
     bits: Box<[Cell<u64>]>,
     new: Cell<bool>,
     refused: Cell<bool>,
+    many: Cell<bool>,
 }
 
 /// The number of bits of [`Alternatives`], as a power of two.
@@ -29,7 +30,8 @@ const BITS: u32 = 13;
 impl Default for Alternatives {
     fn default() -> Self {
         let words = 1 << (BITS - u64::BITS.ilog2());
-        Alternatives { bits: vec![Cell::new(0); words].into(), new: Cell::new(false), refused: Cell::new(false) }
+        let [new, refused, many] = [(); 3].map(|()| Cell::new(false));
+        Alternatives { bits: vec![Cell::new(0); words].into(), new, refused, many }
     }
 }
 
@@ -45,6 +47,13 @@ impl Alternatives {
         self.refused.get()
     }
 
+    /// Returns whether a value had a map, set or sequence with more than one entry, or bytes: the
+    /// entries of a hash map come in another order when it was read back.
+    #[must_use]
+    pub fn holds_many(&self) -> bool {
+        self.many.get()
+    }
+
     fn note(&self, at: Place) {
         let bit = at.0 >> (u64::BITS - BITS);
         let word = &self.bits[usize::try_from(bit >> 6).expect("a few bits are a usize")];
@@ -56,15 +65,34 @@ impl Alternatives {
     }
 }
 
-/// A place in a type, hashed: the steps from its outermost part to there.
+/// A place in a type, hashed: the steps from its outermost part to there, so many of them.
+///
+/// From [`MOST_STEPS`] on all parts have the place of the one that they are in: the levels of a type
+/// that contains itself would else take all bits of [`Alternatives`].
 #[derive(Clone, Copy)]
-struct Place(u64);
+struct Place(u64, u8);
+
+/// The number of levels of a type whose places are told apart.
+const MOST_STEPS: u8 = 16;
 
 impl Place {
+    const OUTERMOST: Place = Place(0, 0);
+
     /// The place of a part. What is not used is not computed.
     #[inline]
     fn within(self, part: u64) -> Place {
-        Place((self.0.rotate_left(29) ^ (part + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        if self.1 < MOST_STEPS { Place(self.mixed(part), self.1 + 1) } else { self }
+    }
+
+    /// The place of an alternative here.
+    #[inline]
+    fn alternative(self, number: u64) -> Place {
+        Place(self.mixed(number), self.1)
+    }
+
+    #[inline]
+    fn mixed(self, step: u64) -> u64 {
+        (self.0.rotate_left(29) ^ (step + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
@@ -97,12 +125,12 @@ pub struct Exact<'a, T: ?Sized> {
 impl<'a, T: ?Sized> Exact<'a, T> {
     /// The value, whose alternatives are of no interest.
     pub fn new(value: &'a T) -> Exact<'a, T> {
-        Exact { value, at: Place(0), taken: None }
+        Exact { value, at: Place::OUTERMOST, taken: None }
     }
 
     /// The value; the alternatives that it takes are noted.
     pub fn noting(value: &'a T, taken: &'a Alternatives) -> Exact<'a, T> {
-        Exact { value, at: Place(0), taken: Some(taken) }
+        Exact { value, at: Place::OUTERMOST, taken: Some(taken) }
     }
 }
 
@@ -124,7 +152,21 @@ impl<'a, S: Serializer> Refusing<'a, S> {
     #[inline]
     fn note(&self, alternative: u64) {
         if let Some(taken) = self.taken {
-            taken.note(self.at.within(alternative));
+            taken.note(self.at.alternative(alternative));
+        }
+    }
+
+    /// Notes what has so many entries, if that is known.
+    #[inline]
+    fn note_entries(&self, len: Option<usize>) {
+        self.note(u64::from(len != Some(0)));
+        self.note_many(len.is_none_or(|len| len > 1));
+    }
+
+    #[inline]
+    fn note_many(&self, has_many: bool) {
+        if let Some(taken) = self.taken.filter(|_| has_many) {
+            taken.many.set(true);
         }
     }
 
@@ -199,8 +241,13 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
         serialize_f64(f64);
         serialize_char(char);
         serialize_str(&str);
-        serialize_bytes(&[u8]);
         serialize_unit_struct(&'static str);
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<S::Ok, S::Error> {
+        self.note_many(value.len() > 1);
+        self.inner.serialize_bytes(value)
     }
 
     #[inline]
@@ -248,7 +295,7 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.note(u64::from(len != Some(0)));
+        self.note_entries(len);
         self.parts("a sequence", len, |inner| inner.serialize_seq(len))
     }
 
@@ -283,7 +330,7 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
                 format_args!("it is written as a map of unknown size, as `#[serde(flatten)]` does: remove the attribute"),
             ));
         }
-        self.note(u64::from(len != Some(0)));
+        self.note_entries(len);
         self.parts("a map", len, |inner| inner.serialize_map(len))
     }
 

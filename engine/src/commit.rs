@@ -88,6 +88,9 @@ impl Committer {
                             }
                             Message::Generation { number, latch, pond, reply } => {
                                 self.commit_complete()?;
+                                self.move_on()?;
+                                // The next generation begins with what the store has recorded.
+                                self.tidy()?;
                                 self.waiting.clear();
                                 self.moved.clear();
                                 self.generation = Some((number, latch, pond));
@@ -95,12 +98,12 @@ impl Committer {
                             }
                             Message::Finish { reply } => {
                                 self.commit_complete()?;
-                                self.move_on();
+                                self.move_on()?;
                                 let _ = reply.send(());
                             }
                             Message::Stop => {
                                 self.commit_complete()?;
-                                self.move_on();
+                                self.move_on()?;
                                 return Ok(());
                             }
                         }
@@ -108,7 +111,7 @@ impl Committer {
                     if self.commit_complete()? {
                         wrote = Instant::now();
                     }
-                    self.move_on();
+                    self.move_on()?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -131,8 +134,14 @@ impl Committer {
         self.generation.as_ref().is_some_and(|(number, latch, _)| *number == generation && !latch.is_set())
     }
 
-    /// Lets the store record where partitions have moved on without a record, once everything before is committed.
-    fn move_on(&mut self) {
+    /// Writes what waits for the next commit, unless a test simulates a crash.
+    fn tidy(&self) -> Result<()> {
+        if self.points.stopped() { Ok(()) } else { self.store.tidy(&self.points) }
+    }
+
+    /// Lets the store record where partitions have moved on without a record, once everything before is committed, and
+    /// removes the positions of those that have ended for good.
+    fn move_on(&mut self) -> Result<()> {
         let committed = self.store.committed().txid();
         let (due, later) = std::mem::take(&mut self.moved).into_iter().partition(|(after, _)| *after <= committed);
         self.moved = later;
@@ -147,9 +156,14 @@ impl Committer {
             for range in &retired {
                 tracing::info!(source = range.source_name, partition = range.partition, "a partition has ended for good");
             }
-            self.store.retire(retired.iter().map(|range| (range.source, range.partition.clone())));
-            self.runtime.retire(retired.into_iter().map(|range| (range.source_name, range.partition)));
+            if !retired.is_empty() && !self.points.stopped() {
+                self.store.retire(retired.iter().map(|range| (range.source, range.partition.clone())));
+                // Durable before the name is free: another partition that takes it must not find the old position.
+                self.tidy()?;
+                self.runtime.retire(retired.into_iter().map(|range| (range.source_name, range.partition)));
+            }
         }
+        Ok(())
     }
 
     /// What has moved on before one of these batches is where that batch ends, if it has something of the partition: else the position would go back.

@@ -50,6 +50,9 @@ pub(crate) enum Step {
 /// return by then, with their clients closed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The time that a phase has however short the stop's is.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
 /// Decides the next step of an ending.
 pub(crate) fn step(facts: Facts) -> Step {
     let Facts { phase, done, ending_for, drain } = facts;
@@ -63,8 +66,13 @@ pub(crate) fn step(facts: Facts) -> Step {
         return Step::Enter(next);
     }
     let Some(ending_for) = ending_for else { return Step::Wait(None) };
-    // The workers have the time itself, so that what they completed can still be committed and published.
-    let bound = if phase == Phase::Working { drain } else { drain.saturating_add(PATIENCE) };
+    let bound = match phase {
+        // The workers have the time itself, so that what they completed can still be committed and published; and a
+        // moment, if sinks are not to be waited for.
+        Phase::Working => drain.max(AT_LEAST),
+        Phase::Closing => drain.saturating_add(PATIENCE + AT_LEAST),
+        Phase::Committing | Phase::Publishing | Phase::Over => drain.saturating_add(PATIENCE),
+    };
     match bound.checked_sub(ending_for) {
         Some(left) if !left.is_zero() => Step::Wait(Some(left)),
         _ => Step::LeaveBehind(next),
@@ -121,8 +129,8 @@ mod tests {
             (Publishing, false, Some(1), Step::Wait(Some(seconds(12)))),
             (Publishing, true, Some(1), Step::Enter(Closing)),
             (Publishing, false, Some(13), Step::LeaveBehind(Closing)),
-            (Closing, false, Some(12), Step::Wait(Some(seconds(1)))),
-            (Closing, false, Some(13), Step::LeaveBehind(Over)),
+            (Closing, false, Some(13), Step::Wait(Some(seconds(1)))),
+            (Closing, false, Some(14), Step::LeaveBehind(Over)),
             (Closing, true, Some(1), Step::Enter(Over)),
             (Over, false, Some(1), Step::Enter(Over)),
         ] {
@@ -130,6 +138,14 @@ mod tests {
             let facts = Facts { phase, done, ending_for, drain: seconds(10) };
             assert_eq!(step(facts), expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn a_stop_without_time_for_sinks_finishes_the_batch_in_hand() {
+        let facts =
+            |ending_for| Facts { phase: Phase::Working, done: false, ending_for: Some(ending_for), drain: Duration::ZERO };
+        assert_eq!(step(facts(Duration::ZERO)), Step::Wait(Some(AT_LEAST)));
+        assert_eq!(step(facts(AT_LEAST)), Step::LeaveBehind(Phase::Committing));
     }
 
     #[test]

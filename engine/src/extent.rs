@@ -43,6 +43,13 @@ impl Extent {
         (read.offset, read.skipped) = (end, read.skipped + skipped);
     }
 
+    /// Forgets a partition that has ended for good: another may come by its name.
+    pub(crate) fn forget(&mut self, source: &str, partition: &str) {
+        if let Some(partitions) = self.read.get_mut(source) {
+            partitions.remove(partition);
+        }
+    }
+
     /// A worker's states have so many keys as of the last committed batch.
     pub(crate) fn set_keys(&mut self, worker: usize, keys: Vec<usize>) {
         if self.keys.len() <= worker {

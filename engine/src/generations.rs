@@ -5,7 +5,7 @@ use crate::ending::{Ending, Phase};
 use crate::failure::{Latch, Suspect};
 use crate::pond::{BatchLimits, Pond, Range};
 use crate::retry::{self, Next};
-use crate::run::{caught, spawn};
+use crate::run::{caught, spawn, write_hangs};
 use crate::runtime::Runtime;
 use crate::search::{self, Excluded, GivenUp, Trial};
 use crate::settings::Settings;
@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
 use tidemill_state::{Error, Points, Result, Store, Txid};
 use timely::communication::WorkerGuards;
@@ -37,6 +37,9 @@ pub(crate) struct Generations {
     /// How many generations there were.
     pub(crate) numbers: u64,
 }
+
+/// How long a generation may take to end after its failure before the closures that hold it up are named.
+const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 /// How a generation is run.
 #[derive(Clone, Default)]
@@ -126,7 +129,7 @@ impl Generations {
                 Ok((retry::after_search(facts, found.is_ok()), found.err()))
             }
             // The batch is not there any more to be searched: losses are dealt with here too.
-            Err(gone) if facts.passes_over(gone.kind()) => {
+            Err(gone) if retry::Facts { perhaps_elsewhere: gone.is_perhaps_elsewhere(), ..facts }.passes_over(gone.kind()) => {
                 self.runtime.note_error(&gone);
                 Ok((Next::Alone(facts.committed.next()), None))
             }
@@ -135,7 +138,8 @@ impl Generations {
     }
 
     fn is_stopping(&self) -> bool {
-        self.runtime.stopping.load(SeqCst)
+        // The signal may be known to the start that waits before it is to the run.
+        self.runtime.stopping.load(SeqCst) || self.settings.starting.is_given_up()
     }
 
     /// Searches the batch after the last committed one for the records to blame, in trials that never commit, and excludes them. The inner error says why none were found.
@@ -205,7 +209,7 @@ impl Generations {
         let message = crate::commit::Message::Generation { number, latch: told, pond: Arc::clone(&pond), reply };
         let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
-        let after: Txid = fixed.recv().map_err(|_| ended())?;
+        let after: Txid = self.until_fixed(&fixed)?.ok_or_else(ended)?;
         assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
         // Not before: the committer may have been in the middle of a write when the generation before failed.
         pond.begin_after(after);
@@ -318,7 +322,7 @@ impl Generations {
 
     /// Waits until the workers of a generation have ended. False: their time was over before.
     fn until_workers_end(&self, latch: &Latch, guards: &WorkerGuards<()>, ended: &Receiver<()>) -> bool {
-        let noted = Cell::new(false);
+        let (noted, failed) = (Cell::new(false), Cell::new(None::<Instant>));
         let done = || guards.guards().iter().all(std::thread::JoinHandle::is_finished);
         let wait = |at_most: Duration| {
             // The channel closes a moment before the threads have ended.
@@ -328,12 +332,31 @@ impl Generations {
             if let (Some(error), false) = (latch.error(), noted.get()) {
                 // A closure that does not return may hold the end of the generation up: the failure is seen before.
                 noted.set(true);
+                failed.set(Some(Instant::now()));
                 self.runtime.note_error(&error);
                 self.runtime.close_inboxes();
+            }
+            if failed.get().is_some_and(|failed| failed.elapsed() >= NAMED_AFTER) {
+                failed.set(None);
+                let what = self.runtime.inside_for(NAMED_AFTER).unwrap_or_else(|| "a worker is still busy".to_string());
+                tracing::warn!("a generation has failed, but does not end: {what}. A stop leaves it behind after --drain");
             }
         };
         let (_, all) = self.ending().pass(Phase::Working, done, wait);
         all
+    }
+
+    /// Waits until the committer has fixed the last committed batch. None: the committer has ended.
+    fn until_fixed(&self, fixed: &Receiver<Txid>) -> Result<Option<Txid>> {
+        let answer = Cell::new(None);
+        let wait = |at_most| match fixed.recv_timeout(at_most) {
+            Err(RecvTimeoutError::Timeout) => {}
+            answered => answer.set(Some(answered.ok())),
+        };
+        match self.ending().pass(Phase::Committing, || answer.get().is_some(), wait) {
+            (_, true) => Ok(answer.get().flatten()),
+            (_, false) => Err(write_hangs(&self.store)),
+        }
     }
 
     /// Waits until the committer has committed every batch that is complete.
@@ -364,9 +387,12 @@ impl Generations {
         let program = start::Described { settings: &self.settings, description: &self.description, known_as };
         let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
         listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        // As a start records them; here the next commit does.
+        // As a start records them.
         self.store.move_on(listing.moved.iter().cloned());
         self.store.retire(listing.retired.iter().cloned());
+        if !(listing.retired.is_empty() || self.points.stopped()) {
+            self.store.tidy(&self.points)?;
+        }
         Ok(listing)
     }
 }

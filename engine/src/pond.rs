@@ -309,7 +309,8 @@ impl Pond {
     /// Whether every source is at its end and every record is in a committed batch.
     pub(crate) fn all_ended_and_committed(&self) -> bool {
         let open = self.lock();
-        let ended = open.ended.iter().all(|ended| *ended);
+        // One that has lost records is not at its end.
+        let ended = open.lost.is_none() && open.ended.iter().all(|ended| *ended);
         drop(open);
         ended && self.nothing_in_flight()
     }

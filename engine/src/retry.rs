@@ -66,12 +66,14 @@ pub(crate) fn after_failure(facts: Facts) -> Next {
     if facts.crashed {
         return Next::Fail;
     }
-    match facts.suspect {
+    let next = match facts.suspect {
         Some(batch) if batch == facts.committed.next() => Next::Search,
         Some(batch) if facts.failures <= MOST_TRIALS => Next::Alone(batch),
         _ if facts.passes_over(facts.kind) || facts.retried() => Next::Again,
         _ => Next::Fail,
-    }
+    };
+    // Another generation would be built only to be stopped. What has failed is read again after the next start.
+    if facts.stopping && next != Next::Fail { Next::Stop } else { next }
 }
 
 /// Decides what follows a search: `found` reports whether it ended with the records to blame.
@@ -121,6 +123,11 @@ mod tests {
             (away, Next::Fail),
             (Facts { stopping: true, ..away }, Next::Stop),
             (Facts { stopping: true, ..FACTS }, Next::Fail),
+            (Facts { stopping: true, retries: 1, ..FACTS }, Next::Stop),
+            (Facts { stopping: true, perhaps_elsewhere: true, ..lost }, Next::Stop),
+            (Facts { stopping: true, ..lost }, Next::Fail),
+            (Facts { stopping: true, ..suspect(5) }, Next::Stop),
+            (Facts { stopping: true, ..suspect(7) }, Next::Stop),
             (suspect(5), Next::Search),
             (Facts { crashed: true, ..suspect(5) }, Next::Fail),
             (suspect(7), Next::Alone(Txid(7))),

@@ -2,7 +2,7 @@
 
 use crate::commit::{Committer, Message};
 use crate::context::AnySource;
-use crate::ending::{Ending, Phase};
+use crate::ending::{Ending, PATIENCE, Phase};
 use crate::generations::Generations;
 use crate::publish::Publishing;
 use crate::runtime::{Facts, Runtime};
@@ -127,8 +127,8 @@ impl Engine {
 
     /// Finishes the batch in hand, publishes for up to [`Settings::drain`], and ends. Returns at once; see [`Engine::wait`].
     pub fn stop(&self) {
-        self.starting.give_up();
         self.runtime.stop();
+        self.starting.give_up();
     }
 
     /// Whether the run has ended, well or not.
@@ -333,7 +333,9 @@ impl Generations {
         let unclean = points.stopped() || store.has_failed() || committed.is_err();
         runtime.stopping.store(true, SeqCst);
         // After a failed write nothing more is known to be durable, so nothing more is published.
-        let left = if unclean { Duration::ZERO } else { drain.saturating_sub(runtime.ending_for().unwrap_or_default()) };
+        // What the workers have completed at the very end of their time is published too.
+        let left = drain.saturating_sub(runtime.ending_for().unwrap_or_default()).max(PATIENCE / 2);
+        let left = if unclean { Duration::ZERO } else { left };
         runtime.end_publishing(Instant::now() + left.min(A_YEAR));
         ending().pass(Phase::Publishing, || others.iter().all(JoinHandle::is_finished), pause);
         let mut outcomes = vec![committed];
@@ -365,12 +367,13 @@ impl Generations {
 }
 
 /// The longest that a point in time is put off: clocks do not reach further.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-fn write_hangs(store: &Store) -> Error {
+pub(crate) fn write_hangs(store: &Store) -> Error {
     Error::try_again(format!(
-        "a write of the store in {} has not returned in the time that the stop had. Whether it is durable is unknown, so \
-         nothing was published after it; nothing is lost. Make sure that the disk is healthy, then start again",
+        "a commit of the store in {} has not returned in the time that the stop had: a write that hangs, or a source that \
+         takes the news of it. Whether it is durable is unknown, so nothing was published after it; nothing is lost. Make \
+         sure that the disk is healthy, then start again",
         store.dir().display()
     ))
 }

@@ -21,7 +21,7 @@ use crate::work::{OperatorWork, Work};
 use crate::worker::Assignment;
 use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -116,6 +116,8 @@ pub struct Runtime {
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
+    /// How many looks for new partitions are under way.
+    pub(crate) looks: AtomicUsize,
     pub(crate) timings: Timings,
     pub(crate) work: Arc<Work>,
     controls: AtomicBool,
@@ -172,6 +174,7 @@ impl Runtime {
             changed: Condvar::new(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
             timings: Timings::default(),
             work,
             controls: AtomicBool::new(false),
@@ -296,6 +299,11 @@ impl Runtime {
             self.changed.wait_timeout_while(inner, Duration::from_millis(500), nothing).expect("no holder of this lock panics");
     }
 
+    /// Whether the sources wait for disk space.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.lock().waiting_for_disk.is_some()
+    }
+
     /// Says that the sources wait for disk space, or go on.
     pub(crate) fn wait_for_disk(&self, why: Option<String>) {
         let mut inner = self.lock();
@@ -377,9 +385,13 @@ impl Runtime {
         let _ = self.tell(worker, ToWorker::Assign { generation, assignment });
     }
 
-    /// Notes partitions that have ended for good and whose positions are being removed.
+    /// Notes partitions that have ended for good, whose positions are removed: their names are free.
     pub(crate) fn retire(&self, partitions: impl Iterator<Item = (String, String)>) {
-        self.lock().retired.extend(partitions);
+        let mut inner = self.lock();
+        for (source, partition) in partitions {
+            inner.extent.forget(&source, &partition);
+            inner.retired.push((source, partition));
+        }
     }
 
     /// Takes the partitions that have ended for good since the last call, if the generation is the current one.

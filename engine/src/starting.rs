@@ -49,7 +49,7 @@ impl Starting {
         self.given_up.store(true, SeqCst);
     }
 
-    fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(SeqCst) || self.signal.load(SeqCst)
     }
 

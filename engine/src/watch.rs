@@ -2,24 +2,26 @@
 
 use crate::context::AnySource;
 use crate::pond::Pond;
+use crate::run::A_YEAR;
 use crate::runtime::Runtime;
 use crate::start::KnownPartitions;
 use crate::worker::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
 use tidemill_state::{Error, Kind, Points, Result, Store, background};
 
-/// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose file
-/// cannot be written, is put off: the log still has everything.
+/// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose
+/// file cannot be written, is put off: the log still has everything.
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64, reserve: u64) -> Result<()> {
     background::enter();
-    let mut put_off: Option<Instant> = None;
+    let mut put_off: Option<PutOff> = None;
     while runtime.publishing_ends().is_none() && !points.stopped() {
         // A start is not slowed down by a fold: the workers load their states first.
-        let is_due = runtime.is_ready() && store.unfolded_bytes() >= fold_bytes;
-        if is_due && put_off.is_none_or(|since| since.elapsed() >= FOLD_AGAIN_AFTER) {
+        let is_due = runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.waits_for_disk());
+        if is_due && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER) {
             match fold_once(store, runtime, points, reserve)? {
                 Ok(()) => {
                     if put_off.take().is_some() {
@@ -27,10 +29,12 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
                     }
                 }
                 Err(why) => {
-                    if put_off.replace(Instant::now()).is_none() {
-                        tracing::warn!("the log is not folded now, and is tried again every {FOLD_AGAIN_AFTER:?}: {why}");
-                    }
                     runtime.note_error(&why);
+                    let put_off = put_off.get_or_insert_with(PutOff::now);
+                    if put_off.ends_the_run(&why) {
+                        return Err(why);
+                    }
+                    put_off.try_again_later(&why);
                 }
             }
         }
@@ -43,16 +47,62 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
 /// How long a fold that was put off waits for the next try.
 const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// How long folds may fail in a row for another reason than space before they end the run, and how often a fold that is
+/// put off is reported.
+const FOLDS_MAY_FAIL_FOR: Duration = Duration::from_secs(60);
+
+/// A fold that is put off.
+struct PutOff {
+    since: Instant,
+    tried: Instant,
+    reported: Option<Instant>,
+}
+
+impl PutOff {
+    fn now() -> PutOff {
+        let now = Instant::now();
+        PutOff { since: now, tried: now, reported: None }
+    }
+
+    /// Whether the disk fails, and not for want of space, which somebody may free.
+    fn ends_the_run(&self, why: &Error) -> bool {
+        !is_for_space(why) && self.since.elapsed() >= FOLDS_MAY_FAIL_FOR
+    }
+
+    fn try_again_later(&mut self, why: &Error) {
+        self.tried = Instant::now();
+        if self.reported.is_none_or(|reported| reported.elapsed() >= FOLDS_MAY_FAIL_FOR) {
+            tracing::warn!("the log is not folded now, and is tried again every {FOLD_AGAIN_AFTER:?}: {why}");
+            self.reported = Some(self.tried);
+        }
+    }
+}
+
+/// Whether a fold failed for want of space on the disk.
+fn is_for_space(why: &Error) -> bool {
+    let why = why.to_string();
+    [NO_ROOM, "No space left", "quota exceeded"].iter().any(|text| why.contains(text))
+}
+
+/// In the error of a fold that is not tried.
+const NO_ROOM: &str = "a fold may need";
+
+/// Whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
+/// more would come.
+fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> bool) -> bool {
+    unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())
+}
+
 /// Folds what is committed. The inner error puts the fold off, the outer one ends the run.
 fn fold_once(store: &Store, runtime: &Runtime, points: &Points, reserve: u64) -> Result<Result<()>> {
-    if let Err(error) = fold::remove_leftover(store) {
+    if let Err(error) = fold::remove_leftovers(store) {
         return Ok(Err(error));
     }
-    let (free, needed) = (free_bytes(store), store.room_needed());
+    let (free, needed) = (free_bytes(store), store.room_for_fold());
     // Without a reserve nothing is held back for what the disk may need.
     if reserve > 0 && free < needed {
         return Ok(Err(Error::try_again(format!(
-            "{free} bytes are free for {}, and a fold may need {needed}. Nothing is lost: free some space",
+            "{free} bytes are free for {}, and {NO_ROOM} {needed}. Nothing is lost: free some space",
             store.dir().display()
         ))));
     }
@@ -127,7 +177,7 @@ impl Discovery {
     /// ends the generation does not wait for it. What comes of such a late look reaches nobody.
     pub(crate) fn run(mut self) {
         let began = Instant::now();
-        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every).collect();
+        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every.min(A_YEAR)).collect();
         let mut failing = vec![false; self.sources.len()];
         let mut next = self.sources.iter().map(|source| source.known.len()).sum::<usize>();
         while let Some((at, when)) = due.iter().copied().enumerate().min_by_key(|(_, when)| *when) {
@@ -158,13 +208,16 @@ impl Discovery {
                     self.runtime.note_error(&error);
                 }
             }
-            due[at] = Instant::now() + self.sources[at].every;
+            due[at] = Instant::now() + self.sources[at].every.min(A_YEAR);
         }
     }
 
     fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
         let Growing { index, name, source, known, .. } = &mut self.sources[at];
-        let found = source.discover(known).map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        self.runtime.looks.fetch_add(1, SeqCst);
+        let found = source.discover(known);
+        self.runtime.looks.fetch_sub(1, SeqCst);
+        let found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
         for (partition, from) in found {
             if known.contains_key(&partition) {
                 continue;
@@ -176,5 +229,40 @@ impl Discovery {
             *next += 1;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_when_a_fold_is_due() {
+        for (unfolded, fold_bytes, waits, due) in [
+            (9, 10, false, false),
+            (10, 10, false, true),
+            // The sources wait for space that the log may take: nothing more would come.
+            (9, 10, true, true),
+            (0, 10, true, false),
+        ] {
+            assert_eq!(is_fold_due(unfolded, fold_bytes, || waits), due, "{unfolded} of {fold_bytes}, {waits}");
+        }
+    }
+
+    #[test]
+    fn folds_that_fail_for_long_end_the_run_unless_space_is_missing() {
+        let errors = [
+            ("writing fold.sst failed: Input/output error", true),
+            ("removing fold.sst failed: Read-only file system", true),
+            ("writing fold.sst failed: No space left on device", false),
+            ("writing fold.sst failed: Disk quota exceeded", false),
+            ("7 bytes are free for s, and a fold may need 9", false),
+        ];
+        for (why, ends) in errors {
+            let why = Error::try_again(why);
+            let long_ago = Instant::now().checked_sub(FOLDS_MAY_FAIL_FOR).expect("the clock began before");
+            assert!(!PutOff::now().ends_the_run(&why), "{why}");
+            assert_eq!(PutOff { since: long_ago, ..PutOff::now() }.ends_the_run(&why), ends, "{why}");
+        }
     }
 }

@@ -373,7 +373,12 @@ impl<'j> Worker<'j> {
                 ToWorker::Assign { generation, assignment } => {
                     // A late look of an earlier generation may find partitions that this one has listed itself.
                     if generation == self.job.generation {
-                        self.feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+                        let feed = &mut self.feeds[assignment.source];
+                        match feed.assign(&assignment.partition, assignment.from.as_ref()) {
+                            // As of a reader: what the others have read is committed first.
+                            Err(error) if error.kind() == Kind::SourceLost => self.job.shared.pond.end_with(error),
+                            assigned => assigned?,
+                        }
                     }
                 }
                 ToWorker::Ask(ask) => self.context.desk.borrow_mut().receive(ask),

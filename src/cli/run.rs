@@ -29,7 +29,7 @@ where
     let Wanted { mut settings, listen, access, exit_at_end, log } = wanted;
     log::start(log)?;
     let stop = stop_signal()?;
-    bound_the_stop(Arc::clone(&stop), settings.drain)?;
+    let _bounded = bound_the_stop(Arc::clone(&stop), settings.drain)?;
     if start_over && settings.sink_assume.is_some() {
         return Err(Error::config(
             "--start-over and --sink-assume contradict each other: a new state has no output whose fate is unknown. Leave one of them out",
@@ -83,7 +83,7 @@ where
             counted(runtime.status().records, from, runtime.committed())
         ));
     });
-    if !runtime.left_behind().is_empty() {
+    if runtime.has_threads() {
         // Threads that did not end still run: the destructors of an ordinary exit would run beneath them.
         outcome.as_ref().err().into_iter().for_each(log::error);
         signal_hook::low_level::exit(outcome.err().map_or(0, |error| error.kind().exit_code().into()));
@@ -107,19 +107,34 @@ fn stop_signal() -> Result<Arc<AtomicBool>> {
 
 /// Ends the process if a stop is not over in time, whatever it waits for: a call over a network during a start, say. The
 /// run itself is over before, and names what it has left behind.
-fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<()> {
+fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<Bounded> {
     const LOOK_EVERY: Duration = Duration::from_millis(200);
+    let bounded = Bounded(Arc::new(AtomicBool::new(false)));
+    let over = Arc::clone(&bounded.0);
     let watch = move || {
-        while !stop.load(SeqCst) {
+        let mut since: Option<Instant> = None;
+        while since.is_none_or(|since| since.elapsed() < drain.saturating_add(STOP_PATIENCE)) {
             std::thread::sleep(LOOK_EVERY);
+            if over.load(SeqCst) {
+                return;
+            }
+            since = since.or_else(|| stop.load(SeqCst).then(Instant::now));
         }
-        std::thread::sleep(drain.saturating_add(STOP_PATIENCE));
         say("the stop is not over in time: the process ends now, which is as safe as a crash; nothing is lost");
         signal_hook::low_level::exit(0);
     };
     let thread = std::thread::Builder::new().name("stop watch".into()).spawn(watch);
     let no_thread = |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
-    thread.map(drop).map_err(no_thread)
+    thread.map(|_| bounded).map_err(no_thread)
+}
+
+/// Ends the watch over a stop when the run is over, however it ended.
+struct Bounded(Arc<AtomicBool>);
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 /// How long after `--drain` the process ends at last.

@@ -5,7 +5,7 @@
 //! folding the same deltas again gives the same values.
 
 use crate::background::Turns;
-use crate::store::{FOLD, FOLDED_KEY, Store, state_family_options};
+use crate::store::{FOLD, FOLDED_KEY, INGESTED, Store, state_family_options};
 use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
@@ -72,12 +72,13 @@ impl<'s> Fold<'s> {
     }
 }
 
-/// Removes the file that a crash may have left: it takes room that the next fold needs.
+/// Removes the files that a crash of a fold or of a migration may have left: they take room that the next fold needs.
+/// Not while a migration is made.
 ///
 /// # Errors
 /// Kind TryAgain: the store is as before.
-pub fn remove_leftover(store: &Store) -> Result<()> {
-    remove_file(&file(store))
+pub fn remove_leftovers(store: &Store) -> Result<()> {
+    INGESTED.iter().try_for_each(|name| remove_file(&store.dir().join(name)))
 }
 
 /// Where a fold's file is written.
@@ -325,6 +326,17 @@ mod tests {
         std::fs::remove_dir(&in_the_way).expect("it is empty");
         let folded = super::fold(&store, &points).expect("folded").expect("something to fold");
         assert_eq!((folded.upto, folded.keys), (Txid(2), 2));
+    }
+
+    #[test]
+    fn what_crashes_of_folds_and_migrations_have_left_is_removed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
+        let left = ["fold.sst", "migration.sst"].map(|name| dir.path().join(name));
+        left.iter().for_each(|path| std::fs::write(path, b"half of it").expect("written"));
+        super::remove_leftovers(&store).expect("removed");
+        assert!(left.iter().all(|path| !path.exists()));
+        super::remove_leftovers(&store).expect("nothing to do");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use housekeeping::Housekeeping;
 pub(crate) use layout::FOLDED_KEY;
 use layout::{log_key, outbox_key, sink_key};
 pub use migrate::Row;
-pub(crate) use restored::FOLD;
+pub(crate) use restored::{FOLD, INGESTED};
 use rocksdb::{ColumnFamily, DB, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

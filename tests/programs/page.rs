@@ -31,10 +31,12 @@ fn the_demo_counts_what_is_in_the_file_also_when_it_is_killed() {
     let folder = folder();
     let state = folder.path().join("state");
     for killed in 1..=3 {
-        let mut running = start(&state, &["--speed", "20000", "--workers", "2"]);
+        let mut running = start(&state, &["--speed", "8000", "--workers", "2"]);
         running.says("listening on");
         // So far into the day that each run has some of it.
-        running.get_until("/v1/status", |status| status["partitions"][0]["offset"].as_u64() >= Some(9_000 * killed));
+        running.get_until("/v1/status", |status| {
+            status["partitions"][0]["offset"].as_u64() >= Some(9_000 * killed) && status["records"].as_u64() > Some(0)
+        });
         for by in ["robot", "channel"] {
             is_exact(&mut running, by);
         }

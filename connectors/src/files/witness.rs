@@ -56,12 +56,19 @@ pub(super) struct FileWitness {
 }
 
 /// The checksum over the first bytes of a file: min(4 KiB, its length then) of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) length: usize,
     pub(super) whole: u64,
     /// Over the first 1, 2, 4, … of them, 32 bits each: what a shorter file is compared with.
     doubled: Vec<u32>,
+}
+
+/// Of nothing, which every file begins with.
+impl Default for Identity {
+    fn default() -> Identity {
+        Identity::of(b"")
+    }
 }
 
 impl Identity {
@@ -231,6 +238,7 @@ mod tests {
         assert!(!identity.fits(b"line 1\nline 4\n"));
         assert!(identity.begins_as(b"line 1\n") && !identity.begins_as(b"time 1\n") && !identity.begins_as(b""));
         assert_eq!((identity.shares(b"line 1\nline 4\n"), identity.shares(b"time")), (8, 0));
+        assert!(Identity::default().fits(b"anything"), "a position of the format before has no identity");
         assert!(Identity::of(b"").fits(b"anything") && !Identity::of(b"").begins_as(b"anything"));
     }
 

@@ -67,14 +67,17 @@ fn made_again(name: &str, was: TopicId, now: TopicId) -> String {
 /// Decides how a partition goes on that was read before.
 pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
     let Some(what) = seen.loss(name) else { return Resume::At };
-    let Seen { recorded, low, high, .. } = seen;
+    let Seen { was, now, recorded, low, high, .. } = seen;
+    // The same log, and shorter: all that is left of it was read.
+    let is_truncated = was.is_some() && was == now && recorded > high;
+    let first = if is_truncated { high } else { low };
     let to = match on_loss {
         OnLoss::Refuse => {
             return Resume::Refuse(format!(
-                "{what}. Restore the topic; or go on without these records: --on-loss earliest goes on at {low}, --on-loss latest at {high}"
+                "{what}. Restore the topic; or go on without these records: --on-loss earliest goes on at {first}, --on-loss latest at {high}"
             ));
         }
-        OnLoss::Earliest => low,
+        OnLoss::Earliest => first,
         OnLoss::Latest => high,
     };
     let passed = if on_loss == OnLoss::Latest && high > recorded.max(low) {
@@ -182,7 +185,11 @@ mod tests {
             (seen(1200, 5000, 9000, None), OnLoss::Latest, "skip to 9000"),
             (seen(1200, 5000, 9000, None), OnLoss::Latest, "at 9000, 4000 records that are there are passed over"),
             (seen(11, 0, 10, None), OnLoss::Refuse, "need 11, the log ends at 10: it was truncated"),
-            (seen(11, 0, 10, None), OnLoss::Earliest, "skip to 0"),
+            // The same topic was truncated: what is left of it was read. Without ids it may be another.
+            (seen(11, 0, 10, None), OnLoss::Earliest, "skip to 10"),
+            (seen(11, 0, 10, None), OnLoss::Latest, "skip to 10"),
+            (ids(None, None, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
+            (ids(a, b, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
             (seen(5, 0, 10, Some(true)), OnLoss::Refuse, "deleted and made again"),
             (seen(5, 0, 10, Some(true)), OnLoss::Latest, "skip to 10"),
             // Another id is another topic, whatever its length and its records.

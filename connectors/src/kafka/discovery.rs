@@ -3,14 +3,11 @@
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
 use super::source::{name_of, parse};
-use super::topics::{Probe, names_in};
-use std::collections::BTreeMap;
+use super::topics::{ASK_EVERY, Listed, Probe, names_in};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use tidemill_state::{Error, Position, Result};
-
-/// How often the brokers are asked again whether a topic is really another, or gone.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+use tidemill_state::{Error, Kind, Position, Result};
 
 /// The looks of one source.
 #[derive(Default)]
@@ -35,14 +32,22 @@ impl Discovery {
     /// # Errors
     /// Kind SourceLost: a topic is another, has lost partitions, or is gone.
     pub(super) fn compare(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) -> Result<()> {
-        let mut topics: BTreeMap<&str, Read> = BTreeMap::new();
-        for (name, position) in known {
-            let (topic, number) = parse(name)?;
-            let read = topics.entry(topic).or_insert(Read { id: None, last: number });
-            read.id = read.id.or_else(|| Witness::of(position.as_ref()?).topic);
-            read.last = read.last.max(number);
+        let topics = topics_of(known.iter().map(|(name, position)| (name, position.as_ref())))?;
+        // One answer about all topics takes as long as some about one each.
+        let listed = if topics.len() > FEW_TOPICS { probe.all_topics()? } else { BTreeMap::new() };
+        let mut outcome = Ok(());
+        for (topic, read) in topics {
+            let is_same = |listed: &Listed| listed.id.is_some() && listed.speaks_against(read.id, read.last).is_none();
+            if listed.get(topic).is_some_and(is_same) {
+                continue;
+            }
+            match same(probe, topic, read) {
+                // One that cannot be asked about now does not hide another.
+                Err(error) if error.kind() != Kind::SourceLost => outcome = outcome.and(Err(error)),
+                looked => looked?,
+            }
         }
-        topics.into_iter().try_for_each(|(topic, read)| same(probe, topic, read))
+        outcome
     }
 
     /// Returns the partitions that are new, if it is time to look for them.
@@ -71,6 +76,33 @@ impl Discovery {
         *self.looked.lock().expect("no holder of this lock panics") = Some(Instant::now());
         Ok(new)
     }
+}
+
+/// How many topics are asked about one by one.
+const FEW_TOPICS: usize = 10;
+
+/// The topics of partitions, with what is known of each.
+fn topics_of<'a>(known: impl Iterator<Item = (&'a String, Option<&'a Position>)>) -> Result<BTreeMap<&'a str, Read>> {
+    let mut topics: BTreeMap<&str, Read> = BTreeMap::new();
+    for (name, position) in known {
+        let (topic, number) = parse(name)?;
+        let read = topics.entry(topic).or_insert(Read { id: None, last: number });
+        read.id = read.id.or_else(|| Witness::of(position?).topic);
+        read.last = read.last.max(number);
+    }
+    Ok(topics)
+}
+
+/// Returns the topics of recorded partitions that are lost. As long as brokers may only be behind, they are asked again.
+pub(super) fn lost_topics(probe: &Probe, recorded: &BTreeMap<String, Position>) -> Result<BTreeSet<String>> {
+    let mut lost = BTreeSet::new();
+    for (topic, read) in topics_of(recorded.iter().map(|(name, position)| (name, Some(position))))? {
+        match same(probe, topic, read) {
+            Err(error) if error.kind() == Kind::SourceLost => drop(lost.insert(topic.to_string())),
+            looked => looked?,
+        }
+    }
+    Ok(lost)
 }
 
 /// Compares a topic with the one that is read: an error if it is another, and no broker contradicts.

@@ -7,18 +7,22 @@ use super::identity::Witness;
 use super::reading::Reading;
 use super::settings::{Isolation, Kafka};
 use super::source::name_of;
-use super::topics::{Listed, Probe};
+use super::topics::{ASK_EVERY, Listed, Probe};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
 /// How often the brokers are asked: about what must not be read on, and about what is only in trouble.
-const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const WAITS: (Duration, Duration) = (ASK_EVERY, Duration::from_secs(3));
 
 /// How long a client may be in trouble before the brokers are asked, and how long they must then answer before it is replaced: librdkafka
 /// reconnects within 10 s.
 pub(super) const IN_TROUBLE_FOR: Duration = Duration::from_secs(15);
+
+/// How many leaders may leave a question unanswered in one round.
+const MOST_SILENT: u32 = 3;
 
 /// The doubts of the partitions that one client reads.
 pub(super) struct Doubts {
@@ -54,6 +58,8 @@ pub(super) struct Doubt {
     bad_since: Mutex<Option<Instant>>,
     good_since: Mutex<Option<Instant>>,
     verdict: Mutex<Option<Verdict>>,
+    /// How often its partition's leader did not answer.
+    silent: AtomicU32,
 }
 
 impl Doubt {
@@ -61,7 +67,8 @@ impl Doubt {
     pub(super) fn new(topic: &str, partition: i32, next: i64, witness: Witness, was_well: bool, why: Why) -> Doubt {
         let doubted = Doubted { next, was_well };
         let (bad_since, good_since, verdict) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Doubt { topic: topic.to_string(), partition, witness, doubted, why, bad_since, good_since, verdict }
+        let silent = AtomicU32::new(0);
+        Doubt { topic: topic.to_string(), partition, witness, doubted, why, bad_since, good_since, verdict, silent }
     }
 
     /// What was found, once it can be believed.
@@ -72,12 +79,15 @@ impl Doubt {
     /// Takes an answer. Returns whether the doubt is settled.
     fn hear(&self, answer: &Answer, now: Instant) -> bool {
         let mut since = self.bad_since.lock().expect("no holder of this lock panics");
-        // Silence is no answer: those before it count on.
-        let agree = match answer {
-            Answer::Nothing => Duration::ZERO,
-            _ => now.saturating_duration_since(*since.get_or_insert(now)),
-        };
+        let agree = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let verdict = judge(&name_of(&self.topic, self.partition), self.doubted, answer, agree);
+        match (&verdict, answer) {
+            // Whatever was bad before was stale.
+            (Verdict::ReadOn, _) => *since = None,
+            // Silence is no answer: those before it count on.
+            (_, Answer::Nothing) => {}
+            _ => *since = since.or(Some(now)),
+        }
         tracing::debug!(partition = name_of(&self.topic, self.partition), ?answer, ?verdict, "a partition is in doubt");
         let settled = match (&verdict, self.why) {
             (Verdict::ReadOn, Why::Trouble { .. }) => self.is_good_for(IN_TROUBLE_FOR, now),
@@ -129,7 +139,7 @@ impl Doubts {
                 tracing::debug!(%error, "nothing can be asked about partitions in doubt");
             }
             let waits = doubts.iter().any(|doubt| doubt.why == Why::Reported);
-            std::thread::sleep(if waits { ASK_EVERY.0 } else { ASK_EVERY.1 });
+            std::thread::sleep(if waits { WAITS.0 } else { WAITS.1 });
         }
     }
 
@@ -138,6 +148,8 @@ impl Doubts {
         let mut open = self.open.lock().expect("no holder of this lock panics");
         open.doubts.retain(|doubt| Arc::strong_count(doubt) > 1 && doubt.verdict().is_none());
         open.is_asking = !open.doubts.is_empty();
+        // First those that hold up a reader; and those whose leaders answer, so that others do not hold them up.
+        open.doubts.sort_by_key(|doubt| (doubt.why != Why::Reported, doubt.silent.load(SeqCst)));
         open.is_asking.then(|| open.doubts.clone())
     }
 
@@ -151,9 +163,18 @@ impl Doubts {
             None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted)?),
         };
         let mut topics: BTreeMap<&str, Result<Option<Listed>>> = BTreeMap::new();
+        let mut silent = 0;
         for doubt in doubts {
+            // Each is waited for. The next round begins with others.
+            if silent == MOST_SILENT {
+                break;
+            }
             let topic = topics.entry(&doubt.topic).or_insert_with(|| probe.topic(&doubt.topic));
             let answer = topic.clone().and_then(|listed| answer(probe, listed, doubt)).unwrap_or_else(|why| unanswered(&why));
+            if answer == Answer::Nothing {
+                doubt.silent.fetch_add(1, SeqCst);
+                silent += 1;
+            }
             let settled = doubt.hear(&answer, Instant::now());
             if let (true, Why::Trouble { client }, Some(Verdict::ReadOn)) = (settled, doubt.why, doubt.verdict()) {
                 self.replace(client, &name_of(&doubt.topic, doubt.partition))?;
@@ -228,6 +249,18 @@ mod tests {
         assert!(matches!(gone.verdict(), Some(Verdict::Lost(why)) if why.contains("t[0]: the topic was deleted")));
         assert!(doubt.hear(&there, at(200)));
         assert_eq!(doubt.verdict(), Some(Verdict::ReadOn));
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_agreement_of_bad_ones() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let there = Answer::There { low: 0, high: 9, replaced: None };
+        let doubt = Doubt::new("t", 0, 5, Witness::default(), true, Why::Trouble { client: 0 });
+        assert!(!doubt.hear(&there, at(0)) && !doubt.hear(&there, at(9)));
+        assert!(!doubt.hear(&Answer::NoTopic, at(10)), "one stale answer after good ones");
+        assert!(!doubt.hear(&there, at(12)) && !doubt.hear(&Answer::NoTopic, at(19)), "the first bad one since");
+        assert!(doubt.hear(&Answer::NoTopic, at(27)));
     }
 
     #[test]

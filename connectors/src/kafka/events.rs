@@ -199,6 +199,12 @@ impl Events {
         self.0.delivered.load(SeqCst) + self.0.failed.lock().expect("no holder of this lock panics").len()
     }
 
+    /// Whether a message has failed with such a code.
+    pub(super) fn has_failed(&self, with: impl Fn(RDKafkaErrorCode) -> bool) -> bool {
+        let failed = self.0.failed.lock().expect("no holder of this lock panics");
+        failed.iter().any(|failed| with(failed.code))
+    }
+
     /// The messages that have failed.
     pub(super) fn failed(&self) -> Vec<Failed> {
         self.0.failed.lock().expect("no holder of this lock panics").clone()

@@ -2,6 +2,8 @@
 
 use super::decode::head_of;
 use super::message::{Encoded, OVERHEAD_BYTES};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value as Json, json};
 use tidemill_state::Txid;
 
@@ -34,15 +36,17 @@ pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) 
         Json::Object(letter).to_string().into_bytes()
     };
     let headers: Vec<Json> = message.headers.iter().map(|(name, value)| json!([name, readable(value)])).collect();
-    let whole = Map::from_iter([
-        ("value".to_string(), json!(message.value.map(readable))),
-        ("headers".to_string(), json!(headers)),
-        ("partition".to_string(), json!(message.partition)),
-        ("timestamp".to_string(), json!(message.timestamp)),
-    ]);
-    let letter = Letter { key: message.key.map(<[u8]>::to_vec), value: about(whole) };
-    if fits(&letter) {
-        return letter;
+    let mut letter = Letter { key: message.key.map(<[u8]>::to_vec), value: Vec::new() };
+    for (name, value) in forms(message.value) {
+        letter.value = about(Map::from_iter([
+            (name.to_string(), value),
+            ("headers".to_string(), json!(headers)),
+            ("partition".to_string(), json!(message.partition)),
+            ("timestamp".to_string(), json!(message.timestamp)),
+        ]));
+        if fits(&letter) {
+            return letter;
+        }
     }
     let head = Map::from_iter([("head".to_string(), json!(message.value.map(head_of)))]);
     let letter = Letter { value: about(head.clone()), ..letter };
@@ -53,6 +57,17 @@ pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) 
     heads.insert("key_bytes".into(), json!(message.key.map(<[u8]>::len)));
     heads.insert("key_head".into(), json!(message.key.map(head_of)));
     Letter { key: None, value: about(heads) }
+}
+
+/// A value as JSON in the forms that are tried, each with the name that it has in a letter: a text if it is one, and base 64, which is
+/// shorter where JSON has to escape much.
+fn forms(value: Option<&[u8]>) -> impl Iterator<Item = (&'static str, Json)> {
+    let text = match value {
+        Some(value) => std::str::from_utf8(value).ok().map(|text| json!(text)),
+        None => Some(Json::Null),
+    };
+    let base64 = value.map(|value| ("value_base64", json!(BASE64_STANDARD.encode(value))));
+    text.map(|text| ("value", text)).into_iter().chain(base64)
 }
 
 /// Bytes as JSON: a text if they are one, else numbers.
@@ -88,6 +103,12 @@ mod tests {
         assert_eq!((key.as_deref(), &value["head"], &value["value"]), (Some(&b"k"[..]), &json!(head), &Json::Null));
         let (key, value) = sent(full().key("K".repeat(5000)), 1000);
         assert_eq!((key, &value["key_bytes"], &value["bytes"]), (None, &json!(5000), &json!(300)));
+        // Its size was not the reason: all of it is kept, whatever its bytes are.
+        for bytes in [vec![0xff; 300_000], vec![1; 300_000]] {
+            let (_, value) = sent(Message::new().value(bytes.clone()), 1_000_000);
+            let back = BASE64_STANDARD.decode(value["value_base64"].as_str().expect("it is there")).expect("it is base 64");
+            assert_eq!((back, &value["bytes"]), (bytes, &json!(300_000)));
+        }
         let (key, value) = sent(Message::new().key("k"), 1000);
         assert_eq!((key.as_deref(), &value["value"], &value["bytes"]), (Some(&b"k"[..]), &Json::Null, &Json::Null));
     }

@@ -251,13 +251,14 @@ impl KafkaPublisher {
         Ok(())
     }
 
-    /// Waits until all of the first `sent` messages are acknowledged. Gives whether they are; if some were refused, the session has ended with that.
+    /// Waits until all of the first `sent` messages are acknowledged, or some are refused. Gives whether they are; if some were refused, the session has ended with that.
     fn arrive(&mut self, entries: &[Entry], sent: usize) -> Result<bool> {
         let session = self.session()?;
         let began = Instant::now();
         loop {
             session.look_at_events();
-            if session.events.reported() >= sent {
+            // What is behind a refused batch of its partition is not delivered any more, and reported only when its time is over.
+            if session.events.reported() >= sent || session.events.has_failed(is_for_good) {
                 break;
             }
             if let Some((code, reason)) = session.producer().client().fatal_error() {

@@ -279,6 +279,7 @@ impl<T> KafkaReader<T> {
     /// Notes that the partition was reached.
     fn is_well(&mut self) {
         self.was_well = true;
+        self.client.events.is_well();
         self.client.events.partition_is_well(&self.opened.topic, self.opened.partition);
     }
 }
@@ -339,7 +340,6 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                 }
                 Next::End => {
                     came = true;
-                    self.client.events.is_well();
                     // Control records and aborted ones lie between the last record and the end: a restart need not look at them again.
                     if let (Some(end), true) = (take_end(), self.is_same_topic()?) {
                         self.opened.next = Some(self.opened.next.map_or(end, |next| next.max(end)));
@@ -439,4 +439,38 @@ fn headers_of(message: &BorrowedMessage<'_>) -> Vec<LetterHeader> {
     let header = |(name, value): (&str, Option<&[u8]>)| LetterHeader { name: name.to_string(), value: value.map(<[u8]>::to_vec) };
     let all = || Incoming::new(message).headers().map(header).collect();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::*;
+    use crate::Str;
+
+    #[test]
+    fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
+        let kafka = Kafka::new("127.0.0.1:1");
+        let reading = Arc::new(Reading::new(kafka.clone()));
+        let decoder: Arc<Decoder<Str>> = Arc::new(decode::utf8);
+        let mut reader = KafkaReader::new(Opened {
+            topic: "t".into(),
+            partition: 3,
+            reading: Arc::clone(&reading),
+            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(&reading))),
+            kafka,
+            decoder,
+            undecodable: Undecodable::Stop,
+            next: Some(7),
+            witness: Witness::default(),
+        })
+        .expect("no broker is needed");
+        let assigned = |client: &Client| client.consumer.assignment().expect("it has a list").count();
+        let old = reader.client.clone();
+        assert_eq!(assigned(&old), 1);
+        reading.replace(0).expect("another is made");
+        reading.replace(0).expect("it was replaced already");
+        let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
+        assert_eq!((status, reader.client.number, reader.position().offset), (ReadStatus::Idle(IDLE), 1, 7));
+        assert_eq!((assigned(&reader.client), assigned(&old)), (1, 0));
+    }
 }

@@ -88,8 +88,8 @@ impl<T: Data> KafkaSink<T> {
     }
 
     /// Sends what the brokers refuse for good to this topic instead, in the same transaction: its key, and as its value a JSON object with the
-    /// reason, the batch, and the message's value, headers, partition and timestamp. Of a message that this topic does not take
-    /// either, the letter has the heads of value and key.
+    /// reason, the batch, and the message's value (as `value`; as `value_base64` if it is no text), headers, partition and timestamp. Of a message
+    /// that this topic does not take either, the letter has the heads of value and key.
     #[must_use]
     pub fn dead_letters(self, topic: impl Into<String>) -> KafkaSink<T> {
         self.change(|shared| shared.dead_letters = Some(topic.into()))

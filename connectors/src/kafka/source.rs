@@ -2,7 +2,7 @@
 
 use super::begin::{Resume, Seen, resume};
 use super::decode::{self, Decoder, Incoming, Undecodable};
-use super::discovery::Discovery;
+use super::discovery::{self, Discovery};
 use super::doubts::Doubts;
 use super::group::Group;
 use super::identity::Witness;
@@ -56,6 +56,12 @@ impl Topics {
         self
     }
 
+    /// Whether a topic of this name is among those to read.
+    fn include(&self, topic: &str) -> bool {
+        let is_meant = |name: &String| name == topic || glob::Pattern::new(name).is_ok_and(|pattern| pattern.matches(topic));
+        self.names.iter().any(is_meant)
+    }
+
     /// Values as bytes.
     #[must_use]
     pub fn bytes(self) -> KafkaSource<Vec<u8>> {
@@ -105,7 +111,7 @@ impl Topics {
 /// A position passes them as soon as the end of the partition is reached, so that they may expire.
 ///
 /// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost; a topic that was truncated, deleted and
-/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; of a partition that is gone nothing more is read. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
+/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; a partition that is gone is forgotten. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
 /// for, at a start and later; memory stays within librdkafka's queues (16 MiB a partition).
 ///
 /// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
@@ -197,10 +203,10 @@ impl<T: Data> KafkaSource<T> {
                 self.topics.names.join(", ")
             )));
         }
-        let (low, high) = partitions.range(name)?;
         let witness = Witness::of(from);
         let (was, now) = (witness.topic, partitions.id_of(name));
         let is_other = was.is_some() && now.is_some() && was != now;
+        let (low, high) = if is_other { partitions.range(name)? } else { partitions.range_with(name, recorded)? };
         let replaced = match &witness.record {
             Some(record) if !is_other && recorded <= high && record.offset >= low => partitions.is_replaced(name, record)?,
             _ => None,
@@ -252,11 +258,21 @@ impl<T: Data> Source for KafkaSource<T> {
         if start.is_new {
             self.refuse_a_group_that_has_read(start.topology)?;
         }
+        // Before anything follows from it: one broker that is behind does not make a loss.
+        let lost = discovery::lost_topics(&probe, start.recorded)?;
         let partitions = Partitions::look(&probe, &self.topics.names, start.recorded.keys())?;
         let mut begun = Begun::default();
         for (name, from) in start.recorded {
+            let (topic, _) = parse(name)?;
+            if self.topics.include(topic) && !lost.contains(topic) && !partitions.may_be(name, Witness::of(from).topic) {
+                return Err(Error::away(format!(
+                    "{name}: the brokers at {} contradict each other about its topic",
+                    self.kafka().brokers()
+                )));
+            }
             if !partitions.has(name) && start.on_loss != OnLoss::Refuse {
-                begun.warnings.push(format!("{name} was read up to {}, and is gone: nothing more is read of it", from.offset));
+                let what = format!("{name} was read up to {}, and is gone", from.offset);
+                begun.warnings.push(format!("{what}: it is forgotten. Should it come again, it is read from its beginning"));
                 begun.retired.push(name.clone());
                 continue;
             }

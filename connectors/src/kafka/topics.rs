@@ -1,6 +1,6 @@
 //! A client that asks a cluster about topics: which there are, their ids and partitions, where those begin and end.
 
-use super::begin::Answer;
+use super::begin::{Answer, BELIEVED_AFTER};
 use super::client;
 use super::events::{Consumer, Events};
 use super::identity::{Record, TopicId};
@@ -8,7 +8,7 @@ use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of, parse};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -17,6 +17,9 @@ use tidemill_state::{Error, Kind, Result};
 
 /// After so long without an answer a client is replaced: librdkafka may have dropped every broker that it knew.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// How often the brokers are asked again whether something is really lost.
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A client that asks and does not read. Threads may share it: where order matters, one asks at a time.
 pub(super) struct Probe {
@@ -125,11 +128,21 @@ impl Probe {
         Ok(self.topic(topic)?.map(|listed| listed.partitions))
     }
 
-    fn all_topics(&self) -> Result<Metadata> {
-        let metadata = self.consumer().fetch_metadata(None, ANSWER_WITHIN);
+    /// Returns all topics as a broker lists them now. Each has its id only if this client has asked about it before.
+    pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Listed>> {
+        let metadata = {
+            let _alone = self.alone.lock().expect("no holder of this lock panics");
+            let metadata = self.consumer().fetch_metadata(None, ANSWER_WITHIN);
+            client::look_at_events(self.consumer());
+            metadata
+        };
         let metadata = metadata.map_err(|why| self.failed("listing the topics", &why))?;
         self.is_well();
-        Ok(metadata)
+        let listed = |found: &MetadataTopic| {
+            let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
+            (found.name().to_string(), Listed { id: self.events.id_of(found.name()), partitions })
+        };
+        Ok(metadata.topics().iter().filter(|found| found.error().is_none()).map(listed).collect())
     }
 
     /// Returns the first offset of a partition and the one after the last, as its leader has them.
@@ -194,14 +207,15 @@ impl Probe {
             }
             let pattern =
                 glob::Pattern::new(name).map_err(|why| Error::config(format!("\"{name}\" is no pattern of topics: {why}")))?;
-            for topic in self.all_topics()?.topics() {
+            for (topic, listed) in self.all_topics()? {
                 // Kafka's own topics are no one's input, and a progress topic is the sinks' own.
-                let own = topic.name().starts_with("__") || topic.name().ends_with(super::marker::PROGRESS);
-                if pattern.matches(topic.name()) && !own {
-                    // It may be gone since it was listed.
-                    let listed = self.topic(topic.name())?;
-                    topics.extend(listed.map(|listed| (topic.name().to_string(), listed)));
+                let own = topic.starts_with("__") || topic.ends_with(super::marker::PROGRESS);
+                if !pattern.matches(&topic) || own {
+                    continue;
                 }
+                // It may be gone since it was listed.
+                let listed = if listed.id.is_some() { Some(listed) } else { self.topic(&topic)? };
+                topics.extend(listed.map(|listed| (topic, listed)));
             }
         }
         Ok(topics)
@@ -250,6 +264,25 @@ impl<'a> Partitions<'a> {
     pub(super) fn id_of(&self, name: &str) -> Option<TopicId> {
         let (topic, _) = parse(name).ok()?;
         self.topics.get(topic)?.id
+    }
+
+    /// Whether a partition is there, and its topic may be the one of this id.
+    pub(super) fn may_be(&self, name: &str, was: Option<TopicId>) -> bool {
+        let listed = parse(name).ok().and_then(|(topic, number)| Some((self.topics.get(topic)?, number)));
+        listed.is_some_and(|(listed, number)| listed.speaks_against(was, number).is_none())
+    }
+
+    /// As [`Partitions::range`], of a partition that was read up to an offset. An end before that is asked for again for some seconds: with a new
+    /// leader it may be behind.
+    pub(super) fn range_with(&self, name: &str, read: i64) -> Result<(i64, i64)> {
+        let began = Instant::now();
+        loop {
+            let (low, high) = self.range(name)?;
+            if read <= high || began.elapsed() >= BELIEVED_AFTER {
+                return Ok((low, high));
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
     }
 
     /// The first offset of a partition and the one after the last.

@@ -14,12 +14,17 @@ const NAMED_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Stuck {
     began: Instant,
     /// By worker: the operator's number plus one, and since when, in microseconds; zero when in none.
-    workers: Vec<(AtomicU64, AtomicU64)>,
+    workers: Vec<Entered>,
 }
+
+/// A worker's own line of the cache: it writes here for each chunk.
+#[derive(Default)]
+#[repr(align(128))]
+struct Entered(AtomicU64, AtomicU64);
 
 impl Stuck {
     pub(crate) fn new(workers: usize) -> Stuck {
-        Stuck { began: Instant::now(), workers: (0..workers).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect() }
+        Stuck { began: Instant::now(), workers: (0..workers).map(|_| Entered::default()).collect() }
     }
 
     /// Operators that have been at it for longer than a second, with the worker and for how long.
@@ -30,7 +35,7 @@ impl Stuck {
     /// Operators that have been at it for at least so long, with the worker and for how long.
     pub(crate) fn inside_for(&self, at_least: Duration) -> Vec<(usize, NodeId, Duration)> {
         let now = self.began.elapsed();
-        let workers = self.workers.iter().enumerate().filter_map(|(worker, (node, since))| {
+        let workers = self.workers.iter().enumerate().filter_map(|(worker, Entered(node, since))| {
             let node = usize::try_from(node.load(Relaxed).checked_sub(1)?).ok()?;
             let busy = now.saturating_sub(Duration::from_micros(since.load(Relaxed)));
             (busy >= at_least).then_some((worker, NodeId(node), busy))
@@ -64,7 +69,7 @@ impl OfWorker {
 
     /// The worker is in this operator of a stream until what is returned is dropped.
     pub(crate) fn enter_stream(&self, node: NodeId) -> Inside<'_> {
-        let (at, since) = &self.stuck.workers[self.worker];
+        let Entered(at, since) = &self.stuck.workers[self.worker];
         since.store(u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         at.store(node.0 as u64 + 1, Relaxed);
         Inside(at)

@@ -72,6 +72,13 @@ impl Runtime {
         self.lock().left_behind.clone()
     }
 
+    /// Whether threads of the run may still be at work after its end: those left behind, and a look for new partitions
+    /// that is under way. A process ends without the destructors of its libraries then, which would run beneath them.
+    #[must_use]
+    pub fn has_threads(&self) -> bool {
+        self.looks.load(SeqCst) > 0 || !self.lock().left_behind.is_empty()
+    }
+
     /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.
     pub(crate) fn sleep_unless_stopped(&self, how_long: Duration) {
         let inner = self.lock();

@@ -250,6 +250,37 @@ fn a_hash_map_that_lists_its_entries_in_another_order_is_the_same() {
 }
 
 #[test]
+fn parts_that_change_places_are_not_the_same() {
+    #[derive(Deserialize)]
+    struct Swapped {
+        a: u64,
+        b: u64,
+    }
+    impl Serialize for Swapped {
+        fn serialize<S: Serializer>(&self, into: S) -> std::result::Result<S::Ok, S::Error> {
+            (self.b, self.a).serialize(into)
+        }
+    }
+    let (index, error) = first_error([Swapped { a: 1, b: 2 }]).expect("it is refused");
+    assert_eq!((index, error.kind()), (0, Kind::UserCode));
+    assert!(error.to_string().contains("[2,1] would be read as [1,2]"), "{error}");
+}
+
+#[test]
+fn the_levels_of_a_type_that_contains_itself_are_one_place_from_some_level_on() {
+    #[derive(Serialize)]
+    struct List(Option<Box<List>>);
+    let list = |levels: u32| (0..levels).fold(List(None), |list, _| List(Some(Box::new(list))));
+    let taken = Alternatives::default();
+    let is_new = |levels| {
+        tidemill_codec::encode_noting(&list(levels), &taken, &mut Vec::new()).expect("it is not too deep");
+        taken.take_new()
+    };
+    assert!(is_new(3) && is_new(4) && is_new(20));
+    assert!(!is_new(60) && !is_new(100));
+}
+
+#[test]
 fn a_key_that_comes_back_as_another_is_refused() {
     #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
     struct Page {

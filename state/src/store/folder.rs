@@ -4,7 +4,7 @@ use crate::store::Durability;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// How the last run wrote, so that the next one knows how to read its log.
@@ -144,8 +144,16 @@ impl Folder {
 
     pub(super) fn mode(&self) -> Result<Mode> {
         let path = self.dir.join("mode");
-        let text = fs::read_to_string(&path)
-            .map_err(|why| Error::damaged(format!("{} cannot be read: {why}. Restore the folder from a copy", path.display())))?;
+        let text = fs::read_to_string(&path).map_err(|why| match why.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidData => {
+                Error::damaged(format!("{} cannot be read: {why}. Restore the folder from a copy", path.display()))
+            }
+            _ => Error::try_again(format!(
+                "{} cannot be read: {why}. Nothing is lost: make sure that this user may read it and that the disk is healthy, then \
+                 start again",
+                path.display()
+            )),
+        })?;
         serde_json::from_str(&text)
             .map_err(|why| Error::damaged(format!("{} is damaged: {why}. Restore the folder from a copy", path.display())))
     }
@@ -223,14 +231,55 @@ fn sync_dir(dir: &Path) -> Result<()> {
 fn unwritable(dir: &Path, why: &std::io::Error) -> Error {
     let message = format!("the state folder {} cannot be written: {why}", dir.display());
     match why.kind() {
-        std::io::ErrorKind::StorageFull => Error::try_again(message + ". Nothing is lost: free some space and start again"),
-        _ => Error::config(message + ". Give a --state folder that this user can write"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Error::try_again(message + ". Nothing is lost: free some space and start again")
+        }
+        ErrorKind::PermissionDenied
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::NotFound
+        | ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename
+        | ErrorKind::IsADirectory => Error::config(message + ". Give a --state folder that this user can write"),
+        // It may pass: an error of the disk, too many open files.
+        _ => Error::try_again(message + ". Nothing is lost: make sure that the disk is healthy, then start again"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn errors_that_may_pass_are_tried_again() {
+        for (errno, kind) in [
+            (rustix::io::Errno::IO, Kind::TryAgain),
+            (rustix::io::Errno::NOSPC, Kind::TryAgain),
+            (rustix::io::Errno::DQUOT, Kind::TryAgain),
+            (rustix::io::Errno::MFILE, Kind::TryAgain),
+            (rustix::io::Errno::STALE, Kind::TryAgain),
+            (rustix::io::Errno::ACCESS, Kind::Config),
+            (rustix::io::Errno::ROFS, Kind::Config),
+            (rustix::io::Errno::NOTDIR, Kind::Config),
+        ] {
+            assert_eq!(unwritable(Path::new("s"), &errno.into()).kind(), kind, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_is_missing_or_no_mode_is_damage() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::lock(dir.path(), true).expect("it is free");
+        let kind = |folder: &Folder| folder.mode().expect_err("it cannot be read").kind();
+        assert_eq!(kind(&folder), Kind::Damaged);
+        fs::write(dir.path().join("mode"), "{").expect("written");
+        assert_eq!(kind(&folder), Kind::Damaged);
+        fs::remove_file(dir.path().join("mode")).expect("removed");
+        fs::create_dir(dir.path().join("mode")).expect("made");
+        assert_eq!(kind(&folder), Kind::TryAgain, "it is there, and cannot be read");
+    }
 
     #[test]
     fn a_folder_is_free_once_its_store_is_closed_though_a_forked_process_has_its_lock_open() {

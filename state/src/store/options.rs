@@ -70,7 +70,15 @@ fn open_failed(path: &Path, why: &rocksdb::Error) -> Error {
         ErrorKind::IOError if why.as_ref().contains("While lock file") => {
             Error::try_again(format!("the state in {folder} is in use by another process: {why}"))
         }
-        ErrorKind::IOError if why.as_ref().contains("No space left") || why.as_ref().contains("Permission denied") => {
+        // A file that is missing is damage, any other error of the disk may pass.
+        ErrorKind::IOError if !why.as_ref().contains("No such file or directory") => {
+            Error::try_again(format!("the state in {folder} cannot be opened: {why}. Nothing is lost; mend it and start again"))
+        }
+        // What RocksDB makes of a file that could not be opened to try what the file system allows.
+        ErrorKind::InvalidArgument
+            if why.as_ref().contains("Direct I/O is not supported")
+                || why.as_ref().contains("Found options incompatible with filesystem: IO error") =>
+        {
             Error::try_again(format!("the state in {folder} cannot be opened: {why}. Nothing is lost; mend it and start again"))
         }
         ErrorKind::InvalidArgument if why.as_ref().contains("Column families not opened") => Error::config(format!(

@@ -16,30 +16,44 @@ pub(crate) const FOLD: &str = "fold.sst";
 /// A migration's.
 pub(crate) const MIGRATION: &str = "migration.sst";
 
-/// Opens with `open`. If a table is missing, it is tried again with each file that may be it; without
-/// success everything is as before.
+/// Opens with `open`. If tables are missing, it is tried again with the files that may be them; without success
+/// everything is as before.
 pub(super) fn open<T>(
     database: &Path,
     open: impl Fn() -> std::result::Result<T, rocksdb::Error>,
 ) -> Result<std::result::Result<T, rocksdb::Error>> {
-    let mut opened = open();
-    for name in INGESTED {
-        let Err(why) = &opened else { break };
-        let candidate = database.with_file_name(name);
-        let Some(missing) = missing_table(database, why.as_ref()).filter(|_| candidate.exists()) else { continue };
-        link(&candidate, &missing)?;
-        match open() {
-            Ok(db) => {
-                tracing::warn!(
-                    "{} is part of the database again: an earlier run failed while it took the file in",
-                    missing.display()
-                );
-                opened = Ok(db);
-            }
-            Err(_) => fs::remove_file(&missing).map_err(|why| failed(&missing, &why))?,
+    let opened = open();
+    let Err(why) = &opened else { return Ok(opened) };
+    let candidates = INGESTED.map(|name| database.with_file_name(name));
+    let candidates: Vec<&Path> = candidates.iter().map(PathBuf::as_path).filter(|path| path.exists()).collect();
+    Ok(open_with(database, why, &candidates, &open)?.map_or(opened, Ok))
+}
+
+/// Opens with one of the candidates as the table that is missing, and with another as the next one.
+fn open_with<T>(
+    database: &Path,
+    why: &rocksdb::Error,
+    candidates: &[&Path],
+    open: &impl Fn() -> std::result::Result<T, rocksdb::Error>,
+) -> Result<Option<T>> {
+    let Some(missing) = missing_table(database, why.as_ref()) else { return Ok(None) };
+    for candidate in candidates {
+        link(candidate, &missing)?;
+        let others: Vec<&Path> = candidates.iter().copied().filter(|other| other != candidate).collect();
+        let opened = match open() {
+            Ok(db) => Some(db),
+            Err(why) => open_with(database, &why, &others, open)?,
+        };
+        if opened.is_some() {
+            tracing::warn!(
+                "{} is part of the database again: an earlier run failed while it took the file in",
+                missing.display()
+            );
+            return Ok(opened);
         }
+        fs::remove_file(&missing).map_err(|why| failed(&missing, &why))?;
     }
-    Ok(opened)
+    Ok(None)
 }
 
 /// The table that RocksDB does not find, if that is what its message reports.
@@ -109,6 +123,19 @@ mod tests {
             fs::rename(&table, dir.path().join(name)).expect("moved");
             assert_eq!(keys(dir.path()).expect("opened"), 2, "{name}");
             assert!(table.exists());
+        }
+    }
+
+    #[test]
+    fn both_files_are_given_back_at_once() {
+        for swapped in [false, true] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let tables = folded_twice(dir.path());
+            for (table, name) in tables.iter().zip(if swapped { [MIGRATION, FOLD] } else { INGESTED }) {
+                fs::rename(table, dir.path().join(name)).expect("moved");
+            }
+            assert_eq!(keys(dir.path()).expect("opened"), 2);
+            assert!(tables.iter().all(|table| table.exists()));
         }
     }
 

@@ -122,4 +122,4 @@ fn i5_after_a_crash_at_each_point_of_an_upgrading_start_everything_has_counted_o
 /// What the fixture of format 1 has: see its README.
 const LINES_READ: usize = 140;
 const COMMITTED: Txid = Txid(14);
-const FOLDED: Txid = Txid(4);
+const FOLDED: Txid = Txid(11);
