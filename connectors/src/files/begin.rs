@@ -80,11 +80,12 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     };
     beginning.report_listing(start)?;
     beginning.find_recorded()?;
-    let missed = beginning.families.missed(&listing, &mut beginning.folders, settings.follow);
+    let families = std::mem::take(&mut beginning.families).without_name();
+    let missed = families.missed(&listing, &mut beginning.folders, settings.follow);
     beginning.new_files(&missed)?;
-    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, families, .. } = beginning;
+    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, .. } = beginning;
     begun.retired.extend(renewed.into_values());
-    unusual |= families.are_rotated();
+    unusual |= !families.is_empty();
     match left_out {
         Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() => Err(error),
         _ => Ok(Look { begun, taken, unusual, notes }),
@@ -210,7 +211,7 @@ impl Beginning<'_> {
         if let Some(heir) = locate::heir(&known, files) {
             return self.inherit(known, heir);
         }
-        self.families.add(&known, None, self.listing);
+        self.families.add(&known, None);
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
             Some(found) => changed(&found.path, known.offset),
@@ -250,7 +251,7 @@ impl Beginning<'_> {
 
     fn take(&mut self, known: Known, found: Found) -> Result<()> {
         self.taken.insert(found.id);
-        self.families.add(&known, Some(&found), self.listing);
+        self.families.add(&known, Some(&found));
         match known.settled_in(&found) {
             Ok(position) => {
                 self.settled.push(Known::read(&known.name, &position)?);

@@ -10,7 +10,11 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Position, Result};
+
+/// How long a name that no known file had is looked into.
+const NAMELESS_FOR: Duration = Duration::from_millis(1_800);
 
 /// What was found of files that are left out, so that each is compared once and reported once.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ struct Remembered {
     /// How far partitions were committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
+    /// Whose name no known file had at an earlier look, and how long that is still looked into: less than it takes a file to end.
+    nameless: Option<(Families, Instant)>,
 }
 
 impl Memory {
@@ -97,12 +103,20 @@ fn look(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
+    let earlier = remembered.nameless.take().filter(|(_, until)| Instant::now() < *until);
     let known = &remembered.known;
     let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
     let mut families = Families::default();
-    known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id)), &listing));
+    known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
+    let mut families = families.without_name();
+    // What is being renamed may be seen by the next look only, when the name is another known file's.
+    if let Some((earlier, _)) = &earlier {
+        families.as_before(earlier);
+    }
     let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
     missed.retain(|(_, found)| !ids.contains_key(&found.id));
+    let until = Instant::now() + NAMELESS_FOR.min(settings.rotated_after / 2);
+    let nameless = earlier.or_else(|| (!families.is_empty()).then_some((families, until)));
     let mut look = Look::new(&remembered.judged, partitions);
     look.left_out.clone_from(&listing.left_out);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
@@ -128,6 +142,7 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
+    remembered.nameless = nameless;
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
