@@ -493,6 +493,37 @@ fn new_files_join_by_their_identity() {
 }
 
 #[test]
+fn a_file_that_had_the_name_between_two_looks_is_not_missed() {
+    for (glob, compressed) in [("app.log", false), ("app.log", true), ("app.log*", true)] {
+        let place = Place::followed(&[("app.log", "a1\n")]);
+        let source = place.source(glob);
+        let mut known: BTreeMap<_, _> = place.begin(&source).expect("it begins").partitions.into_iter().collect();
+        let rotate = |new: &str| {
+            // Files are told to be older by their times.
+            std::thread::sleep(Duration::from_millis(20));
+            place.rename("app.log", "app.log.1");
+            if compressed {
+                place.gzip("app.log.1");
+            }
+            place.write("app.log", new.as_bytes());
+        };
+        rotate("b1\n");
+        let suffix = if compressed { ".gz" } else { "" };
+        place.rename(&format!("app.log.1{suffix}"), &format!("app.log.2{suffix}"));
+        rotate("c1\n");
+        let name = place.path("app.log");
+        let joined = discovered(&source, &mut known);
+        assert_eq!(joined, [format!("{name}#2"), format!("{name}#3")], "{glob}, compressed: {compressed}");
+        let read = |partition: &String| {
+            let mut reader = source.open(partition, known[partition].as_ref()).expect("opened");
+            read_now(&mut *reader).expect("read").0
+        };
+        assert_eq!((read(&joined[0]), read(&joined[1])), (vec!["c1".to_owned()], vec!["b1".to_owned()]));
+        assert_eq!(discovered(&source, &mut known), [""; 0]);
+    }
+}
+
+#[test]
 fn a_known_file_that_is_cut_ends_the_look_for_new_files() {
     let place = Place::followed(&[("app.log", "a1\na2\n")]);
     let source = place.source("app.log*");

@@ -244,6 +244,9 @@ fn check(mode: Mode, rotations: u64) {
         "5ms",
     ];
     let mut reader = Reader { arguments: arguments.map(str::to_owned).to_vec(), running: None, starts: 0, mode };
+    // What had the name before the first start is nobody's.
+    reader.start();
+    reader.running.as_mut().expect("it runs").says("first commit");
     let over = Arc::new(AtomicBool::new(false));
     let writer = {
         let (over, out) = (Arc::clone(&over), out.clone());
@@ -262,7 +265,6 @@ fn check(mode: Mode, rotations: u64) {
         })
     };
     let mut random = Random::of_the_clock();
-    reader.start();
     while !over.load(SeqCst) {
         assert!(!writer.is_finished() || over.load(SeqCst), "{mode:?}: the writer has failed");
         reader.run_for(Duration::from_millis(random.within(200..2_000)));

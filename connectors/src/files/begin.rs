@@ -1,12 +1,13 @@
 //! The start of a source of files: which file each recorded position is of now, and which files are new.
 
 use super::Settings;
+use super::families::Families;
 use super::identity::Content;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::opened::Opened;
-use super::rotated::{self, is_rotated_name};
+use super::rotated::is_rotated_name;
 use super::window::WITNESS_BYTES;
 use super::witness::Witness;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,7 +71,7 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
         folders: Folders::default(),
         taken: BTreeSet::new(),
         settled: Vec::new(),
-        families: BTreeMap::new(),
+        families: Families::default(),
         renewed: BTreeMap::new(),
         left_out: None,
         unusual: false,
@@ -79,11 +80,12 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     };
     beginning.report_listing(start)?;
     beginning.find_recorded()?;
-    let missed = beginning.missed();
+    let families = std::mem::take(&mut beginning.families).without_name();
+    let missed = families.missed(&listing, &mut beginning.folders, settings.follow);
     beginning.new_files(&missed)?;
-    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, families, .. } = beginning;
+    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, .. } = beginning;
     begun.retired.extend(renewed.into_values());
-    unusual |= families.values().any(|family| family.rotated);
+    unusual |= !families.is_empty();
     match left_out {
         Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() => Err(error),
         _ => Ok(Look { begun, taken, unusual, notes }),
@@ -100,8 +102,7 @@ struct Beginning<'a> {
     taken: BTreeSet<FileId>,
     /// The positions whose files are there.
     settled: Vec<Known>,
-    /// By the path at which they came first.
-    families: BTreeMap<String, Family>,
+    families: Families,
     /// Files that are begun again under a recorded name.
     renewed: BTreeMap<FileId, String>,
     /// The first file that cannot be followed.
@@ -110,16 +111,6 @@ struct Beginning<'a> {
     unusual: bool,
     notes: Vec<String>,
     begun: Begun,
-}
-
-/// The recorded files that had the same name, one after the other.
-struct Family {
-    one: Known,
-    /// The last change and the last birth of any of them.
-    modified: i64,
-    born: i64,
-    /// Whether one has lost the name while nothing ran, or before.
-    rotated: bool,
 }
 
 /// A file that shares so many first bytes with another of the same name is an edited version of that.
@@ -220,7 +211,7 @@ impl Beginning<'_> {
         if let Some(heir) = locate::heir(&known, files) {
             return self.inherit(known, heir);
         }
-        self.note_family(&known, None);
+        self.families.add(&known, None);
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
             Some(found) => changed(&found.path, known.offset),
@@ -260,7 +251,7 @@ impl Beginning<'_> {
 
     fn take(&mut self, known: Known, found: Found) -> Result<()> {
         self.taken.insert(found.id);
-        self.note_family(&known, Some(&found));
+        self.families.add(&known, Some(&found));
         match known.settled_in(&found) {
             Ok(position) => {
                 self.settled.push(Known::read(&known.name, &position)?);
@@ -269,33 +260,6 @@ impl Beginning<'_> {
             }
             Err(error) => self.lose(&known.name, error),
         }
-    }
-
-    fn note_family(&mut self, known: &Known, found: Option<&Found>) {
-        let Some(file) = &known.witness.file else { return };
-        let original = found.filter(|found| found.id == file.id());
-        let modified = original.map_or(file.modified, |found| found.modified);
-        let rotated = original.is_none_or(|found| self.listing.by_id(found.id).is_none());
-        let family = self.families.entry(known.first_path().to_owned());
-        let born = file.id().born;
-        let family = family.or_insert_with(|| Family { one: known.clone(), modified, born, rotated });
-        family.modified = family.modified.max(modified);
-        family.born = family.born.max(born);
-        family.rotated |= rotated;
-    }
-
-    /// Files that had a name while nothing ran and have lost it, with that name: changed after all that are recorded of it.
-    fn missed(&mut self) -> Vec<(String, Found)> {
-        let mut missed = Vec::new();
-        for (path, family) in self.families.iter().filter(|(_, family)| family.rotated) {
-            let beside = self.folders.beside(&family.one);
-            let target = family.one.witness.file.as_ref().map_or("", |file| &file.real);
-            let between = rotated::between(path, target, (family.modified, family.born), &beside);
-            missed.extend(between.map(|found| (path.clone(), found.clone())));
-        }
-        missed.retain(|(_, found)| self.listing.by_id(found.id).is_none());
-        missed.dedup_by_key(|(_, found)| found.id);
-        missed
     }
 
     fn lose(&mut self, name: &str, error: Error) -> Result<()> {
@@ -342,7 +306,8 @@ impl Beginning<'_> {
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
         let newcomers = Newcomers::new(known.iter(), self.settings.follow);
-        for found in &listing.files {
+        let is_missed = |found: &Found| missed.iter().any(|(_, missed)| missed.id == found.id);
+        for found in listing.files.iter().filter(|found| !is_missed(found)) {
             self.new_file(&found.path, found, &newcomers)?;
         }
         for (name, position) in &self.begun.partitions[recorded..] {

@@ -1,15 +1,20 @@
 //! New files of a source that follows, while it is read.
 
 use super::Settings;
+use super::families::Families;
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Known};
+use super::locate::{self, Folders, Known};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::witness::Witness;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Position, Result};
+
+/// How long a name that no known file had is looked into.
+const NAMELESS_FOR: Duration = Duration::from_millis(1_800);
 
 /// What was found of files that are left out, so that each is compared once and reported once.
 #[derive(Debug, Default)]
@@ -27,6 +32,8 @@ struct Remembered {
     /// How far partitions were committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
+    /// Whose name no known file had at an earlier look, and how long that is still looked into: less than it takes a file to end.
+    nameless: Option<(Families, Instant)>,
 }
 
 impl Memory {
@@ -96,30 +103,82 @@ fn look(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
+    let earlier = remembered.nameless.take().filter(|(_, until)| Instant::now() < *until);
     let known = &remembered.known;
     let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
+    let mut families = Families::default();
+    known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
+    let mut families = families.without_name();
+    // What is being renamed may be seen by the next look only, when the name is another known file's.
+    if let Some((earlier, _)) = &earlier {
+        families.as_before(earlier);
+    }
+    let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+    missed.retain(|(_, found)| !ids.contains_key(&found.id));
+    let until = Instant::now() + NAMELESS_FOR.min(settings.rotated_after / 2);
+    let nameless = earlier.or_else(|| (!families.is_empty()).then_some((families, until)));
+    let mut look = Look::new(&remembered.judged, partitions);
+    look.left_out.clone_from(&listing.left_out);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
-    let (mut joining, mut left_out, mut judged) = (Vec::new(), listing.left_out.clone(), HashMap::new());
     for found in &listing.files {
-        if let Some(known) = ids.get(&found.id) {
-            check_known(known, found)?;
-            continue;
+        match ids.get(&found.id) {
+            Some(known) => check_known(known, found)?,
+            None if missed.iter().any(|(_, missed)| missed.id == found.id) => {}
+            None => look.take(&found.path, found, || newcomers.judge(found, &listing))?,
         }
+    }
+    if !missed.is_empty() {
+        let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
+        let joining: Vec<Known> = joining.collect();
+        let newcomers = Newcomers::new(known.values().chain(&joining), false);
+        for (path, found) in &missed {
+            look.take(path, found, || newcomers.judge(found, &listing))?;
+        }
+    }
+    let Look { joining, left_out, judged, .. } = look;
+    for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
+        tracing::warn!("{why}");
+    }
+    for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
+        tracing::info!("{alias}");
+    }
+    remembered.nameless = nameless;
+    (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
+    Ok(joining)
+}
+
+/// What a look has found so far.
+struct Look<'a> {
+    /// By the look before.
+    before: &'a Judged,
+    partitions: &'a BTreeMap<String, Option<Position>>,
+    joining: Vec<(String, Option<Position>)>,
+    left_out: Vec<String>,
+    judged: Judged,
+}
+
+impl<'a> Look<'a> {
+    fn new(before: &'a Judged, partitions: &'a BTreeMap<String, Option<Position>>) -> Look<'a> {
+        Look { before, partitions, joining: Vec::new(), left_out: Vec::new(), judged: Judged::new() }
+    }
+
+    /// Takes a file that no known partition has, whose first path is `path`.
+    fn take(&mut self, path: &str, found: &Found, judge: impl FnOnce() -> Result<Judgement>) -> Result<()> {
         let key = (found.id, found.length, found.modified);
-        let before = remembered.judged.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| partitions.contains_key(of)));
+        let before = self.before.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| self.partitions.contains_key(of)));
         let judgement = match before {
             Some((why, of)) => Ok(Judgement::LeftOut(why.clone(), of.clone())),
-            None => newcomers.judge(found, &listing),
+            None => judge(),
         };
         match judgement {
             Ok(Judgement::Joins(position)) => {
-                let taken = |name: &str| partitions.contains_key(name) || joining.iter().any(|(joins, _)| joins == name);
-                let name = name_for(&found.path, taken);
-                joining.push((name, Some(position)));
+                let joins = |name: &str| self.joining.iter().any(|(joins, _)| joins == name);
+                let name = name_for(path, |name| self.partitions.contains_key(name) || joins(name));
+                self.joining.push((name, Some(position)));
             }
             Ok(Judgement::LeftOut(why, of)) => {
-                left_out.push(why.clone());
-                judged.insert(key, (why, of));
+                self.left_out.push(why.clone());
+                self.judged.insert(key, (why, of));
             }
             Ok(Judgement::Later) => {}
             Ok(Judgement::Replaces(name)) => {
@@ -128,22 +187,15 @@ fn look(
             }
             Err(error) if leaves_out(&error) => {
                 let why = format!("{error}; it is left out");
-                left_out.push(why.clone());
-                judged.insert(key, (why, None));
+                self.left_out.push(why.clone());
+                self.judged.insert(key, (why, None));
             }
-            // Removed since it was listed.
+            // Removed or renamed since it was listed.
             Err(error) if error.kind() == Kind::SourceLost => {}
             Err(error) => return Err(error),
         }
+        Ok(())
     }
-    for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
-        tracing::warn!("{why}");
-    }
-    for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
-        tracing::info!("{alias}");
-    }
-    (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
-    Ok(joining)
 }
 
 fn known(name: &str, position: Option<&Position>) -> Known {

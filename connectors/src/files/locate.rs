@@ -324,9 +324,3 @@ fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
 pub(super) fn is_plain(path: &str) -> io::Result<bool> {
     Ok(matches!(content(path)?, Input::Plain(_)))
 }
-
-/// Whether a glob leads to the file at `path`.
-pub(super) fn is_matched(globs: &[String], path: &str) -> Result<bool> {
-    let Some(found) = listing::regular(Path::new(path)).ok().flatten() else { return Ok(false) };
-    Ok(Listing::of(globs)?.by_id(found.id).is_some())
-}

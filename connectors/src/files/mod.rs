@@ -3,6 +3,7 @@
 mod begin;
 mod decode;
 mod discover;
+mod families;
 mod identity;
 mod input;
 mod listing;

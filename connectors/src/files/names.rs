@@ -37,6 +37,11 @@ enum Seen {
 }
 
 impl Names {
+    /// Whether a glob leads to the file, as of the last look.
+    pub(super) fn is_matched(&self) -> bool {
+        self.matched && self.seen == Seen::Here
+    }
+
     pub(super) fn new(path: String, id: FileId) -> Names {
         let now = Instant::now();
         Names { path, matched: false, id, seen: Seen::Here, since: now, looked: now }
@@ -55,11 +60,13 @@ impl Names {
     /// Called while nothing comes. Returns whether the file, read up to `known`, has ended: no glob leads to it any more,
     /// and nothing has come for `rotated_after`.
     pub(super) fn has_ended(&mut self, globs: &[String], rotated_after: Duration, known: &Known) -> Result<bool> {
+        // After a pause of the process others must be able to look too before anything ends.
+        let paused = self.looked.elapsed() > 3 * LOOK_EVERY;
         self.looked = Instant::now();
         let seen = self.look(globs, known)?;
         let changed = seen != self.seen;
         self.seen = seen;
-        if changed {
+        if changed || paused {
             self.since = Instant::now();
         }
         let over = matches!(seen, Seen::Nowhere | Seen::Other) && self.since.elapsed() >= rotated_after;

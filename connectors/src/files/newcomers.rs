@@ -74,14 +74,14 @@ impl<'a> Newcomers<'a> {
         let path = &found.path;
         let (file, head) = locate::open_found(found, 0)?;
         let metadata = file.metadata().map_err(|why| input::unreadable(path, 0, &why))?;
-        // It joins with its first whole line, by which it can be told from others.
-        if self.follow && head.len() < WITNESS_BYTES && !head.contains(&b'\n') && Compression::recognise(&head).is_none() {
-            return Ok(Judgement::Later);
-        }
         if let Some(format) = Compression::unreadable(&head) {
             return Err(Error::config(format!(
                 "{path}: is {format} data, which cannot be read; unpack it, or compress it with gzip or zstd"
             )));
+        }
+        // It joins with its first whole line, by which it can be told from others.
+        if self.follow && head.len() < WITNESS_BYTES && !head.contains(&b'\n') && Compression::recognise(&head).is_none() {
+            return Ok(Judgement::Later);
         }
         let compression = Compression::recognise(&head);
         // What cannot be decompressed is a copy of nothing: its reader names the place.

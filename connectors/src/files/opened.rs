@@ -14,6 +14,9 @@ use tidemill_state::{Error, Position, Result};
 /// How often the length of a followed file is looked at: a new line is seen at most this long after it was written.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
+/// How often the names of a followed file are looked at that was read to its end and cannot grow.
+const LOOK_AFTER_END: Duration = Duration::from_millis(500);
+
 /// An opened file, and how far it is read.
 pub(super) struct Opened {
     partition: String,
@@ -200,6 +203,23 @@ impl Opened {
         let ended = self.names.has_ended(&settings.globs, settings.rotated_after, &known)?;
         self.file.path.clone_from(&self.names.path);
         Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
+    }
+
+    /// Looks whether a followed file that cannot grow, and was read to its end, has ended: it stays as long as a plain one, since it shows where a
+    /// rotation stands. `None` if a glob leads to it: it stays for good.
+    pub(super) fn look_after_end(&mut self, settings: &Settings) -> Result<Option<Look>> {
+        let wait = settings.rotated_after.min(LOOK_AFTER_END);
+        if !self.names.is_due(settings.rotated_after) {
+            return Ok(Some(Look::Idle(wait)));
+        }
+        let read = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
+        // One that had ended before was not read again.
+        let known = self.rewind_to.clone().unwrap_or_else(read);
+        let ended = self.names.has_ended(&settings.globs, settings.rotated_after, &known)?;
+        if self.names.is_matched() {
+            return Ok(None);
+        }
+        Ok(Some(if ended { Look::Ended } else { Look::Idle(wait) }))
     }
 
     /// Looks at a plain file's length: it may not be shorter than what was read.

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::decode::{Decode, Decoded};
-use super::locate::{self, Known};
+use super::locate::Known;
 use super::marks::{Beginning, beginning};
 use super::opened::{Look, Opened};
 use super::quote;
@@ -24,6 +24,8 @@ enum Stage {
     Before(Box<Known>),
     /// Being read.
     Open(Box<Opened>),
+    /// Compressed, of a source that follows, and read to the end.
+    Following(Box<Opened>, Position),
     /// Read to the end.
     Ended(Position),
 }
@@ -40,11 +42,15 @@ impl<D: Decode> FileReader<D> {
         Ok(FileReader { settings, decode, stage, skipped: 0 })
     }
 
-    /// The end of a file: for good if its partition can be forgotten.
-    fn end(&mut self, at: Position, path: &str) -> Result<ReadStatus> {
-        self.stage = Stage::Ended(at);
-        let forgotten = self.settings.follow && !locate::is_matched(&self.settings.globs, path)?;
-        Ok(if forgotten { ReadStatus::Retired } else { ReadStatus::End })
+    /// At the end of a file that does not grow.
+    fn end(&mut self, at: Position) -> ReadStatus {
+        match std::mem::replace(&mut self.stage, Stage::Ended(at.clone())) {
+            Stage::Open(file) if self.settings.follow => {
+                self.stage = Stage::Following(file, at);
+                ReadStatus::More
+            }
+            _ => ReadStatus::End,
+        }
     }
 }
 
@@ -53,10 +59,20 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         if let Stage::Before(known) = &self.stage {
             self.stage = Stage::Open(Box::new(open(known, &self.settings)?));
         }
-        let Stage::Open(file) = &mut self.stage else { return Ok(ReadStatus::End) };
+        let file = match &mut self.stage {
+            Stage::Open(file) => file,
+            Stage::Following(file, at) => {
+                let (status, at) = (after_end(file, &self.settings)?, at.clone());
+                if !matches!(status, ReadStatus::Idle(_)) {
+                    // The file is closed.
+                    self.stage = Stage::Ended(at);
+                }
+                return Ok(status);
+            }
+            _ => return Ok(ReadStatus::End),
+        };
         if let Some(end) = file.recorded_end() {
-            let path = file.path().to_owned();
-            return self.end(end, &path);
+            return Ok(self.end(end));
         }
         if file.prepare()? {
             return Ok(ReadStatus::More);
@@ -88,14 +104,14 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
             return Ok(ReadStatus::More);
         }
         lines.take_unfinished(file)?;
-        let (end, path) = (file.end_position(), file.path().to_owned());
-        self.end(end, &path)
+        let end = file.end_position();
+        Ok(self.end(end))
     }
 
     fn position(&self) -> Position {
         match &self.stage {
             Stage::Before(known) => known.witness.position(known.offset),
-            Stage::Ended(at) => at.clone(),
+            Stage::Following(_, at) | Stage::Ended(at) => at.clone(),
             Stage::Open(file) => file.position(),
         }
     }
@@ -103,7 +119,7 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
     fn offset(&self) -> u64 {
         match &self.stage {
             Stage::Before(known) => known.offset,
-            Stage::Ended(at) => at.offset,
+            Stage::Following(_, at) | Stage::Ended(at) => at.offset,
             Stage::Open(file) => file.offset(),
         }
     }
@@ -112,13 +128,22 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         match &self.stage {
             Stage::Before(_) => None,
             Stage::Open(file) => file.lag(),
-            Stage::Ended(_) => Some(0),
+            Stage::Following(..) | Stage::Ended(_) => Some(0),
         }
     }
 
     fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
+}
+
+/// After the end of a compressed file that was followed by name before it was compressed.
+fn after_end(file: &mut Opened, settings: &Settings) -> Result<ReadStatus> {
+    Ok(match file.look_after_end(settings)? {
+        None => ReadStatus::End,
+        Some(Look::Idle(wait)) => ReadStatus::Idle(wait),
+        Some(Look::Grown | Look::Ended) => ReadStatus::Retired,
+    })
 }
 
 /// Opens the file of a position. If its names have moved since the start looked, a look at all files may find it.
