@@ -6,7 +6,7 @@
 //! | family | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `store`, `known_as`, `incarnations`, `schema`, `committed`, `sink/<id>` | see [`read`] |
-//! | `meta` | `format`, `format_by` | see [`format`] |
+//! | `meta` | `format`, `format_by` | see [`mod@format`] |
 //! | `positions` | source (u32), partition's name | [`Position`] |
 //! | `log` | txid (u64), worker (u32) | a delta, see [`crate::delta`] |
 //! | `outbox` | sink (u32), txid (u64) | an entry, see [`crate::outbox`] |
