@@ -21,8 +21,7 @@
 //! #         }
 //! #         Ok(if self.0 < self.1 { ReadStatus::More } else { ReadStatus::End })
 //! #     }
-//! #     fn position(&self) -> Position { Position::at(self.0) }
-//! # }
+//! #     fn position(&self) -> Position { Position::at(self.0) } }
 //! use tidemill_engine::conformance;
 //!
 //! // Squares(n) is a source of the first n squares, in one partition named "all".

@@ -141,8 +141,9 @@ fn what_cannot_be_decoded_stops_is_skipped_or_set_aside() {
 fn a_large_message_goes_to_dead_letters_that_take_it_as_a_whole() {
     let brokers = Broker::shared().address();
     create_topic(&brokers, "entire-in", 1, &[]);
-    create_topic(&brokers, "entire-out", 1, &[]);
-    create_topic(&brokers, "entire-letters", 1, &[("max.message.bytes", "20000")]);
+    // Its messages are of 1970: they would be past retention.
+    create_topic(&brokers, "entire-out", 1, &[("retention.ms", "-1")]);
+    create_topic(&brokers, "entire-letters", 1, &[("max.message.bytes", "20000"), ("retention.ms", "-1")]);
     let kafka = Kafka::new(&brokers);
     let build = move |topology: &Topology<'_>| {
         let sink = kafka.sink("entire-out", |size: &u64| {
