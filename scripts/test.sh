@@ -87,10 +87,11 @@ report() {
 }
 
 code=0
-# With a part named, cargo does not build the examples, which tests run.
-if [ -n "$part" ]; then cargo build --release --workspace --examples; fi
+# The programs that tests run.
+programs() { cargo build --release --workspace --bins --examples; }
+tests() { cargo test --release --workspace --no-fail-fast ${arguments[@]+"${arguments[@]}"}; }
 # One stream for both, so that the lines stay in their order. A part is of the whole workspace too: one crate alone has
 # other features, and its dependencies are compiled again.
-cargo test --release --workspace ${arguments[@]+"${arguments[@]}"} 2>&1 </dev/null | timed || code=$?
+{ programs && tests; } 2>&1 </dev/null | timed || code=$?
 report
 exit "$code"

@@ -3,21 +3,20 @@
 //!
 //! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing: `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be there.
 
-#[path = "support/binary.rs"]
-mod binary;
+mod support {
+    pub(crate) mod binary;
+    pub(crate) mod checkout;
+}
 
-use binary::{Running, folder};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use support::binary::{Running, folder};
+use support::checkout::root;
 use tidemill::prelude::*;
 use tidemill::server::{Access, Listening};
 use tidemill::testing::Kit;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Whether there is a browser to use; says why, if not.
 fn has_browser() -> bool {
@@ -52,7 +51,7 @@ struct Steps {
 
 impl Steps {
     fn start(url: &str, what: &[&str]) -> Steps {
-        let pictures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../page");
+        let pictures = support::checkout::target().join("page");
         let mut command = Command::new("timeout");
         let command = command.args(["--kill-after=5", "240", "node", "browser/views.mjs", url]).arg(pictures).args(what);
         let mut child = command.current_dir(root().join("ui")).stdout(Stdio::piped()).spawn().expect("node can be started");

@@ -1,8 +1,13 @@
 //! The rules of the house that the compiler does not know: paths named in the documents exist, every source file says what it
 //! owns, no file grows too long, and nothing is left half done.
 
+mod support {
+    pub(crate) mod checkout;
+}
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use support::checkout::root;
 
 /// The documents whose paths and links are checked.
 const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "examples/data/README.md"];
@@ -122,10 +127,6 @@ fn what_counts_as_a_line() {
 fn nothing_in(what: &str, offenders: impl IntoIterator<Item = String>) {
     let offenders: Vec<String> = offenders.into_iter().collect();
     assert!(offenders.is_empty(), "{what}:\n  {}\n", offenders.join("\n  "));
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn read(path: &Path) -> String {

@@ -209,7 +209,10 @@ impl Generations {
         let message = crate::commit::Message::Generation { number, latch: told, pond: Arc::clone(&pond), reply };
         let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
-        let after: Txid = self.until_fixed(&fixed)?.ok_or_else(ended)?;
+        let after: Txid = match self.until_answered(&fixed) {
+            (after, true) => after.ok_or_else(ended)?,
+            (_, false) => return Err(write_hangs(&self.store).into()),
+        };
         assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
         // Not before: the committer may have been in the middle of a write when the generation before failed.
         pond.begin_after(after);
@@ -346,31 +349,27 @@ impl Generations {
         all
     }
 
-    /// Waits until the committer has fixed the last committed batch. None: the committer has ended.
-    fn until_fixed(&self, fixed: &Receiver<Txid>) -> Result<Option<Txid>> {
-        let answer = Cell::new(None);
-        let wait = |at_most| match fixed.recv_timeout(at_most) {
+    /// Waits for an answer of the committer: none, if it has ended. False: the time that a stop has was over before.
+    fn until_answered<T>(&self, answers: &Receiver<T>) -> (Option<T>, bool) {
+        let (answer, is_over) = (Cell::new(None), Cell::new(false));
+        let wait = |at_most| match answers.recv_timeout(at_most) {
             Err(RecvTimeoutError::Timeout) => {}
-            answered => answer.set(Some(answered.ok())),
+            answered => {
+                answer.set(answered.ok());
+                is_over.set(true);
+            }
         };
-        match self.ending().pass(Phase::Committing, || answer.get().is_some(), wait) {
-            (_, true) => Ok(answer.get().flatten()),
-            (_, false) => Err(write_hangs(&self.store)),
-        }
+        let (_, in_time) = self.ending().pass(Phase::Committing, || is_over.get(), wait);
+        (answer.take(), in_time)
     }
 
-    /// Waits until the committer has committed every batch that is complete.
+    /// Waits until the committer has committed every batch that is complete. One that has ended drops the reply: its error
+    /// ends the run.
     fn commit_complete(&self) {
         let (reply, answered) = crossbeam_channel::bounded(1);
-        if self.deltas.send(crate::commit::Message::Finish { reply }).is_err() {
-            return;
+        if self.deltas.send(crate::commit::Message::Finish { reply }).is_ok() {
+            self.until_answered(&answered);
         }
-        let answer = Cell::new(false);
-        let wait = |at_most| {
-            // A committer that has ended drops the reply: its error ends the run.
-            answer.set(answer.get() || answered.recv_timeout(at_most) != Err(RecvTimeoutError::Timeout));
-        };
-        self.ending().pass(Phase::Committing, || answer.get(), wait);
     }
 
     /// Names the closures that have not returned in the time that a stop has.

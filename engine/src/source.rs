@@ -21,6 +21,10 @@ use tidemill_state::{Error, Kind, Position, Result};
 /// | `skip` on a field | in a key; in a value only by [`crate::conformance::value`]: it is the default after a restart |
 ///
 /// What is found at a value fails its batch, before the commit. Sinks that write JSON take all of them.
+///
+/// A value that was encoded and decoded must be encoded as the same bytes again (the order of a hash map's entries aside). A type that
+/// compacts or normalises itself as it is read, such as a sketch or a decimal number without trailing zeros, does so before it is
+/// written.
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 

@@ -1,14 +1,14 @@
 //! What is on its way stays within its bounds (I8): batches that are not committed, and output that no sink has confirmed. Where a bound is reached the sources wait, and lose nothing.
 
+use crate::support::gate::{Gate, Gated};
 use crate::support::hooked::{Hooked, Read};
 use crate::support::waiting::wait_until;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
-use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
-use tidemill::{Engine, Result, Settings, Status, Txid};
+use tidemill::{Engine, Settings, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,101 +23,6 @@ const IN_FLIGHT: u64 = 3;
 
 /// What may be read and not committed: the batches in flight, and the one that is open.
 const MOST_AHEAD: u64 = (IN_FLIGHT + 1) * BATCH_RECORDS;
-
-/// Closed by a test, it holds up whoever comes by.
-#[derive(Default)]
-struct Gate {
-    is_closed: Mutex<bool>,
-    opened: Condvar,
-}
-
-/// Keeps a gate closed, until it is dropped: a test that fails leaves nobody there.
-struct Closed<'a>(&'a Gate);
-
-impl Drop for Closed<'_> {
-    fn drop(&mut self) {
-        self.0.set_closed(false);
-    }
-}
-
-impl Gate {
-    fn set_closed(&self, closed: bool) {
-        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
-        self.opened.notify_all();
-    }
-
-    fn close(&self) -> Closed<'_> {
-        self.set_closed(true);
-        Closed(self)
-    }
-
-    fn pass(&self) {
-        let closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let _open = self.opened.wait_while(closed, |closed| *closed);
-    }
-}
-
-/// A sink that gives the numbers on to a list, behind a gate.
-#[derive(Clone, Default)]
-struct Gated {
-    gate: Arc<Gate>,
-    numbers: Arc<Mutex<Vec<(Txid, u64)>>>,
-}
-
-impl Sink for Gated {
-    type Item = u64;
-
-    fn kind(&self) -> String {
-        "gated".into()
-    }
-
-    fn delivery(&self) -> Delivery {
-        Delivery::AtLeastOnce
-    }
-
-    fn encode(&self, number: &u64, into: &mut Vec<u8>) -> Result<()> {
-        into.extend_from_slice(&number.to_le_bytes());
-        Ok(())
-    }
-
-    fn open(&self, _: &Owner) -> Result<Box<dyn Publisher>> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Publisher for Gated {
-    fn is_settled(&mut self) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn marker(&mut self) -> Result<Option<Marker>> {
-        Ok(None)
-    }
-
-    fn take_over(&mut self) -> Result<Option<Marker>> {
-        Ok(None)
-    }
-
-    fn claim(&mut self, _: Txid) -> Result<()> {
-        Ok(())
-    }
-
-    fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
-        self.gate.pass();
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let mut numbers = self.numbers.lock().expect("nobody fails with it");
-        numbers.extend(entries.iter().flat_map(|entry| entry.records().map(move |bytes| (entry.txid, number(bytes)))));
-        Ok(Box::new(Given))
-    }
-}
-
-struct Given;
-
-impl Prepared for Given {
-    fn commit(self: Box<Self>) -> Result<Outcome> {
-        Ok(Outcome::Confirmed)
-    }
-}
 
 /// A topology over two files of numbers, and what it has read of them.
 struct Place {

@@ -1,13 +1,13 @@
 //! How runs and generations end: everything that is complete is committed first, a failure is never held up, and a
 //! stop is over in time, whoever does not return.
 
+use crate::support::gate::{Gate, Gated};
 use crate::support::waiting::wait_until;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
-use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{CrashPoint, Durability, Engine, Error, Kind, Points, Position, Result, Settings, Store, Txid};
 use tidemill_state::points::Effect;
@@ -16,50 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Much longer than any of these tests may take, much shorter than the tests' own patience.
 const LONG: Duration = Duration::from_secs(40);
-
-/// Closed, it holds up every thread that passes, until it is opened for good.
-#[derive(Default)]
-struct Gate {
-    is_closed: Mutex<bool>,
-    opened: Condvar,
-    /// How many threads are held up.
-    held: AtomicU64,
-}
-
-impl Gate {
-    fn closed() -> Arc<Gate> {
-        Arc::new(Gate { is_closed: Mutex::new(true), ..Gate::default() })
-    }
-
-    fn open(&self) {
-        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.opened.notify_all();
-    }
-
-    fn pass(&self) {
-        let closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.held.fetch_add(1, SeqCst);
-        drop(self.opened.wait_while(closed, |closed| *closed));
-        self.held.fetch_sub(1, SeqCst);
-    }
-
-    fn wait_until_held(&self) {
-        let began = Instant::now();
-        while self.held.load(SeqCst) == 0 {
-            assert!(began.elapsed() < PATIENCE, "nobody comes to the gate");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Opens a gate when the test ends, however it does: whoever was left behind there can go.
-struct OpenedAtLast(Arc<Gate>);
-
-impl Drop for OpenedAtLast {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
 
 /// What follows the last number of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,62 +108,6 @@ impl Reader<u64> for NumbersReader {
     }
 }
 
-/// A sink that holds its publisher up at a gate.
-#[derive(Clone)]
-struct Gated(Arc<Gate>);
-
-impl Sink for Gated {
-    type Item = u64;
-
-    fn kind(&self) -> String {
-        "gated".into()
-    }
-
-    fn delivery(&self) -> Delivery {
-        Delivery::AtLeastOnce
-    }
-
-    fn encode(&self, number: &u64, into: &mut Vec<u8>) -> Result<()> {
-        into.extend_from_slice(&number.to_le_bytes());
-        Ok(())
-    }
-
-    fn open(&self, _: &Owner) -> Result<Box<dyn Publisher>> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Publisher for Gated {
-    fn is_settled(&mut self) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn marker(&mut self) -> Result<Option<Marker>> {
-        Ok(None)
-    }
-
-    fn take_over(&mut self) -> Result<Option<Marker>> {
-        Ok(None)
-    }
-
-    fn claim(&mut self, _: Txid) -> Result<()> {
-        Ok(())
-    }
-
-    fn prepare<'a>(&'a mut self, _: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {
-        self.0.pass();
-        Ok(Box::new(Given))
-    }
-}
-
-struct Given;
-
-impl Prepared for Given {
-    fn commit(self: Box<Self>) -> Result<Outcome> {
-        Ok(Outcome::Confirmed)
-    }
-}
-
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
 }
@@ -230,8 +130,8 @@ fn recorded(folder: &tempfile::TempDir, name: &str) -> (Option<u64>, Txid) {
 
 #[test]
 fn a_failure_is_not_held_up_by_a_look_for_partitions() {
-    let slow_look = Gate::closed();
-    let _opened = OpenedAtLast(Arc::clone(&slow_look));
+    let slow_look = Arc::new(Gate::default());
+    let _closed = slow_look.close();
     for (name, every, slow) in
         [("a look that is far off", LONG * 10, false), ("a look that takes long", Duration::from_millis(1), true)]
     {
@@ -270,8 +170,8 @@ fn a_failure_is_not_held_up_by_a_look_for_partitions() {
 #[test]
 fn a_stop_commits_every_complete_batch() {
     let folder = folder();
-    let gate = Gate::closed();
-    let _opened = OpenedAtLast(Arc::clone(&gate));
+    let gate = Arc::new(Gate::default());
+    let closed = gate.close();
     let mut numbers = Numbers::upto(1_000_000, Then::Nothing);
     let held = Arc::clone(&gate);
     // Called on the committer's thread: batches that are complete wait for it.
@@ -301,7 +201,7 @@ fn a_stop_commits_every_complete_batch() {
     // Without waiting for the committer, the workers would have ended long before.
     std::thread::sleep(Duration::from_millis(500));
     assert!(!engine.is_over() && runtime.left_behind().is_empty());
-    gate.open();
+    drop(closed);
     engine.wait().expect("it stops");
     assert_eq!(recorded(&folder, "a").0, Some(before), "everything that was read is committed");
 }
@@ -413,8 +313,8 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
     let drain = Duration::from_millis(500);
     for held in ["closure", "committer", "sink", "look"] {
         let folder = folder();
-        let gate = Gate::closed();
-        let _opened = OpenedAtLast(Arc::clone(&gate));
+        let gate = Arc::new(Gate::default());
+        let _closed = gate.close();
         let mut numbers = Numbers { discover_every: Some(Duration::from_millis(10)), ..Numbers::upto(1_000, Then::Nothing) };
         let hook: Hook = Arc::new({
             let gate = Arc::clone(&gate);
@@ -438,7 +338,7 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
                 }
             });
             let free = Arc::new(Gate::default());
-            stream.sink("out", Gated(if held == "sink" { Arc::clone(&at) } else { free }));
+            stream.sink("out", Gated { gate: if held == "sink" { Arc::clone(&at) } else { free }, ..Gated::default() });
         };
         // What holds up nothing has all the time that a busy machine may need.
         let drain = if held == "look" { LONG } else { drain };

@@ -3,6 +3,7 @@
 #[path = "../support"]
 mod support {
     pub(crate) mod alone;
+    pub(crate) mod gate;
     pub(crate) mod hooked;
     pub(crate) mod waiting;
 }

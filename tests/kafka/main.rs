@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod asked;
     pub(crate) mod binary;
     pub(crate) mod broker;
+    pub(crate) mod checkout;
     pub(crate) mod child;
     pub(crate) mod edits;
     pub(crate) mod hooked;

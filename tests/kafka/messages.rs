@@ -159,7 +159,7 @@ fn a_large_message_goes_to_dead_letters_that_take_it_as_a_whole() {
         let published = status.sinks[0].published == status.committed;
         if published && status.records == 1 && !lowered.replace(true) {
             // The topic takes less from now on, which the sink sees when it is refused.
-            set_topic(&brokers, "entire-out", &[("max.message.bytes", "2000")]);
+            set_topic(&brokers, "entire-out", &[("max.message.bytes", "2000"), ("retention.ms", "-1")]);
             let large = ["5000", "15000", "25000", "2"].map(|size| (0, None, Some(size)));
             produce(&brokers, "entire-in", &large);
         }

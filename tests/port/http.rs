@@ -1,6 +1,7 @@
 //! The port of a running topology, asked as its users ask it: over TCP.
 
 use crate::support::binary::{Running, folder};
+use crate::support::checkout;
 use serde_json::Value as Json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -207,7 +208,7 @@ fn the_rules_for_alerts_are_as_prometheus_reads_them() {
 #[track_caller]
 fn promtool(arguments: &[&str], input: &str) {
     let mut tool = Command::new("promtool");
-    let tool = tool.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let tool = tool.args(arguments).current_dir(checkout::root());
     let Ok(mut tool) = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
         return println!("skipped: promtool is not here");
     };

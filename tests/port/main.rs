@@ -3,6 +3,7 @@
 #[path = "../support"]
 mod support {
     pub(crate) mod binary;
+    pub(crate) mod checkout;
     pub(crate) mod random;
     pub(crate) mod words;
 }

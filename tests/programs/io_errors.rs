@@ -8,7 +8,7 @@
 
 use crate::support::binary::{Outcome, Running, newest_in, recount};
 use crate::support::random::Random;
-use crate::support::{asked, binary, store};
+use crate::support::{asked, binary, checkout, store};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -37,8 +37,8 @@ const BESIDE: usize = 4;
 fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     SHIM.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/io.c");
-        let shim = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tidemill-io-shim.so");
+        let source = checkout::root().join("tests/shim/io.c");
+        let shim = checkout::target().join("tmp/tidemill-io-shim.so");
         let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl").output();
         let built = built.expect("a C compiler is there: RocksDB was built with one");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));

@@ -4,6 +4,7 @@
 mod support {
     pub(crate) mod asked;
     pub(crate) mod binary;
+    pub(crate) mod checkout;
     pub(crate) mod edits;
     pub(crate) mod random;
     #[allow(dead_code, reason = "the crash tests use the rest")]

@@ -1,11 +1,12 @@
 //! `tidemill new`: what it makes builds, runs and passes its test, as it says.
 
 use crate::support::binary::Running;
+use crate::support::checkout;
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn tidemill(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tidemill")).args(arguments).current_dir(folder).output().expect("it can be run")
+    Command::new(checkout::program("tidemill")).args(arguments).current_dir(folder).output().expect("it can be run")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -14,9 +15,9 @@ fn text(bytes: &[u8]) -> String {
 
 /// Runs cargo in a folder, with what is compiled for these tests.
 fn cargo(arguments: &[&str], folder: &Path) -> String {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").to_path_buf();
     let mut command = Command::new(env!("CARGO"));
-    let ran = command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target).output().expect("it can be run");
+    let command = command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", checkout::target());
+    let ran = command.output().expect("it can be run");
     assert!(ran.status.success(), "cargo {arguments:?}: {}\n{}", text(&ran.stdout), text(&ran.stderr));
     text(&ran.stdout) + &text(&ran.stderr)
 }
@@ -25,17 +26,20 @@ fn cargo(arguments: &[&str], folder: &Path) -> String {
 fn a_new_topology_builds_runs_and_passes_its_test() {
     let folder = tempfile::tempdir().expect("a folder");
     // Said, because what a program was compiled from may have been another folder, if several share what is compiled.
-    let sources = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says so");
-    let made = tidemill(&["new", "my_words", "--tidemill", &sources], folder.path());
+    let sources = checkout::root();
+    let sources = sources.to_str().expect("UTF-8");
+    let made = tidemill(&["new", "my_words", "--tidemill", sources], folder.path());
     assert!(made.status.success() && text(&made.stdout).contains("cargo test --release"), "{}", text(&made.stderr));
     let made = folder.path().join("my_words");
     let tested = cargo(&["test", "--release"], &made);
     assert!(tested.contains("2 passed"), "{tested}");
     assert!(!tested.contains("Compiling librocksdb-sys"), "what was compiled is compiled again: {tested}");
     cargo(&["build", "--release"], &made);
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").join("release/my_words");
-    let mut running =
-        Running::of(Command::new(program).args(["run", "--state", "state", "--listen", "127.0.0.1:0"]).current_dir(&made));
+    let mut running = Running::of(
+        Command::new(checkout::program("my_words"))
+            .args(["run", "--state", "state", "--listen", "127.0.0.1:0"])
+            .current_dir(&made),
+    );
     running.says("all sources are at their end");
     let url = running.url();
     let asked = |arguments: &[&str]| {

@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use super::checkout;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,17 +22,9 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tidemill").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
 }
 
-/// An example, as `cargo test` built it.
-fn example(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("this test is a file");
-    let built = own.parent().and_then(Path::parent).expect("it lies in a build's deps").join("examples").join(name);
-    assert!(built.exists(), "{} is missing: cargo build --release --workspace --examples", built.display());
-    built
-}
-
-fn command(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(example(program));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+fn command(example: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(checkout::program(&format!("examples/{example}")));
+    command.args(arguments).current_dir(checkout::root()).stdin(Stdio::null());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_")) {
         command.env_remove(name);
     }
@@ -238,7 +231,7 @@ pub(crate) fn recount<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeMap<
 
 /// The bundled texts.
 pub(crate) fn texts() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/text");
+    let folder = checkout::root().join("examples/data/text");
     let files = std::fs::read_dir(folder).expect("the texts are there");
     files.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a text") + "\n").collect()
 }

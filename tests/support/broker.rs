@@ -245,7 +245,7 @@ fn end(child: &mut Child) {
 
 /// A command of the script that runs Kafka, with the jars in this build's target folder.
 fn script(command: &str) -> Command {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     let script = own.ancestors().map(|folder| folder.join("scripts/kafka.sh")).find(|script| script.exists());
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder in the target folder");
     let mut run = Command::new(script.expect("the script lies in the repository"));

@@ -3,9 +3,10 @@
 
 use super::place::copy_folder;
 use crate::support::binary::{Outcome, Running, counts_are, folder, newest_in, recount, run, scan};
+use crate::support::checkout;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tempfile::TempDir;
 use tidemill::{Points, Position, Store};
 use tidemill_state::Txid;
@@ -22,7 +23,7 @@ struct Fixture {
 impl Fixture {
     fn of_format(format: u32) -> Fixture {
         let copy = Fixture { folder: folder() };
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let fixtures = checkout::root().join("tests/fixtures");
         copy_folder(&fixtures.join(format!("store-format-{format}")), copy.folder.path());
         copy
     }
@@ -60,7 +61,7 @@ impl Fixture {
 }
 
 fn input() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(INPUT)).expect("it is there")
+    fs::read_to_string(checkout::root().join(INPUT)).expect("it is there")
 }
 
 /// The words of the first lines.
