@@ -28,7 +28,6 @@ shift
 runs=${RUNS:-10} limit=${LIMIT:-300}
 [[ $runs =~ ^[1-9][0-9]*$ ]] || fail "RUNS=$runs is no number of runs"
 
-# One target folder for both, so that dependencies are compiled once.
 mkdir -p "${CARGO_TARGET_DIR:-target}"
 CARGO_TARGET_DIR=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
 export CARGO_TARGET_DIR
@@ -40,12 +39,23 @@ if [ ! -e "$old/Cargo.toml" ]; then
   git archive "$base" | tar -x -C "$old.new"
   mv "$old.new" "$old"
 fi
+# A target folder for each: cargo takes the crates of two checkouts for the same ones. What is compiled of the
+# dependencies is linked, so that RocksDB is not compiled twice.
+old_target=${XDG_CACHE_HOME:-$HOME/.cache}/tidemill/bench-compare/target-$base
+if [ ! -e "$old_target/release/deps" ] && [ -e "$CARGO_TARGET_DIR/release/deps" ]; then
+  mkdir -p "$old_target/release/deps"
+  cp -al "$CARGO_TARGET_DIR"/release/{.fingerprint,build} "$old_target/release/" 2>/dev/null ||
+    cp -a "$CARGO_TARGET_DIR"/release/{.fingerprint,build} "$old_target/release/"
+  find "$CARGO_TARGET_DIR/release/deps" -maxdepth 1 -type f -name '*.*' ! -name '*tidemill*' -exec \
+    sh -c 'into=$1; shift; cp -alt "$into" "$@" 2>/dev/null || cp -at "$into" "$@"' sh "$old_target/release/deps" {} +
+  rm -rf "$old_target"/release/.fingerprint/*tidemill*
+fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# build FOLDER BENCH : prints the path of the program.
+# build FOLDER TARGET BENCH : prints the path of the program.
 build() {
-  (cd "$1" && cargo bench --no-run --bench "$2" --message-format=json </dev/null) |
+  (cd "$1" && CARGO_TARGET_DIR=$2 cargo bench --no-run --bench "$3" --message-format=json </dev/null) |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
@@ -106,8 +116,8 @@ compare() {
   case=${CASE:-$case} figure=${FIGURE:-$figure}
   [ -n "$case" ] && [ -n "$figure" ] || fail "CASE and FIGURE are needed for $bench"
   if [ -n "$lines" ]; then export TIDEMILL_BENCH_LINES=$lines; else unset TIDEMILL_BENCH_LINES; fi
-  new_program=$(build . "$bench")
-  old_program=$(build "$old" "$bench")
+  new_program=$(build . "$CARGO_TARGET_DIR" "$bench")
+  old_program=$(build "$old" "$old_target" "$bench")
   [ -n "$new_program" ] && [ -n "$old_program" ] || fail "there is no benchmark \"$bench\""
   : >"$scratch/new"; : >"$scratch/old"
   for ((run = 1; run <= runs; run++)); do

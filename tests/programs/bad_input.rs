@@ -1,6 +1,7 @@
 //! Bad input, bad arguments and a bad disk: each gets its exit code and an error that says what, where and what to do, and nothing is lost.
 
 use crate::support::binary::{self, Running, counts_are, folder, recount, run};
+use crate::support::edits;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,7 +112,7 @@ fn lines_that_are_no_records() {
 
 #[test]
 fn a_compressed_file_that_is_cut_off_or_followed() {
-    let gzip = fs::read("examples/data/wikipedia-edits-2015-09-12.json.gz").expect("the edits are there");
+    let gzip = fs::read(edits::file()).expect("the edits are there");
     let place = Place::of(&gzip[..gzip.len() / 2]);
     let parts = ["{input}", "gzip", "damaged or cut off after byte"];
     check("cut off", &place, &format!("{EDITS} --input {{input}}"), 67, &parts);
@@ -212,7 +213,7 @@ fn a_file_that_changed_under_its_position() {
         (
             "compressed",
             |input| {
-                fs::copy("examples/data/wikipedia-edits-2015-09-12.json.gz", input).expect("copied");
+                fs::copy(edits::file(), input).expect("copied");
             },
             &["was changed or replaced"],
         ),

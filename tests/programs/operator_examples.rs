@@ -1,6 +1,7 @@
 //! The examples of operators as their users run them: `top_pages`, `bank`, `enrich`, `dead_letters`.
 
 use crate::support::binary::{Running, folder, run, scan};
+use crate::support::edits;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +26,7 @@ fn the_top_pages_are_those_of_a_plain_count() {
     let top = ask("top_pages", &mut running, "top", "null");
     let rows: Vec<(String, (u64, u64))> = serde_json::from_value(top).expect("rows");
     assert_eq!(rows.len(), 10);
-    let file = std::fs::File::open("examples/data/wikipedia-edits-2015-09-12.json.gz").expect("the edits");
+    let file = std::fs::File::open(edits::file()).expect("the edits");
     let mut pages: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for line in std::io::BufRead::lines(std::io::BufReader::new(flate2::read::GzDecoder::new(file))) {
         let edit: Json = serde_json::from_str(&line.expect("a line")).expect("JSON");

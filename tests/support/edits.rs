@@ -5,12 +5,18 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+/// The bundled edits.
+pub(crate) fn file() -> PathBuf {
+    super::checkout::root().join(EDITS)
+}
 
 const EDITS: &str = "examples/data/wikipedia-edits-2015-09-12.json.gz";
 
 /// How often each value of each kind was there in each minute: counted from the file, the first `edits` of them.
 pub(crate) fn recount(edits: usize) -> BTreeMap<(String, String, String), u64> {
-    let file = File::open(super::checkout::root().join(EDITS)).expect("the example data is there");
+    let file = File::open(file()).expect("the example data is there");
     let mut counts = BTreeMap::new();
     for line in BufReader::new(GzDecoder::new(file)).lines().take(edits) {
         let edit: Json = serde_json::from_str(&line.expect("a line")).expect("JSON");

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 use tidemill::prelude::*;
 use tidemill::server::Server;
-use tidemill::states::Storable;
+use tidemill::states::{StateCodec, Storable};
 use tidemill::testing::Kit;
 use tidemill::{Engine, Kind, Store, outline};
 use tidemill_client::blocking::Client;
@@ -31,7 +31,8 @@ type Build = dyn for<'s> Fn(&Topology<'s>, Stream<'s, u64>) + Send + Sync;
 struct Case {
     build: Box<Build>,
     check: Box<dyn Fn(&Place) + Send + Sync>,
-    check_stopped: Box<dyn Fn(&Store) + Send + Sync>,
+    check_stopped: Box<dyn Fn(&Store, &dyn StateCodec) + Send + Sync>,
+    name: &'static str,
 }
 
 /// A topology with all cases, with its port.
@@ -68,6 +69,21 @@ fn rows_of<K: Key, V: Storable>(store: &Store, name: &str) -> Result<Vec<(K, V)>
     Ok(rows)
 }
 
+/// The rows of a state in a store, as `state scan` writes them.
+fn scanned_from(store: &Store, name: &str, codec: &dyn StateCodec) -> Vec<(Json, Json)> {
+    let id = store.facts().expect("it is readable").schema.state(name).expect("it is recorded");
+    let mut rows = Vec::new();
+    let scanned = store.scan(id, |key, value| {
+        let mut line = Vec::new();
+        codec.write_row(key, Some(value), &mut line)?;
+        let row: Json = serde_json::from_slice(&line).expect("a line is JSON");
+        rows.push((row["key"].clone(), row["value"].clone()));
+        Ok(true)
+    });
+    scanned.unwrap_or_else(|why| panic!("{name}: {why}"));
+    rows
+}
+
 impl Case {
     /// A type that is both key and value.
     fn of_both<T: Key + Debug + Sync>(name: &'static str, samples: Vec<T>) -> Case {
@@ -102,10 +118,12 @@ impl Case {
                 query(topology, &numbers.flat_map(row).upsert(name), name);
             }),
             check: Box::new(move |place| place.shows(name, &asked)),
-            check_stopped: Box::new(move |store| {
+            check_stopped: Box::new(move |store, codec| {
+                same_rows(name, &scanned_from(store, name, codec), &as_json(&scanned));
                 let seen = rows_of::<K, V>(store, name).unwrap_or_else(|why| panic!("{name}: {why}"));
                 same_rows(name, &seen, &scanned);
             }),
+            name,
         }
     }
 }
@@ -270,7 +288,18 @@ fn what_is_committed_is_readable_and_equal_after_a_crash() {
     drop((server, client));
     kit.kill();
     let store = Store::inspect(&kit.settings().state).expect("it can be read");
-    cases.iter().for_each(|case| (case.check_stopped)(&store));
+    let build = {
+        let cases = Arc::clone(&cases);
+        move |topology: &Topology<'_>| {
+            let numbers = topology.source("numbers", Generator::new(1, |_, number| number));
+            cases.iter().for_each(|case| (case.build)(topology, numbers.clone()));
+        }
+    };
+    let codecs = outline(&build).expect("it can be built").codecs;
+    for case in cases.iter() {
+        let codec = codecs.iter().find(|codec| codec.decl().name == case.name).expect("it is declared");
+        (case.check_stopped)(&store, &**codec);
+    }
     store.close(&Points::none()).expect("it can be closed");
     kit.restart();
     let place = Place::open(kit);
