@@ -41,13 +41,14 @@ impl Alternatives {
         self.new.take()
     }
 
-    /// Returns whether [`Exact`] itself has refused a value, and not the serializer or the type.
+    /// Returns whether [`Exact`] itself has refused a value for its type, and not the serializer or the type itself. A field
+    /// that is left out of one value does not count.
     #[must_use]
     pub fn has_refused(&self) -> bool {
         self.refused.get()
     }
 
-    /// Returns whether a value had a map, set or sequence with more than one entry, or bytes: the
+    /// Returns whether a value had a map, set or sequence with more than one entry, bytes or a text: the
     /// entries of a hash map come in another order when it was read back.
     #[must_use]
     pub fn holds_many(&self) -> bool {
@@ -240,8 +241,14 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
         serialize_f32(f32);
         serialize_f64(f64);
         serialize_char(char);
-        serialize_str(&str);
         serialize_unit_struct(&'static str);
+    }
+
+    #[inline]
+    fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
+        // A text may list the entries of a hash set.
+        self.note_many(value.len() > 2);
+        self.inner.serialize_str(value)
     }
 
     #[inline]
@@ -406,8 +413,9 @@ impl<C> Parts<'_, C> {
 
     #[cold]
     fn left_out<E: Error>(&self, field: &str) -> E {
+        // Of this value only, and not of its type: there may be no such value.
         refuse(
-            self.taken,
+            None,
             format_args!(
                 "the field \"{field}\" of {} is left out of this value, as `#[serde(skip_serializing_if)]` does, and could not be \
                  read back: its bytes hold no names. Remove the attribute; an `Option` without a value takes one byte",

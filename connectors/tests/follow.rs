@@ -112,13 +112,29 @@ fn a_file_that_does_not_only_grow_is_an_error() {
     };
     check(|log| fs::write(&log.path, "one\n").expect("cut"), "was cut or overwritten while it was read");
     check(|log| fs::write(&log.path, "ONE\nTWO\nthree\n").expect("rewritten"), "before byte 8 is not what was read");
-    check(
-        |log| {
-            fs::rename(&log.path, log.path.with_extension("1")).expect("renamed");
-            fs::write(&log.path, "one\ntwo\nthree\n").expect("written");
-        },
-        "is replaced by its copy",
-    );
+}
+
+#[test]
+fn a_file_that_is_replaced_by_its_copy_is_told_from_one_with_the_same_heading() {
+    for (lines, is_copy) in [(1, false), (1_000, true)] {
+        let content = "a line\n".repeat(lines);
+        let log = Log::new(&content);
+        let mut reader = log.source().rotated_after(Duration::from_millis(50)).open(&log.name(), None).expect("opened");
+        assert_eq!(now(&mut *reader).expect("read").len(), lines);
+        fs::rename(&log.path, log.path.with_extension("1")).expect("renamed");
+        fs::write(&log.path, content + "another\n").expect("written");
+        let began = Instant::now();
+        let end = loop {
+            match reader.read(&mut Records::with_limits(100, usize::MAX)) {
+                Ok(ReadStatus::Idle(_) | ReadStatus::More) => assert!(began.elapsed() < Duration::from_secs(10), "it reads on"),
+                end => break end,
+            }
+        };
+        match end {
+            Err(error) => assert!(is_copy && error.to_string().contains("is replaced by its copy"), "{lines} lines: {error}"),
+            end => assert!(!is_copy && matches!(end, Ok(ReadStatus::Retired)), "{lines} lines: {end:?}"),
+        }
+    }
 }
 
 #[test]

@@ -267,6 +267,23 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
         short.reads("*", &["b1"]);
         short.on_loss = OnLoss::Refuse;
         short.reads("*", &[]);
+        // The same, and enough was read to know the copy by its beginning: all that it has was read.
+        let many = |from: u32, upto: u32| (from..upto).map(|n| format!("line {n:08}\n")).collect::<String>();
+        for glob in ["app.log", "*"] {
+            let mut busy = Place { follow, ..Place::new(&[("app.log", &many(0, 1000))]) };
+            assert_eq!(busy.run(glob).expect("it starts").lines.len(), 1000);
+            busy.write("app.log.1", many(0, 990).as_bytes());
+            busy.write("app.log", b"b1\n");
+            let warnings = busy.reads(glob, &["b1"]);
+            assert!(warnings.contains("was cut after it had been copied"), "{warnings}");
+            busy.append("app.log", "b2\n");
+            busy.reads(glob, &["b2"]);
+            // An older copy is no copy of what was read.
+            let mut alone = Place { follow, ..Place::new(&[("app.log", &many(0, 1000)), ("app.log.1", &many(5000, 5990))]) };
+            alone.run(glob).expect("it starts");
+            alone.write("app.log", b"b1\n");
+            alone.refuses(glob, Kind::SourceLost, &["app.log"]);
+        }
         // The way on that is named: a copy of the old content, under any name.
         let mut restored = place();
         restored.reads("*", &["a1", "a2", "a3"]);
@@ -338,6 +355,29 @@ fn files_with_the_same_headings_are_files_of_their_own() {
     place.reads("*", &["7,x", "id,name"]);
     // Files that are equal at the first start are all read.
     Place::new(&[("a", "x\n"), ("b", "x\n")]).reads("*", &["x", "x"]);
+}
+
+#[test]
+fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_beginning() {
+    for glob in ["app.log", "app.log*"] {
+        let mut place = Place::followed(&[("app.log", "id,name\n")]);
+        place.reads(glob, &["id,name"]);
+        place.rename("app.log", "app.log.1");
+        place.write("app.log", b"id,name\n7,x\n");
+        place.reads(glob, &["7,x", "id,name"]);
+        place.append("app.log", "8,y\n");
+        place.reads(glob, &["8,y"]);
+    }
+}
+
+#[test]
+fn a_hidden_file_that_is_followed_is_found_under_its_rotated_name() {
+    let mut place = Place::followed(&[(".app.log", "a1\n")]);
+    place.reads(".app.log", &["a1"]);
+    place.append(".app.log", "a2\n");
+    place.rename(".app.log", ".app.log.1");
+    place.write(".app.log", b"b1\n");
+    place.reads(".app.log", &["a2", "b1"]);
 }
 
 #[test]

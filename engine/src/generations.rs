@@ -36,6 +36,8 @@ pub(crate) struct Generations {
     pub(crate) known_as: String,
     /// How many generations there were.
     pub(crate) numbers: u64,
+    /// Whether the last look at the sources found elsewhere what the generation before it had lost.
+    pub(crate) found_elsewhere: Cell<bool>,
 }
 
 /// How long a generation may take to end after its failure before the closures that hold it up are named.
@@ -82,7 +84,9 @@ impl Generations {
             let number = self.numbers;
             let committed = self.runtime.committed();
             let Err(Failed { error, suspected, begun }) = outcome else { return Ok(()) };
-            failures = if committed > before { 1 } else { failures + 1 };
+            // What was lost before has been found: another loss is not that one again.
+            let is_another = error.is_perhaps_elsewhere() && self.found_elsewhere.take();
+            failures = if committed > before || is_another { 1 } else { failures + 1 };
             if mode.excluded.of <= committed {
                 mode.excluded = Arc::new(Excluded::of(committed.next()));
             }
@@ -386,6 +390,7 @@ impl Generations {
         let program = start::Described { settings: &self.settings, description: &self.description, known_as };
         let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
         listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.found_elsewhere.set(!(listing.moved.is_empty() && listing.retired.is_empty()));
         // As a start records them.
         self.store.move_on(listing.moved.iter().cloned());
         self.store.retire(listing.retired.iter().cloned());

@@ -306,6 +306,7 @@ impl Run {
             deltas,
             known_as,
             numbers: 0,
+            found_elsewhere: Default::default(),
         };
         let (generations, outcome) = generations.run(listing);
         generations.end(outcome, committer, others, store)

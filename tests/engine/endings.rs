@@ -360,3 +360,42 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
         assert_eq!(outcome.is_ok(), held != "committer", "{held}: {outcome:?}");
     }
 }
+
+/// Every cut ends a generation, and none of them is the same loss again.
+#[test]
+fn many_files_that_are_copied_and_cut_while_no_line_comes_do_not_end_a_run() {
+    let (folder, names) = (folder(), ["a", "b", "c", "d", "e", "f"]);
+    let path = |name: &str| folder.path().join(name);
+    let append = |name: &str, text: &str| {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path(&format!("{name}.log")));
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())).expect("it is written");
+    };
+    names.iter().for_each(|name| append(name, &format!("{name} 1\n{name} 2\n")));
+    let glob = path("*.log").to_str().expect("UTF-8").to_owned();
+    let engine = Engine::start(settings(&folder), move |topology| {
+        let lines = topology.source("lines", Files::lines(&glob).follow());
+        lines.group_by(|line: &Str| line.clone()).persistent_aggregate("counts", Count);
+    });
+    let engine = engine.expect("it starts");
+    wait_until(&engine, PATIENCE, |status| status.records == 12);
+    for name in names {
+        let before = engine.runtime().status().generations;
+        std::fs::copy(path(&format!("{name}.log")), path(&format!("{name}.log.1"))).expect("it is copied");
+        std::fs::File::create(path(&format!("{name}.log"))).expect("it is cut");
+        wait_until(&engine, PATIENCE, |status| status.generations > before);
+    }
+    names.iter().for_each(|name| append(name, &format!("{name} 3\n")));
+    wait_until(&engine, PATIENCE, |status| status.records == 18);
+    engine.stop();
+    engine.wait().expect("it was running");
+    let store = Store::inspect(&folder.path().join("state")).expect("it can be read");
+    let id = store.schema().expect("it is readable").state("counts").expect("it is registered");
+    let mut counts = 0;
+    let counted = store.scan(id, |_, value| {
+        assert_eq!(tidemill_state::codec::decode::<u64>(value)?, 1);
+        counts += 1;
+        Ok(true)
+    });
+    counted.expect("it is readable");
+    assert_eq!(counts, 18, "every line once");
+}

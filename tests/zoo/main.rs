@@ -27,11 +27,14 @@ use types::*;
 /// Adds a case to a topology, over the numbers of its samples.
 type Build = dyn for<'s> Fn(&Topology<'s>, Stream<'s, u64>) + Send + Sync;
 
+/// Checks a state in the store of a run that was killed.
+type CheckStopped = dyn Fn(&Store, &dyn StateCodec) + Send + Sync;
+
 /// A type with its samples, as a state and as a query of this name.
 struct Case {
     build: Box<Build>,
     check: Box<dyn Fn(&Place) + Send + Sync>,
-    check_stopped: Box<dyn Fn(&Store, &dyn StateCodec) + Send + Sync>,
+    check_stopped: Box<CheckStopped>,
     name: &'static str,
 }
 

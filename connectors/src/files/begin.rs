@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::families::Families;
-use super::identity::Content;
+use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
@@ -189,7 +189,10 @@ impl Beginning<'_> {
     fn settle(&mut self, known: Known, found: Found) -> Result<()> {
         let is_renamed = found.path != known.path();
         // Programs that keep the old file as a backup leave a longer copy under its name.
+        // One that is followed is not edited, and may begin with the headings of the one before it.
+        let is_convincing = !self.settings.follow || known.offset >= CONVINCING;
         if is_renamed
+            && is_convincing
             && let Some(copy) = self.listing.files.iter().find(|copy| copy.path == known.path())
             && !self.taken.contains(&copy.id)
             && locate::heir(&known, std::iter::once(copy)).is_some()
@@ -211,7 +214,18 @@ impl Beginning<'_> {
         if let Some(heir) = locate::heir(&known, files) {
             return self.inherit(known, heir);
         }
+        let copied = cut.is_some() && self.is_copied_before_it_was_cut(&known);
         self.families.add(&known, None);
+        if copied {
+            self.begun.warnings.push(format!(
+                "{}: was cut after it had been copied, and all that the copy has was read, up to byte {}: what the file has now is \
+                 read from its beginning",
+                known.path(),
+                known.offset
+            ));
+            self.begun.retired.push(known.name.clone());
+            return self.pass_over_remains(&known);
+        }
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
             Some(found) => changed(&found.path, known.offset),
@@ -230,6 +244,18 @@ impl Beginning<'_> {
         };
         self.lose(&known.name, error)?;
         self.pass_over_remains(&known)
+    }
+
+    /// Whether a copy under a rotated name ends before the position: the program went on writing while it was made.
+    fn is_copied_before_it_was_cut(&mut self, known: &Known) -> bool {
+        if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
+            return false;
+        }
+        let beside = self.folders.beside(known);
+        let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
+        let mut rotated =
+            others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
+        rotated.any(|found| locate::beside_record(known, &found.path) == Content::Prefix)
     }
 
     /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
@@ -316,6 +342,7 @@ impl Beginning<'_> {
         // One that is compressed by now is read to its end.
         let newcomers = Newcomers::new(known.iter(), false);
         for (path, found) in missed {
+            self.notes.push(format!("{}: had the name {path} for a while, and is read", found.path));
             self.new_file(path, found, &newcomers)?;
         }
         Ok(())

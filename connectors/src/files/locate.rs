@@ -80,7 +80,7 @@ impl Known {
 pub(super) struct Folders(HashMap<PathBuf, Vec<Found>>);
 
 impl Folders {
-    /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out.
+    /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out, unless it is one.
     pub(super) fn beside(&mut self, known: &Known) -> Vec<Found> {
         let real = known.witness.file.as_ref().map(|file| file.real.as_str());
         let paths = [Some(known.path()), Some(known.first_path()), real.filter(|real| !real.is_empty())];
@@ -89,16 +89,20 @@ impl Folders {
         folders.dedup();
         let mut files = Vec::new();
         folders.iter().for_each(|folder| files.extend_from_slice(self.files(folder)));
+        let is_hidden = |path: &str| Path::new(path).file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden(known.first_path()) {
+            files.retain(|found| !is_hidden(&found.path));
+        }
         files
     }
 
     fn files(&mut self, folder: &Path) -> &[Found] {
         self.0.entry(folder.to_owned()).or_insert_with(|| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-            let visible = entries.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with('.'));
+            let names = entries.filter_map(|name| name.into_string().ok());
             let plain = folder == Path::new(".");
             let path = |name: String| if plain { PathBuf::from(name) } else { folder.join(name) };
-            let mut found: Vec<Found> = visible.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
+            let mut found: Vec<Found> = names.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
             found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             found
         })

@@ -126,8 +126,8 @@ pub enum Malformed {
 /// | another inode, and the content of one that is there, or its beginning | a copy: it is not read, and reported once |
 /// | anything else | a new file, read from its beginning. A followed file joins with its first whole line |
 ///
-/// Compressed files are compared by content. Two different files whose common beginning is all that one of them has (headings without
-/// rows) are told apart as soon as they differ.
+/// Compressed files are compared by content. Files that share less than 4 KiB, headings for instance, are different files as long as the
+/// original is there. From 4 KiB on, a file that begins with all that was read of another is a copy of it, also if it has more.
 ///
 /// # Rotation
 ///
@@ -140,7 +140,7 @@ pub enum Malformed {
 /// | dated names (`app-2026-01-31.log`) | `app-*.log` | each file is a partition |
 /// | a link that is turned to the next file | `current` | as renamed |
 /// | a link beside its target | `*` | one partition, named by the target |
-/// | copied and cut (`copytruncate`) | either | the copy has the place of what was read, and is read to its end; the cut file joins as a new one. Without a copy beside it: refused (67) |
+/// | copied and cut (`copytruncate`) | either | the copy has the place of what was read, and is read to its end; the cut file joins as a new one. A copy under a rotated name that ends before the position, and shares 4 KiB, was read to its end already. Without a copy beside it: refused (67) |
 /// | deleted, after it was read to its end | any | it ends |
 /// | deleted before | any | refused (67) while it is not running; a running reader still has it, and reads it to its end |
 /// | compressed (`app.log.1` to `app.log.1.gz`) | either | the compressed file is compared by content: the rest is read there if the original is gone, else it is passed over |
@@ -150,7 +150,10 @@ pub enum Malformed {
 /// name, and the next start resumes there. `--on-loss earliest` (or `latest`) lets go of the rest of it instead, reports that, and never reads
 /// a record twice: a file of the same beginning counts as read up to its present end.
 ///
-/// Limits. A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
+/// A name is rotated if a number or a date of at least six digits is added: `app.log.1`, `app.1.log`, `app.log-20260131`, `app-2026-01-31.log`.
+///
+/// Limits. A file that had the name only while nothing ran is found if another known file of that name is still recorded, or matches: after
+/// the last one has ended, and was forgotten, it is not. Targets of a link are found by their shape (`app-1.log`, `app-2.log`). A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
 /// itself loses, between copying and cutting, is in no file. A change of content further than 64 KiB before a position, in place and under the
 /// same inode, is not noticed; one in a copy, or in a compressed file, is. A copy made of a file after that has ended is a new file. Rotation
 /// into another folder is followed while running; for restarts, let a glob match there too.

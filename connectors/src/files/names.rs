@@ -1,6 +1,6 @@
 //! The names of a followed file while it is read: whether one still leads to it, and when it ends.
 
-use super::identity::Content;
+use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Listing};
 use super::locate::{self, Folders, Known, Place};
 use std::path::Path;
@@ -70,7 +70,8 @@ impl Names {
             self.since = Instant::now();
         }
         let over = matches!(seen, Seen::Nowhere | Seen::Other) && self.since.elapsed() >= rotated_after;
-        if seen == Seen::Other && (over || changed) && is_copy(known, self.name(known)) {
+        let replaced = seen == Seen::Other && (over || changed) && is_copy(known, self.name(known));
+        if replaced && !is_only_headed_alike(globs, known)? {
             return Err(moved(known, self.name(known)));
         }
         Ok(over && !self.is_kept_for_a_copy(globs, known)?)
@@ -103,12 +104,24 @@ impl Names {
         let listing = Listing::of(globs)?;
         let others = listing.files.iter().filter(|found| found.id != self.id);
         let Some(copy) = others.clone().find(|found| is_plain_copy(known, &found.path)) else { return Ok(false) };
+        if is_only_headed_alike(globs, known)? {
+            return Ok(false);
+        }
         self.since = Instant::now();
         match locate::find(known, &listing, &mut Folders::default())? {
             Place::There(_) => Ok(true),
             Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),
         }
     }
+}
+
+/// Whether so little was read of the file that another may begin as it does by chance, and it is there itself.
+fn is_only_headed_alike(globs: &[String], known: &Known) -> Result<bool> {
+    if known.offset >= CONVINCING {
+        return Ok(false);
+    }
+    let place = locate::find(known, &Listing::of(globs)?, &mut Folders::default())?;
+    Ok(matches!(place, Place::There(_)))
 }
 
 fn is_copy(known: &Known, path: &str) -> bool {

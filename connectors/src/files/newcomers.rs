@@ -1,6 +1,6 @@
 //! Files that no recorded position is of: new partitions, copies of known ones, and files that cannot be read.
 
-use super::identity::{Content, Facts, Kinship, Original, identify};
+use super::identity::{CONVINCING, Content, Facts, Kinship, Original, identify};
 use super::input;
 use super::listing::{Found, Listing};
 use super::locate::{self, Known};
@@ -113,7 +113,8 @@ impl<'a> Newcomers<'a> {
             // Its reader still has it, and a start decides: until then nothing that begins as it did is read.
             None => (Content::Prefix, Original::Gone),
         };
-        let same_path = found.path == known.path();
+        // A followed file is not edited: one that begins as the one before it may have the same headings.
+        let same_path = found.path == known.path() && (!self.follow || known.offset >= CONVINCING);
         Some(identify(Facts { same_inode: false, same_path, original, content }))
     }
 }

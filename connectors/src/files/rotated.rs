@@ -8,18 +8,25 @@ pub(super) fn is_rotated_name(first: &str, path: &str) -> bool {
     let name = |path| Path::new(path).file_name().and_then(|name| name.to_str());
     let (Some(first), Some(name)) = (name(first), name(path)) else { return false };
     let name = [".gz", ".zst"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
-    let dated = |between: &str| {
-        between.bytes().any(|byte| byte.is_ascii_digit())
+    let is_dated = |between: &str| {
+        between.bytes().filter(u8::is_ascii_digit).count() >= DATE_DIGITS
             && between.bytes().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(&byte))
             && between.starts_with(['-', '_', '.'])
     };
-    if name.strip_prefix(first).is_some_and(dated) {
+    let is_numbered = |between: &str, digits: usize| {
+        let number = between.strip_prefix('.').unwrap_or_default();
+        (1..=digits).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if name.strip_prefix(first).is_some_and(|between| is_dated(between) || is_numbered(between, 5)) {
         return true;
     }
     let Some((stem, extension)) = first.rsplit_once('.') else { return false };
     let between = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension)).and_then(|rest| rest.strip_suffix('.'));
-    between.is_some_and(dated)
+    between.is_some_and(|between| is_dated(between) || is_numbered(between, 2))
 }
+
+/// A date has at least so many digits: 260131. app-8080.log and error-404.log are files of their own.
+const DATE_DIGITS: usize = 6;
 
 /// Whether two names differ in their numbers only: the targets of a link that is turned, app-1.log and app-2.log.
 fn is_of_the_same_shape(target: &str, path: &str) -> bool {
@@ -96,12 +103,18 @@ mod tests {
             ("l/app.log-2026-01-31T10:00.zst", true),
             ("l/app-20260131.log", true),
             ("l/app.3.log", true),
+            ("l/app-260131.log", true),
             ("l/app.log", false),
             ("l/app.log.bak", false),
             ("l/app.log.old", false),
             ("l/apple.1.log", false),
             ("l/application-2.log", false),
             ("l/app.log1", false),
+            ("l/app-8080.log", false),
+            ("l/app_2.log", false),
+            ("l/app.404.log", false),
+            ("l/app.log-2", false),
+            ("l/app.log.260131", true),
             ("l/other.log.1", false),
         ] {
             assert_eq!(is_rotated_name("l/app.log", name), rotated, "{name}");
