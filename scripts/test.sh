@@ -82,7 +82,8 @@ report() {
   sed -n 's/^T *//p' "$log.times"
   sed -n 's/^A //p' "$log.times"
   printf '=== the ten slowest tests\n'
-  sed -n 's/^B //p' "$log.times" | head -n 10
+  # Not by `head`: it ends before the whole list is written, and that would be a failure.
+  awk '/^B / && number++ < 10 { sub(/^B /, ""); print }' "$log.times"
   rm -f "$log.times"
 }
 
