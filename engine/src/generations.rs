@@ -233,7 +233,8 @@ impl Generations {
             .filter(|_| mode.trial.is_none())
             .filter_map(|(index, (source, (known, every)))| {
                 let name = self.description.program.sources[index].name.clone();
-                Some(Growing { index, name, source: Arc::clone(source), every: every?, known })
+                let id = self.decision.schema.source(&name).expect("the decision's schema has the program's sources");
+                Some(Growing { index, id, name, source: Arc::clone(source), every: every?, known })
             })
             .collect();
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
@@ -284,7 +285,8 @@ impl Generations {
         let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
         if !growing.is_empty() {
             let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
-            let discovery = Discovery { sources: growing, runtime, pond, generation: number, workers, ended };
+            let store = Arc::clone(&self.store);
+            let discovery = Discovery { sources: growing, store, runtime, pond, generation: number, workers, ended };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.
             drop(spawn("discovery", move || {
@@ -386,6 +388,10 @@ impl Generations {
 
     /// Where the sources go on, after a generation has failed: those that are away are waited for.
     fn list_again(&self) -> Result<Listing> {
+        // What has joined and was not committed yet has its name: it is not to get another.
+        if !self.points.stopped() {
+            self.store.tidy(&self.points)?;
+        }
         let known_as = self.known_as.clone();
         let program = start::Described { settings: &self.settings, description: &self.description, known_as };
         let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;

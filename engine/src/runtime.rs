@@ -385,6 +385,16 @@ impl Runtime {
         let _ = self.tell(worker, ToWorker::Assign { generation, assignment });
     }
 
+    /// Calls `note` if this generation runs, and not while it ends. Returns whether it did.
+    pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce()) -> bool {
+        let inner = self.lock();
+        let runs = inner.generation == generation && inner.pond.is_some();
+        if runs {
+            note();
+        }
+        runs
+    }
+
     /// Notes partitions that have ended for good, whose positions are removed: their names are free.
     pub(crate) fn retire(&self, partitions: impl Iterator<Item = (String, String)>) {
         let mut inner = self.lock();

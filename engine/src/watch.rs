@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
-use tidemill_state::{Error, Kind, Points, Result, Store, background};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, background};
 
 /// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose
 /// file cannot be written, is put off: the log still has everything.
@@ -155,6 +155,7 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: 
 /// A source whose partitions may grow in number.
 pub(crate) struct Growing {
     pub(crate) index: usize,
+    pub(crate) id: SourceId,
     pub(crate) name: String,
     pub(crate) source: Arc<dyn AnySource>,
     pub(crate) every: Duration,
@@ -164,6 +165,7 @@ pub(crate) struct Growing {
 /// Looks for new partitions of a generation's sources, and gives them to the workers in turn.
 pub(crate) struct Discovery {
     pub(crate) sources: Vec<Growing>,
+    pub(crate) store: Arc<Store>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) pond: Arc<Pond>,
     pub(crate) generation: u64,
@@ -213,15 +215,19 @@ impl Discovery {
     }
 
     fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
-        let Growing { index, name, source, known, .. } = &mut self.sources[at];
+        let Growing { index, id, name, source, known, .. } = &mut self.sources[at];
         self.runtime.looks.fetch_add(1, SeqCst);
         let found = source.discover(known);
         self.runtime.looks.fetch_sub(1, SeqCst);
-        let found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        let mut found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        found.retain(|(partition, _)| !known.contains_key(partition));
+        // All of them are recorded with the first commit of any: a file that was missed is looked for only as long as none
+        // that came after it is known.
+        let begins = found.iter().filter_map(|(partition, from)| Some((*id, partition.clone(), from.clone()?)));
+        if !self.runtime.while_it_runs(self.generation, || self.store.move_on(begins)) {
+            return Ok(());
+        }
         for (partition, from) in found {
-            if known.contains_key(&partition) {
-                continue;
-            }
             tracing::info!(source = &**name, partition, "a partition joins");
             known.insert(partition.clone(), from.clone());
             let assignment = Assignment { source: *index, partition, from };

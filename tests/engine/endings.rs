@@ -70,15 +70,16 @@ impl Source for Numbers {
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         (self.on_discover)()?;
         let listed = self.partitions()?.into_iter();
-        Ok(listed.filter(|name| !known.contains_key(name)).map(|name| (name, None)).collect())
+        Ok(listed.filter(|name| !known.contains_key(name)).map(|name| (name, Some(Position::at(0)))).collect())
     }
 
     fn committed(&self, _: &[(String, Position)]) {
         let _ = (self.on_committed)();
     }
 
-    fn open(&self, _: &str, from: Option<&Position>) -> Result<Box<dyn Reader<u64>>> {
-        Ok(Box::new(NumbersReader { next: from.map_or(0, |from| from.offset), source: self.clone() }))
+    fn open(&self, name: &str, from: Option<&Position>) -> Result<Box<dyn Reader<u64>>> {
+        let numbers = if name == "empty" { 0 } else { self.numbers };
+        Ok(Box::new(NumbersReader { next: from.map_or(0, |from| from.offset), source: Numbers { numbers, ..self.clone() } }))
     }
 }
 
@@ -359,6 +360,24 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
         }
         assert_eq!(outcome.is_ok(), held != "committer", "{held}: {outcome:?}");
     }
+}
+
+/// One that was committed alone would hide the other from the next start.
+#[test]
+fn i1_partitions_that_join_together_are_recorded_together() {
+    let folder = folder();
+    let numbers = Numbers { discover_every: Some(Duration::from_millis(10)), ..Numbers::upto(20, Then::Nothing) };
+    let names = Arc::clone(&numbers.names);
+    let engine = Engine::start(settings(&folder), move |topology| {
+        topology.source("numbers", numbers.clone()).persistent_aggregate("total", Sum);
+    });
+    let engine = engine.expect("it starts");
+    wait_until(&engine, PATIENCE, |status| status.records == 20);
+    names.lock().expect("no holder panics").extend(["empty".to_string(), "full".to_string()]);
+    wait_until(&engine, PATIENCE, |status| status.records == 40);
+    engine.stop();
+    engine.wait().expect("it ends well");
+    assert_eq!([recorded(&folder, "empty").0, recorded(&folder, "full").0], [Some(0), Some(20)]);
 }
 
 /// Every cut ends a generation, and none of them is the same loss again.
