@@ -371,6 +371,20 @@ fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_beginning()
 }
 
 #[test]
+fn a_file_that_is_cut_between_its_opening_and_its_first_read_is_not_taken_for_the_one_that_was_listed() {
+    let place = Place::followed(&[("app.log", "a1\na2\n")]);
+    let source = place.source("app.log");
+    let (name, from) = place.begin(&source).expect("it begins").partitions.remove(0);
+    let mut reader = source.open(&name, from.as_ref()).expect("it is there");
+    place.copy("app.log", "app.log.1");
+    place.write("app.log", b"b1\nb2\nb3\n");
+    let error = read_now(&mut *reader).expect_err("it has other content");
+    assert_eq!(error.kind(), Kind::SourceLost, "{error}");
+    let mut again = source.open(&name, from.as_ref());
+    assert!(again.as_mut().is_err_and(|error| error.kind() == Kind::SourceLost));
+}
+
+#[test]
 fn a_hidden_file_that_is_followed_is_found_under_its_rotated_name() {
     let mut place = Place::followed(&[(".app.log", "a1\n")]);
     place.reads(".app.log", &["a1"]);

@@ -30,7 +30,9 @@ pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<Begun> {
             Ok(look) if !look.unusual => return Ok(look.report()),
             Ok(look) if before.as_ref() == Some(&Some(look.seen())) => return Ok(look.report()),
             Ok(look) => Some(look.seen()),
-            Err(error) if error.kind() != Kind::SourceLost || before == Some(None) => return Err(error),
+            // A name that leads elsewhere than a moment ago shows a rotation under way, however often.
+            Err(error) if error.kind() != Kind::SourceLost => return Err(error),
+            Err(error) if before == Some(None) && !error.is_perhaps_elsewhere() => return Err(error),
             Err(_) => None,
         };
         before = Some(seen);
@@ -214,9 +216,13 @@ impl Beginning<'_> {
         if let Some(heir) = locate::heir(&known, files) {
             return self.inherit(known, heir);
         }
-        let copied = cut.is_some() && self.is_copied_before_it_was_cut(&known);
+        let copy = cut.and_then(|_| self.copied_before_it_was_cut(&known));
         self.families.add(&known, None);
-        if copied {
+        if let Some(copy) = copy {
+            // One that no glob matches is not to be taken for a file that was missed.
+            if self.listing.by_id(copy).is_none() {
+                self.taken.insert(copy);
+            }
             self.begun.warnings.push(format!(
                 "{}: was cut after it had been copied, and all that the copy has was read, up to byte {}: what the file has now is \
                  read from its beginning",
@@ -246,16 +252,16 @@ impl Beginning<'_> {
         self.pass_over_remains(&known)
     }
 
-    /// Whether a copy under a rotated name ends before the position: the program went on writing while it was made.
-    fn is_copied_before_it_was_cut(&mut self, known: &Known) -> bool {
+    /// The copy under a rotated name that ends before the position: the program went on writing while it was made.
+    fn copied_before_it_was_cut(&mut self, known: &Known) -> Option<FileId> {
         if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
-            return false;
+            return None;
         }
         let beside = self.folders.beside(known);
         let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
         let mut rotated =
             others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
-        rotated.any(|found| locate::beside_record(known, &found.path) == Content::Prefix)
+        rotated.find(|found| locate::beside_record(known, &found.path) == Content::Prefix).map(|found| found.id)
     }
 
     /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.

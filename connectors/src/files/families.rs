@@ -20,11 +20,16 @@ struct Family {
 }
 
 impl Families {
-    /// Adds a known file; `found` is where it is, or what has its place.
+    /// Adds a known file; `found` is where it is, or what has its place. That is what counts then: of a file that was cut, the
+    /// recorded change may be one of the content that came after it.
     pub(super) fn add(&mut self, known: &Known, found: Option<&Found>) {
         let Some(file) = &known.witness.file else { return };
         let original = found.filter(|found| found.id == file.id());
-        let modified = original.map_or(file.modified, |found| found.modified.max(file.modified));
+        let modified = match (original, found) {
+            (Some(original), _) => original.modified.max(file.modified),
+            (None, Some(heir)) => heir.modified,
+            (None, None) => file.modified,
+        };
         let (named, born) = (original.is_some_and(|found| found.path == known.first_path()), file.id().born);
         let family = self.0.entry(known.first_path().to_owned());
         let family = family.or_insert_with(|| Family { one: known.clone(), modified, born, named });

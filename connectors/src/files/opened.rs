@@ -7,7 +7,7 @@ use super::locate::{self, Known, WAY_ON, shrunk};
 use super::names::Names;
 use super::packed::{Compression, Verifier};
 use super::window::{WITNESS_BYTES, Window, to_u64};
-use super::witness::{FileWitness, Witness, packed_mark};
+use super::witness::{FileWitness, Identity, Witness, packed_mark};
 use std::time::Duration;
 use tidemill_state::{Error, Position, Result};
 
@@ -34,6 +34,8 @@ pub(super) struct Opened {
     packed: Option<u64>,
     /// The line before the offset was given without a newline, because the file ended there. All that may follow is that newline.
     given_without_newline: bool,
+    /// How a file of which nothing is read yet began when it was listed. `None` once its first bytes were read.
+    expected: Option<Identity>,
 }
 
 /// What a look at a followed file's length shows.
@@ -68,6 +70,7 @@ impl Opened {
             packed: None,
             input: Input::new(file, compression),
             given_without_newline: false,
+            expected: (known.offset == 0 && compression.is_none()).then(|| known.witness.begins.clone()),
         };
         if let Some(compression) = compression {
             opened.prepare_compressed(known, compression)?;
@@ -172,6 +175,14 @@ impl Opened {
         if input::bytes_at(&self.names.path, file, from - to_u64(before.len()), before.len())? != before {
             self.window.take_back(came);
             return Err(self.cut());
+        }
+        // It may have been cut since it was opened, and written anew: of what was read nothing shows that yet.
+        if from == 0 && came > 0 {
+            if self.expected.as_ref().is_some_and(|expected| !expected.fits(self.window.head())) {
+                self.window.take_back(came);
+                return Err(self.changed());
+            }
+            self.expected = None;
         }
         // A followed file may have been empty when it was opened. Until here no newline was read, so no record was given.
         if settings.follow
