@@ -285,7 +285,7 @@ impl Generations {
         let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
         if !growing.is_empty() {
             let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
-            let store = Arc::clone(&self.store);
+            let store = Arc::downgrade(&self.store);
             let discovery = Discovery { sources: growing, store, runtime, pond, generation: number, workers, ended };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.

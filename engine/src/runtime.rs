@@ -385,14 +385,10 @@ impl Runtime {
         let _ = self.tell(worker, ToWorker::Assign { generation, assignment });
     }
 
-    /// Calls `note` if this generation runs, and not while it ends. Returns whether it did.
-    pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce()) -> bool {
+    /// Calls `note` if this generation runs, and not while it ends. Returns what it returns, else false.
+    pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce() -> bool) -> bool {
         let inner = self.lock();
-        let runs = inner.generation == generation && inner.pond.is_some();
-        if runs {
-            note();
-        }
-        runs
+        inner.generation == generation && inner.pond.is_some() && note()
     }
 
     /// Notes partitions that have ended for good, whose positions are removed: their names are free.

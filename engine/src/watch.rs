@@ -7,8 +7,8 @@ use crate::runtime::Runtime;
 use crate::start::KnownPartitions;
 use crate::worker::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
 use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, background};
@@ -165,7 +165,8 @@ pub(crate) struct Growing {
 /// Looks for new partitions of a generation's sources, and gives them to the workers in turn.
 pub(crate) struct Discovery {
     pub(crate) sources: Vec<Growing>,
-    pub(crate) store: Arc<Store>,
+    /// Not held: a look that ends after the run would keep the folder in use.
+    pub(crate) store: Weak<Store>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) pond: Arc<Pond>,
     pub(crate) generation: u64,
@@ -224,7 +225,8 @@ impl Discovery {
         // All of them are recorded with the first commit of any: a file that was missed is looked for only as long as none
         // that came after it is known.
         let begins = found.iter().filter_map(|(partition, from)| Some((*id, partition.clone(), from.clone()?)));
-        if !self.runtime.while_it_runs(self.generation, || self.store.move_on(begins)) {
+        let record = || self.store.upgrade().map(|store| store.move_on(begins)).is_some();
+        if !self.runtime.while_it_runs(self.generation, record) {
             return Ok(());
         }
         for (partition, from) in found {
