@@ -36,7 +36,7 @@ pub(crate) struct Generations {
     pub(crate) known_as: String,
     /// How many generations there were.
     pub(crate) numbers: u64,
-    /// Whether the last look at the sources found elsewhere what the generation before it had lost.
+    /// True if the last listing of the sources found elsewhere what the generation before it had lost.
     pub(crate) found_elsewhere: Cell<bool>,
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The repository's folder: what cargo says as it runs a test. The path that was compiled in may be that of another
+/// Returns the repository's folder, from the environment of a test run. The path that was compiled in may be that of another
 /// checkout with the same target folder.
 pub(crate) fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
@@ -12,12 +12,12 @@ pub(crate) fn root() -> PathBuf {
     root.expect("the tests lie in the repository").to_path_buf()
 }
 
-/// The folder of what is compiled: of programs, of examples and of what tests keep.
+/// Returns the folder of what is compiled: of programs, of examples and of what tests keep.
 pub(crate) fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder in the target folder")
 }
 
-/// A program of the facade, or `examples/<name>`, as the build left it.
+/// Returns the path of a program of the facade, or of `examples/<name>`, as the build left it.
 pub(crate) fn program(name: &str) -> PathBuf {
     let built = target().join("release").join(name);
     assert!(built.exists(), "{} is missing: cargo build --release --workspace --bins --examples", built.display());

@@ -115,7 +115,7 @@ impl Names {
     }
 }
 
-/// Whether so little was read of the file that another may begin as it does by chance, and it is there itself.
+/// Returns whether so little was read of the file that another may begin as it does by chance, and it is there itself.
 fn is_only_headed_alike(globs: &[String], known: &Known) -> Result<bool> {
     if known.offset >= CONVINCING {
         return Ok(false);

@@ -34,7 +34,7 @@ pub(super) struct Opened {
     packed: Option<u64>,
     /// The line before the offset was given without a newline, because the file ended there. All that may follow is that newline.
     given_without_newline: bool,
-    /// How a file of which nothing is read yet began when it was listed. `None` once its first bytes were read.
+    /// The beginning that the file had when it was listed, while nothing is read of it. `None` once its first bytes were read.
     expected: Option<Identity>,
 }
 
@@ -176,7 +176,7 @@ impl Opened {
             self.window.take_back(came);
             return Err(self.cut());
         }
-        // It may have been cut since it was opened, and written anew: of what was read nothing shows that yet.
+        // It may have been cut and rewritten since it was opened: nothing was read yet that would show it.
         if from == 0 && came > 0 {
             if self.expected.as_ref().is_some_and(|expected| !expected.fits(self.window.head())) {
                 self.window.take_back(came);

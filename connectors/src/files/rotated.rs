@@ -25,7 +25,7 @@ pub(super) fn is_rotated_name(first: &str, path: &str) -> bool {
     between.is_some_and(|between| is_dated(between) || is_numbered(between, 2))
 }
 
-/// A date has at least so many digits: 260131. app-8080.log and error-404.log are files of their own.
+/// The least number of digits of a date, such as 260131: app-8080.log and error-404.log are not rotated files.
 const DATE_DIGITS: usize = 6;
 
 /// Whether two names differ in their numbers only: the targets of a link that is turned, app-1.log and app-2.log.
