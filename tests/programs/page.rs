@@ -7,12 +7,18 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What is answered while it runs is what is in the file up to the batch that the answer is of.
+/// An answer about the changes by `by`, with the batch that it is from.
 #[track_caller]
-fn is_exact(running: &mut Running, by: &str) {
+fn trend(running: &mut Running, by: &'static str) -> (&'static str, Json, Json) {
     let answer = ask(&running.url(), "trend", &json!(["", "", by]));
     let (_, batch) = running.get(&format!("/v1/batches/{}", answer["txid"]));
-    let upto = batch["ranges"][0]["end"].as_u64().expect("a batch covers some edits");
+    (by, answer, batch)
+}
+
+/// Checks that an answer counts what is in the file up to its batch.
+#[track_caller]
+fn assert_exact((by, answer, batch): &(&str, Json, Json)) {
+    let upto = batch["ranges"][0]["end"].as_u64().unwrap_or_else(|| panic!("a batch covers some edits: {answer} {batch}"));
     let mut counts = recount(usize::try_from(upto).expect("few enough"));
     counts.retain(|(kind, _, _), _| kind == by);
     let rows = answer["result"].as_array().expect("rows").iter();
@@ -31,16 +37,16 @@ fn the_demo_counts_what_is_in_the_file_also_when_it_is_killed() {
     let folder = folder();
     let state = folder.path().join("state");
     for killed in 1..=3 {
-        let mut running = start(&state, &["--speed", "8000", "--workers", "2"]);
+        let mut running = start(&state, &["--speed", "4000", "--workers", "2"]);
         running.says("listening on");
         // So far into the day that each run has some of it.
         running.get_until("/v1/status", |status| {
             status["partitions"][0]["offset"].as_u64() >= Some(9_000 * killed) && status["records"].as_u64() > Some(0)
         });
-        for by in ["robot", "channel"] {
-            is_exact(&mut running, by);
-        }
+        let answers = ["robot", "channel"].map(|by| trend(&mut running, by));
+        // The recount takes time, in which a run would come to the end of the file.
         running.kill();
+        answers.iter().for_each(assert_exact);
     }
     let mut running = start(&state, &["--speed", "1000000"]);
     running.says("all sources are at their end");

@@ -7,7 +7,7 @@ use super::identity::{Record, TopicId};
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of, parse};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,10 +147,27 @@ impl Probe {
 
     /// Returns the first offset of a partition and the one after the last, as its leader has them.
     pub(super) fn range(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let range = self.consumer().fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        let range = range.map_err(|why| self.failed_at(topic, partition, &why))?;
-        self.is_well();
-        Ok(range)
+        self.of_leader(topic, partition, |consumer| consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN))
+    }
+
+    /// Returns the answer of a partition's leader.
+    ///
+    /// librdkafka remembers that a partition had no leader, as it is while its broker starts, and does not look for one
+    /// again before its metadata expires, in a quarter of an hour. The next call after such an error therefore finds
+    /// fresh metadata.
+    fn of_leader<A>(&self, topic: &str, partition: i32, ask: impl FnOnce(&Consumer) -> KafkaResult<A>) -> Result<A> {
+        match ask(self.consumer()) {
+            Ok(answer) => {
+                self.is_well();
+                Ok(answer)
+            }
+            Err(why) => {
+                if why.rdkafka_error_code().is_some_and(is_without_leader) {
+                    self.topic(topic)?;
+                }
+                Err(self.failed_at(topic, partition, &why))
+            }
+        }
     }
 
     /// Returns the error of a call about a partition. While it has no leader - its broker was paused, say, and has just resumed - librdkafka may
@@ -158,7 +175,7 @@ impl Probe {
     pub(super) fn failed_at(&self, topic: &str, partition: i32, why: &KafkaError) -> Error {
         let name = name_of(topic, partition);
         match why.rdkafka_error_code() {
-            Some(code) if code == RDKafkaErrorCode::UnknownPartition || client::is_unknown_topic(code) => {
+            Some(code) if is_without_leader(code) => {
                 let brokers = self.kafka.brokers();
                 Error::away(format!("{name}: the brokers at {brokers} have no leader for it now ({why})"))
             }
@@ -220,6 +237,11 @@ impl Probe {
         }
         Ok(topics)
     }
+}
+
+/// Whether an error of a partition that was listed means that no leader of it is known.
+fn is_without_leader(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::LeaderNotAvailable) || client::is_unknown_topic(code)
 }
 
 /// Returns the names of these topics' partitions.
@@ -307,12 +329,41 @@ impl<'a> Partitions<'a> {
     pub(super) fn at_time(&self, name: &str, ms: i64) -> Result<i64> {
         let (topic, partition) = parse(name)?;
         let mut asked = TopicPartitionList::with_capacity(1);
-        let failed = |why: KafkaError| self.probe.failed(name, &why);
-        asked.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(failed)?;
-        let found = self.probe.consumer().offsets_for_times(asked, ANSWER_WITHIN).map_err(failed)?;
-        match found.elements().first().map(|found| found.offset()) {
-            Some(Offset::Offset(offset)) => Ok(offset),
+        asked.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(|why| self.probe.failed(name, &why))?;
+        let ask = |consumer: &Consumer| consumer.offsets_for_times(asked, ANSWER_WITHIN);
+        let found = self.probe.of_leader(topic, partition, ask)?;
+        let found = found.elements();
+        let Some(found) = found.first() else { return self.stable_end(name) };
+        // With an error, the offset is still the time.
+        found.error().map_err(|why| self.probe.failed_at(topic, partition, &why))?;
+        match found.offset() {
+            Offset::Offset(offset) => Ok(offset),
             _ => self.stable_end(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    /// A real broker has no leader for an instant of its start; librdkafka's own stand-in can be told so.
+    #[test]
+    fn a_partition_that_had_no_leader_is_found_when_it_has_one() {
+        let cluster = MockCluster::<DefaultProducerContext>::new(1).expect("a port is free");
+        cluster.create_topic("words", 1, 1).expect("a new topic");
+        cluster.partition_leader("words", 0, None).expect("a known partition");
+        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
+        let without = probe.range("words", 0).expect_err("it has no leader");
+        assert_eq!(without.kind(), Kind::Away, "{without}");
+        cluster.partition_leader("words", 0, Some(1)).expect("a known broker");
+        let began = Instant::now();
+        while let Err(why) = probe.range("words", 0) {
+            assert_eq!(why.kind(), Kind::Away, "{why}");
+            assert!(began.elapsed() < Duration::from_secs(30), "it is not found again: {why}");
+            std::thread::sleep(ASK_EVERY);
         }
     }
 }
