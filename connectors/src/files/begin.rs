@@ -83,8 +83,7 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     beginning.report_listing(start)?;
     beginning.find_recorded()?;
     let families = std::mem::take(&mut beginning.families).without_name();
-    let missed = families.missed(&listing, &mut beginning.folders, settings.follow);
-    beginning.new_files(&missed)?;
+    beginning.new_files(&families)?;
     let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, .. } = beginning;
     begun.retired.extend(renewed.into_values());
     unusual |= !families.is_empty();
@@ -334,20 +333,25 @@ impl Beginning<'_> {
     }
 
     /// Files that no recorded position is of: those that match, then those that were missed.
-    fn new_files(&mut self, missed: &[(String, Found)]) -> Result<()> {
+    fn new_files(&mut self, families: &Families) -> Result<()> {
+        let follow = self.settings.follow;
+        let waiting = families.missed(self.listing, &mut self.folders, follow);
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
-        let newcomers = Newcomers::new(known.iter(), self.settings.follow);
-        let is_missed = |found: &Found| missed.iter().any(|(_, missed)| missed.id == found.id);
-        for found in listing.files.iter().filter(|found| !is_missed(found)) {
+        let newcomers = Newcomers::new(known.iter(), follow);
+        let is_waiting = |found: &Found| waiting.iter().any(|(_, missed)| missed.id == found.id);
+        for found in listing.files.iter().filter(|found| !is_waiting(found)) {
             self.new_file(&found.path, found, &newcomers)?;
         }
         for (name, position) in &self.begun.partitions[recorded..] {
             known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
         }
+        // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
+        let mut missed = families.missed(listing, &mut Folders::default(), follow);
+        missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
         // One that is compressed by now is read to its end.
         let newcomers = Newcomers::new(known.iter(), false);
-        for (path, found) in missed {
+        for (path, found) in &missed {
             self.notes.push(format!("{}: had the name {path} for a while, and is read", found.path));
             self.new_file(path, found, &newcomers)?;
         }

@@ -7,14 +7,46 @@ use super::locate::{self, Folders, Known};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::witness::Witness;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// How long a name that no known file had is looked into.
-const NAMELESS_FOR: Duration = Duration::from_millis(1_800);
+/// In how many more looks a name is looked into that no known file had: one fewer than it takes a file that joins meanwhile
+/// to end, see [`Looks`].
+const NAMELESS_FOR: usize = 2;
+
+/// How many looks for new files were completed. A followed file ends only after others were looked for: until then it shows
+/// where a rotation stands.
+#[derive(Clone, Debug)]
+pub(super) struct Looks(Arc<AtomicU64>);
+
+/// Each worker has a source of its own, and one of them looks for new files: they meet here, by their globs.
+static ALL_LOOKS: Mutex<BTreeMap<Arc<[String]>, Weak<AtomicU64>>> = Mutex::new(BTreeMap::new());
+
+impl Looks {
+    /// The looks of the sources of these globs in this process.
+    pub(super) fn of(globs: &Arc<[String]>) -> Looks {
+        let mut all = ALL_LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, looks| looks.strong_count() > 0);
+        let looks = all.get(globs).and_then(Weak::upgrade).unwrap_or_default();
+        all.insert(Arc::clone(globs), Arc::downgrade(&looks));
+        Looks(looks)
+    }
+
+    /// The number of looks so far.
+    pub(super) fn completed(&self) -> u64 {
+        self.0.load(SeqCst)
+    }
+
+    /// Whether three looks have ended since there were so many, the first of which may have begun before. A source whose new
+    /// files nobody looks for is not waited for.
+    pub(super) fn have_seen_since(&self, completed: u64) -> bool {
+        let now = self.completed();
+        now == 0 || now > completed + NAMELESS_FOR as u64
+    }
+}
 
 /// What was found of files that are left out, so that each is compared once and reported once.
 #[derive(Debug, Default)]
@@ -32,8 +64,8 @@ struct Remembered {
     /// How far partitions were committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
-    /// Whose name no known file had at an earlier look, and how long that is still looked into: less than it takes a file to end.
-    nameless: Option<(Families, Instant)>,
+    /// Whose name no known file had at the looks before, the last one at the end.
+    nameless: VecDeque<Families>,
 }
 
 impl Memory {
@@ -78,6 +110,9 @@ pub(super) fn discover(
     remembered.learn(partitions);
     let found = look(settings, &mut remembered, partitions);
     memory.put_back(remembered);
+    if found.is_ok() {
+        settings.looks.0.fetch_add(1, SeqCst);
+    }
     found
 }
 
@@ -103,30 +138,34 @@ fn look(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
-    let earlier = remembered.nameless.take().filter(|(_, until)| Instant::now() < *until);
     let known = &remembered.known;
     let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
     let mut families = Families::default();
     known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
     let mut families = families.without_name();
+    let nameless = families.clone();
     // What is being renamed may be seen by the next look only, when the name is another known file's.
-    if let Some((earlier, _)) = &earlier {
-        families.as_before(earlier);
-    }
-    let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
-    missed.retain(|(_, found)| !ids.contains_key(&found.id));
-    let until = Instant::now() + NAMELESS_FOR.min(settings.rotated_after / 2);
-    let nameless = earlier.or_else(|| (!families.is_empty()).then_some((families, until)));
+    remembered.nameless.iter().rev().for_each(|earlier| families.as_before(earlier));
+    let missed = || {
+        let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+        missed.retain(|(_, found)| !ids.contains_key(&found.id));
+        missed
+    };
+    let waiting = missed();
+    let is_waiting = |found: &Found| waiting.iter().any(|(_, missed)| missed.id == found.id);
     let mut look = Look::new(&remembered.judged, partitions);
     look.left_out.clone_from(&listing.left_out);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
     for found in &listing.files {
         match ids.get(&found.id) {
             Some(known) => check_known(known, found)?,
-            None if missed.iter().any(|(_, missed)| missed.id == found.id) => {}
+            None if is_waiting(found) => {}
             None => look.take(&found.path, found, || newcomers.judge(found, &listing))?,
         }
     }
+    // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
+    let mut missed = missed();
+    missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
     if !missed.is_empty() {
         let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
         let joining: Vec<Known> = joining.collect();
@@ -142,7 +181,10 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
-    remembered.nameless = nameless;
+    remembered.nameless.push_back(nameless);
+    if remembered.nameless.len() > NAMELESS_FOR {
+        remembered.nameless.pop_front();
+    }
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }

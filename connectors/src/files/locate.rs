@@ -98,15 +98,34 @@ impl Folders {
 
     fn files(&mut self, folder: &Path) -> &[Found] {
         self.0.entry(folder.to_owned()).or_insert_with(|| {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-            let names = entries.filter_map(|name| name.into_string().ok());
-            let plain = folder == Path::new(".");
-            let path = |name: String| if plain { PathBuf::from(name) } else { folder.join(name) };
-            let mut found: Vec<Found> = names.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
-            found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            let mut found = files_in(folder);
+            // A file that is renamed while its folder is listed may be in the list twice, or not at all.
+            for _ in 1..MOST_LISTINGS {
+                let again = files_in(folder);
+                let is_same =
+                    again.iter().map(|found| (&found.path, found.id)).eq(found.iter().map(|found| (&found.path, found.id)));
+                found = again;
+                if is_same {
+                    break;
+                }
+            }
             found
         })
     }
+}
+
+/// How often a folder is listed at most, until two lists are the same.
+const MOST_LISTINGS: u32 = 10;
+
+/// The regular files in a folder, by their paths.
+fn files_in(folder: &Path) -> Vec<Found> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names = entries.filter_map(|name| name.into_string().ok());
+    let plain = folder == Path::new(".");
+    let path = |name: String| if plain { PathBuf::from(name) } else { folder.join(name) };
+    let mut found: Vec<Found> = names.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found
 }
 
 fn folder(path: &str) -> Option<PathBuf> {

@@ -25,7 +25,7 @@ mod witness;
 pub use decode::{Decode, JsonLines, Lines};
 pub use sink::FileSink;
 
-use discover::Memory;
+use discover::{Looks, Memory};
 use listing::Listing;
 use reader::FileReader;
 use std::collections::BTreeMap;
@@ -171,13 +171,15 @@ pub(crate) struct Settings {
     pub(crate) follow: bool,
     pub(crate) max_line_bytes: usize,
     pub(crate) rotated_after: Duration,
+    looks: Looks,
 }
 
 impl<D: Decode> FileSource<D> {
     fn new(globs: impl IntoIterator<Item = impl Into<String>>, decode: D) -> FileSource<D> {
-        let globs = globs.into_iter().map(Into::into).collect();
+        let globs: Arc<[String]> = globs.into_iter().map(Into::into).collect();
+        let looks = Looks::of(&globs);
         let rotated_after = Duration::from_secs(5);
-        let settings = Settings { globs, follow: false, max_line_bytes: 1 << 20, rotated_after };
+        let settings = Settings { globs, follow: false, max_line_bytes: 1 << 20, rotated_after, looks };
         FileSource { settings, decode, memory: Arc::default() }
     }
 

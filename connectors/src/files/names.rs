@@ -1,5 +1,7 @@
 //! The names of a followed file while it is read: whether one still leads to it, and when it ends.
 
+use super::Settings;
+use super::discover::Looks;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Listing};
 use super::locate::{self, Folders, Known, Place};
@@ -18,8 +20,8 @@ pub(super) struct Names {
     matched: bool,
     id: FileId,
     seen: Seen,
-    /// Since when nothing has come, and the names have been so.
-    since: Instant,
+    /// Since when nothing has come, and the names have been so; and how often new files had been looked for then.
+    since: (Instant, u64),
     looked: Instant,
 }
 
@@ -42,14 +44,14 @@ impl Names {
         self.matched && self.seen == Seen::Here
     }
 
-    pub(super) fn new(path: String, id: FileId) -> Names {
+    pub(super) fn new(path: String, id: FileId, looks: &Looks) -> Names {
         let now = Instant::now();
-        Names { path, matched: false, id, seen: Seen::Here, since: now, looked: now }
+        Names { path, matched: false, id, seen: Seen::Here, since: (now, looks.completed()), looked: now }
     }
 
     /// Called when something has come.
-    pub(super) fn grew(&mut self) {
-        self.since = Instant::now();
+    pub(super) fn grew(&mut self, looks: &Looks) {
+        self.since = (Instant::now(), looks.completed());
     }
 
     /// Whether it is time to look at the names.
@@ -58,8 +60,9 @@ impl Names {
     }
 
     /// Called while nothing comes. Returns whether the file, read up to `known`, has ended: no glob leads to it any more,
-    /// and nothing has come for `rotated_after`.
-    pub(super) fn has_ended(&mut self, globs: &[String], rotated_after: Duration, known: &Known) -> Result<bool> {
+    /// and nothing has come for `rotated_after`, in which new files were looked for.
+    pub(super) fn has_ended(&mut self, settings: &Settings, known: &Known) -> Result<bool> {
+        let Settings { globs, rotated_after, looks, .. } = settings;
         // After a pause of the process others must be able to look too before anything ends.
         let paused = self.looked.elapsed() > 3 * LOOK_EVERY;
         self.looked = Instant::now();
@@ -67,14 +70,16 @@ impl Names {
         let changed = seen != self.seen;
         self.seen = seen;
         if changed || paused {
-            self.since = Instant::now();
+            self.grew(looks);
         }
-        let over = matches!(seen, Seen::Nowhere | Seen::Other) && self.since.elapsed() >= rotated_after;
+        let (since, completed) = self.since;
+        let is_long = since.elapsed() >= *rotated_after && looks.have_seen_since(completed);
+        let over = matches!(seen, Seen::Nowhere | Seen::Other) && is_long;
         let replaced = seen == Seen::Other && (over || changed) && is_copy(known, self.name(known));
         if replaced && !is_only_headed_alike(globs, known)? {
             return Err(moved(known, self.name(known)));
         }
-        Ok(over && !self.is_kept_for_a_copy(globs, known)?)
+        Ok(over && !self.is_kept_for_a_copy(settings, known)?)
     }
 
     fn look(&mut self, globs: &[String], known: &Known) -> Result<Seen> {
@@ -100,14 +105,15 @@ impl Names {
     }
 
     /// A copy that matches would be read as a new file once this one is forgotten.
-    fn is_kept_for_a_copy(&mut self, globs: &[String], known: &Known) -> Result<bool> {
+    fn is_kept_for_a_copy(&mut self, settings: &Settings, known: &Known) -> Result<bool> {
+        let globs = &settings.globs;
         let listing = Listing::of(globs)?;
         let others = listing.files.iter().filter(|found| found.id != self.id);
         let Some(copy) = others.clone().find(|found| is_plain_copy(known, &found.path)) else { return Ok(false) };
         if is_only_headed_alike(globs, known)? {
             return Ok(false);
         }
-        self.since = Instant::now();
+        self.grew(&settings.looks);
         match locate::find(known, &listing, &mut Folders::default())? {
             Place::There(_) => Ok(true),
             Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),

@@ -63,7 +63,7 @@ impl Opened {
             partition: known.name.clone(),
             window: Window::default(),
             lines: 0,
-            names: Names::new(path.clone(), FileId::of(&metadata)),
+            names: Names::new(path.clone(), FileId::of(&metadata), &settings.looks),
             file: FileWitness::of(&path, &metadata, &head),
             rewind_to: None,
             verifier: None,
@@ -204,14 +204,14 @@ impl Opened {
     pub(super) fn look(&mut self, settings: &Settings) -> Result<Look> {
         self.check_not_cut()?;
         if self.file.length > self.window.end_offset() {
-            self.names.grew();
+            self.names.grew(&settings.looks);
             return Ok(Look::Grown);
         }
         if !self.names.is_due(settings.rotated_after) {
             return Ok(Look::Idle(POLL_EVERY));
         }
         let known = Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
-        let ended = self.names.has_ended(&settings.globs, settings.rotated_after, &known)?;
+        let ended = self.names.has_ended(settings, &known)?;
         self.file.path.clone_from(&self.names.path);
         Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
     }
@@ -226,7 +226,7 @@ impl Opened {
         let read = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
         // One that had ended before was not read again.
         let known = self.rewind_to.clone().unwrap_or_else(read);
-        let ended = self.names.has_ended(&settings.globs, settings.rotated_after, &known)?;
+        let ended = self.names.has_ended(settings, &known)?;
         if self.names.is_matched() {
             return Ok(None);
         }
