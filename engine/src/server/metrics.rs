@@ -268,6 +268,7 @@ mod tests {
             started_at_ms: 1_700_000_000_999,
             records: 70,
             set_aside: BTreeMap::from([("map#1 (a.rs:2)".to_string(), 3)]),
+            notices: Vec::new(),
             records_per_s: 0.0,
             batches_per_s: 0.0,
             sources_at_end: false,
