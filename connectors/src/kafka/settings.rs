@@ -134,7 +134,9 @@ impl Kafka {
         ];
         defaults.extend(group.map(|group| ("group.id", group.to_string())));
         for (name, value) in defaults {
-            if !self.settings.contains_key(name) {
+            // One of them has a second name.
+            let other = if name == "fetch.message.max.bytes" { "max.partition.fetch.bytes" } else { name };
+            if !self.settings.contains_key(name) && !self.settings.contains_key(other) {
                 config.set(name, value);
             }
         }
@@ -299,9 +301,10 @@ mod tests {
             let config = kafka.reading(Some("g"), Isolation::Committed, share).expect("they are allowed");
             assert_eq!(names.map(|name| config.get(name).unwrap_or("none")), expected, "{partitions} partitions");
         }
-        let given = kafka.set("queued.min.messages", "7").set("group.id", "mine");
+        let given = kafka.set("queued.min.messages", "7").set("group.id", "mine").set("max.partition.fetch.bytes", "9");
         let config = given.reading(Some("g"), Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
         assert_eq!((config.get("queued.min.messages"), config.get("group.id")), (Some("7"), Some("mine")));
+        assert_eq!(config.get("fetch.message.max.bytes"), None);
         assert_eq!((given.group_of("g"), Kafka::new("b").group_of("g")), ("mine", "g"));
         let without = Kafka::new("b").asking(None, Isolation::Committed).expect("they are allowed");
         assert_eq!(without.get("group.id"), None);

@@ -260,14 +260,15 @@ impl<T: Data> KafkaSource<T> {
 
     /// Where partitions go on that were read before.
     fn resume(&self, partitions: &Partitions<'_>, start: &Start<'_>, begun: &mut Begun) -> Result<()> {
-        let mut known = Vec::new();
+        let (mut known, mut gone) = (Vec::new(), None);
         let mut records: Vec<(&str, Record)> = Vec::new();
         for (name, from) in start.recorded {
             let recorded =
                 i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
             if !partitions.has(name) {
                 if start.on_loss == OnLoss::Refuse {
-                    return Err(self.gone(name, recorded)?);
+                    gone.get_or_insert(self.gone(name, recorded)?);
+                    continue;
                 }
                 let what = format!("{name} was read up to {recorded}, and is gone");
                 begun.warnings.push(format!("{what}: it is forgotten. Should it come again, it is read from its beginning"));
@@ -294,7 +295,8 @@ impl<T: Data> KafkaSource<T> {
             begun.partitions.push((name.clone(), Some(position)));
             begun.warnings.extend(report);
         }
-        Ok(())
+        // Not before: that the topic is another explains why it has fewer partitions.
+        gone.map_or(Ok(()), Err)
     }
 
     /// Notes what should be known of the topics that are there.
