@@ -93,6 +93,10 @@ where
         Ok((0..self.partitions).map(|index| index.to_string()).collect())
     }
 
+    fn is_bounded(&self) -> bool {
+        self.records.is_some()
+    }
+
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
         let index = match partition.parse::<u64>() {
             Ok(index) if index < self.partitions => index,

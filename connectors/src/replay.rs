@@ -119,6 +119,10 @@ where
         Ok(vec!["0".into()])
     }
 
+    fn is_bounded(&self) -> bool {
+        self.period.is_none()
+    }
+
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>> {
         if partition != "0" {
             return Err(Error::source_lost(format!("a replay has one partition, 0, and not {partition}")));

@@ -93,6 +93,7 @@ impl Place {
             recorded: &self.recorded,
             first: None,
             on_loss: self.on_loss,
+            to_end: false,
         })
     }
 

@@ -65,6 +65,8 @@ pub(crate) trait AnySource: Send + Sync {
     fn discover_every(&self) -> Option<std::time::Duration>;
     fn begin(&self, start: &Start<'_>) -> Result<Begun>;
     fn committed(&self, positions: &[(String, Position)]);
+    fn is_bounded(&self) -> bool;
+    fn notices(&self) -> Vec<String>;
 }
 
 impl<S: Source> AnySource for S {
@@ -82,6 +84,14 @@ impl<S: Source> AnySource for S {
 
     fn committed(&self, positions: &[(String, Position)]) {
         Source::committed(self, positions);
+    }
+
+    fn is_bounded(&self) -> bool {
+        Source::is_bounded(self)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        Source::notices(self)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
 use crate::context::Context;
 use crate::plan::NodeId;
 use crate::pond::Range;
-use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source};
+use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source, StartFacts};
 use crate::work::Meter;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,9 @@ use timely::dataflow::operators::core::input::Handle;
 
 /// A source without its type, as the worker loop drives it.
 pub(crate) trait Feed {
+    /// Gives the source the facts of its start: before the first partition is opened.
+    fn adopt(&mut self, facts: &StartFacts);
+
     /// Opens a partition at a position; `None` is its beginning.
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()>;
 
@@ -91,6 +94,7 @@ struct Partition<T> {
 pub(crate) struct SourceFeed<S: Source> {
     id: SourceId,
     name: Rc<str>,
+    node: NodeId,
     source: S,
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
     context: Rc<Context>,
@@ -115,10 +119,15 @@ impl<S: Source> SourceFeed<S> {
     ) -> SourceFeed<S> {
         let (meter, context) = (context.meter(node), Rc::clone(context));
         let (name, letters, partitions) = (name.into(), None, Vec::new());
-        SourceFeed { id, name, source, input, context, meter, letters, partitions, at: 0, in_a_row: 0 }
+        SourceFeed { id, name, node, source, input, context, meter, letters, partitions, at: 0, in_a_row: 0 }
     }
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
+        if !records.set_aside.is_empty() {
+            let (txid, operator) = (Txid(*self.input.time()), self.context.plan.borrow().describe(self.node));
+            let count = records.set_aside.len() as u64;
+            self.context.in_batch(txid, |made| *made.set_aside.entry(operator).or_default() += count);
+        }
         if let Some(letters) = self.letters.as_mut().filter(|_| !records.set_aside.is_empty()) {
             for letter in &mut records.set_aside {
                 letter.source = Some(self.name.to_string());
@@ -201,6 +210,10 @@ impl<S: Source> SourceFeed<S> {
 }
 
 impl<S: Source> Feed for SourceFeed<S> {
+    fn adopt(&mut self, facts: &StartFacts) {
+        self.source.adopt(facts);
+    }
+
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
         let reader =
             self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;

@@ -237,6 +237,9 @@ impl Generations {
                 Some(Growing { index, id, name, source: Arc::clone(source), every: every?, known })
             })
             .collect();
+        for (source, decl) in self.description.sources.iter().zip(&self.description.program.sources) {
+            self.runtime.set_notices(&decl.name, source.notices());
+        }
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
         let job = Job {
             generation: number,
@@ -260,7 +263,8 @@ impl Generations {
             build: Arc::clone(&self.build),
             program: self.description.program.clone(),
             assignments,
-            discovers: !growing.is_empty(),
+            facts: partitions.facts,
+            discovers: growing.iter().any(|growing| !growing.source.is_bounded()),
             deltas: self.deltas.clone(),
             inboxes,
             runtime: Arc::clone(&self.runtime),

@@ -148,6 +148,8 @@ pub struct Status {
     pub sources_at_end: bool,
     /// Why the sources wait, if they do.
     pub waiting: Option<String>,
+    /// Whatever should be known of the sources though they are read: a pattern that no topic matches, say.
+    pub notices: Vec<String>,
     /// How far each partition is read.
     pub partitions: Vec<PartitionProgress>,
     /// The states.

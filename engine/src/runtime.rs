@@ -72,6 +72,8 @@ struct Inner {
     left_behind: Vec<String>,
     records: u64,
     set_aside: BTreeMap<String, u64>,
+    /// By source: see [`crate::source::Source::notices`].
+    notices: BTreeMap<String, Vec<String>>,
     longest_slice: Duration,
     generations: u64,
     /// The number of the current generation.
@@ -151,6 +153,7 @@ impl Runtime {
             left_behind: Vec::new(),
             records: 0,
             set_aside: BTreeMap::new(),
+            notices: BTreeMap::new(),
             longest_slice: Duration::ZERO,
             generations: 0,
             generation: 0,

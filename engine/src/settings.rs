@@ -52,6 +52,8 @@ pub struct Settings {
     pub first: Option<First>,
     /// What to do if records are gone at a source before they were read.
     pub on_loss: OnLoss,
+    /// Whether the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
+    pub to_end: bool,
     /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
@@ -91,6 +93,7 @@ impl Settings {
             retries: 0,
             first: None,
             on_loss: OnLoss::Refuse,
+            to_end: false,
             start_over: false,
             clock: Clock::default(),
             queries: QueryLimits::default(),

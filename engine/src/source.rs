@@ -3,6 +3,7 @@
 use crate::sink::Sink;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +115,27 @@ pub trait Source: Send + Sync + 'static {
         Ok(begun)
     }
 
+    /// Returns whether every partition comes to an end and no more join: the run can then end with its sources
+    /// (`--exit-at-end`). Called after [`Source::begin`], which may have given partitions an end ([`Start::to_end`]).
+    ///
+    /// As given, a source whose partitions may grow in number has no end.
+    fn is_bounded(&self) -> bool {
+        self.discover_every().is_none()
+    }
+
+    /// Takes the facts that [`Source::begin`] returned. Called on each instance of the source that opens partitions,
+    /// before the first. A source that wraps another passes them on; one that returns none is never given any.
+    fn adopt(&self, facts: &StartFacts) {
+        let _ = facts;
+    }
+
+    /// Returns whatever the operator should know of the source now though it is read on: a pattern that nothing
+    /// matches, say. Each is shown in the status for as long as it is returned, and logged once. Called after
+    /// [`Source::begin`] and after each [`Source::discover`].
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again. With none, about once
     /// a second while nothing is committed: so that what is shown outside may lag by a while, but not for ever.
     fn committed(&self, positions: &[(String, Position)]) {
@@ -147,7 +169,13 @@ pub struct Start<'a> {
     pub first: Option<First>,
     /// What to do if records are gone that were not read.
     pub on_loss: OnLoss,
+    /// Whether the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
+    /// partitions end now, if it can, and then is bounded ([`Source::is_bounded`]).
+    pub to_end: bool,
 }
+
+/// The facts that a start hands to the instances of its source that read: see [`Begun::facts`].
+pub type StartFacts = Arc<dyn Any + Send + Sync>;
 
 /// What a source answers, see [`Source::begin`].
 #[derive(Clone, Debug, Default)]
@@ -159,6 +187,8 @@ pub struct Begun {
     pub retired: Vec<String>,
     /// What the operator should know, though it goes on: records that were lost, say.
     pub warnings: Vec<String>,
+    /// Facts for the instances of the source that open partitions: each worker builds its own. `None` if they need none.
+    pub facts: Option<StartFacts>,
 }
 
 /// Where a source begins that was never read (`--from`). A restart goes on from the store, whatever is said here.
@@ -400,6 +430,18 @@ impl<S: Source> Source for Arc<S> {
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         (**self).begin(start)
+    }
+
+    fn is_bounded(&self) -> bool {
+        (**self).is_bounded()
+    }
+
+    fn adopt(&self, facts: &StartFacts) {
+        (**self).adopt(facts);
+    }
+
+    fn notices(&self) -> Vec<String> {
+        (**self).notices()
     }
 
     fn committed(&self, positions: &[(String, Position)]) {

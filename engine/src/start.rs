@@ -6,7 +6,7 @@ use crate::publish::not_settled;
 use crate::reports::SinkStatus;
 use crate::settings::Settings;
 use crate::sink::{Marker, Owner, Publisher};
-use crate::source;
+use crate::source::{self, StartFacts};
 use crate::topology::Description;
 use crate::worker::Assignment;
 use std::collections::BTreeMap;
@@ -237,8 +237,16 @@ impl Described<'_> {
                 recorded: &recorded,
                 first: self.settings.first,
                 on_loss: self.settings.on_loss,
+                to_end: self.settings.to_end,
             };
             let begun = source.begin(&start).map_err(|error| error.while_doing(&doing))?;
+            if self.settings.to_end && !source.is_bounded() {
+                return Err(Error::config(format!(
+                    "{doing} never comes to an end, so a run that exits at the end of its sources would never exit: \
+                     leave --exit-at-end out, or give the source an end"
+                )));
+            }
+            listing.facts.push(begun.facts);
             listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
             listing.retired.extend(begun.retired.iter().map(|partition| (id, partition.clone())));
             // One that was read before and is left out does not join as a new one.
@@ -353,6 +361,8 @@ pub(crate) struct Listing {
     pub(crate) assignments: Vec<Assignment>,
     /// By source: the partitions that are known, and how often to look for more.
     pub(crate) known: Vec<(KnownPartitions, Option<Duration>)>,
+    /// By source: the facts for the instances that read it.
+    pub(crate) facts: Vec<Option<StartFacts>>,
     /// Where partitions begin that do not begin where they are recorded.
     pub(crate) moved: Vec<(SourceId, String, Position)>,
     /// Partitions whose positions are removed.

@@ -9,6 +9,7 @@ use crate::pages::PageOf;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
 use crate::slice;
+use crate::source::StartFacts;
 use crate::topology::Topology;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) program: Program,
     /// By worker.
     pub(crate) assignments: Vec<Vec<Assignment>>,
+    /// By source: the facts of its start.
+    pub(crate) facts: Vec<Option<StartFacts>>,
     /// Whether partitions may join: the sources are then never at their end.
     pub(crate) discovers: bool,
     pub(crate) deltas: crossbeam_channel::Sender<Message>,
@@ -145,6 +148,11 @@ impl<'j> Worker<'j> {
         let mut feeds = std::mem::take(&mut declared.feeds);
         restore(job, &context, declared)?;
         job.shared.points.reach(CrashPoint::StateRestored)?;
+        for (feed, facts) in feeds.iter_mut().zip(&job.facts) {
+            if let Some(facts) = facts {
+                feed.adopt(facts);
+            }
+        }
         for assignment in &job.assignments[index] {
             feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
         }

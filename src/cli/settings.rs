@@ -91,7 +91,7 @@ pub(super) struct Options {
     /// What to think of output whose fate is unknown because its sink lost its marker
     #[arg(long, env = "TIDEMILL_SINK_ASSUME", value_enum)]
     sink_assume: Option<Assumed>,
-    /// Where sources begin that were never read: earliest, latest, or a time in milliseconds since 1970 [default: what each says itself]
+    /// Where sources begin that were never read: earliest, latest, or a time: a date, RFC 3339, or milliseconds since 1970 [default: what each says itself]
     #[arg(long, env = "TIDEMILL_FROM", value_name = "WHERE")]
     from: Option<Beginning>,
     /// Go on although records are gone that were not read, and report them [default: refuse, 67]
@@ -137,11 +137,27 @@ impl FromStr for Beginning {
         match text {
             "earliest" => Ok(Beginning(First::Earliest)),
             "latest" => Ok(Beginning(First::Latest)),
-            time => time.parse().map(|time| Beginning(First::Time(time))).map_err(|_| {
-                format!("\"{text}\" is no beginning: give earliest, latest, or a time in milliseconds since 1970, such as 1764000000000")
+            time => time_ms(time).map(|ms| Beginning(First::Time(ms))).ok_or_else(|| {
+                format!(
+                    "\"{text}\" is no beginning: give earliest, latest, a date (2026-11-30), a date and time \
+                     (2026-11-30T12:00:00Z; UTC without an offset), or milliseconds since 1970 (1764000000000)"
+                )
             }),
         }
     }
+}
+
+/// The milliseconds since 1970 of a time as an operator writes it: RFC 3339, a date, a date and time, or the number itself.
+fn time_ms(text: &str) -> Option<i64> {
+    if let Ok(ms) = text.parse() {
+        return Some(ms);
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.as_millisecond());
+    }
+    // Without an offset it is of UTC.
+    let time: jiff::civil::DateTime = text.parse().ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
 }
 
 impl TryFrom<String> for Beginning {
@@ -311,6 +327,7 @@ impl Wanted {
             },
             retries: options.retries.unwrap_or(defaults.retries),
             first: options.from.map(|from| from.0),
+            to_end: options.exit_at_end.unwrap_or(false),
             on_loss: options.on_loss.map_or(OnLoss::Refuse, |lossy| match lossy {
                 Lossy::Earliest => OnLoss::Earliest,
                 Lossy::Latest => OnLoss::Latest,
@@ -370,6 +387,24 @@ mod tests {
 
     /// Tells what arguments, environment and file come to. The environment cannot be changed within a process that has threads, so the
     /// test of the order runs this one as a process of its own.
+    #[test]
+    fn a_beginning_may_be_a_date() {
+        for (text, expected) in [
+            ("1764000000000", Some(1_764_000_000_000)),
+            ("1970-01-02", Some(86_400_000)),
+            ("1970-01-01T00:00:01", Some(1_000)),
+            ("1970-01-01 00:00:01.5", Some(1_500)),
+            ("1970-01-01T01:00:01Z", Some(3_601_000)),
+            ("1970-01-01T01:00:01+01:00", Some(1_000)),
+            ("yesterday", None),
+            ("1970-13-01", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|ms| Beginning(First::Time(ms)));
+            assert_eq!(text.parse::<Beginning>().ok(), expected, "{text}");
+        }
+    }
+
     #[test]
     fn tell() {
         let Ok(arguments) = std::env::var("ARGUMENTS_TO_TELL") else { return };
@@ -465,6 +500,7 @@ mod tests {
             retries,
             first,
             on_loss,
+            to_end,
             queries,
             clock: _,
             start_over: _,
@@ -483,6 +519,6 @@ mod tests {
             (outbox_bytes, fold_bytes, disk_reserve, drain.as_secs(), sink_assume, retries),
             (9 << 10, 10, 11, 12, Some(Assume::Lost), 13)
         );
-        assert_eq!((wanted.listen, wanted.exit_at_end, wanted.log), (Listen::Nowhere, true, LogFormat::Json));
+        assert_eq!((wanted.listen, wanted.exit_at_end, wanted.log, to_end), (Listen::Nowhere, true, LogFormat::Json, true));
     }
 }

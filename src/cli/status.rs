@@ -52,6 +52,9 @@ fn summary(status: &Json) -> String {
     for (operator, count) in status["set_aside"].as_object().into_iter().flatten() {
         facts.push(["set aside".into(), format!("{} records at {operator}", thousands(count.as_u64().unwrap_or(0)))]);
     }
+    for notice in status["notices"].as_array().into_iter().flatten() {
+        facts.push(["notice".into(), notice.as_str().unwrap_or_default().to_string()]);
+    }
     for (name, label) in [("waiting", "waiting"), ("last_error", "last error")] {
         if let Some(text) = status[name].as_str() {
             facts.push([label.into(), text.to_string()]);

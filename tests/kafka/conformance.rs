@@ -116,7 +116,8 @@ fn a_topic_that_was_made_again_and_is_as_long_is_found_at_the_start() {
     let earlier = Position { witness: [&[1], &position.witness[17..]].concat(), ..position.clone() };
     let begin_at = |position: &Position, on_loss| {
         let recorded: BTreeMap<String, Position> = [("longer[0]".to_string(), position.clone())].into();
-        let start = Start { topology: "conformance", is_new: false, begun: true, recorded: &recorded, first: None, on_loss };
+        let (topology, recorded) = ("conformance", &recorded);
+        let start = Start { topology, is_new: false, begun: true, recorded, first: None, on_loss, to_end: false };
         topic("longer").begin(&start)
     };
     for recorded in [&position, &earlier] {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill::source::{Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start};
+use tidemill::source::{Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start, StartFacts};
 use tidemill::{Position, Result};
 
 /// A read: of which partition, where the reader is after it, how many records it gave, and what it said.
@@ -52,6 +52,18 @@ impl<S: Source> Source for Hooked<S> {
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         self.source.begin(start)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.source.is_bounded()
+    }
+
+    fn adopt(&self, facts: &StartFacts) {
+        self.source.adopt(facts);
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.source.notices()
     }
 
     fn committed(&self, positions: &[(String, Position)]) {

@@ -2,6 +2,8 @@
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
+use super::names::Entry;
+use super::offsets::At;
 use super::source::{name_of, parse};
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,14 @@ use tidemill_state::{Error, Kind, Position, Result};
 pub(super) struct Discovery {
     /// When new partitions were looked for last.
     looked: Mutex<Option<Instant>>,
+}
+
+/// The result of a look for new partitions.
+pub(super) struct NewOnes {
+    /// All topics that are read.
+    pub(super) topics: BTreeMap<String, Listed>,
+    /// The partitions that are new, with where they begin.
+    pub(super) partitions: Vec<(String, Option<Position>)>,
 }
 
 /// A topic that is read.
@@ -50,31 +60,31 @@ impl Discovery {
         outcome
     }
 
-    /// Returns the partitions that are new, if it is time to look for them.
+    /// Looks for partitions that are new, if it is time to. `None` if it is not.
     pub(super) fn new_ones(
         &self,
         probe: &Probe,
-        names: &[String],
+        entries: &[Entry],
         every: Duration,
         known: &BTreeMap<String, Option<Position>>,
-    ) -> Result<Vec<(String, Option<Position>)>> {
+    ) -> Result<Option<NewOnes>> {
         // The first call looks.
         let looked = *self.looked.lock().expect("no holder of this lock panics");
         if looked.is_some_and(|looked| looked.elapsed() < every) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let topics = probe.topics(names)?;
-        let new = names_in(&topics).into_iter().filter(|name| !known.contains_key(name));
-        let position = |name: String| {
-            let (topic, partition) = parse(&name)?;
+        let topics = probe.topics(entries, |_| false)?;
+        let new: Vec<String> = names_in(&topics).into_iter().filter(|name| !known.contains_key(name)).collect();
+        let begins = probe.all_offsets(new.iter().map(String::as_str), At::Beginning)?;
+        let position = |(name, low): (String, i64)| {
+            let (topic, _) = parse(&name)?;
             let id = topics.get(topic).and_then(|listed| listed.id);
-            let (low, _) = probe.range(topic, partition)?;
             let from = Witness { topic: id, record: None }.at(low);
             Ok((name, Some(from)))
         };
-        let new = new.map(position).collect::<Result<_>>()?;
+        let partitions = begins.into_iter().map(position).collect::<Result<_>>()?;
         *self.looked.lock().expect("no holder of this lock panics") = Some(Instant::now());
-        Ok(new)
+        Ok(Some(NewOnes { topics, partitions }))
     }
 }
 
@@ -96,7 +106,13 @@ fn topics_of<'a>(known: impl Iterator<Item = (&'a String, Option<&'a Position>)>
 /// Returns the topics of recorded partitions that are lost. As long as brokers may only be behind, they are asked again.
 pub(super) fn lost_topics(probe: &Probe, recorded: &BTreeMap<String, Position>) -> Result<BTreeSet<String>> {
     let mut lost = BTreeSet::new();
-    for (topic, read) in topics_of(recorded.iter().map(|(name, position)| (name, Some(position))))? {
+    let topics = topics_of(recorded.iter().map(|(name, position)| (name, Some(position))))?;
+    let listed = probe.each_topic(topics.keys().copied())?;
+    for (topic, read) in topics {
+        let listed = listed.get(topic).copied().flatten();
+        if listed.is_some_and(|listed| listed.speaks_against(read.id, read.last).is_none()) {
+            continue;
+        }
         match same(probe, topic, read) {
             Err(error) if error.kind() == Kind::SourceLost => drop(lost.insert(topic.to_string())),
             looked => looked?,

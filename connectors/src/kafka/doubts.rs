@@ -160,7 +160,7 @@ impl Doubts {
         }
         let probe = match probe {
             Some(probe) => probe,
-            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted)?),
+            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted, Some(&self.reading.shared().group()))?),
         };
         let mut topics: BTreeMap<&str, Result<Option<Listed>>> = BTreeMap::new();
         let mut silent = 0;
@@ -216,7 +216,7 @@ fn answer(probe: &Probe, listed: Option<Listed>, doubt: &Doubt) -> Result<Answer
     // Where there are ids, they tell; else the last record must.
     let replaced = match &doubt.witness.record {
         Some(record) if listed.id.is_none() && doubt.doubted.next <= high && record.offset >= low => {
-            probe.is_replaced(&doubt.topic, doubt.partition, record)?
+            probe.are_replaced(&[(&name_of(&doubt.topic, doubt.partition), *record)])?.into_iter().flatten().next()
         }
         _ => None,
     };

@@ -4,7 +4,7 @@
 //! They come through a client's main queue, and are taken out of it by [`super::client::drain`].
 
 use super::identity::{TopicId, changed_id};
-use super::statistics::{BrokerStatistics, Statistics};
+use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A client that reads.
 pub(super) type Consumer = BaseConsumer<Events>;
@@ -75,6 +75,8 @@ struct Reports {
     retries: AtomicU64,
     delivered: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
+    /// Whether the brokers do not let this user use the client's group.
+    group_refused: AtomicBool,
 }
 
 /// The brokers' refusal of this client.
@@ -90,6 +92,7 @@ struct Reported {
     end: i64,
     /// The reason why it cannot be read, and since when.
     away: Option<(String, Instant)>,
+    open: Option<OpenTransaction>,
 }
 
 /// A message that was not delivered.
@@ -142,6 +145,11 @@ impl Events {
         (!refusal.may_pass || self.0.standing.is_final(Instant::now())).then(|| refusal.reason.clone())
     }
 
+    /// Whether the brokers do not let this user use the client's consumer group.
+    pub(super) fn is_group_refused(&self) -> bool {
+        self.0.group_refused.load(SeqCst)
+    }
+
     /// Notes that something came from a broker.
     pub(super) fn is_well(&self) {
         *self.0.trouble.lock().expect("no holder of this lock panics") = None;
@@ -162,6 +170,12 @@ impl Events {
     pub(super) fn end_of(&self, topic: &str, partition: i32) -> Option<i64> {
         let partitions = self.0.partitions.lock().expect("no holder of this lock panics");
         partitions.get(topic)?.get(&partition).map(|reported| reported.end)
+    }
+
+    /// The transaction that is open on a partition, as of about a second ago.
+    pub(super) fn open_transaction_of(&self, topic: &str, partition: i32) -> Option<OpenTransaction> {
+        let partitions = self.0.partitions.lock().expect("no holder of this lock panics");
+        partitions.get(topic)?.get(&partition)?.open
     }
 
     /// The id of a topic, as this client has learnt it last. `None` before that, and where the brokers have no ids.
@@ -256,6 +270,11 @@ impl ClientContext for Events {
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 tracing::debug!(%error, reason, "a topic may not be used");
             }
+            // The group is for tools that show lag: nothing that is read or written needs it.
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                self.0.group_refused.store(true, SeqCst);
+                tracing::debug!(%error, reason, "the consumer group may not be used");
+            }
             Some(code) if is_refusal(code) => {
                 let may_pass = is_authentication(code);
                 if may_pass {
@@ -298,6 +317,8 @@ impl ClientContext for Events {
             for partition in of_topic.partitions.values().filter(|partition| partition.partition >= 0) {
                 let reported = reported.entry(partition.partition).or_default();
                 reported.end = partition.ls_offset.max(partition.hi_offset);
+                let now = SystemTime::now();
+                reported.open = OpenTransaction::of(partition.ls_offset, partition.hi_offset, reported.open, now);
                 reported.away = partition.away(&statistics.brokers).map(|why| match reported.away.take() {
                     Some((_, since)) => (why, since),
                     None => (why, Instant::now()),
@@ -421,9 +442,14 @@ mod tests {
         assert_eq!((events.refused(), events.trouble()), (None, None));
         assert!(!standing.is_final(Instant::now() + REFUSED_FOR), "it begins again");
         // A right that is missing does not come back by itself.
-        events.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
+        events.error(KafkaError::Global(RDKafkaErrorCode::ClusterAuthorizationFailed), "no");
         events.is_well();
         assert!(events.refused().is_some());
+        // Only lag tools need the group.
+        let without_group = Events::default();
+        without_group.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
+        assert_eq!((without_group.refused(), without_group.trouble()), (None, None));
+        assert!(without_group.is_group_refused() && !events.is_group_refused());
     }
 
     #[test]

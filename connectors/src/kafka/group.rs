@@ -6,6 +6,7 @@ use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of, parse};
 use super::topics::STUCK_AFTER;
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -36,7 +37,7 @@ impl Group {
     pub(super) fn begin(&self, kafka: &Kafka, topology: &str) -> Result<()> {
         let mut member = self.0.lock().expect("no holder of this lock panics");
         if member.is_none() {
-            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(topology, Isolation::Committed)?)?;
+            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(Some(topology), Isolation::Committed)?)?;
             let (kafka, topology) = (kafka.clone(), topology.to_string());
             let (pending, all) = (BTreeMap::new(), BTreeMap::new());
             *member = Some(Member { kafka, topology, consumer, events, pending, all, told: Instant::now() });
@@ -51,8 +52,23 @@ impl Group {
             asked.add_partition(topic, partition);
         }
         let member = self.0.lock().expect("no holder of this lock panics");
-        let Some(Member { consumer, events, .. }) = &*member else { return Ok(None) };
+        let Some(Member { consumer, events, topology, .. }) = &*member else { return Ok(None) };
         let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
+        if found.is_err() {
+            // Without the right the group's coordinator is not found, and the call only times out.
+            client::look_at_events(consumer);
+        }
+        let is_refused = |why: &KafkaError| {
+            why.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) || events.is_group_refused()
+        };
+        if found.as_ref().is_err_and(is_refused) {
+            tracing::warn!(
+                "the brokers do not let this user use the consumer group \"{}\" (right READ on GROUP): tools see no lag, and a state \
+                 that was lost is not noticed by what the group has read. Everything else works",
+                kafka.group_of(topology)
+            );
+            return Ok(None);
+        }
         let found = found.map_err(|why| client::error(kafka, events, "looking at the consumer group", &why))?;
         let read = found.elements().into_iter().find_map(|found| match found.offset() {
             Offset::Offset(offset) => Some((name_of(found.topic(), found.partition()), offset)),
@@ -78,7 +94,7 @@ impl Member {
     /// Another client in place of one that has reached no broker for long: librdkafka may have dropped all that it knew. What
     /// the group was told meanwhile is told again.
     fn replace_client(&mut self) {
-        let made = self.kafka.asking(&self.topology, Isolation::Committed);
+        let made = self.kafka.asking(Some(&self.topology), Isolation::Committed);
         if let Ok((consumer, events)) = made.and_then(|config| client::create::<Consumer>(&self.kafka, &config)) {
             let old = std::mem::replace(&mut self.consumer, consumer);
             // It takes its leave of the brokers, which nobody has to wait for.

@@ -88,8 +88,8 @@ impl Progress {
             topic,
             sink: owner.sink.clone(),
             kafka: kafka.clone(),
-            committed: Probe::new(kafka, Isolation::Committed)?,
-            uncommitted: Probe::new(kafka, Isolation::Uncommitted)?,
+            committed: Probe::new(kafka, Isolation::Committed, Some(&owner.topology))?,
+            uncommitted: Probe::new(kafka, Isolation::Uncommitted, None)?,
         })
     }
 

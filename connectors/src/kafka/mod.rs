@@ -26,6 +26,7 @@
 
 mod admin;
 mod begin;
+mod bounds;
 mod client;
 mod decode;
 mod discovery;
@@ -36,6 +37,9 @@ mod identity;
 mod letters;
 mod marker;
 mod message;
+mod names;
+mod offsets;
+mod partitions;
 mod payload;
 mod presence;
 mod publisher;
@@ -43,6 +47,7 @@ mod reader;
 mod reading;
 mod refused;
 mod settings;
+mod shared;
 mod sink;
 mod source;
 mod statistics;

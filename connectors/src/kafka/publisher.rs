@@ -66,7 +66,7 @@ impl KafkaPublisher {
     fn look_at_topics(&self) -> Result<Takes> {
         let admin = Admin::new(self.kafka())?;
         self.progress.ensure(&admin)?;
-        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
+        let probe = Probe::new(self.kafka(), Isolation::Committed, None)?;
         let Shared { topic, dead_letters, max_message_bytes, max_letter_bytes, .. } = &*self.shared;
         for topic in std::iter::once(topic).chain(dead_letters) {
             if probe.partitions_of(topic)?.is_some() {

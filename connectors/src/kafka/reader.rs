@@ -6,24 +6,25 @@
 
 use super::begin::Verdict;
 use super::client;
-use super::decode::{Decoder, Incoming, Undecodable, head_of};
+use super::decode::{Decoder, Undecodable, decode};
 use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
 use super::events::{Events, take_end};
 use super::identity::{Record, Witness};
-use super::reading::{Client, Reading};
+use super::reading::{Client, Reading, Waker};
 use super::settings::Kafka;
+use super::shared::Shared;
 use super::source::name_of;
+use super::statistics::OpenTransaction;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-use std::thread::Thread;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use tidemill_engine::source::{DeadLetter, LetterHeader, ReadStatus, Reader, Records};
+use tidemill_engine::source::{ReadStatus, Reader, Records};
 use tidemill_state::{Error, Position, Result};
 
 /// How long a reader sleeps that nothing wakes.
@@ -35,24 +36,11 @@ const IN_DOUBT: Duration = Duration::from_millis(50);
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a transaction must be open to be reported: most end before.
+const OPEN_FOR: Duration = Duration::from_secs(5);
+
 /// How many messages are skipped in one go: what is skipped fills no batch, and the worker has more to do.
 const SKIPPED_AT_ONCE: u64 = 256;
-
-/// Wakes the worker that reads a partition when records have come.
-#[derive(Default)]
-struct Waker {
-    woken: AtomicBool,
-    thread: Mutex<Option<Thread>>,
-}
-
-impl Waker {
-    fn wake(&self) {
-        self.woken.store(true, SeqCst);
-        if let Some(thread) = &*self.thread.lock().expect("no holder of this lock panics") {
-            thread.unpark();
-        }
-    }
-}
 
 /// See the module's documentation.
 pub(super) struct KafkaReader<T> {
@@ -67,6 +55,15 @@ pub(super) struct KafkaReader<T> {
     /// Whether something was read.
     was_well: bool,
     skipped: u64,
+    /// Facts of the run, and the partition's name in them.
+    shared: Arc<Shared>,
+    name: String,
+    /// The offset after the last record that is to be read, if there is to be a last one.
+    bound: Option<i64>,
+    /// Whether that was reached: nothing more is read.
+    is_at_bound: bool,
+    /// When something of the partition came last.
+    heard: Instant,
     /// When events were looked at last, by [`Reader::read`] and by [`Reader::trouble`].
     looked: Instant,
     shown: Cell<Instant>,
@@ -121,7 +118,14 @@ impl<T> KafkaReader<T> {
         let client = opened.reading.client()?;
         let waker = Arc::new(Waker::default());
         let queue = opened.assign(&client, &waker)?;
+        let (shared, name) = (opened.reading.shared(), opened.name());
+        let bound = shared.bound_of(&name);
         Ok(KafkaReader {
+            shared,
+            name,
+            bound,
+            is_at_bound: false,
+            heard: Instant::now(),
             opened,
             client,
             queue: Some(queue),
@@ -252,6 +256,11 @@ impl<T> KafkaReader<T> {
         let next = match polled {
             None => Ok(Next::Nothing),
             Some(Ok(message)) => match self.is_same_topic() {
+                Ok(true) if self.bound.is_some_and(|bound| message.offset() >= bound) => {
+                    // Whatever lies between the last record and the bound is no record.
+                    self.opened.next = self.opened.next.max(self.bound);
+                    Ok(Next::Bound)
+                }
                 Ok(true) => self.give(&message, into).map(|()| Next::Record),
                 Ok(false) => Ok(Next::OtherTopic),
                 Err(error) => Err(error),
@@ -276,9 +285,31 @@ impl<T> KafkaReader<T> {
         Ok(())
     }
 
+    /// Whether everything was read that is to be read.
+    fn has_reached_its_bound(&self) -> bool {
+        self.bound.is_some_and(|bound| self.opened.next.is_some_and(|next| next >= bound))
+    }
+
+    /// Ends the partition: its records are fetched no more.
+    fn end(&mut self) -> ReadStatus {
+        if !std::mem::replace(&mut self.is_at_bound, true) {
+            self.doubt = None;
+            self.opened.give_up(&self.client);
+        }
+        ReadStatus::End
+    }
+
+    /// The transaction that holds the partition up: everything before it was read.
+    fn held_up_by(&self) -> Option<OpenTransaction> {
+        let open = self.client.events.open_transaction_of(&self.opened.topic, self.opened.partition)?;
+        let lasts = open.since.elapsed().is_ok_and(|lasted| lasted >= OPEN_FOR);
+        (lasts && self.opened.next.unwrap_or_default() >= open.at).then_some(open)
+    }
+
     /// Notes that the partition was reached.
     fn is_well(&mut self) {
         self.was_well = true;
+        self.heard = Instant::now();
         self.client.events.is_well();
         self.client.events.partition_is_well(&self.opened.topic, self.opened.partition);
     }
@@ -293,6 +324,8 @@ enum Next {
     OtherTopic,
     /// The end of the partition.
     End,
+    /// A record that is not to be read any more. It was not given.
+    Bound,
     Failed(KafkaError),
 }
 
@@ -306,6 +339,9 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus> {
         if self.waker.thread.lock().expect("no holder of this lock panics").is_none() {
             *self.waker.thread.lock().expect("no holder of this lock panics") = Some(std::thread::current());
+        }
+        if self.is_at_bound || self.has_reached_its_bound() {
+            return Ok(self.end());
         }
         if self.opened.reading.number() != self.client.number {
             self.reopen()?;
@@ -334,6 +370,10 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             match self.take(into)? {
                 Next::Nothing => break ReadStatus::Idle(IDLE),
                 Next::Record => came = true,
+                Next::Bound => {
+                    came = true;
+                    break self.end();
+                }
                 Next::OtherTopic => {
                     self.doubt(Why::Reported);
                     break ReadStatus::Idle(IN_DOUBT);
@@ -343,6 +383,9 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                     // Control records and aborted ones lie between the last record and the end: a restart need not look at them again.
                     if let (Some(end), true) = (take_end(), self.is_same_topic()?) {
                         self.opened.next = Some(self.opened.next.map_or(end, |next| next.max(end)));
+                    }
+                    if self.has_reached_its_bound() {
+                        break self.end();
                     }
                 }
                 Next::Failed(error) => {
@@ -364,7 +407,15 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 
     fn lag(&self) -> Option<u64> {
-        let end = self.client.events.end_of(&self.opened.topic, self.opened.partition)?;
+        let reported = self.client.events.end_of(&self.opened.topic, self.opened.partition);
+        let end = match self.bound {
+            _ if self.is_at_bound => return Some(0),
+            // Whatever comes after the bound is not left to read.
+            bound => {
+                let end = self.shared.end_of(&self.name, reported, self.heard, Instant::now())?;
+                bound.map_or(end, |bound| bound.min(end))
+            }
+        };
         Some(u64::try_from(end - self.opened.next.unwrap_or_default()).unwrap_or(0))
     }
 
@@ -378,12 +429,27 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             self.shown.set(Instant::now());
             client::look_at_events(&self.client.consumer);
         }
+        if self.is_at_bound {
+            return None;
+        }
         let (events, brokers) = (&self.client.events, self.opened.kafka.brokers());
         if let Some(why) = events.trouble() {
             return Some(format!("the brokers at {brokers} cannot be reached: {why}"));
         }
         if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
+        }
+        if let Some(why) = self.shared.silence(self.heard, Instant::now()) {
+            return Some(format!("nothing comes, and the brokers do not answer: {why}"));
+        }
+        if let Some(open) = self.held_up_by() {
+            return Some(format!(
+                "{} waits for a transaction of its producers that is open at offset {} since {} or longer: what comes after it can be \
+                 read when that is committed or aborted",
+                self.opened.name(),
+                open.at,
+                open.since_text()
+            ));
         }
         self.is_in_doubt().then(|| {
             format!("{} is not read on before the brokers at {brokers} confirm that nothing of it is lost", self.opened.name())
@@ -395,52 +461,6 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 }
 
-/// Decodes a message into `into`. Gives whether it is a record or a dead letter there, or was skipped.
-fn decode<T>(
-    decoder: &Decoder<T>,
-    undecodable: Undecodable,
-    message: &BorrowedMessage<'_>,
-    into: &mut Records<T>,
-) -> std::result::Result<bool, String> {
-    let offset = u64::try_from(message.offset()).unwrap_or_default();
-    let bytes = message.key_len() + message.payload_len();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decoder(&Incoming::new(message))));
-    let outcome = outcome.unwrap_or_else(|_| Err("the decoder panicked (its message is in the log)".to_string()));
-    match (outcome, undecodable) {
-        (Ok(record), _) => into.push(offset, bytes, record),
-        (Err(_), Undecodable::Skip) => return Ok(false),
-        (Err(error), Undecodable::SetAside) => into.set_aside(
-            bytes,
-            DeadLetter {
-                operator: None,
-                source: None,
-                partition: Some(name_of(message.topic(), message.partition())),
-                offset: Some(offset),
-                error,
-                key: message.key().map(<[u8]>::to_vec),
-                bytes: message.payload().map(<[u8]>::to_vec),
-                timestamp: message.timestamp().to_millis(),
-                headers: headers_of(message),
-            },
-        ),
-        (Err(error), Undecodable::Stop) => {
-            let head = message.payload().map_or("no value".to_string(), head_of);
-            return Err(format!(
-                "offset {offset}: {error}; the value begins {head}. Nothing is lost: mend the decoder or say what is to be done with such records \
-                 (skip_undecodable, dead_letters), and start again"
-            ));
-        }
-    }
-    Ok(true)
-}
-
-/// The headers of a message, for a dead letter. None, if one of their names is no text, at which the crate for Kafka panics.
-fn headers_of(message: &BorrowedMessage<'_>) -> Vec<LetterHeader> {
-    let header = |(name, value): (&str, Option<&[u8]>)| LetterHeader { name: name.to_string(), value: value.map(<[u8]>::to_vec) };
-    let all = || Incoming::new(message).headers().map(header).collect();
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::decode;
@@ -450,7 +470,7 @@ mod tests {
     #[test]
     fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
         let kafka = Kafka::new("127.0.0.1:1");
-        let reading = Arc::new(Reading::new(kafka.clone()));
+        let reading = Arc::new(Reading::new(kafka.clone(), 512 << 20));
         let decoder: Arc<Decoder<Str>> = Arc::new(decode::utf8);
         let mut reader = KafkaReader::new(Opened {
             topic: "t".into(),

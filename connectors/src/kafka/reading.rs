@@ -2,15 +2,20 @@
 
 use super::client;
 use super::events::{Consumer, Events};
-use super::settings::{Isolation, Kafka};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use super::settings::{Isolation, Kafka, Share};
+use super::shared::Shared;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread::Thread;
 use std::time::Duration;
 use tidemill_state::Result;
 
 /// See the module's documentation.
 pub(super) struct Reading {
     kafka: Kafka,
+    /// The bytes that all partitions of the source may take, over all workers.
+    buffer_bytes: usize,
+    shared: Mutex<Arc<Shared>>,
     current: Mutex<Option<Client>>,
     /// The number of the current client.
     number: AtomicU64,
@@ -26,8 +31,18 @@ pub(super) struct Client {
 
 impl Reading {
     /// No client yet.
-    pub(super) fn new(kafka: Kafka) -> Reading {
-        Reading { kafka, current: Mutex::default(), number: AtomicU64::new(0) }
+    pub(super) fn new(kafka: Kafka, buffer_bytes: usize) -> Reading {
+        Reading { kafka, buffer_bytes, shared: Mutex::default(), current: Mutex::default(), number: AtomicU64::new(0) }
+    }
+
+    /// The facts of the run.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Takes the facts of the instance that has begun the source.
+    pub(super) fn adopt(&self, shared: Arc<Shared>) {
+        *self.shared.lock().expect("no holder of this lock panics") = shared;
     }
 
     /// The current client; made, if there is none.
@@ -69,13 +84,31 @@ impl Reading {
     }
 
     fn make(&self, number: u64) -> Result<Client> {
-        let settings = self.kafka.reading("tidemill", Isolation::Committed)?;
+        let shared = self.shared();
+        let share = Share::of(self.buffer_bytes, shared.partitions());
+        let settings = self.kafka.reading(Some(&shared.group()), Isolation::Committed, share)?;
         let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
         // Whatever came before this is set is pending.
         events.set_pending(true);
         let reports = events.clone();
         consumer.set_nonempty_callback(move || reports.set_pending(true));
         Ok(Client { consumer: Arc::new(consumer), events, number })
+    }
+}
+
+/// Wakes the worker that reads a partition when records have come.
+#[derive(Default)]
+pub(super) struct Waker {
+    pub(super) woken: AtomicBool,
+    pub(super) thread: Mutex<Option<Thread>>,
+}
+
+impl Waker {
+    pub(super) fn wake(&self) {
+        self.woken.store(true, SeqCst);
+        if let Some(thread) = &*self.thread.lock().expect("no holder of this lock panics") {
+            thread.unpark();
+        }
     }
 }
 

@@ -113,20 +113,30 @@ impl Kafka {
         Ok(config)
     }
 
-    /// The settings of a client that reads. `given` wins over the defaults chosen here, except for what the guarantee rests on.
-    pub(super) fn reading(&self, group: &str, isolation: Isolation) -> Result<ClientConfig> {
+    /// The consumer group of a topology.
+    pub(super) fn group_of<'a>(&'a self, topology: &'a str) -> &'a str {
+        self.settings.get("group.id").map_or(topology, String::as_str)
+    }
+
+    /// The settings of a client that reads, as a member of a group if one is given. `share` bounds what it holds of each partition. What
+    /// was set wins over the defaults chosen here, except for what the guarantee rests on.
+    pub(super) fn reading(&self, group: Option<&str>, isolation: Isolation, share: Share) -> Result<ClientConfig> {
         let mut config = self.common()?;
-        let defaults = [
-            ("group.id", group),
+        let mut defaults = vec![
             // Per partition, so that memory is bounded while the sources wait.
-            ("queued.max.messages.kbytes", "16384"),
-            ("fetch.max.bytes", "16777216"),
+            ("queued.max.messages.kbytes", (share.bytes() >> 10).to_string()),
+            ("queued.min.messages", share.messages().to_string()),
+            ("fetch.message.max.bytes", share.fetched().to_string()),
+            ("fetch.max.bytes", "16777216".to_string()),
             // A full queue is looked at again at once: the default, a second, halves the throughput.
-            ("fetch.queue.backoff.ms", "5"),
-            ("socket.timeout.ms", "10000"),
+            ("fetch.queue.backoff.ms", "5".to_string()),
+            ("socket.timeout.ms", "10000".to_string()),
         ];
+        defaults.extend(group.map(|group| ("group.id", group.to_string())));
         for (name, value) in defaults {
-            if !self.settings.contains_key(name) {
+            // One of them has a second name.
+            let other = if name == "fetch.message.max.bytes" { "max.partition.fetch.bytes" } else { name };
+            if !self.settings.contains_key(name) && !self.settings.contains_key(other) {
                 config.set(name, value);
             }
         }
@@ -146,8 +156,8 @@ impl Kafka {
     }
 
     /// The settings of a client that only asks, or tells a group how far the topology is. It is polled now and then: statistics would pile up in its queue.
-    pub(super) fn asking(&self, group: &str, isolation: Isolation) -> Result<ClientConfig> {
-        let mut config = self.reading(group, isolation)?;
+    pub(super) fn asking(&self, group: Option<&str>, isolation: Isolation) -> Result<ClientConfig> {
+        let mut config = self.reading(group, isolation, Share::MOST)?;
         config.set("statistics.interval.ms", "0");
         Ok(config)
     }
@@ -180,6 +190,38 @@ impl Kafka {
     /// The settings of a client that makes and describes topics.
     pub(super) fn administering(&self) -> Result<ClientConfig> {
         self.common()
+    }
+}
+
+/// The memory that a client has for the messages of one partition that wait to be read, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share(usize);
+
+impl Share {
+    /// More than this makes nothing faster.
+    pub(super) const MOST: Share = Share(32 << 20);
+    const LEAST: usize = 64 << 10;
+    /// The memory that a message takes beside its bytes.
+    const MESSAGE_BYTES: usize = 400;
+
+    /// Shares so many bytes out among so many partitions.
+    pub(super) fn of(bytes: usize, partitions: usize) -> Share {
+        Share((bytes / partitions.max(1)).clamp(Share::LEAST, Share::MOST.0))
+    }
+
+    /// The bytes of messages: half of the share.
+    fn bytes(self) -> usize {
+        self.0 / 2
+    }
+
+    /// How many messages are fetched ahead: what they take beside their bytes is within the other half.
+    fn messages(self) -> usize {
+        self.0 / 2 / Share::MESSAGE_BYTES
+    }
+
+    /// How much is fetched at once of one partition, which may come when the queue is nearly full.
+    fn fetched(self) -> usize {
+        (self.0 / 4).min(1 << 20)
     }
 }
 
@@ -221,7 +263,7 @@ mod tests {
         for (name, reason) in OURS {
             let kafka = Kafka::new("localhost:9092").set(*name, "1");
             for config in [
-                kafka.asking("g", Isolation::Committed),
+                kafka.asking(Some("g"), Isolation::Committed),
                 kafka.publishing("t", Takes { some: 1000, every: 1000 }),
                 kafka.administering(),
             ] {
@@ -245,9 +287,33 @@ mod tests {
     }
 
     #[test]
+    fn one_bound_is_shared_out_among_all_partitions() {
+        let kafka = Kafka::new("localhost:9092");
+        let names = ["queued.max.messages.kbytes", "queued.min.messages", "fetch.message.max.bytes"];
+        for (partitions, expected) in [
+            (1, ["16384", "41943", "1048576"]),
+            (16, ["16384", "41943", "1048576"]),
+            (512, ["512", "1310", "262144"]),
+            // Each has to have some.
+            (1_000_000, ["32", "81", "16384"]),
+        ] {
+            let share = Share::of(512 << 20, partitions);
+            let config = kafka.reading(Some("g"), Isolation::Committed, share).expect("they are allowed");
+            assert_eq!(names.map(|name| config.get(name).unwrap_or("none")), expected, "{partitions} partitions");
+        }
+        let given = kafka.set("queued.min.messages", "7").set("group.id", "mine").set("max.partition.fetch.bytes", "9");
+        let config = given.reading(Some("g"), Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
+        assert_eq!((config.get("queued.min.messages"), config.get("group.id")), (Some("7"), Some("mine")));
+        assert_eq!(config.get("fetch.message.max.bytes"), None);
+        assert_eq!((given.group_of("g"), Kafka::new("b").group_of("g")), ("mine", "g"));
+        let without = Kafka::new("b").asking(None, Isolation::Committed).expect("they are allowed");
+        assert_eq!(without.get("group.id"), None);
+    }
+
+    #[test]
     fn other_settings_pass_through_and_win_over_defaults() {
         let kafka = Kafka::new("localhost:9092").set("socket.timeout.ms", "7000").set("ssl.ca.location", "ca.pem");
-        let config = kafka.reading("g", Isolation::Committed).expect("they are allowed");
+        let config = kafka.reading(Some("g"), Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!((config.get("socket.timeout.ms"), config.get("ssl.ca.location")), (Some("7000"), Some("ca.pem")));
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
     }

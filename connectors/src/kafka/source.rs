@@ -1,37 +1,53 @@
 //! Topics as a source.
 
 use super::begin::{Resume, Seen, resume};
+use super::bounds::{Until, check_named, unmatched};
 use super::decode::{self, Decoder, Incoming, Undecodable};
-use super::discovery::{self, Discovery};
+use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
 use super::group::Group;
-use super::identity::Witness;
+use super::identity::{Record, Witness};
+use super::names::{Entry, TopicList};
+use super::offsets::At;
+use super::partitions::Partitions;
 use super::reader::{KafkaReader, Opened};
 use super::reading::Reading;
 use super::settings::{Isolation, Kafka};
-use super::topics::{self, Partitions, Probe};
+use super::shared::Shared;
+use super::topics::{self, Listed, Probe};
 use crate::Str;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tidemill_engine::sink::Sink;
-use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start};
+use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start, StartFacts};
 use tidemill_state::{Error, Position, Result};
 
 /// Topics to read; say next what their records are.
 #[derive(Clone, Debug)]
 pub struct Topics {
     kafka: Kafka,
-    names: Vec<String>,
+    list: TopicList,
     first: First,
     offsets: BTreeMap<String, i64>,
+    until: Until,
     discover_every: Duration,
+    buffer_bytes: usize,
 }
 
 impl Topics {
     pub(super) fn new(kafka: Kafka, names: Vec<String>) -> Topics {
-        Topics { kafka, names, first: First::Earliest, offsets: BTreeMap::new(), discover_every: Duration::from_secs(10) }
+        Topics {
+            kafka,
+            list: TopicList::new(&names),
+            first: First::Earliest,
+            offsets: BTreeMap::new(),
+            until: Until::default(),
+            discover_every: Duration::from_secs(10),
+            buffer_bytes: BUFFER_BYTES,
+        }
     }
 
     /// Where to begin when the topology has never read this source, if `--from` does not say it: from the oldest record, if this is left out. A
@@ -42,10 +58,42 @@ impl Topics {
         self
     }
 
-    /// Begins this partition at this offset when the topology has never read this source.
+    /// Begins this partition at this offset when the topology has never read this source. A partition that can never be
+    /// there then is refused at the start (64).
     #[must_use]
     pub fn first_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
         self.offsets.insert(name_of(topic, partition), offset);
+        self
+    }
+
+    /// Ends each partition before its first record of this time or a later one, in milliseconds since 1970: a bounded
+    /// backfill. The time is in the past. Where all records are older, a partition ends where it ends at the start. The
+    /// source ends with its partitions, and with `--exit-at-end` the run does.
+    ///
+    /// ```
+    /// use tidemill_connectors::kafka::Kafka;
+    /// let november = Kafka::new("localhost:9092").source(["orders"]).until_time(1_764_547_200_000).utf8();
+    /// # let _ = november;
+    /// ```
+    #[must_use]
+    pub fn until_time(mut self, ms: i64) -> Topics {
+        self.until.time = Some(ms);
+        self
+    }
+
+    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on.
+    #[must_use]
+    pub fn until_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
+        self.until.offsets.insert(name_of(topic, partition), offset);
+        self
+    }
+
+    /// The memory for messages that were fetched and wait to be read, over all partitions and workers, in bytes; 512 MiB
+    /// if not set. Each partition has an equal share, of 64 KiB to 32 MiB; one fetch of up to a quarter of it, and one
+    /// message of any size, may come on top. Partitions that join later have the share that was made at the start.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Topics {
+        self.buffer_bytes = bytes;
         self
     }
 
@@ -54,12 +102,6 @@ impl Topics {
     pub fn discover_every(mut self, every: Duration) -> Topics {
         self.discover_every = every;
         self
-    }
-
-    /// Whether a topic of this name is among those to read.
-    fn include(&self, topic: &str) -> bool {
-        let is_meant = |name: &String| name == topic || glob::Pattern::new(name).is_ok_and(|pattern| pattern.matches(topic));
-        self.names.iter().any(is_meant)
     }
 
     /// Values as bytes.
@@ -88,7 +130,7 @@ impl Topics {
         kind: &str,
         decoder: impl Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync + 'static,
     ) -> KafkaSource<T> {
-        let reading = Arc::new(Reading::new(self.kafka.clone()));
+        let reading = Arc::new(Reading::new(self.kafka.clone(), self.buffer_bytes));
         KafkaSource {
             doubts: Arc::new(Doubts::new(self.kafka.clone(), Arc::clone(&reading))),
             topics: self,
@@ -100,6 +142,8 @@ impl Topics {
             discovery: Discovery::default(),
             reading,
             group: Group::default(),
+            to_end: AtomicBool::new(false),
+            is_bounded: AtomicBool::new(false),
         }
     }
 }
@@ -112,7 +156,10 @@ impl Topics {
 ///
 /// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost; a topic that was truncated, deleted and
 /// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; a partition that is gone is forgotten. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
-/// for, at a start and later; memory stays within librdkafka's queues (16 MiB a partition).
+/// for, at a start and later; memory stays within [`Topics::buffer_bytes`].
+///
+/// **Rights**, where brokers have ACLs: Read and Describe on each topic, and Read on the consumer group of the topology's name; without the latter
+/// only the lag that tools see is missing.
 ///
 /// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
 /// it ([`KafkaSource::skip_undecodable`]) or to set it aside ([`KafkaSource::dead_letters`]).
@@ -130,7 +177,13 @@ pub struct KafkaSource<T> {
     doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
+    /// Whether the run ends where the topics end at its start, and whether every partition has an end: since it was begun.
+    to_end: AtomicBool,
+    is_bounded: AtomicBool,
 }
+
+/// The memory for messages that wait, if nothing else is set.
+const BUFFER_BYTES: usize = 512 << 20;
 
 /// How often the topics that are read are compared with those that have their names.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -163,67 +216,126 @@ impl<T: Data> KafkaSource<T> {
         match &*probe {
             Some(probe) if !probe.is_stuck() => Ok(Arc::clone(probe)),
             _ => {
-                let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted)?);
+                let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted, Some(&self.reading.shared().group()))?);
                 Ok(Arc::clone(probe.insert(made)))
             }
         }
     }
 
-    /// Where a partition begins that belongs to a source that was never read.
-    fn first_of(&self, partitions: &Partitions<'_>, name: &str, first: Option<First>) -> Result<i64> {
-        let (low, high) = partitions.range(name)?;
-        if let (None, Some(offset)) = (first, self.topics.offsets.get(name)) {
+    /// Where partitions begin that belong to a source that was never read.
+    fn first_of(&self, partitions: &Partitions<'_>, names: &[&str], first: Option<First>) -> Result<BTreeMap<String, i64>> {
+        let (mut begins, mut others) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            let Some(offset) = self.topics.offsets.get(*name).filter(|_| first.is_none()) else {
+                others.push(*name);
+                continue;
+            };
+            let (low, high) = partitions.range(name)?;
             if !(low..=high).contains(offset) {
                 return Err(Error::config(format!(
                     "{name}: told to begin at {offset}, but its offsets go from {low} to {high}: give one of those to first_offset"
                 )));
             }
-            return Ok(*offset);
+            begins.insert((*name).to_string(), *offset);
         }
-        match first.unwrap_or(self.topics.first) {
-            First::Earliest => Ok(low),
-            First::Latest => partitions.stable_end(name),
-            First::Time(ms) => partitions.at_time(name, ms),
-        }
+        begins.extend(partitions.first(&others, first.unwrap_or(self.topics.first))?);
+        Ok(begins)
     }
 
-    /// Where a partition goes on that was read before.
-    fn resume(
-        &self,
-        partitions: &Partitions<'_>,
-        name: &str,
-        from: &Position,
-        on_loss: OnLoss,
-    ) -> Result<(Position, Option<String>)> {
-        let recorded = i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
-        if !partitions.has(name) {
-            return Err(Error::source_lost(format!(
-                "{name} was read up to {recorded}, and is gone: the topic was deleted, made again with fewer partitions, or is no longer among those \
-                 to read ({}). Restore it; or go on without it (--on-loss earliest or latest), or begin anew with --start-over",
-                self.topics.names.join(", ")
-            )));
-        }
-        let witness = Witness::of(from);
-        let (was, now) = (witness.topic, partitions.id_of(name));
-        let is_other = was.is_some() && now.is_some() && was != now;
-        let (low, high) = if is_other { partitions.range(name)? } else { partitions.range_with(name, recorded)? };
-        let replaced = match &witness.record {
-            Some(record) if !is_other && recorded <= high && record.offset >= low => partitions.is_replaced(name, record)?,
-            _ => None,
+    /// The error of a partition that was read and is not there.
+    fn gone(&self, name: &str, recorded: i64) -> Result<Error> {
+        let (topic, _) = parse(name)?;
+        let list = &self.topics.list;
+        let why = if list.includes(topic) {
+            "is gone: the topic was deleted, or made again with fewer partitions. Restore it;"
+        } else {
+            "is no longer among the topics to read. Name it again;"
         };
-        match resume(name, Seen { was, now, recorded, low, high, replaced }, on_loss) {
-            Resume::At => Ok((Witness { topic: now.or(was), ..witness }.at(recorded), None)),
-            Resume::Skip { to, report } => Ok((Witness { topic: now, record: None }.at(to), Some(report))),
-            Resume::Refuse(why) => Err(Error::source_lost(why)),
+        Ok(Error::source_lost(format!(
+            "{name} was read up to {recorded}, and {why} or go on without it (--on-loss earliest or latest, needed once), or begin anew with \
+             --start-over. The topics to read are: {}",
+            list.text()
+        )))
+    }
+
+    /// Where partitions go on that were read before.
+    fn resume(&self, partitions: &Partitions<'_>, start: &Start<'_>, begun: &mut Begun) -> Result<()> {
+        let (mut known, mut gone) = (Vec::new(), None);
+        let mut records: Vec<(&str, Record)> = Vec::new();
+        for (name, from) in start.recorded {
+            let recorded =
+                i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
+            if !partitions.has(name) {
+                if start.on_loss == OnLoss::Refuse {
+                    gone.get_or_insert(self.gone(name, recorded)?);
+                    continue;
+                }
+                let what = format!("{name} was read up to {recorded}, and is gone");
+                begun.warnings.push(format!("{what}: it is forgotten. Should it come again, it is read from its beginning"));
+                begun.retired.push(name.clone());
+                continue;
+            }
+            let witness = Witness::of(from);
+            let (was, now) = (witness.topic, partitions.id_of(name));
+            let is_other = was.is_some() && now.is_some() && was != now;
+            let (low, high) = if is_other { partitions.range(name)? } else { partitions.range_with(name, recorded)? };
+            let record = witness.record.filter(|record| !is_other && recorded <= high && record.offset >= low);
+            records.extend(record.map(|record| (name.as_str(), record)));
+            known.push((name, witness, record.is_some(), Seen { was, now, recorded, low, high, replaced: None }));
+        }
+        let mut replaced = partitions.are_replaced(&records)?.into_iter();
+        for (name, witness, is_compared, seen) in known {
+            let replaced = if is_compared { replaced.next().flatten() } else { None };
+            let Seen { was, now, recorded, .. } = seen;
+            let (position, report) = match resume(name, Seen { replaced, ..seen }, start.on_loss) {
+                Resume::At => (Witness { topic: now.or(was), ..witness }.at(recorded), None),
+                Resume::Skip { to, report } => (Witness { topic: now, record: None }.at(to), Some(report)),
+                Resume::Refuse(why) => return Err(Error::source_lost(why)),
+            };
+            begun.partitions.push((name.clone(), Some(position)));
+            begun.warnings.extend(report);
+        }
+        // Not before: that the topic is another explains why it has fewer partitions.
+        gone.map_or(Ok(()), Err)
+    }
+
+    /// Notes what should be known of the topics that are there.
+    fn note(&self, topics: &BTreeMap<String, Listed>, is_first: bool) -> Result<()> {
+        let Topics { list, offsets, until, .. } = &self.topics;
+        let mut notices = unmatched(list, topics);
+        notices.extend(check_named("until_offset", &until.offsets, list, topics, false)?);
+        if is_first {
+            notices.extend(check_named("first_offset", offsets, list, topics, true)?);
+        }
+        self.reading.shared().set_notices(notices);
+        Ok(())
+    }
+
+    /// Bounds partitions that have no bound yet.
+    fn bound(&self, partitions: &Partitions<'_>, to_end: bool) -> Result<()> {
+        let shared = self.reading.shared();
+        let unbounded = shared.unbounded(partitions.names());
+        shared.bound(self.topics.until.ends(partitions, &unbounded, to_end, now_ms())?);
+        Ok(())
+    }
+
+    /// Looks the ends of the logs up: for lag, which what is fetched does not show while nothing can be fetched.
+    fn look_at_ends(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) {
+        let shared = self.reading.shared();
+        if shared.is_due(Instant::now()) {
+            let ends = probe.offsets(known.keys().map(String::as_str), At::End);
+            let known = |(name, end): (String, Result<Option<i64>>)| Some((name, end.ok()??));
+            shared.take_ends(ends.map(|ends| ends.into_iter().filter_map(known)), Instant::now());
         }
     }
 
     /// Refuses a new state under a name whose consumer group has read these topics already.
-    fn refuse_a_group_that_has_read(&self, topology: &str) -> Result<()> {
-        let names = self.partitions()?;
+    fn refuse_a_group_that_has_read(&self, topology: &str, partitions: &Partitions<'_>) -> Result<()> {
+        let names: Vec<String> = partitions.names().map(str::to_string).collect();
+        let group = self.kafka().group_of(topology);
         self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
             Err(Error::foreign(format!(
-                "there is no state in this folder, but consumer group \"{topology}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
+                "there is no state in this folder, but consumer group \"{group}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
                  one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
             )))
         })
@@ -238,7 +350,7 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
-        Ok(topics::names_in(&self.probe()?.topics(&self.topics.names)?))
+        Ok(topics::names_in(&self.probe()?.topics(self.topics.list.entries()?, |_| false)?))
     }
 
     fn discover_every(&self) -> Option<Duration> {
@@ -248,44 +360,78 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         let probe = self.probe()?;
-        self.discovery.compare(&probe, known)?;
-        self.discovery.new_ones(&probe, &self.topics.names, self.topics.discover_every, known)
+        let compared = self.discovery.compare(&probe, known);
+        let shared = self.reading.shared();
+        compared.inspect_err(|why| shared.note_silence(why, Instant::now()))?;
+        self.look_at_ends(&probe, known);
+        let (entries, every) = (self.topics.list.entries()?, self.topics.discover_every);
+        let Some(NewOnes { topics, partitions: new }) = self.discovery.new_ones(&probe, entries, every, known)? else {
+            return Ok(Vec::new());
+        };
+        self.note(&topics, false)?;
+        if self.to_end.load(SeqCst) || new.is_empty() {
+            // A run that ends where the topics ended at its start reads nothing that came later.
+            return Ok(Vec::new());
+        }
+        let group = shared.group();
+        let partitions = Partitions::of(&probe, &group, topics)?;
+        self.bound(&partitions, false)?;
+        shared.set_partitions(shared.partitions().max(known.len() + new.len()));
+        Ok(new)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.is_bounded.load(SeqCst)
+    }
+
+    fn adopt(&self, facts: &StartFacts) {
+        if let Ok(shared) = Arc::clone(facts).downcast::<Shared>() {
+            self.reading.adopt(shared);
+        }
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.reading.shared().notices()
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        let (entries, shared) = (self.topics.list.entries()?, self.reading.shared());
+        shared.set_group(start.topology);
+        self.to_end.store(start.to_end, SeqCst);
         self.group.begin(self.kafka(), start.topology)?;
         let probe = self.probe()?;
-        if start.is_new {
-            self.refuse_a_group_that_has_read(start.topology)?;
-        }
         // Before anything follows from it: one broker that is behind does not make a loss.
         let lost = discovery::lost_topics(&probe, start.recorded)?;
-        let partitions = Partitions::look(&probe, &self.topics.names, start.recorded.keys())?;
-        let mut begun = Begun::default();
+        let partitions = Partitions::look(&probe, start.topology, entries, start.recorded.keys())?;
+        if start.is_new {
+            self.refuse_a_group_that_has_read(start.topology, &partitions)?;
+        }
+        self.note(partitions.topics(), !start.begun)?;
         for (name, from) in start.recorded {
             let (topic, _) = parse(name)?;
-            if self.topics.include(topic) && !lost.contains(topic) && !partitions.may_be(name, Witness::of(from).topic) {
+            if self.topics.list.includes(topic) && !lost.contains(topic) && !partitions.may_be(name, Witness::of(from).topic) {
                 return Err(Error::away(format!(
                     "{name}: the brokers at {} contradict each other about its topic",
                     self.kafka().brokers()
                 )));
             }
-            if !partitions.has(name) && start.on_loss != OnLoss::Refuse {
-                let what = format!("{name} was read up to {}, and is gone", from.offset);
-                begun.warnings.push(format!("{what}: it is forgotten. Should it come again, it is read from its beginning"));
-                begun.retired.push(name.clone());
-                continue;
-            }
-            let (position, report) = self.resume(&partitions, name, from, start.on_loss)?;
-            begun.partitions.push((name.clone(), Some(position)));
-            begun.warnings.extend(report);
         }
-        for name in partitions.names().filter(|name| !start.recorded.contains_key(*name)) {
-            // A topic that a pattern meets later is one that joins, also if it is the first.
-            let from = if start.begun { partitions.range(name)?.0 } else { self.first_of(&partitions, name, start.first)? };
-            let witness = Witness { topic: partitions.id_of(name), record: None };
-            begun.partitions.push((name.to_string(), Some(witness.at(from))));
+        let mut begun = Begun::default();
+        self.resume(&partitions, start, &mut begun)?;
+        let new: Vec<&str> = partitions.names().filter(|name| !start.recorded.contains_key(*name)).collect();
+        // A topic that a pattern meets later is one that joins, also if it is the first.
+        let begins =
+            if start.begun { partitions.first(&new, First::Earliest)? } else { self.first_of(&partitions, &new, start.first)? };
+        for (name, from) in begins {
+            let witness = Witness { topic: partitions.id_of(&name), record: None };
+            begun.partitions.push((name, Some(witness.at(from))));
         }
+        self.bound(&partitions, start.to_end)?;
+        let is_all_bounded = shared.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
+        self.is_bounded.store(self.topics.until.bounds_all(start.to_end) || is_all_bounded, SeqCst);
+        shared.set_partitions(begun.partitions.len());
+        shared.take_ends(Ok(partitions.ends()), Instant::now());
+        begun.facts = Some(shared);
         Ok(begun)
     }
 
@@ -312,6 +458,11 @@ impl<T: Data> Source for KafkaSource<T> {
         })?;
         Ok(Box::new(reader))
     }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How a partition is named: `orders[3]`.

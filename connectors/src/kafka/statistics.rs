@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 /// The parts of librdkafka's statistics that are used.
 #[derive(Deserialize)]
@@ -74,9 +75,37 @@ impl PartitionStatistics {
     }
 }
 
+/// A transaction that is open on a partition: records after its first one cannot be read before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenTransaction {
+    /// The last stable offset: where it begins.
+    pub(super) at: i64,
+    /// When that was first seen.
+    pub(super) since: SystemTime,
+}
+
+impl OpenTransaction {
+    /// That time, to the second.
+    pub(super) fn since_text(&self) -> String {
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).map_or("an unknown time".to_string(), |time| time.to_string())
+    }
+
+    /// The transaction that holds a partition up with these offsets, if one does; `before` is the one that did before.
+    pub(super) fn of(last_stable: i64, end: i64, before: Option<OpenTransaction>, now: SystemTime) -> Option<OpenTransaction> {
+        let is_open = (0..end).contains(&last_stable);
+        is_open.then(|| match before {
+            Some(before) if before.at == last_stable => before,
+            _ => OpenTransaction { at: last_stable, since: now },
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_partition_that_is_read_needs_a_leader_that_is_reached() {
@@ -98,6 +127,23 @@ mod tests {
             [(-1, -1, "has no leader"), (2, 2, "broker 2 at b:9092"), (2, -1, "broker 2 at"), (3, 3, "broker 3, cannot")]
         {
             assert!(why(true, leader, broker).is_some_and(|why| why.contains(part)), "{leader} {broker}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_open_since_its_offset_was_first_seen() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let open = |at, since| Some(OpenTransaction { at, since });
+        for (last_stable, end, before, expected) in [
+            (7, 9, None, open(7, at(60))),
+            (7, 12, open(7, at(10)), open(7, at(10))),
+            (8, 12, open(7, at(10)), open(8, at(60))),
+            (12, 12, open(7, at(10)), None),
+            // Not known yet.
+            (-1, 12, None, None),
+            (-1001, -1001, None, None),
+        ] {
+            assert_eq!(OpenTransaction::of(last_stable, end, before, at(60)), expected, "{last_stable} of {end}");
         }
     }
 }

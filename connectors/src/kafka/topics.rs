@@ -1,17 +1,17 @@
 //! A client that asks a cluster about topics: which there are, their ids and partitions, where those begin and end.
 
-use super::begin::{Answer, BELIEVED_AFTER};
+use super::begin::Answer;
 use super::client;
 use super::events::{Consumer, Events};
-use super::identity::{Record, TopicId};
+use super::identity::TopicId;
+use super::names::Entry;
 use super::settings::{Isolation, Kafka};
-use super::source::{ANSWER_WITHIN, name_of, parse};
+use super::source::{ANSWER_WITHIN, name_of};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
@@ -25,7 +25,7 @@ pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Probe {
     kafka: Kafka,
     /// `None` only while it is dropped.
-    consumer: Option<Consumer>,
+    consumer: Option<Arc<Consumer>>,
     events: Events,
     /// Held by the thread that polls the client.
     alone: Mutex<()>,
@@ -61,13 +61,17 @@ impl Listed {
 
 impl Probe {
     /// A client that sees the ends of partitions so.
-    pub(super) fn new(kafka: &Kafka, isolation: Isolation) -> Result<Probe> {
-        let mut config = kafka.asking("tidemill", isolation)?;
+    ///
+    /// Records can be read only as a member of `group`; without one the client asks about topics and offsets alone.
+    pub(super) fn new(kafka: &Kafka, isolation: Isolation, group: Option<&str>) -> Result<Probe> {
+        let mut config = kafka.asking(group, isolation)?;
         // The brokers hold back the answer at the end of a partition for so long, and a probe waits for nothing else.
         config.set("fetch.wait.max.ms", "5");
+        // It looks at single records: nothing is fetched ahead.
+        config.set("queued.min.messages", "1").set("queued.max.messages.kbytes", "1024");
         let (consumer, events) = client::create::<BaseConsumer<Events>>(kafka, &config)?;
         let (alone, silent_since) = (Mutex::default(), Mutex::default());
-        Ok(Probe { kafka: kafka.clone(), consumer: Some(consumer), events, alone, silent_since })
+        Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since })
     }
 
     /// Whether no call was answered for so long that another client should ask.
@@ -77,7 +81,7 @@ impl Probe {
     }
 
     /// Notes that a call was answered.
-    fn is_well(&self) {
+    pub(super) fn is_well(&self) {
         *self.silent_since.lock().expect("no holder of this lock panics") = None;
         self.events.is_well();
     }
@@ -96,18 +100,27 @@ impl Probe {
     }
 
     /// The client itself.
-    pub(super) fn consumer(&self) -> &Consumer {
+    pub(super) fn consumer(&self) -> &Arc<Consumer> {
         self.consumer.as_ref().expect("a probe has its client until it is dropped")
+    }
+
+    pub(super) fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    /// Waits until no other thread polls the client. None does, as long as the guard is held.
+    pub(super) fn poll_alone(&self) -> MutexGuard<'_, ()> {
+        self.alone.lock().expect("no holder of this lock panics")
     }
 
     /// Returns a topic as a broker lists it now, any of them; `None` if that does not know it.
     pub(super) fn topic(&self, topic: &str) -> Result<Option<Listed>> {
-        let (metadata, id) = {
-            let _alone = self.alone.lock().expect("no holder of this lock panics");
-            let metadata = self.consumer().fetch_metadata(Some(topic), ANSWER_WITHIN);
-            // The topic's id is among the reports, before the answer.
+        let metadata = self.consumer().fetch_metadata(Some(topic), ANSWER_WITHIN);
+        let id = {
+            // The topic's id is among the reports, before the answer. Whoever else has taken it has noted it by then.
+            let _alone = self.poll_alone();
             client::look_at_events(self.consumer());
-            (metadata, self.events.id_of(topic))
+            self.events.id_of(topic)
         };
         let metadata = metadata.map_err(|why| self.failed(&format!("topic {topic}"), &why))?;
         self.is_well();
@@ -131,7 +144,7 @@ impl Probe {
     /// Returns all topics as a broker lists them now. Each has its id only if this client has asked about it before.
     pub(super) fn all_topics(&self) -> Result<BTreeMap<String, Listed>> {
         let metadata = {
-            let _alone = self.alone.lock().expect("no holder of this lock panics");
+            let _alone = self.poll_alone();
             let metadata = self.consumer().fetch_metadata(None, ANSWER_WITHIN);
             client::look_at_events(self.consumer());
             metadata
@@ -183,64 +196,72 @@ impl Probe {
         }
     }
 
-    /// Returns whether the record at this one's offset is another now; `None` if it is gone.
-    pub(super) fn is_replaced(&self, topic: &str, partition: i32, record: &Record) -> Result<Option<bool>> {
-        let failed = |why: KafkaError| self.failed_at(topic, partition, &why);
-        let alone = self.alone.lock().expect("no holder of this lock panics");
-        let consumer = self.consumer();
-        let mut assigned = TopicPartitionList::with_capacity(1);
-        assigned.add_partition_offset(topic, partition, Offset::Offset(record.offset)).map_err(failed)?;
-        consumer.assign(&assigned).map_err(failed)?;
-        let until = Instant::now() + ANSWER_WITHIN;
-        let found = loop {
-            match consumer.poll(Duration::from_millis(20)) {
-                Some(Ok(message)) => {
-                    let now = Record::of(&message);
-                    break Ok((now.offset == record.offset).then_some(now != *record));
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => break Ok(None),
-                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => break Ok(None),
-                Some(Err(_)) | None if Instant::now() < until => {}
-                Some(Err(error)) => break Err(error),
-                None => break Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
-            }
-        };
-        let _ = consumer.unassign();
-        drop(alone);
-        found.map_err(failed)
-    }
-
-    /// Returns the topics that these names and patterns mean.
-    pub(super) fn topics(&self, names: &[String]) -> Result<BTreeMap<String, Listed>> {
-        let mut topics = BTreeMap::new();
-        for name in names {
-            if !name.contains(['*', '?', '[']) {
-                let missing = || {
-                    let brokers = self.kafka.brokers();
-                    Error::config(format!("there is no topic {name} at {brokers}: correct the name, or make the topic first"))
-                };
-                topics.insert(name.clone(), self.topic(name)?.ok_or_else(missing)?);
-                continue;
-            }
-            let pattern =
-                glob::Pattern::new(name).map_err(|why| Error::config(format!("\"{name}\" is no pattern of topics: {why}")))?;
+    /// Returns the topics that these entries mean. One that is named and missing is left out if `may_lack` allows it.
+    ///
+    /// # Errors
+    /// Kind Config: a topic that is named is not there.
+    pub(super) fn topics(&self, entries: &[Entry], may_lack: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Listed>> {
+        let (mut topics, mut wanted) = (BTreeMap::new(), BTreeSet::new());
+        if entries.iter().any(Entry::is_pattern) {
+            let patterns: Vec<&Entry> = entries.iter().filter(|entry| entry.is_pattern()).collect();
             for (topic, listed) in self.all_topics()? {
-                // Kafka's own topics are no one's input, and a progress topic is the sinks' own.
-                let own = topic.starts_with("__") || topic.ends_with(super::marker::PROGRESS);
-                if !pattern.matches(&topic) || own {
-                    continue;
+                if patterns.iter().any(|pattern| pattern.matches(&topic)) {
+                    // Its id is known once it was asked about.
+                    match listed.id {
+                        Some(_) => drop(topics.insert(topic, listed)),
+                        None => drop(wanted.insert(topic)),
+                    }
                 }
-                // It may be gone since it was listed.
-                let listed = if listed.id.is_some() { Some(listed) } else { self.topic(&topic)? };
-                topics.extend(listed.map(|listed| (topic, listed)));
+            }
+        }
+        let named = entries.iter().filter(|entry| !entry.is_pattern()).map(Entry::text);
+        wanted.extend(named.map(str::to_string));
+        for (topic, listed) in self.each_topic(wanted.iter().map(String::as_str))? {
+            let is_named = || entries.iter().any(|entry| !entry.is_pattern() && entry.matches(&topic));
+            match listed {
+                Some(listed) => drop(topics.insert(topic, listed)),
+                // One that a pattern meets may be gone since it was listed.
+                None if may_lack(&topic) || !is_named() => {}
+                None => {
+                    let brokers = self.kafka.brokers();
+                    return Err(Error::config(format!(
+                        "there is no topic {topic} at {brokers}: correct the name, or make the topic first"
+                    )));
+                }
             }
         }
         Ok(topics)
     }
+
+    /// As [`Probe::topic`], for each of these, several at a time.
+    pub(super) fn each_topic<'t>(&self, topics: impl Iterator<Item = &'t str>) -> Result<BTreeMap<String, Option<Listed>>> {
+        let topics: Vec<&str> = topics.collect();
+        let each = |some: &[&str]| -> Result<Vec<(String, Option<Listed>)>> {
+            some.iter().map(|topic| Ok(((*topic).to_string(), self.topic(topic)?))).collect()
+        };
+        let share = topics.len().div_ceil(TOPICS_AT_ONCE).max(1);
+        if topics.len() <= FEW_TOPICS {
+            return Ok(each(&topics)?.into_iter().collect());
+        }
+        let listed: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
+            let asking: Vec<_> = topics.chunks(share).map(|some| scope.spawn(move || each(some))).collect();
+            let joined = asking.into_iter().map(|asking| asking.join());
+            joined.map(|listed| listed.unwrap_or_else(|_| Err(Error::bug("a look at a topic panicked")))).collect()
+        });
+        let mut all = BTreeMap::new();
+        for some in listed {
+            all.extend(some?);
+        }
+        Ok(all)
+    }
 }
 
+/// How many topics are asked about at the same time, and up to how many it is done one after the other.
+const TOPICS_AT_ONCE: usize = 16;
+const FEW_TOPICS: usize = 2;
+
 /// Whether an error of a partition that was listed means that no leader of it is known.
-fn is_without_leader(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_without_leader(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::LeaderNotAvailable) || client::is_unknown_topic(code)
 }
 
@@ -252,99 +273,9 @@ pub(super) fn names_in(topics: &BTreeMap<String, Listed>) -> Vec<String> {
     topics.iter().flat_map(of_topic).collect()
 }
 
-/// The partitions of a source, as a start sees them.
-pub(super) struct Partitions<'a> {
-    probe: &'a Probe,
-    topics: BTreeMap<String, Listed>,
-    names: Vec<String>,
-}
-
-impl<'a> Partitions<'a> {
-    /// Lists the partitions of these topics. A topic that is recorded and gone is not missing here: its partitions are.
-    pub(super) fn look(probe: &'a Probe, names: &[String], recorded: impl Iterator<Item = &'a String>) -> Result<Partitions<'a>> {
-        let recorded: BTreeSet<&str> = recorded.filter_map(|name| parse(name).ok()).map(|(topic, _)| topic).collect();
-        let mut topics = BTreeMap::new();
-        for name in names {
-            if recorded.contains(name.as_str()) && probe.topic(name)?.is_none() {
-                continue;
-            }
-            topics.extend(probe.topics(std::slice::from_ref(name))?);
-        }
-        let names = names_in(&topics);
-        Ok(Partitions { probe, topics, names })
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        parse(name).is_ok_and(|(topic, number)| self.topics.get(topic).is_some_and(|listed| number < listed.partitions))
-    }
-
-    /// The id of the topic that a partition belongs to.
-    pub(super) fn id_of(&self, name: &str) -> Option<TopicId> {
-        let (topic, _) = parse(name).ok()?;
-        self.topics.get(topic)?.id
-    }
-
-    /// Whether a partition is there, and its topic may be the one of this id.
-    pub(super) fn may_be(&self, name: &str, was: Option<TopicId>) -> bool {
-        let listed = parse(name).ok().and_then(|(topic, number)| Some((self.topics.get(topic)?, number)));
-        listed.is_some_and(|(listed, number)| listed.speaks_against(was, number).is_none())
-    }
-
-    /// As [`Partitions::range`], of a partition that was read up to an offset. An end before that is asked for again for some seconds: with a new
-    /// leader it may be behind.
-    pub(super) fn range_with(&self, name: &str, read: i64) -> Result<(i64, i64)> {
-        let began = Instant::now();
-        loop {
-            let (low, high) = self.range(name)?;
-            if read <= high || began.elapsed() >= BELIEVED_AFTER {
-                return Ok((low, high));
-            }
-            std::thread::sleep(ASK_EVERY);
-        }
-    }
-
-    /// The first offset of a partition and the one after the last.
-    pub(super) fn range(&self, name: &str) -> Result<(i64, i64)> {
-        let (topic, partition) = parse(name)?;
-        self.probe.range(topic, partition)
-    }
-
-    /// Whether the record at this one's offset is another now; `None` if it is gone.
-    pub(super) fn is_replaced(&self, name: &str, record: &Record) -> Result<Option<bool>> {
-        let (topic, partition) = parse(name)?;
-        self.probe.is_replaced(topic, partition, record)
-    }
-
-    /// The first offset that a reader of committed transactions does not reach yet: records of a transaction that is still open come after it.
-    pub(super) fn stable_end(&self, name: &str) -> Result<i64> {
-        let (topic, partition) = parse(name)?;
-        Ok(Probe::new(&self.probe.kafka, Isolation::Committed)?.range(topic, partition)?.1)
-    }
-
-    /// The first offset of this time or later; the end if there is none.
-    pub(super) fn at_time(&self, name: &str, ms: i64) -> Result<i64> {
-        let (topic, partition) = parse(name)?;
-        let mut asked = TopicPartitionList::with_capacity(1);
-        asked.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(|why| self.probe.failed(name, &why))?;
-        let ask = |consumer: &Consumer| consumer.offsets_for_times(asked, ANSWER_WITHIN);
-        let found = self.probe.of_leader(topic, partition, ask)?;
-        let found = found.elements();
-        let Some(found) = found.first() else { return self.stable_end(name) };
-        // With an error, the offset is still the time.
-        found.error().map_err(|why| self.probe.failed_at(topic, partition, &why))?;
-        match found.offset() {
-            Offset::Offset(offset) => Ok(offset),
-            _ => self.stable_end(name),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::offsets::At;
     use super::*;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
@@ -355,12 +286,17 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).expect("a port is free");
         cluster.create_topic("words", 1, 1).expect("a new topic");
         cluster.partition_leader("words", 0, None).expect("a known partition");
-        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
+        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted, None).expect("good settings");
         let without = probe.range("words", 0).expect_err("it has no leader");
+        assert_eq!(without.kind(), Kind::Away, "{without}");
+        // Together with others it is the same.
+        let together = || probe.all_offsets(["words[0]", "others[0]"], At::End);
+        cluster.create_topic("others", 1, 1).expect("a new topic");
+        let without = together().expect_err("one has no leader");
         assert_eq!(without.kind(), Kind::Away, "{without}");
         cluster.partition_leader("words", 0, Some(1)).expect("a known broker");
         let began = Instant::now();
-        while let Err(why) = probe.range("words", 0) {
+        while let Err(why) = probe.range("words", 0).and_then(|_| together()) {
             assert_eq!(why.kind(), Kind::Away, "{why}");
             assert!(began.elapsed() < Duration::from_secs(30), "it is not found again: {why}");
             std::thread::sleep(ASK_EVERY);

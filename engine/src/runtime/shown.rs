@@ -44,6 +44,17 @@ impl Runtime {
         self.shown.send_replace(());
     }
 
+    /// Sets the notices of a source, and logs those that are new.
+    pub(crate) fn set_notices(&self, source: &str, notices: Vec<String>) {
+        let mut inner = self.lock();
+        let before = inner.notices.get(source).map_or(&[][..], Vec::as_slice);
+        let notices: Vec<String> = notices.into_iter().map(|notice| format!("source \"{source}\": {notice}")).collect();
+        for notice in notices.iter().filter(|notice| !before.contains(notice)) {
+            tracing::warn!("{notice}");
+        }
+        inner.notices.insert(source.to_string(), notices);
+    }
+
     /// What runs.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -70,6 +81,7 @@ impl Runtime {
             batches_per_s,
             sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
             waiting: self.waiting(&inner),
+            notices: inner.notices.values().flatten().cloned().collect(),
             partitions,
             states: states.collect(),
             sinks: inner.sinks.clone(),

@@ -2,6 +2,8 @@
 
 mod begins;
 mod copying;
+mod edges;
 mod group;
+mod headers;
 mod holes;
 mod joins;

@@ -1,0 +1,137 @@
+//! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
+
+use super::names::TopicList;
+use super::partitions::Partitions;
+use super::source::parse;
+use super::topics::Listed;
+use std::collections::BTreeMap;
+use tidemill_state::{Error, Result};
+
+/// The ends that the program gives a source.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Until {
+    /// No record of this time or later, in milliseconds since 1970.
+    pub(super) time: Option<i64>,
+    /// By partition: the offset after the last record.
+    pub(super) offsets: BTreeMap<String, i64>,
+}
+
+impl Until {
+    /// Whether every partition comes to an end, also those that join later.
+    pub(super) fn bounds_all(&self, to_end: bool) -> bool {
+        to_end || self.time.is_some()
+    }
+
+    /// Returns the ends of these partitions; those without one are missing. Of several the first counts.
+    ///
+    /// # Errors
+    /// Kind Config: the time is still to come, so that records before it are too.
+    pub(super) fn ends(
+        &self,
+        partitions: &Partitions<'_>,
+        names: &[&str],
+        to_end: bool,
+        now_ms: i64,
+    ) -> Result<BTreeMap<String, i64>> {
+        let mut ends = BTreeMap::new();
+        let mut note = |found: BTreeMap<String, i64>| {
+            for (name, end) in found {
+                ends.entry(name).and_modify(|known: &mut i64| *known = end.min(*known)).or_insert(end);
+            }
+        };
+        let of_offset = names.iter().filter_map(|name| Some(((*name).to_string(), *self.offsets.get(*name)?)));
+        note(of_offset.collect());
+        if let Some(time) = self.time {
+            if time > now_ms {
+                return Err(Error::config(format!(
+                    "until_time is {time}, {} ms from now: the records before it are not all there, and where they end is \
+                     decided at the start. Give a time in the past",
+                    time.saturating_sub(now_ms)
+                )));
+            }
+            note(partitions.at_time(names, time)?);
+        }
+        if to_end {
+            note(partitions.stable_ends(names)?);
+        }
+        Ok(ends)
+    }
+}
+
+/// Compares partitions that a program names for an offset with those that there are. Returns notices of those that may
+/// come. `at_begin_only` is for offsets that count only for partitions that are there when a source is begun.
+///
+/// # Errors
+/// Kind Config: the offset can never count.
+pub(super) fn check_named(
+    setting: &str,
+    offsets: &BTreeMap<String, i64>,
+    list: &TopicList,
+    topics: &BTreeMap<String, Listed>,
+    at_begin_only: bool,
+) -> Result<Vec<String>> {
+    let mut notices = Vec::new();
+    for (name, offset) in offsets {
+        let (topic, number) = parse(name)?;
+        let refuse = |why: String| Err(Error::config(format!("{setting} names {name}, {why}")));
+        if *offset < 0 || number < 0 {
+            return refuse(format!("at {offset}: neither can be negative"));
+        }
+        if !list.includes(topic) {
+            return refuse(format!("whose topic is not among those to read ({}): correct one of them", list.text()));
+        }
+        let partitions = topics.get(topic).map(|listed| listed.partitions);
+        match partitions {
+            Some(partitions) if number < partitions => {}
+            Some(partitions) if at_begin_only => {
+                return refuse(format!("and the topic has {partitions} partitions: give one from 0 to {}", partitions - 1));
+            }
+            None if at_begin_only && !list.may_come(topic) => return refuse("and there is no such topic".to_string()),
+            _ if at_begin_only => {
+                notices.push(format!("{setting} names {name}, which is not there: when it comes it is read from its beginning"));
+            }
+            _ => notices.push(format!("{setting} names {name}, which is not there yet")),
+        }
+    }
+    Ok(notices)
+}
+
+/// Notices of patterns that no topic matches.
+pub(super) fn unmatched(list: &TopicList, topics: &BTreeMap<String, Listed>) -> Vec<String> {
+    let entries = list.entries().unwrap_or_default().iter().filter(|entry| entry.is_pattern());
+    let unmatched = entries.filter(|entry| !topics.keys().any(|topic| entry.matches(topic)));
+    let notice = |text: &str| format!("no topic matches \"{text}\": nothing is read of it before one is made");
+    unmatched.map(|entry| notice(entry.text())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_an_offset_for_a_partition() {
+        let list = TopicList::new(&["a".to_string(), "b-*".to_string()]);
+        let topics: BTreeMap<String, Listed> = [("a".to_string(), Listed { id: None, partitions: 2 })].into();
+        for (name, offset, at_begin, until) in [
+            ("a[1]", 5, "", ""),
+            ("a[1]", -5, "refused: at -5", "refused: at -5"),
+            ("a[-1]", 5, "refused: at 5", "refused: at 5"),
+            ("a[2]", 5, "refused: and the topic has 2 partitions: give one from 0 to 1", "is not there yet"),
+            ("b-1[0]", 5, "when it comes it is read from its beginning", "is not there yet"),
+            ("c[0]", 5, "refused: whose topic is not among those to read (a, b-*)", "refused: whose topic is not"),
+        ] {
+            for (at_begin_only, expected) in [(true, at_begin), (false, until)] {
+                let offsets = [(name.to_string(), offset)].into();
+                let got = match check_named("first_offset", &offsets, &list, &topics, at_begin_only) {
+                    Ok(notices) => notices.join("; "),
+                    Err(why) => why.to_string().replace(&format!("first_offset names {name}, "), "refused: "),
+                };
+                assert!(got.contains(expected) && got.is_empty() == expected.is_empty(), "{name} {offset}: {got}");
+            }
+        }
+        assert_eq!(unmatched(&list, &topics).len(), 1);
+        let both: BTreeMap<String, Listed> =
+            topics.into_iter().chain([("b-1".to_string(), Listed { id: None, partitions: 1 })]).collect();
+        assert_eq!(unmatched(&list, &both), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,168 @@
+//! Offsets of many partitions together. Each leader receives one request for all of its partitions, so that a start
+//! with thousands of them takes as long as one with a few.
+
+use super::identity::Record;
+use super::source::{ANSWER_WITHIN, name_of, parse};
+use super::topics::{Probe, is_without_leader};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use tidemill_state::{Error, Result};
+
+/// The offset that is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// The first that is there.
+    Beginning,
+    /// The one after the last; for a client that reads committed records, the first of a transaction that is still open.
+    End,
+    /// The first of this time or later, in milliseconds since 1970.
+    Time(i64),
+}
+
+/// An offset of each partition. `None` for a time after all of its records.
+pub(super) type Offsets = BTreeMap<String, Result<Option<i64>>>;
+
+/// How many partitions are read together to look at one record of each: each may fetch up to a mebibyte.
+const READ_AT_ONCE: usize = 64;
+
+impl Probe {
+    /// Looks an offset of each of these partitions up.
+    ///
+    /// # Errors
+    /// Nothing was answered. Errors of single partitions are among the offsets.
+    pub(super) fn offsets<'n>(&self, names: impl IntoIterator<Item = &'n str>, at: At) -> Result<Offsets> {
+        let mut asked = TopicPartitionList::new();
+        let offset = match at {
+            // They stand for the times -2 and -1, which mean this.
+            At::Beginning => Offset::Beginning,
+            At::End => Offset::End,
+            At::Time(ms) => Offset::Offset(ms),
+        };
+        for name in names {
+            let (topic, partition) = parse(name)?;
+            asked.add_partition_offset(topic, partition, offset).map_err(|why| self.failed(name, &why))?;
+        }
+        if asked.count() == 0 {
+            return Ok(Offsets::new());
+        }
+        let topics: BTreeSet<String> = asked.elements().iter().map(|asked| asked.topic().to_string()).collect();
+        let found = match self.consumer().offsets_for_times(asked, ANSWER_WITHIN) {
+            Ok(found) => found,
+            Err(why) => {
+                if why.rdkafka_error_code().is_some_and(is_without_leader) {
+                    self.refresh(topics.iter().map(String::as_str))?;
+                    return Err(Error::away(format!("some partitions of {} have no leader now ({why})", list(&topics))));
+                }
+                return Err(self.failed(&format!("the offsets of {}", list(&topics)), &why));
+            }
+        };
+        self.is_well();
+        let mut without = BTreeSet::new();
+        let mut offsets = Offsets::new();
+        for found in found.elements() {
+            let name = name_of(found.topic(), found.partition());
+            let offset = match (found.error(), found.offset(), at) {
+                (Err(why), ..) => {
+                    if why.rdkafka_error_code().is_some_and(is_without_leader) {
+                        without.insert(found.topic().to_string());
+                    }
+                    Err(self.failed_at(found.topic(), found.partition(), &why))
+                }
+                (Ok(()), Offset::Offset(offset), _) => Ok(Some(offset)),
+                (Ok(()), Offset::End, At::Time(_)) => Ok(None),
+                (Ok(()), other, _) => Err(Error::away(format!("{name}: its leader answered {other:?} for an offset"))),
+            };
+            offsets.insert(name, offset);
+        }
+        self.refresh(without.iter().map(String::as_str))?;
+        Ok(offsets)
+    }
+
+    /// As [`Probe::offsets`], where every partition has to have the offset.
+    pub(super) fn all_offsets<'n>(&self, names: impl IntoIterator<Item = &'n str>, at: At) -> Result<BTreeMap<String, i64>> {
+        let offsets = self.offsets(names, at)?.into_iter();
+        let known = |(name, offset): (String, Result<Option<i64>>)| match offset? {
+            Some(offset) => Ok((name, offset)),
+            None => Err(Error::bug(format!("{name} has no offset at {at:?}"))),
+        };
+        offsets.map(known).collect()
+    }
+
+    /// Has the topics listed anew: librdkafka remembers for a quarter of an hour that a partition had no leader.
+    fn refresh<'t>(&self, topics: impl Iterator<Item = &'t str>) -> Result<()> {
+        self.each_topic(topics).map(drop)
+    }
+
+    /// Returns for each of these records whether the one at its offset is another now; `None` if it is gone. The result
+    /// has the same order.
+    pub(super) fn are_replaced(&self, records: &[(&str, Record)]) -> Result<Vec<Option<bool>>> {
+        let mut replaced = Vec::with_capacity(records.len());
+        for some in records.chunks(READ_AT_ONCE) {
+            replaced.extend(self.some_replaced(some)?);
+        }
+        Ok(replaced)
+    }
+
+    fn some_replaced(&self, records: &[(&str, Record)]) -> Result<Vec<Option<bool>>> {
+        let _alone = self.poll_alone();
+        let consumer = self.consumer();
+        let mut assigned = TopicPartitionList::with_capacity(records.len());
+        // Each with a queue of its own: the event of an end does not name its topic.
+        let mut open = Vec::with_capacity(records.len());
+        for (place, (name, record)) in records.iter().enumerate() {
+            let (topic, partition) = parse(name)?;
+            let added = assigned.add_partition_offset(topic, partition, Offset::Offset(record.offset));
+            added.map_err(|why| self.failed(name, &why))?;
+            let queue = consumer.split_partition_queue(topic, partition);
+            open.push((place, queue.ok_or_else(|| Error::config(format!("{name}: no topic can have this name")))?));
+        }
+        consumer.assign(&assigned).map_err(|why| self.failed("reading the last records", &why))?;
+        let mut replaced = vec![None; records.len()];
+        let mut until = Instant::now() + ANSWER_WITHIN;
+        let mut last_error = None;
+        while !open.is_empty() && Instant::now() < until {
+            let before = open.len();
+            open.retain(|(place, queue)| match queue.poll(Duration::ZERO) {
+                None => true,
+                Some(Ok(message)) => {
+                    let (was, now) = (records[*place].1, Record::of(&message));
+                    replaced[*place] = (now.offset == was.offset).then_some(now != was);
+                    false
+                }
+                // Nothing is there any more.
+                Some(Err(KafkaError::PartitionEOF(_))) => false,
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => false,
+                Some(Err(error)) => {
+                    last_error = Some((*place, error));
+                    true
+                }
+            });
+            if open.len() < before {
+                until = Instant::now() + ANSWER_WITHIN;
+            } else {
+                // Reports of the client come here; it is also what is waited with.
+                drop(consumer.poll(Duration::from_millis(5)));
+            }
+        }
+        let unanswered = open.first().map(|(place, _)| *place);
+        drop(open);
+        let _ = consumer.unassign();
+        let Some(place) = unanswered else { return Ok(replaced) };
+        let timed_out = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
+        let (place, why) = last_error.unwrap_or((place, timed_out));
+        let (topic, partition) = parse(records[place].0)?;
+        Err(self.failed_at(topic, partition, &why))
+    }
+}
+
+/// Names topics in a message: the first few of many.
+fn list(topics: &BTreeSet<String>) -> String {
+    const NAMED: usize = 3;
+    let named: Vec<&str> = topics.iter().take(NAMED).map(String::as_str).collect();
+    let more = topics.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
+}
