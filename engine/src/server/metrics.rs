@@ -10,7 +10,7 @@
 //! | `tidemill_batch_commit_seconds` | histogram | how long the write took that made it durable |
 //! | `tidemill_operator_records_total`, `tidemill_operator_busy_seconds_total` | counter, by operator | records that came to it, and how long workers worked at them; also of batches that are not committed |
 //! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that no committed batch covers; what is known to come from there on |
-//! | `tidemill_records_set_aside_total` | counter, by operator | records that were set aside because the operator failed at them |
+//! | `tidemill_records_set_aside_total` | counter, by operator | records that were set aside because the operator failed at them, or the source could not decode them |
 //! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
 //! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a reason that passes by itself |
 //! | `tidemill_sink_published_txid`, `tidemill_sink_backlog_bytes` | gauge, by sink | the last batch that it holds; committed output that it has not confirmed |
