@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tidemill_connectors::{FileSource, Files, Lines, Str};
+use tidemill_connectors::{FileSource, Files, Lines, Str, Unreadable};
 use tidemill_engine::conformance;
 use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
 use tidemill_state::{Error, Kind};
@@ -157,9 +157,19 @@ fn compressed_files_are_not_followed() {
     let mut reader = log.reader();
     assert_eq!(now(&mut *reader).expect("empty"), Vec::<Str>::new());
     log.file.write_all(&packed).expect("appended");
-    assert_eq!(now(&mut *reader).expect_err("compressed later").kind(), Kind::Config);
-    let Err(error) = log.source().open(&log.name(), None) else { panic!("it is compressed") };
+    // The files beside it are read on.
+    let status = reader.read(&mut Records::with_limits(100, usize::MAX)).expect("left out");
+    assert!(matches!(status, ReadStatus::Idle(wait) if wait >= Duration::from_secs(1)), "{status:?}");
+    assert!(reader.trouble().is_some_and(|why| why.contains("zstd")) && reader.position().offset == 0);
+    let opened = log.source().open(&log.name(), None).expect("left out");
+    assert!(opened.trouble().is_some_and(|why| why.contains("zstd")));
+    let strict = || log.source().unreadable(Unreadable::Fail);
+    let Err(error) = strict().open(&log.name(), None) else { panic!("it is compressed") };
     assert!(error.kind() == Kind::Config && error.to_string().contains("zstd"), "{error}");
+    std::fs::write(&log.path, "").expect("emptied");
+    let mut reader = strict().open(&log.name(), None).expect("opened");
+    log.file.write_all(&packed).expect("appended");
+    assert_eq!(now(&mut *reader).expect_err("compressed later").kind(), Kind::Config);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) struct Names {
     pub(super) path: String,
     /// Whether a glob matches that. A file that was found beside its name has none.
     matched: bool,
-    id: FileId,
+    pub(super) id: FileId,
     seen: Seen,
     /// Since when nothing has come, and the names have been so.
     since: Instant,
@@ -45,6 +45,17 @@ impl Names {
     pub(super) fn new(path: String, id: FileId) -> Names {
         let now = Instant::now();
         Names { path, matched: false, id, seen: Seen::Here, since: now, looked: now }
+    }
+
+    /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
+    /// looked for then.
+    pub(super) fn is_here(&mut self, globs: &[String]) -> bool {
+        let here = listing::regular(Path::new(&self.path)).ok().flatten().is_some_and(|found| found.id == self.id);
+        self.matched |= here && globs.iter().any(|glob| listing::matches(glob, &self.path));
+        if here && self.matched {
+            (self.seen, self.since, self.looked) = (Seen::Here, Instant::now(), Instant::now());
+        }
+        here && self.matched
     }
 
     /// Called when something has come.
