@@ -60,6 +60,9 @@ const LOOK_AFTER_NAMES: Duration = Duration::from_millis(80);
 /// The longest rest. The watcher wakes a reader before, if there is something to read.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
+/// The same of a reader whose file is closed: to open it costs more than a look.
+const LONGEST_REST_CLOSED: Duration = Duration::from_secs(600);
+
 /// When a file that could not be read is tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -274,6 +277,7 @@ impl<D: Decode> FileReader<D> {
         self.rest = Some(rest);
         if scarce {
             self.close();
+            return Ok(ReadStatus::Idle(LONGEST_REST_CLOSED));
         }
         Ok(ReadStatus::Idle(LONGEST_REST))
     }

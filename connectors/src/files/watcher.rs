@@ -192,7 +192,7 @@ impl Watched {
     }
 
     fn wake(&mut self, number: u64) {
-        if let Some(resting) = self.resting.get_mut(&number) {
+        if let Some(resting) = self.resting.get_mut(&number).filter(|resting| !resting.woken) {
             resting.woken = true;
             resting.waker.wake_by_ref();
         }
