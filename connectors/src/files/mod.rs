@@ -367,7 +367,7 @@ impl<D: Decode> Source for FileSource<D> {
     }
 
     fn discover_every(&self) -> Option<Duration> {
-        self.settings.follow.then_some(Duration::from_millis(500))
+        self.settings.follow.then_some(quiet::DISCOVER_EVERY)
     }
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {

@@ -56,12 +56,15 @@ mod linux {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
-        /// Waits for changes, at most so long.
-        pub(in super::super) fn wait(&self, at_most: Duration) -> Vec<Notice> {
+        /// Waits until there are changes, at most so long.
+        pub(in super::super) fn wait(&self, at_most: Duration) {
             let at_most = Timespec::try_from(at_most).ok();
-            if poll(&mut [PollFd::new(&self.0, PollFlags::IN)], at_most.as_ref()).is_err() {
-                return Vec::new();
-            }
+            // An error is a signal: whoever waits looks again.
+            let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], at_most.as_ref());
+        }
+
+        /// Takes the changes that there are.
+        pub(in super::super) fn take(&self) -> Vec<Notice> {
             let mut buffer = [MaybeUninit::uninit(); 16 << 10];
             let mut reader = Reader::new(&self.0, &mut buffer);
             let mut notices = Vec::new();
@@ -111,7 +114,11 @@ impl Notices {
         match *self {}
     }
 
-    pub(super) fn wait(&self, _: Duration) -> Vec<Notice> {
+    pub(super) fn wait(&self, _: Duration) {
+        match *self {}
+    }
+
+    pub(super) fn take(&self) -> Vec<Notice> {
         match *self {}
     }
 }

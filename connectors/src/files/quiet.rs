@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How often it is asked for new files.
+pub(super) const DISCOVER_EVERY: Duration = Duration::from_millis(500);
+
 /// How often folders are looked at that are watched, though nothing has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -44,7 +47,9 @@ impl Quiet {
         let watch = watch.0.filter(|_| !left.open);
         let rests = watch.iter().flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone()))).collect();
         let took = began.elapsed() * if left.open { REST_OF_LOOKS / 10 } else { REST_OF_LOOKS };
-        let every = if watch.is_some() { LOOK_EVERY.max(took) } else { took.min(left.at_most) };
+        // A look after the usual period is not put off.
+        let unwatched = || took.min(left.at_most).saturating_sub(DISCOVER_EVERY);
+        let every = if watch.is_some() { LOOK_EVERY.max(took) } else { unwatched() };
         Quiet { until: Some(Instant::now() + every), watch, _waiting: rests, partitions }
     }
 
@@ -122,6 +127,10 @@ mod tests {
         };
         assert!(quiet(false).lasts(3) && !quiet(false).lasts(2) && !Quiet::default().lasts(0));
         ends(&quiet(true));
+        assert!(
+            !Quiet::after(Instant::now(), Watch(None), Left { waiting: Vec::new(), open: false, at_most: Duration::ZERO }, 3)
+                .lasts(3)
+        );
         // Without a change it lasts for seconds: what ends it before is the change.
         let changed = |change: &dyn Fn() -> std::io::Result<()>| {
             let long = Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet(false) };

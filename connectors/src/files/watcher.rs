@@ -30,9 +30,11 @@ const AT_ONCE: usize = 256;
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Watcher {
     notices: Option<Notices>,
+    /// Held from the taking of notices until those that they are of are woken.
+    taking: Mutex<()>,
     watched: Mutex<Watched>,
 }
 
@@ -83,7 +85,7 @@ impl Watcher {
         if let Some(watcher) = shared.upgrade() {
             return Some(watcher);
         }
-        let watcher = Arc::new(Watcher { notices: Notices::new(), watched: Mutex::default() });
+        let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
         let watched = Arc::downgrade(&watcher);
         std::thread::Builder::new().name("file-watcher".into()).spawn(move || watch(&watched)).ok()?;
         *shared = Arc::downgrade(&watcher);
@@ -135,7 +137,10 @@ impl Watcher {
         Some(watch)
     }
 
-    fn take(&self, notices: &[Notice]) {
+    /// Wakes those of which there are notices by now.
+    fn take(&self) {
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let notices = self.notices.as_ref().map(Notices::take).unwrap_or_default();
         if notices.is_empty() {
             return;
         }
@@ -206,7 +211,10 @@ fn watch(watcher: &Weak<Watcher>) {
     let (mut looked, mut took) = (Instant::now(), Duration::ZERO);
     while let Some(watcher) = watcher.upgrade() {
         match &watcher.notices {
-            Some(notices) => watcher.take(&notices.wait(LONGEST_WAIT)),
+            Some(notices) => {
+                notices.wait(LONGEST_WAIT);
+                watcher.take();
+            }
             None => std::thread::sleep(LONGEST_WAIT),
         }
         let every = if watcher.notices.is_some() { LOOK_EVERY } else { LOOK_EVERY_WITHOUT_NOTICES };
@@ -257,6 +265,7 @@ impl Wake for Flag {
 impl FolderWatch {
     /// Whether a name has come, gone or changed, or a file that is watched beside.
     pub(super) fn has_changed(&self) -> bool {
+        self.watcher.take();
         self.changed.0.load(SeqCst)
     }
 
@@ -329,7 +338,7 @@ mod tests {
                 let path = folder.path().join(name);
                 fs::write(&path, "a\n").expect("written");
                 let notices = if notices { Notices::new() } else { None };
-                let watcher = Arc::new(Watcher { notices, watched: Mutex::default() });
+                let watcher = Arc::new(Watcher { notices, ..Watcher::default() });
                 let woken = Arc::new(Counted::default());
                 let rest = watcher.rest(resting(&path), Waker::from(Arc::clone(&woken)));
                 watcher.look_at_all();
@@ -352,15 +361,12 @@ mod tests {
     fn a_folder_is_watched_for_names() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let notices = Notices::new().expect("the system has some");
-        let watcher = Arc::new(Watcher { notices: Some(notices), watched: Mutex::default() });
+        let watcher = Arc::new(Watcher { notices: Some(notices), ..Watcher::default() });
         let folders = BTreeSet::from([folder.path().to_owned()]);
         let [first, second] = [(); 2].map(|()| watcher.folders(&folders).expect("it can be watched"));
-        let look = || watcher.take(&watcher.notices.as_ref().expect("there are some").wait(Duration::ZERO));
-        look();
         assert!(!first.has_changed() && !second.has_changed());
         drop(first);
         fs::write(folder.path().join("new"), "").expect("written");
-        look();
         assert!(second.has_changed(), "the watch that another had too is kept");
         assert!(watcher.folders(&BTreeSet::from([folder.path().join("none")])).is_none());
         drop(second);
