@@ -57,7 +57,7 @@ pub mod testing {
 
 /// What a topology is written with.
 pub mod prelude {
-    pub use tidemill_connectors::{Files, Generator, Invalid, Kafka, Malformed, Replay, Stdout, Str};
+    pub use tidemill_connectors::{Files, Generator, Invalid, Kafka, Malformed, Removed, Replay, Stdout, Str, Unreadable};
     pub use tidemill_engine::aggregates::{Average, Combiner, Count, Max, Mean, Min, Sum, of};
     pub use tidemill_engine::{Change, Data, Emit, Requests, Scan, State, Stream, Topology};
     pub use tidemill_state::{Error, Result};

@@ -21,7 +21,7 @@ pub mod replay;
 pub mod stdout;
 
 pub use compact_str::CompactString as Str;
-pub use files::{FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed};
+pub use files::{FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed, Removed, Unreadable};
 pub use generator::{Generator, GeneratorRng};
 pub use kafka::Kafka;
 pub use replay::Replay;

@@ -3,9 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tidemill_connectors::{FileSource, Files, Lines, Str};
+use tidemill_connectors::{FileSource, Files, Lines, Str, Unreadable};
 use tidemill_engine::conformance;
 use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
 use tidemill_state::{Error, Kind};
@@ -157,9 +159,94 @@ fn compressed_files_are_not_followed() {
     let mut reader = log.reader();
     assert_eq!(now(&mut *reader).expect("empty"), Vec::<Str>::new());
     log.file.write_all(&packed).expect("appended");
-    assert_eq!(now(&mut *reader).expect_err("compressed later").kind(), Kind::Config);
-    let Err(error) = log.source().open(&log.name(), None) else { panic!("it is compressed") };
+    // The files beside it are read on.
+    let status = reader.read(&mut Records::with_limits(100, usize::MAX)).expect("left out");
+    assert!(matches!(status, ReadStatus::Idle(wait) if wait >= Duration::from_secs(1)), "{status:?}");
+    assert!(reader.trouble().is_some_and(|why| why.contains("zstd")) && reader.position().offset == 0);
+    let opened = log.source().open(&log.name(), None).expect("left out");
+    assert!(opened.trouble().is_some_and(|why| why.contains("zstd")));
+    let strict = || log.source().unreadable(Unreadable::Fail);
+    let Err(error) = strict().open(&log.name(), None) else { panic!("it is compressed") };
     assert!(error.kind() == Kind::Config && error.to_string().contains("zstd"), "{error}");
+    std::fs::write(&log.path, "").expect("emptied");
+    let mut reader = strict().open(&log.name(), None).expect("opened");
+    log.file.write_all(&packed).expect("appended");
+    assert_eq!(now(&mut *reader).expect_err("compressed later").kind(), Kind::Config);
+}
+
+/// A waker that can be waited for.
+#[derive(Default)]
+struct Woken(Mutex<bool>, Condvar);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().expect("no holder panics") = true;
+        self.1.notify_all();
+    }
+}
+
+impl Woken {
+    fn wait(&self) {
+        let woken = self.0.lock().expect("no holder panics");
+        let waited = self.1.wait_timeout_while(woken, Duration::from_secs(60), |woken| !*woken);
+        let (mut woken, late) = waited.expect("no holder panics");
+        assert!(!late.timed_out(), "nothing has woken the reader");
+        *woken = false;
+    }
+}
+
+/// What comes until the reader rests, or has ended.
+fn until_it_rests(reader: &mut dyn Reader<Str>) -> (Vec<Str>, ReadStatus) {
+    let (mut all, start) = (Vec::new(), Instant::now());
+    loop {
+        let mut into = Records::with_limits(100, usize::MAX);
+        let status = reader.read(&mut into).expect("read");
+        all.extend(into.iter().map(|(_, line)| line.clone()));
+        match status {
+            ReadStatus::Idle(wait) if wait < Duration::from_secs(1) => std::thread::sleep(wait),
+            ReadStatus::More => {}
+            _ => return (all, status),
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not rest");
+    }
+}
+
+#[test]
+fn a_quiet_file_rests_until_something_comes_or_its_name_does_not_lead_to_it() {
+    let mut log = Log::new("one\n");
+    let mut reader = log.source().rotated_after(Duration::from_millis(200)).open(&log.name(), None).expect("opened");
+    let woken = Arc::new(Woken::default());
+    assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
+    let rests = |reader: &mut dyn Reader<Str>, expected: &[&str]| {
+        let (lines, status) = until_it_rests(reader);
+        assert_eq!(lines, expected);
+        assert!(matches!(status, ReadStatus::Idle(_)), "{status:?}");
+    };
+    rests(&mut *reader, &["one"]);
+    for (written, expected) in [("two\nthr", &["two"][..]), ("ee\n", &["three"])] {
+        log.append(written);
+        woken.wait();
+        rests(&mut *reader, expected);
+    }
+    // Renamed with a line that is not read, and another comes after that: it ends with both.
+    log.append("four\n");
+    fs::rename(&log.path, log.path.with_file_name("app.log.1")).expect("renamed");
+    woken.wait();
+    log.append("five\n");
+    assert_eq!(until_it_rests(&mut *reader), (vec!["four".into(), "five".into()], ReadStatus::Retired));
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_rests_is_an_error() {
+    let log = Log::new("one\ntwo\n");
+    let mut reader = log.reader();
+    let woken = Arc::new(Woken::default());
+    assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
+    assert_eq!(until_it_rests(&mut *reader).0, ["one", "two"]);
+    fs::write(&log.path, "1\n").expect("cut");
+    woken.wait();
+    let error = error(&mut *reader);
+    assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
 }
 
 #[test]

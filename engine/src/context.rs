@@ -63,6 +63,7 @@ pub(crate) struct Declared {
 pub(crate) trait AnySource: Send + Sync {
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
     fn discover_every(&self) -> Option<std::time::Duration>;
+    fn left_out(&self) -> Vec<(String, String)>;
     fn begin(&self, start: &Start<'_>) -> Result<Begun>;
     fn committed(&self, positions: &[(String, Position)]);
     fn is_bounded(&self) -> bool;
@@ -76,6 +77,10 @@ impl<S: Source> AnySource for S {
 
     fn discover_every(&self) -> Option<std::time::Duration> {
         Source::discover_every(self)
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        Source::left_out(self)
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {

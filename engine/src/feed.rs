@@ -5,7 +5,9 @@ use crate::context::Context;
 use crate::plan::NodeId;
 use crate::pond::Range;
 use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source, StartFacts};
+use crate::turns::{Turn, Turns};
 use crate::work::Meter;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Kind, Position, Result, SourceId, Txid};
@@ -38,8 +40,10 @@ pub(crate) trait Feed {
     /// How long until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
-    /// What each partition's reader says of itself. It is ahead of what is committed: [`crate::extent`] puts it back to that.
-    fn progress(&mut self) -> Vec<PartitionProgress>;
+    /// The progress of partitions by slot where it may have changed since the last call; none of
+    /// those that have ended for good. It is ahead of what is committed: [`crate::extent`] puts it
+    /// back to that.
+    fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)>;
 }
 
 pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
@@ -68,16 +72,9 @@ pub struct PartitionProgress {
     pub(crate) reached: u64,
 }
 
-enum Ready {
-    Now,
-    At(Instant),
-    Never,
-}
-
 struct Partition<T> {
     name: Rc<str>,
     reader: Box<dyn Reader<T>>,
-    ready: Ready,
     /// Where the batch in hand begins, and how many records and bytes it has.
     start: u64,
     records: u64,
@@ -93,21 +90,30 @@ struct Partition<T> {
 
 pub(crate) struct SourceFeed<S: Source> {
     id: SourceId,
-    name: Rc<str>,
     node: NodeId,
+    name: Rc<str>,
     source: S,
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
     context: Rc<Context>,
     meter: Meter,
     letters: Option<LettersInput>,
-    partitions: Vec<Partition<S::Item>>,
-    /// The partition to read next, and how many chunks it has given in a row.
-    at: usize,
-    in_a_row: u32,
+    /// By slot; none where one has ended for good.
+    partitions: Vec<Option<Partition<S::Item>>>,
+    turns: Turns,
+    /// Partitions that were read since they last had nothing to report: only these can have moved.
+    touched: BTreeSet<usize>,
+    /// Partitions that were read since their progress was reported, and those that have ended for
+    /// good.
+    unreported: BTreeSet<usize>,
+    /// Partitions whose readers wake nobody: what they report may change without a read.
+    unwatched: BTreeSet<usize>,
+    /// Partitions with trouble, as last reported.
+    troubled: BTreeSet<usize>,
 }
 
-/// How many chunks one partition gives before another has its turn: many small files are then read, and closed, one after the other.
-const CHUNKS_IN_A_ROW: u32 = 16;
+/// For how long readers that have nothing are read one after the other before the worker does
+/// something else.
+const READS: Duration = Duration::from_micros(150);
 
 impl<S: Source> SourceFeed<S> {
     pub(crate) fn new(
@@ -118,8 +124,36 @@ impl<S: Source> SourceFeed<S> {
         context: &Rc<Context>,
     ) -> SourceFeed<S> {
         let (meter, context) = (context.meter(node), Rc::clone(context));
-        let (name, letters, partitions) = (name.into(), None, Vec::new());
-        SourceFeed { id, name, node, source, input, context, meter, letters, partitions, at: 0, in_a_row: 0 }
+        let (name, letters, partitions, turns) = (name.into(), None, Vec::new(), Turns::new());
+        let (touched, unreported, unwatched, troubled) = Default::default();
+        SourceFeed {
+            id,
+            node,
+            name,
+            source,
+            input,
+            context,
+            meter,
+            letters,
+            partitions,
+            turns,
+            touched,
+            unreported,
+            unwatched,
+            troubled,
+        }
+    }
+
+    fn partition(&self, slot: usize) -> &Partition<S::Item> {
+        self.partitions[slot].as_ref().expect("only partitions that are read have turns")
+    }
+
+    fn partition_mut(&mut self, slot: usize) -> &mut Partition<S::Item> {
+        self.partitions[slot].as_mut().expect("only partitions that are read have turns")
+    }
+
+    fn is_woken(&self, slot: usize) -> bool {
+        self.partitions[slot].as_ref().is_some_and(|partition| partition.reader.woken())
     }
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
@@ -138,7 +172,7 @@ impl<S: Source> SourceFeed<S> {
         if records.is_empty() {
             return;
         }
-        let partition = &self.partitions[at];
+        let partition = self.partition(at);
         let places = Places { source: (&*self.name).into(), partition: (&*partition.name).into(), offsets: records.offsets };
         let kept = self.context.keeps_records.get().then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
         let run = Run { places: Some(places), records: kept };
@@ -149,30 +183,61 @@ impl<S: Source> SourceFeed<S> {
 impl<S: Source> SourceFeed<S> {
     /// Lets go of the partitions that have ended for good and of which the batch in hand has nothing.
     fn take_retired(&mut self) -> Vec<Range> {
-        let over = self.partitions.extract_if(.., |partition| partition.retired && partition.records == 0);
-        let retired = over.map(|partition| Range {
-            source: self.id,
-            source_name: self.name.to_string(),
+        let is_over = |slot: &usize| {
+            let partition = self.partitions[*slot].as_ref();
+            partition.is_some_and(|partition| partition.retired && partition.records == 0)
+        };
+        let over: Vec<usize> = self.touched.iter().copied().filter(is_over).collect();
+        let mut retired = Vec::with_capacity(over.len());
+        for slot in over {
+            let partition = self.partitions[slot].take().expect("it is over, and was there");
+            for slots in [&mut self.touched, &mut self.unwatched, &mut self.troubled] {
+                slots.remove(&slot);
+            }
+            self.unreported.insert(slot);
+            retired.push(Range {
+                source: self.id,
+                source_name: self.name.to_string(),
+                partition: partition.name.to_string(),
+                start: partition.start,
+                end: partition.reader.position(),
+                records: 0,
+                bytes: 0,
+                skipped: partition.skipped,
+                retired: true,
+            });
+        }
+        retired
+    }
+
+    /// Ends the range of a partition in the batch in hand, or before it.
+    fn range(&mut self, slot: usize, end: Position) -> Range {
+        let (source, source_name) = (self.id, self.name.to_string());
+        self.unreported.insert(slot);
+        let partition = self.partition_mut(slot);
+        let start = std::mem::replace(&mut partition.start, end.offset);
+        Range {
+            source,
+            source_name,
             partition: partition.name.to_string(),
-            start: partition.start,
-            end: partition.reader.position(),
-            records: 0,
-            bytes: 0,
-            skipped: partition.skipped,
-            retired: true,
-        });
-        retired.collect()
+            start,
+            end,
+            records: std::mem::take(&mut partition.records),
+            bytes: std::mem::take(&mut partition.bytes),
+            skipped: std::mem::take(&mut partition.skipped),
+            retired: false,
+        }
     }
 
     /// In a trial, up to where a partition is read, if it is.
     fn trial_end(&self, at: usize) -> Option<Option<u64>> {
         let trial = self.context.trial.as_ref()?;
-        Some(trial.end_of(&self.name, &self.partitions[at].name))
+        Some(trial.end_of(&self.name, &self.partition(at).name))
     }
 
     /// Takes the records out that are known to make their batch fail, and sets them aside; and in a trial those that are not tried.
     fn leave_out(&self, at: usize, records: &mut Records<S::Item>) {
-        let partition = &self.partitions[at].name;
+        let partition = &self.partition(at).name;
         if let Some(excluded) = self.context.excluded.of_partition(&self.name, partition) {
             for (record, why) in records.take_those(|offset| excluded.get(&offset).cloned()) {
                 let place = Place { source: self.name.to_string(), partition: partition.to_string(), offset: record.0 };
@@ -191,21 +256,80 @@ impl<S: Source> SourceFeed<S> {
         }
     }
 
-    /// Sees what trouble the readers have. The log is told of the first that has some, and when the last is over.
-    fn note_troubles(&mut self) {
-        let before = self.partitions.iter().filter(|partition| partition.trouble.is_some()).count();
-        for partition in &mut self.partitions {
+    /// Looks whether these partitions' readers have trouble. The first that has some is logged, and
+    /// the end of the last.
+    fn note_troubles(&mut self, slots: &BTreeSet<usize>) {
+        let before = self.troubled.len();
+        for slot in slots {
+            let Some(partition) = &mut self.partitions[*slot] else { continue };
             let since = partition.trouble.take().map(|(_, since)| since);
             partition.trouble = partition.reader.trouble().map(|why| (why, since.unwrap_or_else(now_ms)));
-        }
-        let mut troubled = self.partitions.iter().filter_map(|partition| partition.trouble.as_ref().zip(Some(&partition.name)));
-        match troubled.next() {
-            Some(((why, _), partition)) if before == 0 => {
-                tracing::warn!(source = &*self.name, partition = &**partition, why, "nothing can be read; it goes on by itself");
+            match &partition.trouble {
+                Some((why, _)) => {
+                    if self.troubled.insert(*slot) && before == 0 && self.troubled.len() == 1 {
+                        tracing::warn!(
+                            source = &*self.name,
+                            partition = &*partition.name,
+                            why,
+                            "nothing can be read; it goes on by itself"
+                        );
+                    }
+                }
+                None => drop(self.troubled.remove(slot)),
             }
-            None if before > 0 => tracing::info!(source = &*self.name, "it can be read again"),
-            _ => {}
         }
+        if before > 0 && self.troubled.is_empty() {
+            tracing::info!(source = &*self.name, "it can be read again");
+        }
+    }
+
+    /// Reads one chunk of the partition whose turn it is. Returns the numbers of records and bytes,
+    /// and whether it had nothing.
+    fn read_one(&mut self, slot: usize, began: Instant, (max_records, max_bytes): (u64, u64)) -> Result<((u64, u64), bool)> {
+        let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let end = self.trial_end(slot);
+        if end == Some(None) {
+            self.turns.note(Turn::Over);
+            return Ok(((0, 0), true));
+        }
+        let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
+        let read = self.partition_mut(slot).reader.read(&mut records);
+        let read = read.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)));
+        let (status, lost) = match read {
+            Ok(status) => (status, None),
+            // What was read before the loss is committed: it may be nowhere else any more.
+            Err(error) if error.kind() == Kind::SourceLost && self.context.trial.is_none() => (ReadStatus::End, Some(error)),
+            Err(error) => return Err(error),
+        };
+        let mut turn = match status {
+            ReadStatus::More => Turn::Ready,
+            ReadStatus::Idle(wait) => Turn::Idle(began + wait),
+            ReadStatus::End | ReadStatus::Retired => Turn::Over,
+        };
+        let partition = self.partition_mut(slot);
+        partition.retired = status == ReadStatus::Retired;
+        if let Some(Some(end)) = end {
+            records.cut_at(end);
+            if partition.reader.offset() >= end {
+                turn = Turn::Over;
+            }
+        }
+        partition.skipped += partition.reader.take_skipped();
+        // A dead letter is a record of its batch like any other.
+        let taken = records.len() + records.set_aside.len();
+        let counts = (taken as u64, records.bytes() as u64);
+        (partition.records, partition.bytes) = (partition.records + counts.0, partition.bytes + counts.1);
+        self.turns.note(turn);
+        self.touched.insert(slot);
+        self.unreported.insert(slot);
+        if counts.0 > 0 {
+            self.meter.took(taken);
+            self.give(slot, records);
+            self.meter.worked(began.elapsed());
+        }
+        let ends = lost.is_some();
+        lost.into_iter().for_each(|lost| self.context.pond.end_with(lost));
+        Ok((counts, counts.0 == 0 && !ends && status != ReadStatus::More))
     }
 }
 
@@ -215,92 +339,37 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
-        let reader =
-            self.source.open(partition, from).map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+        let opened = self.source.open(partition, from);
+        let mut reader = opened.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
         let start = from.map_or(0, |from| from.offset);
-        self.partitions.push(Partition {
-            name: partition.into(),
-            reader,
-            ready: Ready::Now,
-            start,
-            records: 0,
-            bytes: 0,
-            from: start,
-            skipped: 0,
-            trouble: None,
-            retired: false,
-        });
+        let free = self.partitions.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.partitions.len());
+        let rings = reader.wake_with(self.turns.add(slot));
+        self.turns.rings(slot, rings);
+        let (name, records, bytes, skipped) = (partition.into(), 0, 0, 0);
+        let (trouble, retired) = (None, false);
+        let added = Partition { name, reader, start, records, bytes, from: start, skipped, trouble, retired };
+        match free {
+            Some(slot) => self.partitions[slot] = Some(added),
+            None => self.partitions.push(Some(added)),
+        }
+        self.unreported.insert(slot);
+        if !rings {
+            self.unwatched.insert(slot);
+        }
         Ok(())
     }
 
     fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)> {
-        let now = Instant::now();
-        for _ in 0..self.partitions.len() {
-            let at = self.at % self.partitions.len();
-            let partition = &mut self.partitions[at];
-            let ready = match partition.ready {
-                Ready::Now => true,
-                Ready::At(when) => when <= now || partition.reader.woken(),
-                Ready::Never => false,
-            };
-            if ready {
-                let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
-                let end = self.trial_end(at);
-                let partition = &mut self.partitions[at];
-                if end == Some(None) {
-                    partition.ready = Ready::Never;
-                    continue;
-                }
-                let mut records = Records::with_limits(limit(max_records), limit(max_bytes));
-                let read = partition.reader.read(&mut records);
-                let read = read.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)));
-                let (status, lost) = match read {
-                    Ok(status) => (status, None),
-                    // What was read before the loss is committed: it may be nowhere else any more.
-                    Err(error) if error.kind() == Kind::SourceLost && self.context.trial.is_none() => {
-                        (ReadStatus::End, Some(error))
-                    }
-                    Err(error) => return Err(error),
-                };
-                partition.ready = match status {
-                    ReadStatus::More => Ready::Now,
-                    ReadStatus::Idle(wait) => Ready::At(now + wait),
-                    ReadStatus::End | ReadStatus::Retired => Ready::Never,
-                };
-                partition.retired = status == ReadStatus::Retired;
-                if let Some(Some(end)) = end {
-                    records.cut_at(end);
-                    if partition.reader.offset() >= end {
-                        partition.ready = Ready::Never;
-                    }
-                }
-                partition.skipped += partition.reader.take_skipped();
-                self.in_a_row += 1;
-                // A dead letter is a record of its batch like any other.
-                let taken = records.len() + records.set_aside.len();
-                let counts = (taken as u64, records.bytes() as u64);
-                (partition.records, partition.bytes) = (partition.records + counts.0, partition.bytes + counts.1);
-                let over = matches!(partition.ready, Ready::Never);
-                if status != ReadStatus::More || over || self.in_a_row >= CHUNKS_IN_A_ROW {
-                    (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
-                }
-                if counts.0 > 0 {
-                    self.meter.took(taken);
-                    self.give(at, records);
-                    self.meter.worked(now.elapsed());
-                }
-                if let Some(lost) = lost {
-                    self.context.pond.end_with(lost);
-                    return Ok(counts);
-                }
-                if counts.0 > 0 {
-                    return Ok(counts);
-                }
-                if status == ReadStatus::More {
-                    return Ok((0, 0));
-                }
-            } else {
-                (self.at, self.in_a_row) = ((at + 1) % self.partitions.len(), 0);
+        let began = Instant::now();
+        let mut now = began;
+        let (turns, partitions) = (&mut self.turns, &self.partitions);
+        turns.wake(now, |slot| partitions[slot].as_ref().is_some_and(|partition| partition.reader.woken()));
+        while let Some(slot) = self.turns.first() {
+            let (counts, had_nothing) = self.read_one(slot, now, (max_records, max_bytes))?;
+            now = Instant::now();
+            if !had_nothing || now - began >= READS {
+                return Ok(counts);
             }
         }
         Ok((0, 0))
@@ -311,32 +380,23 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn moved(&mut self) -> Vec<Range> {
-        let (id, name) = (self.id, &self.name);
-        // One at its end is where its last batch left it, but for what was skipped since.
-        let idle = self
-            .partitions
-            .iter_mut()
-            .filter(|partition| partition.records == 0 && (partition.skipped > 0 || !matches!(partition.ready, Ready::Never)));
-        let moved = idle.filter_map(|partition| {
-            // Most have not moved: a position is made only of those that have.
-            let end = (partition.reader.offset() != partition.start).then(|| partition.reader.position())?;
-            let (source_name, name) = (name.to_string(), partition.name.to_string());
-            let skipped = std::mem::take(&mut partition.skipped);
-            let range = Range {
-                source: id,
-                source_name,
-                partition: name,
-                start: partition.start,
-                end,
-                records: 0,
-                bytes: 0,
-                skipped,
-                retired: false,
-            };
-            partition.start = range.end.offset;
-            Some(range)
-        });
-        let mut moved: Vec<Range> = moved.collect();
+        let mut moved = Vec::new();
+        for slot in self.touched.clone() {
+            let over = self.turns.of(slot) == Turn::Over;
+            let partition = self.partition_mut(slot);
+            if partition.records > 0 {
+                continue;
+            }
+            // One at its end is where its last batch left it, but for what was skipped since. Most
+            // have not moved: a position is made only of those that have.
+            if (partition.skipped > 0 || !over) && partition.reader.offset() != partition.start {
+                moved.push((slot, partition.reader.position()));
+            }
+            if !partition.retired && partition.skipped == 0 {
+                self.touched.remove(&slot);
+            }
+        }
+        let mut moved: Vec<Range> = moved.into_iter().map(|(slot, end)| self.range(slot, end)).collect();
         moved.extend(self.take_retired());
         moved
     }
@@ -350,52 +410,39 @@ impl<S: Source> Feed for SourceFeed<S> {
     }
 
     fn ranges(&mut self) -> Vec<Range> {
-        let (id, name) = (self.id, &self.name);
-        let moved = self.partitions.iter_mut().filter_map(|partition| {
+        let mut moved = Vec::new();
+        for slot in &self.touched {
+            let partition = self.partitions[*slot].as_ref().expect("only partitions that are read have turns");
             // A position that moved without a record is told by `moved`.
-            let end = if partition.records > 0 || partition.skipped > 0 { Some(partition.reader.position()) } else { None };
-            let end = end.filter(|end| partition.records > 0 || end.offset != partition.start)?;
-            let range = Range {
-                source: id,
-                source_name: name.to_string(),
-                partition: partition.name.to_string(),
-                start: partition.start,
-                end,
-                records: std::mem::take(&mut partition.records),
-                bytes: std::mem::take(&mut partition.bytes),
-                skipped: std::mem::take(&mut partition.skipped),
-                retired: false,
-            };
-            partition.start = range.end.offset;
-            Some(range)
-        });
-        moved.collect()
+            let end = (partition.records > 0 || partition.skipped > 0).then(|| partition.reader.position());
+            moved.extend(end.filter(|end| partition.records > 0 || end.offset != partition.start).map(|end| (*slot, end)));
+        }
+        moved.into_iter().map(|(slot, end)| self.range(slot, end)).collect()
     }
 
     fn ready_in(&self, now: Instant) -> Option<Duration> {
-        let waits = self.partitions.iter().filter_map(|partition| match partition.ready {
-            Ready::Now => Some(Duration::ZERO),
-            Ready::At(_) if partition.reader.woken() => Some(Duration::ZERO),
-            Ready::At(when) => Some(when.saturating_duration_since(now)),
-            Ready::Never => None,
-        });
-        waits.min()
+        self.turns.wait(now, |slot| self.is_woken(slot))
     }
 
-    fn progress(&mut self) -> Vec<PartitionProgress> {
-        self.note_troubles();
-        let progress = self.partitions.iter().map(|partition| PartitionProgress {
-            source: self.name.to_string(),
-            partition: partition.name.to_string(),
-            offset: partition.from,
-            lag: partition.reader.lag(),
-            skipped: 0,
-            ended: matches!(partition.ready, Ready::Never),
-            trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
-            trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
-            reached: if partition.records > 0 { partition.reader.offset() } else { partition.start },
-        });
-        progress.collect()
+    fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)> {
+        let mut changed = std::mem::take(&mut self.unreported);
+        changed.extend(&self.unwatched);
+        self.note_troubles(&changed);
+        let progress = |slot: usize| {
+            let partition = self.partitions[slot].as_ref()?;
+            Some(PartitionProgress {
+                source: self.name.to_string(),
+                partition: partition.name.to_string(),
+                offset: partition.from,
+                lag: partition.reader.lag(),
+                skipped: 0,
+                ended: self.turns.of(slot) == Turn::Over,
+                trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
+                trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
+                reached: if partition.records > 0 { partition.reader.offset() } else { partition.start },
+            })
+        };
+        changed.into_iter().map(|slot| (slot, progress(slot))).collect()
     }
 }
 

@@ -224,6 +224,9 @@ impl Generations {
             Some(listing) => listing,
             None => self.list_again()?,
         };
+        for (decl, source) in self.description.program.sources.iter().zip(&self.description.sources) {
+            self.runtime.set_left_out(&decl.name, source.left_out());
+        }
         let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
         for (index, assignment) in partitions.assignments.into_iter().enumerate() {
             assignments[index % workers].push(assignment);

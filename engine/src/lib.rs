@@ -40,6 +40,7 @@ pub mod states;
 mod stream;
 pub mod testing;
 mod topology;
+mod turns;
 mod watch;
 mod work;
 mod worker;

@@ -22,7 +22,8 @@ pub struct BatchReport {
     pub delta_bytes: u64,
     /// How many records it gave to sinks.
     pub output_records: u64,
-    /// How many records were set aside, by the operator that failed at them.
+    /// How many records were set aside, by the operator that failed at them, or the source that
+    /// could not decode them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, u64>,
     /// From its first record until it was closed, in microseconds.
@@ -138,7 +139,8 @@ pub struct Status {
     pub started_at_ms: u64,
     /// Source records in batches that this run has committed.
     pub records: u64,
-    /// Records that were set aside in batches that this run has committed, by the operator that failed at them.
+    /// Records that were set aside in batches that this run has committed, by the operator that
+    /// failed at them, or the source that could not decode them.
     pub set_aside: BTreeMap<String, u64>,
     /// The same, per second, over the last seconds.
     pub records_per_s: f64,

@@ -3,11 +3,12 @@
 pub(crate) mod batches;
 mod control;
 mod ending;
+mod progress;
 mod shown;
 
 use self::batches::Batches;
+use self::progress::{LeftOut, WorkerReport};
 use crate::extent::Extent;
-use crate::feed::PartitionProgress;
 use crate::pages::{Leases, PageOf};
 use crate::plan::Plan;
 use crate::pond::{Pond, Range};
@@ -47,15 +48,10 @@ pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 /// A worker's inbox, and its thread once it takes from it.
 type Inbox = (Sender<ToWorker>, Option<Thread>);
 
-#[derive(Default)]
-struct WorkerReport {
-    partitions: Vec<PartitionProgress>,
-    ready: bool,
-}
-
 struct Inner {
     phase: &'static str,
     workers: Vec<WorkerReport>,
+    left_out: LeftOut,
     extent: Extent,
     sinks: Vec<SinkStatus>,
     batches: Batches,
@@ -95,6 +91,8 @@ pub(crate) struct Facts {
     pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
     /// The sources' names.
     pub(crate) sources: Vec<String>,
+    /// The names of those that are never at their end, since partitions may join.
+    pub(crate) endless: Vec<String>,
     pub(crate) key_groups: u16,
     pub(crate) line: Line,
     pub(crate) incarnation: Incarnation,
@@ -139,6 +137,7 @@ impl Runtime {
         let inner = Inner {
             phase: "starting",
             workers,
+            left_out: LeftOut::default(),
             extent: Extent::default(),
             sinks,
             batches: Batches::default(),
@@ -227,14 +226,6 @@ impl Runtime {
         self.changed.notify_all();
     }
 
-    pub(crate) fn worker_report(&self, index: usize, partitions: Vec<PartitionProgress>, longest: Duration) {
-        let mut inner = self.lock();
-        inner.longest_slice = inner.longest_slice.max(longest);
-        inner.workers[index].partitions = partitions;
-        drop(inner);
-        self.shown.send_replace(());
-    }
-
     /// Shows that partitions have moved on without a record, with every batch before that committed.
     pub(crate) fn show_moved(&self, ranges: &[Range]) {
         let mut inner = self.lock();
@@ -256,7 +247,7 @@ impl Runtime {
         }
         let inner = self.lock();
         // Before its first commit of this run a partition is where the run has begun with it.
-        let begun = inner.workers.iter().flat_map(|worker| &worker.partitions);
+        let begun = inner.workers.iter().flat_map(WorkerReport::partitions);
         let begun = begun.filter(|told| told.source == source && told.partition == partition).map(|told| told.offset).max();
         Ok(inner.extent.covered(source, partition).max(begun).is_some_and(|next| next > offset))
     }
@@ -359,6 +350,12 @@ impl Runtime {
         let read = inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed());
         read && inner.workers.iter().all(|worker| worker.ready)
             && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
+    }
+
+    /// The names of the sources that are never at their end: files that are followed, topics.
+    #[must_use]
+    pub fn endless_sources(&self) -> &[String] {
+        &self.facts.endless
     }
 
     /// Whether the workers have loaded their states and read their sources.

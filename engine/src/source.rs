@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Position, Result};
 
@@ -127,6 +128,14 @@ pub trait Source: Send + Sync + 'static {
     /// before the first. A source that wraps another passes them on; one that returns none is never given any.
     fn adopt(&self, facts: &StartFacts) {
         let _ = facts;
+    }
+
+    /// Returns the input that is not read though it belongs to the source: its name, and why, such
+    /// as a file that may not be read. Called after [`Source::begin`] and after each
+    /// [`Source::discover`]. The status, the metrics and the page show each as a partition with
+    /// that trouble.
+    fn left_out(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// Returns whatever the operator should know of the source now though it is read on: a pattern that nothing
@@ -281,8 +290,19 @@ pub trait Reader<T>: Send {
         None
     }
 
+    /// Takes the waker of this partition, once, before the first read. Returns whether the reader
+    /// uses it: it then calls [`Waker::wake_by_ref`] whenever something may have come since a read
+    /// returned [`ReadStatus::Idle`], from any thread, and is read before its time.
+    /// [`Reader::woken`] is not called, and neither are the others but after a read: one that rests
+    /// costs nothing.
+    fn wake_with(&mut self, waker: Waker) -> bool {
+        drop(waker);
+        false
+    }
+
     /// Whether something has come since the last read said [`ReadStatus::Idle`]: it is then read before its time. A reader that says so also unparks the
-    /// thread on which it was read last.
+    /// thread on which it was read last. Called at each turn of the worker: a source of many
+    /// partitions uses [`Reader::wake_with`].
     fn woken(&self) -> bool {
         false
     }
@@ -438,6 +458,10 @@ impl<S: Source> Source for Arc<S> {
 
     fn adopt(&self, facts: &StartFacts) {
         (**self).adopt(facts);
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        (**self).left_out()
     }
 
     fn notices(&self) -> Vec<String> {

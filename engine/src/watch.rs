@@ -221,6 +221,10 @@ impl Discovery {
         let found = source.discover(known);
         self.runtime.looks.fetch_sub(1, SeqCst);
         self.runtime.set_notices(name, source.notices());
+        if found.is_ok() {
+            let left_out = source.left_out();
+            self.runtime.while_it_runs(self.generation, || true).then(|| self.runtime.set_left_out(name, left_out));
+        }
         let mut found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
         found.retain(|(partition, _)| !known.contains_key(partition));
         // All of them are recorded with the first commit of any: a file that was missed is looked for only as long as none

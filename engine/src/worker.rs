@@ -408,9 +408,11 @@ impl<'j> Worker<'j> {
             // The committer ends only when the whole run does.
             let _ = self.job.deltas.send(Message::Moved { generation: self.job.generation, after, ranges });
         }
-        let partitions = self.feeds.iter_mut().flat_map(|feed| feed.progress()).collect();
+        let progress = self.feeds.iter_mut().enumerate();
+        let progress = progress.flat_map(|(at, feed)| feed.progress().into_iter().map(move |(slot, of)| ((at, slot), of)));
+        let partitions = progress.collect();
         let longest = slice::take_longest().max(std::mem::take(&mut self.busy));
-        self.job.runtime.worker_report(self.index, partitions, longest);
+        self.job.runtime.worker_report((self.job.generation, self.index), partitions, longest);
     }
 
     /// How many keys this worker's states have after batch `at`.

@@ -12,6 +12,7 @@ mod bounds;
 mod composition;
 mod endings;
 mod external_state;
+mod files;
 mod generations;
 mod migrations;
 mod operators;

@@ -72,6 +72,36 @@ fn idle_it_uses_no_processor() {
     following.ends_with(&["a b b c"]);
 }
 
+/// The time of the process counts, not that of the clock: a busy machine makes it no longer.
+#[test]
+fn thousands_of_idle_files_use_hardly_any_processor() {
+    const FILES: u64 = 3_000;
+    let folder = folder();
+    for file in 0..FILES {
+        let written = std::fs::write(folder.path().join(format!("{file}.txt")), format!("same f{file}\n"));
+        written.expect("it can be written");
+    }
+    let (state, glob) = (folder.path().join("state"), folder.path().join("*.txt"));
+    let arguments = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+    let mut following = Following { running: Running::start("word_count", &arguments), folder };
+    following.running.get_until("/v1/status", |status| status["records"] == FILES);
+    // What the start has left to do: the least of a few looks counts.
+    let least = (0..8).map(|_| {
+        let before = following.ticks();
+        std::thread::sleep(Duration::from_secs(2));
+        following.ticks() - before
+    });
+    let least = least.min().expect("there were some");
+    println!("{FILES} idle files: {} % of a core", least as f64 / 2.0);
+    assert!(least < 20, "{FILES} idle files use {} % of a core", least as f64 / 2.0);
+    // A line of one that rests, and a new file among them.
+    following.append("17.txt", "seen\n");
+    following.count_is("seen", 1);
+    following.append("new.txt", "seen\n");
+    following.count_is("seen", 2);
+    following.running.kill();
+}
+
 #[test]
 fn what_is_appended_is_visible_soon() {
     let mut following = Following::start(&["--max-batch-delay", "50ms"]);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 use tidemill::source::{Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start, StartFacts};
 use tidemill::{Position, Result};
@@ -48,6 +49,10 @@ impl<S: Source> Source for Hooked<S> {
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         self.source.discover(known)
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        self.source.left_out()
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
@@ -100,6 +105,10 @@ impl<T> Reader<T> for HookedReader<T> {
 
     fn lag(&self) -> Option<u64> {
         self.reader.lag()
+    }
+
+    fn wake_with(&mut self, waker: Waker) -> bool {
+        self.reader.wake_with(waker)
     }
 
     fn woken(&self) -> bool {

@@ -1,6 +1,5 @@
 //! The start of a source of files: which file each recorded position is of now, and which files are new.
 
-use super::Settings;
 use super::families::Families;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
@@ -10,6 +9,7 @@ use super::opened::Opened;
 use super::rotated::is_rotated_name;
 use super::window::WITNESS_BYTES;
 use super::witness::Witness;
+use super::{Removed, Settings, Unreadable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tidemill_engine::source::{Begun, First, OnLoss, Start};
@@ -19,8 +19,8 @@ use tidemill_state::{Error, Kind, Position, Result};
 const MOST_LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Where each partition begins or is read on.
-pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<Begun> {
+/// Where each partition begins or is read on, and what is left out: names with reasons.
+pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Vec<(String, String)>)> {
     if start.first.is_some_and(|first| first != First::Earliest) && !start.begun {
         return Err(Error::config("this source can be read from its beginning only: leave --from out, or give --from earliest"));
     }
@@ -48,6 +48,7 @@ struct Look {
     /// Whether a recorded file is not under a name that matches.
     unusual: bool,
     notes: Vec<String>,
+    unreadable: Vec<(String, String)>,
 }
 
 impl Look {
@@ -57,9 +58,9 @@ impl Look {
         (self.taken.clone(), names, self.begun.retired.clone())
     }
 
-    fn report(self) -> Begun {
+    fn report(self) -> (Begun, Vec<(String, String)>) {
         self.notes.iter().for_each(|note| tracing::info!("{note}"));
-        self.begun
+        (self.begun, self.unreadable)
     }
 }
 
@@ -76,6 +77,7 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
         families: Families::default(),
         renewed: BTreeMap::new(),
         left_out: None,
+        unreadable: Vec::new(),
         unusual: false,
         notes: listing.aliases.clone(),
         begun: Begun::default(),
@@ -84,12 +86,14 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     beginning.find_recorded()?;
     let families = std::mem::take(&mut beginning.families).without_name();
     beginning.new_files(&families)?;
-    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, .. } = beginning;
+    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, unreadable, .. } = beginning;
     begun.retired.extend(renewed.into_values());
     unusual |= !families.is_empty();
+    // More files may come, unless all are named.
+    let all_named = !settings.globs.iter().any(|glob| glob.contains(['*', '?', '[']));
     match left_out {
-        Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() => Err(error),
-        _ => Ok(Look { begun, taken, unusual, notes }),
+        Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() && (all_named || !settings.follow) => Err(error),
+        _ => Ok(Look { begun, taken, unusual, notes, unreadable }),
     }
 }
 
@@ -106,8 +110,10 @@ struct Beginning<'a> {
     families: Families,
     /// Files that are begun again under a recorded name.
     renewed: BTreeMap<FileId, String>,
-    /// The first file that cannot be followed.
+    /// The first file that cannot be read.
     left_out: Option<Error>,
+    /// All of them by name, each with the reason.
+    unreadable: Vec<(String, String)>,
     /// Whether a recorded file is not as it was.
     unusual: bool,
     notes: Vec<String>,
@@ -118,27 +124,31 @@ struct Beginning<'a> {
 const EDITED: usize = 64;
 
 impl Beginning<'_> {
-    /// Reports what matches and is not read: an error, unless files are followed.
+    /// Reports what matches and is not read, and what matches nothing: an error, unless the others
+    /// are read.
     fn report_listing(&mut self, start: &Start<'_>) -> Result<()> {
-        for why in &self.listing.left_out {
-            self.leave_out(Error::config(why))?;
+        for (name, why) in &self.listing.left_out {
+            self.leave_out(name, Error::config(why))?;
         }
         for glob in &self.listing.unmatched {
             let error = listing::nothing_matches(glob);
-            let read_before = !start.recorded.is_empty() || (self.settings.follow && start.begun);
-            if !read_before {
+            // One that is followed may come at any time: a service often starts before the first
+            // line of its log.
+            if start.recorded.is_empty() && !self.settings.follow {
                 return Err(error);
             }
+            self.unreadable.push((glob.clone(), error.to_string()));
             self.begun.warnings.push(error.to_string());
         }
         Ok(())
     }
 
-    /// One file does not end the run of the others, if they are followed.
-    fn leave_out(&mut self, error: Error) -> Result<()> {
-        if !self.settings.follow {
+    /// One file does not end the run of the others, unless it is to.
+    fn leave_out(&mut self, name: &str, error: Error) -> Result<()> {
+        if self.settings.unreadable() == Unreadable::Fail {
             return Err(error);
         }
+        self.unreadable.push((name.to_owned(), error.to_string()));
         self.begun.warnings.push(format!("{error}; it is left out"));
         self.left_out.get_or_insert(error);
         Ok(())
@@ -155,7 +165,14 @@ impl Beginning<'_> {
                     continue;
                 }
             };
-            match locate::find(&known, self.listing, &mut self.folders)? {
+            let place = match locate::find(&known, self.listing, &mut self.folders) {
+                Err(error) if leaves_out(&error) && self.settings.unreadable() == Unreadable::LeaveOut => {
+                    self.keep_unread(known, position, &error);
+                    continue;
+                }
+                place => place?,
+            };
+            match place {
                 Place::Cut(_) | Place::Gone if known.offset == 0 && !self.settings.follow => self.renew(known),
                 place => {
                     if let Place::There(found) = &place {
@@ -173,6 +190,14 @@ impl Beginning<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A recorded file that cannot be read keeps its position: its reader tries again.
+    fn keep_unread(&mut self, known: Known, position: &Position, error: &Error) {
+        self.begun.warnings.push(format!("{error}; it is left out until it can be read"));
+        self.taken.extend(known.id());
+        self.begun.partitions.push((known.name.clone(), Some(position.clone())));
+        self.settled.push(known);
     }
 
     /// A file of which nothing was read is begun as what it is now: it may have been repaired.
@@ -236,6 +261,7 @@ impl Beginning<'_> {
             Some(found) => changed(&found.path, known.offset),
             None if !known.witness.ended => locate::missing(known.path(), known.offset),
             None if self.is_changed_in_a_new_file(&known) => changed(known.path(), known.offset),
+            None if self.settings.removed == Removed::Fail => locate::removed(known.path(), known.offset),
             None => {
                 self.begun.warnings.push(format!(
                     "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and \
@@ -375,7 +401,7 @@ impl Beginning<'_> {
                 "{}: has the content of {name} and more, and is not read as long as that file is there too",
                 found.path
             )),
-            Err(error) if leaves_out(&error) => self.leave_out(error)?,
+            Err(error) if leaves_out(&error) => self.leave_out(&found.path, error)?,
             // Also one that was removed or renamed since it was listed: it is looked for again.
             Err(error) => return Err(error),
         }

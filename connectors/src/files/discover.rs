@@ -5,12 +5,15 @@ use super::families::Families;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Folders, Known};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
+use super::quiet::{Left, Quiet, Watch};
+use super::watcher::RestingFile;
 use super::witness::Witness;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 use tidemill_state::{Error, Kind, Position, Result};
 
 /// In how many more looks a name is looked into that no known file had: one fewer than it takes a file that joins meanwhile
@@ -57,6 +60,9 @@ type Judged = HashMap<(FileId, u64, i64), (String, Option<String>)>;
 
 #[derive(Debug, Default)]
 struct Remembered {
+    /// Whether the last look left a question open, and the files that it left for a later one.
+    is_open: bool,
+    waiting: Vec<RestingFile>,
     /// How often the source was begun: a look of an earlier time leaves nothing here.
     begun: u64,
     reported: BTreeSet<String>,
@@ -64,6 +70,9 @@ struct Remembered {
     /// How far partitions were committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
+    /// Names that match, or globs, and are not read, each with the reason.
+    unreadable: Vec<(String, String)>,
+    quiet: Quiet,
     /// Whose name no known file had at the looks before, the last one at the end.
     nameless: VecDeque<Families>,
 }
@@ -74,14 +83,20 @@ impl Memory {
     }
 
     /// Forgets how far partitions were, and takes these warnings as reported.
-    pub(super) fn begin(&self, warnings: &[String]) {
+    pub(super) fn begin(&self, warnings: &[String], unreadable: Vec<(String, String)>) {
         let mut memory = self.lock();
-        *memory = Remembered { begun: memory.begun + 1, reported: std::mem::take(&mut memory.reported), ..Remembered::default() };
+        let reported = std::mem::take(&mut memory.reported);
+        *memory = Remembered { begun: memory.begun + 1, reported, unreadable, ..Remembered::default() };
         memory.reported.extend(warnings.iter().cloned());
     }
 
     pub(super) fn committed(&self, positions: &[(String, Position)]) {
         self.lock().committed.extend(positions.iter().cloned());
+    }
+
+    /// What is not read, by name, and why.
+    pub(super) fn left_out(&self) -> Vec<(String, String)> {
+        self.lock().unreadable.clone()
     }
 
     /// Takes everything out for a look. Whoever commits meanwhile does not wait for it.
@@ -107,8 +122,19 @@ pub(super) fn discover(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let mut remembered = memory.take();
+    if remembered.quiet.lasts(partitions.len()) {
+        // A look would find what the one before found.
+        settings.looks.0.fetch_add(u64::from(remembered.quiet.is_watched()), SeqCst);
+        memory.put_back(remembered);
+        return Ok(Vec::new());
+    }
+    let watch = Watch::over(&settings.globs);
+    let began = Instant::now();
     remembered.learn(partitions);
     let found = look(settings, &mut remembered, partitions);
+    let open = found.is_err() || std::mem::take(&mut remembered.is_open);
+    let (waiting, at_most) = (std::mem::take(&mut remembered.waiting), settings.rotated_after / 4);
+    remembered.quiet = Quiet::after(began, watch, Left { waiting, open, at_most }, partitions.len());
     memory.put_back(remembered);
     if found.is_ok() {
         settings.looks.0.fetch_add(1, SeqCst);
@@ -151,10 +177,13 @@ fn look(
         missed.retain(|(_, found)| !ids.contains_key(&found.id));
         missed
     };
-    let waiting = missed();
-    let is_waiting = |found: &Found| waiting.iter().any(|(_, missed)| missed.id == found.id);
+    let before = missed();
+    let is_waiting = |found: &Found| before.iter().any(|(_, missed)| missed.id == found.id);
     let mut look = Look::new(&remembered.judged, partitions);
-    look.left_out.clone_from(&listing.left_out);
+    look.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
+    look.unreadable.clone_from(&listing.left_out);
+    let unmatched = listing.unmatched.iter().map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
+    look.unreadable.extend(unmatched);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
     for found in &listing.files {
         match ids.get(&found.id) {
@@ -174,7 +203,7 @@ fn look(
             look.take(path, found, || newcomers.judge(found, &listing))?;
         }
     }
-    let Look { joining, left_out, judged, .. } = look;
+    let Look { joining, left_out, judged, unreadable, waiting, open, .. } = look;
     for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
         tracing::warn!("{why}");
     }
@@ -185,6 +214,8 @@ fn look(
     if remembered.nameless.len() > NAMELESS_FOR {
         remembered.nameless.pop_front();
     }
+    let is_open = open || remembered.nameless.iter().any(|families| !families.is_empty());
+    (remembered.is_open, remembered.waiting, remembered.unreadable) = (is_open, waiting, unreadable);
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
@@ -196,12 +227,18 @@ struct Look<'a> {
     partitions: &'a BTreeMap<String, Option<Position>>,
     joining: Vec<(String, Option<Position>)>,
     left_out: Vec<String>,
+    unreadable: Vec<(String, String)>,
     judged: Judged,
+    /// Files of which it is not known yet what they are.
+    waiting: Vec<RestingFile>,
+    /// Whether something is to be looked at again soon.
+    open: bool,
 }
 
 impl<'a> Look<'a> {
     fn new(before: &'a Judged, partitions: &'a BTreeMap<String, Option<Position>>) -> Look<'a> {
-        Look { before, partitions, joining: Vec::new(), left_out: Vec::new(), judged: Judged::new() }
+        let (joining, left_out, unreadable, judged, waiting) = Default::default();
+        Look { before, partitions, joining, left_out, unreadable, judged, waiting, open: false }
     }
 
     /// Takes a file that no known partition has, whose first path is `path`.
@@ -220,9 +257,12 @@ impl<'a> Look<'a> {
             }
             Ok(Judgement::LeftOut(why, of)) => {
                 self.left_out.push(why.clone());
+                if of.is_none() {
+                    self.unreadable.push((path.to_owned(), why.clone()));
+                }
                 self.judged.insert(key, (why, of));
             }
-            Ok(Judgement::Later) => {}
+            Ok(Judgement::Later) => self.waiting.push(RestingFile::of(found)),
             Ok(Judgement::Replaces(name)) => {
                 return Err(Error::source_lost(format!("{name}: was replaced by a copy with more lines, {}", found.path))
                     .perhaps_elsewhere());
@@ -230,10 +270,11 @@ impl<'a> Look<'a> {
             Err(error) if leaves_out(&error) => {
                 let why = format!("{error}; it is left out");
                 self.left_out.push(why.clone());
-                self.judged.insert(key, (why, None));
+                // It may be mended without a trace in its length and time: permission, say.
+                self.unreadable.push((path.to_owned(), why));
             }
             // Removed or renamed since it was listed.
-            Err(error) if error.kind() == Kind::SourceLost => {}
+            Err(error) if error.kind() == Kind::SourceLost => self.open = true,
             Err(error) => return Err(error),
         }
         Ok(())

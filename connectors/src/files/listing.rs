@@ -42,8 +42,8 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) files: Vec<Found>,
-    /// Why a name that matches is not read.
-    pub(super) left_out: Vec<String>,
+    /// Names that match and are not read, each with the reason.
+    pub(super) left_out: Vec<(String, String)>,
     /// Files that match under several names.
     pub(super) aliases: Vec<String>,
     /// Globs that match no file.
@@ -83,13 +83,13 @@ impl Listing {
                         any |= found.is_some();
                         named.extend(found.map(|found| (found.path.clone(), found)));
                     }
-                    Err(why) => left_out.push(why),
+                    Err(why) => left_out.push((path.display().to_string(), why)),
                 },
-                Err(why) => left_out.push(format!(
-                    "the glob {glob:?} needs to look into {}: {}; give read permission",
-                    why.path().display(),
-                    why.error()
-                )),
+                Err(why) => {
+                    let (path, error) = (why.path().display(), why.error());
+                    let needs = format!("the glob {glob:?} needs to look into {path}: {error}; give read permission");
+                    left_out.push((path.to_string(), needs));
+                }
             }
         }
         any |= !left_out.is_empty();
@@ -126,6 +126,8 @@ impl Listing {
 
 /// Whether a glob matches this path, without a look at the disk. Of one that is written in another way, such as `./a`, only a listing shows it.
 pub(super) fn matches(glob: &str, path: &str) -> bool {
+    let plain = |path: &str| path.trim_start_matches("./").to_string();
+    let (glob, path) = (&*plain(glob), &*plain(path));
     Pattern::new(glob).is_ok_and(|pattern| pattern.matches_with(path, OPTIONS)) && !is_hidden(glob, Path::new(path))
 }
 
@@ -186,7 +188,7 @@ fn is_hidden(glob: &str, path: &Path) -> bool {
 }
 
 /// Names that the `glob` crate passes over in silence.
-fn names_that_are_not_text(glob: &str) -> Vec<String> {
+fn names_that_are_not_text(glob: &str) -> Vec<(String, String)> {
     let path = Path::new(glob);
     let Some(Ok(pattern)) = path.file_name().and_then(OsStr::to_str).map(Pattern::new) else { return Vec::new() };
     if !pattern.as_str().contains(['*', '?', '[']) {
@@ -200,7 +202,7 @@ fn names_that_are_not_text(glob: &str) -> Vec<String> {
     for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
         let name = entry.file_name();
         if name.to_str().is_none() && pattern.matches_with(&name.to_string_lossy(), OPTIONS) {
-            names.push(not_text(&entry.path()));
+            names.push((quote::head(entry.path().as_os_str().as_bytes()), not_text(&entry.path())));
         }
     }
     names

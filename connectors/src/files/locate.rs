@@ -333,6 +333,14 @@ pub(super) fn missing(path: &str, offset: u64) -> Error {
     Error::source_lost(format!("{path}: is missing, and reading must go on at byte {offset} of it; {WAY_ON}"))
 }
 
+/// The error of a file that was read to its end and is gone, if files are to stay.
+pub(super) fn removed(path: &str, offset: u64) -> Error {
+    Error::source_lost(format!(
+        "{path}: was read to its end, byte {offset}, and is gone, which .removed(Removed::Fail) makes an error: put it back, or \
+         let go of it with --on-loss earliest"
+    ))
+}
+
 fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
     match why.kind() {
         ErrorKind::NotFound => missing(path, offset),

@@ -2,23 +2,28 @@
 
 mod begin;
 mod decode;
+mod descriptors;
 mod discover;
 mod families;
 mod identity;
 mod input;
+mod lines;
 mod listing;
 mod locate;
 mod marker;
 mod marks;
 mod names;
 mod newcomers;
+mod notices;
 mod opened;
 mod packed;
+mod quiet;
 mod quote;
 mod reader;
 mod rotated;
 mod running;
 mod sink;
+mod watcher;
 mod window;
 mod witness;
 
@@ -32,7 +37,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::source::{Begun, Data, Reader, Source, Start};
+use tidemill_engine::sink::Sink;
+use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, Reader, Source, Start};
 use tidemill_state::{Error, Position, Result};
 
 /// Files, as a source or as a sink.
@@ -99,6 +105,36 @@ pub enum Malformed {
     Skip,
 }
 
+/// What to do with a file that cannot be read: it may not be read, it is not a regular file, its
+/// format is none that is read, or the disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Stop, with an error that names it.
+    Fail,
+    /// Read the other files. The log, the status, the metrics (`tidemill_source_trouble`) and the
+    /// page name the file and the reason. A followed file is tried again every few seconds, any
+    /// other by the next start.
+    LeaveOut,
+}
+
+/// What to do if a file is removed after it was read to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Removed {
+    /// Forget its position, with one line in the log.
+    #[default]
+    Forget,
+    /// Stop (67), with an error that names it: files are to stay.
+    Fail,
+}
+
+/// What to do with a line that is longer than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LongLines {
+    Fail,
+    Skip,
+    SetAside,
+}
+
 /// Reads files line by line. Made by [`Files::lines`] and [`Files::json_lines`].
 ///
 /// Each file that matches is a partition; folders and hidden files are passed over (`*` matches no leading dot, as in a shell).
@@ -161,7 +197,18 @@ pub enum Malformed {
 pub struct FileSource<D> {
     settings: Settings,
     decode: D,
+    letters: Option<Letters>,
     memory: Arc<Memory>,
+}
+
+/// Where lines go that are no records.
+#[derive(Clone)]
+struct Letters(DeadLetterSink);
+
+impl std::fmt::Debug for Letters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Letters")
+    }
 }
 
 /// What the reading of each file depends on.
@@ -172,15 +219,38 @@ pub(crate) struct Settings {
     pub(crate) max_line_bytes: usize,
     pub(crate) rotated_after: Duration,
     looks: Looks,
+    pub(crate) long_lines: LongLines,
+    /// Whether what cannot be decoded goes to the dead letters.
+    pub(crate) sets_aside: bool,
+    /// None if it is not set.
+    pub(crate) unreadable: Option<Unreadable>,
+    pub(crate) removed: Removed,
+    pub(crate) open_files: usize,
+}
+
+impl Settings {
+    pub(crate) fn unreadable(&self) -> Unreadable {
+        self.unreadable.unwrap_or(if self.follow { Unreadable::LeaveOut } else { Unreadable::Fail })
+    }
 }
 
 impl<D: Decode> FileSource<D> {
     fn new(globs: impl IntoIterator<Item = impl Into<String>>, decode: D) -> FileSource<D> {
         let globs: Arc<[String]> = globs.into_iter().map(Into::into).collect();
         let looks = Looks::of(&globs);
-        let rotated_after = Duration::from_secs(5);
-        let settings = Settings { globs, follow: false, max_line_bytes: 1 << 20, rotated_after, looks };
-        FileSource { settings, decode, memory: Arc::default() }
+        let settings = Settings {
+            globs,
+            follow: false,
+            max_line_bytes: 1 << 20,
+            rotated_after: Duration::from_secs(5),
+            looks,
+            long_lines: LongLines::Fail,
+            sets_aside: false,
+            unreadable: None,
+            removed: Removed::default(),
+            open_files: descriptors::usual(),
+        };
+        FileSource { settings, decode, letters: None, memory: Arc::default() }
     }
 
     /// Follows the files as they grow, and new files that match, instead of stopping at their ends. A last line waits for its newline.
@@ -200,7 +270,64 @@ impl<D: Decode> FileSource<D> {
         self
     }
 
-    /// The longest line, in bytes without its line end; 1 MiB if not set. A longer one is an error that names file, line and byte.
+    /// Stops, or reads the other files, if one cannot be read. If not set, a source that follows
+    /// leaves it out, and any other stops.
+    #[must_use]
+    pub fn unreadable(mut self, policy: Unreadable) -> FileSource<D> {
+        self.settings.unreadable = Some(policy);
+        self
+    }
+
+    /// Forgets a file that is removed after it was read to its end, as if not set, or stops.
+    #[must_use]
+    pub fn removed(mut self, policy: Removed) -> FileSource<D> {
+        self.settings.removed = policy;
+        self
+    }
+
+    /// The most followed files that are open at a time, in this process; half of what the process
+    /// may open if not set.
+    ///
+    /// Up to half of them are files from which nothing comes. The others are closed meanwhile, and
+    /// opened again when something comes. A file that is closed and is removed with lines that were
+    /// not read is lost (67), as if it had been removed while nothing runs.
+    #[must_use]
+    pub fn open_files(mut self, files: usize) -> FileSource<D> {
+        self.settings.open_files = files.max(2);
+        self
+    }
+
+    /// Passes over lines that are longer than the limit, and counts them.
+    #[must_use]
+    pub fn skip_long_lines(mut self) -> FileSource<D> {
+        self.settings.long_lines = LongLines::Skip;
+        self
+    }
+
+    /// Gives lines that cannot be decoded, and those that are too long, to this sink, with the
+    /// batch that they were read in: exactly once, if the sink is.
+    ///
+    /// A letter has the partition, the offset, the whole line without its line end, and in its
+    /// error the path, the line's number and the byte. Of a line longer than 16 MiB it has the
+    /// first 16 MiB. What another policy passes over ([`Malformed::Skip`], a later
+    /// [`FileSource::skip_long_lines`]) is not among them.
+    ///
+    /// ```
+    /// use tidemill_connectors::Files;
+    ///
+    /// let orders = Files::json_lines::<(String,
+    /// u64)>("orders/*.json").dead_letters(Files::to("bad-orders.jsonl"));
+    /// ```
+    #[must_use]
+    pub fn dead_letters(mut self, sink: impl Sink<Item = DeadLetter>) -> FileSource<D> {
+        (self.settings.sets_aside, self.settings.long_lines) = (true, LongLines::SetAside);
+        self.letters = Some(Letters(Arc::new(sink)));
+        self
+    }
+
+    /// The longest line, in bytes without its line end; 1 MiB if not set. A longer one is an error
+    /// that names file, line and byte, unless there is another policy
+    /// ([`FileSource::skip_long_lines`], [`FileSource::dead_letters`]).
     #[must_use]
     pub fn max_line_bytes(mut self, bytes: usize) -> FileSource<D> {
         self.settings.max_line_bytes = bytes;
@@ -237,13 +364,13 @@ impl<D: Decode> Source for FileSource<D> {
             return Err(listing::nothing_matches(glob));
         }
         match listing.left_out.into_iter().next() {
-            Some(why) if !self.settings.follow => Err(Error::config(why)),
+            Some((_, why)) if self.settings.unreadable() == Unreadable::Fail => Err(Error::config(why)),
             _ => Ok(listing.files.into_iter().map(|found| found.path).collect()),
         }
     }
 
     fn discover_every(&self) -> Option<Duration> {
-        self.settings.follow.then_some(Duration::from_millis(500))
+        self.settings.follow.then_some(quiet::DISCOVER_EVERY)
     }
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
@@ -251,8 +378,8 @@ impl<D: Decode> Source for FileSource<D> {
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        let begun = begin::begin(&self.settings, start)?;
-        self.memory.begin(&begun.warnings);
+        let (begun, left_out) = begin::begin(&self.settings, start)?;
+        self.memory.begin(&begun.warnings, left_out);
         Ok(begun)
     }
 
@@ -260,6 +387,14 @@ impl<D: Decode> Source for FileSource<D> {
         if self.settings.follow {
             self.memory.committed(positions);
         }
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        self.memory.left_out()
+    }
+
+    fn dead_letters(&self) -> Option<DeadLetterSink> {
+        self.letters.as_ref().map(|letters| Arc::clone(&letters.0))
     }
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<D::Item>>> {

@@ -18,7 +18,7 @@ pub(super) struct Names {
     pub(super) path: String,
     /// Whether a glob matches that. A file that was found beside its name has none.
     matched: bool,
-    id: FileId,
+    pub(super) id: FileId,
     seen: Seen,
     /// Since when nothing has come, and the names have been so; and how often new files had been looked for then.
     since: (Instant, u64),
@@ -47,6 +47,19 @@ impl Names {
     pub(super) fn new(path: String, id: FileId, looks: &Looks) -> Names {
         let now = Instant::now();
         Names { path, matched: false, id, seen: Seen::Here, since: (now, looks.completed()), looked: now }
+    }
+
+    /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
+    /// looked for then.
+    pub(super) fn is_here(&mut self, settings: &Settings) -> bool {
+        let globs = &settings.globs;
+        let here = listing::regular(Path::new(&self.path)).ok().flatten().is_some_and(|found| found.id == self.id);
+        self.matched |= here && globs.iter().any(|glob| listing::matches(glob, &self.path));
+        if here && self.matched {
+            (self.seen, self.looked) = (Seen::Here, Instant::now());
+            self.grew(&settings.looks);
+        }
+        here && self.matched
     }
 
     /// Called when something has come.

@@ -124,9 +124,9 @@ fn copy(path: &str, known: &Known) -> Judgement {
     Judgement::LeftOut(why, Some(known.name.clone()))
 }
 
-/// Whether this file alone is left out, by a source that follows others.
+/// Whether this file alone is left out: it cannot be read, now or ever.
 pub(super) fn leaves_out(error: &Error) -> bool {
-    error.kind() == Kind::Config
+    matches!(error.kind(), Kind::Config | Kind::TryAgain)
 }
 
 /// A name for the partition of the file at `path` that no other has.

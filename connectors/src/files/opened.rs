@@ -1,11 +1,13 @@
 //! A file while it is being read: the part of it in memory, and the checks that it is still the file that it was.
 
 use super::Settings;
+use super::descriptors::Held;
 use super::input::{self, Input};
 use super::listing::{self, FileId};
 use super::locate::{self, Known, WAY_ON, shrunk};
 use super::names::Names;
 use super::packed::{Compression, Verifier};
+use super::watcher::RestingFile;
 use super::window::{WITNESS_BYTES, Window, to_u64};
 use super::witness::{FileWitness, Identity, Witness, packed_mark};
 use std::time::Duration;
@@ -34,8 +36,22 @@ pub(super) struct Opened {
     packed: Option<u64>,
     /// The line before the offset was given without a newline, because the file ended there. All that may follow is that newline.
     given_without_newline: bool,
+    /// A line of which too much has come to keep it, and which is not over yet.
+    long_line: Option<LongLine>,
     /// The beginning that the file had when it was listed, while nothing is read of it. `None` once its first bytes were read.
     expected: Option<Identity>,
+    _held: Held,
+}
+
+/// A line that is longer than the limit, while it is passed over.
+pub(super) struct LongLine {
+    /// The position before it.
+    pub(super) before: Known,
+    /// How many bytes of it have come, its newline included.
+    pub(super) length: usize,
+    /// The first of them.
+    pub(super) head: Vec<u8>,
+    keep: usize,
 }
 
 /// What a look at a followed file's length shows.
@@ -70,6 +86,8 @@ impl Opened {
             packed: None,
             input: Input::new(file, compression),
             given_without_newline: false,
+            long_line: None,
+            _held: Held::new(),
             expected: (known.offset == 0 && compression.is_none()).then(|| known.witness.begins.clone()),
         };
         if let Some(compression) = compression {
@@ -125,6 +143,11 @@ impl Opened {
                 return Ok(self.position());
             }
         }
+    }
+
+    /// The name of the partition.
+    pub(super) fn partition(&self) -> &str {
+        &self.partition
     }
 
     /// The path that led to the file last.
@@ -195,6 +218,11 @@ impl Opened {
         Ok(came)
     }
 
+    /// Whether a compressed file is still being checked: nothing of it was given.
+    pub(super) fn is_being_verified(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Whether it is a plain file, which may grow.
     pub(super) fn is_plain(&self) -> bool {
         self.packed.is_none()
@@ -210,7 +238,7 @@ impl Opened {
         if !self.names.is_due(settings.rotated_after) {
             return Ok(Look::Idle(POLL_EVERY));
         }
-        let known = Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
+        let known = self.known();
         let ended = self.names.has_ended(settings, &known)?;
         self.file.path.clone_from(&self.names.path);
         Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
@@ -223,14 +251,19 @@ impl Opened {
         if !self.names.is_due(settings.rotated_after) {
             return Ok(Some(Look::Idle(wait)));
         }
-        let read = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
-        // One that had ended before was not read again.
-        let known = self.rewind_to.clone().unwrap_or_else(read);
+        let known = self.known();
         let ended = self.names.has_ended(settings, &known)?;
         if self.names.is_matched() {
             return Ok(None);
         }
         Ok(Some(if ended { Look::Ended } else { Look::Idle(wait) }))
+    }
+
+    /// Whether no name in any folder leads to the file.
+    pub(super) fn is_removed(&self) -> Result<bool> {
+        let Input::Plain(file) = &self.input else { return Ok(false) };
+        let metadata = file.metadata().map_err(|why| input::unreadable(&self.names.path, self.offset(), &why))?;
+        Ok(std::os::unix::fs::MetadataExt::nlink(&metadata) == 0)
     }
 
     /// Looks at a plain file's length: it may not be shorter than what was read.
@@ -298,16 +331,59 @@ impl Opened {
         Witness { verified, ended, ..Witness::of(&self.window, self.lines, self.file.clone()) }
     }
 
+    /// The partition and how far it is read. A compressed file that had ended before is not read
+    /// again; a line that is not over counts as not begun.
+    pub(super) fn known(&self) -> Known {
+        let before = self.rewind_to.as_ref().or(self.long_line.as_ref().map(|line| &line.before));
+        let here = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
+        before.cloned().unwrap_or_else(here)
+    }
+
     pub(super) fn position(&self) -> Position {
-        match &self.rewind_to {
-            Some(known) => known.witness.position(known.offset),
-            None => self.witness().position(self.window.offset()),
-        }
+        let known = self.known();
+        known.witness.position(known.offset)
     }
 
     /// The offset of the position.
     pub(super) fn offset(&self) -> u64 {
-        self.rewind_to.as_ref().map_or(self.window.offset(), |known| known.offset)
+        let before = self.rewind_to.as_ref().or(self.long_line.as_ref().map(|line| &line.before));
+        before.map_or(self.window.offset(), |known| known.offset)
+    }
+
+    /// Begins to pass over a line, and keeps so many first bytes of it.
+    pub(super) fn begin_long_line(&mut self, keep: usize) {
+        self.long_line = Some(LongLine { before: self.known(), length: 0, head: Vec::new(), keep });
+    }
+
+    /// Whether the window is in the middle of a line that is passed over.
+    pub(super) fn is_in_long_line(&self) -> bool {
+        self.long_line.is_some()
+    }
+
+    /// Passes over the next bytes of such a line.
+    pub(super) fn pass(&mut self, length: usize) {
+        let line = self.long_line.as_mut().expect("such a line has begun");
+        let kept = length.min(line.keep - line.head.len());
+        line.head.extend_from_slice(&self.window.unread()[..kept]);
+        line.length += length;
+        self.window.consume(length);
+    }
+
+    /// Ends such a line, if there is one.
+    pub(super) fn end_long_line(&mut self) -> Option<LongLine> {
+        let line = self.long_line.take()?;
+        self.lines += 1;
+        Some(line)
+    }
+
+    /// The file as its reader leaves it to the watcher; `None` as long as it must be looked after.
+    pub(super) fn to_rest(&mut self, settings: &Settings) -> Option<RestingFile> {
+        let is_quiet = self.is_plain() && self.long_line.is_none() && self.file.length == self.window.end_offset();
+        if !is_quiet || !self.names.is_here(settings) {
+            return None;
+        }
+        self.window.shrink();
+        Some(RestingFile { path: self.names.path.as_str().into(), id: self.names.id, length: self.file.length })
     }
 
     /// The position at the end of the file.
@@ -318,7 +394,7 @@ impl Opened {
 
     /// The bytes that were there and not read when the length was last looked at; unknown for a compressed file.
     pub(super) fn lag(&self) -> Option<u64> {
-        self.is_plain().then(|| self.file.length.saturating_sub(self.window.offset()))
+        self.is_plain().then(|| self.file.length.saturating_sub(self.offset()))
     }
 }
 

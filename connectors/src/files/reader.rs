@@ -1,34 +1,79 @@
 //! Reads one file line by line, from a position, to its end or as it grows.
 
-use super::Settings;
-use super::decode::{Decode, Decoded};
-use super::locate::Known;
-use super::marks::{Beginning, beginning};
+use super::decode::Decode;
+use super::descriptors::{self, Waiting};
+use super::lines::LineTaker;
+use super::listing::Listing;
+use super::locate::{self, Folders, Known, Place};
 use super::opened::{Look, Opened};
-use super::quote;
+use super::watcher::{Rest, Watcher};
 use super::witness::Witness;
+use super::{Removed, Settings, Unreadable};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 use tidemill_engine::source::{ReadStatus, Reader, Records};
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// The reader of one file. One that is read to its end is held open from the first read to there only: a glob may match more
-/// files than can be open. One that is followed is held open always: its inode is not used again meanwhile.
+/// The reader of one file.
+///
+/// One that is read to its end is held open from the first read to there only: a glob may match
+/// more files than can be open. One that is followed is held open, so that its inode is not used
+/// again, unless too many are ([`FileSource::open_files`](super::FileSource::open_files)): then it
+/// is closed while nothing comes, and opened at its position as by a start.
 pub(super) struct FileReader<D> {
     settings: Settings,
     decode: D,
     stage: Stage,
     skipped: u64,
+    /// With the watcher, if it was given something to wake.
+    waker: Option<(Arc<Watcher>, Waker)>,
+    /// While nothing comes.
+    rest: Option<Rest>,
+    /// How often in a row nothing had come.
+    quiet: u32,
+    reads: u32,
+    waiting: Option<Waiting>,
+    trouble: Option<String>,
 }
 
 enum Stage {
-    /// Nothing was read yet. The file was checked, and will be again.
-    Before(Box<Known>),
+    /// Not open, and checked again when it is opened; with what was left to read when it was
+    /// closed.
+    Closed(Box<Known>, Option<u64>),
     /// Being read.
     Open(Box<Opened>),
     /// Compressed, of a source that follows, and read to the end.
     Following(Box<Opened>, Position),
+    /// Followed, read to the end, closed, and not there any more since then.
+    Gone(Box<Known>, Instant),
     /// Read to the end.
     Ended(Position),
 }
+
+/// After so many looks at which nothing had come a followed file rests.
+const LOOKS_BEFORE_REST: u32 = 4;
+
+/// How often a quiet file is looked at that must not rest: no name leads to it any more, say.
+const LOOK_AFTER_NAMES: Duration = Duration::from_millis(80);
+
+/// The longest rest. The watcher wakes a reader before, if there is something to read.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// The same of a reader whose file is closed: to open it costs more than a look.
+const LONGEST_REST_CLOSED: Duration = Duration::from_secs(600);
+
+/// When a file that could not be read is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// When a reader that may not open its file now tries again.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// After so many reads one that is held open gives way to one that waits.
+const READS_IN_A_ROW: u32 = 64;
+
+/// How often it is looked whether a file that is gone is back.
+const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
 
 impl<D: Decode> FileReader<D> {
     pub(super) fn open(partition: &str, settings: Settings, decode: D, from: Option<&Position>) -> Result<FileReader<D>> {
@@ -36,10 +81,28 @@ impl<D: Decode> FileReader<D> {
             Some(from) => Known::read(partition, from)?,
             None => Known { name: partition.to_owned(), offset: 0, witness: Witness::default() },
         };
+        let mut reader = FileReader {
+            settings,
+            decode,
+            stage: Stage::Closed(Box::new(known.clone()), None),
+            skipped: 0,
+            waker: None,
+            rest: None,
+            quiet: 0,
+            reads: 0,
+            waiting: None,
+            trouble: None,
+        };
         // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
-        let opened = open(&known, &settings)?;
-        let stage = if settings.follow { Stage::Open(Box::new(opened)) } else { Stage::Before(Box::new(known)) };
-        Ok(FileReader { settings, decode, stage, skipped: 0 })
+        match open(&known, &reader.settings) {
+            Ok(opened) if reader.settings.follow && !descriptors::are_scarce(reader.settings.open_files) => {
+                reader.stage = Stage::Open(Box::new(opened));
+            }
+            Ok(_) => {}
+            Err(error) if reader.is_left_out(&error) => drop(reader.leave_out(&error)),
+            Err(error) => return Err(error),
+        }
+        Ok(reader)
     }
 
     /// At the end of a file that does not grow.
@@ -52,12 +115,84 @@ impl<D: Decode> FileReader<D> {
             _ => ReadStatus::End,
         }
     }
-}
 
-impl<D: Decode> Reader<D::Item> for FileReader<D> {
-    fn read(&mut self, into: &mut Records<D::Item>) -> Result<ReadStatus> {
-        if let Stage::Before(known) = &self.stage {
-            self.stage = Stage::Open(Box::new(open(known, &self.settings)?));
+    /// Whether the run goes on without this file for now.
+    fn is_left_out(&self, error: &Error) -> bool {
+        let unverified = match &self.stage {
+            Stage::Open(file) => file.is_being_verified() && file.offset() == 0,
+            _ => false,
+        };
+        let cannot_be_read = matches!(error.kind(), Kind::Config | Kind::TryAgain) || unverified;
+        self.settings.unreadable() == Unreadable::LeaveOut && cannot_be_read
+    }
+
+    fn leave_out(&mut self, error: &Error) -> ReadStatus {
+        let why = error.to_string();
+        if self.trouble.is_none() {
+            tracing::warn!("{why}; the file is left out until it can be read");
+        }
+        self.trouble = Some(why);
+        self.close();
+        // One that is not followed is tried again by the next start.
+        if self.settings.follow { ReadStatus::Idle(TRY_AGAIN_AFTER) } else { ReadStatus::End }
+    }
+
+    fn close(&mut self) {
+        if let Stage::Open(file) = &self.stage {
+            self.stage = Stage::Closed(Box::new(file.known()), file.lag());
+        }
+    }
+
+    /// Opens the file, if it is not. Returns what to expect if it cannot be opened now.
+    fn open_now(&mut self) -> Result<Option<ReadStatus>> {
+        let (known, gone) = match &self.stage {
+            Stage::Closed(known, _) => (known, None),
+            Stage::Gone(known, since) => (known, Some(*since)),
+            _ => return Ok(None),
+        };
+        if self.settings.follow && descriptors::are_taken(self.settings.open_files) {
+            self.waiting.get_or_insert_with(Waiting::new);
+            return Ok(Some(ReadStatus::Idle(OPEN_AGAIN_AFTER)));
+        }
+        self.waiting = None;
+        match open(known, &self.settings) {
+            Ok(opened) => {
+                self.stage = Stage::Open(Box::new(opened));
+                Ok(None)
+            }
+            Err(error) if error.kind() == Kind::SourceLost && self.is_gone(known)? => self.without_file(gone).map(Some),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a followed file was closed at its end, and neither it nor a copy is there any more.
+    fn is_gone(&self, known: &Known) -> Result<bool> {
+        if !(self.settings.follow && known.witness.ended) {
+            return Ok(false);
+        }
+        let listing = Listing::of(&self.settings.globs)?;
+        Ok(matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone))
+    }
+
+    /// Ends the file that is gone, if it has been for long enough: a rotation may be under way.
+    fn without_file(&mut self, gone: Option<Instant>) -> Result<ReadStatus> {
+        let since = gone.unwrap_or_else(Instant::now);
+        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(ReadStatus::End) };
+        if since.elapsed() < self.settings.rotated_after {
+            self.stage = Stage::Gone(known.clone(), since);
+            return Ok(ReadStatus::Idle(LOOK_FOR_GONE.min(self.settings.rotated_after)));
+        }
+        if self.settings.removed == Removed::Fail {
+            return Err(locate::removed(known.path(), known.offset));
+        }
+        tracing::info!("{}: is gone, and was read to its end, byte {}: it is forgotten", known.path(), known.offset);
+        self.stage = Stage::Ended(known.witness.position(known.offset));
+        Ok(ReadStatus::Retired)
+    }
+
+    fn read_on(&mut self, into: &mut Records<D::Item>) -> Result<ReadStatus> {
+        if let Some(status) = self.open_now()? {
+            return Ok(status);
         }
         let file = match &mut self.stage {
             Stage::Open(file) => file,
@@ -85,13 +220,28 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         let grows = self.settings.follow && file.is_plain();
         if grows {
             match file.look(&self.settings)? {
-                Look::Grown => {}
-                Look::Idle(wait) => return Ok(ReadStatus::Idle(wait)),
+                Look::Grown => self.quiet = 0,
+                Look::Idle(wait) => return self.pause(wait),
                 Look::Ended => {
                     lines.take_unfinished(file)?;
+                    if self.settings.removed == Removed::Fail && file.is_removed()? {
+                        return Err(locate::removed(file.path(), file.offset()));
+                    }
+                    tracing::info!(
+                        "{}: no name of it matches any more, and it was read to its end: it is forgotten",
+                        file.path()
+                    );
                     self.stage = Stage::Ended(file.end_position());
                     return Ok(ReadStatus::Retired);
                 }
+            }
+            self.reads += 1;
+            if self.reads.is_multiple_of(READS_IN_A_ROW)
+                && descriptors::are_wanted(self.settings.open_files)
+                && !file.is_in_long_line()
+            {
+                self.close();
+                return Ok(ReadStatus::Idle(OPEN_AGAIN_AFTER));
             }
         }
         if file.fill(&self.settings)? > 0 {
@@ -108,9 +258,47 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         Ok(self.end(end))
     }
 
+    /// Nothing has come: looks again soon, and rests after a while.
+    fn pause(&mut self, wait: Duration) -> Result<ReadStatus> {
+        let (Some((watcher, waker)), Stage::Open(file)) = (&self.waker, &mut self.stage) else {
+            return Ok(ReadStatus::Idle(wait));
+        };
+        let scarce = descriptors::are_scarce(self.settings.open_files);
+        self.quiet = (self.quiet + 1).min(LOOKS_BEFORE_REST);
+        if self.quiet < LOOKS_BEFORE_REST && !scarce {
+            return Ok(ReadStatus::Idle(wait));
+        }
+        let Some(as_it_is) = file.to_rest(&self.settings) else { return Ok(ReadStatus::Idle(LOOK_AFTER_NAMES)) };
+        let rest = watcher.rest(as_it_is, waker.clone());
+        // What came before it was watched wakes nobody.
+        if matches!(file.look(&self.settings)?, Look::Grown) {
+            return Ok(ReadStatus::More);
+        }
+        self.rest = Some(rest);
+        if scarce {
+            self.close();
+            return Ok(ReadStatus::Idle(LONGEST_REST_CLOSED));
+        }
+        Ok(ReadStatus::Idle(LONGEST_REST))
+    }
+}
+
+impl<D: Decode> Reader<D::Item> for FileReader<D> {
+    fn read(&mut self, into: &mut Records<D::Item>) -> Result<ReadStatus> {
+        self.rest = None;
+        match self.read_on(into) {
+            Ok(status) => {
+                self.trouble = None;
+                Ok(status)
+            }
+            Err(error) if self.is_left_out(&error) => Ok(self.leave_out(&error)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn position(&self) -> Position {
         match &self.stage {
-            Stage::Before(known) => known.witness.position(known.offset),
+            Stage::Closed(known, _) | Stage::Gone(known, _) => known.witness.position(known.offset),
             Stage::Following(_, at) | Stage::Ended(at) => at.clone(),
             Stage::Open(file) => file.position(),
         }
@@ -118,7 +306,7 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
 
     fn offset(&self) -> u64 {
         match &self.stage {
-            Stage::Before(known) => known.offset,
+            Stage::Closed(known, _) | Stage::Gone(known, _) => known.offset,
             Stage::Following(_, at) | Stage::Ended(at) => at.offset,
             Stage::Open(file) => file.offset(),
         }
@@ -126,10 +314,19 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
 
     fn lag(&self) -> Option<u64> {
         match &self.stage {
-            Stage::Before(_) => None,
+            Stage::Closed(_, lag) => *lag,
             Stage::Open(file) => file.lag(),
-            Stage::Following(..) | Stage::Ended(_) => Some(0),
+            Stage::Following(..) | Stage::Ended(_) | Stage::Gone(..) => Some(0),
         }
+    }
+
+    fn wake_with(&mut self, waker: Waker) -> bool {
+        self.waker = Watcher::shared().filter(|_| self.settings.follow).map(|watcher| (watcher, waker));
+        true
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone()
     }
 
     fn take_skipped(&mut self) -> u64 {
@@ -152,104 +349,4 @@ fn open(known: &Known, settings: &Settings) -> Result<Opened> {
         Kind::SourceLost => error.perhaps_elsewhere(),
         _ => error,
     })
-}
-
-/// Takes lines out of the window, for one call of `read`.
-struct LineTaker<'a, D: Decode> {
-    decode: &'a D,
-    skipped: &'a mut u64,
-    settings: &'a Settings,
-    into: &'a mut Records<D::Item>,
-}
-
-impl<D: Decode> LineTaker<'_, D> {
-    /// Takes the lines that are in memory as a whole, as many as there is room for.
-    fn take_whole(&mut self, file: &mut Opened) -> Result<()> {
-        if !file.finish_given_line()? || !self.begin(file, false)? {
-            return Ok(());
-        }
-        while !self.into.is_full() {
-            let Some(length) = file.window.line() else {
-                // It may end in the `\r` of its line end.
-                if file.window.unread().len() > self.settings.max_line_bytes.saturating_add(1) {
-                    return Err(self.too_long(file));
-                }
-                return Ok(());
-            };
-            self.take(file, length, length - 1)?;
-        }
-        Ok(())
-    }
-
-    /// Passes over a byte order mark. Returns whether lines can be taken now.
-    #[inline]
-    fn begin(&self, file: &mut Opened, whole: bool) -> Result<bool> {
-        if file.window.offset() > 0 { Ok(true) } else { self.begin_first(file, whole) }
-    }
-
-    #[cold]
-    fn begin_first(&self, file: &mut Opened, whole: bool) -> Result<bool> {
-        match beginning(file.window.unread(), whole) {
-            Beginning::Text(mark) => file.window.consume(mark),
-            Beginning::Unclear => return Ok(false),
-            Beginning::Encoded(encoding) => {
-                let why = format!("this is {encoding}, not UTF-8; convert the file: iconv -f {encoding} -t UTF-8");
-                return Err(bad_line(file, 0, &why));
-            }
-            Beginning::Zeros => {
-                let why = "the file begins with zeros, as one does that was cut while its writer wrote on; remove them";
-                return Err(bad_line(file, 0, why));
-            }
-        }
-        Ok(true)
-    }
-
-    /// Takes the rest of the file as its last line.
-    fn take_unfinished(&mut self, file: &mut Opened) -> Result<()> {
-        if file.window.offset() == 0 {
-            self.begin(file, true)?;
-        }
-        match file.window.unread().len() {
-            0 => Ok(()),
-            _ if file.has_given_line() => Err(file.given_line_has_grown()),
-            length => self.take(file, length, length),
-        }
-    }
-
-    /// Takes the next `length` bytes, whose first `content` are before the newline.
-    #[inline]
-    fn take(&mut self, file: &mut Opened, length: usize, content: usize) -> Result<()> {
-        let line = &file.window.unread()[..content];
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > self.settings.max_line_bytes {
-            return Err(self.too_long(file));
-        }
-        match self.decode.decode(line) {
-            Decoded::Record(record) => self.into.push(file.window.offset(), length, record),
-            Decoded::Blank => {}
-            Decoded::Skipped => *self.skipped += 1,
-            Decoded::Refused { at, why } => {
-                let byte = file.window.offset() + super::window::to_u64(at);
-                return Err(bad_line(file, byte, &format!("{why}: {}", quote::head(&line[at..]))));
-            }
-        }
-        file.window.consume(length);
-        file.lines += 1;
-        Ok(())
-    }
-
-    #[cold]
-    fn too_long(&self, file: &Opened) -> Error {
-        let why = format!(
-            "the line is longer than {} bytes; raise the limit with .max_line_bytes(n), or check that these are lines: {}",
-            self.settings.max_line_bytes,
-            quote::head(file.window.unread())
-        );
-        bad_line(file, file.window.offset(), &why)
-    }
-}
-
-#[cold]
-fn bad_line(file: &Opened, byte: u64, why: &str) -> Error {
-    Error::user_code(format!("{}: line {}, byte {byte}: {why}", file.path(), file.lines + 1))
 }

@@ -129,16 +129,28 @@ impl Window {
         Ok(read)
     }
 
-    /// Moves what is needed to the front when the end is near, and grows only for a line that is longer than the window.
+    /// Gives memory back that only the next read needs.
+    pub(super) fn shrink(&mut self) {
+        self.move_to_front();
+        self.bytes.truncate(self.end);
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Moves to the front what is not consumed, and what a witness needs from before that.
+    fn move_to_front(&mut self) {
+        let left = usize::try_from(self.offset - self.running.offset()).expect("it is in memory");
+        self.running.add(&self.bytes[self.start - left..self.start]);
+        let keep_from = self.start.saturating_sub(WITNESS_BYTES);
+        self.bytes.copy_within(keep_from..self.end, 0);
+        self.start -= keep_from;
+        self.end -= keep_from;
+        self.scanned -= keep_from;
+    }
+
+    /// Makes room when the end is near, and grows only for a line that is longer than the window.
     fn make_room(&mut self) {
         if self.end + READ_BYTES > self.bytes.len() {
-            let left = usize::try_from(self.offset - self.running.offset()).expect("it is in memory");
-            self.running.add(&self.bytes[self.start - left..self.start]);
-            let keep_from = self.start.saturating_sub(WITNESS_BYTES);
-            self.bytes.copy_within(keep_from..self.end, 0);
-            self.start -= keep_from;
-            self.end -= keep_from;
-            self.scanned -= keep_from;
+            self.move_to_front();
         }
         if self.end + READ_BYTES > self.bytes.len() {
             let unread = self.end - self.start;

@@ -1,6 +1,7 @@
 //! What runs, as it is told outside.
 
 use super::batches::{Batches, micros};
+use super::progress::WorkerReport;
 use super::{Runtime, now_ms};
 use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
@@ -59,8 +60,9 @@ impl Runtime {
     #[must_use]
     pub fn status(&self) -> Status {
         let inner = self.lock();
-        let told = inner.workers.iter().flat_map(|worker| &worker.partitions);
-        let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
+        let told = inner.workers.iter().flat_map(WorkerReport::partitions);
+        let read = told.map(|told| inner.extent.as_committed(told));
+        let partitions = read.chain(inner.left_out.partitions()).collect();
         let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
             let decl = codec.decl();
             StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }

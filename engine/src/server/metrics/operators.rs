@@ -50,5 +50,9 @@ pub(super) fn of_operators(registry: &mut Registry, status: &Status, work: &[Wor
     for (operator, count) in &status.set_aside {
         set_aside.get_or_create(&OfOperator { operator: operator.clone() }).inc_by(*count);
     }
-    registry.register("records_set_aside", "Records that were set aside because an operator failed at them", set_aside);
+    registry.register(
+        "records_set_aside",
+        "Records that were set aside because an operator failed at them, or a source could not decode them",
+        set_aside,
+    );
 }

@@ -1,0 +1,148 @@
+//! When the folders of a source must be looked at again: as long as nothing has changed there, they
+//! are not.
+
+use super::watcher::{FolderWatch, REST_OF_LOOKS, Rest, RestingFile, Watcher};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often it is asked for new files.
+pub(super) const DISCOVER_EVERY: Duration = Duration::from_millis(500);
+
+/// How often folders are looked at that are watched, though nothing has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A watch over all that a look depends on, begun before it.
+pub(super) struct Watch(Option<FolderWatch>);
+
+impl Watch {
+    pub(super) fn over(globs: &[String]) -> Watch {
+        let folders = globs.iter().flat_map(|glob| folders_of(glob)).collect();
+        Watch(Watcher::shared().and_then(|watcher| watcher.folders(&folders)))
+    }
+}
+
+/// What a look has left.
+pub(super) struct Left {
+    /// Files of which it is not known yet what they are.
+    pub(super) waiting: Vec<RestingFile>,
+    /// Whether it left another question open.
+    pub(super) open: bool,
+    /// When the next one must come if nothing is watched: a file must not end before it.
+    pub(super) at_most: Duration,
+}
+
+/// The time after a look in which another one would find nothing.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    until: Option<Instant>,
+    watch: Option<FolderWatch>,
+    _waiting: Vec<Rest>,
+    partitions: usize,
+}
+
+impl Quiet {
+    /// After a look that began then, with so many known partitions.
+    pub(super) fn after(began: Instant, watch: Watch, left: Left, partitions: usize) -> Quiet {
+        let watch = watch.0.filter(|_| !left.open);
+        let rests = watch.iter().flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone()))).collect();
+        let took = began.elapsed() * if left.open { REST_OF_LOOKS / 10 } else { REST_OF_LOOKS };
+        // A look after the usual period is not put off.
+        let unwatched = || took.min(left.at_most).saturating_sub(DISCOVER_EVERY);
+        let every = if watch.is_some() { LOOK_EVERY.max(took) } else { unwatched() };
+        Quiet { until: Some(Instant::now() + every), watch, _waiting: rests, partitions }
+    }
+
+    /// Whether a change would end it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Whether it lasts, with so many known partitions.
+    pub(super) fn lasts(&self, partitions: usize) -> bool {
+        let unchanged = self.partitions == partitions && !self.watch.as_ref().is_some_and(FolderWatch::has_changed);
+        unchanged && self.until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// The folders whose names decide what a glob matches. Where one is not there, the folder in which
+/// it would appear.
+fn folders_of(glob: &str) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    let parent = Path::new(glob).parent().unwrap_or(Path::new(""));
+    let is_literal = |part: &Path| !part.to_string_lossy().contains(['*', '?', '[']);
+    let parts: Vec<&Path> = parent.ancestors().collect();
+    let literal = parts.iter().find(|part| is_literal(part)).copied().unwrap_or(Path::new(""));
+    let there = literal.ancestors().find(|part| part.is_dir()).unwrap_or(Path::new("."));
+    folders.insert(there.to_owned());
+    for pattern in parts.into_iter().filter(|part| !is_literal(part)).filter_map(Path::to_str) {
+        let found = glob::glob(pattern).into_iter().flatten().flatten();
+        folders.extend(found.filter(|path| path.is_dir()));
+    }
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_folders_of_a_glob_are_those_in_which_names_appear() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("a/x/y")).expect("made");
+        fs::create_dir_all(at("b")).expect("made");
+        fs::write(at("b/file"), "").expect("written");
+        for (glob, expected) in [
+            ("a/*.log", &["a"][..]),
+            ("a/x/app.log", &["a/x"]),
+            ("none/deep/*.log", &[""]),
+            ("*/x/*.log", &["", "a", "a/x", "b"]),
+            ("a/**/*.log", &["a", "a/x", "a/x/y"]),
+        ] {
+            let expected: BTreeSet<PathBuf> = expected.iter().map(|path| at(path)).collect();
+            let found: BTreeSet<PathBuf> = folders_of(at(glob).to_str().expect("UTF-8")).into_iter().collect();
+            let same = |folders: &BTreeSet<PathBuf>| {
+                folders.iter().map(|path| path.components().collect()).collect::<BTreeSet<PathBuf>>()
+            };
+            assert_eq!(same(&found), same(&expected), "{glob}");
+        }
+        assert_eq!(folders_of("*.log"), BTreeSet::from([PathBuf::from(".")]));
+    }
+
+    #[test]
+    fn quiet_ends_with_a_new_name_another_partition_or_a_line_of_a_file_that_waits() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let globs = [folder.path().join("*").to_str().expect("UTF-8").to_owned()];
+        let waits = folder.path().join("waits");
+        fs::write(&waits, "no line").expect("written");
+        let quiet = |open| {
+            let watch = Watch::over(&globs);
+            let found = super::super::listing::regular(&waits).expect("it can be read").expect("it is there");
+            let left = Left { waiting: vec![RestingFile::of(&found)], open, at_most: Duration::from_secs(1) };
+            Quiet::after(Instant::now(), watch, left, 3)
+        };
+        let ends = |quiet: &Quiet| {
+            let began = Instant::now();
+            while quiet.lasts(3) {
+                assert!(began.elapsed() < Duration::from_secs(60), "it lasts, whatever has changed");
+                std::thread::yield_now();
+            }
+        };
+        assert!(quiet(false).lasts(3) && !quiet(false).lasts(2) && !Quiet::default().lasts(0));
+        ends(&quiet(true));
+        assert!(
+            !Quiet::after(Instant::now(), Watch(None), Left { waiting: Vec::new(), open: false, at_most: Duration::ZERO }, 3)
+                .lasts(3)
+        );
+        // Without a change it lasts for seconds: what ends it before is the change.
+        let changed = |change: &dyn Fn() -> std::io::Result<()>| {
+            let long = Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet(false) };
+            change().expect("written");
+            ends(&long);
+        };
+        changed(&|| fs::write(&waits, "a line\n"));
+        changed(&|| fs::write(folder.path().join("new"), "a\n"));
+    }
+}
