@@ -64,7 +64,7 @@ impl Engine {
     {
         let started = Instant::now();
         validate(&settings)?;
-        let description = describe(&build)?;
+        let description = described(&settings, &build)?;
         let begun = start::start(&settings, &description, &points)?;
         let report = StartReport { committed: begun.decision.after, decision: begun.in_words(), took: started.elapsed() };
         let runtime = Arc::new(Runtime::new(
@@ -108,7 +108,7 @@ impl Engine {
         F: Fn(&Topology<'_>) + Send + Sync + 'static,
     {
         validate(settings)?;
-        let decision: Decision = start::check(settings, &describe(&build)?)?;
+        let decision: Decision = start::check(settings, &described(settings, &build)?)?;
         let warnings: Vec<String> = decision.warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
         Ok(format!("{decision}{}", warnings.concat()))
     }
@@ -169,6 +169,17 @@ impl Drop for Engine {
         self.stop();
         let _ = self.join();
     }
+}
+
+/// Describes the topology; a panic of its closure names it.
+fn described<F>(settings: &Settings, build: &F) -> Result<Description>
+where
+    F: Fn(&Topology<'_>) + Send + Sync + 'static,
+{
+    describe(build).map_err(|error| match error.kind() {
+        Kind::UserCode => error.while_doing(&format!("topology \"{}\"", settings.name)),
+        _ => error,
+    })
 }
 
 fn validate(settings: &Settings) -> Result<()> {

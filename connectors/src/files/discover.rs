@@ -105,7 +105,10 @@ fn look(
     let listing = Listing::of(&settings.globs)?;
     let earlier = remembered.nameless.take().filter(|(_, until)| Instant::now() < *until);
     let known = &remembered.known;
-    let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
+    let mut ids: HashMap<FileId, &Known> = HashMap::new();
+    for known in known.values() {
+        ids.extend(id_of(known)?.map(|id| (id, known)));
+    }
     let mut families = Families::default();
     known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
     let mut families = families.without_name();
@@ -113,7 +116,7 @@ fn look(
     if let Some((earlier, _)) = &earlier {
         families.as_before(earlier);
     }
-    let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+    let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow)?;
     missed.retain(|(_, found)| !ids.contains_key(&found.id));
     let until = Instant::now() + NAMELESS_FOR.min(settings.rotated_after / 2);
     let nameless = earlier.or_else(|| (!families.is_empty()).then_some((families, until)));
@@ -203,8 +206,11 @@ fn known(name: &str, position: Option<&Position>) -> Known {
     read.unwrap_or_else(|| Known { name: name.to_owned(), offset: 0, witness: Witness::default() })
 }
 
-fn id_of(known: &Known) -> Option<FileId> {
-    known.id().or_else(|| listing::regular(Path::new(known.path())).ok().flatten().map(|found| found.id))
+fn id_of(known: &Known) -> Result<Option<FileId>> {
+    match known.id() {
+        None => Ok(listing::file_at(Path::new(known.path()))?.map(|found| found.id)),
+        id => Ok(id),
+    }
 }
 
 /// The inode of a file that is held open is not used again. That of a compressed file that was read to its end may be.
