@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid, system};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {
@@ -95,7 +95,7 @@ impl Engine {
             runtime: Arc::clone(&runtime),
             points: Arc::clone(&points),
         };
-        let supervisor = spawn("supervisor", move || run.supervise());
+        let supervisor = spawn("supervisor", move || run.supervise())?;
         Ok(Engine { runtime, points, starting, report, supervisor: Some(supervisor) })
     }
 
@@ -225,15 +225,18 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     numbered.collect()
 }
 
-/// A named thread of the engine's; a panic in it is a bug, reported as an error.
-pub(crate) fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
+/// Starts a named thread of the engine's; a panic in it is a bug, reported as an error.
+///
+/// # Errors
+/// Kind TryAgain: the operating system gives no thread now.
+pub(crate) fn spawn<F>(name: &str, body: F) -> Result<JoinHandle<Result<()>>>
 where
     F: FnOnce() -> Result<()> + Send + 'static,
 {
     std::thread::Builder::new()
         .name(name.to_string())
         .spawn(move || caught(body))
-        .expect("the operating system gives a thread at the start")
+        .map_err(|why| system::error(format!("the operating system gives no thread for the {name}"), &why))
 }
 
 /// Runs `body`; a panic in it is an error of kind Bug.
@@ -277,7 +280,7 @@ impl Run {
             let runtime = Arc::clone(&runtime);
             spawn(name, move || caught(body).inspect_err(|error| runtime.fail(error.clone())))
         };
-        let committer = watched("committer", Box::new(move || committer.run(&messages)));
+        let committer = watched("committer", Box::new(move || committer.run(&messages)))?;
         let mut others = Vec::new();
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
@@ -293,11 +296,11 @@ impl Run {
                 runtime: Arc::clone(&runtime),
                 points: Arc::clone(&points),
             };
-            others.push(watched(PUBLISHER, Box::new(move || publishing.run())));
+            others.push(watched(PUBLISHER, Box::new(move || publishing.run()))?);
         }
         let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve))));
+        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve)))?);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
         others.push(watched(
             "disk",
@@ -305,7 +308,7 @@ impl Run {
                 watch::disk_loop(&s, &r, &p, reserve);
                 Ok(())
             }),
-        ));
+        )?);
         let generations = Generations {
             settings,
             build,
@@ -366,7 +369,7 @@ impl Generations {
                 // After a failed write its outcome is unknown, and nothing is written after it.
                 _ => Ok(()),
             }
-        });
+        })?;
         ending().pass(Phase::Closing, || closing.is_finished(), pause);
         let closed = joined_or_left(closing, &runtime);
         if let (Err(error), false) = (&outcome, fatal.is_some()) {

@@ -25,6 +25,11 @@ where
             KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
             why => why.to_string(),
         };
+        if matches!(&why, KafkaError::ClientCreation(why) if why.contains("Failed to create thread")) {
+            return Error::try_again(format!(
+                "the operating system gives no thread for a client of Kafka: {what}. Start again in a moment"
+            ));
+        }
         Error::config(format!("librdkafka does not take the settings for Kafka: {what}. Correct them"))
     })?;
     Ok((client, events))
