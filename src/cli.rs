@@ -3,12 +3,14 @@
 mod amounts;
 mod arguments;
 mod check;
+mod limits;
 mod listing;
 mod log;
 mod new;
 #[cfg(test)]
 mod numbers;
 mod output;
+mod panics;
 mod program;
 mod progress;
 mod query;
@@ -139,7 +141,8 @@ where
 
     /// Calls `show` while the topology runs: whenever batches were committed since the last call, at most once in `every`, and once more when
     /// all sources are at their end. It is called on the main thread, beside the workers; what it prints to the standard output does not
-    /// disturb the progress line.
+    /// disturb the progress line. Once nobody reads that any more (`| head`), it is not called again, and the run goes on. Any other panic
+    /// in it ends the run with 69.
     #[must_use]
     pub fn while_running(mut self, every: Duration, show: impl FnMut(&Running) + 'static) -> Cli<A> {
         self.shown = Some(Shown { every, show: Box::new(show) });
@@ -152,7 +155,7 @@ where
     /// As [`crate::main()`].
     pub fn main(self) -> Result<()> {
         let began = Instant::now();
-        match self.execute(std::env::args_os().collect(), began) {
+        match panics::caught(|| self.execute(std::env::args_os().collect(), began)) {
             Ok(0) => Ok(()),
             Ok(code) => std::process::exit(code),
             Err(error) => {
@@ -164,6 +167,7 @@ where
 
     /// Reads the arguments and carries the command out. Gives the exit code.
     fn execute(self, arguments: Vec<OsString>, began: Instant) -> Result<i32> {
+        limits::prepare();
         let name = topology_name(&arguments);
         let parsed = Arguments::<A>::command()
             .bin_name(name.clone())

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::Data;
-use tidemill_state::{Error, Result, Txid};
+use tidemill_state::{Error, Result, Txid, system};
 
 /// Writes each committed record as a JSON line to the standard output.
 ///
@@ -102,9 +102,10 @@ impl Prepared for PreparedLines<'_> {
                 "the standard output was closed by whoever read it (such as `| head`), so the output cannot be published; \
                  nothing is lost: start again with a reader that stays, and what is not confirmed is written again",
             ),
-            _ => Error::try_again(format!(
-                "writing to the standard output: {why}; nothing is lost: start again, and what is not confirmed is written again"
-            )),
+            _ => system::error(
+                "nothing is lost, and what is not confirmed is written again at the next start: writing to the standard output",
+                &why,
+            ),
         })?;
         Ok(Outcome::Confirmed)
     }

@@ -288,7 +288,7 @@ impl Generations {
             let _alive = &alive;
             worker::run(timely, &job);
         })
-        .map_err(|why| Error::bug(format!("timely did not start: {why}")))?;
+        .map_err(|why| Error::try_again(format!("the workers cannot be started: {why}. Start again in a moment")))?;
         let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
         if !growing.is_empty() {
             let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
@@ -296,13 +296,14 @@ impl Generations {
             let discovery = Discovery { sources: growing, store, runtime, pond, generation: number, workers, ended };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.
-            drop(spawn("discovery", move || {
+            let started = spawn("discovery", move || {
                 let found = caught(|| {
                     discovery.run();
                     Ok(())
                 });
                 found.inspect_err(|error| failing.fail(error.clone()))
-            }));
+            });
+            started.map_or_else(|error| latch.fail(error), drop);
         }
         let all_ended = self.until_workers_end(&latch, &guards, &workers_ended);
         if all_ended {

@@ -18,6 +18,7 @@ pub mod json;
 mod migration;
 pub mod operators;
 mod pages;
+pub mod panics;
 pub mod plan;
 mod poison;
 mod pond;

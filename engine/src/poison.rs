@@ -5,11 +5,11 @@
 //! for, in trials that never commit ([`crate::search`]).
 
 use crate::failure::panic_message;
+use crate::panics;
 use crate::source::{DeadLetter, DeadLetterSink};
 use serde::Serialize;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 use tidemill_state::{Result, SinkId};
 
 /// What is to be done with a record at which the user's code fails: of a topology ([`crate::Topology::on_failure`]), or of some operators
@@ -51,21 +51,10 @@ impl Letters {
     }
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Calls `body`; a panic in it is an error with its text. `quiet`: the panic is not printed, because it is told otherwise.
 #[inline]
 pub(crate) fn caught<R>(quiet: bool, body: impl FnOnce() -> std::result::Result<R, String>) -> std::result::Result<R, String> {
-    if quiet {
-        QUIET.set(true);
-    }
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    if quiet {
-        QUIET.set(false);
-    }
-    outcome.unwrap_or_else(|panic| {
+    panics::quietly(quiet, body).unwrap_or_else(|panic| {
         let of_key = FAILED_KEY.take().map_or(String::new(), |key| format!(", for the key {key}"));
         Err(format!("panicked: {}{of_key}", panic_message(panic.as_ref())))
     })
@@ -107,18 +96,4 @@ impl<K: Serialize> Drop for Named<'_, K> {
             FAILED_KEY.with(|key| *key.borrow_mut() = Some(text));
         }
     }
-}
-
-/// Keeps panics of records that are set aside from being printed, each with its backtrace: there may be ten thousand in a batch. Panics elsewhere are
-/// printed as before.
-pub(crate) fn quiet_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                before(info);
-            }
-        }));
-    });
 }

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid, system};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {
@@ -64,7 +64,7 @@ impl Engine {
     {
         let started = Instant::now();
         validate(&settings)?;
-        let description = describe(&build)?;
+        let description = described(&settings, &build)?;
         let begun = start::start(&settings, &description, &points)?;
         let report = StartReport { committed: begun.decision.after, decision: begun.in_words(), took: started.elapsed() };
         let runtime = Arc::new(Runtime::new(
@@ -99,7 +99,7 @@ impl Engine {
             runtime: Arc::clone(&runtime),
             points: Arc::clone(&points),
         };
-        let supervisor = spawn("supervisor", move || run.supervise());
+        let supervisor = spawn("supervisor", move || run.supervise())?;
         Ok(Engine { runtime, points, starting, report, supervisor: Some(supervisor) })
     }
 
@@ -112,7 +112,7 @@ impl Engine {
         F: Fn(&Topology<'_>) + Send + Sync + 'static,
     {
         validate(settings)?;
-        let decision: Decision = start::check(settings, &describe(&build)?)?;
+        let decision: Decision = start::check(settings, &described(settings, &build)?)?;
         let warnings: Vec<String> = decision.warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
         Ok(format!("{decision}{}", warnings.concat()))
     }
@@ -175,6 +175,17 @@ impl Drop for Engine {
     }
 }
 
+/// Describes the topology; a panic of its closure names it.
+fn described<F>(settings: &Settings, build: &F) -> Result<Description>
+where
+    F: Fn(&Topology<'_>) + Send + Sync + 'static,
+{
+    describe(build).map_err(|error| match error.kind() {
+        Kind::UserCode => error.while_doing(&format!("topology \"{}\"", settings.name)),
+        _ => error,
+    })
+}
+
 fn validate(settings: &Settings) -> Result<()> {
     let limits = &settings.batches;
     let wrong = [
@@ -218,15 +229,18 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     numbered.collect()
 }
 
-/// A named thread of the engine's; a panic in it is a bug, reported as an error.
-pub(crate) fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
+/// Starts a named thread of the engine's; a panic in it is a bug, reported as an error.
+///
+/// # Errors
+/// Kind TryAgain: the operating system gives no thread now.
+pub(crate) fn spawn<F>(name: &str, body: F) -> Result<JoinHandle<Result<()>>>
 where
     F: FnOnce() -> Result<()> + Send + 'static,
 {
     std::thread::Builder::new()
         .name(name.to_string())
         .spawn(move || caught(body))
-        .expect("the operating system gives a thread at the start")
+        .map_err(|why| system::error(format!("the operating system gives no thread for the {name}"), &why))
 }
 
 /// Runs `body`; a panic in it is an error of kind Bug.
@@ -270,7 +284,7 @@ impl Run {
             let runtime = Arc::clone(&runtime);
             spawn(name, move || caught(body).inspect_err(|error| runtime.fail(error.clone())))
         };
-        let committer = watched("committer", Box::new(move || committer.run(&messages)));
+        let committer = watched("committer", Box::new(move || committer.run(&messages)))?;
         let mut others = Vec::new();
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
@@ -286,11 +300,11 @@ impl Run {
                 runtime: Arc::clone(&runtime),
                 points: Arc::clone(&points),
             };
-            others.push(watched(PUBLISHER, Box::new(move || publishing.run())));
+            others.push(watched(PUBLISHER, Box::new(move || publishing.run()))?);
         }
         let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve))));
+        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve)))?);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
         others.push(watched(
             "disk",
@@ -298,7 +312,7 @@ impl Run {
                 watch::disk_loop(&s, &r, &p, reserve);
                 Ok(())
             }),
-        ));
+        )?);
         let generations = Generations {
             settings,
             build,
@@ -359,7 +373,7 @@ impl Generations {
                 // After a failed write its outcome is unknown, and nothing is written after it.
                 _ => Ok(()),
             }
-        });
+        })?;
         ending().pass(Phase::Closing, || closing.is_finished(), pause);
         let closed = joined_or_left(closing, &runtime);
         if let (Err(error), false) = (&outcome, fatal.is_some()) {

@@ -39,7 +39,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, system};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -90,9 +90,7 @@ impl Listening {
                 "{listen} is in use by another process: give another address with --listen, such as --listen 127.0.0.1:{}, or --listen none",
                 listen.port().checked_add(1).unwrap_or(7070)
             )),
-            _ => Error::config(format!(
-                "{listen} cannot be listened on: {why}. Give another address with --listen, or --listen none"
-            )),
+            _ => system::error(format!("{listen} cannot be listened on (--listen)"), &why),
         };
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;

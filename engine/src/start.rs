@@ -16,7 +16,9 @@ use std::time::Duration;
 use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one};
 use tidemill_state::schema::Program;
 use tidemill_state::store::format::STORE_FORMAT;
-use tidemill_state::{CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid};
+use tidemill_state::{
+    CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid, system,
+};
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
 pub(crate) struct Started {
@@ -77,7 +79,7 @@ impl ClaimedSink {
 /// The start would be refused, or something that it would wait for is away (kind Away).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
     let program = Described { settings, description, known_as: settings.name.clone() };
-    if !Store::exists(&settings.state) {
+    if !Store::exists(&settings.state)? {
         let decision = program.decide(None)?;
         refuse_other_content(&settings.state)?;
         return program.list(None, &decision).map(|listing| listing.warn(decision));
@@ -119,7 +121,7 @@ fn read_through(store: &Store, decision: &Decision, description: &Description) -
 
 /// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is away.
 pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<Started> {
-    let store = Store::exists(&settings.state).then(|| Store::open(&settings.state, settings.durability)).transpose()?;
+    let store = Store::exists(&settings.state)?.then(|| Store::open(&settings.state, settings.durability)).transpose()?;
     let waits = &settings.starting;
     let recorded = store.as_ref().map(Store::known_as).transpose()?.flatten();
     let fresh = (store.is_none() && settings.start_over).then(|| format!("{}-{:08x}", settings.name, rand::random::<u32>()));
@@ -161,7 +163,13 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
     let free = |entries: std::fs::ReadDir| {
         entries.filter_map(std::result::Result::ok).all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own))
     };
-    if std::fs::read_dir(dir).is_ok_and(|entries| !free(entries)) {
+    let listed = match std::fs::read_dir(dir) {
+        Err(why) if !system::leads_nowhere(&why) => {
+            return Err(system::error(format!("nothing was changed, but {} cannot be looked into", dir.display()), &why));
+        }
+        listed => listed,
+    };
+    if listed.is_ok_and(|entries| !free(entries)) {
         return Err(Error::config(format!(
             "{} is not empty and holds no state: give a --state folder of its own, which may not exist yet",
             dir.display()

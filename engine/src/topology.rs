@@ -4,6 +4,7 @@ use crate::batch::Clock;
 use crate::context::{AnySink, AnySource, Context, Declared, Seat, Shared};
 use crate::failure::Latch;
 use crate::migration::Convert;
+use crate::panics;
 use crate::plan::Plan;
 use crate::pond::{BatchLimits, Pond};
 use crate::query::QueryCodec;
@@ -52,7 +53,7 @@ pub struct Outline {
 /// Calls the closure that builds a topology once, and says what it declares.
 ///
 /// # Errors
-/// Kind Config: two things of one name, or nothing to do.
+/// Kind Config: two things of one name, or nothing to do. Kind UserCode: the closure panics.
 pub fn outline<F>(build: &F) -> Result<Outline>
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
@@ -61,10 +62,15 @@ where
     Ok(Outline { program, plan, codecs })
 }
 
+/// Returns the error of a closure that has panicked while it built a topology.
+pub(crate) fn build_failed(why: &str) -> Error {
+    Error::user_code(format!("building the topology {why}. Nothing was read or written: mend the closure that builds it"))
+}
+
 /// Calls the user's closure without running anything.
 ///
 /// # Errors
-/// Kind Config: two things of one name, or nothing to do.
+/// Kind Config: two things of one name, or nothing to do. Kind UserCode: the closure panics.
 pub(crate) fn describe<F>(build: &F) -> Result<Description>
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
@@ -87,10 +93,11 @@ where
     let context = Context::new(Seat { index: 0, peers: 1 }, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());
     let mut worker = timely::worker::Worker::new(timely::WorkerConfig::default(), allocator, None);
-    worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) }));
+    let built = panics::located(|| worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) })));
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
+    built.map_err(|why| build_failed(&why))?;
     let declared = context.declared.take();
     if let Some(error) = context.plan.borrow().clash().or(declared.error) {
         return Err(error);

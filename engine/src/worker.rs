@@ -6,11 +6,12 @@
 use crate::commit::{Message, WorkerDelta};
 use crate::context::{Context, Declared, Seat, Shared};
 use crate::pages::PageOf;
+use crate::panics;
 use crate::pond::{Range, Turn};
 use crate::runtime::{Runtime, ToWorker};
 use crate::slice;
 use crate::source::StartFacts;
-use crate::topology::Topology;
+use crate::topology::{self, Topology};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -125,13 +126,10 @@ impl<'j> Worker<'j> {
     fn start(timely: &mut timely::worker::Worker, job: &'j Job) -> Result<Worker<'j>> {
         let index = timely.index();
         let context = Context::new(Seat { index, peers: job.workers }, job.shared.clone());
-        let built = catch_unwind(AssertUnwindSafe(|| {
+        let built = panics::located(|| {
             timely.dataflow(|scope| (job.build)(&Topology { scope, context: Rc::clone(&context) }));
-        }));
-        if let Err(panic) = built {
-            let why = crate::failure::panic_message(panic.as_ref());
-            return Err(Error::user_code(format!("building the topology panicked: {why}")));
-        }
+        });
+        built.map_err(|why| topology::build_failed(&why))?;
         let declared = &mut *context.declared.borrow_mut();
         if let Some(error) = declared.error.take() {
             return Err(error);

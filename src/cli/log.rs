@@ -31,7 +31,8 @@ pub(super) fn start(format: LogFormat) -> Result<()> {
         })?,
         _ => EnvFilter::new(DEFAULT_FILTER),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
+    // A standard error that nobody reads ends no run: an internal error would be printed there too, and panic.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).log_internal_errors(false);
     JSON.store(format == LogFormat::Json, SeqCst);
     // It fails if there is a log already: the program's own.
     let _ = match format {

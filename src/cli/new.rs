@@ -3,7 +3,7 @@
 use super::output::print;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, system};
 
 /// Where this program was built: a crate made on the same machine can use it as it is.
 const BUILT_IN: &str = env!("CARGO_MANIFEST_DIR");
@@ -92,7 +92,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     let parent = path.parent().expect("it is in the folder");
     let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
-    written.map_err(|why| Error::config(format!("{} cannot be written: {why}", path.display())))
+    written.map_err(|why| system::error(format!("{} cannot be written", path.display()), &why))
 }
 
 #[cfg(test)]

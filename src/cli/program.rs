@@ -1,7 +1,7 @@
 //! The program `tidemill`: makes new topologies, and looks at those that run, over their port.
 
 use super::arguments::At;
-use super::{log, new, query, state, status};
+use super::{log, new, panics, query, state, status};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use tidemill_state::{Kind, Result};
@@ -87,7 +87,7 @@ enum StateCommand {
 /// Does what the command line of this process asks for, and ends the process.
 pub fn program() -> ! {
     let code = match Arguments::try_parse() {
-        Ok(arguments) => match execute(arguments.command) {
+        Ok(arguments) => match panics::caught(|| execute(arguments.command)) {
             Ok(code) => code,
             Err(error) => {
                 log::error(&error);

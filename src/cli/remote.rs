@@ -5,10 +5,13 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use std::time::Duration;
-use tidemill_state::{Error, Kind, Result};
+use tidemill_state::{Error, Kind, Result, system};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer may take that needs no query.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running topology, by its address.
 pub(super) struct Remote {
@@ -38,8 +41,11 @@ impl Remote {
             }
         };
         // A proxy of the environment's is not for a port of this machine.
-        let config =
-            ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0).proxy(None);
+        let config = ureq::Agent::config_builder()
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None);
         Ok(Remote { url, agent: config.build().new_agent(), token: None })
     }
 
@@ -69,7 +75,8 @@ impl Remote {
         self.ask(path, None)
     }
 
-    /// As [`Remote::get`], with a body of JSON.
+    /// As [`Remote::get`], with a body of JSON. The answer is waited for as long as the topology takes: it has a time-out of its own for
+    /// queries (`--query-time-out`).
     pub(super) fn post(&self, path: &str, body: String) -> Result<Answer> {
         self.ask(path, Some(body))
     }
@@ -77,6 +84,14 @@ impl Remote {
     fn ask(&self, path: &str, body: Option<String>) -> Result<Answer> {
         let url = format!("{}{path}", self.url);
         let unanswered = |why: ureq::Error| match why {
+            // Somebody has taken the connection.
+            ureq::Error::Timeout(what) if !matches!(what, ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Error::try_again(format!(
+                    "the topology at {} has not answered within {} s: it is busy, or stands still. Ask again in a moment",
+                    self.url,
+                    ANSWER_WITHIN.as_secs()
+                ))
+            }
             ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
             why => Error::try_again(format!(
                 "no topology answers at {}: {why}. Is it running? Its start line says where it listens: give that with --at URL",
@@ -86,7 +101,7 @@ impl Remote {
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let response = match body {
             None => {
-                let request = self.agent.get(&url);
+                let request = self.agent.get(&url).config().timeout_global(Some(ANSWER_WITHIN)).build();
                 bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).call()
             }
             Some(body) => {
@@ -105,7 +120,7 @@ impl Remote {
 
 fn token_of(file: &std::path::Path) -> Result<String> {
     let text = std::fs::read_to_string(file)
-        .map_err(|why| Error::config(format!("the token in {} cannot be read: {why}", file.display())))?;
+        .map_err(|why| system::error(format!("the token in {} cannot be read", file.display()), &why))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_string())
 }
 
@@ -128,7 +143,7 @@ impl Answer {
         }
         let body: Json = self.part()?;
         let part = |name: &str| body["error"][name].as_str().unwrap_or("unknown").to_string();
-        let kind = if self.status < 500 { Kind::Config } else { Kind::TryAgain };
+        let kind = body["error"]["kind"].as_str().and_then(Kind::named).unwrap_or_else(|| kind_of(self.status));
         Err(Error::new(kind, format!("{} ({}): {}", part("what"), part("where"), part("do"))))
     }
 
@@ -147,12 +162,22 @@ impl Answer {
     /// Kind Config: it is not a topology that answers.
     pub(super) fn part<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_str(&self.body).map_err(|why| {
-            Error::config(format!(
-                "what answers at {} is no topology of Tidemill (status {}: {why}): give its port with --at URL",
-                self.url, self.status
-            ))
+            // A proxy answers for a topology that it does not reach.
+            let kind = if matches!(self.status, 502..=504) { Kind::TryAgain } else { Kind::Config };
+            Error::new(
+                kind,
+                format!(
+                    "what answers at {} is no topology of Tidemill (status {}: {why}): give its port with --at URL",
+                    self.url, self.status
+                ),
+            )
         })
     }
+}
+
+/// Returns the kind of an error that does not have one: of a topology of an earlier version.
+fn kind_of(status: u16) -> Kind {
+    if status == 429 || status >= 500 { Kind::TryAgain } else { Kind::Config }
 }
 
 /// A text as one part of a path.
@@ -179,6 +204,25 @@ mod tests {
         check("http://127.0.0.1:7070/", Some("http://127.0.0.1:7070"));
         check("localhost:1", Some("http://localhost:1"));
         check("https://localhost:1", None);
+    }
+
+    #[test]
+    fn an_error_has_the_kind_that_was_answered_or_that_of_its_status() {
+        let kind = |status, body: &str| {
+            let answer = Answer { status, url: "http://localhost".into(), body: body.into() };
+            answer.or_error().expect_err("it is an error").kind()
+        };
+        for (status, body, expected) in [
+            (500, r#"{"error": {"kind": "user_code", "what": "w", "where": "h", "do": "d"}}"#, Kind::UserCode),
+            (429, r#"{"error": {"kind": "try_again", "what": "w"}}"#, Kind::TryAgain),
+            (429, r#"{"error": {"what": "w"}}"#, Kind::TryAgain),
+            (404, r#"{"error": {"what": "w"}}"#, Kind::Config),
+            (503, r#"{"error": {"kind": "of later", "what": "w"}}"#, Kind::TryAgain),
+            (502, "<html>", Kind::TryAgain),
+            (404, "<html>", Kind::Config),
+        ] {
+            assert_eq!(kind(status, body), expected, "{status} {body}");
+        }
     }
 
     #[test]

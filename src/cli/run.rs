@@ -6,6 +6,7 @@ use super::output::thousands;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::{Listen, Wanted};
+use super::{limits, panics};
 use crate::page;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
@@ -35,7 +36,11 @@ where
             "--start-over and --sink-assume contradict each other: a new state has no output whose fate is unknown. Leave one of them out",
         ));
     }
-    let prints_records = outline(&build)?.program.sinks.iter().any(|sink| sink.kind == "stdout");
+    let outline = outline(&build).map_err(|error| match error.kind() {
+        Kind::UserCode => error.while_doing(&format!("topology \"{}\"", settings.name)),
+        _ => error,
+    })?;
+    let prints_records = outline.program.sinks.iter().any(|sink| sink.kind == "stdout");
     let listening = match listen {
         Listen::At(address) => Some(Listening::bind(address, access)?.with_page(page::routes())),
         Listen::Nowhere => None,
@@ -73,7 +78,7 @@ where
         Watch { engine: &engine, running, name, workers, port, exit_at_end, began, before, shown, told: Told::default() };
     let mut progress = Progress::new(prints_records);
     while !engine.is_over() {
-        watch.look(&stop);
+        watch.look(&stop)?;
         if watch.told.ready {
             progress.look(engine.runtime());
         }
@@ -149,7 +154,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Moves the state aside, so that the run begins with batch 1.
 fn begin_anew(dir: &Path) -> Result<()> {
-    if !Store::exists(dir) {
+    if !Store::exists(dir)? {
         say(&format!("--start-over: there is no state in {} that would have to be moved aside", dir.display()));
         return Ok(());
     }
@@ -203,7 +208,9 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn look(&mut self, stop: &AtomicBool) {
+    /// # Errors
+    /// The program's own code fails at what it shows.
+    fn look(&mut self, stop: &AtomicBool) -> Result<()> {
         if stop.load(SeqCst) && !self.told.stopping {
             self.told.stopping = true;
             say(
@@ -217,11 +224,12 @@ impl Watch<'_> {
         if self.told.ready {
             self.tell_first_commit();
             let at_end = !self.told.at_end && self.engine.runtime().is_at_end();
-            self.show(at_end);
+            self.show(at_end)?;
             if at_end {
                 self.tell_end();
             }
         }
+        Ok(())
     }
 
     fn tell_ready(&mut self) {
@@ -235,6 +243,7 @@ impl Watch<'_> {
         let port = self.port.as_ref().map_or("not listening".to_string(), |port| format!("listening on {port}"));
         let took = self.began.elapsed().as_secs_f64();
         say(&format!("tidemill {}: {} ({verb} in {took:.2} s, {workers}), {port}", self.name, report.decision));
+        limits::in_words().iter().for_each(|limit| say(limit));
     }
 
     fn tell_first_commit(&mut self) {
@@ -249,15 +258,17 @@ impl Watch<'_> {
     }
 
     /// Lets the program show its values: if batches were committed since it last did, and it is time, or the end.
-    fn show(&mut self, at_end: bool) {
-        let Some(Shown { every, show }) = &mut self.shown else { return };
+    fn show(&mut self, at_end: bool) -> Result<()> {
+        let Some(Shown { every, show }) = &mut self.shown else { return Ok(()) };
         let committed = self.engine.runtime().committed();
         let due = self.told.shown.is_none_or(|(when, of)| of != committed && (at_end || when.elapsed() >= *every));
         if due && committed != Txid::NONE {
             self.told.shown = Some((Instant::now(), committed));
             log::hide_progress();
-            show(&self.running);
+            let is_read = panics::shown(|| show(&self.running))?;
+            self.shown.take_if(|_| !is_read);
         }
+        Ok(())
     }
 
     fn tell_end(&mut self) {

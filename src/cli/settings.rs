@@ -10,7 +10,7 @@ use tidemill_engine::server::Access;
 use tidemill_engine::source::{First, OnLoss};
 use tidemill_engine::{BatchLimits, QueryLimits, Settings};
 use tidemill_state::resolve::Assume;
-use tidemill_state::{Durability, Error, Result};
+use tidemill_state::{Durability, Error, Result, system};
 
 /// What can be set, by an argument, its environment variable, or its key in the file. What is not set is absent.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -225,7 +225,8 @@ impl Options {
     /// Reads a file of settings.
     fn read(file: &Path) -> Result<Options> {
         let wrong = |why: String| Error::config(format!("the settings in {}: {why}", file.display()));
-        let text = std::fs::read_to_string(file).map_err(|why| wrong(format!("{why}. Give a readable file with --config")))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|why| system::error(format!("the settings in {} (--config)", file.display()), &why))?;
         toml::from_str(&text)
             .map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", why.to_string().trim_end())))
     }

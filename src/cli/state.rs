@@ -46,7 +46,7 @@ where
     match value {
         Some(value) => print(&value).map(|()| 0),
         None => {
-            eprintln!("state \"{name}\" has no value for key \"{key}\"");
+            super::log::say(&format!("state \"{name}\" has no value for key \"{key}\""));
             Ok(NO_VALUE)
         }
     }
@@ -110,7 +110,7 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
         let answer = remote.get(&path)?;
         let page: Page<'_> = answer.read()?;
         if page.moved_on {
-            eprintln!("what follows is of batch {}: the one before is no longer held", page.txid);
+            super::log::say(&format!("what follows is of batch {}: the one before is no longer held", page.txid));
         }
         for row in page.rows {
             left -= 1;

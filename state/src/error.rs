@@ -29,6 +29,36 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its name, as answers of the port have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Config => "config",
+            Kind::Damaged => "damaged",
+            Kind::Foreign => "foreign",
+            Kind::SourceLost => "source_lost",
+            Kind::Sink => "sink",
+            Kind::UserCode => "user_code",
+            Kind::Bug => "bug",
+            Kind::TryAgain => "try_again",
+            Kind::Away => "away",
+        }
+    }
+
+    /// Returns the kind of this name, see [`Kind::name`].
+    ///
+    /// ```
+    /// use tidemill_state::Kind;
+    /// assert_eq!(Kind::named(Kind::UserCode.name()), Some(Kind::UserCode));
+    /// assert_eq!(Kind::named("fine"), None);
+    /// ```
+    #[must_use]
+    pub fn named(name: &str) -> Option<Kind> {
+        use Kind::{Away, Bug, Config, Damaged, Foreign, Sink, SourceLost, TryAgain, UserCode};
+        let all = [Config, Damaged, Foreign, SourceLost, Sink, UserCode, Bug, TryAgain, Away];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The exit code of a process that ends with this error. A supervisor restarts only 75.
     #[must_use]
     pub fn exit_code(self) -> u8 {

@@ -5,8 +5,8 @@
 //! folding the same deltas again gives the same values.
 
 use crate::background::Turns;
-use crate::store::{FOLD, FOLDED_KEY, INGESTED, Store, state_family_options};
-use crate::{CrashPoint, Error, Points, Result, StateId, Txid, WorkerIndex, codec, delta};
+use crate::store::{FOLD, FOLDED_KEY, INGESTED, Store, state_family_options, writing_file};
+use crate::{CrashPoint, Points, Result, StateId, Txid, WorkerIndex, codec, delta, system};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -198,7 +198,7 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
 /// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to `upto`. An empty value is a removal.
 ///
 /// # Errors
-/// Kind TryAgain. Nothing is left of the file then: what it has of a disk that is full is given back.
+/// Kind TryAgain, or Config if the disk's error does not pass. Nothing is left of the file then: what it has of a disk that is full is given back.
 pub(crate) fn write_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
     remove_file(path)?;
     write_new_file(path, upto, rows).inspect_err(|_| {
@@ -213,19 +213,14 @@ fn remove_file(path: &Path) -> Result<()> {
     // A crash during an ingestion may have left this name on a file that is part of the store: writing over it would damage the store for good.
     match std::fs::remove_file(path) {
         Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::try_again(format!("removing {} failed: {why}. Nothing is lost", path.display())))
+            Err(system::error(format!("removing {} failed, nothing is lost", path.display()), &why))
         }
         _ => Ok(()),
     }
 }
 
 fn write_new_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
-    let failed = |why: rocksdb::Error| {
-        Error::try_again(format!(
-            "writing {} failed: {why}. Nothing is lost: make sure that the disk is healthy and has space",
-            path.display()
-        ))
-    };
+    let failed = |why: rocksdb::Error| writing_file(path, &why);
     let options = state_family_options();
     let mut writer = SstFileWriter::create(&options);
     writer.open(path).map_err(failed)?;
@@ -321,7 +316,7 @@ mod tests {
         let in_the_way = dir.path().join("fold.sst");
         std::fs::create_dir(&in_the_way).expect("a folder");
         let error = super::Fold::write(&store, &points).err().expect("its name is taken");
-        assert_eq!((error.kind(), store.has_failed()), (crate::Kind::TryAgain, false), "{error}");
+        assert_eq!((error.kind(), store.has_failed()), (crate::Kind::Config, false), "{error}");
         store.commit(&[batch(2, &[(2, "b", Some(2))])], &points).expect("commits go on");
         std::fs::remove_dir(&in_the_way).expect("it is empty");
         let folded = super::fold(&store, &points).expect("folded").expect("something to fold");

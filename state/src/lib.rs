@@ -19,6 +19,7 @@
 //! | [`migration`] | declared changes of what is recorded |
 //! | [`outbox`] | committed output that is not confirmed yet |
 //! | [`resolve`] | what a start means: from facts to a decision |
+//! | [`system`] | errors of the operating system: the kind and the way out of each |
 //! | [`points`] | the named steps at which a test can crash a process |
 
 pub mod background;
@@ -37,6 +38,7 @@ pub mod round_trip;
 pub mod schema;
 pub mod shape;
 pub mod store;
+pub mod system;
 
 pub use error::{Error, Kind, Result};
 pub use ids::{Incarnation, KeyGroup, Line, Position, SinkId, SourceId, StateId, Txid, WorkerIndex};

@@ -14,6 +14,7 @@
 //!
 //! Numbers in keys are big-endian, so that they sort.
 
+mod failed;
 mod folder;
 pub mod format;
 mod housekeeping;
@@ -30,6 +31,7 @@ use crate::migration::Plan;
 use crate::resolve::StoreFacts;
 use crate::schema::Schema;
 use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid};
+pub(crate) use failed::writing_file;
 use folder::{Folder, Mode};
 pub use folder::{free_bytes, move_aside, process_holding};
 use housekeeping::Housekeeping;
@@ -123,9 +125,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Whether there is a store in this folder.
-    #[must_use]
-    pub fn exists(dir: &Path) -> bool {
+    /// Returns whether there is a store in this folder.
+    ///
+    /// # Errors
+    /// The folder cannot be looked into, so there may be one: Kind TryAgain if that passes, Config if not.
+    pub fn exists(dir: &Path) -> Result<bool> {
         folder::holds_store(dir)
     }
 
@@ -152,7 +156,7 @@ impl Store {
             if let Some(known_as) = known_as {
                 put(&mut batch, family(&db, "meta"), b"known_as", &known_as)?;
             }
-            db.write_opt(batch.complete(), &synced()).map_err(|why| write_failed(dir, &why))
+            db.write_opt(batch.complete(), &synced()).map_err(|why| failed::writing(dir, &why))
         })?;
         Store::open_locked(folder, durability)
     }
@@ -432,7 +436,7 @@ impl Store {
 
     fn write_failed(&self, why: &rocksdb::Error) -> Error {
         self.failed.store(true, SeqCst);
-        write_failed(&self.dir, why)
+        failed::writing(&self.dir, why)
     }
 
     fn refuse_after_failure(&self) -> Result<()> {
@@ -459,14 +463,6 @@ fn synced() -> WriteOptions {
 
 fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("open makes every family of options::FAMILIES")
-}
-
-fn write_failed(dir: &Path, why: &rocksdb::Error) -> Error {
-    Error::try_again(format!(
-        "writing the store in {} failed: {why}. Whether the last write is durable is unknown, so this process ends; nothing is lost. Make sure that \
-         the disk is healthy and has space, then start again",
-        dir.display()
-    ))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod late;
 mod memory;
 mod messages;
 mod outage;
+mod refusals;
 mod rows;
 mod source;
 mod starts;

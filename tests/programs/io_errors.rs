@@ -46,27 +46,27 @@ fn shim() -> &'static Path {
     })
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
 /// A folder with an input, a state and a file sink.
-struct Place {
-    folder: TempDir,
-    input: String,
-    has_sink: bool,
+pub(super) struct Place {
+    pub(super) folder: TempDir,
+    pub(super) input: String,
+    pub(super) has_sink: bool,
 }
 
 impl Place {
     /// With as many lines as make 30 batches.
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         let input = (0..300).map(random_line).collect();
         let place = Place { folder: binary::folder(), input, has_sink: true };
         fs::write(place.folder.path().join("input.txt"), &place.input).expect("it can be written");
         place
     }
 
-    fn state(&self) -> PathBuf {
+    pub(super) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
@@ -74,7 +74,7 @@ impl Place {
         self.folder.path().join("out.jsonl")
     }
 
-    fn arguments(&self, command: &str, more: &[&str]) -> Vec<String> {
+    pub(super) fn arguments(&self, command: &str, more: &[&str]) -> Vec<String> {
         let (state, out, input) = (self.state(), self.out(), self.folder.path().join("input.txt"));
         let mut words = vec![command, "--state", text(&state), "--input", text(&input), "--workers", "2"];
         let usual = [
@@ -90,23 +90,23 @@ impl Place {
         words.into_iter().map(str::to_string).collect()
     }
 
-    fn start(&self, command: &str, more: &[&str], environment: &[(&str, &str)]) -> Running {
+    pub(super) fn start(&self, command: &str, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let arguments = self.arguments(command, more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Running::start_with("word_count", &arguments, environment)
     }
 
     /// Runs it to the end of its input, without the shim.
-    fn run(&self, more: &[&str]) -> Outcome {
+    pub(super) fn run(&self, more: &[&str]) -> Outcome {
         self.start("run", &[&["--exit-at-end"], more].concat(), &[]).wait()
     }
 
     /// As [`Place::run`], with the shim preloaded and set so.
-    fn run_with(&self, more: &[&str], settings: &[(&str, &str)]) -> Outcome {
+    pub(super) fn run_with(&self, more: &[&str], settings: &[(&str, &str)]) -> Outcome {
         self.start("run", &[&["--exit-at-end"], more].concat(), &self.preloaded(settings)).wait()
     }
 
-    fn preloaded<'a>(&'a self, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    pub(super) fn preloaded<'a>(&'a self, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let own = [("LD_PRELOAD", text(shim())), ("IO_UNDER", text(self.folder.path()))];
         own.iter().chain(settings).copied().collect()
     }
@@ -114,7 +114,7 @@ impl Place {
     /// The state, and the last value of each word in the sink's file, whose values only rise, are
     /// the words of the input.
     #[track_caller]
-    fn is_exact(&self, case: &str) {
+    pub(super) fn is_exact(&self, case: &str) {
         let words = recount([self.input.as_str()]);
         let store = Store::inspect(&self.state()).unwrap_or_else(|why| panic!("{case}: {why}"));
         assert_eq!(store::scan::<String, u64>(&store, "counts"), words, "{case}: the state");
@@ -126,7 +126,7 @@ impl Place {
 }
 
 /// A line of words of which some are frequent, the same for each number.
-fn random_line(number: u64) -> String {
+pub(super) fn random_line(number: u64) -> String {
     let mut random = Random::new(number);
     let words: Vec<String> = (0..4).map(|_| format!("w{}", random.within(0..40) * random.within(0..40) / 40)).collect();
     words.join(" ") + "\n"
@@ -189,7 +189,7 @@ fn i5_after_an_io_error_at_any_call_everything_has_counted_once() {
 }
 
 /// Does the same with each of these, some at a time: they wait for the disk most of the time.
-fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
+pub(super) fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let one_by_one = || {
         while let Some(case) = cases.get(next.fetch_add(1, SeqCst)) {

@@ -13,6 +13,7 @@ mod support {
 
 mod bad_input;
 mod examples;
+mod exit_codes;
 mod idle;
 mod io_errors;
 mod new;

@@ -7,6 +7,7 @@
  * IO_SYNCED=file                               for each fsync and fdatasync a line "device inode length": what a power loss leaves
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,8 +22,9 @@
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-enum { FDATASYNC, FSYNC, WRITE, PWRITE, RENAME, LINK, UNLINK, FTRUNCATE, OPEN, CALLS };
-static const char *names[] = {"fdatasync", "fsync", "write", "pwrite", "rename", "link", "unlink", "ftruncate", "open"};
+enum { FDATASYNC, FSYNC, WRITE, PWRITE, RENAME, LINK, UNLINK, FTRUNCATE, OPEN, READ, STAT, OPENDIR, CALLS };
+static const char *names[] = {"fdatasync", "fsync", "write",     "pwrite", "rename", "link",
+                              "unlink",    "ftruncate", "open", "read",   "stat",   "opendir"};
 static atomic_long counts[CALLS];
 
 static const char *setting(const char *name) {
@@ -115,3 +117,20 @@ int unlink(const char *path) { return concerns(path) && fails(UNLINK) ? -1 : REA
     }
 OPEN_AS(open)
 OPEN_AS(open64)
+
+ssize_t read(int fd, void *bytes, size_t length) {
+    return concerns_fd(fd) && fails(READ) ? -1 : REAL(read)(fd, bytes, length);
+}
+
+#define PREAD_AS(name)                                                          \
+    ssize_t name(int fd, void *bytes, size_t length, off_t at) {                \
+        return concerns_fd(fd) && fails(READ) ? -1 : REAL(name)(fd, bytes, length, at); \
+    }
+PREAD_AS(pread)
+PREAD_AS(pread64)
+
+int statx(int folder, const char *path, int flags, unsigned mask, struct statx *file) {
+    return concerns(path) && fails(STAT) ? -1 : REAL(statx)(folder, path, flags, mask, file);
+}
+
+DIR *opendir(const char *path) { return concerns(path) && fails(OPENDIR) ? NULL : REAL(opendir)(path); }

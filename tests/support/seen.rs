@@ -39,7 +39,7 @@ pub(crate) struct Output {
 impl Seen {
     /// What a crash has left; none if there is no store yet. Looks at a copy, so that the next start finds what the crash has left.
     pub(crate) fn after_crash(folder: &Path) -> Option<Seen> {
-        if !Store::exists(&subject::state(folder)) {
+        if !Store::exists(&subject::state(folder)).expect("it can be looked into") {
             return None;
         }
         let copy = tempfile::tempdir_in(folder).expect("the folder can be written");

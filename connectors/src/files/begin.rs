@@ -221,8 +221,8 @@ impl Beginning<'_> {
             && is_convincing
             && let Some(copy) = self.listing.files.iter().find(|copy| copy.path == known.path())
             && !self.taken.contains(&copy.id)
-            && locate::heir(&known, std::iter::once(copy)).is_some()
-            && has_all_of(copy, &found)
+            && locate::heir(&known, std::iter::once(copy))?.is_some()
+            && has_all_of(copy, &found)?
         {
             return self.inherit(known, copy.clone());
         }
@@ -235,12 +235,12 @@ impl Beginning<'_> {
     /// A position whose file is not there any more, or has other content: `cut`.
     fn replace(&mut self, known: Known, cut: Option<&Found>) -> Result<()> {
         self.unusual = true;
-        let beside = self.folders.beside(&known);
+        let beside = self.folders.beside(&known)?;
         let files = self.listing.files.iter().chain(&beside).filter(|found| !self.taken.contains(&found.id));
-        if let Some(heir) = locate::heir(&known, files) {
+        if let Some(heir) = locate::heir(&known, files)? {
             return self.inherit(known, heir);
         }
-        let copy = cut.and_then(|_| self.copied_before_it_was_cut(&known));
+        let copy = if cut.is_some() { self.copied_before_it_was_cut(&known)? } else { None };
         self.families.add(&known, None);
         if let Some(copy) = copy {
             // One that no glob matches is not to be taken for a file that was missed.
@@ -260,7 +260,7 @@ impl Beginning<'_> {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
             Some(found) => changed(&found.path, known.offset),
             None if !known.witness.ended => locate::missing(known.path(), known.offset),
-            None if self.is_changed_in_a_new_file(&known) => changed(known.path(), known.offset),
+            None if self.is_changed_in_a_new_file(&known)? => changed(known.path(), known.offset),
             None if self.settings.removed == Removed::Fail => locate::removed(known.path(), known.offset),
             None => {
                 self.begun.warnings.push(format!(
@@ -278,22 +278,26 @@ impl Beginning<'_> {
     }
 
     /// The copy under a rotated name that ends before the position: the program went on writing while it was made.
-    fn copied_before_it_was_cut(&mut self, known: &Known) -> Option<FileId> {
+    fn copied_before_it_was_cut(&mut self, known: &Known) -> Result<Option<FileId>> {
         if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
-            return None;
+            return Ok(None);
         }
-        let beside = self.folders.beside(known);
+        let beside = self.folders.beside(known)?;
         let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
-        let mut rotated =
-            others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
-        rotated.find(|found| locate::beside_record(known, &found.path) == Content::Prefix).map(|found| found.id)
+        let rotated = others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
+        for found in rotated {
+            if locate::beside_record(known, &found.path)? == Content::Prefix {
+                return Ok(Some(found.id));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
-    fn is_changed_in_a_new_file(&self, known: &Known) -> bool {
+    fn is_changed_in_a_new_file(&self, known: &Known) -> Result<bool> {
         let changed = self.listing.files.iter().find(|found| found.path == known.path() && !self.taken.contains(&found.id));
-        let head = changed.and_then(|found| locate::content_head(&found.path).ok());
-        !self.settings.follow && head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED)
+        let head = changed.map(|found| locate::known_head(&found.path)).transpose()?.flatten();
+        Ok(!self.settings.follow && head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED))
     }
 
     fn inherit(&mut self, known: Known, heir: Found) -> Result<()> {
@@ -336,7 +340,7 @@ impl Beginning<'_> {
         }
         for found in &self.listing.files {
             let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
-            let head = locate::content_head(&found.path).unwrap_or_default();
+            let head = locate::known_head(&found.path)?.unwrap_or_default();
             let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
             let remains = convincing || (own && begins.begins_as(&head));
             if !remains || !self.taken.insert(found.id) {
@@ -361,7 +365,7 @@ impl Beginning<'_> {
     /// Files that no recorded position is of: those that match, then those that were missed.
     fn new_files(&mut self, families: &Families) -> Result<()> {
         let follow = self.settings.follow;
-        let waiting = families.missed(self.listing, &mut self.folders, follow);
+        let waiting = families.missed(self.listing, &mut self.folders, follow)?;
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
         let newcomers = Newcomers::new(known.iter(), follow);
@@ -373,7 +377,7 @@ impl Beginning<'_> {
             known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
         }
         // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
-        let mut missed = families.missed(listing, &mut Folders::default(), follow);
+        let mut missed = families.missed(listing, &mut Folders::default(), follow)?;
         missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
         // One that is compressed by now is read to its end.
         let newcomers = Newcomers::new(known.iter(), false);
@@ -410,12 +414,12 @@ impl Beginning<'_> {
 }
 
 /// Whether a copy has all content of its original, also what was not read.
-fn has_all_of(copy: &Found, original: &Found) -> bool {
-    match locate::beside_original(&copy.path, &original.path) {
+fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
+    Ok(match locate::beside_original(&copy.path, &original.path)? {
         Ok(Content::Whole(_)) => true,
         Ok(Content::Prefix) => copy.length >= original.length,
         _ => false,
-    }
+    })
 }
 
 fn changed(path: &str, offset: u64) -> Error {

@@ -165,19 +165,22 @@ fn look(
 ) -> Result<Vec<(String, Option<Position>)>> {
     let listing = Listing::of(&settings.globs)?;
     let known = &remembered.known;
-    let ids: HashMap<FileId, &Known> = known.values().filter_map(|known| Some((id_of(known)?, known))).collect();
+    let mut ids: HashMap<FileId, &Known> = HashMap::new();
+    for known in known.values() {
+        ids.extend(id_of(known)?.map(|id| (id, known)));
+    }
     let mut families = Families::default();
     known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
     let mut families = families.without_name();
     let nameless = families.clone();
     // What is being renamed may be seen by the next look only, when the name is another known file's.
     remembered.nameless.iter().rev().for_each(|earlier| families.as_before(earlier));
-    let missed = || {
-        let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+    let missed = || -> Result<Vec<(String, Found)>> {
+        let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow)?;
         missed.retain(|(_, found)| !ids.contains_key(&found.id));
-        missed
+        Ok(missed)
     };
-    let before = missed();
+    let before = missed()?;
     let is_waiting = |found: &Found| before.iter().any(|(_, missed)| missed.id == found.id);
     let mut look = Look::new(&remembered.judged, partitions);
     look.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
@@ -193,7 +196,7 @@ fn look(
         }
     }
     // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
-    let mut missed = missed();
+    let mut missed = missed()?;
     missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
     if !missed.is_empty() {
         let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
@@ -286,8 +289,11 @@ fn known(name: &str, position: Option<&Position>) -> Known {
     read.unwrap_or_else(|| Known { name: name.to_owned(), offset: 0, witness: Witness::default() })
 }
 
-fn id_of(known: &Known) -> Option<FileId> {
-    known.id().or_else(|| listing::regular(Path::new(known.path())).ok().flatten().map(|found| found.id))
+fn id_of(known: &Known) -> Result<Option<FileId>> {
+    match known.id() {
+        None => Ok(listing::file_at(Path::new(known.path()))?.map(|found| found.id)),
+        id => Ok(id),
+    }
 }
 
 /// The inode of a file that is held open is not used again. That of a compressed file that was read to its end may be.

@@ -4,6 +4,7 @@ use super::listing::{Found, Listing};
 use super::locate::{self, Folders, Known};
 use super::rotated;
 use std::collections::BTreeMap;
+use tidemill_state::Result;
 
 /// The known files by the path at which they came first.
 #[derive(Clone, Debug, Default)]
@@ -55,19 +56,28 @@ impl Families {
 
     /// The files that had a name and have lost it, with that name, younger than all known ones that had it. One that still matches joins by itself, unless
     /// it is compressed by now and the source follows.
-    pub(super) fn missed(&self, listing: &Listing, folders: &mut Folders, follow: bool) -> Vec<(String, Found)> {
+    ///
+    /// # Errors
+    /// Not all of them can be seen now.
+    pub(super) fn missed(&self, listing: &Listing, folders: &mut Folders, follow: bool) -> Result<Vec<(String, Found)>> {
         let mut missed = Vec::new();
         for (path, family) in &self.0 {
-            let beside = folders.beside(&family.one);
+            let beside = folders.beside(&family.one)?;
             let target = family.one.witness.file.as_ref().map_or("", |file| &file.real);
             let between = rotated::between(path, target, (family.modified, family.born), &beside);
             missed.extend(between.map(|found| (path.clone(), found.clone())));
         }
-        missed.retain(|(_, found)| match listing.by_id(found.id) {
-            None => true,
-            Some(found) => follow && locate::is_plain(&found.path).is_ok_and(|plain| !plain),
-        });
-        missed.dedup_by_key(|(_, found)| found.id);
-        missed
+        let mut kept = Vec::new();
+        for (path, found) in missed {
+            let is_missed = match listing.by_id(found.id) {
+                None => true,
+                Some(found) => follow && locate::is_plain(&found.path)? == Some(false),
+            };
+            if is_missed {
+                kept.push((path, found));
+            }
+        }
+        kept.dedup_by_key(|(_, found)| found.id);
+        Ok(kept)
     }
 }

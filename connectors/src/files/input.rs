@@ -6,7 +6,7 @@ use super::window::{WITNESS_BYTES, Window, to_u64};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, system};
 
 /// Where the content comes from.
 pub(super) enum Input {
@@ -101,7 +101,5 @@ fn cut_meanwhile(path: &str) -> Error {
 }
 
 pub(super) fn unreadable(path: &str, offset: u64, why: &io::Error) -> Error {
-    Error::try_again(format!(
-        "{path}: cannot be read at byte {offset}: {why}; nothing is lost: start again when the file can be read"
-    ))
+    system::error(format!("{path}: nothing is lost, but it cannot be read at byte {offset}"), why)
 }

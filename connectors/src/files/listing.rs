@@ -5,12 +5,11 @@ use glob::{MatchOptions, Pattern};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Kind, Result, system};
 
 /// The identity of a file on its file system, whatever its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,8 +82,13 @@ impl Listing {
                         any |= found.is_some();
                         named.extend(found.map(|found| (found.path.clone(), found)));
                     }
-                    Err(why) => left_out.push((path.display().to_string(), why)),
+                    Err(error) if error.kind() == Kind::TryAgain => return Err(error),
+                    Err(error) => left_out.push((path.display().to_string(), error.to_string())),
                 },
+                // It may hold files that were read: they are not gone.
+                Err(why) if system::passes(why.error()) => {
+                    return Err(system::error(format!("{} cannot be looked into", why.path().display()), why.error()));
+                }
                 Err(why) => {
                     let (path, error) = (why.path().display(), why.error());
                     let needs = format!("the glob {glob:?} needs to look into {path}: {error}; give read permission");
@@ -143,22 +147,40 @@ pub(super) fn nothing_matches(glob: &str) -> Error {
 const OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
-/// The regular file at `path`; none for a folder, or for a file that was removed since it was listed.
-pub(super) fn regular(path: &Path) -> std::result::Result<Option<Found>, String> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(None),
-        Ok(metadata) => metadata,
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(why) => return Err(format!("{}: its metadata cannot be read: {why}; give permission", path.display())),
-    };
-    let Some(name) = path.to_str() else { return Err(not_text(path)) };
+/// Returns the regular file at `path`; none for a folder, or for a file that was removed since it was listed.
+///
+/// # Errors
+/// Kind Config: it is no regular file, or may not be looked at; TryAgain: it cannot be looked at now.
+pub(super) fn regular(path: &Path) -> Result<Option<Found>> {
+    let Some(metadata) = metadata(path)?.filter(|metadata| !metadata.is_dir()) else { return Ok(None) };
+    let Some(name) = path.to_str() else { return Err(Error::config(not_text(path))) };
     if !metadata.is_file() {
-        return Err(format!(
+        return Err(Error::config(format!(
             "{name}: is not a regular file, and cannot be read again after a crash; copy its content into a file"
-        ));
+        )));
     }
-    let (id, length) = (FileId::of(&metadata), metadata.len());
-    Ok(Some(Found { path: name.to_owned(), id, length, modified: modified(&metadata) }))
+    Ok(Some(found(name, &metadata)))
+}
+
+/// Returns the regular file at `path`, if there is one.
+///
+/// # Errors
+/// It cannot be looked at, so there may be one: Kind TryAgain if that passes, Config if not. What was read of it is not taken for gone.
+pub(super) fn file_at(path: &Path) -> Result<Option<Found>> {
+    let metadata = metadata(path)?.filter(Metadata::is_file);
+    Ok(metadata.zip(path.to_str()).map(|(metadata, name)| found(name, &metadata)))
+}
+
+fn metadata(path: &Path) -> Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(why) if system::leads_nowhere(&why) => Ok(None),
+        Err(why) => Err(system::error(format!("{}: its metadata cannot be read", path.display()), &why)),
+    }
+}
+
+fn found(name: &str, metadata: &Metadata) -> Found {
+    Found { path: name.to_owned(), id: FileId::of(metadata), length: metadata.len(), modified: modified(metadata) }
 }
 
 /// The time of the last change, in nanoseconds since 1970.

@@ -9,9 +9,9 @@ use super::window::{WITNESS_BYTES, to_u64};
 use super::witness::{FileWitness, Identity, Witness};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use tidemill_state::{Error, Position, Result};
+use tidemill_state::{Error, Position, Result, system};
 
 /// What an operator can do when content that was read is not there any more.
 pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
@@ -61,12 +61,14 @@ impl Known {
         witness.ended = match is_plain {
             true => found.length <= self.offset,
             false if self.id() == Some(found.id) => self.witness.ended,
-            false => length(&found.path).is_ok_and(|length| length <= self.offset),
+            false => unless_it_passes(&found.path, length(&found.path))?.is_ok_and(|length| length <= self.offset),
         };
         if witness.sum.is_none() {
-            witness.begins = content_head(&found.path).map(|head| Identity::of(&head)).unwrap_or_default();
+            let head = unless_it_passes(&found.path, content_head(&found.path))?;
+            witness.begins = head.map(|head| Identity::of(&head)).unwrap_or_default();
             // What cannot be decompressed is found by the reader, which names where.
-            witness.sum = match content(&found.path).and_then(|content| sum_of(content, self.offset)) {
+            let sum = content(&found.path).and_then(|content| sum_of(content, self.offset));
+            witness.sum = match unless_it_passes(&found.path, sum)? {
                 Ok(None) => return Err(shrunk(&found.path, self.offset, found.length)),
                 sum => sum.ok().flatten(),
             };
@@ -81,51 +83,68 @@ pub(super) struct Folders(HashMap<PathBuf, Vec<Found>>);
 
 impl Folders {
     /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out, unless it is one.
-    pub(super) fn beside(&mut self, known: &Known) -> Vec<Found> {
+    ///
+    /// # Errors
+    /// A folder cannot be looked into: nothing in it is taken for gone.
+    pub(super) fn beside(&mut self, known: &Known) -> Result<Vec<Found>> {
         let real = known.witness.file.as_ref().map(|file| file.real.as_str());
         let paths = [Some(known.path()), Some(known.first_path()), real.filter(|real| !real.is_empty())];
         let mut folders: Vec<PathBuf> = paths.into_iter().flatten().filter_map(folder).collect();
         folders.sort_unstable();
         folders.dedup();
         let mut files = Vec::new();
-        folders.iter().for_each(|folder| files.extend_from_slice(self.files(folder)));
+        for folder in &folders {
+            files.extend_from_slice(self.files(folder)?);
+        }
         let is_hidden = |path: &str| Path::new(path).file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !is_hidden(known.first_path()) {
             files.retain(|found| !is_hidden(&found.path));
         }
-        files
+        Ok(files)
     }
 
-    fn files(&mut self, folder: &Path) -> &[Found] {
-        self.0.entry(folder.to_owned()).or_insert_with(|| {
-            let mut found = files_in(folder);
-            // A file that is renamed while its folder is listed may be in the list twice, or not at all.
-            for _ in 1..MOST_LISTINGS {
-                let again = files_in(folder);
-                let is_same =
-                    again.iter().map(|found| (&found.path, found.id)).eq(found.iter().map(|found| (&found.path, found.id)));
-                found = again;
-                if is_same {
-                    break;
-                }
-            }
-            found
-        })
+    fn files(&mut self, folder: &Path) -> Result<&[Found]> {
+        if !self.0.contains_key(folder) {
+            self.0.insert(folder.to_owned(), settled_files_in(folder)?);
+        }
+        Ok(&self.0[folder])
     }
 }
 
 /// How often a folder is listed at most, until two lists are the same.
 const MOST_LISTINGS: u32 = 10;
 
-/// The regular files in a folder, by their paths.
-fn files_in(folder: &Path) -> Vec<Found> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let names = entries.filter_map(|name| name.into_string().ok());
+/// The regular files in a folder, by their paths. A file that is renamed while its folder is listed may be in the list
+/// twice, or not at all: the folder is listed until nothing has moved.
+fn settled_files_in(folder: &Path) -> Result<Vec<Found>> {
+    let mut found = files_in(folder)?;
+    for _ in 1..MOST_LISTINGS {
+        let again = files_in(folder)?;
+        let is_same = again.iter().map(|found| (&found.path, found.id)).eq(found.iter().map(|found| (&found.path, found.id)));
+        found = again;
+        if is_same {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn files_in(folder: &Path) -> Result<Vec<Found>> {
+    let failed = |why: io::Error| system::error(format!("{} cannot be looked into", folder.display()), &why);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(why) if system::leads_nowhere(&why) => return Ok(Vec::new()),
+        Err(why) => return Err(failed(why)),
+    };
     let plain = folder == Path::new(".");
-    let path = |name: String| if plain { PathBuf::from(name) } else { folder.join(name) };
-    let mut found: Vec<Found> = names.filter_map(|name| listing::regular(&path(name)).ok().flatten()).collect();
-    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    found
+    let mut files = Vec::new();
+    for entry in entries {
+        let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+        let path = if plain { PathBuf::from(name) } else { folder.join(name) };
+        files.extend(listing::file_at(&path)?);
+    }
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
 }
 
 fn folder(path: &str) -> Option<PathBuf> {
@@ -147,11 +166,13 @@ pub(super) enum Place {
 pub(super) fn find(known: &Known, listing: &Listing, folders: &mut Folders) -> Result<Place> {
     let found = match known.id() {
         Some(id) => {
-            let at_path = listing::regular(Path::new(known.path())).ok().flatten().filter(|found| found.id == id);
-            let beside = || folders.beside(known).into_iter().find(|found| found.id == id);
-            at_path.or_else(|| listing.by_id(id).cloned()).or_else(beside)
+            let at_path = listing::file_at(Path::new(known.path()))?.filter(|found| found.id == id);
+            match at_path.or_else(|| listing.by_id(id).cloned()) {
+                None => folders.beside(known)?.into_iter().find(|found| found.id == id),
+                found => found,
+            }
         }
-        None => listing::regular(Path::new(known.path())).map_err(Error::config)?,
+        None => listing::regular(Path::new(known.path()))?,
     };
     let Some(found) = found else { return Ok(Place::Gone) };
     Ok(if holds(known, &found)? { Place::There(found) } else { Place::Cut(found) })
@@ -173,9 +194,23 @@ pub(super) fn holds(known: &Known, found: &Found) -> Result<bool> {
     Ok(known.offset == 0 || known.witness.has_ends(&head, &tail))
 }
 
-/// The content of a file beside what is recorded of one that is gone. A file that cannot be read to the end is another one.
-pub(super) fn beside_record(known: &Known, path: &str) -> Content {
-    read_beside_record(known, path).unwrap_or(Content::Other)
+/// Returns the content of a file beside what is recorded of one that is gone. A file that may not be read, or not to its end, is another one.
+///
+/// # Errors
+/// Kind TryAgain: it cannot be read now, so it may be the same.
+pub(super) fn beside_record(known: &Known, path: &str) -> Result<Content> {
+    Ok(unless_it_passes(path, read_beside_record(known, path))?.unwrap_or(Content::Other))
+}
+
+/// Returns what came of a read of the file at `path`.
+///
+/// # Errors
+/// Kind TryAgain: it failed for a reason that passes, and shows nothing of the file.
+pub(super) fn unless_it_passes<T>(path: &str, read: io::Result<T>) -> Result<io::Result<T>> {
+    match read {
+        Err(why) if system::passes(&why) => Err(input::unreadable(path, 0, &why)),
+        read => Ok(read),
+    }
 }
 
 fn read_beside_record(known: &Known, path: &str) -> io::Result<Content> {
@@ -220,8 +255,15 @@ fn beside_old_record(known: &Known, path: &str) -> io::Result<Content> {
     Ok(if known.witness.has_ends(&head, &tail) { Content::Whole(offset) } else { Content::Other })
 }
 
-/// The content of the file at `path` beside that of the original.
-pub(super) fn beside_original(path: &str, original: &str) -> io::Result<Content> {
+/// Returns the content of the file at `path` beside that of the original.
+///
+/// # Errors
+/// Kind TryAgain: one of them cannot be read now. The inner error is that of one that cannot be read at all.
+pub(super) fn beside_original(path: &str, original: &str) -> Result<io::Result<Content>> {
+    unless_it_passes(path, read_beside_original(path, original))
+}
+
+fn read_beside_original(path: &str, original: &str) -> io::Result<Content> {
     let (mut ours, mut theirs) = (content(path)?, content(original)?);
     let mut common = 0_u64;
     loop {
@@ -271,19 +313,23 @@ pub(super) fn content_head(path: &str) -> io::Result<Vec<u8>> {
 }
 
 /// The file that takes the place of one that is gone: among `files`, one that has all that is known of it.
-pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) -> Option<Found> {
-    let kin = |found: &&Found| {
-        let content = beside_record(known, &found.path);
+pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) -> Result<Option<Found>> {
+    let is_kin = |found: &Found| {
+        let content = beside_record(known, &found.path)?;
         let (same_inode, same_path) = (known.id() == Some(found.id), found.path == known.path());
         // Names may have moved meanwhile.
-        let unmoved = listing::regular(Path::new(&found.path)).ok().flatten().is_some_and(|now| now.id == found.id);
-        identify(Facts { same_inode, same_path, original: Original::Gone, content }) == Kinship::Heir && unmoved
+        let unmoved = listing::file_at(Path::new(&found.path))?.is_some_and(|now| now.id == found.id);
+        Ok(identify(Facts { same_inode, same_path, original: Original::Gone, content }) == Kinship::Heir && unmoved)
     };
+    let mut kin = Vec::new();
+    for found in files {
+        if is_kin(found)? {
+            kin.push(found);
+        }
+    }
     // Under its own name first, then where rotation leaves it: app.log.1, app.log.1.gz.
-    files
-        .filter(kin)
-        .min_by_key(|found| (found.path != known.path(), !found.path.starts_with(known.first_path()), &found.path))
-        .cloned()
+    let rank = |found: &&Found| (found.path != known.path(), !found.path.starts_with(known.first_path()), found.path.clone());
+    Ok(kin.into_iter().min_by_key(rank).cloned())
 }
 
 /// Opens a file, and reads the first up to 4 KiB that it has on disk.
@@ -306,15 +352,19 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
 /// Opens the file of a position for its reader.
 pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
     let path = known.path();
-    let at_path = listing::regular(Path::new(path)).map_err(Error::config)?;
+    let at_path = listing::regular(Path::new(path))?;
     let found = match known.id() {
         None => at_path,
         Some(id) => {
             // Renamed or replaced since the start looked.
-            let beside = || Folders::default().beside(known);
-            let named = at_path.filter(|found| found.id == id);
-            let renamed = named.or_else(|| beside().into_iter().find(|found| found.id == id));
-            renamed.or_else(|| heir(known, beside().iter()))
+            match at_path.filter(|found| found.id == id) {
+                None => {
+                    let beside = Folders::default().beside(known)?;
+                    let renamed = beside.iter().find(|found| found.id == id).cloned();
+                    if renamed.is_some() { renamed } else { heir(known, beside.iter())? }
+                }
+                named => named,
+            }
         }
     };
     let found = found.ok_or_else(|| missing(path, known.offset))?;
@@ -342,16 +392,21 @@ pub(super) fn removed(path: &str, offset: u64) -> Error {
 }
 
 fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
-    match why.kind() {
-        ErrorKind::NotFound => missing(path, offset),
-        ErrorKind::PermissionDenied => {
-            Error::config(format!("{path}: may not be read by this user: {why}; give read permission"))
-        }
-        _ => Error::try_again(format!("{path}: cannot be opened: {why}")),
-    }
+    if system::leads_nowhere(why) { missing(path, offset) } else { system::error(format!("{path}: cannot be opened"), why) }
 }
 
-/// Whether the file is not compressed.
-pub(super) fn is_plain(path: &str) -> io::Result<bool> {
-    Ok(matches!(content(path)?, Input::Plain(_)))
+/// Whether the file is not compressed; none if it may not be read.
+///
+/// # Errors
+/// Kind TryAgain: it cannot be read now.
+pub(super) fn is_plain(path: &str) -> Result<Option<bool>> {
+    Ok(unless_it_passes(path, content(path))?.ok().map(|content| matches!(content, Input::Plain(_))))
+}
+
+/// As [`content_head`]; none if the file may not be read, or cannot be decompressed.
+///
+/// # Errors
+/// Kind TryAgain: it cannot be read now.
+pub(super) fn known_head(path: &str) -> Result<Option<Vec<u8>>> {
+    Ok(unless_it_passes(path, content_head(path))?.ok())
 }

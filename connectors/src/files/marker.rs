@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tidemill_engine::sink::{Marker, Owner};
-use tidemill_state::{Error, Incarnation, Result, Txid};
+use tidemill_state::{Error, Incarnation, Result, Txid, system};
 use xxhash_rust::xxh3::xxh3_64;
 
 const FORMAT: u32 = 1;
@@ -58,7 +58,7 @@ impl FileMarker {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(Error::try_again(format!("reading the marker {}: {why}", path.display()))),
+            Err(why) => return Err(system::error(format!("reading the marker {}", path.display()), &why)),
         };
         let damaged = |why: String| {
             Error::sink(format!(

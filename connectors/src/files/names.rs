@@ -7,7 +7,7 @@ use super::listing::{self, FileId, Listing};
 use super::locate::{self, Folders, Known, Place};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Kind, Result};
 
 /// How often names are looked at while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -79,7 +79,16 @@ impl Names {
         // After a pause of the process others must be able to look too before anything ends.
         let paused = self.looked.elapsed() > 3 * LOOK_EVERY;
         self.looked = Instant::now();
-        let seen = self.look(globs, known)?;
+        let seen = match self.look(globs, known) {
+            Ok(seen) => seen,
+            // Nobody can see where its names lead: it is read on by what is open, and ends later.
+            Err(error) if matches!(error.kind(), Kind::TryAgain | Kind::Config) => {
+                tracing::debug!(%error, path = self.path, "the names of a followed file cannot be looked at");
+                self.since = Instant::now();
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
         let changed = seen != self.seen;
         self.seen = seen;
         if changed || paused {
@@ -88,7 +97,7 @@ impl Names {
         let (since, completed) = self.since;
         let is_long = since.elapsed() >= *rotated_after && looks.have_seen_since(completed);
         let over = matches!(seen, Seen::Nowhere | Seen::Other) && is_long;
-        let replaced = seen == Seen::Other && (over || changed) && is_copy(known, self.name(known));
+        let replaced = seen == Seen::Other && (over || changed) && is_copy(known, self.name(known))?;
         if replaced && !is_only_headed_alike(globs, known)? {
             return Err(moved(known, self.name(known)));
         }
@@ -96,8 +105,8 @@ impl Names {
     }
 
     fn look(&mut self, globs: &[String], known: &Known) -> Result<Seen> {
-        let at = |path: &str| listing::regular(Path::new(path)).ok().flatten();
-        if at(&self.path).is_some_and(|found| found.id == self.id) {
+        let at = |path: &str| listing::file_at(Path::new(path));
+        if at(&self.path)?.is_some_and(|found| found.id == self.id) {
             self.matched |= globs.iter().any(|glob| listing::matches(glob, &self.path));
             if self.matched {
                 return Ok(Seen::Here);
@@ -108,7 +117,7 @@ impl Names {
             self.matched = true;
             return Ok(Seen::Here);
         }
-        let named = at(self.name(known));
+        let named = at(self.name(known))?;
         Ok(named.map_or(Seen::Nowhere, |found| if found.length == 0 { Seen::Empty } else { Seen::Other }))
     }
 
@@ -121,8 +130,14 @@ impl Names {
     fn is_kept_for_a_copy(&mut self, settings: &Settings, known: &Known) -> Result<bool> {
         let globs = &settings.globs;
         let listing = Listing::of(globs)?;
-        let others = listing.files.iter().filter(|found| found.id != self.id);
-        let Some(copy) = others.clone().find(|found| is_plain_copy(known, &found.path)) else { return Ok(false) };
+        let mut copy = None;
+        for found in listing.files.iter().filter(|found| found.id != self.id) {
+            if is_plain_copy(known, &found.path)? {
+                copy = Some(found);
+                break;
+            }
+        }
+        let Some(copy) = copy else { return Ok(false) };
         if is_only_headed_alike(globs, known)? {
             return Ok(false);
         }
@@ -143,14 +158,13 @@ fn is_only_headed_alike(globs: &[String], known: &Known) -> Result<bool> {
     Ok(matches!(place, Place::There(_)))
 }
 
-fn is_copy(known: &Known, path: &str) -> bool {
-    matches!(locate::beside_record(known, path), Content::Whole(_))
+fn is_copy(known: &Known, path: &str) -> Result<bool> {
+    Ok(matches!(locate::beside_record(known, path)?, Content::Whole(_)))
 }
 
 /// A compressed file is never read by a source that follows, unless it is all there is of one that was read.
-fn is_plain_copy(known: &Known, path: &str) -> bool {
-    let plain = locate::is_plain(path).unwrap_or(false);
-    plain && is_copy(known, path)
+fn is_plain_copy(known: &Known, path: &str) -> Result<bool> {
+    Ok(locate::is_plain(path)? == Some(true) && is_copy(known, path)?)
 }
 
 /// The file's content is to be read on under another name, in another file.

@@ -85,9 +85,9 @@ impl<'a> Newcomers<'a> {
         }
         let compression = Compression::recognise(&head);
         // What cannot be decompressed is a copy of nothing: its reader names the place.
-        let content = if compression.is_some() { locate::content_head(path).unwrap_or_default() } else { head.clone() };
+        let content = if compression.is_some() { locate::known_head(path)?.unwrap_or_default() } else { head.clone() };
         for known in self.alike(&content) {
-            match self.kinship(known, found, listing) {
+            match self.kinship(known, found, listing)? {
                 Some(Kinship::Copy) => return Ok(copy(path, known)),
                 Some(Kinship::Heir) => return Ok(Judgement::Replaces(known.name.clone())),
                 Some(Kinship::Remnant) => return Ok(Judgement::Later),
@@ -101,21 +101,28 @@ impl<'a> Newcomers<'a> {
         Ok(Judgement::Joins(Witness::of_new(file, &head).position(0)))
     }
 
-    fn kinship(&self, known: &Known, found: &Found, listing: &Listing) -> Option<Kinship> {
-        let original = known.id().and_then(|id| listing.by_id(id)).cloned();
-        let original = original.or_else(|| {
-            let at_path = super::listing::regular(std::path::Path::new(known.path())).ok().flatten();
-            at_path.filter(|original| Some(original.id) == known.id())
-        });
-        let there = original.filter(|original| locate::holds(known, original).unwrap_or(false));
+    fn kinship(&self, known: &Known, found: &Found, listing: &Listing) -> Result<Option<Kinship>> {
+        let original = match known.id().and_then(|id| listing.by_id(id)) {
+            Some(original) => Some(original.clone()),
+            None => {
+                super::listing::file_at(std::path::Path::new(known.path()))?.filter(|original| Some(original.id) == known.id())
+            }
+        };
+        let there = match original.map(|original| locate::holds(known, &original).map(|holds| holds.then_some(original))) {
+            Some(Err(error)) if error.kind() == Kind::TryAgain => return Err(error),
+            there => there.and_then(Result::ok).flatten(),
+        };
         let (content, original) = match &there {
-            Some(original) => (locate::beside_original(&found.path, &original.path).ok()?, Original::There),
+            Some(original) => match locate::beside_original(&found.path, &original.path)? {
+                Ok(content) => (content, Original::There),
+                Err(_) => return Ok(None),
+            },
             // Its reader still has it, and a start decides: until then nothing that begins as it did is read.
             None => (Content::Prefix, Original::Gone),
         };
         // A followed file is not edited: one that begins as the one before it may have the same headings.
         let same_path = found.path == known.path() && (!self.follow || known.offset >= CONVINCING);
-        Some(identify(Facts { same_inode: false, same_path, original, content }))
+        Ok(Some(identify(Facts { same_inode: false, same_path, original, content })))
     }
 }
 

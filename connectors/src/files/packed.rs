@@ -132,6 +132,9 @@ fn another_begins(packed: &mut impl BufRead, after_one: bool) -> io::Result<bool
 
 /// The error of content that cannot be decompressed after its first `offset` bytes.
 pub(super) fn damaged(path: &str, compression: Compression, offset: u64, why: &io::Error) -> Error {
+    if why.raw_os_error().is_some() {
+        return super::input::unreadable(path, offset, why);
+    }
     let why = why.to_string();
     if why.contains("too much memory") {
         return Error::config(format!(

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::Data;
-use tidemill_state::{Error, Result, Txid};
+use tidemill_state::{Error, Result, Txid, system};
 
 /// Appends each committed record as a JSON line to a file. Made by [`Files::to`](crate::Files::to).
 ///
@@ -211,10 +211,8 @@ impl FilePublisher {
     }
 
     fn failed(&self, doing: &str, why: &io::Error) -> Error {
-        Error::try_again(format!(
-            "the output {}: {doing}: {why}; nothing is lost: it is written again at the next start",
-            self.path.display()
-        ))
+        let what = format!("the output {}: nothing is lost, it is written again at the next start: {doing}", self.path.display());
+        system::error(what, why)
     }
 }
 
@@ -370,7 +368,7 @@ impl Drop for PreparedLines<'_> {
 }
 
 fn lock(path: PathBuf) -> Result<File> {
-    let failed = |why: io::Error| Error::try_again(format!("locking {}: {why}", path.display()));
+    let failed = |why: io::Error| system::error(format!("locking {}", path.display()), &why);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -1,7 +1,8 @@
 //! Clients of librdkafka: how they are made, how their reports are taken, and what their errors ask of a run.
 
-use super::events::{Consumer, Events, is_refusal};
+use super::events::{Consumer, Events};
 use super::settings::Kafka;
+use super::verdict::{self, Verdict};
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -24,6 +25,11 @@ where
             KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
             why => why.to_string(),
         };
+        if matches!(&why, KafkaError::ClientCreation(why) if why.contains("Failed to create thread")) {
+            return Error::try_again(format!(
+                "the operating system gives no thread for a client of Kafka: {what}. Start again in a moment"
+            ));
+        }
         Error::config(format!("librdkafka does not take the settings for Kafka: {what}. Correct them"))
     })?;
     Ok((client, events))
@@ -75,35 +81,19 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
             "{doing}: the brokers at {brokers} refuse this client: {reason}. Correct the security settings, or ask for the right"
         ));
     }
-    let kind = match code_of(error) {
-        Some(code) if is_refusal(code) => Kind::Config,
-        Some(
-            RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::InvalidPartitions
-            | RDKafkaErrorCode::InvalidReplicationFactor
-            | RDKafkaErrorCode::InvalidConfig
-            | RDKafkaErrorCode::PolicyViolation,
-        ) => Kind::Config,
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Kind::SourceLost,
-        _ => Kind::Away,
-    };
-    let why = events.trouble().filter(|_| kind == Kind::Away).map_or(String::new(), |why| format!(" ({why})"));
-    let what = match kind {
-        Kind::Away => format!("the brokers at {brokers} do not answer as they should: {error}{why}"),
-        _ => error.to_string(),
+    let (kind, what) = match verdict::of_call(error) {
+        Verdict::Passes => {
+            let why = events.trouble().map_or(String::new(), |why| format!(" ({why})"));
+            (Kind::Away, format!("the brokers at {brokers} do not answer as they should: {error}{why}"))
+        }
+        Verdict::Never(remedy) => {
+            (Kind::Config, format!("the brokers at {brokers} refuse it: {error}. This does not pass: {remedy}"))
+        }
+        Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Missing => (Kind::Config, error.to_string()),
+        Verdict::Lost => (Kind::SourceLost, error.to_string()),
+        Verdict::Message => (Kind::Sink, format!("{error}. It is committed, so it cannot be left out: let the topic take it")),
     };
     Error::new(kind, format!("{doing}: {what}"))
-}
-
-/// The code of an error of a call.
-pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        // The crate gives no code for these.
-        KafkaError::AdminOp(code) => Some(*code),
-        error => error.rdkafka_error_code(),
-    }
 }
 
 /// Whether an error means that the brokers do not know a topic. One broker may say so for a moment of a topic that is there.

@@ -5,6 +5,7 @@
 
 use super::identity::{TopicId, changed_id};
 use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
+use super::verdict::{self, Verdict};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -230,6 +231,14 @@ impl Events {
         self.0.failed.lock().expect("no holder of this lock panics").clear();
     }
 
+    fn note_refusal(&self, reason: &str, may_pass: bool) {
+        if may_pass {
+            self.0.standing.is_refused(Instant::now());
+        }
+        let mut refusal = self.0.refusal.lock().expect("no holder of this lock panics");
+        refusal.get_or_insert_with(|| Refusal { reason: reason.to_string(), may_pass });
+    }
+
     fn note_trouble(&self, reason: &str, replaces: bool) {
         let mut trouble = self.0.trouble.lock().expect("no holder of this lock panics");
         match &mut *trouble {
@@ -276,14 +285,10 @@ impl ClientContext for Events {
                 tracing::debug!(%error, reason, "the consumer group may not be used");
             }
             Some(code) if is_refusal(code) => {
-                let may_pass = is_authentication(code);
-                if may_pass {
-                    self.0.standing.is_refused(Instant::now());
-                }
-                let mut refusal = self.0.refusal.lock().expect("no holder of this lock panics");
-                refusal.get_or_insert_with(|| Refusal { reason: reason.to_string(), may_pass });
+                self.note_refusal(reason, verdict::of(code) == Verdict::Unauthenticated);
             }
-            // Names what is wrong with a certificate, say; beside it the brokers only seem to be down.
+            Some(RDKafkaErrorCode::SSL) if verdict::is_distrust(reason) => self.note_refusal(reason, true),
+            // Names what is wrong with a connection; beside it the brokers only seem to be down.
             Some(RDKafkaErrorCode::SSL) => self.note_trouble(reason, true),
             Some(
                 RDKafkaErrorCode::AllBrokersDown
@@ -364,24 +369,8 @@ fn end_in(reason: &str) -> Option<i64> {
 }
 
 /// Whether a broker that returns this will return it again.
-pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    is_authentication(code)
-        || matches!(
-            code,
-            RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-        )
-}
-
-fn is_authentication(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::UnsupportedSASLMechanism
-    )
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(verdict::of(code), Verdict::Unauthenticated | Verdict::Forbidden)
 }
 
 #[cfg(test)]
@@ -450,6 +439,17 @@ mod tests {
         without_group.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
         assert_eq!((without_group.refused(), without_group.trouble()), (None, None));
         assert!(without_group.is_group_refused() && !events.is_group_refused());
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_a_refusal_and_a_broken_handshake_is_not() {
+        let fail = |events: &Events, reason| events.error(KafkaError::Global(RDKafkaErrorCode::SSL), reason);
+        let events = Events::default();
+        fail(&events, "SSL handshake failed: Disconnected");
+        assert_eq!(events.refused(), None);
+        let distrust = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified";
+        fail(&events, distrust);
+        assert_eq!(events.refused().as_deref(), Some(distrust));
     }
 
     #[test]

@@ -52,6 +52,7 @@ mod sink;
 mod source;
 mod statistics;
 mod topics;
+mod verdict;
 
 pub use decode::Incoming;
 pub use message::Message;

@@ -14,6 +14,7 @@ use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
 use super::source::ANSWER_WITHIN;
 use super::topics::Probe;
+use super::verdict;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -134,7 +135,7 @@ impl KafkaPublisher {
     /// What a failed call of a transaction means: that another run has taken over, or that it must be tried again.
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
-        let error = match client::code_of(why) {
+        let error = match verdict::code_of(why) {
             // The next session looks whether it is there.
             Some(code) if client::is_unknown_topic(code) => {
                 Error::away(format!("{doing}: a broker does not know the topic ({why})"))
@@ -446,7 +447,14 @@ impl Session {
 
     fn failed(&self, kafka: &Kafka, doing: &str, why: &KafkaError) -> Error {
         self.producer().poll(Duration::ZERO);
-        client::error(kafka, &self.events, doing, why)
+        // What a producer fails with for good is not in the error of every call after it.
+        match (verdict::code_of(why), self.producer().client().fatal_error()) {
+            (Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State), Some((code, reason))) => {
+                tracing::debug!(%code, reason, "the producer has failed");
+                client::error(kafka, &self.events, doing, &KafkaError::Global(code))
+            }
+            _ => client::error(kafka, &self.events, doing, why),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `on_failure`: what is done with records at which operators fail.
 
+use crate::panics::watch_panics;
 use crate::plan::NodeKind;
-use crate::poison::{Letters, OnFailure, Policy, quiet_panics};
+use crate::poison::{Letters, OnFailure, Policy};
 use crate::sink::Sink;
 use crate::source::{DeadLetter, DeadLetterSink};
 use crate::stream::{Record, Stream};
@@ -29,7 +30,7 @@ impl Topology<'_> {
     /// ```
     pub fn on_failure(&self, policy: OnFailure) {
         if policy.goes_on() {
-            quiet_panics();
+            watch_panics();
         }
         *self.context.on_failure.borrow_mut() = policy;
     }
@@ -83,7 +84,7 @@ impl<'s, T: Record> Stream<'s, T> {
     #[must_use]
     pub fn on_failure(mut self, policy: OnFailure) -> Stream<'s, T> {
         if policy.goes_on() {
-            quiet_panics();
+            watch_panics();
         }
         self.site.on_failure = policy;
         self

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
-use tidemill_state::Txid;
+use tidemill_state::{Kind, Txid};
 
 /// As what arguments come and answers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,18 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// Returns what it asks of whoever sent the request: a program that ends because of it has this kind's exit code.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            QueryError::NoSuchQuery { .. } | QueryError::BadArguments(_) | QueryError::TooLarge { .. } => Kind::Config,
+            QueryError::Failed(_) => Kind::UserCode,
+            QueryError::TooMany { .. } | QueryError::TimedOut { .. } | QueryError::NotHeld | QueryError::Unavailable(_) => {
+                Kind::TryAgain
+            }
+        }
+    }
+
     /// What it is, in a word: for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

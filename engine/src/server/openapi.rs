@@ -145,7 +145,7 @@ fn describe(runtime: &Runtime) -> Value {
     schemas.insert(
         "Error".into(),
         object(&json!({"error": object(&json!({
-        "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
+        "kind": {"type": "string"}, "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
     );
     let mut posted =
         operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs.clone());

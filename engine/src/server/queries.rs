@@ -122,7 +122,7 @@ impl Refusal {
             }
             QueryError::Unavailable(_) => "send the same request again in a moment",
         };
-        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy)
+        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy).kind(error.kind())
     }
 }
 

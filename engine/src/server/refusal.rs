@@ -10,9 +10,10 @@ use serde_json::json;
 use tidemill_state::{Error, Kind};
 use tonic::{Code, Status};
 
-/// An error as it is answered: `{"error": {"what": …, "where": …, "do": …}}`, and what else is known.
+/// An error as it is answered: `{"error": {"kind": …, "what": …, "where": …, "do": …}}`, and what else is known.
 pub(super) struct Refusal {
     status: StatusCode,
+    kind: Kind,
     what: String,
     place: String,
     remedy: String,
@@ -22,7 +23,12 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, what: impl Into<String>, place: String) -> Refusal {
-        Refusal { status, what: what.into(), place, remedy: String::new(), known: Vec::new() }
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Kind::TryAgain,
+            StatusCode::INTERNAL_SERVER_ERROR => Kind::Bug,
+            _ => Kind::Config,
+        };
+        Refusal { status, kind, what: what.into(), place, remedy: String::new(), known: Vec::new() }
     }
 
     /// An error of the engine's, with what its kind asks of the caller.
@@ -35,7 +41,12 @@ impl Refusal {
                 (StatusCode::INTERNAL_SERVER_ERROR, "look at the log and at /v1/status")
             }
         };
-        Refusal::new(status, error.to_string(), place).remedy(remedy)
+        Refusal::new(status, error.to_string(), place).remedy(remedy).kind(error.kind())
+    }
+
+    /// Sets the kind, if it is not that which the status stands for.
+    pub(super) fn kind(self, kind: Kind) -> Refusal {
+        Refusal { kind, ..self }
     }
 
     /// Says what to do.
@@ -54,7 +65,7 @@ impl Refusal {
 impl Refusal {
     /// Returns the refusal as JSON.
     pub(super) fn into_body(self) -> String {
-        let error = json!({"what": self.what, "where": self.place, "do": self.remedy});
+        let error = json!({"kind": self.kind.name(), "what": self.what, "where": self.place, "do": self.remedy});
         let known: String = self.known.iter().map(|(name, json)| format!("\"{name}\":{json},")).collect();
         format!("{{{known}\"error\":{error}}}")
     }

@@ -1,7 +1,7 @@
 //! The folder around the database: the lock with the pid, how the last run wrote, and moving it aside.
 
 use crate::store::Durability;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result, system};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -91,7 +91,7 @@ impl Folder {
 
     /// Locks a folder that holds a store.
     pub(super) fn lock_store(dir: &Path) -> Result<Folder> {
-        if !holds_store(dir) {
+        if !holds_store(dir)? {
             return Err(Error::config(format!(
                 "there is no state in {}: give the --state folder of a topology that ran",
                 dir.display()
@@ -112,8 +112,9 @@ impl Folder {
     pub(super) fn make_database(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let half = self.dir.join("db.new");
         let unwritable = |why| unwritable(&self.dir, &why);
-        if half.exists() {
-            fs::remove_dir_all(&half).map_err(unwritable)?;
+        match fs::remove_dir_all(&half) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(unwritable(why)),
+            _ => {}
         }
         self.set_mode(Mode::stopped(Durability::Sync))?;
         make(&half)?;
@@ -135,10 +136,7 @@ impl Folder {
             File::open(&database)?.sync_all()
         };
         sync().map_err(|why| {
-            Error::try_again(format!(
-                "the log in {} cannot be synced: {why}. Nothing was changed: make sure that the disk is healthy, then start again",
-                database.display()
-            ))
+            system::error(format!("nothing was changed, but the log in {} cannot be synced", database.display()), &why)
         })
     }
 
@@ -148,11 +146,7 @@ impl Folder {
             ErrorKind::NotFound | ErrorKind::InvalidData => {
                 Error::damaged(format!("{} cannot be read: {why}. Restore the folder from a copy", path.display()))
             }
-            _ => Error::try_again(format!(
-                "{} cannot be read: {why}. Nothing is lost: make sure that this user may read it and that the disk is healthy, then \
-                 start again",
-                path.display()
-            )),
+            _ => system::error(format!("nothing is lost, but {} cannot be read", path.display()), &why),
         })?;
         serde_json::from_str(&text)
             .map_err(|why| Error::damaged(format!("{} is damaged: {why}. Restore the folder from a copy", path.display())))
@@ -172,30 +166,50 @@ impl Folder {
     }
 }
 
-pub(super) fn holds_store(dir: &Path) -> bool {
-    dir.join("db").exists()
+/// Whether there is a store in `dir`. A folder that cannot be looked into is an error: it may have one.
+pub(super) fn holds_store(dir: &Path) -> Result<bool> {
+    match fs::metadata(dir.join("db")) {
+        Ok(_) => Ok(true),
+        // A store that cannot be made there either is refused when it is made.
+        Err(why) if system::leads_nowhere(&why) => Ok(false),
+        Err(why) => Err(unreadable(dir, &why)),
+    }
 }
 
-/// The pid of the process that holds the store in `dir`, if one does.
-#[must_use]
-pub fn process_holding(dir: &Path) -> Option<String> {
-    let lock = File::open(dir.join("lock")).ok()?;
+/// Returns the pid of the process that holds the store in `dir`, if one does.
+///
+/// # Errors
+/// The folder cannot be looked into: Kind TryAgain if that passes, Config if not.
+pub fn process_holding(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join("lock");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(why) if system::leads_nowhere(&why) => return Ok(None),
+        Err(why) => return Err(unreadable(dir, &why)),
+    };
     match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => fs::read_to_string(dir.join("lock")).ok().map(|pid| pid.trim().to_string()),
+        Err(TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).map(|pid| pid.trim().to_string());
+            Ok(Some(pid.ok().filter(|pid| !pid.is_empty()).unwrap_or_else(|| "unknown".into())))
+        }
         Ok(()) => {
             let _ = lock.unlock();
-            None
+            Ok(None)
         }
-        Err(TryLockError::Error(_)) => None,
+        Err(TryLockError::Error(why)) => Err(unreadable(dir, &why)),
     }
+}
+
+fn unreadable(dir: &Path, why: &std::io::Error) -> Error {
+    system::error(format!("nothing was changed, but the state folder {} cannot be looked into", dir.display()), why)
 }
 
 /// Moves the store in `dir` aside, to `DIR.old-<txid>` (or `DIR.old-unknown` if it cannot be read), and says where it is. Nothing is deleted.
 ///
 /// # Errors
-/// Kind TryAgain if an instance runs on it, Config if it cannot be moved.
+/// Kind TryAgain if an instance runs on it, or if the disk has an error that passes; Config if it cannot be moved.
 pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
-    if let Some(pid) = process_holding(dir) {
+    if let Some(pid) = process_holding(dir)? {
         return Err(Error::try_again(format!(
             "the state in {} is in use by another instance, pid {pid}: stop it first",
             dir.display()
@@ -210,7 +224,7 @@ pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
         more += 1;
     }
     fs::rename(dir, &target)
-        .map_err(|why| Error::config(format!("{} cannot be moved to {}: {why}", dir.display(), target.display())))?;
+        .map_err(|why| system::error(format!("{} cannot be moved to {}", dir.display(), target.display()), &why))?;
     Ok(target)
 }
 
@@ -229,42 +243,35 @@ fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 fn unwritable(dir: &Path, why: &std::io::Error) -> Error {
-    let message = format!("the state folder {} cannot be written: {why}", dir.display());
-    match why.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::try_again(message + ". Nothing is lost: free some space and start again")
-        }
-        ErrorKind::PermissionDenied
-        | ErrorKind::ReadOnlyFilesystem
-        | ErrorKind::NotFound
-        | ErrorKind::NotADirectory
-        | ErrorKind::AlreadyExists
-        | ErrorKind::InvalidInput
-        | ErrorKind::InvalidFilename
-        | ErrorKind::IsADirectory => Error::config(message + ". Give a --state folder that this user can write"),
-        // It may pass: an error of the disk, too many open files.
-        _ => Error::try_again(message + ". Nothing is lost: make sure that the disk is healthy, then start again"),
+    let message = format!("the state folder {} cannot be written: {}", dir.display(), system::describe(why));
+    match system::verdict(why) {
+        system::Verdict { kind: Kind::TryAgain, remedy } => Error::try_again(format!("{message}. Nothing is lost: {remedy}")),
+        _ => Error::config(message + ". Give a --state folder that this user can write"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
 
     #[test]
-    fn errors_that_may_pass_are_tried_again() {
-        for (errno, kind) in [
-            (rustix::io::Errno::IO, Kind::TryAgain),
-            (rustix::io::Errno::NOSPC, Kind::TryAgain),
-            (rustix::io::Errno::DQUOT, Kind::TryAgain),
-            (rustix::io::Errno::MFILE, Kind::TryAgain),
-            (rustix::io::Errno::STALE, Kind::TryAgain),
-            (rustix::io::Errno::ACCESS, Kind::Config),
-            (rustix::io::Errno::ROFS, Kind::Config),
-            (rustix::io::Errno::NOTDIR, Kind::Config),
+    fn a_folder_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // For any user, and without a disk that fails.
+        let hidden = dir.path().join("n".repeat(300));
+        for error in [
+            holds_store(&hidden).expect_err("nobody can see"),
+            process_holding(&hidden).expect_err("nobody can see"),
+            move_aside(&hidden, None).expect_err("it may be in use"),
         ] {
-            assert_eq!(unwritable(Path::new("s"), &errno.into()).kind(), kind, "{errno:?}");
+            assert_eq!(error.kind(), Kind::Config, "{error}");
+            assert!(error.to_string().contains("nothing was changed"), "{error}");
+        }
+        let (none, file) = (dir.path().join("none"), dir.path().join("file"));
+        fs::write(&file, "").expect("written");
+        for nothing in [none, file] {
+            assert!(!holds_store(&nothing).expect("it is seen"));
+            assert_eq!(process_holding(&nothing).expect("it is seen"), None);
         }
     }
 
@@ -278,7 +285,7 @@ mod tests {
         assert_eq!(kind(&folder), Kind::Damaged);
         fs::remove_file(dir.path().join("mode")).expect("removed");
         fs::create_dir(dir.path().join("mode")).expect("made");
-        assert_eq!(kind(&folder), Kind::TryAgain, "it is there, and cannot be read");
+        assert_eq!(kind(&folder), Kind::Config, "it is there, and cannot be read");
     }
 
     #[test]
@@ -289,7 +296,7 @@ mod tests {
         // As a fork inherits it: the same open file, under another descriptor.
         let _inherited = folder.lock.try_clone().expect("a descriptor");
         drop(folder);
-        assert_eq!(process_holding(dir.path()), None);
+        assert_eq!(process_holding(dir.path()).expect("it is seen"), None);
         Folder::lock(dir.path(), true).expect("it is free again");
     }
 }

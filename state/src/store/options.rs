@@ -1,9 +1,9 @@
 //! How RocksDB is opened: its families, its log, what it verifies.
 
-use super::restored;
+use super::{failed, restored};
 use crate::store::Durability;
 use crate::{Error, Result};
-use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options};
+use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
 use std::path::Path;
 
 pub(super) const FAMILIES: [&str; 5] = ["meta", "positions", "log", "outbox", "state"];
@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<
     options.create_if_missing(create);
     let families = || FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
     let opened = restored::open(path, || DB::open_cf_descriptors(&options, path, families()))?;
-    opened.map_err(|why| open_failed(path, &why))
+    opened.map_err(|why| failed::opening(path, &why))
 }
 
 pub(super) fn family_options(name: &str) -> Options {
@@ -61,33 +61,4 @@ pub(super) fn family_options(name: &str) -> Options {
         }
     }
     options
-}
-
-fn open_failed(path: &Path, why: &rocksdb::Error) -> Error {
-    let folder = path.parent().unwrap_or(path).display();
-    match why.kind() {
-        // A path may have the word in it.
-        ErrorKind::IOError if why.as_ref().contains("While lock file") => {
-            Error::try_again(format!("the state in {folder} is in use by another process: {why}"))
-        }
-        // A file that is missing is damage, any other error of the disk may pass.
-        ErrorKind::IOError if !why.as_ref().contains("No such file or directory") => {
-            Error::try_again(format!("the state in {folder} cannot be opened: {why}. Nothing is lost; mend it and start again"))
-        }
-        // What RocksDB makes of a file that could not be opened to try what the file system allows.
-        ErrorKind::InvalidArgument
-            if why.as_ref().contains("Direct I/O is not supported")
-                || why.as_ref().contains("Found options incompatible with filesystem: IO error") =>
-        {
-            Error::try_again(format!("the state in {folder} cannot be opened: {why}. Nothing is lost; mend it and start again"))
-        }
-        ErrorKind::InvalidArgument if why.as_ref().contains("Column families not opened") => Error::config(format!(
-            "the state in {folder} was written by a newer version of Tidemill than this program's: {why}. Nothing was changed: run a program built with \
-             that version, or give another --state folder"
-        )),
-        _ => Error::damaged(format!(
-            "the state in {folder} is damaged: {why}. Nothing was changed. Restore the folder from a copy, or begin anew with --start-over \
-             (the damaged folder is moved aside, never deleted)"
-        )),
-    }
 }

@@ -1,7 +1,7 @@
 //! Reading a store: the facts of a start, positions, the log, the outbox, and a state's values in order.
 
 use super::layout::{FOLDED_KEY, log_key, outbox_key, position_key, sink_key, state_key};
-use super::{Store, family};
+use super::{Store, failed, family};
 use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
 use crate::resolve::{SinkRecord, StoreFacts};
 use crate::schema::Schema;
@@ -9,10 +9,9 @@ use crate::{Error, KeyGroup, Result, Txid, codec, delta, outbox};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::path::Path;
 
 pub(super) fn meta_bytes(db: &DB, key: &str) -> Result<Option<Vec<u8>>> {
-    db.get_cf(family(db, "meta"), key).map_err(|why| unreadable(db.path(), &why))
+    db.get_cf(family(db, "meta"), key).map_err(|why| failed::reading(db.path(), &why))
 }
 
 pub(super) fn meta<V: DeserializeOwned>(db: &DB, key: &str) -> Result<Option<V>> {
@@ -24,7 +23,7 @@ pub(super) fn meta<V: DeserializeOwned>(db: &DB, key: &str) -> Result<Option<V>>
 }
 
 pub(super) fn folded(db: &DB) -> Result<Txid> {
-    let bytes = db.get_pinned_cf(family(db, "state"), FOLDED_KEY).map_err(|why| unreadable(db.path(), &why))?;
+    let bytes = db.get_pinned_cf(family(db, "state"), FOLDED_KEY).map_err(|why| failed::reading(db.path(), &why))?;
     bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
 }
 
@@ -65,7 +64,7 @@ impl Store {
         let first = position_key(source, "")?;
         let family = family(&self.db, "positions");
         for row in self.db.iterator_cf(family, IteratorMode::From(&first, Direction::Forward)) {
-            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let (of, partition): (SourceId, String) = crate::keys::decode_key(&key)?;
             if of != source {
                 break;
@@ -93,7 +92,7 @@ impl Store {
         let first = log_key(after.next(), WorkerIndex(0));
         let mode = IteratorMode::From(&first, Direction::Forward);
         for row in self.db.iterator_cf_opt(family(&self.db, "log"), options, mode) {
-            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let (txid, worker) = split_log_key(&key)?;
             if txid > upto {
                 break;
@@ -112,7 +111,7 @@ impl Store {
     ) -> Result<()> {
         let last = log_key(upto, WorkerIndex(u32::MAX));
         for row in self.db.iterator_cf(family(&self.db, "log"), IteratorMode::From(&last, Direction::Reverse)) {
-            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let (txid, worker) = split_log_key(&key)?;
             if txid <= after {
                 break;
@@ -132,7 +131,7 @@ impl Store {
         let first = outbox_key(sink, after.next());
         let mode = IteratorMode::From(&first, Direction::Forward);
         for row in self.db.iterator_cf_opt(family(&self.db, "outbox"), options, mode) {
-            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let txid = key.last_chunk::<8>().map(|txid| Txid(u64::from_be_bytes(*txid)));
             let txid = txid.ok_or_else(|| Error::damaged("the outbox has a key that is none of its own"))?;
             let (prev, payload) = outbox::decode_entry(&value)?;
@@ -179,7 +178,7 @@ impl Store {
     /// The last committed batch, and the one up to which the log is folded, as a snapshot has them.
     fn numbers_in(&self, snapshot: &Snapshot<'_>) -> Result<(Txid, Txid)> {
         let number = |name, key: &[u8]| {
-            let bytes = snapshot.get_pinned_cf(family(&self.db, name), key).map_err(|why| unreadable(&self.dir, &why))?;
+            let bytes = snapshot.get_pinned_cf(family(&self.db, name), key).map_err(|why| failed::reading(&self.dir, &why))?;
             bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
         };
         Ok((number("meta", b"committed")?, number("state", FOLDED_KEY)?))
@@ -205,7 +204,7 @@ impl Store {
         let mode = IteratorMode::From(&first, Direction::Forward);
         let rows = self.db.iterator_cf_opt(family(&self.db, "state"), options, mode);
         rows.map(move |row| {
-            let (key, value) = row.map_err(|why| unreadable(&self.dir, &why))?;
+            let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             Ok((key[prefix..].to_vec(), value))
         })
     }
@@ -229,7 +228,7 @@ impl Store {
         }
         let mut at = Vec::new();
         state_key(state, group, key, &mut at);
-        self.db.get_cf(family(&self.db, "state"), &at).map_err(|why| unreadable(&self.dir, &why))
+        self.db.get_cf(family(&self.db, "state"), &at).map_err(|why| failed::reading(&self.dir, &why))
     }
 
     /// Calls `each` with a state's committed values in order of their keys, over all key groups: encoded key, encoded value; until it returns
@@ -305,12 +304,4 @@ fn split_log_key(key: &[u8]) -> Result<(Txid, WorkerIndex)> {
         (Some(txid), Some(worker), 12) => Ok((Txid(u64::from_be_bytes(*txid)), WorkerIndex(u32::from_be_bytes(*worker)))),
         _ => Err(Error::damaged("the log has a key that is none of its own")),
     }
-}
-
-fn unreadable(path: &Path, why: &rocksdb::Error) -> Error {
-    Error::damaged(format!(
-        "the store in {} cannot be read: {why}. Nothing was changed. Restore the folder from a copy, or begin anew with --start-over (the damaged \
-         folder is moved aside, never deleted)",
-        path.display()
-    ))
 }
