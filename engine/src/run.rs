@@ -180,6 +180,13 @@ fn validate(settings: &Settings) -> Result<()> {
         (limits.max_bytes == 0, "max_batch_bytes is 0: give at least 1"),
         (limits.max_in_flight == 0, "max_batches_in_flight is 0: give at least 1"),
         (settings.name.is_empty(), "the topology's name is empty: give it one with --name"),
+        (
+            settings.name.contains(char::is_control),
+            "the topology's name has control characters in it: give it another with --name",
+        ),
+        (settings.queries.running == 0, "queries_running is 0, with which no request could begin: give at least 1"),
+        (settings.queries.time_out.is_zero(), "query_time_out is 0, in which nothing is answered: give at least 1ms"),
+        (settings.queries.request_bytes == 0, "request_bytes is 0, with which nothing can be asked: give at least 1"),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
 }

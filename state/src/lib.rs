@@ -19,6 +19,7 @@
 //! | [`migration`] | declared changes of what is recorded |
 //! | [`outbox`] | committed output that is not confirmed yet |
 //! | [`resolve`] | what a start means: from facts to a decision |
+//! | [`type_names`], [`printable`] | names of types and text from outside, as a person is shown them |
 //! | [`points`] | the named steps at which a test can crash a process |
 
 pub mod background;
@@ -32,11 +33,13 @@ pub mod keys;
 pub mod migration;
 pub mod outbox;
 pub mod points;
+pub mod printable;
 pub mod resolve;
 pub mod round_trip;
 pub mod schema;
 pub mod shape;
 pub mod store;
+pub mod type_names;
 
 pub use error::{Error, Kind, Result};
 pub use ids::{Incarnation, KeyGroup, Line, Position, SinkId, SourceId, StateId, Txid, WorkerIndex};

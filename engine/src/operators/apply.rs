@@ -9,7 +9,7 @@ use crate::failure::Guard;
 use crate::poison::naming;
 use crate::slice::Slice;
 use crate::source::Data;
-use crate::states::{self, Change, State, Storable, TypedState, WorkerState, type_name};
+use crate::states::{self, Change, State, Storable, TypedState, WorkerState};
 use crate::stream::{Raw, Record, Site, Stream, activator};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
 use tidemill_state::hot::{HotChange, TOUCHED_AT_ONCE};
 use tidemill_state::keys::{self, Key};
-use tidemill_state::{Error, Txid, round_trip};
+use tidemill_state::{Error, Txid, round_trip, type_names};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
@@ -309,7 +309,7 @@ impl Encoder {
         if key != value {
             return Ok(());
         }
-        let (at, type_name) = (at_key(state, one), type_name::<K>());
+        let (at, type_name) = (at_key(state, one), type_names::of::<K>());
         Err(Error::user_code(format!(
             "{at}: two keys of type {type_name} differ, and are written as the same bytes: after a restart one would be gone. {}",
             round_trip::SKIPPED

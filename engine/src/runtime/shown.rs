@@ -6,6 +6,7 @@ use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tidemill_state::store::Committed;
+use tidemill_state::type_names::readable;
 use tidemill_state::{SinkId, Txid};
 
 impl Runtime {
@@ -52,7 +53,12 @@ impl Runtime {
         let partitions = told.map(|told| inner.extent.as_committed(told)).collect();
         let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
             let decl = codec.decl();
-            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
+            StateStatus {
+                name: decl.name,
+                key: readable(&decl.key),
+                value: readable(&decl.value),
+                keys: inner.extent.keys(index),
+            }
         });
         let (batches_per_s, records_per_s) = rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
         Status {
