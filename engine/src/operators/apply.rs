@@ -1,6 +1,6 @@
 //! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
 
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::route::{PARTS, Parcel, Placement, by_owner, number_in};
 use crate::batch::Batch;
 use crate::chunk::Chunk;
@@ -209,7 +209,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     ) -> bool {
         self.guard.at_batch(Some(txid));
         while self.waiting[&txid].part < PARTS {
-            let mut emit = Emit::new();
+            let mut emit = Emit::of_batch();
             let applied = self.apply_part(txid, slice, &mut emit);
             let batch = &self.waiting[&txid];
             give(&batch.capabilities, &mut Chunk::default(), &mut Chunk::of(std::mem::take(emit.records())));
