@@ -108,7 +108,10 @@ impl<K: Key, V: Storable> TypedState<K, V> {
             id,
             placement,
             groups: context.key_groups,
-            map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)),
+            map: std::cell::RefCell::new(match placement {
+                Placement::ByKey => HotMap::new(context.key_groups, context.after),
+                Placement::Together => HotMap::together(context.key_groups, Placement::group(context.key_groups), context.after),
+            }),
             outside: std::cell::Cell::default(),
         }
     }
