@@ -39,6 +39,7 @@ mod starting;
 pub mod states;
 mod stream;
 pub mod testing;
+mod threads;
 mod topology;
 mod watch;
 mod work;

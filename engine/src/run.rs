@@ -9,11 +9,11 @@ use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
 use crate::start::{self, Started};
 use crate::starting::Starting;
+use crate::threads::{caught, spawn};
 use crate::topology::{Description, Topology, describe};
 use crate::watch;
 use crate::worker::Build;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
@@ -78,6 +78,7 @@ impl Engine {
                 line: begun.store.line(),
                 incarnation: begun.incarnation,
                 outbox_bytes: settings.outbox_bytes,
+                fold_bytes: settings.fold_bytes,
                 unfolded_bytes: settings.most_unfolded(),
                 started,
             },
@@ -95,7 +96,7 @@ impl Engine {
             runtime: Arc::clone(&runtime),
             points: Arc::clone(&points),
         };
-        let supervisor = spawn("supervisor", move || run.supervise());
+        let supervisor = spawn("supervisor", move || run.supervise())?;
         Ok(Engine { runtime, points, starting, report, supervisor: Some(supervisor) })
     }
 
@@ -221,23 +222,6 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     numbered.collect()
 }
 
-/// A named thread of the engine's; a panic in it is a bug, reported as an error.
-pub(crate) fn spawn<F>(name: &str, body: F) -> JoinHandle<Result<()>>
-where
-    F: FnOnce() -> Result<()> + Send + 'static,
-{
-    std::thread::Builder::new()
-        .name(name.to_string())
-        .spawn(move || caught(body))
-        .expect("the operating system gives a thread at the start")
-}
-
-/// Runs `body`; a panic in it is an error of kind Bug.
-pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
-}
-
 /// Everything of a run, in the hands of its supervisor.
 struct Run {
     settings: Settings,
@@ -273,8 +257,13 @@ impl Run {
             let runtime = Arc::clone(&runtime);
             spawn(name, move || caught(body).inspect_err(|error| runtime.fail(error.clone())))
         };
-        let committer = watched("committer", Box::new(move || committer.run(&messages)));
+        let committer = watched("committer", Box::new(move || committer.run(&messages)))?;
         let mut others = Vec::new();
+        // A thread that there is not ends the run as one that fails does: those that are there are ended in order.
+        let mut other = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| match watched(name, body) {
+            Ok(thread) => others.push(thread),
+            Err(error) => runtime.fail(error),
+        };
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
                 id: sink.id,
@@ -289,19 +278,19 @@ impl Run {
                 runtime: Arc::clone(&runtime),
                 points: Arc::clone(&points),
             };
-            others.push(watched(PUBLISHER, Box::new(move || publishing.run())));
+            other(PUBLISHER, Box::new(move || publishing.run()));
         }
         let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve))));
+        other("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve)));
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched(
+        other(
             "disk",
             Box::new(move || {
                 watch::disk_loop(&s, &r, &p, reserve);
                 Ok(())
             }),
-        ));
+        );
         let generations = Generations {
             settings,
             build,
@@ -363,8 +352,10 @@ impl Generations {
                 _ => Ok(()),
             }
         });
-        ending().pass(Phase::Closing, || closing.is_finished(), pause);
-        let closed = joined_or_left(closing, &runtime);
+        let closed = closing.and_then(|closing| {
+            ending().pass(Phase::Closing, || closing.is_finished(), pause);
+            joined_or_left(closing, &runtime)
+        });
         if let (Err(error), false) = (&outcome, fatal.is_some()) {
             return Err(error.clone());
         }

@@ -40,6 +40,9 @@ impl Runtime {
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
         self.asking.pins.advance(committed.txid());
         self.apply_hold(&inner);
+        if inner.unfolded_bytes >= self.facts.fold_bytes {
+            self.fold_alarm.ring();
+        }
         self.changed.notify_all();
         drop(inner);
         self.shown.send_replace(());
