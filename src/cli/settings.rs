@@ -86,6 +86,9 @@ pub(super) struct Options {
     /// Fold committed changes when there are so many bytes of them [default: 48MiB]
     #[arg(long, env = "TIDEMILL_FOLD_BYTES", value_name = "SIZE")]
     fold_bytes: Option<Bytes>,
+    /// The sources wait while so many bytes of committed changes are not folded [default: 8 times --fold-bytes]
+    #[arg(long, env = "TIDEMILL_UNFOLDED_BYTES", value_name = "SIZE")]
+    unfolded_bytes: Option<Bytes>,
     /// The sources wait while the state's disk has less free than this, or than a fold needs; 0: never [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
@@ -253,6 +256,7 @@ impl Options {
             max_batches_in_flight: self.max_batches_in_flight.or(others.max_batches_in_flight),
             outbox_bytes: self.outbox_bytes.or(others.outbox_bytes),
             fold_bytes: self.fold_bytes.or(others.fold_bytes),
+            unfolded_bytes: self.unfolded_bytes.or(others.unfolded_bytes),
             disk_reserve: self.disk_reserve.or(others.disk_reserve),
             drain: self.drain.or(others.drain),
             sink_assume: self.sink_assume,
@@ -306,7 +310,7 @@ impl Wanted {
             },
             outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
-            unfolded_bytes: defaults.unfolded_bytes,
+            unfolded_bytes: options.unfolded_bytes.map(|bytes| bytes.0),
             disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
             drain: options.drain.map_or(defaults.drain, |span| span.0),
             sink_assume: options.sink_assume.map(|assumed| match assumed {
@@ -479,7 +483,7 @@ mod tests {
     fn every_setting_reaches_its_place() {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
-             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
+             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\n\
              drain = \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\n\
              open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
              answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20",
@@ -494,7 +498,7 @@ mod tests {
             batches,
             outbox_bytes,
             fold_bytes,
-            unfolded_bytes: _,
+            unfolded_bytes,
             disk_reserve,
             drain,
             sink_assume,
@@ -508,6 +512,7 @@ mod tests {
         } = wanted.settings;
         let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } =
             queries;
+        assert_eq!(unfolded_bytes, Some(21));
         assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);

@@ -22,3 +22,4 @@ mod page;
 mod rotation;
 mod signals;
 mod starts;
+mod threads;

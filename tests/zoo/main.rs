@@ -372,7 +372,7 @@ fn what_only_a_value_shows_is_refused_before_its_commit() {
     stops_at([(1u64, sparse(Some(1))), (2, sparse(None))], &[&parts[..], &["key 2"]].concat());
     stops_at([(sparse(Some(1)), 1u64), (sparse(None), 2)], &parts[..2]);
     let mail = || Mail("a@b".into());
-    stops_at([(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))], &["key 2", "[\"a@b\",\"Third\"]", "of type Gap"]);
+    stops_at([(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))], &["key 2", "[\"a@b\",\"Third\"]", "of type (Mail, Gap)"]);
     let page = |reads: u64| Page { title: "tide".into(), reads };
     stops_at([(page(0), 1u64), (page(7), 2)], &["of type Page", "#[serde(skip)]"]);
 }
