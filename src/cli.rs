@@ -3,6 +3,7 @@
 mod amounts;
 mod arguments;
 mod check;
+mod environment;
 mod limits;
 mod listing;
 mod log;
@@ -169,18 +170,14 @@ where
     fn execute(self, arguments: Vec<OsString>, began: Instant) -> Result<i32> {
         limits::prepare();
         let name = topology_name(&arguments);
-        let parsed = Arguments::<A>::command()
-            .bin_name(name.clone())
-            .display_name(name.clone())
-            .try_get_matches_from(arguments)
-            .and_then(|matches| Arguments::<A>::from_arg_matches(&matches));
+        let commands = Arguments::<A>::command().bin_name(name.clone()).display_name(name.clone());
+        let parsed =
+            commands.clone().try_get_matches_from(&arguments).and_then(|matches| Arguments::<A>::from_arg_matches(&matches));
         let command = match parsed {
             Ok(arguments) => arguments.command,
-            Err(error) => {
-                let _ = error.print();
-                return Ok(if error.use_stderr() { tidemill_state::Kind::Config.exit_code().into() } else { 0 });
-            }
+            Err(error) => return Ok(refused(&error, &commands, &arguments)),
         };
+        environment::check(&[commands])?;
         let Cli { build, shown } = self;
         let topology = |own: A| move |topology: &Topology<'_>| build(topology, &own);
         let done = match command {
@@ -203,6 +200,18 @@ where
         };
         done.map(|()| 0)
     }
+}
+
+/// Prints why arguments are refused, or the help that was asked for. Returns the exit code.
+fn refused(error: &clap::Error, commands: &clap::Command, arguments: &[OsString]) -> i32 {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return 0;
+    }
+    if let Some(origin) = environment::origin(error, commands, arguments) {
+        log::say(&origin);
+    }
+    tidemill_state::Kind::Config.exit_code().into()
 }
 
 /// The name of a topology that is not given one: its binary's. A link to the binary does not change it.

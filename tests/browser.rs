@@ -121,6 +121,23 @@ fn the_page_finds_a_server_again_that_was_killed() {
 }
 
 #[test]
+fn the_page_notices_a_server_that_stands_still() {
+    if !has_browser() {
+        return;
+    }
+    let _alone = alone();
+    let folder = folder();
+    let mut running = demo(&folder.path().join("state"), "127.0.0.1:0", "600", &[]);
+    let mut steps = Steps::start(&running.url(), &["standstill"]);
+    steps.until("loaded");
+    running.signal("STOP");
+    steps.until("stands still");
+    running.signal("CONT");
+    steps.until("goes on");
+    steps.end();
+}
+
+#[test]
 fn the_sources_are_paused_and_resumed_with_a_token() {
     if !has_browser() {
         return;

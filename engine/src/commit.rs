@@ -11,7 +11,7 @@ use crate::reports::{BatchReport, RangeReport, WorkerShare};
 use crate::runtime::Runtime;
 use crate::runtime::batches::micros;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::outbox::{ENTRY_HEADER_BYTES, PayloadWriter, encode_entry};
@@ -168,14 +168,21 @@ impl Committer {
 
     /// What has moved on before one of these batches is where that batch ends, if it has something of the partition: else the position would go back.
     fn catch_up(&mut self, batches: &[Batch]) {
+        if self.moved.is_empty() {
+            return;
+        }
+        // The last batch of each partition.
+        let mut last: HashMap<(SourceId, &str), (Txid, &Position)> = HashMap::new();
+        for batch in batches {
+            for (source, partition, end) in &batch.positions {
+                last.insert((*source, partition.as_str()), (batch.txid, end));
+            }
+        }
         for (after, ranges) in &mut self.moved {
             for range in ranges {
-                let of_range = |(source, partition, _): &&(SourceId, String, Position)| {
-                    (*source, partition) == (range.source, &range.partition)
-                };
-                let later = batches.iter().rev().filter(|batch| batch.txid > *after);
-                if let Some((_, _, end)) = later.flat_map(|batch| &batch.positions).find(of_range) {
-                    range.end = end.clone();
+                let of_range = last.get(&(range.source, range.partition.as_str()));
+                if let Some((_, end)) = of_range.filter(|(txid, _)| *txid > *after) {
+                    range.end = (*end).clone();
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::chunk::{Origin, Place};
 use crate::context::Context;
+use crate::operators::emit::TooMuch;
 use crate::plan::NodeId;
 use crate::poison::{self, OnFailure, Policy};
 use crate::stream::Site;
@@ -249,6 +250,14 @@ struct Noting<'a> {
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
         self.failed.set(self.at);
+    }
+}
+
+/// How a call of the user's code ended that did not return: by a panic, or because it gave too much.
+pub(crate) fn failure_message(ended: &(dyn std::any::Any + Send)) -> String {
+    match ended.downcast_ref::<TooMuch>() {
+        Some(TooMuch(why)) => why.clone(),
+        None => format!("panicked: {}", panic_message(ended)),
     }
 }
 

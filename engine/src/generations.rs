@@ -5,12 +5,13 @@ use crate::ending::{Ending, Phase};
 use crate::failure::{Latch, Suspect};
 use crate::pond::{BatchLimits, Pond, Range};
 use crate::retry::{self, Next};
-use crate::run::{caught, spawn, write_hangs};
+use crate::run::write_hangs;
 use crate::runtime::Runtime;
 use crate::search::{self, Excluded, GivenUp, Trial};
 use crate::settings::Settings;
 use crate::source::OnLoss;
 use crate::start::{self, Listing};
+use crate::threads::{caught, no_thread, spawn};
 use crate::topology::Description;
 use crate::watch::{Discovery, Growing};
 use crate::worker::{self, Assignment, Build, Job};
@@ -288,7 +289,7 @@ impl Generations {
             let _alive = &alive;
             worker::run(timely, &job);
         })
-        .map_err(|why| Error::try_again(format!("the workers cannot be started: {why}. Start again in a moment")))?;
+        .map_err(|why| no_thread("worker", &why))?;
         let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
         if !growing.is_empty() {
             let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
@@ -296,14 +297,14 @@ impl Generations {
             let discovery = Discovery { sources: growing, store, runtime, pond, generation: number, workers, ended };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.
-            let started = spawn("discovery", move || {
+            let spawned = spawn("discovery", move || {
                 let found = caught(|| {
                     discovery.run();
                     Ok(())
                 });
                 found.inspect_err(|error| failing.fail(error.clone()))
             });
-            started.map_or_else(|error| latch.fail(error), drop);
+            spawned.map_or_else(|error| latch.fail(error), drop);
         }
         let all_ended = self.until_workers_end(&latch, &guards, &workers_ended);
         if all_ended {

@@ -40,6 +40,7 @@ mod starting;
 pub mod states;
 mod stream;
 pub mod testing;
+mod threads;
 mod topology;
 mod turns;
 mod watch;

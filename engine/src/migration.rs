@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::panic_message;
 use crate::operators::route::Placement;
-use crate::states::{Storable, type_decl, type_name};
+use crate::states::{Storable, type_decl};
 use crate::topology::{Description, Topology};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use tidemill_state::keys::{self, Key};
 use tidemill_state::migration::{Change, Conversion, Migration as Declared, Plan};
 use tidemill_state::schema::TypeDecl;
 use tidemill_state::store::Row;
-use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold, round_trip};
+use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold, round_trip, type_names};
 
 /// A conversion of one row of a state: encoded key and value in, encoded key and value out.
 pub(crate) type Convert = Arc<dyn Fn(&[u8], &[u8]) -> Result<(Vec<u8>, Vec<u8>)> + Send + Sync>;
@@ -75,7 +75,7 @@ pub(crate) fn make(store: &Store, plan: &Plan, converted: &[Vec<Row>], points: &
 /// Decodes what a conversion is given.
 fn taken<T>(what: &str, decoded: Result<T>) -> Result<T> {
     decoded.map_err(|why| {
-        let taken = type_name::<T>();
+        let taken = type_names::of::<T>();
         Error::config(format!(
             "its {what} are no {taken}: {why}. Nothing was changed: let the conversion take the type that they had"
         ))

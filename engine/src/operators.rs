@@ -8,6 +8,7 @@ mod branch;
 mod broadcast;
 mod co_group_batch;
 mod combine;
+pub(crate) mod emit;
 mod exchange;
 mod external_state;
 mod filter;
@@ -41,8 +42,8 @@ mod source;
 mod update_state;
 mod upsert;
 
+pub use emit::Emit;
 pub use external_state::{Caching, External, ExternalState};
-pub use flat_map::Emit;
 pub use group_by::Grouped;
 pub use join_batch::{Full, Inner, Join, Left, Right};
 pub use update_state::Part;

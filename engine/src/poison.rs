@@ -4,7 +4,7 @@
 //! batch goes on. A failure of a whole batch - of a combiner, a reducer, an update of a state - has no record to blame: the records to blame are then searched
 //! for, in trials that never commit ([`crate::search`]).
 
-use crate::failure::panic_message;
+use crate::failure::failure_message;
 use crate::panics;
 use crate::source::{DeadLetter, DeadLetterSink};
 use serde::Serialize;
@@ -56,7 +56,7 @@ impl Letters {
 pub(crate) fn caught<R>(quiet: bool, body: impl FnOnce() -> std::result::Result<R, String>) -> std::result::Result<R, String> {
     panics::quietly(quiet, body).unwrap_or_else(|panic| {
         let of_key = FAILED_KEY.take().map_or(String::new(), |key| format!(", for the key {key}"));
-        Err(format!("panicked: {}{of_key}", panic_message(panic.as_ref())))
+        Err(format!("{}{of_key}", failure_message(panic.as_ref())))
     })
 }
 

@@ -35,7 +35,7 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
-use tidemill_state::{Error, codec, round_trip, shape};
+use tidemill_state::{Error, codec, round_trip, shape, type_names};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use weight::Weight;
@@ -210,7 +210,7 @@ impl Topology<'_> {
     {
         let at = Location::caller();
         let context = &self.context;
-        let types = (crate::states::type_name::<A>(), crate::states::type_name::<R>());
+        let types = (type_names::of::<A>(), type_names::of::<R>());
         let decl = QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
         let look = |look: fn() -> Option<String>| crate::poison::caught(true, || Ok(look())).unwrap_or_default();
         let unreadable = [look(shape::unreadable::<A>), look(round_trip::of_values::<R>)];

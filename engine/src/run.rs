@@ -9,11 +9,11 @@ use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
 use crate::start::{self, Started};
 use crate::starting::Starting;
+use crate::threads::{caught, spawn};
 use crate::topology::{Description, Topology, describe};
 use crate::watch;
 use crate::worker::Build;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
@@ -82,6 +82,7 @@ impl Engine {
                 line: begun.store.line(),
                 incarnation: begun.incarnation,
                 outbox_bytes: settings.outbox_bytes,
+                fold_bytes: settings.fold_bytes,
                 unfolded_bytes: settings.most_unfolded(),
                 started,
             },
@@ -195,6 +196,13 @@ fn validate(settings: &Settings) -> Result<()> {
         (limits.max_bytes == 0, "max_batch_bytes is 0: give at least 1"),
         (limits.max_in_flight == 0, "max_batches_in_flight is 0: give at least 1"),
         (settings.name.is_empty(), "the topology's name is empty: give it one with --name"),
+        (
+            settings.name.contains(char::is_control),
+            "the topology's name has control characters in it: give it another with --name",
+        ),
+        (settings.queries.running == 0, "queries_running is 0, with which no request could begin: give at least 1"),
+        (settings.queries.time_out.is_zero(), "query_time_out is 0, in which nothing is answered: give at least 1ms"),
+        (settings.queries.request_bytes == 0, "request_bytes is 0, with which nothing can be asked: give at least 1"),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
 }
@@ -227,26 +235,6 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     let sources = description.program.sources.iter().zip(&description.sources);
     let numbered = sources.filter_map(|(decl, source)| Some((decision.schema.source(&decl.name)?, Arc::clone(source))));
     numbered.collect()
-}
-
-/// Starts a named thread of the engine's; a panic in it is a bug, reported as an error.
-///
-/// # Errors
-/// Kind TryAgain: the operating system gives no thread now.
-pub(crate) fn spawn<F>(name: &str, body: F) -> Result<JoinHandle<Result<()>>>
-where
-    F: FnOnce() -> Result<()> + Send + 'static,
-{
-    std::thread::Builder::new()
-        .name(name.to_string())
-        .spawn(move || caught(body))
-        .map_err(|why| system::error(format!("the operating system gives no thread for the {name}"), &why))
-}
-
-/// Runs `body`; a panic in it is an error of kind Bug.
-pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::failure::panic_message(panic.as_ref())))))
 }
 
 /// Everything of a run, in the hands of its supervisor.
@@ -286,6 +274,11 @@ impl Run {
         };
         let committer = watched("committer", Box::new(move || committer.run(&messages)))?;
         let mut others = Vec::new();
+        // A thread that there is not ends the run as one that fails does: those that are there are ended in order.
+        let mut other = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| match watched(name, body) {
+            Ok(thread) => others.push(thread),
+            Err(error) => runtime.fail(error),
+        };
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
                 id: sink.id,
@@ -300,19 +293,19 @@ impl Run {
                 runtime: Arc::clone(&runtime),
                 points: Arc::clone(&points),
             };
-            others.push(watched(PUBLISHER, Box::new(move || publishing.run()))?);
+            other(PUBLISHER, Box::new(move || publishing.run()));
         }
         let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve)))?);
+        other("folder", Box::new(move || watch::fold_loop(&s, &r, &p, bytes, reserve)));
         let (s, r, p) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&points));
-        others.push(watched(
+        other(
             "disk",
             Box::new(move || {
                 watch::disk_loop(&s, &r, &p, reserve);
                 Ok(())
             }),
-        )?);
+        );
         let generations = Generations {
             settings,
             build,
@@ -373,9 +366,11 @@ impl Generations {
                 // After a failed write its outcome is unknown, and nothing is written after it.
                 _ => Ok(()),
             }
-        })?;
-        ending().pass(Phase::Closing, || closing.is_finished(), pause);
-        let closed = joined_or_left(closing, &runtime);
+        });
+        let closed = closing.and_then(|closing| {
+            ending().pass(Phase::Closing, || closing.is_finished(), pause);
+            joined_or_left(closing, &runtime)
+        });
         if let (Err(error), false) = (&outcome, fatal.is_some()) {
             return Err(error.clone());
         }

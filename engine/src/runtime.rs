@@ -3,10 +3,12 @@
 pub(crate) mod batches;
 mod control;
 mod ending;
+mod fold_alarm;
 mod progress;
 mod shown;
 
 use self::batches::Batches;
+use self::fold_alarm::FoldAlarm;
 use self::progress::{LeftOut, WorkerReport};
 use crate::extent::Extent;
 use crate::pages::{Leases, PageOf};
@@ -99,6 +101,8 @@ pub(crate) struct Facts {
     pub(crate) outbox_bytes: usize,
     /// The sources wait while this many bytes of changes are not folded.
     pub(crate) unfolded_bytes: u64,
+    /// A fold is begun at this many.
+    pub(crate) fold_bytes: u64,
     pub(crate) started: Instant,
 }
 
@@ -113,6 +117,7 @@ pub struct Runtime {
     pub(crate) asking: Arc<Asking>,
     pub(crate) leases: Leases,
     changed: Condvar,
+    pub(crate) fold_alarm: FoldAlarm,
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
@@ -174,6 +179,7 @@ impl Runtime {
             asking,
             leases: Leases::default(),
             changed: Condvar::new(),
+            fold_alarm: FoldAlarm::default(),
             stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
@@ -363,14 +369,6 @@ impl Runtime {
     pub fn is_ready(&self) -> bool {
         let running = !self.inboxes.read().expect("no holder of this lock panics").is_empty();
         running && self.lock().workers.iter().all(|worker| worker.ready)
-    }
-
-    /// Sleeps until something has changed that concerns the run as a whole, at most so long.
-    pub(crate) fn wait(&self, at_most: Duration) {
-        let inner = self.lock();
-        if inner.publishing_ends.is_none() {
-            drop(self.changed.wait_timeout(inner, at_most).expect("no holder of this lock panics"));
-        }
     }
 
     /// From the start of the run to its first commit, if there was one.

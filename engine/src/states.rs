@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
 use tidemill_state::schema::{StateDecl, TypeDecl};
-use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec, round_trip, shape};
+use tidemill_state::{Error, KeyGroup, Result, StateId, Txid, codec, round_trip, shape, type_names};
 
 /// What a state can hold. Every type with these parts is one, but for those whose attributes keep their values from coming back: see [`crate::Data`].
 /// [`crate::conformance::value`] checks one of your own.
@@ -108,7 +108,10 @@ impl<K: Key, V: Storable> TypedState<K, V> {
             id,
             placement,
             groups: context.key_groups,
-            map: std::cell::RefCell::new(HotMap::new(context.key_groups, context.after)),
+            map: std::cell::RefCell::new(match placement {
+                Placement::ByKey => HotMap::new(context.key_groups, context.after),
+                Placement::Together => HotMap::together(context.key_groups, Placement::group(context.key_groups), context.after),
+            }),
             outside: std::cell::Cell::default(),
         }
     }
@@ -335,7 +338,7 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
             Error::config(format!(
                 "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string as it is, anything else as JSON",
                 self.decl.name,
-                type_name::<K>()
+                type_names::of::<K>()
             ))
         })?;
         let mut encoded = Vec::new();
@@ -398,7 +401,7 @@ fn refused_type<T>(state: &str, what: &str, look: fn() -> Option<String>) -> Opt
     Some(Error::config(format!(
         "state \"{state}\" cannot have {what} of type {}, which could not be read back from their bytes: {why}. The bytes hold no \
          names and no kinds: remove the attribute or put another type in its place, such as the part as JSON text",
-        type_name::<T>()
+        type_names::of::<T>()
     )))
 }
 

@@ -5,19 +5,20 @@ use crate::pond::Pond;
 use crate::run::A_YEAR;
 use crate::runtime::Runtime;
 use crate::start::KnownPartitions;
+use crate::threads::in_background;
 use crate::worker::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, background};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store};
 
 /// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose
 /// file cannot be written, is put off: the log still has everything.
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64, reserve: u64) -> Result<()> {
-    background::enter();
     let mut put_off: Option<PutOff> = None;
+    let mut sized: Option<Instant> = None;
     while runtime.publishing_ends().is_none() && !points.stopped() {
         // A start is not slowed down by a fold: the workers load their states first.
         let is_due = runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.waits_for_disk());
@@ -38,11 +39,23 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
                 }
             }
         }
-        runtime.set_stored(store.unfolded_bytes(), store.table_bytes());
-        runtime.wait(Duration::from_secs(1));
+        // RocksDB looks at every file for it, under the lock that commits take too.
+        if is_due || sized.is_none_or(|sized| sized.elapsed() >= LOOK_EVERY) {
+            runtime.set_stored(store.unfolded_bytes(), store.table_bytes());
+            sized = Some(Instant::now());
+        }
+        if put_off.is_some() {
+            // It stays due: its time is waited for, and not each commit.
+            runtime.sleep_unless_stopped(LOOK_EVERY);
+        } else {
+            runtime.fold_alarm.wait(LOOK_EVERY);
+        }
     }
     Ok(())
 }
+
+/// How often the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a fold that was put off waits for the next try.
 const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -107,7 +120,8 @@ fn fold_once(store: &Store, runtime: &Runtime, points: &Points, reserve: u64) ->
         ))));
     }
     let began = Instant::now();
-    let fold = match Fold::write(store, points) {
+    // Only the writing has time. RocksDB takes the file with its writes held up, so that commits wait for this thread.
+    let fold = match in_background("fold", || Fold::write(store, points)) {
         // The store is as before. A write of the store that failed, or the crash of a test, ends the run.
         Err(error) if error.kind() == Kind::TryAgain && !points.stopped() => return Ok(Err(error)),
         fold => fold?,

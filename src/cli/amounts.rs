@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
-/// A length of time: `50ms`, `2s`, `1.5m`. A number alone could mean anything, and is refused.
+/// A length of time, at most a year: `50ms`, `2s`, `1.5m`. A number alone could mean anything, and is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
@@ -25,6 +25,9 @@ const SIZES: [(&str, f64); 9] = [
     ("GiB", 1073741824.0),
     ("TiB", 1099511627776.0),
 ];
+
+/// The longest time: a moment that lies much further ahead cannot be computed.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 const TIMES: [(&str, f64); 5] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
@@ -47,7 +50,11 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Span, String> {
         let span = amount(text, &TIMES).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        span.map(Span).ok_or_else(|| format!("\"{text}\" is no duration: write it with its unit, as 50ms, 2s, 1.5m or 1h"))
+        let span = span.ok_or_else(|| format!("\"{text}\" is no duration: write it with its unit, as 50ms, 2s, 1.5m or 1h"))?;
+        if span > LONGEST {
+            return Err(format!("\"{text}\" is longer than a year: give at most {} h", LONGEST.as_secs() / 3600));
+        }
+        Ok(Span(span))
     }
 }
 
@@ -122,7 +129,8 @@ mod tests {
         check("1m", Some(60_000_000));
         check("250us", Some(250));
         check("0s", Some(0));
-        for wrong in ["", "50", "s", "-1s", "1d", "99999999999999999999h"] {
+        check("8760h", Some(365 * 24 * 3_600_000_000));
+        for wrong in ["", "50", "s", "-1s", "1d", "8761h", "5000000000000000h", "99999999999999999999h"] {
             check(wrong, None);
         }
     }

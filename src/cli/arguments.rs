@@ -1,5 +1,6 @@
 //! The commands and their arguments, as clap reads them.
 
+use super::environment;
 use super::settings::Options;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ pub(super) enum Command<A: Args> {
     Query {
         /// Its name
         name: String,
-        /// Its arguments as JSON; what is no JSON is a text
+        /// Its arguments as JSON; what is no JSON, or none that the query takes, is a text
         #[arg(value_name = "ARGS", allow_hyphen_values = true)]
         arguments: String,
         #[command(flatten)]
@@ -130,7 +131,7 @@ pub(super) enum StateCommand<A: Args> {
 #[derive(Args)]
 pub(super) struct At {
     /// Where it listens
-    #[arg(long, env = "TIDEMILL_AT", value_name = "URL", default_value = HERE)]
+    #[arg(long, env = environment::AT, value_name = "URL", default_value = HERE)]
     pub(super) at: String,
     /// The token that it asks for, in this file's first line
     #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
@@ -149,7 +150,7 @@ pub(super) struct Place {
     /// The folder of a stopped topology's state [env: TIDEMILL_STATE, unless --at is given]
     #[arg(long, value_name = "DIR", conflicts_with = "at")]
     pub(super) state: Option<PathBuf>,
-    /// Where a running topology listens
+    /// Where a running topology listens [env: TIDEMILL_AT, unless --state is given]
     #[arg(long, value_name = "URL")]
     pub(super) at: Option<String>,
     /// The token that a running topology asks for, in this file's first line

@@ -6,7 +6,7 @@ use super::output::{pretty, print};
 use super::settings::Wanted;
 use serde_json::json;
 use tidemill_engine::{Engine, Topology, outline};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, printable};
 
 /// Prints the decision of a start, if it is not refused.
 pub(super) fn check<F>(wanted: &Wanted, build: F) -> Result<()>
@@ -14,7 +14,7 @@ where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
     log::start(wanted.log)?;
-    print(&Engine::check(&wanted.settings, build)?)
+    print(&printable::lines(&Engine::check(&wanted.settings, build)?))
 }
 
 /// Prints the dataflow.

@@ -1,9 +1,10 @@
 //! What a store or a running topology holds, as `state list` shows it.
 
-use super::output::{columns, short_type, size, thousands};
+use super::output::{columns, size, thousands};
 use super::remote::Remote;
 use serde::{Deserialize, Serialize};
-use tidemill_state::{Error, Result, Store, Txid};
+use tidemill_state::type_names::readable;
+use tidemill_state::{Error, Result, Store, Txid, printable};
 
 /// What there is.
 #[derive(Serialize, Deserialize)]
@@ -60,7 +61,13 @@ impl Listing {
                 bytes += (key.len() + value.len()) as u64;
                 Ok(true)
             })?;
-            states.push(ListedState { name: state.name, key: state.key, value: state.value, keys, bytes: Some(bytes) });
+            states.push(ListedState {
+                name: state.name,
+                key: readable(&state.key),
+                value: readable(&state.value),
+                keys,
+                bytes: Some(bytes),
+            });
         }
         let mut positions = Vec::new();
         for (id, source) in facts.schema.sources {
@@ -96,7 +103,8 @@ impl Listing {
 
     /// For a person.
     pub(super) fn to_text(&self) -> String {
-        let mut text = format!("{}: batch {} committed, line {}\n", self.topology, thousands(self.txid.0), self.line);
+        let mut text =
+            format!("{}: batch {} committed, line {}\n", printable::line(&self.topology), thousands(self.txid.0), self.line);
         if let Some(positions) = &self.positions {
             let rows: Vec<_> = positions
                 .iter()
@@ -105,7 +113,7 @@ impl Listing {
             text += &section("positions", &rows);
         }
         let state = |state: &ListedState| {
-            let types = format!("{} -> {}", short_type(&state.key), short_type(&state.value));
+            let types = format!("{} -> {}", readable(&state.key), readable(&state.value));
             [state.name.clone(), types, format!("{} keys", thousands(state.keys)), state.bytes.map(size).unwrap_or_default()]
         };
         text += &section("states", &self.states.iter().map(state).collect::<Vec<_>>());

@@ -1,9 +1,10 @@
 //! What is said on the standard error: log lines, what an operator must know, the progress line, and the error that ends the process.
 
 use super::settings::LogFormat;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, printable};
 use tracing_subscriber::EnvFilter;
 
 /// Which log lines are written if RUST_LOG does not say: what this program and Tidemill say, and warnings of the libraries.
@@ -47,7 +48,7 @@ pub(super) fn say(what: &str) {
     if JSON.load(SeqCst) {
         tracing::info!("{what}");
     } else {
-        let _ = writeln!(Stderr, "{what}");
+        let _ = Stderr.write_all(format!("{}\n", printable::lines(what)).as_bytes());
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn error(error: &Error) {
     if JSON.load(SeqCst) {
         tracing::error!(exit_code = error.kind().exit_code(), "error: {error}");
     } else {
-        let _ = writeln!(Stderr, "error: {error}");
+        let _ = Stderr.write_all(format!("error: {error}\n").as_bytes());
     }
 }
 
@@ -73,6 +74,24 @@ pub(super) fn hide_progress() {
     let _ = Stderr.flush();
 }
 
+/// A message, whose lines after the first are indented: a name with a line break in it cannot begin a line that looks like another
+/// message.
+fn indented(message: &[u8]) -> Cow<'_, [u8]> {
+    let (last, rest) = message.split_last().map_or((None, message), |(last, rest)| (Some(*last), rest));
+    if !rest.contains(&b'\n') {
+        return Cow::Borrowed(message);
+    }
+    let mut indented = Vec::with_capacity(message.len() + 64);
+    for byte in rest {
+        indented.push(*byte);
+        if *byte == b'\n' {
+            indented.extend_from_slice(b"  ");
+        }
+    }
+    indented.extend(last);
+    Cow::Owned(indented)
+}
+
 /// The standard error, from which the progress line is erased before anything else is written.
 struct Stderr;
 
@@ -86,10 +105,23 @@ impl Write for Stderr {
         if PROGRESS_SHOWN.swap(false, SeqCst) {
             stderr.write_all(ERASE_LINE.as_bytes())?;
         }
-        stderr.write_all(text)
+        stderr.write_all(&indented(text))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.write_all(b"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_first_line_of_a_message_begins_at_the_margin() {
+        let check = |text: &str, expected: &str| assert_eq!(*super::indented(text.as_bytes()), *expected.as_bytes(), "{text:?}");
+        check("", "");
+        check("\n", "\n");
+        check("one\n", "one\n");
+        check("one\nerror: two\n", "one\n  error: two\n");
+        check("one\ntwo", "one\n  two");
     }
 }

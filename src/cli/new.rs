@@ -1,6 +1,10 @@
 //! `tidemill new`: a crate with a topology that builds, runs and passes its test at once.
 
+mod compiled;
+mod names;
+
 use super::output::print;
+use names::Lock;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tidemill_state::{Error, Result, system};
@@ -11,6 +15,7 @@ const BUILT_IN: &str = env!("CARGO_MANIFEST_DIR");
 const MAIN: &str = include_str!("new/main.rs.txt");
 const CARGO: &str = include_str!("new/cargo.toml.txt");
 const README: &str = include_str!("new/readme.md.txt");
+const VSCODE: &str = include_str!("new/vscode.json.txt");
 
 /// How RocksDB is compiled here. A crate that does it otherwise would compile it again.
 const CARGO_CONFIG: &str = include_str!("../../.cargo/config.toml");
@@ -19,11 +24,6 @@ const TEXT: &str = "The tide turns, and the mill turns with it.\nWhat the tide h
 
 /// Makes the crate in a new folder. `tidemill`: the folder of Tidemill's own sources, if not those that this program was built from.
 pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    check_name(name)?;
-    if fs::symlink_metadata(folder).is_ok() {
-        return Err(Error::config(format!("{} is there already: give the name of a folder that is not", folder.display())));
-    }
     let sources =
         match tidemill {
             Some(given) => Some(sources_in(given).ok_or_else(|| {
@@ -31,34 +31,56 @@ pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
             })?),
             None => sources_in(Path::new(BUILT_IN)),
         };
+    let lock_text = sources.as_ref().and_then(|sources| fs::read_to_string(sources.join("Cargo.lock")).ok());
+    let lock = Lock::read(lock_text.as_deref().unwrap_or_default());
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if let Some(why) = names::refusal(name, &lock) {
+        return Err(Error::config(format!(
+            "\"{name}\" cannot be the name of a crate: {why}. Give another one, such as word_count"
+        )));
+    }
+    if fs::symlink_metadata(folder).is_ok() {
+        return Err(Error::config(format!("{} is there already: give the name of a folder that is not", folder.display())));
+    }
+    let git = format!("{{ git = {} }}", quoted(env!("CARGO_PKG_REPOSITORY")));
     let dependency = match &sources {
         Some(sources) => format!("{{ path = {} }}", quoted(&sources.display().to_string())),
-        None => format!("{{ git = {} }}", quoted(env!("CARGO_PKG_REPOSITORY"))),
+        None => git.clone(),
     };
     let fill = |text: &str| {
-        text.replace("DEPENDENCY", &dependency).replace("REPOSITORY", env!("CARGO_PKG_REPOSITORY")).replace("NAME", name)
+        let filled = text.replace("DEPENDENCY", &dependency).replace("GIT", &git);
+        filled.replace("REPOSITORY", env!("CARGO_PKG_REPOSITORY")).replace("NAME", name)
     };
-    let mut config = CARGO_CONFIG.to_string();
-    if let Some(sources) = &sources {
-        let target = sources.join("target").display().to_string();
-        config
-            .push_str(&format!("\n# What is compiled there is not compiled again.\n[build]\ntarget-dir = {}\n", quoted(&target)));
-    }
     write(folder, "Cargo.toml", &fill(CARGO))?;
     write(folder, "src/main.rs", &fill(MAIN))?;
     write(folder, "README.md", &fill(README))?;
     write(folder, "data/tide.txt", TEXT)?;
     write(folder, ".gitignore", "/target\n/state\n")?;
-    write(folder, ".cargo/config.toml", &config)?;
-    if let Some(lock) = sources.as_ref().and_then(|sources| fs::read_to_string(sources.join("Cargo.lock")).ok()) {
+    write(folder, ".cargo/config.toml", CARGO_CONFIG)?;
+    write(folder, ".vscode/settings.json", VSCODE)?;
+    if let Some(text) = &lock_text {
         // The same versions, so that they are compiled once.
-        write(folder, "Cargo.lock", &lock)?;
+        write(folder, "Cargo.lock", text)?;
     }
+    let builds = if lends(sources.as_deref(), &lock, folder)? {
+        "What Tidemill is built with is compiled already, for commands with --release"
+    } else {
+        "The first build compiles RocksDB, which takes 15 to 30 minutes; once, if each command has --release"
+    };
     print(&format!(
         "made {folder}: a topology that counts words. Go on with\n\n  cd {folder}\n  cargo test --release\n  cargo run --release -- run --state state\n\nThen \
-         open http://127.0.0.1:7070, and src/main.rs",
+         open http://127.0.0.1:7070, and src/main.rs. {builds}.\nREADME.md has how editors (rust-analyzer) and cargo check do without compiling RocksDB again",
         folder = folder.display()
     ))
+}
+
+/// Puts what the checkout has compiled into the crate. Returns whether there was something.
+fn lends(sources: Option<&Path>, lock: &Lock, folder: &Path) -> Result<bool> {
+    let Some(sources) = sources else { return Ok(false) };
+    let (from, to) = (compiled::folder(sources), folder.join("target"));
+    compiled::lend(&from, lock, &to).map(|lent| lent > 0).map_err(|why| {
+        Error::try_again(format!("what is compiled in {} cannot be put into {}: {why}", from.display(), to.display()))
+    })
 }
 
 /// The folder in full, if Tidemill's sources are in it.
@@ -75,37 +97,9 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
-fn check_name(name: &str) -> Result<()> {
-    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic());
-    if begins
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-'))
-        && name != "tidemill"
-    {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "\"{name}\" cannot be the name of a crate: begin with a letter, and use letters, digits, _ and - only, as in word_count"
-    )))
-}
-
 fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     let parent = path.parent().expect("it is in the folder");
     let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
     written.map_err(|why| system::error(format!("{} cannot be written", path.display()), &why))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_of_crates() {
-        for good in ["orders", "word_count", "a1-b"] {
-            check_name(good).expect(good);
-        }
-        for wrong in ["", "1st", "a b", "täglich", "a/b", "tidemill", "."] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -79,6 +79,10 @@ fn program() {
 fn output(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this test is a file"));
     command.args(["--exact", "cli::numbers::program", "--nocapture", "--quiet"]);
+    let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_"));
+    for (name, _) in settings {
+        command.env_remove(name);
+    }
     command.env(PROGRAM, serde_json::to_string(&(folder, arguments)).expect("they are JSON"));
     let ended = command.output().expect("it can be started");
     let out = String::from_utf8(ended.stdout).expect("UTF-8");

@@ -1,7 +1,7 @@
 //! Results on the standard output: a reader that goes away, such as `| head`, ends them quietly.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Result, printable};
 
 /// Results, line by line.
 pub(super) struct Output {
@@ -14,13 +14,14 @@ impl Output {
         Output { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), read: true }
     }
 
-    /// Prints one line. Gives false once nobody reads any more.
+    /// Prints one line, which is JSON or has no control characters. Gives false once nobody reads any more.
     ///
     /// # Errors
     /// Kind TryAgain: it cannot be written.
     pub(super) fn line(&mut self, line: impl std::fmt::Display) -> Result<bool> {
         if self.read {
-            let written = writeln!(self.out, "{line}");
+            // The same JSON, with nothing in it that a terminal would obey.
+            let written = writeln!(self.out, "{}", printable::json(&line.to_string()));
             self.check(written)?;
         }
         Ok(self.read)
@@ -62,12 +63,14 @@ pub(super) fn pretty(json: &serde_json::Value) -> String {
     format!("{json:#}")
 }
 
-/// Rows in columns as wide as their widest cell, indented.
+/// Rows in columns as wide as their widest cell, indented. What is in them may come from outside: names of files, errors.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| std::array::from_fn(|column| printable::line(&row[column]).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         text += &format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
@@ -96,39 +99,21 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// A type's name without the modules that it lies in.
-pub(super) fn short_type(name: &str) -> String {
-    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let mut short = String::new();
-    let mut path = String::new();
-    for c in name.chars().chain([' ']) {
-        if is_path(c) {
-            path.push(c);
-        } else {
-            short += path.rsplit("::").next().unwrap_or_default();
-            path.clear();
-            short.push(c);
-        }
-    }
-    short.trim_end().to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_sizes_and_types_are_short() {
+    fn numbers_and_sizes_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 1023, 1536, 5 << 40].map(size), ["0 B", "1023 B", "1.5 KiB", "5.0 TiB"]);
-        assert_eq!(short_type("compact_str::CompactString"), "CompactString");
-        assert_eq!(short_type("(alloc::string::String, core::option::Option<u64>)"), "(String, Option<u64>)");
-        assert_eq!(short_type("u64"), "u64");
     }
 
     #[test]
     fn columns_are_as_wide_as_their_cells() {
         let rows = [["a", "1"], ["long", "22"]].map(|row| row.map(String::from));
         assert_eq!(columns(&rows), "  a     1\n  long  22\n");
+        let rows = [["a\u{1b}[2J\nerror: none", "1"]].map(|row| row.map(String::from));
+        assert_eq!(columns(&rows), "  a\\u{1b}[2J\\nerror: none  1\n");
     }
 }

@@ -1,10 +1,10 @@
 //! The program `tidemill`: makes new topologies, and looks at those that run, over their port.
 
-use super::arguments::At;
-use super::{log, new, panics, query, state, status};
-use clap::{Parser, Subcommand};
+use super::arguments::{self, At};
+use super::{NoArguments, environment, log, new, panics, query, refused, state, status};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
-use tidemill_state::{Kind, Result};
+use tidemill_state::Result;
 
 #[derive(Parser)]
 #[command(name = "tidemill", version, about = "Makes new topologies, and looks at those that run")]
@@ -36,7 +36,7 @@ enum Command {
     Query {
         /// Its name
         name: String,
-        /// Its arguments as JSON; what is no JSON is a text
+        /// Its arguments as JSON; what is no JSON, or none that the query takes, is a text
         #[arg(value_name = "ARGS", allow_hyphen_values = true)]
         arguments: String,
         #[command(flatten)]
@@ -87,19 +87,21 @@ enum StateCommand {
 /// Does what the command line of this process asks for, and ends the process.
 pub fn program() -> ! {
     let code = match Arguments::try_parse() {
-        Ok(arguments) => match panics::caught(|| execute(arguments.command)) {
+        Ok(arguments) => match check_environment().and_then(|()| panics::caught(|| execute(arguments.command))) {
             Ok(code) => code,
             Err(error) => {
                 log::error(&error);
                 error.kind().exit_code().into()
             }
         },
-        Err(error) => {
-            let _ = error.print();
-            if error.use_stderr() { Kind::Config.exit_code().into() } else { 0 }
-        }
+        Err(error) => refused(&error, &Arguments::command(), &std::env::args_os().collect::<Vec<_>>()),
     };
     std::process::exit(code)
+}
+
+/// What a topology reads may be set for this program too.
+fn check_environment() -> Result<()> {
+    environment::check(&[Arguments::command(), arguments::Arguments::<NoArguments>::command()])
 }
 
 fn execute(command: Command) -> Result<i32> {

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tidemill_engine::{Runtime, json};
-use tidemill_state::{Error, Result, Txid};
+use tidemill_state::{Error, Result, Txid, type_names};
 
 /// A topology that runs, as [`crate::Cli::while_running`] shows it.
 pub struct Running {
@@ -54,7 +54,7 @@ impl Running {
 }
 
 fn typed<V: DeserializeOwned>(state: &str, value: &str) -> Result<V> {
-    let wanted = std::any::type_name::<V>();
+    let wanted = type_names::of::<V>();
     json::from_str(value)
         .map_err(|why| Error::config(format!("a value of state \"{state}\" is no {wanted}: {why}; ask for its own type")))
 }

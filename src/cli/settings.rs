@@ -1,8 +1,12 @@
 //! The settings of a run: defaults, over them the file, over it the environment, over it the arguments.
 
+mod bounds;
+
 use super::amounts::{Bytes, Span};
+use super::environment;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -82,20 +86,25 @@ pub(super) struct Options {
     /// Fold committed changes when there are so many bytes of them [default: 48MiB]
     #[arg(long, env = "TIDEMILL_FOLD_BYTES", value_name = "SIZE")]
     fold_bytes: Option<Bytes>,
+    /// The sources wait while so many bytes of committed changes are not folded [default: 8 times --fold-bytes]
+    #[arg(long, env = "TIDEMILL_UNFOLDED_BYTES", value_name = "SIZE")]
+    unfolded_bytes: Option<Bytes>,
     /// The sources wait while the state's disk has less free than this, or than a fold needs; 0: never [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
     /// The time that a stop has for the batch in hand and the sinks [default: 10s]
     #[arg(long, env = "TIDEMILL_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
-    /// What to think of output whose fate is unknown because its sink lost its marker
-    #[arg(long, env = "TIDEMILL_SINK_ASSUME", value_enum)]
+    /// What to think of output whose fate is unknown because its sink lost its marker; only as an argument
+    #[arg(long, value_enum)]
+    #[serde(deserialize_with = "only_an_argument")]
     sink_assume: Option<Assumed>,
     /// Where sources begin that were never read: earliest, latest, or a time: a date, RFC 3339, or milliseconds since 1970 [default: what each says itself]
     #[arg(long, env = "TIDEMILL_FROM", value_name = "WHERE")]
     from: Option<Beginning>,
-    /// Go on although records are gone that were not read, and report them [default: refuse, 67]
-    #[arg(long, env = "TIDEMILL_ON_LOSS", value_enum)]
+    /// Go on although records are gone that were not read, and report them; only as an argument [default: refuse, 67]
+    #[arg(long, value_enum)]
+    #[serde(deserialize_with = "only_an_argument")]
     on_loss: Option<Lossy>,
     /// How often in a row a failure of user code is tried again before it ends the run [default: 0]
     #[arg(long, env = "TIDEMILL_RETRIES", value_name = "N")]
@@ -103,6 +112,14 @@ pub(super) struct Options {
     /// How log lines are written to the standard error; RUST_LOG chooses which [default: text]
     #[arg(long, env = "TIDEMILL_LOG", value_enum)]
     log: Option<LogFormat>,
+}
+
+/// Refuses a setting in the file that decides about one start.
+fn only_an_argument<'de, D: Deserializer<'de>, T>(_: D) -> Result<T, D::Error> {
+    Err(D::Error::custom(format!(
+        "this is no setting of a file. {}: give it as an argument of that start",
+        environment::ONE_START
+    )))
 }
 
 /// See [`Durability`].
@@ -256,11 +273,12 @@ impl Options {
             max_batches_in_flight: self.max_batches_in_flight.or(others.max_batches_in_flight),
             outbox_bytes: self.outbox_bytes.or(others.outbox_bytes),
             fold_bytes: self.fold_bytes.or(others.fold_bytes),
+            unfolded_bytes: self.unfolded_bytes.or(others.unfolded_bytes),
             disk_reserve: self.disk_reserve.or(others.disk_reserve),
             drain: self.drain.or(others.drain),
-            sink_assume: self.sink_assume.or(others.sink_assume),
+            sink_assume: self.sink_assume,
             from: self.from.or(others.from),
-            on_loss: self.on_loss.or(others.on_loss),
+            on_loss: self.on_loss,
             retries: self.retries.or(others.retries),
             log: self.log.or(others.log),
         }
@@ -309,7 +327,7 @@ impl Wanted {
             },
             outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
-            unfolded_bytes: defaults.unfolded_bytes,
+            unfolded_bytes: options.unfolded_bytes.map(|bytes| bytes.0),
             disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
             drain: options.drain.map_or(defaults.drain, |span| span.0),
             sink_assume: options.sink_assume.map(|assumed| match assumed {
@@ -335,14 +353,7 @@ impl Wanted {
             }),
             ..defaults
         };
-        let never = [
-            ("outbox_bytes", settings.outbox_bytes == 0),
-            ("fold_bytes", settings.fold_bytes == 0),
-            ("answer_bytes", settings.queries.answer_bytes == 0),
-        ];
-        if let Some((name, _)) = never.iter().find(|(_, zero)| *zero) {
-            return Err(Error::config(format!("{name} is 0: give at least 1, better some MiB")));
-        }
+        bounds::check(&settings)?;
         let mut access = Access::default();
         if let Some(file) = &options.token_file {
             access = access.with_token_file(file)?;
@@ -459,6 +470,8 @@ mod tests {
         check("listen = \"everywhere\"", &["is no address"]);
         check("durability = \"maybe\"", &["maybe"]);
         check("workers = ", &["line 1"]);
+        check("workers = 1\non_loss = \"latest\"", &["line 2", "on_loss", "one start", "as an argument"]);
+        check("sink_assume = \"lost\"", &["sink_assume", "one start", "as an argument"]);
     }
 
     #[test]
@@ -469,7 +482,33 @@ mod tests {
         };
         check(&[], "--state DIR");
         check(&["--state", "x", "--workers", "two"], "--workers");
-        check(&["--state", "x", "--outbox-bytes", "0"], "outbox_bytes is 0");
+        for (argument, value) in [
+            ("--outbox-bytes", "0"),
+            ("--fold-bytes", "0"),
+            ("--answer-bytes", "0"),
+            ("--request-bytes", "0"),
+            ("--queries-running", "0"),
+            ("--queries-running", "18446744073709551615"),
+            ("--queries-waiting", "18446744073709551615"),
+            ("--query-time-out", "0s"),
+            ("--query-time-out", "5000000000000000h"),
+            ("--max-batch-delay", "5000000000000000h"),
+            ("--drain", "5000000000000000h"),
+            ("--workers", "0"),
+            ("--workers", "257"),
+            ("--max-batch-records", "0"),
+            ("--max-batch-records", "18446744073709551615"),
+            ("--max-batch-bytes", "0"),
+            ("--max-batches-in-flight", "0"),
+            ("--max-batches-in-flight", "18446744073709551615"),
+        ] {
+            check(&["--state", "x", argument, value], argument);
+        }
+        for (argument, value) in
+            [("--queries-waiting", "0"), ("--drain", "0s"), ("--max-batch-delay", "0s"), ("--disk-reserve", "0")]
+        {
+            parsed(&["--state", "x", argument, value]).unwrap_or_else(|why| panic!("{argument} {value}: {why}"));
+        }
         check(&["--state", "x", "--listen", "7070"], "is no address");
         check(&["--state", "x", "--from", "yesterday"], "is no beginning");
         check(&["--state", "x", "--wrokers", "2"], "--wrokers");
@@ -480,12 +519,13 @@ mod tests {
     fn every_setting_reaches_its_place() {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
-             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\ndisk_reserve = 11\n\
-             drain = \"12s\"\nsink_assume = \"lost\"\nfrom = \"latest\"\non_loss = \"earliest\"\nretries = 13\nlog = \"json\"\n\
+             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\n\
+             drain = \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\n\
              open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
              answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20",
         );
-        let wanted = parsed(&["--config", &file.path().display().to_string()]).expect("it is right");
+        let path = file.path().display().to_string();
+        let wanted = parsed(&["--config", &path, "--sink-assume", "lost", "--on-loss", "earliest"]).expect("it is right");
         let Settings {
             name,
             state,
@@ -494,7 +534,7 @@ mod tests {
             batches,
             outbox_bytes,
             fold_bytes,
-            unfolded_bytes: _,
+            unfolded_bytes,
             disk_reserve,
             drain,
             sink_assume,
@@ -509,6 +549,7 @@ mod tests {
         } = wanted.settings;
         let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } =
             queries;
+        assert_eq!(unfolded_bytes, Some(21));
         assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);

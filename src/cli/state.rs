@@ -1,7 +1,9 @@
 //! `state`: the values of a stopped topology, from its folder, or of a running one, over its port.
 
 use super::arguments::Place;
+use super::environment;
 use super::listing::Listing;
+use super::log;
 use super::output::{Output, pretty, print};
 use super::remote::{Remote, path_part};
 use serde::Deserialize;
@@ -101,16 +103,20 @@ fn there<'a, D: serde::Deserializer<'a>>(from: D) -> std::result::Result<Option<
     Deserialize::deserialize(from).map(Some)
 }
 
-/// Prints the keys and values of a running topology, page by page: all of one batch, or it says that the batch has changed.
+/// Prints the keys and values of a running topology, page by page: all of one batch.
+///
+/// # Errors
+/// Kind TryAgain, once all is printed: not all of it is of one batch.
 fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
     let mut output = Output::new();
-    let (mut left, mut go_on) = (limit.unwrap_or(u64::MAX), String::new());
+    let (mut left, mut go_on, mut moved_to) = (limit.unwrap_or(u64::MAX), String::new(), None);
     while left > 0 {
         let path = format!("/v1/state/{}?limit={}{go_on}", path_part(name), left.min(ROWS_AT_ONCE));
         let answer = remote.get(&path)?;
         let page: Page<'_> = answer.read()?;
         if page.moved_on {
-            super::log::say(&format!("what follows is of batch {}: the one before is no longer held", page.txid));
+            log::say(&format!("what follows is of batch {}: the one before is no longer held", page.txid));
+            moved_to = Some(page.txid);
         }
         for row in page.rows {
             left -= 1;
@@ -123,7 +129,13 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
         let next = serde_json::from_str(next.get()).unwrap_or_else(|_| next.get().to_string());
         go_on = format!("&at={}&after={}", page.txid, path_part(&next));
     }
-    output.end()
+    output.end()?;
+    moved_to.map_or(Ok(()), |txid| {
+        Err(Error::try_again(format!(
+            "the rows are not of one batch: the walk moved on while it was read, lastly to batch {txid}. Scan again; if it moves on each time, \
+             read less with --limit, or let the topology hold batches longer with more --pin-bytes"
+        )))
+    })
 }
 
 /// How many rows of a running topology are asked for at once.
@@ -138,11 +150,22 @@ fn resolve(place: &Place) -> Result<Where> {
     if let Some(url) = &place.at {
         return Remote::at(url)?.with_token_file(place.token_file.as_deref()).map(Where::Running);
     }
-    // Not read by clap: there it would contradict --at.
-    let state = place.state.clone().or_else(|| std::env::var_os("TIDEMILL_STATE").map(PathBuf::from));
-    state.map(Where::Stopped).ok_or_else(|| {
-        Error::config("which state? Give the folder of a stopped topology with --state DIR (or TIDEMILL_STATE), or the port of a running one with --at URL")
-    })
+    if let Some(state) = &place.state {
+        return Ok(Where::Stopped(state.clone()));
+    }
+    // Not read by clap: there each would contradict the other's argument.
+    match (std::env::var_os(environment::STATE), std::env::var(environment::AT)) {
+        (Some(_), Ok(_)) => Err(Error::config(
+            "which state? Both TIDEMILL_STATE and TIDEMILL_AT are set: choose with --state DIR (a stopped topology's folder) or --at URL (a \
+             running one's port), or unset one of them",
+        )),
+        (Some(state), Err(_)) => Ok(Where::Stopped(PathBuf::from(state))),
+        (None, Ok(url)) => Remote::at(&url)?.with_token_file(place.token_file.as_deref()).map(Where::Running),
+        (None, Err(_)) => Err(Error::config(
+            "which state? Give the folder of a stopped topology with --state DIR (or TIDEMILL_STATE), or the port of a running one with --at URL \
+             (or TIDEMILL_AT)",
+        )),
+    }
 }
 
 /// Opens the store of a stopped topology, looks at it, and leaves it as it was.
@@ -172,10 +195,9 @@ where
         Error::config(format!("state \"{name}\" is in {dir}, but this program does not know it: use the program that wrote it"))
     })?;
     let decl = codec.decl();
-    if decl != *recorded {
+    if let Some((recorded, declared)) = recorded.difference(&decl) {
         return Err(Error::config(format!(
-            "state \"{name}\" in {dir} is ({}) -> {}, but this program has it as ({}) -> {}: use the program that wrote it",
-            recorded.key, recorded.value, decl.key, decl.value
+            "state \"{name}\" in {dir} is {recorded}, but this program has it as {declared}: use the program that wrote it"
         )));
     }
     Ok((*id, codec))
@@ -263,7 +285,7 @@ mod tests {
             assert_eq!(get(&place, "counts", "a", &build).expect("it can be read"), 0);
             assert_eq!(get(&place, "counts", "d", &build).expect("it can be read"), NO_VALUE);
             let listing = inspect(&dir, Listing::of_store).expect("it can be read").to_text();
-            for part in ["words: batch 1 committed", "words.txt", "at 30", "CompactString -> u64", "4 keys"] {
+            for part in ["words: batch 1 committed", "words.txt", "at 30", "Str -> u64", "4 keys"] {
                 assert!(listing.contains(part), "{part} is not in\n{listing}");
             }
         }
@@ -293,7 +315,7 @@ mod tests {
             topology.source("lines", Files::lines("x")).group_by(|line| line.len()).persistent_aggregate("counts", Count);
         };
         let error = get(&place, "counts", "1", &other).expect_err("it is refused").to_string();
-        assert!(error.contains("CompactString") && error.contains("usize"), "{error}");
+        assert!(error.contains("(Str) -> u64") && error.contains("usize"), "{error}");
         let held = Store::inspect(place.state.as_deref().expect("a folder")).expect("it can be opened");
         let error = get(&place, "counts", "a", &build).expect_err("it is in use");
         assert_eq!(error.kind(), Kind::TryAgain);

@@ -1,11 +1,12 @@
 //! `status`: what runs, as it says itself.
 
 use super::arguments::At;
-use super::output::{columns, pretty, print, short_type, size, thousands};
+use super::output::{columns, pretty, print, size, thousands};
 use super::remote::Remote;
 use serde_json::Value as Json;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tidemill_state::Result;
+use tidemill_state::type_names::readable;
+use tidemill_state::{Result, printable};
 
 /// Prints what the topology at this address says of itself.
 pub(super) fn status(at: &At, json: bool) -> Result<()> {
@@ -15,11 +16,13 @@ pub(super) fn status(at: &At, json: bool) -> Result<()> {
 
 /// The status for a person. What an other version does not say is left out.
 fn summary(status: &Json) -> String {
-    let text = |name: &str| status[name].as_str().unwrap_or("?").to_string();
+    let text = |name: &str| printable::line(status[name].as_str().unwrap_or("?")).into_owned();
     let number = |name: &str| thousands(status[name].as_u64().unwrap_or(0));
     let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
     if status["phase"] == "starting" && status["committed"].is_null() {
-        let waits = status["waiting"].as_str().map(|why| format!(", waiting {}: {why}", since(&status["waiting_since_ms"])));
+        let waits = status["waiting"]
+            .as_str()
+            .map(|why| format!(", waiting {}: {}", since(&status["waiting_since_ms"]), printable::line(why)));
         return format!("{}: starting{}\n", text("topology"), waits.unwrap_or_default());
     }
     let mut lines = format!("{}: {}, batch {} committed\n", text("topology"), text("phase"), number("committed"));
@@ -98,7 +101,7 @@ fn partition(of: &Json) -> [String; 4] {
 }
 
 fn state(of: &Json) -> [String; 4] {
-    let types = format!("{} -> {}", short_type(&text_of(of, "key")), short_type(&text_of(of, "value")));
+    let types = format!("{} -> {}", readable(&text_of(of, "key")), readable(&text_of(of, "value")));
     [text_of(of, "name"), types, format!("{} keys", thousands(of["keys"].as_u64().unwrap_or(0))), String::new()]
 }
 
@@ -141,7 +144,7 @@ mod tests {
             "2.0 KiB",
             "a.txt",
             "lag 5",
-            "CompactString -> u64",
+            "Str -> u64",
             "7 keys",
             "batch 3",
         ] {

@@ -17,7 +17,7 @@ pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()
 
 /// The error of a value that cannot be encoded.
 pub(crate) fn unwritten<V: ?Sized>(why: &str) -> Error {
-    Error::user_code(format!("a value of type {} cannot be serialized: {why}", std::any::type_name::<V>()))
+    Error::user_code(format!("a value of type {} cannot be serialized: {why}", crate::type_names::of::<V>()))
 }
 
 /// Decodes what [`encode`] wrote, all of it.
@@ -38,7 +38,7 @@ pub fn decode_from_outside<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
 }
 
 fn unread<V>(bytes: &[u8], why: &str) -> Error {
-    let name = std::any::type_name::<V>();
+    let name = crate::type_names::of::<V>();
     Error::damaged(format!("a value of {} bytes is not a {name}: {why}", bytes.len()))
 }
 

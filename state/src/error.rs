@@ -1,5 +1,7 @@
 //! Errors, sorted by what the caller must do. A message says what, where and what to do.
 
+use crate::printable;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The result of everything in Tidemill that can fail.
@@ -75,7 +77,7 @@ impl Kind {
     }
 }
 
-/// An error with its kind and a message for a person.
+/// An error with its kind and a message for a person. Control characters in the message are escaped, but for line breaks and tabs.
 ///
 /// ```
 /// use tidemill_state::{Error, Kind};
@@ -93,7 +95,7 @@ pub struct Error {
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), perhaps_elsewhere: false }
+        Error { kind, message: fit(message.into()), perhaps_elsewhere: false }
     }
 
     /// See [`Kind::Config`].
@@ -162,8 +164,16 @@ impl Error {
     /// The same error, its message led by what was being done.
     #[must_use]
     pub fn while_doing(mut self, doing: &str) -> Error {
-        self.message = format!("{doing}: {}", self.message);
+        self.message = fit(format!("{doing}: {}", self.message));
         self
+    }
+}
+
+/// A message without control characters: it may quote names and values from outside, and be shown on a terminal.
+fn fit(message: String) -> String {
+    match printable::lines(&message) {
+        Cow::Borrowed(_) => message,
+        Cow::Owned(escaped) => escaped,
     }
 }
 

@@ -3,8 +3,8 @@
 //! The map is ahead of the store: it holds the newest batch that was applied, committed or not. What each batch overwrote is kept
 //! until that batch is committed and released, so that [`HotMap::get_at`] can answer as of an earlier batch.
 //!
-//! Values lie in one small table per key group. A table that grows moves only its own entries (about 1/256 of them), so no
-//! growth holds the worker for long.
+//! Values lie in many small tables, chosen by the hash: one per key group, or, where all keys are in one group, as many. A table that
+//! grows moves only its own entries (about 1/256 of them), so no growth holds the worker for long.
 
 mod ordered;
 
@@ -30,13 +30,23 @@ struct Place {
     tag: u32,
 }
 
-struct Group<K, V> {
+/// The number of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TableIndex(u16);
+
+impl TableIndex {
+    fn at(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+struct Table<K, V> {
     index: HashTable<Place>,
     slots: Vec<Slot<K, V>>,
     free: Vec<u32>,
 }
 
-impl<K, V> Group<K, V> {
+impl<K, V> Table<K, V> {
     fn slot(&self, at: u32) -> &Slot<K, V> {
         &self.slots[usize::try_from(at).expect("a usize holds a u32")]
     }
@@ -48,7 +58,7 @@ impl<K, V> Group<K, V> {
 
 /// The value that a key had before a batch, and the change before that one.
 struct Old<V> {
-    group: KeyGroup,
+    table: TableIndex,
     slot: u32,
     value: Option<V>,
     changed: Txid,
@@ -95,7 +105,9 @@ pub const TOUCHED_AT_ONCE: usize = 32;
 
 /// See the module's documentation. Keys come with their stable hash ([`crate::keys::hash_key`]).
 pub struct HotMap<K, V> {
-    groups: Vec<Group<K, V>>,
+    tables: Vec<Table<K, V>>,
+    /// The group of all keys, if they are in one.
+    together: Option<KeyGroup>,
     changed: VecDeque<Changed<V>>,
     spare: Vec<Vec<Old<V>>>,
     keys: usize,
@@ -104,14 +116,14 @@ pub struct HotMap<K, V> {
     kept: usize,
     /// The keys in order, once somebody has asked for that.
     ordered: Option<Ordered<K>>,
-    /// Two slots of a group whose keys differ and have one hash.
-    alike: Option<(KeyGroup, u32, u32)>,
+    /// Two slots of a table whose keys differ and have one hash.
+    alike: Option<(TableIndex, u32, u32)>,
 }
 
 /// Where a walk over all keys goes on: see [`HotMap::walk_at`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
-    group: usize,
+    table: usize,
     slot: usize,
 }
 
@@ -119,9 +131,10 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     /// An empty map for a store with `groups` key groups, as of batch `committed`.
     #[must_use]
     pub fn new(groups: u16, committed: Txid) -> HotMap<K, V> {
-        let groups = (0..groups).map(|_| Group { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
+        let tables = (0..groups).map(|_| Table { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
         HotMap {
-            groups,
+            tables,
+            together: None,
             changed: VecDeque::new(),
             spare: Vec::new(),
             keys: 0,
@@ -130,6 +143,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             ordered: None,
             alike: None,
         }
+    }
+
+    /// As [`HotMap::new`], for keys that are all in one group of the store, whose hashes differ in the rest: they are spread over
+    /// tables all the same.
+    #[must_use]
+    pub fn together(groups: u16, group: KeyGroup, committed: Txid) -> HotMap<K, V> {
+        HotMap { together: Some(group), ..HotMap::new(groups, committed) }
     }
 
     /// The number of keys that have a value.
@@ -150,14 +170,16 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.keys == 0
     }
 
-    fn group_index(&self, hash: u64) -> (KeyGroup, usize) {
-        let group = group_of(hash, u16::try_from(self.groups.len()).expect("made from a u16"));
-        (group, usize::from(group.0))
+    fn table_of(&self, hash: u64) -> TableIndex {
+        let tables = u16::try_from(self.tables.len()).expect("made from a u16");
+        // What is left of a hash beside its group differs between keys of one group.
+        let spreads = if self.together.is_some() { hash / u64::from(tables) } else { hash };
+        TableIndex(group_of(spreads, tables).0)
     }
 
-    fn find_or_insert(&mut self, hash: u64, key: K) -> (KeyGroup, u32) {
-        let (group, at) = self.group_index(hash);
-        let Group { index, slots, free } = &mut self.groups[at];
+    fn find_or_insert(&mut self, hash: u64, key: K) -> (TableIndex, u32) {
+        let table = self.table_of(hash);
+        let Table { index, slots, free } = &mut self.tables[table.at()];
         let place = |at: u32| usize::try_from(at).expect("a usize holds a u32");
         let mut alike = None;
         let mut is_key = |found: &Place| {
@@ -169,7 +191,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             is_key
         };
         if let Some(found) = index.find(spread(hash), |found| found.tag == tag(hash) && is_key(found)) {
-            return (group, found.slot);
+            return (table, found.slot);
         }
         let entry = Slot { hash, key, value: None, changed: Txid::NONE, old: 0 };
         let slot = match free.pop() {
@@ -179,35 +201,35 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             }
             None => {
                 slots.push(entry);
-                u32::try_from(slots.len() - 1).expect("a key group holds fewer than 2^32 keys")
+                u32::try_from(slots.len() - 1).expect("a table holds fewer than 2^32 keys")
             }
         };
         index.insert_unique(spread(hash), Place { slot, tag: tag(hash) }, |moved| spread(slots[place(moved.slot)].hash));
         if let Some(ordered) = &mut self.ordered {
-            ordered.insert(&slots[place(slot)].key, group, slot);
+            ordered.insert(&slots[place(slot)].key, table, slot);
         }
         if let Some(other) = alike {
-            self.alike = Some((group, other, slot));
+            self.alike = Some((table, other, slot));
         }
-        (group, slot)
+        (table, slot)
     }
 
     /// The last two keys that differ although they have one hash: that of their encoding, which may then be one too.
     #[must_use]
     pub fn alike(&self) -> Option<(&K, &K)> {
-        let (group, one, other) = self.alike?;
-        let group = &self.groups[usize::from(group.0)];
-        Some((&group.slot(one).key, &group.slot(other).key))
+        let (table, one, other) = self.alike?;
+        let table = &self.tables[table.at()];
+        Some((&table.slot(one).key, &table.slot(other).key))
     }
 
     /// Puts a value that is part of the committed state: no old value is kept. `None` removes.
     pub fn restore(&mut self, hash: u64, key: K, value: Option<V>) {
-        let (group, slot) = self.find_or_insert(hash, key);
-        let entry = self.groups[usize::from(group.0)].slot_mut(slot);
+        let (table, slot) = self.find_or_insert(hash, key);
+        let entry = self.tables[table.at()].slot_mut(slot);
         self.keys = self.keys + usize::from(value.is_some()) - usize::from(entry.value.is_some());
         entry.value = value;
         if entry.value.is_none() {
-            self.forget(group, slot);
+            self.forget(table, slot);
         }
     }
 
@@ -217,8 +239,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     /// If `txid` is not after the last released batch, or before one that was already applied: batches are applied in order.
     pub fn update(&mut self, txid: Txid, hash: u64, key: K, change: impl FnOnce(&mut Option<V>)) {
         self.open(txid);
-        let (group, slot) = self.find_or_insert(hash, key);
-        self.change(txid, group, slot, |_, into| change(into));
+        let (table, slot) = self.find_or_insert(hash, key);
+        self.change(txid, table, slot, |_, into| change(into));
     }
 
     /// As [`HotMap::update`] for several keys, at most [`TOUCHED_AT_ONCE`]: each with its hash and what `merge` makes of its value.
@@ -237,30 +259,28 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     ) {
         assert!(items.len() - from <= TOUCHED_AT_ONCE, "at most {TOUCHED_AT_ONCE} keys at once");
         self.open(txid);
-        let mut places = [(KeyGroup(0), u32::MAX); TOUCHED_AT_ONCE];
+        let mut places = [(TableIndex(0), u32::MAX); TOUCHED_AT_ONCE];
         for ((hash, _, _), place) in items[from..].iter().zip(&mut places) {
-            let (group, at) = self.group_index(*hash);
-            let found = self.groups[at].index.find(spread(*hash), |found| found.tag == tag(*hash));
-            *place = (group, found.map_or(u32::MAX, |found| found.slot));
+            let table = self.table_of(*hash);
+            let found = self.tables[table.at()].index.find(spread(*hash), |found| found.tag == tag(*hash));
+            *place = (table, found.map_or(u32::MAX, |found| found.slot));
         }
-        let slots = places.iter().filter_map(|(group, slot)| self.groups[usize::from(group.0)].slots.get(*slot as usize));
+        let slots = places.iter().filter_map(|(table, slot)| self.tables[table.at()].slots.get(*slot as usize));
         std::hint::black_box(slots.fold(0, |seen, slot| seen ^ slot.hash));
-        for ((hash, key, value), (group, slot)) in items.drain(from..).zip(places) {
-            let known = self.groups[usize::from(group.0)]
-                .slots
-                .get(slot as usize)
-                .is_some_and(|slot| slot.hash == hash && slot.key == key);
-            let (group, slot) = if known { (group, slot) } else { self.find_or_insert(hash, key) };
-            self.change(txid, group, slot, |key, into| merge(key, into, value));
+        for ((hash, key, value), (table, slot)) in items.drain(from..).zip(places) {
+            let found = self.tables[table.at()].slots.get(slot as usize);
+            let known = found.is_some_and(|slot| slot.hash == hash && slot.key == key);
+            let (table, slot) = if known { (table, slot) } else { self.find_or_insert(hash, key) };
+            self.change(txid, table, slot, |key, into| merge(key, into, value));
         }
     }
 
-    fn change(&mut self, txid: Txid, group: KeyGroup, slot: u32, change: impl FnOnce(&K, &mut Option<V>)) {
-        let entry = self.groups[usize::from(group.0)].slot_mut(slot);
+    fn change(&mut self, txid: Txid, table: TableIndex, slot: u32, change: impl FnOnce(&K, &mut Option<V>)) {
+        let entry = self.tables[table.at()].slot_mut(slot);
         if entry.changed != txid {
             let old = &mut self.changed.back_mut().expect("the caller has opened the batch").old;
             let at = u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
-            old.push(Old { group, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
+            old.push(Old { table, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
             self.kept += 1;
             entry.changed = txid;
             entry.old = at;
@@ -279,7 +299,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let mut seen = 0;
         if let Some(changed) = self.changed.back() {
             for old in &changed.old[range] {
-                seen ^= self.groups[usize::from(old.group.0)].slot(old.slot).hash;
+                seen ^= self.tables[old.table.at()].slot(old.slot).hash;
             }
         }
         std::hint::black_box(seen);
@@ -317,22 +337,22 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             _ => &[],
         };
         old.iter().map(|old| {
-            let slot = self.groups[usize::from(old.group.0)].slot(old.slot);
+            let slot = self.tables[old.table.at()].slot(old.slot);
             let before = (old.changed > Txid::NONE).then_some((old.changed, old.old));
-            HotChange { group: old.group, key: &slot.key, before, old: old.value.as_ref(), new: slot.value.as_ref() }
+            let group = self.together.unwrap_or(KeyGroup(old.table.0));
+            HotChange { group, key: &slot.key, before, old: old.value.as_ref(), new: slot.value.as_ref() }
         })
     }
 
     /// The value of a key as of batch `at`: a committed batch that was not released beyond, or the newest.
     #[must_use]
     pub fn get_at(&self, hash: u64, key: &K, at: Txid) -> Found<'_, V> {
-        let (_, group) = self.group_index(hash);
-        let group = &self.groups[group];
-        let Some(found) = group.index.find(spread(hash), |found| found.tag == tag(hash) && group.slot(found.slot).key == *key)
+        let table = &self.tables[self.table_of(hash).at()];
+        let Some(found) = table.index.find(spread(hash), |found| found.tag == tag(hash) && table.slot(found.slot).key == *key)
         else {
             return Found::Absent;
         };
-        self.value_at(group.slot(found.slot), at).map_or(Found::Absent, Found::Value)
+        self.value_at(table.slot(found.slot), at).map_or(Found::Absent, Found::Value)
     }
 
     /// The value in a slot as of batch `at`: what the batches after it have overwritten lies behind it, the newest first.
@@ -370,8 +390,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     /// A walk may be done in several calls, with batches applied between them: a slot whose key has a value as of `at` keeps its place for as long as `at` is held.
     pub fn walk_at(&self, walk: &mut Walk, at: Txid, budget: usize, mut each: impl FnMut(&K, &V) -> bool) -> bool {
         let mut left = budget;
-        while let Some(group) = self.groups.get(walk.group) {
-            while let Some(slot) = group.slots.get(walk.slot) {
+        while let Some(table) = self.tables.get(walk.table) {
+            while let Some(slot) = table.slots.get(walk.slot) {
                 if left == 0 {
                     return false;
                 }
@@ -384,7 +404,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                     return false;
                 }
             }
-            (walk.group, walk.slot) = (walk.group + 1, 0);
+            (walk.table, walk.slot) = (walk.table + 1, 0);
         }
         true
     }
@@ -414,9 +434,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                 old.truncate(keep);
             }
             for gone in old.drain(keep..) {
-                let slot = self.groups[usize::from(gone.group.0)].slot(gone.slot);
+                let slot = self.tables[gone.table.at()].slot(gone.slot);
                 if slot.value.is_none() && slot.changed == txid {
-                    self.forget(gone.group, gone.slot);
+                    self.forget(gone.table, gone.slot);
                 }
             }
             if keep > 0 {
@@ -429,20 +449,20 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         true
     }
 
-    fn forget(&mut self, group: KeyGroup, at: u32) {
-        let group = &mut self.groups[usize::from(group.0)];
-        let hash = group.slot(at).hash;
-        if let Ok(entry) = group.index.find_entry(spread(hash), |found| found.slot == at) {
+    fn forget(&mut self, table: TableIndex, at: u32) {
+        let table = &mut self.tables[table.at()];
+        let hash = table.slot(at).hash;
+        if let Ok(entry) = table.index.find_entry(spread(hash), |found| found.slot == at) {
             entry.remove();
-            group.free.push(at);
+            table.free.push(at);
             if let Some(ordered) = &mut self.ordered {
-                ordered.remove(&group.slot(at).key);
+                ordered.remove(&table.slot(at).key);
             }
         }
     }
 }
 
-/// All keys of a group agree in the hash modulo the number of groups; the table needs bits that differ.
+/// All keys of a table agree in the hash modulo the number of tables, or in more of it; the table needs bits that differ.
 fn spread(hash: u64) -> u64 {
     hash ^ (hash >> 32)
 }

@@ -53,7 +53,7 @@ fn write_key<K: Serialize + ?Sized>(key: Exact<'_, K>, into: &mut Vec<u8>) -> Re
     key.serialize(&mut serializer).map_err(|why| {
         Error::user_code(format!(
             "a key of type {} cannot be serialized: {why}; use integers, strings, byte strings, enums, tuples and structs of them",
-            std::any::type_name::<K>()
+            crate::type_names::of::<K>()
         ))
     })
 }
@@ -77,7 +77,7 @@ pub fn text_prefix(text: &str) -> Vec<u8> {
 /// The bytes are not such a key.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     let wrong = |why: &dyn std::fmt::Display| {
-        Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), std::any::type_name::<K>()))
+        Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), crate::type_names::of::<K>()))
     };
     let cut_off = Cell::new(false);
     // The type's own code may panic at bytes that it did not write.

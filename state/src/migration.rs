@@ -8,6 +8,7 @@
 
 use crate::resolve::SinkRecord;
 use crate::schema::{Numbered, Program, Schema, StateDecl, TypeDecl, parts_differ};
+use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -168,17 +169,17 @@ impl Work {
                 let (id, state) = find("state", &mut self.schema.states, name)?;
                 let become_other = |what: &str, recorded: (&mut String, &mut String), (old, new): &(TypeDecl, TypeDecl)| {
                     let (type_name, parts) = recorded;
-                    let named_alike = bare(&old.name) == bare(type_name);
+                    let named_alike = readable(&old.name) == readable(type_name);
                     if !named_alike || parts_differ(&old.parts, parts) {
                         let (had, takes) = if named_alike {
-                            (format!("{type_name}, made of {parts}"), format!("one made of {}", old.parts))
+                            (format!("{}, made of {parts}", readable(type_name)), format!("one made of {}", old.parts))
                         } else {
-                            (type_name.clone(), old.name.clone())
+                            (readable(type_name), readable(&old.name))
                         };
                         return Err(format!(
                             "because the {what} of state \"{name}\" are recorded as {had}, and the conversion takes {takes}. An old type keeps its \
                              name and fields; give it a module of its own, as in v1::{}",
-                            bare(type_name)
+                            readable(type_name)
                         ));
                     }
                     type_name.clone_from(&new.name);
@@ -260,23 +261,6 @@ fn remove<I: Copy, D: Numbered>(what: &str, all: &mut Vec<(I, D)>, name: &str) -
     let id = find(what, all, name)?.0;
     all.retain(|(_, decl)| decl.name() != name);
     Ok(id)
-}
-
-/// A type's name without its modules: a program keeps an old type beside the new one by giving it another.
-fn bare(name: &str) -> String {
-    let mut bare = String::with_capacity(name.len());
-    let mut word = 0;
-    for character in name.chars() {
-        match character {
-            ':' => bare.truncate(word),
-            _ if character.is_alphanumeric() || character == '_' => bare.push(character),
-            _ => {
-                bare.push(character);
-                word = bare.len();
-            }
-        }
-    }
-    bare
 }
 
 #[cfg(test)]

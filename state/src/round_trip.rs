@@ -16,10 +16,10 @@
 
 use crate::codec::{self, exact::Alternatives};
 use crate::keys::{self, Key};
+use crate::type_names;
 use crate::{Error, Result, shape};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::any::type_name;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The number of values of which one is read back.
@@ -217,7 +217,7 @@ fn caught(compare: impl FnOnce() -> Option<String>) -> Option<String> {
 }
 
 fn lost<T>(what: &str, how: &str) -> Error {
-    Error::user_code(format!("a {what} of type {} would not be there after a restart: {how}", type_name::<T>()))
+    Error::user_code(format!("a {what} of type {} would not be there after a restart: {how}", type_names::of::<T>()))
 }
 
 #[cfg(test)]

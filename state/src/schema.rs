@@ -1,6 +1,7 @@
 //! What a topology has: its states, sources and sinks, by name, as declared by the program and as recorded in its store.
 
 use crate::migration::Migration;
+use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
 
@@ -39,11 +40,24 @@ pub(crate) fn parts_differ(one: &str, other: &str) -> bool {
 }
 
 impl StateDecl {
-    /// Its types in words.
+    /// Its types in words, without the modules that they lie in.
     #[must_use]
     pub fn shape(&self) -> String {
         let place = if self.together { " on one worker" } else { "" };
-        format!("({}) -> {}{place}", self.key, self.value)
+        format!("({}) -> {}{place}", readable(&self.key), readable(&self.value))
+    }
+
+    /// Returns what this state was and what it is in words, if `now` declares other types. Names are compared without modules;
+    /// what types are made of is compared where it is known.
+    #[must_use]
+    pub fn difference(&self, now: &StateDecl) -> Option<(String, String)> {
+        if self.shape() != now.shape() {
+            return Some((self.shape(), now.shape()));
+        }
+        // An older version has not recorded what is in a type.
+        let differ = parts_differ(&self.key_parts, &now.key_parts) || parts_differ(&self.value_parts, &now.value_parts);
+        let made_of = |state: &StateDecl| format!("made of ({}) -> {}", state.key_parts, state.value_parts);
+        differ.then(|| (format!("{}, {}", self.shape(), made_of(self)), made_of(now)))
     }
 }
 
@@ -141,19 +155,23 @@ macro_rules! numbered {
 }
 
 numbered! {
-    StateDecl, state_difference;
-    SourceDecl, |was: &SourceDecl, is: &SourceDecl| (was != is).then(|| (was.kind.clone(), is.kind.clone()));
-    SinkDecl, |was: &SinkDecl, is: &SinkDecl| (was != is).then(|| (was.kind.clone(), is.kind.clone()));
+    StateDecl, StateDecl::difference;
+    SourceDecl, |was: &SourceDecl, is: &SourceDecl| kind_difference(&was.kind, &is.kind);
+    SinkDecl, sink_difference;
 }
 
-fn state_difference(was: &StateDecl, is: &StateDecl) -> Option<(String, String)> {
-    if was.shape() != is.shape() {
-        return Some((was.shape(), is.shape()));
-    }
-    // An older version has not recorded what is in a type.
-    let differ = parts_differ(&was.key_parts, &is.key_parts) || parts_differ(&was.value_parts, &is.value_parts);
-    let made_of = |state: &StateDecl| format!("made of ({}) -> {}", state.key_parts, state.value_parts);
-    differ.then(|| (format!("{}, {}", was.shape(), made_of(was)), made_of(is)))
+/// Two kinds, with the types in them, if they differ. A module is no part of a type's name: another version of Rust or of a
+/// library may move it.
+fn kind_difference(was: &str, is: &str) -> Option<(String, String)> {
+    let (was, is) = (readable(was), readable(is));
+    (was != is).then_some((was, is))
+}
+
+fn sink_difference(was: &SinkDecl, is: &SinkDecl) -> Option<(String, String)> {
+    let once = |sink: &SinkDecl| if sink.exactly_once { "exactly once" } else { "at least once" };
+    let and_once = |sink: &SinkDecl| format!("{}, {}", readable(&sink.kind), once(sink));
+    let other_delivery = (was.exactly_once != is.exactly_once).then(|| (and_once(was), and_once(is)));
+    kind_difference(&was.kind, &is.kind).or(other_delivery)
 }
 
 impl Schema {
@@ -181,12 +199,20 @@ impl Schema {
     /// Kind Config, with every difference, if the program lacks or changes something that is recorded.
     pub fn adopt(&self, program: &Program) -> Result<Schema> {
         let mut differences = Vec::new();
-        if !self.topology.is_empty() && self.topology != program.topology {
-            differences.push(format!("the store belongs to topology \"{}\", this is \"{}\"", self.topology, program.topology));
-        }
         differences.extend(changed("state", &self.states, &program.states));
         differences.extend(changed("source", &self.sources, &program.sources));
         differences.extend(changed("sink", &self.sinks, &program.sinks));
+        if !self.topology.is_empty() && self.topology != program.topology {
+            let (was, is) = (&self.topology, &program.topology);
+            let other = format!("the store belongs to topology \"{was}\", this is \"{is}\"");
+            if differences.is_empty() {
+                return Err(Error::config(format!(
+                    "{other}. A topology has the name of its binary unless it is given one: if this is the same one, start it with \
+                     --name {was}; else give another --state folder, or begin anew with --start-over (the old folder is kept)"
+                )));
+            }
+            differences.insert(0, format!("{other} (if it is the same one, start it with --name {was})"));
+        }
         if !differences.is_empty() {
             return Err(Error::config(format!(
                 "the program has changed under its state: {}. Declare what is meant with topology.migration(name), by rename_state, drop_state, \
@@ -221,10 +247,13 @@ impl Schema {
 
 /// Every difference between what is recorded and what is declared, but for what is new.
 fn changed<I, D: Numbered>(what: &str, recorded: &[(I, D)], declared: &[D]) -> Vec<String> {
+    let is_new = |is: &&D| !recorded.iter().any(|(_, was)| was.name() == is.name());
+    let new: Vec<String> = declared.iter().filter(is_new).map(|is| format!("\"{}\"", is.name())).collect();
+    let new = if new.is_empty() { String::new() } else { format!(" (new in the program: {})", new.join(", ")) };
     let differences = recorded.iter().filter_map(|(_, was)| {
         let name = was.name();
         match declared.iter().find(|is| is.name() == name) {
-            None => Some(format!("{what} \"{name}\" is gone")),
+            None => Some(format!("{what} \"{name}\" is gone{new}")),
             Some(is) => was.difference(is).map(|(was, is)| format!("{what} \"{name}\" was {was}, is {is}")),
         }
     });
@@ -276,12 +305,43 @@ mod tests {
     }
 
     #[test]
+    fn a_type_that_only_moved_to_another_module_is_the_same() {
+        let with = |key: &str, value: &str, kind: &str| Program {
+            sources: vec![SourceDecl { name: "s".into(), kind: kind.into() }],
+            ..program(&[StateDecl { key: key.into(), ..state("a", value) }])
+        };
+        let kind = "files of alloc::string::String";
+        let recorded = Schema::default().adopt(&with("compact_str::CompactString", "orders::v1::Total", kind)).expect("new");
+        let moved = with("compact_str::repr::CompactString", "orders::Total", "files of std::string::String");
+        let kept = recorded.adopt(&moved).expect("only modules differ");
+        assert_eq!(kept.states, recorded.states, "what is recorded stays");
+        let error = recorded.adopt(&with("alloc::string::String", "orders::Total", kind)).expect_err("another type").to_string();
+        assert!(error.contains("state \"a\" was (Str) -> Total, is (String) -> Total"), "{error}");
+        let error = recorded.adopt(&with("x::CompactString", "x::Total", "files of u64")).expect_err("another type").to_string();
+        assert!(error.contains("source \"s\" was files of String, is files of u64"), "{error}");
+    }
+
+    #[test]
+    fn a_renamed_binary_is_told_its_way_out() {
+        let recorded = Schema::default().adopt(&program(&[state("a", "u64")])).expect("new");
+        let renamed = Program { topology: "u".into(), ..program(&[state("a", "u64")]) };
+        let error = recorded.adopt(&renamed).expect_err("another name").to_string();
+        assert!(error.contains("belongs to topology \"t\", this is \"u\"") && error.contains("--name t"), "{error}");
+        assert!(!error.contains("migration"), "no migration renames a topology: {error}");
+    }
+
+    #[test]
     fn what_is_gone_or_changed_is_refused_with_every_difference() {
         let recorded = Schema::default().adopt(&program(&[state("a", "u64"), state("b", "u64")])).expect("new");
-        let mut other = program(&[state("b", "f64")]);
+        let mut other = program(&[state("b", "f64"), state("c", "u64")]);
         other.topology = "u".into();
         let error = recorded.adopt(&other).expect_err("changed").to_string();
-        for part in ["belongs to topology \"t\"", "state \"a\" is gone", "state \"b\" was (str) -> u64, is (str) -> f64"] {
+        for part in [
+            "topology \"t\"",
+            "--name t",
+            "state \"a\" is gone (new in the program: \"c\")",
+            "state \"b\" was (str) -> u64, is (str) -> f64",
+        ] {
             assert!(error.contains(part), "{error}");
         }
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
-use tidemill::{Engine, Settings, Status};
+use tidemill::testing::Kit;
+use tidemill::{Engine, OnFailure, QueryError, Settings, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,4 +149,38 @@ fn i8_sources_wait_while_a_sink_is_behind() {
         drop(closed);
     }
     place.everything_comes(&sink);
+}
+
+/// An argument, or a record, may make a closure ask for more than there is memory. An allocation that fails ends the process.
+#[test]
+fn a_call_that_gives_more_than_there_is_memory_fails_alone() {
+    let mut kit = Kit::new(|topology, io| {
+        topology.on_failure(OnFailure::SKIP);
+        let numbers = topology.source("numbers", io.source::<u64>("numbers"));
+        numbers.flat_map(|n, out| out.extend(0..n)).sink("out", io.sink("out"));
+        topology.query("upto", |n: Requests<u64>| n.flat_map(|n, out| out.extend(0..n)).aggregate(Count));
+        topology.query("each", |n: Requests<u64>| {
+            n.flat_map(|n, out| {
+                for number in 0..n {
+                    out.push(number);
+                }
+            })
+            .aggregate(Count)
+        });
+    });
+    for query in ["upto", "each"] {
+        for n in [100_000_000_000u64, u64::MAX] {
+            match kit.try_ask::<u64>(query, &n) {
+                Err(QueryError::Failed(why)) => assert!(why.contains("it gives more than 8388608 records"), "{why}"),
+                other => panic!("{query} of {n}: {other:?}"),
+            }
+        }
+        assert_eq!(kit.ask::<u64>(query, &1000u64).1, 1000, "the others are answered");
+    }
+    // In one chunk: what the neighbours give is there, in order.
+    kit.feed("numbers", [2u64, 100_000_000_000, 3]);
+    kit.step();
+    assert_eq!(kit.output::<u64>("out"), [0, 1, 0, 1, 2]);
+    let aside = kit.engine().runtime().status().set_aside;
+    assert_eq!(aside.values().sum::<u64>(), 1, "{aside:?}");
 }

@@ -12,6 +12,7 @@ mod support {
 }
 
 mod bad_input;
+mod command_line;
 mod examples;
 mod exit_codes;
 mod idle;
@@ -22,3 +23,4 @@ mod page;
 mod rotation;
 mod signals;
 mod starts;
+mod threads;

@@ -1,25 +1,29 @@
 //! `tidemill new`: what it makes builds, runs and passes its test, as it says.
 
-use crate::support::binary::Running;
+use crate::support::binary::{self, Outcome, Running};
 use crate::support::checkout;
+use serde_json::Value as Json;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-fn tidemill(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(checkout::program("tidemill")).args(arguments).current_dir(folder).output().expect("it can be run")
+fn tidemill(arguments: &[&str], folder: &Path) -> Outcome {
+    binary::tidemill(arguments, folder, &[])
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// A command of cargo's in a folder.
+fn cargo_in(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments).current_dir(folder).env_remove("CARGO_TARGET_DIR");
+    command
 }
 
 /// Runs cargo in a folder, with what is compiled for these tests.
 fn cargo(arguments: &[&str], folder: &Path) -> String {
-    let mut command = Command::new(env!("CARGO"));
-    let command = command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", checkout::target());
-    let ran = command.output().expect("it can be run");
-    assert!(ran.status.success(), "cargo {arguments:?}: {}\n{}", text(&ran.stdout), text(&ran.stderr));
-    text(&ran.stdout) + &text(&ran.stderr)
+    let ran = cargo_in(folder, arguments).env("CARGO_TARGET_DIR", checkout::target()).output().expect("it can be run");
+    let [out, err] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(ran.status.success(), "cargo {arguments:?}: {out}\n{err}");
+    out + &err
 }
 
 #[test]
@@ -29,14 +33,14 @@ fn a_new_topology_builds_runs_and_passes_its_test() {
     let sources = checkout::root();
     let sources = sources.to_str().expect("UTF-8");
     let made = tidemill(&["new", "my_words", "--tidemill", sources], folder.path());
-    assert!(made.status.success() && text(&made.stdout).contains("cargo test --release"), "{}", text(&made.stderr));
+    made.is("new", 0, &["cargo test --release", "rust-analyzer"]);
     let made = folder.path().join("my_words");
     let tested = cargo(&["test", "--release"], &made);
     assert!(tested.contains("2 passed"), "{tested}");
     assert!(!tested.contains("Compiling librocksdb-sys"), "what was compiled is compiled again: {tested}");
     cargo(&["build", "--release"], &made);
     let mut running = Running::of(
-        Command::new(checkout::program("my_words"))
+        binary::plain(&checkout::program("my_words"))
             .args(["run", "--state", "state", "--listen", "127.0.0.1:0"])
             .current_dir(&made),
     );
@@ -44,7 +48,7 @@ fn a_new_topology_builds_runs_and_passes_its_test() {
     let url = running.url();
     let asked = |arguments: &[&str]| {
         let ran = tidemill(&[arguments, &["--at", &url]].concat(), &made);
-        (ran.status.code(), text(&ran.stdout).trim().to_string())
+        (ran.code, ran.out.trim().to_string())
     };
     assert_eq!(asked(&["query", "words", "the tide"]), (Some(0), "5".into()));
     assert_eq!(asked(&["state", "get", "counts", "mill"]), (Some(0), "1".into()));
@@ -55,23 +59,65 @@ fn a_new_topology_builds_runs_and_passes_its_test() {
 }
 
 #[test]
+fn a_new_crate_has_a_folder_of_its_own_with_what_is_compiled() {
+    // Beside the test's own build, so that files can be linked.
+    let folder = binary::folder();
+    let sources = checkout::root();
+    let sources = sources.to_str().expect("UTF-8");
+    tidemill(&["new", "my_lent", "--tidemill", sources], folder.path()).is("new", 0, &["is compiled already"]);
+    let made = folder.path().join("my_lent");
+    let described =
+        cargo_in(&made, &["metadata", "--no-deps", "--offline", "--format-version", "1"]).output().expect("cargo runs");
+    let described: Json = serde_json::from_slice(&described.stdout).expect("JSON");
+    let target = Path::new(described["target_directory"].as_str().expect("a path")).to_path_buf();
+    assert_eq!(target, made.canonicalize().expect("it is there").join("target"), "cargo clean removes only what is the crate's");
+    // It neither runs a build script again nor compiles what it made: looked at while it runs, since compiling takes long.
+    let arguments = ["build", "--release", "--offline", "--verbose", "-p", "librocksdb-sys", "-p", "rdkafka-sys"];
+    let mut building = Running::of(&mut cargo_in(&made, &arguments));
+    let began = Instant::now();
+    while !building.has_ended() {
+        let said = building.err();
+        for package in ["librocksdb-sys", "rdkafka-sys"] {
+            let again = said.contains(&format!("Compiling {package}")) || said.contains(&format!("Dirty {package}"));
+            assert!(!again, "what was compiled is compiled again: {said}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(300), "it takes long: {said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    building.wait().is("build", 0, &["Fresh librocksdb-sys", "Fresh rdkafka-sys"]);
+    let readme = std::fs::read_to_string(made.join("README.md")).expect("it is there");
+    for part in ["cargo check --release", "rust-analyzer", "cargo clean", "tidemill = { git"] {
+        assert!(readme.contains(part), "{part} is not in {readme}");
+    }
+    let editor = std::fs::read_to_string(made.join(".vscode/settings.json")).expect("it is there");
+    assert!(editor.contains("\"rust-analyzer.cargo.extraArgs\": [\"--release\"]"), "{editor}");
+}
+
+#[test]
+fn names_that_cargo_cannot_take_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sources = checkout::root();
+    let sources = sources.to_str().expect("UTF-8");
+    for name in ["build", "deps", "examples", "test", "core", "std", "match", "async", "serde", "tokio", "tidemill-engine", "nul"]
+    {
+        tidemill(&["new", name, "--tidemill", sources], folder.path()).is(name, 64, &["cannot be the name of a crate", name]);
+        assert!(!folder.path().join(name).exists(), "{name} is made");
+    }
+}
+
+#[test]
 fn what_cannot_be_made_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(folder.path().join("taken")).expect("made");
-    for (arguments, part) in [
-        (&["new", "taken"][..], "is there already"),
-        (&["new", "1st"], "begin with a letter"),
-        (&["new", "words", "--tidemill", "taken"], "no Cargo.toml of Tidemill"),
-        (&["new"], "NAME"),
-        (&["nwe"], "unrecognized subcommand"),
-        (&["status", "--at", "http://127.0.0.1:1"], "127.0.0.1:1"),
+    for (arguments, code, part) in [
+        (&["new", "taken"][..], 64, "is there already"),
+        (&["new", "1st"], 64, "begin with a letter"),
+        (&["new", "words", "--tidemill", "taken"], 64, "no Cargo.toml of Tidemill"),
+        (&["new"], 64, "NAME"),
+        (&["nwe"], 64, "unrecognized subcommand"),
+        (&["status", "--at", "http://127.0.0.1:1"], 75, "127.0.0.1:1"),
     ] {
-        let ran = tidemill(arguments, folder.path());
-        assert!(
-            ran.status.code().is_some_and(|code| code != 0) && text(&ran.stderr).contains(part),
-            "{arguments:?}: {}",
-            text(&ran.stderr)
-        );
+        tidemill(arguments, folder.path()).is(&arguments.join(" "), code, &[part]);
     }
     assert!(!folder.path().join("words").exists(), "a refusal makes nothing");
 }

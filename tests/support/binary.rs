@@ -22,14 +22,27 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tidemill").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
 }
 
-fn command(example: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(checkout::program(&format!("examples/{example}")));
-    command.args(arguments).current_dir(checkout::root()).stdin(Stdio::null());
+/// A command without the settings of Tidemill's that this process was given.
+pub(crate) fn plain(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_")) {
         command.env_remove(name);
     }
-    command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env_remove("RUST_LOG");
     command
+}
+
+fn command(example: &str, arguments: &[&str]) -> Command {
+    let mut command = plain(&checkout::program(&format!("examples/{example}")));
+    command.args(arguments).current_dir(checkout::root()).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program `tidemill` in a folder to its end, with these in its environment.
+pub(crate) fn tidemill(arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Outcome {
+    let mut command = plain(&checkout::program("tidemill"));
+    Running::of(command.args(arguments).current_dir(folder).envs(environment.iter().copied())).wait()
 }
 
 /// What a process that has ended said.

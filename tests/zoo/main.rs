@@ -21,7 +21,7 @@ use tidemill::testing::Kit;
 use tidemill::{Engine, Kind, Store, outline};
 use tidemill_client::blocking::Client;
 use tidemill_state::keys::{Key, decode_key};
-use tidemill_state::{Points, codec};
+use tidemill_state::{Points, codec, type_names};
 use types::*;
 
 /// Adds a case to a topology, over the numbers of its samples.
@@ -319,7 +319,7 @@ fn is_not_built<V: Storable>(parts: &[&str]) {
     let Err(error) = built else { panic!("{} is not refused", std::any::type_name::<V>()) };
     assert_eq!(error.kind(), Kind::Config, "{error}");
     let error = error.to_string();
-    for part in parts.iter().chain(&["state \"totals\"", "values of type", std::any::type_name::<V>()]) {
+    for part in parts.iter().chain(&["state \"totals\"", "values of type", &type_names::of::<V>()]) {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
 }
@@ -368,13 +368,13 @@ fn stops_at<K: Key + Debug, V: Storable + PartialEq + Debug>(rows: [(K, V); 2], 
 #[test]
 fn what_only_a_value_shows_is_refused_before_its_commit() {
     let sparse = |note: Option<u64>| Sparse { note, n: 2 };
-    let parts = ["the field \"note\" of Sparse", "skip_serializing_if", "types::Sparse"];
+    let parts = ["the field \"note\" of Sparse", "skip_serializing_if", "of type Sparse"];
     stops_at([(1u64, sparse(Some(1))), (2, sparse(None))], &[&parts[..], &["key 2"]].concat());
     stops_at([(sparse(Some(1)), 1u64), (sparse(None), 2)], &parts[..2]);
     let mail = || Mail("a@b".into());
-    stops_at([(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))], &["key 2", "[\"a@b\",\"Third\"]", "types::Gap"]);
+    stops_at([(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))], &["key 2", "[\"a@b\",\"Third\"]", "of type (Mail, Gap)"]);
     let page = |reads: u64| Page { title: "tide".into(), reads };
-    stops_at([(page(0), 1u64), (page(7), 2)], &["types::Page", "#[serde(skip)]"]);
+    stops_at([(page(0), 1u64), (page(7), 2)], &["of type Page", "#[serde(skip)]"]);
 }
 
 #[test]

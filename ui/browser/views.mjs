@@ -1,4 +1,4 @@
-// Uses the page in a real browser against a topology that runs: node browser/views.mjs URL FOLDER views|outage, or controls TOKEN, or large BATCHES. Says a line for each step, and fails with the first that
+// Uses the page in a real browser against a topology that runs: node browser/views.mjs URL FOLDER views|outage|standstill, or controls TOKEN, or large BATCHES. Says a line for each step, and fails with the first that
 // is not as it should be. No request may leave this machine, and nothing may be said on the console.
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -261,6 +261,28 @@ async function outage() {
   await end();
 }
 
+/** A server that is there and does nothing any more: stopped, or behind a link that is cut. */
+async function standstill() {
+  const { page, end } = await open({ viewport: { width: 1280, height: 800 } }, true);
+  let heard = 0;
+  page.on("websocket", (socket) => socket.on("framereceived", () => (heard = performance.now())));
+  await page.goto(url);
+  await page.locator(".topology-name", { hasText: "wiki_trends" }).waitFor();
+  while (heard === 0) await page.waitForTimeout(50);
+  const banner = page.locator(".banner", { hasText: "The server does not answer" });
+  console.log("loaded");
+  await banner.waitFor({ timeout: 60_000 });
+  const silent = (performance.now() - heard) / 1000;
+  // Six seconds, and as much again for a machine that is busy with other things.
+  must(silent < 12, `it is said only after ${silent.toFixed(1)} s without a word of the server's`);
+  console.log("stands still");
+  await banner.waitFor({ state: "detached", timeout: 60_000 });
+  const before = heard;
+  while (heard === before) await page.waitForTimeout(50);
+  console.log("goes on");
+  await end();
+}
+
 /** With a token: what is asked for it, and what it allows. */
 async function controls() {
   const { page, end } = await open({ viewport: { width: 1280, height: 800 } }, true);
@@ -380,7 +402,7 @@ async function large() {
 }
 
 try {
-  await { views, outage, controls, large }[what]();
+  await { views, outage, standstill, controls, large }[what]();
 } finally {
   await browser.close();
 }

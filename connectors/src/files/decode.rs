@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use tidemill_engine::json;
 use tidemill_engine::source::Data;
+use tidemill_state::type_names;
 
 /// Makes records of lines. Implemented by [`Lines`] and [`JsonLines`] only.
 pub trait Decode: Clone + Send + Sync + fmt::Debug + 'static {
@@ -130,7 +131,7 @@ fn malformed<T>(why: &serde_json::Error) -> String {
     let place = if why.column() > 0 { format!(" at column {}", why.column()) } else { String::new() };
     format!(
         "not the JSON of a {}: {what}{place}; repair the line, or pass over such lines with .malformed(Malformed::Skip)",
-        std::any::type_name::<T>()
+        type_names::of::<T>()
     )
 }
 

@@ -99,7 +99,7 @@ pub(super) fn utf8(message: &Incoming<'_>) -> Result<Str, String> {
 
 pub(super) fn json<T: DeserializeOwned>(message: &Incoming<'_>) -> Result<T, String> {
     tidemill_engine::json::from_slice(value(message)?)
-        .map_err(|why| format!("its value is not the JSON of a {}: {why}", std::any::type_name::<T>()))
+        .map_err(|why| format!("its value is not the JSON of a {}: {why}", tidemill_state::type_names::of::<T>()))
 }
 
 /// The head of some bytes, for an error message.

@@ -86,7 +86,7 @@ where
     A::Output: PartialEq + Debug,
 {
     let finish = |state: A::State| {
-        let mut emit = Emit::new();
+        let mut emit = Emit::of_batch();
         aggregation.finish(state, &mut emit);
         std::mem::take(emit.records())
     };

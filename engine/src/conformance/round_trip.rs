@@ -3,7 +3,7 @@
 use crate::states::Storable;
 use std::fmt::Debug;
 use tidemill_state::keys::{self, Key};
-use tidemill_state::{codec, round_trip};
+use tidemill_state::{codec, round_trip, type_names};
 
 /// Checks that values of this type survive a restart: that each sample is read back from its bytes,
 /// and equal.
@@ -29,7 +29,7 @@ use tidemill_state::{codec, round_trip};
 /// If a sample does not come back, with the sample and what came back.
 pub fn value<V: Storable + PartialEq + Debug>(samples: &[V]) {
     if let Some(why) = round_trip::of_values::<V>() {
-        panic!("values of type {} could not be read back: {why}", std::any::type_name::<V>());
+        panic!("values of type {} could not be read back: {why}", type_names::of::<V>());
     }
     for sample in samples {
         let mut bytes = Vec::new();
@@ -56,7 +56,7 @@ pub fn value<V: Storable + PartialEq + Debug>(samples: &[V]) {
 /// When a clause is broken, with the samples.
 pub fn key<K: Key + Debug>(samples: &[K]) {
     if let Some(why) = round_trip::of_keys::<K>() {
-        panic!("keys of type {} could not be read back: {why}", std::any::type_name::<K>());
+        panic!("keys of type {} could not be read back: {why}", type_names::of::<K>());
     }
     let encoded: Vec<Vec<u8>> = samples.iter().map(encoded).collect();
     for (sample, bytes) in samples.iter().zip(&encoded) {

@@ -1,7 +1,7 @@
 //! `aggregate`: results per batch, grouped or over the whole batch.
 
 use super::combine::combine;
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::gather::{Gather, Keys, gather};
 use super::group_by::Grouped;
 use crate::aggregates::Combiner;
@@ -55,7 +55,7 @@ impl<K: Key, T: 'static, A: Combiner<T>> Gather<K, A::Value> for ByKey<A, T> {
     }
 
     fn finish(&mut self, key: K, slot: Option<A::Value>, emit: &mut Emit<(K, A::Value)>) {
-        emit.extend(slot.map(|result| (key, result)));
+        emit.records().extend(slot.map(|result| (key, result)));
     }
 }
 
@@ -73,7 +73,7 @@ impl<T: 'static, A: Combiner<T>> Gather<(), A::Value> for Combining<A, T> {
     }
 
     fn finish(&mut self, (): (), slot: Option<A::Value>, emit: &mut Emit<A::Value>) {
-        emit.extend(slot.or_else(|| self.0.zero()));
+        emit.records().extend(slot.or_else(|| self.0.zero()));
     }
 }
 

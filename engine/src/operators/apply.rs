@@ -1,6 +1,6 @@
 //! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
 
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::route::{PARTS, Parcel, Placement, by_owner, number_in};
 use crate::batch::Batch;
 use crate::chunk::Chunk;
@@ -9,7 +9,7 @@ use crate::failure::Guard;
 use crate::poison::naming;
 use crate::slice::Slice;
 use crate::source::Data;
-use crate::states::{self, Change, State, Storable, TypedState, WorkerState, type_name};
+use crate::states::{self, Change, State, Storable, TypedState, WorkerState};
 use crate::stream::{Raw, Record, Site, Stream, activator};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +18,7 @@ use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
 use tidemill_state::hot::{HotChange, TOUCHED_AT_ONCE};
 use tidemill_state::keys::{self, Key};
-use tidemill_state::{Error, Txid, round_trip};
+use tidemill_state::{Error, Txid, round_trip, type_names};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
@@ -209,7 +209,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     ) -> bool {
         self.guard.at_batch(Some(txid));
         while self.waiting[&txid].part < PARTS {
-            let mut emit = Emit::new();
+            let mut emit = Emit::of_batch();
             let applied = self.apply_part(txid, slice, &mut emit);
             let batch = &self.waiting[&txid];
             give(&batch.capabilities, &mut Chunk::default(), &mut Chunk::of(std::mem::take(emit.records())));
@@ -309,7 +309,7 @@ impl Encoder {
         if key != value {
             return Ok(());
         }
-        let (at, type_name) = (at_key(state, one), type_name::<K>());
+        let (at, type_name) = (at_key(state, one), type_names::of::<K>());
         Err(Error::user_code(format!(
             "{at}: two keys of type {type_name} differ, and are written as the same bytes: after a restart one would be gone. {}",
             round_trip::SKIPPED

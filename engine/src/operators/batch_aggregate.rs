@@ -1,6 +1,6 @@
 //! `batch_aggregate`: any number of records for each batch, by an aggregation that sees the batch.
 
-use super::flat_map::Emit;
+use super::emit::{Emit, OF_BATCH};
 use super::gather::{Gather, Keys, gather};
 use super::group_by::Grouped;
 use super::route::{Routing, route};
@@ -29,8 +29,9 @@ impl<K: Key, T: Data, A: BatchAggregator<T>> Gather<K, T> for ByKey<A, T> {
     }
 
     fn finish(&mut self, key: K, slot: A::State, emit: &mut Emit<(K, A::Output)>) {
-        let mut given = Emit::new();
+        let mut given = Emit::of_batch();
         self.0.finish(slot, &mut given);
+        emit.begin_call(OF_BATCH);
         emit.extend(given.records().drain(..).map(|record| (key.clone(), record)));
     }
 }
@@ -51,6 +52,7 @@ impl<T: Data, A: BatchAggregator<T>> Gather<(), T> for Alone<A, T> {
     }
 
     fn finish(&mut self, (): (), slot: A::State, emit: &mut Emit<A::Output>) {
+        emit.begin_call(OF_BATCH);
         self.0.finish(slot, emit);
     }
 }

@@ -1,6 +1,6 @@
 //! `co_group_batch`: the records of two streams that have the same key, in each batch. Trident's `multiReduce`.
 
-use super::flat_map::Emit;
+use super::emit::{Emit, OF_BATCH};
 use super::gather::{Gather, Keys, gather};
 use super::group_by::Grouped;
 use super::route::{Routing, route};
@@ -48,6 +48,7 @@ where
     }
 
     fn finish(&mut self, key: K, (left, right): Self::Slot, emit: &mut Emit<U>) {
+        emit.begin_call(OF_BATCH);
         (self.call)(key, left, right, emit);
     }
 }

@@ -3,6 +3,8 @@
 //! A store of keys that is not the topology's: it is asked on a thread of its own, a batch's keys at once, and its answers are kept for some batches. While it is away, the batches that
 //! need it wait, and with them, by and by, the sources.
 
+mod remembered;
+
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::chunk::Chunk;
 use crate::context::Context;
@@ -12,9 +14,11 @@ use crate::slice::Slice;
 use crate::source::Data;
 use crate::states::Storable;
 use crate::stream::{Record, Stream};
+use crate::threads::no_thread;
 use crate::topology::Topology;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use remembered::Remembered;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -145,7 +149,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
             external: external.clone(),
             activator,
             open: BTreeMap::new(),
-            known: HashMap::new(),
+            known: Remembered::new(external.caching.batches),
             asked: None,
             trouble: None,
         };
@@ -181,9 +185,6 @@ enum Told<K, V> {
 
 type TellOf<E> = Told<<E as ExternalState>::Key, <E as ExternalState>::Value>;
 
-/// An answer, and the batch that it was for.
-type Known<V> = (Option<V>, Txid);
-
 /// A batch's records at the owner of their keys.
 struct Open<K, T> {
     capability: Capability<u64>,
@@ -201,7 +202,7 @@ struct Asking<T, E: ExternalState> {
     external: External<E>,
     activator: SyncActivator,
     open: BTreeMap<u64, Open<E::Key, T>>,
-    known: HashMap<E::Key, Known<E::Value>>,
+    known: Remembered<E::Key, E::Value>,
     /// The batch whose keys are asked for, and where the answer comes.
     asked: Option<(u64, Receiver<TellOf<E>>)>,
     /// What the log was told of why there is none.
@@ -226,7 +227,7 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
             let open = self.open.get_mut(&txid).expect("it was there above");
             open.complete = true;
             while !open.records.is_empty() {
-                let value = |key: &E::Key| self.known.get(key).and_then(|(value, _)| value.clone());
+                let value = |key: &E::Key| self.known.get(key, Txid(txid)).cloned().flatten();
                 let rest = open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
                 give(&open.capability, Chunk::of(rest.into_iter().map(|(key, record)| (record, value(&key))).collect()));
                 slice.look();
@@ -236,14 +237,8 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
                 }
             }
             self.open.remove(&txid);
-            self.forget_before(txid + 1);
+            self.known.forget_some(Txid(txid + 1));
         }
-    }
-
-    /// Lets go of the answers that are too old for batch `txid`.
-    fn forget_before(&mut self, txid: u64) {
-        let batches = self.external.caching.batches.max(1);
-        self.known.retain(|_, (_, of)| of.0.saturating_add(batches) > txid);
     }
 
     /// Whether the answers for all keys of a batch are there; if not, they are on their way.
@@ -252,8 +247,7 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
             loop {
                 match told.try_recv() {
                     Ok(Told::Answer(answers)) => {
-                        let of = Txid(*of);
-                        self.known.extend(answers.into_iter().map(|(key, value)| (key, (value, of))));
+                        self.known.keep(Txid(*of), answers);
                         (self.asked, self.trouble) = (None, None);
                         return true;
                     }
@@ -277,9 +271,10 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
             }
         }
         // Batches without a record for this worker may have passed since the last one.
-        self.forget_before(txid);
+        self.known.forget_some(Txid(txid));
         let records = &self.open[&txid].records;
-        let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(|key| !self.known.contains_key(key)).collect();
+        let is_missing = |key: &&E::Key| self.known.get(key, Txid(txid)).is_none();
+        let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(is_missing).collect();
         if missing.is_empty() {
             return true;
         }
@@ -287,8 +282,10 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
         let (tell, told) = crossbeam_channel::unbounded();
         let (external, activator) = (self.external.clone(), self.activator.clone());
         let asker = std::thread::Builder::new().name("external state".into());
-        asker.spawn(move || ask(&external, keys, &tell, &activator)).expect("the operating system gives a thread");
-        self.asked = Some((txid, told));
+        match asker.spawn(move || ask(&external, keys, &tell, &activator)) {
+            Ok(_) => self.asked = Some((txid, told)),
+            Err(why) => self.guard.fail_for_good(&no_thread("external state", &why)),
+        }
         false
     }
 }

@@ -1,49 +1,18 @@
 //! `flat_map`, `try_flat_map`: any number of records for each record.
 
+use super::emit::Emit;
 use crate::chunk::Chunk;
 use crate::failure::Guard;
 use crate::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 
-/// Takes the records that a closure gives: see [`Stream::flat_map`].
-pub struct Emit<U>(Vec<U>);
-
-impl<U> Emit<U> {
-    pub(crate) fn new() -> Emit<U> {
-        Emit(Vec::new())
-    }
-
-    /// What was given so far.
-    pub(crate) fn records(&mut self) -> &mut Vec<U> {
-        &mut self.0
-    }
-
-    /// Gives one record.
-    pub fn push(&mut self, record: U) {
-        self.0.push(record);
-    }
-}
-
-impl<U> Extend<U> for Emit<U> {
-    fn extend<I: IntoIterator<Item = U>>(&mut self, records: I) {
-        self.0.extend(records);
-    }
-}
-
-impl<U> Emit<U> {
-    /// Gives each of these records.
-    pub fn extend(&mut self, records: impl IntoIterator<Item = U>) {
-        self.0.extend(records);
-    }
-}
-
 impl<'s, T: Record> Stream<'s, T> {
     /// Gives what `f` puts into its second argument, any number of records for each record.
     ///
     /// # Contract
     /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
-    /// ([`crate::Topology::on_failure`]).
+    /// ([`crate::Topology::on_failure`]). So is more for one record than [`Emit`] takes.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -91,25 +60,28 @@ pub(super) fn expand_chunk<T, U>(
     mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), String>,
 ) {
     let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
-    let mut emit = Emit(Vec::with_capacity(items.len().max(*expected)));
+    let mut emit = Emit::of_record(items.len().max(*expected));
     let (records, traced) = (items.len(), origin.is_some());
     let mut after = Vec::with_capacity(if traced { records } else { 0 });
     let mut whole = 0;
     let well = guard.each(origin.as_ref(), items, |record| {
         // What is there beyond is from a record before, which then failed.
-        emit.0.truncate(whole);
+        emit.records().truncate(whole);
+        emit.next_record();
         f(record, &mut emit)?;
-        let given = u32::try_from(emit.0.len()).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?;
-        whole = emit.0.len();
+        let count = emit.records().len();
+        let given = u32::try_from(count).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?;
+        whole = count;
         if traced {
             after.push(given);
         }
         Ok(())
     });
-    emit.0.truncate(whole);
+    let records_given = emit.records();
+    records_given.truncate(whole);
     // Growing step by step would copy most of the records again for each chunk.
-    *expected = emit.0.len() + emit.0.len() / 8;
+    *expected = records_given.len() + records_given.len() / 8;
     let Some(set_aside) = well else { return };
-    given.items = emit.0;
+    given.items = std::mem::take(records_given);
     given.origin = origin.map(|origin| origin.without(&set_aside, records).through(after));
 }

@@ -1,6 +1,6 @@
 //! One batch's records of each key, gathered by the worker that owns it: the second half of every aggregation of a batch.
 
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::route::{Parcel, number_in};
 use crate::batch::Batch;
 use crate::chunk::Chunk;
@@ -192,7 +192,7 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
             {
                 let txid = *first.key();
                 guard.at_batch(Some(txid));
-                let (batch, open, mut emit) = (context.batch(Txid(txid)), first.get_mut(), Emit::new());
+                let (batch, open, mut emit) = (context.batch(Txid(txid)), first.get_mut(), Emit::of_batch());
                 let mut done = false;
                 let well = guard.run(|| {
                     done = open.advance(&mut gathering, &batch, always.as_ref(), &mut slice, &mut emit);

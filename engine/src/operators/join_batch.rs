@@ -1,7 +1,7 @@
 //! `join_batch`: pairs of records of two streams that have the same key, in each batch.
 
 use super::co_group_batch::Side;
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::gather::Gather;
 use super::group_by::Grouped;
 use crate::batch::Batch;
@@ -159,7 +159,7 @@ fn give_one<J: Join, K: Key, L: Record, R: Record>(
     }
     let (left, right) = (slot.left.get(slot.given / across), slot.right.get(slot.given % across));
     slot.given += 1;
-    emit.extend(J::pair(left.cloned(), right.cloned()).map(|pair| (key.clone(), pair)));
+    emit.records().extend(J::pair(left.cloned(), right.cloned()).map(|pair| (key.clone(), pair)));
     true
 }
 

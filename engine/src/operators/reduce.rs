@@ -1,6 +1,6 @@
 //! `reduce`: results per batch of an aggregation that has no partial results.
 
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::gather::{Gather, Keys, gather};
 use super::group_by::Grouped;
 use super::route::{Routing, route};
@@ -31,7 +31,7 @@ impl<K: Key, T: Data, R: Reducer<T>> Gather<K, T> for ByKey<R, T> {
     }
 
     fn finish(&mut self, key: K, slot: R::Value, emit: &mut Emit<(K, R::Value)>) {
-        emit.push((key, slot));
+        emit.records().push((key, slot));
     }
 }
 
@@ -48,7 +48,7 @@ impl<T: Data, R: Reducer<T>> Gather<(), T> for Reducing<R, T> {
     }
 
     fn finish(&mut self, (): (), slot: R::Value, emit: &mut Emit<R::Value>) {
-        emit.push(slot);
+        emit.records().push(slot);
     }
 }
 

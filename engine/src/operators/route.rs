@@ -7,6 +7,7 @@ use crate::source::Data;
 use crate::stream::{Raw, Record, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tidemill_state::KeyGroup;
 use tidemill_state::hot::TOUCHED_AT_ONCE;
 use tidemill_state::keys::{self, Key};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -160,6 +161,11 @@ pub(crate) enum Placement {
 }
 
 impl Placement {
+    /// The key group of all keys that are placed together.
+    pub(crate) fn group(groups: u16) -> KeyGroup {
+        keys::group_of(keys::hash_key(&[]), groups)
+    }
+
     /// The hash of an encoded key, such that its key group is where it is placed.
     pub(crate) fn hash(self, encoded: &[u8], groups: u16) -> u64 {
         let hash = keys::hash_key(encoded);
@@ -168,7 +174,7 @@ impl Placement {
             Placement::Together => {
                 // Only the part that chooses the group is replaced: tables within it need the rest.
                 let rest = hash - u64::from(keys::group_of(hash, groups).0);
-                let group = u64::from(keys::group_of(keys::hash_key(&[]), groups).0);
+                let group = u64::from(Placement::group(groups).0);
                 rest.checked_add(group).unwrap_or_else(|| rest - u64::from(groups) + group)
             }
         }

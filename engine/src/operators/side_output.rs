@@ -1,6 +1,6 @@
 //! `flat_map_aside`, `try_flat_map_aside`: any number of records for each record, in two streams: a side output.
 
-use super::flat_map::Emit;
+use super::emit::Emit;
 use crate::chunk::{Chunk, Origin};
 use crate::failure::Guard;
 use crate::plan::NodeKind;
@@ -95,12 +95,14 @@ fn split<T, U, W>(
     mut f: impl FnMut(T, &mut Emit<U>, &mut Emit<W>) -> Result<(), String>,
 ) -> Option<(Chunk<U>, Chunk<W>)> {
     let Chunk { items, origin } = chunk;
-    let (records, mut one, mut two) = (items.len(), Emit::new(), Emit::new());
+    let (records, mut one, mut two) = (items.len(), Emit::of_record(0), Emit::of_record(0));
     let (mut whole, mut ends) = ((0, 0), (Vec::new(), Vec::new()));
     let set_aside = guard.each(origin.as_ref(), items, |record| {
         // What is there beyond is from a record before, which then failed.
         one.records().truncate(whole.0);
         two.records().truncate(whole.1);
+        one.next_record();
+        two.next_record();
         f(record, &mut one, &mut two)?;
         let count = |given: usize| u32::try_from(given).map_err(|_| "it gave 2^32 records or more for one chunk of its input");
         let given = (count(one.records().len())?, count(two.records().len())?);

@@ -1,7 +1,7 @@
 //! `update_state`: the user's own read-modify-write of a state, a batch at a time. Trident's `partitionPersist`.
 
 use super::apply::{Apply, keep};
-use super::flat_map::Emit;
+use super::emit::Emit;
 use super::group_by::Grouped;
 use super::route::{Parcel, Placement, Routing, route};
 use crate::batch::Batch;

@@ -331,7 +331,7 @@ impl Pipeline {
         let arguments: Box<dyn Any + Send> = Box::new(arguments);
         let query = &self.runtime.asking.queries[self.query];
         if !query.takes(&*arguments) {
-            let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), crate::states::type_name::<A>());
+            let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), tidemill_state::type_names::of::<A>());
             return Err(QueryError::BadArguments(format!("query \"{name}\" takes {arguments}, not {asked}")));
         }
         let reply = Box::new(Numbered::new(number, self.to.clone()));

@@ -20,7 +20,7 @@ use super::item::{Failure, Held, Item, Ticket, give_nothing};
 use super::stuck::Inside;
 use super::weight::Weight;
 use super::{Many, Part, Raw, Requests};
-use crate::failure::panic_message;
+use crate::failure::failure_message;
 use crate::plan::{NodeId, NodeKind};
 use crate::slice::Slice;
 use crate::source::Data;
@@ -118,7 +118,7 @@ impl Part {
     }
 
     fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Failure {
-        self.failure(&format!("panicked: {}", panic_message(panic)))
+        self.failure(&failure_message(panic))
     }
 
     fn gathers_too_much(&self) -> Failure {

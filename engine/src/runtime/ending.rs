@@ -10,6 +10,7 @@ impl Runtime {
     /// Sinks have until then to publish what is committed.
     pub(crate) fn end_publishing(&self, at: Instant) {
         self.lock().publishing_ends = Some(at);
+        self.fold_alarm.ring();
         self.changed.notify_all();
         self.stopped.notify_all();
     }

@@ -7,6 +7,7 @@ use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tidemill_state::store::Committed;
+use tidemill_state::type_names::readable;
 use tidemill_state::{SinkId, Txid};
 
 impl Runtime {
@@ -40,6 +41,9 @@ impl Runtime {
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
         self.asking.pins.advance(committed.txid());
         self.apply_hold(&inner);
+        if inner.unfolded_bytes >= self.facts.fold_bytes {
+            self.fold_alarm.ring();
+        }
         self.changed.notify_all();
         drop(inner);
         self.shown.send_replace(());
@@ -65,7 +69,12 @@ impl Runtime {
         let partitions = read.chain(inner.left_out.partitions()).collect();
         let states = self.facts.codecs.iter().enumerate().map(|(index, codec)| {
             let decl = codec.decl();
-            StateStatus { name: decl.name, key: decl.key, value: decl.value, keys: inner.extent.keys(index) }
+            StateStatus {
+                name: decl.name,
+                key: readable(&decl.key),
+                value: readable(&decl.value),
+                keys: inner.extent.keys(index),
+            }
         });
         let (batches_per_s, records_per_s) = rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
         Status {

@@ -2,8 +2,8 @@
 //!
 //! Nobody who does not ask for an order pays for one. Making it is cut into pieces; a key that is new meanwhile goes in at once.
 
-use super::HotMap;
-use crate::{KeyGroup, Txid};
+use super::{HotMap, TableIndex};
+use crate::Txid;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -13,16 +13,16 @@ type Encode<K> = fn(&K, &mut Vec<u8>);
 pub(super) struct Ordered<K> {
     encode: Encode<K>,
     encoded: Vec<u8>,
-    /// By encoded key: the group and slot where it lies.
-    places: BTreeMap<Box<[u8]>, (KeyGroup, u32)>,
+    /// By encoded key: the table and slot where it lies.
+    places: BTreeMap<Box<[u8]>, (TableIndex, u32)>,
     /// The next slot to look at; every slot before has been.
     next: (usize, usize),
 }
 
 impl<K> Ordered<K> {
-    pub(super) fn insert(&mut self, key: &K, group: KeyGroup, slot: u32) {
+    pub(super) fn insert(&mut self, key: &K, table: TableIndex, slot: u32) {
         (self.encode)(key, &mut self.encoded);
-        self.places.insert(self.encoded.as_slice().into(), (group, slot));
+        self.places.insert(self.encoded.as_slice().into(), (table, slot));
     }
 
     pub(super) fn remove(&mut self, key: &K) {
@@ -71,22 +71,22 @@ impl Range {
 impl<K: Eq, V: Clone> HotMap<K, V> {
     /// Puts keys in order, at most about `budget` of those that are not. Returns whether all are: then [`HotMap::range_at`] may be called.
     pub fn order(&mut self, encode: Encode<K>, budget: usize) -> bool {
-        let HotMap { ordered, groups, .. } = self;
+        let HotMap { ordered, tables, .. } = self;
         let ordered =
             ordered.get_or_insert_with(|| Ordered { encode, encoded: Vec::new(), places: BTreeMap::new(), next: (0, 0) });
         let mut left = budget;
-        while let Some(group) = groups.get(ordered.next.0) {
-            while let Some(slot) = group.slots.get(ordered.next.1) {
+        while let Some(table) = tables.get(ordered.next.0) {
+            while let Some(slot) = table.slots.get(ordered.next.1) {
                 if left == 0 {
                     return false;
                 }
                 left -= 1;
-                let at = u32::try_from(ordered.next.1).expect("a key group holds fewer than 2^32 keys");
+                let at = u32::try_from(ordered.next.1).expect("a table holds fewer than 2^32 keys");
                 ordered.next.1 += 1;
                 // A free slot still has the key that it had.
-                if group.index.find(super::spread(slot.hash), |found| found.slot == at).is_some() {
-                    let number = u16::try_from(ordered.next.0).expect("there are fewer than 2^16 groups");
-                    ordered.insert(&slot.key, KeyGroup(number), at);
+                if table.index.find(super::spread(slot.hash), |found| found.slot == at).is_some() {
+                    let number = u16::try_from(ordered.next.0).expect("there are fewer than 2^16 tables");
+                    ordered.insert(&slot.key, TableIndex(number), at);
                 }
             }
             ordered.next = (ordered.next.0 + 1, 0);
@@ -107,13 +107,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         mut each: impl FnMut(&[u8], &K, &V) -> bool,
     ) -> Option<Bound<Vec<u8>>> {
         let ordered = self.ordered.as_ref().expect("the keys are put in order before");
-        assert_eq!(ordered.next.0, self.groups.len(), "the keys are put in order before");
+        assert_eq!(ordered.next.0, self.tables.len(), "the keys are put in order before");
         let rows = ordered.places.range::<[u8], _>((range.first(), Bound::Unbounded));
-        for (number, (encoded, (group, slot))) in rows.take_while(|(key, _)| range.contains(key)).enumerate() {
+        for (number, (encoded, (table, slot))) in rows.take_while(|(key, _)| range.contains(key)).enumerate() {
             if number == budget {
                 return Some(Bound::Included(encoded.to_vec()));
             }
-            let slot = self.groups[usize::from(group.0)].slot(*slot);
+            let slot = self.tables[table.at()].slot(*slot);
             if let Some(value) = self.value_at(slot, at)
                 && !each(encoded, &slot.key, value)
             {

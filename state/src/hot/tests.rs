@@ -194,3 +194,33 @@ fn keys_that_differ_under_one_hash_are_noted() {
     }
     assert_eq!((map.len(), map.alike()), (2, Some((&1, &2))));
 }
+
+/// A state whose keys are all in one group of the store grows as any other: table by table.
+#[test]
+fn keys_of_one_group_are_spread_over_tables() {
+    const KEYS: u64 = 100_000;
+    for groups in [256u16, 7] {
+        let group = crate::KeyGroup(5);
+        // As the part of a hash that chooses the group is replaced where all keys are to be together.
+        let placed = |key: u64| hash(key) / u64::from(groups) * u64::from(groups) + u64::from(group.0);
+        let mut map = HotMap::together(groups, group, Txid::NONE);
+        for key in 0..KEYS {
+            assert_eq!(crate::keys::group_of(placed(key), groups), group);
+            map.update(Txid(1), placed(key), key, |slot| *slot = Some(key * 2));
+        }
+        let largest = map.tables.iter().map(|table| table.slots.len() as u64).max().expect("there are tables");
+        assert!(largest < 2 * KEYS / u64::from(groups), "{largest} of {KEYS} keys are in one table of {groups}");
+        let changes = map.changes(Txid(1), 0..map.changed_in(Txid(1)));
+        assert_eq!(changes.filter(|change| change.group == group).count() as u64, KEYS, "the store's group is the same for all");
+        for key in (0..KEYS).step_by(97) {
+            assert_eq!(map.get_at(placed(key), &key, Txid(1)), Found::Value(&(key * 2)));
+        }
+        assert!(matches!(map.get_at(placed(KEYS), &KEYS, Txid(1)), Found::Absent));
+        let (mut walk, mut walked) = (Walk::default(), 0);
+        while !map.walk_at(&mut walk, Txid(1), 1000, |_, _| {
+            walked += 1;
+            true
+        }) {}
+        assert_eq!(walked, KEYS);
+    }
+}

@@ -125,7 +125,7 @@ fn what_does_not_fit_is_refused_with_the_reason() {
     refused(rename("a", "b"), &["a state \"b\" already"]);
     refused(drop_state("x"), &["no state \"x\""]);
     refused(convert("a", "i32", "u64", 0), &["recorded as u32", "takes i32"]);
-    refused(convert("b", "app::OldTotal", "app::Total", 0), &["recorded as app::Total", "v1::Total"]);
+    refused(convert("b", "app::OldTotal", "app::Total", 0), &["recorded as Total", "takes OldTotal", "v1::Total"]);
     refused(Change::DropSource { name: "x".into() }, &["no source \"x\"", "it has \"in\""]);
     refused(Change::DropSink { name: "x".into() }, &["no sink \"x\""]);
     refused(Change::DropSink { name: "out".into() }, &["still has a sink \"out\""]);
@@ -160,7 +160,7 @@ fn a_type_is_known_by_its_name_without_modules() {
         ("app::Total<app::deep::Er, u8>", "Total<Er, u8>"),
     ];
     for (name, is) in pairs {
-        assert_eq!(bare(name), is);
+        assert_eq!(readable(name), is);
     }
 }
 
@@ -183,7 +183,7 @@ fn a_conversion_takes_what_is_recorded_not_only_what_is_called_so() {
     let (schema, _) = migrated(&store, &program(std::slice::from_ref(&is), &[("m", &[change("{sum: u64}")])]));
     assert_eq!(schema.states[0].1, is);
     let error = refusal(&store, &program(&[is], &[("m", &[change("{sum: i64}")])]));
-    for part in ["recorded as app::Total, made of {sum: u64}", "takes one made of {sum: i64}", "v1::Total"] {
+    for part in ["recorded as Total, made of {sum: u64}", "takes one made of {sum: i64}", "v1::Total"] {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
 }

@@ -215,7 +215,7 @@ fn a_value_that_leaves_a_field_out_is_refused() {
     let (index, error) = first_error([Some(1), None].map(|note| Sparse { note, n: 3 })).expect("the second is refused");
     assert_eq!((index, error.kind()), (1, Kind::UserCode));
     let error = error.to_string();
-    for part in ["the field \"note\" of Sparse", "skip_serializing_if", "tests::Sparse"] {
+    for part in ["the field \"note\" of Sparse", "skip_serializing_if", "of type Sparse"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
 }

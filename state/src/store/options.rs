@@ -14,6 +14,12 @@ const LOG_BUFFER_BYTES: usize = 96 << 20;
 /// Bounds what a start has to read again.
 const MAX_WAL_BYTES: u64 = 160 << 20;
 
+/// RocksDB's own messages, in each of the files that are kept: some kilobytes for each fold.
+const LOG_FILE_BYTES: usize = 4 << 20;
+
+/// What has changed in the list of files since it was last written as a whole: a start reads all of it.
+const MANIFEST_BYTES: usize = 8 << 20;
+
 pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<DB> {
     let mut options = Options::default();
     options.create_if_missing(create);
@@ -21,6 +27,8 @@ pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<
     options.set_max_background_jobs(2);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(LOG_FILE_BYTES);
+    options.set_max_manifest_file_size(MANIFEST_BYTES);
     options.set_paranoid_checks(true);
     options.set_avoid_unnecessary_blocking_io(true);
     // The default mode loses synced batches silently when a byte in the middle of the log is damaged.

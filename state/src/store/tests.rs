@@ -10,6 +10,26 @@ fn line(dir: &Path) -> Line {
     Store::inspect(dir).expect("it can be looked at").line()
 }
 
+/// The files that RocksDB writes beside its tables are bounded within a run. It records the options that it runs with.
+#[test]
+fn its_messages_and_its_manifest_are_bounded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
+    let names = fs::read_dir(dir.path().join("db")).expect("it is there").map(|entry| entry.expect("an entry").path());
+    let newest = names.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("OPTIONS-"))).max();
+    let options = fs::read_to_string(newest.expect("RocksDB has written its options")).expect("it can be read");
+    let value = |name: &str| -> u64 {
+        let value = options.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is not in {options}"))
+    };
+    let most = 16 << 20;
+    for name in ["max_log_file_size", "max_manifest_file_size"] {
+        assert!((1..=most).contains(&value(name)), "{name} is {}", value(name));
+    }
+    assert!(value("keep_log_file_num") * value("max_log_file_size") <= most);
+    drop(store);
+}
+
 /// A store with one batch, left by a crash of the machine.
 fn lost_by_the_machine(dir: &Path) {
     let mut store = Store::create(dir, Durability::Process, None).expect("created");

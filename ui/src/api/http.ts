@@ -21,6 +21,8 @@ export interface Wishes {
   quiet?: boolean;
   /** Keep whole numbers exact that a number cannot hold: for the topology's own values. What is computed with comes as numbers. */
   exact?: boolean;
+  /** The longest that the whole answer may take: then it counts as none. */
+  withinMs?: number;
 }
 
 let aheadMs = 0;
@@ -30,7 +32,18 @@ export function serverNow(): number {
   return Date.now() + aheadMs;
 }
 
-export async function request<T>(path: string, wishes: Wishes = {}): Promise<T> {
+export async function request<T>(path: string, { withinMs, ...wishes }: Wishes = {}): Promise<T> {
+  if (withinMs === undefined) return answerTo<T>(path, wishes);
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), withinMs);
+  try {
+    return await answerTo<T>(path, { ...wishes, signal: controller.signal });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function answerTo<T>(path: string, wishes: Wishes): Promise<T> {
   for (;;) {
     const response = await send(path, wishes);
     if (response.ok) return (wishes.exact ? parse(await response.text()) : await response.json()) as T;

@@ -72,6 +72,55 @@ test("a server that is gone does not answer", async () => {
   expect(link.value.mode).toBe("down");
 });
 
+/** A socket that opens, has one status, and then nothing: not even its end, when it is closed. */
+class StillSocket {
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: string }) => void) | null = null;
+  onclose: (() => void) | null = null;
+  static answers = true;
+  constructor() {
+    sockets += 1;
+    if (!StillSocket.answers) return;
+    setTimeout(() => {
+      this.onopen?.();
+      this.onmessage?.({ data: JSON.stringify({ type: "status", status: RUNNING }) });
+    }, 1);
+  }
+  send(): void {}
+  close(): void {}
+}
+
+test("a server that stands still is said within six seconds, and is back with the next socket", async () => {
+  vi.stubGlobal("WebSocket", StillSocket);
+  answers = { "/v1/batches": { line: "a", batches: [] }, "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
+  const { link, heardAt } = await connected();
+  await vi.advanceTimersByTimeAsync(100);
+  expect(link.value.mode).toBe("live");
+  StillSocket.answers = false;
+  const heard = heardAt.value;
+  while (link.value.mode === "live" && Date.now() - heard < 60_000) await vi.advanceTimersByTimeAsync(100);
+  expect([link.value.mode, Date.now() - heard <= 6000]).toEqual(["down", true]);
+  StillSocket.answers = true;
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(link.value.mode).toBe("live");
+});
+
+test("without a web socket a server that stands still is said within six seconds", async () => {
+  serving(3, LIMITS);
+  const { link, heardAt } = await connected();
+  await vi.advanceTimersByTimeAsync(3000);
+  expect(link.value.mode).toBe("polling");
+  const never = (_: string, { signal }: RequestInit): Promise<Response> =>
+    new Promise((_, reject) => signal?.addEventListener("abort", () => reject(new Error("aborted"))));
+  vi.stubGlobal("fetch", never);
+  const heard = heardAt.value;
+  while (link.value.mode === "polling" && Date.now() - heard < 60_000) await vi.advanceTimersByTimeAsync(100);
+  expect([link.value.mode, Date.now() - heard <= 6000]).toEqual(["down", true]);
+  vi.stubGlobal("fetch", answer);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(link.value.mode).toBe("polling");
+});
+
 /** A running server with these batches, the newest first. */
 function serving(committed: number, limits: readonly number[]): void {
   const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 1, compute_us: 1, commit_us: 1, committed_at_ms: txid });

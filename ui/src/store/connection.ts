@@ -17,8 +17,11 @@ type Message =
   | { type: "error"; id?: string; error: Refused };
 
 const OPEN_WITHIN_MS = 4000;
-/** A status comes each second: after so long without one, the socket is taken for dead. */
-const SILENT_MS = 6000;
+/** A status comes each second. After so long without one the server stands still, or the way to it is cut: with the look it is said within 6 s. */
+const SILENT_MS = 4000;
+const LOOK_MS = 500;
+/** How long an answer to a poll may take, which is tried a second after the one before. */
+const ANSWER_WITHIN_MS = 4000;
 const POLL_MS = 1000;
 /** How many polls there are between attempts to open the socket after all. */
 const POLLS = 20;
@@ -33,8 +36,8 @@ const later = (ms: number, what: () => void): void => void setTimeout(what, ms);
 
 export function connect(): void {
   setInterval(() => {
-    if (link.value.mode === "live" && Date.now() - lastMessage > SILENT_MS) socket?.close();
-  }, 1000);
+    if (link.value.mode === "live" && Date.now() - lastMessage > SILENT_MS) leave();
+  }, LOOK_MS);
   openSocket();
 }
 
@@ -51,6 +54,7 @@ function openSocket(): void {
     if (again) void loadBatches();
   };
   opening.onmessage = ({ data }) => {
+    if (socket !== opening) return;
     lastMessage = Date.now();
     receive(messageOf(String(data)));
   };
@@ -60,9 +64,22 @@ function openSocket(): void {
     socket = null;
     useSocket(null);
     if (link.value.mode !== "live") return void poll();
-    happened({ type: "lost", at: Date.now() });
-    later(delayOf(link.value), openSocket);
+    lost();
   };
+}
+
+/** Gives up a socket on which nothing comes. Its end is not waited for: the browser gives the other side a minute to agree to it. */
+function leave(): void {
+  const silent = socket;
+  socket = null;
+  useSocket(null);
+  silent?.close();
+  lost();
+}
+
+function lost(): void {
+  happened({ type: "lost", at: Date.now() });
+  later(delayOf(link.value), openSocket);
 }
 
 /** What an answer holds stays exact; all other messages are numbers to compute with. */
@@ -81,7 +98,7 @@ function receive(message: Message): void {
 
 async function poll(): Promise<void> {
   try {
-    const now = await request<Status>("/v1/status", { quiet: true });
+    const now = await request<Status>("/v1/status", { quiet: true, withinMs: ANSWER_WITHIN_MS });
     happened({ type: "polled" });
     applyStatus(now);
     // Until it has started there is nothing else to ask for: the other paths would only refuse.
@@ -90,8 +107,7 @@ async function poll(): Promise<void> {
     later(POLL_MS, ++polls % POLLS === 0 ? openSocket : () => void poll());
   } catch (why) {
     if (why instanceof Refusal && why.status === 401) return unlock();
-    happened({ type: "lost", at: Date.now() });
-    later(delayOf(link.value), openSocket);
+    lost();
   }
 }
 
@@ -99,13 +115,14 @@ async function pollBatches(): Promise<void> {
   const committed = status.value?.committed ?? 0;
   void askAll(committed);
   if (committed === batchesAskedAt) return;
-  const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=200");
+  const { batches } = await request<{ batches: Batch[] }>("/v1/batches?limit=200", { withinMs: ANSWER_WITHIN_MS });
   batchesAskedAt = committed;
   applyBatches(batches);
 }
 
 async function pollOperators(): Promise<void> {
-  const { line, operators } = await request<{ line: string; operators: OperatorTotals[] }>("/v1/operators");
+  const wishes = { withinMs: ANSWER_WITHIN_MS };
+  const { line, operators } = await request<{ line: string; operators: OperatorTotals[] }>("/v1/operators", wishes);
   if (isCurrent(line)) applyOperators(operators);
 }
 

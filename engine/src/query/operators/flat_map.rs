@@ -2,7 +2,7 @@
 
 use super::super::item::give_shared;
 use super::{Many, Requests, each_value};
-use crate::operators::Emit;
+use crate::operators::emit::{Emit, OF_REQUEST};
 use crate::stream::Record;
 use std::fmt::Display;
 use std::panic::Location;
@@ -12,7 +12,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// Gives what `f` puts into its second argument, any number of records for each record.
     ///
     /// # Contract
-    /// As for [`Requests::map`]. All that one call gives is in memory at once; it cannot be interrupted.
+    /// As for [`Requests::map`]. All that one call gives is in memory at once, up to 64 MiB; it cannot be interrupted. More is the
+    /// failure of its request.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, testing::Kit};
@@ -25,10 +26,11 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     #[track_caller]
     pub fn flat_map<U: Record>(self, mut f: impl FnMut(T, &mut Emit<U>) + 'static) -> Requests<'q, U> {
         let part = self.part.then("flat_map", Location::caller());
-        let mut emit = Emit::new();
+        let mut emit = Emit::of_record(0);
         let raw = each_value(self.raw, &part, "flat_map", Pipeline, move |ticket, weight, value, given| {
             // A call that panicked may have left something.
             emit.records().clear();
+            emit.begin_call(OF_REQUEST);
             f(value, &mut emit);
             give_shared(ticket, weight, emit.records(), given);
             Ok(())
@@ -43,9 +45,10 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         mut f: impl FnMut(T, &mut Emit<U>) -> Result<(), E> + 'static,
     ) -> Requests<'q, U> {
         let part = self.part.then("try_flat_map", Location::caller());
-        let (behind, mut emit) = (part.clone(), Emit::new());
+        let (behind, mut emit) = (part.clone(), Emit::of_record(0));
         let raw = each_value(self.raw, &part, "try_flat_map", Pipeline, move |ticket, weight, value, given| {
             emit.records().clear();
+            emit.begin_call(OF_REQUEST);
             f(value, &mut emit).map_err(|why| behind.failure(&format!("failed: {why}")))?;
             give_shared(ticket, weight, emit.records(), given);
             Ok(())
