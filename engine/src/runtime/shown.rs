@@ -4,7 +4,7 @@ use super::batches::{Batches, micros};
 use super::{Runtime, now_ms};
 use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemill_state::store::Committed;
 use tidemill_state::{SinkId, Txid};
 
@@ -72,7 +72,7 @@ impl Runtime {
             waiting: self.waiting(&inner),
             partitions,
             states: states.collect(),
-            sinks: inner.sinks.clone(),
+            sinks: inner.sinks.iter().map(|sink| sink.as_shown(Instant::now())).collect(),
             unfolded_bytes: inner.unfolded_bytes,
             store_bytes: inner.store_bytes,
             longest_slice_us: micros(inner.longest_slice),
