@@ -3,6 +3,7 @@
 mod amounts;
 mod arguments;
 mod check;
+mod kafka;
 mod listing;
 mod log;
 mod new;
@@ -193,7 +194,7 @@ where
                 state::scan(&place, &name, limit, &topology(own))
             }
             Command::Check { options, config, own } => {
-                check::check(&Wanted::of(options, config.as_deref(), &name)?, topology(own))
+                check::check(Wanted::of(options, config.as_deref(), &name)?, topology(own))
             }
             Command::Plan { format, own } => check::plan(&name, format, &topology(own)),
         };

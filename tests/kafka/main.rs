@@ -2,6 +2,7 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod acls;
     pub(crate) mod alone;
     pub(crate) mod asked;
     pub(crate) mod binary;
@@ -29,8 +30,11 @@ mod identity;
 mod late;
 mod memory;
 mod messages;
+mod oauth;
 mod outage;
+mod rights;
 mod rows;
+mod settings;
 mod source;
 mod starts;
 

@@ -1,6 +1,7 @@
 //! Clients of librdkafka: how they are made, how their reports are taken, and what their errors ask of a run.
 
 use super::events::{Consumer, Events, is_refusal};
+use super::rights;
 use super::settings::Kafka;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -12,12 +13,15 @@ use tidemill_state::{Error, Kind};
 /// Makes a client.
 ///
 /// # Errors
-/// Kind Config: librdkafka does not take the settings.
+/// Kind Config: librdkafka does not take the settings. Without a token, if one is needed, what gives them decides.
 pub(super) fn create<C>(kafka: &Kafka, config: &ClientConfig) -> Result<(C, Events), Error>
 where
     C: FromClientConfigAndContext<Events>,
 {
-    let events = Events::new(kafka.standing());
+    if let Some(tokens) = kafka.tokens() {
+        tokens.begin()?;
+    }
+    let events = Events::new(kafka.standing(), kafka.tokens());
     let client = config.create_with_context(events.clone()).map_err(|why| {
         // The value is left out: it may be a secret.
         let what = match &why {
@@ -71,9 +75,7 @@ pub(super) const EVENTS_AT_ONCE: usize = 32;
 pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaError) -> Error {
     let brokers = kafka.brokers();
     if let Some(reason) = events.refused() {
-        return Error::config(format!(
-            "{doing}: the brokers at {brokers} refuse this client: {reason}. Correct the security settings, or ask for the right"
-        ));
+        return Error::config(format!("{doing}: the brokers at {brokers} refuse this client: {reason}"));
     }
     let kind = match code_of(error) {
         Some(code) if is_refusal(code) => Kind::Config,
@@ -92,7 +94,10 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
     let why = events.trouble().filter(|_| kind == Kind::Away).map_or(String::new(), |why| format!(" ({why})"));
     let what = match kind {
         Kind::Away => format!("the brokers at {brokers} do not answer as they should: {error}{why}"),
-        _ => error.to_string(),
+        _ => match code_of(error).and_then(rights::lacking) {
+            Some(lacking) => format!("the brokers at {brokers} refuse it: {lacking} ({error})"),
+            None => error.to_string(),
+        },
     };
     Error::new(kind, format!("{doing}: {what}"))
 }

@@ -2,8 +2,9 @@
 
 use crate::Str;
 use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
 use serde::de::DeserializeOwned;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A message that was read, as a decoder sees it.
 #[derive(Debug)]
@@ -52,10 +53,14 @@ impl<'a> Incoming<'a> {
         self.message.payload()
     }
 
-    /// Its headers, in order. A name may be there several times.
+    /// Its headers, in order. A name may be there several times. A header whose name is no UTF-8 is left out.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
         let headers = self.message.headers();
-        headers.into_iter().flat_map(|headers| headers.iter().map(|header| (header.key, header.value)))
+        // The crate panics at such a name, and has no other way to one.
+        let header =
+            |headers: &'a BorrowedHeaders, at: usize| catch_unwind(AssertUnwindSafe(|| headers.try_get(at))).ok().flatten();
+        let all = headers.into_iter().flat_map(move |headers| (0..headers.count()).filter_map(move |at| header(headers, at)));
+        all.map(|header| (header.key, header.value))
     }
 }
 

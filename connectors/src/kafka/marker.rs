@@ -19,6 +19,9 @@ pub(super) const PROGRESS: &str = ".progress";
 /// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
 
+/// How large a segment of the topic is.
+const SEGMENT_BYTES: &str = "16777216";
+
 /// How many offsets before the end are read first to find the last marker.
 const FIRST_LOOK: i64 = 64;
 
@@ -103,21 +106,52 @@ impl Progress {
         self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
 
-    /// Makes the topic if it is missing, and refuses one that is not as it must be.
-    pub(super) fn ensure(&self, admin: &Admin) -> Result<()> {
+    /// Makes the topic if it is missing, with as many replicas as the output topic, and refuses one that is not as it must be.
+    pub(super) fn ensure(&self, admin: &Admin, replicas: Option<i32>) -> Result<()> {
         let topic = &self.topic;
         if self.committed.partitions_of(topic)?.is_none() {
-            admin.create(topic, 1, &[("cleanup.policy", "compact")])?;
+            // A marker is some hundred bytes, and only what is in a full segment is compacted: by default that is a GiB.
+            admin.create(topic, 1, replicas, &[("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES)])?;
         }
         let partitions = await_topic(&self.committed, topic)?;
         let [policy] = admin.settings(topic, ["cleanup.policy"])?;
-        if partitions != 1 || policy != "compact" {
-            return Err(Error::config(format!(
-                "topic {topic} must be compacted and have one partition, for the sink's marker alone; it has {partitions} and cleanup.policy={policy}. \
-                 Give the topology or the sink another name, or set the topic right"
-            )));
+        if policy == "compact" {
+            self.has_one(partitions)
+        } else {
+            Err(self.is_unfit(partitions, &format!(" and cleanup.policy={policy}")))
         }
-        Ok(())
+    }
+
+    /// The same for a user who can neither make nor describe it: whether it is there, and has one partition.
+    pub(super) fn look(&self) -> Result<()> {
+        let topic = &self.topic;
+        match self.committed.partitions_of(topic)? {
+            Some(partitions) => self.has_one(partitions),
+            None => Err(Error::config(format!(
+                "there is no topic {topic}, in which the sink keeps its marker, and it cannot be made with tokens (Kafka::oauth): make \
+                 it first, with one partition and cleanup.policy=compact"
+            ))),
+        }
+    }
+
+    fn has_one(&self, partitions: i32) -> Result<()> {
+        if partitions == 1 { Ok(()) } else { Err(self.is_unfit(partitions, "")) }
+    }
+
+    fn is_unfit(&self, partitions: i32, more: &str) -> Error {
+        Error::config(format!(
+            "topic {} must be compacted and have one partition, for the sink's marker alone; it has {partitions}{more}. \
+             Give the topology or the sink another name, or set the topic right",
+            self.topic
+        ))
+    }
+
+    /// Looks after the clients while nothing is asked: tokens, if they need any, are given by a look at their reports.
+    pub(super) fn tend(&self) {
+        if self.kafka.tokens().is_some() {
+            self.committed.tend();
+            self.uncommitted.tend();
+        }
     }
 
     /// The last marker whose transaction is committed, as of now. `None` if there is none, or no topic.
@@ -242,6 +276,15 @@ pub(super) fn await_topic(probe: &Probe, topic: &str) -> Result<i32> {
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Returns how many replicas a topic has; `None` if no broker lists them.
+pub(super) fn replication_of(probe: &Probe, topic: &str) -> Result<Option<i32>> {
+    let metadata = probe.consumer().fetch_metadata(Some(topic), ANSWER_WITHIN);
+    let metadata = metadata.map_err(|why| probe.failed(&format!("topic {topic}"), &why))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let replicas = found.and_then(|found| found.partitions().first()).map(|partition| partition.replicas().len());
+    Ok(replicas.and_then(|replicas| i32::try_from(replicas).ok()).filter(|replicas| *replicas > 0))
 }
 
 #[cfg(test)]

@@ -69,8 +69,10 @@ impl Reading {
     }
 
     fn make(&self, number: u64) -> Result<Client> {
-        let settings = self.kafka.reading("tidemill", Isolation::Committed)?;
+        let settings = self.kafka.reading(Isolation::Committed)?;
         let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
+        // A token, if the brokers want one, is given by a look at the reports.
+        client::look_at_events(&consumer);
         // Whatever came before this is set is pending.
         events.set_pending(true);
         let reports = events.clone();

@@ -31,7 +31,13 @@ pub struct Topics {
 
 impl Topics {
     pub(super) fn new(kafka: Kafka, names: Vec<String>) -> Topics {
-        Topics { kafka, names, first: First::Earliest, offsets: BTreeMap::new(), discover_every: Duration::from_secs(10) }
+        Topics {
+            kafka: kafka.apart(),
+            names,
+            first: First::Earliest,
+            offsets: BTreeMap::new(),
+            discover_every: Duration::from_secs(10),
+        }
     }
 
     /// Where to begin when the topology has never read this source, if `--from` does not say it: from the oldest record, if this is left out. A
@@ -219,11 +225,12 @@ impl<T: Data> KafkaSource<T> {
     }
 
     /// Refuses a new state under a name whose consumer group has read these topics already.
-    fn refuse_a_group_that_has_read(&self, topology: &str) -> Result<()> {
+    fn refuse_a_group_that_has_read(&self) -> Result<()> {
         let names = self.partitions()?;
         self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
+            let group = self.kafka().group();
             Err(Error::foreign(format!(
-                "there is no state in this folder, but consumer group \"{topology}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
+                "there is no state in this folder, but consumer group \"{group}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
                  one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
             )))
         })
@@ -253,10 +260,11 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        self.group.begin(self.kafka(), start.topology)?;
+        self.kafka().belongs_to(start.topology);
+        self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         if start.is_new {
-            self.refuse_a_group_that_has_read(start.topology)?;
+            self.refuse_a_group_that_has_read()?;
         }
         // Before anything follows from it: one broker that is behind does not make a loss.
         let lost = discovery::lost_topics(&probe, start.recorded)?;

@@ -62,10 +62,12 @@ impl Listed {
 impl Probe {
     /// A client that sees the ends of partitions so.
     pub(super) fn new(kafka: &Kafka, isolation: Isolation) -> Result<Probe> {
-        let mut config = kafka.asking("tidemill", isolation)?;
+        let mut config = kafka.asking(isolation)?;
         // The brokers hold back the answer at the end of a partition for so long, and a probe waits for nothing else.
         config.set("fetch.wait.max.ms", "5");
         let (consumer, events) = client::create::<BaseConsumer<Events>>(kafka, &config)?;
+        // A token, if the brokers want one, is given by a look at the reports.
+        client::look_at_events(&consumer);
         let (alone, silent_since) = (Mutex::default(), Mutex::default());
         Ok(Probe { kafka: kafka.clone(), consumer: Some(consumer), events, alone, silent_since })
     }
@@ -93,6 +95,13 @@ impl Probe {
             self.silent_since.lock().expect("no holder of this lock panics").get_or_insert_with(Instant::now);
         }
         error
+    }
+
+    /// Takes the client's reports, unless somebody else is at it.
+    pub(super) fn tend(&self) {
+        if let Ok(_alone) = self.alone.try_lock() {
+            client::look_at_events(self.consumer());
+        }
     }
 
     /// The client itself.
