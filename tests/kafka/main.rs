@@ -21,6 +21,7 @@ mod support {
     pub(crate) mod store;
     pub(crate) mod topics;
     pub(crate) mod waiting;
+    pub(crate) mod wire;
 }
 
 mod conformance;

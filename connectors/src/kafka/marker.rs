@@ -156,6 +156,7 @@ impl Progress {
 
     /// The last marker whose transaction is committed, as of now. `None` if there is none, or no topic.
     pub(super) fn peek(&self) -> Result<Option<Marker>> {
+        self.tend();
         match self.committed.partitions_of(&self.topic)? {
             None => Ok(None),
             Some(_) => self.last_before(self.committed.range(&self.topic, 0)?),
@@ -164,6 +165,7 @@ impl Progress {
 
     /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
     pub(super) fn is_settled(&self) -> Result<bool> {
+        self.tend();
         if self.committed.partitions_of(&self.topic)?.is_none() {
             return Ok(true);
         }
@@ -173,6 +175,7 @@ impl Progress {
 
     /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
     pub(super) fn read(&self) -> Result<Option<Marker>> {
+        self.tend();
         let (_, end) = self.uncommitted.range(&self.topic, 0)?;
         let until = Instant::now() + TRANSACTION_ENDS_WITHIN;
         loop {

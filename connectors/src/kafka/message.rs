@@ -80,11 +80,14 @@ impl Message {
         }
     }
 
-    /// How many bytes of a topic's limit it takes, at most: content, and what Kafka's format adds.
+    /// How many bytes of a topic's limit it takes: those of a batch with this message alone, uncompressed.
     pub(super) fn bytes(&self) -> usize {
-        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len) + 5;
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + part(value) + 5).sum();
-        part(&self.key) + part(&self.value) + headers + OVERHEAD_BYTES
+        let part = |bytes: Option<&[u8]>| bytes.map_or(1, |bytes| length_bytes(bytes.len()) + bytes.len());
+        let headers = self.headers.iter().map(|(name, value)| part(Some(name.as_bytes())) + part(value.as_deref()));
+        let headers = length_bytes(self.headers.len()) + headers.sum::<usize>();
+        // Attributes, and time and offset after the batch's own: a byte each.
+        let record = 3 + part(self.key.as_deref()) + part(self.value.as_deref()) + headers;
+        BATCH_BYTES + length_bytes(record) + record
     }
 
     /// Appends it as it lies in the outbox: a byte of which parts there are, then each. Headers have a byte each that says whether
@@ -113,8 +116,16 @@ impl Message {
     }
 }
 
-/// What the format of a batch of one message adds to its parts.
+/// More than the format of a batch of one message adds to its parts.
 pub(super) const OVERHEAD_BYTES: usize = 128;
+
+/// What stands before the records of a batch.
+const BATCH_BYTES: usize = 61;
+
+/// How many bytes a length takes in a record: a signed number in groups of seven bits.
+fn length_bytes(length: usize) -> usize {
+    usize::try_from((usize::BITS - length.leading_zeros() + 1).div_ceil(7)).expect("it is small")
+}
 
 /// A message as it lies in the outbox.
 #[derive(Debug)]
@@ -182,6 +193,15 @@ mod tests {
         let mut bytes = Vec::new();
         Message::new().key("k").header("a", "1").timestamp(-1).encode(&mut bytes);
         assert_eq!(bytes, b"\x05\x01k\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01a\x011");
+    }
+
+    #[test]
+    fn a_message_has_the_bytes_of_its_batch() {
+        assert_eq!([0, 63, 64, 8191, 8192].map(length_bytes), [1, 1, 2, 2, 3]);
+        // The batch, the record's length, three numbers, the lengths of key, value and headers.
+        assert_eq!(Message::new().bytes(), 61 + 1 + 3 + 1 + 1 + 1);
+        let full = Message::new().key("k").value("v".repeat(100)).header("h", "1").null_header("n");
+        assert_eq!(full.bytes(), 61 + 2 + 3 + 2 + 102 + 1 + 4 + 3);
     }
 
     #[test]
