@@ -1,5 +1,6 @@
-//! Settings of librdkafka that come with a run: from the table `[kafka]` of the settings file, over it from the environment, over
-//! that from flags. All of them win over what the program's code sets. Their values are never shown: there are secrets among them.
+//! Settings of librdkafka that come with a run: from the table `[kafka]` of the settings file, over
+//! it from the environment, over that from flags. All of them win over what the program's code
+//! sets. Their values are never shown: there are secrets among them.
 
 use clap::Args;
 use serde::{Deserialize, Deserializer, de};
@@ -10,14 +11,16 @@ use std::str::FromStr;
 use tidemill_connectors::kafka::Overrides;
 use tidemill_state::{Error, Result};
 
-/// What an environment variable begins with. The rest is the setting's name in capitals, with underscores for its dots.
+/// What an environment variable begins with. The rest is the setting's name in capitals, with
+/// underscores for its dots.
 const PREFIX: &str = "TIDEMILL_KAFKA_";
 
 /// What the flags or the file give.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct KafkaSettings {
-    /// Set one of librdkafka's settings, over the program's own, for every cluster it reaches; may be given several times. Other users
-    /// of the machine see arguments: secrets belong in the environment (TIDEMILL_KAFKA_SASL_PASSWORD) or in the file (table [kafka])
+    /// Set one of librdkafka's settings, over the program's own, for every cluster it reaches; may
+    /// be given several times. Other users of the machine see arguments: secrets belong in the
+    /// environment (TIDEMILL_KAFKA_SASL_PASSWORD) or in the file (table [kafka])
     #[arg(long = "kafka-set", value_name = "NAME=VALUE")]
     flags: Vec<Assignment>,
     #[arg(skip)]

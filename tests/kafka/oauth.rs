@@ -1,4 +1,5 @@
-//! Tokens by a closure (SASL's OAUTHBEARER), at a broker that takes tokens without a signature and ends connections whose token is old.
+//! Tokens by a closure (SASL's OAUTHBEARER), at a broker that takes tokens without a signature and
+//! ends connections whose token is old.
 
 use crate::support::broker::Broker;
 use crate::support::topics::{create_topic, produce, read_committed};

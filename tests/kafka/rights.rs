@@ -1,4 +1,5 @@
-//! A broker with an authorizer: what is lacking is named, with the resource, and nothing is waited for that never comes.
+//! A broker with an authorizer: what is lacking is named, with the resource, and nothing is waited
+//! for that never comes.
 
 use crate::support::acls::{Right, deny, grant};
 use crate::support::broker::Broker;
@@ -60,7 +61,8 @@ fn prepare(user: &str, without: Option<&Right>) {
     grant(&brokers, user, &rights);
 }
 
-/// Runs a user's topology until so many records are published. Gives what ended it, if it ended by itself.
+/// Runs a user's topology until so many records are published. Gives what ended it, if it ended by
+/// itself.
 fn run(user: &'static str, place: &Path, records: u64) -> Result<()> {
     let kafka = Kafka::new(broker().sasl_address())
         .set("security.protocol", "SASL_PLAINTEXT")

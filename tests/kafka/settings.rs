@@ -1,4 +1,5 @@
-//! Settings of Kafka that an operator gives to a program: in its file, its environment and its arguments, over those of its code.
+//! Settings of Kafka that an operator gives to a program: in its file, its environment and its
+//! arguments, over those of its code.
 
 use crate::support::binary::{Running, folder};
 use crate::support::broker::Broker;

@@ -1,5 +1,5 @@
-//! Rights of users at a broker with an authorizer, as `kafka-acls.sh` grants them: by the protocol's own requests, which the crate
-//! rdkafka does not have.
+//! Rights of users at a broker with an authorizer, as `kafka-acls.sh` grants them: by the
+//! protocol's own requests, which the crate rdkafka does not have.
 
 use super::wire::{Fields, ask};
 use std::time::{Duration, Instant};
@@ -81,7 +81,8 @@ fn set(brokers: &str, user: &str, rights: &[Right], permission: i8) {
     }
 }
 
-/// How many resources the broker knows rights of a user for: each of these tests' rights has one of its own, or an operation of its own.
+/// How many resources the broker knows rights of a user for: each of these tests' rights has one of
+/// its own, or an operation of its own.
 fn known(brokers: &str, user: &str) -> usize {
     let mut body = Fields::default();
     body.byte(1).null().byte(ANY_PATTERN).text(&format!("User:{user}")).null().byte(1).byte(1);

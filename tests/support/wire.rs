@@ -1,4 +1,5 @@
-//! Requests to a broker by Kafka's own protocol, for what the crate rdkafka cannot ask or will not send.
+//! Requests to a broker by Kafka's own protocol, for what the crate rdkafka cannot ask or will not
+//! send.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -61,7 +62,8 @@ fn small(number: usize) -> u8 {
     u8::try_from(number).ok().filter(|number| *number < 64).expect("it is small") * 2
 }
 
-/// Sends a request of this kind and version without a client's name, and returns what follows the number of its answer.
+/// Sends a request of this kind and version without a client's name, and returns what follows the
+/// number of its answer.
 pub(crate) fn ask(brokers: &str, api: i16, version: i16, body: &Fields) -> Vec<u8> {
     let mut request = Fields::default();
     request.short(api).short(version).int(7).null().0.extend(&body.0);
@@ -77,7 +79,8 @@ pub(crate) fn ask(brokers: &str, api: i16, version: i16, body: &Fields) -> Vec<u
     answer.split_off(4)
 }
 
-/// Sends a message to partition 0, whose headers' names are these bytes, whatever they are. Each has its own name as value.
+/// Sends a message to partition 0, whose headers' names are these bytes, whatever they are. Each
+/// has its own name as value.
 pub(crate) fn produce_with_headers(brokers: &str, topic: &str, value: &str, names: &[&[u8]]) {
     let mut record = Fields::default();
     // No attributes, no time and no offset after the batch's, no key (-1).

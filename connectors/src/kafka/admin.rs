@@ -54,8 +54,9 @@ impl Admin {
 
     /// The settings of a topic, those that are asked for.
     ///
-    /// The crate has no error of a single topic: one that is refused, or that the broker which was asked does not know yet, comes back
-    /// without settings. It was listed just before, so that the latter passes.
+    /// The crate has no error of a single topic: one that is refused, or that the broker which was
+    /// asked does not know yet, comes back without settings. It was listed just before, so that the
+    /// latter passes.
     pub(super) fn settings<const N: usize>(&self, topic: &str, names: [&str; N]) -> Result<[String; N]> {
         let doing = format!("reading the settings of topic {topic}");
         let failed = |why: &KafkaError| client::error(&self.kafka, &self.events, &doing, why);

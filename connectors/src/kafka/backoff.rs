@@ -1,16 +1,20 @@
-//! The pause before librdkafka sends a request again, and what follows from it: how long a commit may take and be trusted.
+//! The pause before librdkafka sends a request again, and what follows from it: how long a commit
+//! may take and be trusted.
 //!
 //! # Why a quick commit was sent once
 //!
-//! Kafka's protocol does not say of which transaction an EndTxn is. One that was sent twice can arrive a second time in the middle of
-//! the producer's next transaction, and commit half of it. librdkafka sends a request a second time only from its queue of retries,
-//! where it lies for `retry.backoff.ms`, give or take a fifth, but no longer than `retry.backoff.max.ms`
-//! (`rd_kafka_broker_buf_retry` in `rdkafka_broker.c`). So a commit that was over before four fifths of the pause were over was sent
-//! once, as long as the greatest pause is not below the first. [`Backoff`] keeps the three in step: nobody can set one alone.
+//! Kafka's protocol does not say of which transaction an EndTxn is. One that was sent twice can
+//! arrive a second time in the middle of the producer's next transaction, and commit half of it.
+//! librdkafka sends a request a second time only from its queue of retries, where it lies for
+//! `retry.backoff.ms`, give or take a fifth, but no longer than `retry.backoff.max.ms`
+//! (`rd_kafka_broker_buf_retry` in `rdkafka_broker.c`). So a commit that was over before four
+//! fifths of the pause were over was sent once, as long as the greatest pause is not below the
+//! first. [`Backoff`] keeps the three in step: nobody can set one alone.
 //!
-//! Whatever took longer is not trusted, also when all went well: its producer is thrown away, and the next one of the same
-//! transactional id fences what may still be under way. A longer pause therefore costs no safety. It costs time when a request is
-//! lost or a leader moves: the producer waits for so long before it asks again.
+//! Whatever took longer is not trusted, also when all went well: its producer is thrown away, and
+//! the next one of the same transactional id fences what may still be under way. A longer pause
+//! therefore costs no safety. It costs time when a request is lost or a leader moves: the producer
+//! waits for so long before it asks again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +64,8 @@ impl Backoff {
         [(NAME, self.ms.to_string()), ("retry.backoff.max.ms", self.ms.max(LEAST_MAXIMUM).to_string())]
     }
 
-    /// Returns how long a commit may take and be trusted: less than the shortest pause that librdkafka makes of this one.
+    /// Returns how long a commit may take and be trusted: less than the shortest pause that
+    /// librdkafka makes of this one.
     pub(super) fn trusted_within(self) -> Duration {
         Duration::from_millis(self.ms * 4 / 5)
     }

@@ -1,7 +1,8 @@
 //! The name of the consumer group that a topology's clients belong to.
 //!
-//! One name for all of them, so that one right is enough: that of the topology, unless the setting `group.id` gives another. Nothing
-//! is read from the group but whether it is there; see [`super::group`].
+//! One name for all of them, so that one right is enough: that of the topology, unless the setting
+//! `group.id` gives another. Nothing is read from the group but whether it is there; see
+//! [`super::group`].
 
 use std::sync::{Arc, Mutex};
 

@@ -53,7 +53,8 @@ impl Message {
         self
     }
 
-    /// Its time, in milliseconds since 1970; else that of sending. 0 is refused: librdkafka takes it for the time of sending.
+    /// Its time, in milliseconds since 1970; else that of sending. 0 is refused: librdkafka takes
+    /// it for the time of sending.
     #[must_use]
     pub fn timestamp(mut self, ms: i64) -> Message {
         self.timestamp = Some(ms);
@@ -90,8 +91,8 @@ impl Message {
         BATCH_BYTES + length_bytes(record) + record
     }
 
-    /// Appends it as it lies in the outbox: a byte of which parts there are, then each. Headers have a byte each that says whether
-    /// there is a value if one of them has none.
+    /// Appends it as it lies in the outbox: a byte of which parts there are, then each. Headers
+    /// have a byte each that says whether there is a value if one of them has none.
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         let nulls = self.headers.iter().any(|(_, value)| value.is_none());
         let parts = [self.key.is_some(), self.value.is_some(), self.timestamp.is_some(), self.partition.is_some(), nulls];

@@ -26,8 +26,8 @@
 //!
 //! # Rights
 //!
-//! What a user needs where the brokers have an authorizer, as operations and resources of Kafka's ACLs. A refusal ends the start or the
-//! run with 64, and names what is lacking.
+//! What a user needs where the brokers have an authorizer, as operations and resources of Kafka's
+//! ACLs. A refusal ends the start or the run with 64, and names what is lacking.
 //!
 //! | for | operation | resource |
 //! | --- | --- | --- |
@@ -40,7 +40,8 @@
 //! | a sink that may make its topic ([`KafkaSink::create`]) | Create | the output topic, or the cluster |
 //! | a sink | Write, Describe | the transactional id `<topology>.<sink>` |
 //!
-//! After `--start-over` the topology has the name `<name>-<nonce>` in these: grant them by the prefix of its name.
+//! After `--start-over` the topology has the name `<name>-<nonce>` in these: grant them by the
+//! prefix of its name.
 
 mod admin;
 mod backoff;

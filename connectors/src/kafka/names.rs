@@ -1,4 +1,5 @@
-//! The names of librdkafka's settings: those that are refused, with the reason, and those of which there are two for one thing.
+//! The names of librdkafka's settings: those that are refused, with the reason, and those of which
+//! there are two for one thing.
 
 use tidemill_state::{Error, Result};
 
@@ -33,7 +34,8 @@ pub(super) const OURS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "lag and retries are read from the statistics"),
 ];
 
-/// Second names, and the first ones that librdkafka itself takes them for. Two values for one thing would win by chance.
+/// Second names, and the first ones that librdkafka itself takes them for. Two values for one thing
+/// would win by chance.
 const ALIASES: &[(&str, &str)] = &[
     ("sasl.mechanism", "sasl.mechanisms"),
     ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),

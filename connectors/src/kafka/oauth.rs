@@ -1,8 +1,9 @@
 //! Tokens for SASL's OAUTHBEARER, from a closure of the user's.
 //!
-//! librdkafka asks for a token on whatever thread polls the client, which may be a worker's, and that must not wait for the network.
-//! So the closure runs before the first client is made, and then on a thread of its own, when three fifths of a token's life are over:
-//! clients ask after four fifths. All clients of one [`super::Kafka`] share the token.
+//! librdkafka asks for a token on whatever thread polls the client, which may be a worker's, and
+//! that must not wait for the network. So the closure runs before the first client is made, and
+//! then on a thread of its own, when three fifths of a token's life are over: clients ask after
+//! four fifths. All clients of one [`super::Kafka`] share the token.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
-//! Settings of librdkafka that an operator gives to a program: over those in its code, for every cluster that it reaches.
+//! Settings of librdkafka that an operator gives to a program: over those in its code, for every
+//! cluster that it reaches.
 
 use super::backoff::Backoff;
 use super::names;
@@ -12,9 +13,11 @@ use tidemill_state::{Error, Result};
 /// What was applied in this process.
 static APPLIED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
-/// Settings of librdkafka that win over [`super::Kafka::set`] once they are applied, in the whole process.
+/// Settings of librdkafka that win over [`super::Kafka::set`] once they are applied, in the whole
+/// process.
 ///
-/// The command line makes them of its file, its environment and its flags. A program without it can give its own:
+/// The command line makes them of its file, its environment and its flags. A program without it can
+/// give its own:
 ///
 /// ```
 /// use tidemill_connectors::kafka::Overrides;
@@ -29,10 +32,12 @@ static APPLIED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 pub struct Overrides(BTreeMap<String, String>);
 
 impl Overrides {
-    /// Sets one of librdkafka's settings under its own name. Of two calls for one setting the later one counts.
+    /// Sets one of librdkafka's settings under its own name. Of two calls for one setting the later
+    /// one counts.
     ///
     /// # Errors
-    /// Kind Config: the guarantee rests on it, librdkafka does not know it, or does not take the value.
+    /// Kind Config: the guarantee rests on it, librdkafka does not know it, or does not take the
+    /// value.
     pub fn set(&mut self, name: &str, value: impl Into<String>) -> Result<()> {
         let value = value.into();
         names::check(name)?;
@@ -55,8 +60,8 @@ impl Overrides {
         self.0.is_empty()
     }
 
-    /// Lets them win over what code sets, for every client that is made from now on in this process, in place of what was applied
-    /// before.
+    /// Lets them win over what code sets, for every client that is made from now on in this
+    /// process, in place of what was applied before.
     pub fn apply(self) {
         *APPLIED.lock().expect("no holder of this lock panics") = self.0;
     }

@@ -56,8 +56,8 @@ impl KafkaPublisher {
         &self.shared.kafka
     }
 
-    /// Makes the topics that may be made, and learns how large messages may be; or takes what was found before, if nothing has
-    /// failed since.
+    /// Makes the topics that may be made, and learns how large messages may be; or takes what was
+    /// found before, if nothing has failed since.
     fn look_at_topics(&self) -> Result<Takes> {
         if let Some(takes) = self.shared.findings.at(Instant::now()) {
             return Ok(takes);
@@ -338,9 +338,7 @@ impl KafkaPublisher {
         }
         Ok(Outcome::Confirmed)
     }
-}
 
-impl KafkaPublisher {
     /// Throws the producer away after a commit that took too long. Brokers that are always so slow are named once.
     fn distrust(&mut self, took: Duration) {
         self.session = None;

@@ -1,4 +1,5 @@
-//! What a refusal for want of a right asks for. The documentation of [`super`] has the table of all rights.
+//! What a refusal for want of a right asks for. The documentation of [`super`] has the table of all
+//! rights.
 
 use rdkafka::error::RDKafkaErrorCode;
 

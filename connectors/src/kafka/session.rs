@@ -26,7 +26,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Makes a producer of this transactional id, for this topic. When it is there, no older one of the id can commit anything more.
+    /// Makes a producer of this transactional id, for this topic. When it is there, no older one of
+    /// the id can commit anything more.
     ///
     /// # Errors
     /// Kind Config if the brokers or librdkafka refuse it, Away if the brokers do not answer.
@@ -52,7 +53,8 @@ impl Session {
         self.trusted_within
     }
 
-    /// Takes the events that are there: deliveries, errors, statistics. Does not wait: `poll` would spin through the last millisecond of its time.
+    /// Takes the events that are there: deliveries, errors, statistics. Does not wait: `poll` would
+    /// spin through the last millisecond of its time.
     pub(super) fn look_at_events(&self) {
         (0..EVENTS_AT_ONCE).for_each(|_| self.producer().poll(Duration::ZERO));
     }

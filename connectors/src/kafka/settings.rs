@@ -50,14 +50,17 @@ impl Kafka {
         }
     }
 
-    /// Sets one of librdkafka's settings under its own name. One that the guarantee rests on, or that librdkafka does not know, is refused at the start, with the reason.
+    /// Sets one of librdkafka's settings under its own name. One that the guarantee rests on, or
+    /// that librdkafka does not know, is refused at the start, with the reason.
     ///
-    /// What an operator gives wins over it: the table `[kafka]` of the settings file, `TIDEMILL_KAFKA_*` (`TIDEMILL_KAFKA_SASL_PASSWORD`
-    /// is `sasl.password`) and `--kafka-set name=value`, the later over the earlier, for every cluster of the program.
+    /// What an operator gives wins over it: the table `[kafka]` of the settings file,
+    /// `TIDEMILL_KAFKA_*` (`TIDEMILL_KAFKA_SASL_PASSWORD` is `sasl.password`) and `--kafka-set
+    /// name=value`, the later over the earlier, for every cluster of the program.
     ///
-    /// `retry.backoff.ms` (100 to 10,000; 100 if it is left out) is for sinks alone. A commit that takes four fifths of it or longer may
-    /// have been sent twice, and costs a new producer that reads the marker. Where brokers are far and commits are always slow, give ten
-    /// times what one takes.
+    /// `retry.backoff.ms` (100 to 10,000; 100 if it is left out) is for sinks alone. A commit that
+    /// takes four fifths of it or longer may have been sent twice, and costs a new producer that
+    /// reads the marker. Where brokers are far and commits are always slow, give ten times what one
+    /// takes.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Kafka {
         let name = name.into();
@@ -65,15 +68,19 @@ impl Kafka {
         self
     }
 
-    /// Authenticates by SASL's OAUTHBEARER, with the tokens that this closure gives; with TLS, unless `security.protocol` is set. It is
-    /// called before the first client connects, and again when three fifths of a token's life are over, on a thread of its own.
+    /// Authenticates by SASL's OAUTHBEARER, with the tokens that this closure gives; with TLS,
+    /// unless `security.protocol` is set. It is called before the first client connects, and again
+    /// when three fifths of a token's life are over, on a thread of its own.
     ///
-    /// An error of kind Away ([`tidemill_state::Error::away`]) is waited for; any other ends a start. While a run goes on, each is logged
-    /// and tried again, and the last token is used as long as it is valid.
+    /// An error of kind Away ([`tidemill_state::Error::away`]) is waited for; any other ends a
+    /// start. While a run goes on, each is logged and tried again, and the last token is used as
+    /// long as it is valid.
     ///
-    /// Topics are not made, and their settings not read, with such tokens: the crate `rdkafka` has no way to give one to the client that
-    /// does. The output topic, and the sink's progress topic `<topology>.<sink>.progress` (one partition, `cleanup.policy=compact`), must
-    /// be there, and messages may be as large as the setting `message.max.bytes` says (1,000,000 if it is left out).
+    /// Topics are not made, and their settings not read, with such tokens: the crate `rdkafka` has
+    /// no way to give one to the client that does. The output topic, and the sink's progress topic
+    /// `<topology>.<sink>.progress` (one partition, `cleanup.policy=compact`), must be there, and
+    /// messages may be as large as the setting `message.max.bytes` says (1,000,000 if it is left
+    /// out).
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
