@@ -5,7 +5,7 @@ use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of};
 use super::topics::Probe;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -197,6 +197,10 @@ impl Progress {
 
     /// The last marker in `[low, end)`, looked for from the end.
     fn last_before(&self, (low, end): (i64, i64)) -> Result<Option<Marker>> {
+        if end <= low {
+            // There is nothing to find. Whoever may not read the topic learns it now, and not when it matters.
+            return self.last_in(low, end);
+        }
         let (mut from, mut step) = (end, FIRST_LOOK);
         while from > low {
             from = (end - step).max(low);
@@ -216,7 +220,7 @@ impl Progress {
         let mut assigned = TopicPartitionList::with_capacity(1);
         assigned.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(failed)?;
         consumer.assign(&assigned).map_err(failed)?;
-        let mut last = None;
+        let (mut last, mut refused) = (None, None);
         let until = Instant::now() + ANSWER_WITHIN;
         let outcome = loop {
             match consumer.poll(Duration::from_millis(5)) {
@@ -231,11 +235,14 @@ impl Progress {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break Ok(last),
                 Some(Err(error)) if Instant::now() >= until => break Err(failed(error)),
+                // Reported once; one broker may be behind.
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    refused = Some(error);
+                }
                 None if Instant::now() >= until => {
-                    break Err(Error::away(format!(
-                        "{name}: the brokers at {} do not send the sink's marker",
-                        self.kafka.brokers()
-                    )));
+                    let brokers = self.kafka.brokers();
+                    let silent = || Error::away(format!("{name}: the brokers at {brokers} do not send the sink's marker"));
+                    break Err(refused.map_or_else(silent, failed));
                 }
                 Some(Err(_)) | None => {}
             }

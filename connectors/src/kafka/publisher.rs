@@ -10,7 +10,7 @@ use super::letters::{self, Refusal};
 use super::marker::{self, Progress, await_topic, replication_of};
 use super::message::Encoded;
 use super::refused::{Place, is_for_good, place_of};
-use super::session::{LOOK, Session, to_topic};
+use super::session::{LOOK, Session, is_purged, to_topic};
 use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
 use super::topics::Probe;
@@ -298,6 +298,11 @@ impl KafkaPublisher {
         match failed.first() {
             None => Ok(true),
             Some(_) if !together.is_empty() => self.refuse(&together).map(|()| false),
+            Some(Failed { code, .. }) if is_purged(*code) => {
+                let doing = format!("publishing to topics {} and {}", self.shared.topic, self.progress.topic);
+                let why = session.why_it_failed().unwrap_or(KafkaError::MessageProduction(*code));
+                Err(self.after_failure(&doing, &why))
+            }
             Some(Failed { topic, code, .. }) => {
                 Err(self.after_failure(&format!("publishing to topic {topic}"), &KafkaError::MessageProduction(*code)))
             }

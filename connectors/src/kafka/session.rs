@@ -80,6 +80,12 @@ impl Session {
         client::error(kafka, &self.events, doing, why)
     }
 
+    /// Returns why the transaction in hand cannot go on, when its messages are not sent any more
+    /// for that. Changes nothing: no transaction can begin in one that has failed.
+    pub(super) fn why_it_failed(&self) -> Option<KafkaError> {
+        self.producer().begin_transaction().err()
+    }
+
     /// Whether a newer producer of this sink has been seen.
     pub(super) fn is_fenced(&self, why: &KafkaError) -> bool {
         let fenced = |code: RDKafkaErrorCode| {
@@ -97,6 +103,11 @@ impl Drop for Session {
             std::thread::spawn(move || drop(producer));
         }
     }
+}
+
+/// Whether a message was not sent because its transaction had failed for something else.
+pub(super) fn is_purged(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
 
 /// Returns a message as it is sent.
