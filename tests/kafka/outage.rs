@@ -122,16 +122,16 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
         assert!(status["partitions"][0]["trouble"].as_str().is_some_and(|why| why.contains(&brokers)), "{status}");
         running.says("nothing can be read; it goes on by itself");
     }
-    // The sink's connections are open, and nothing comes back: that is told long before its messages' time is over.
-    let status = busy.get_until("/v1/status", |status| status["sinks"][0]["error"].is_string());
-    let since = status["sinks"][0]["error_since_ms"].as_u64();
-    assert!(since.is_some_and(|since| since > 1_700_000_000_000), "{status}");
     std::thread::sleep(away_for.saturating_sub(paused.elapsed()));
     for ((name, pid), before) in pids.iter().zip(before) {
         let share = (processor_time(*pid) - before).as_secs_f64() / began.elapsed().as_secs_f64();
         println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
         assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
     }
+    // The sink's connections are open, and nothing comes back: that is told long before its messages' time is over.
+    let status = busy.get_until("/v1/status", |status| status["sinks"][0]["error"].is_string());
+    let since = status["sinks"][0]["error_since_ms"].as_u64();
+    assert!(since.is_some_and(|since| since > 1_700_000_000_000), "{status}");
     assert!([&mut idle, &mut busy, &mut late, &mut lost].into_iter().all(|running| !running.has_ended()), "nothing ends");
     lost.signal("TERM");
     lost.wait().is("given up", 0, &["stopped while it waited at the start"]);
