@@ -4,6 +4,7 @@ mod amounts;
 mod arguments;
 mod check;
 mod environment;
+mod kafka;
 mod limits;
 mod listing;
 mod log;
@@ -194,7 +195,7 @@ where
                 state::scan(&place, &name, limit, &topology(own))
             }
             Command::Check { options, config, own } => {
-                check::check(&Wanted::of(options, config.as_deref(), &name)?, topology(own))
+                check::check(Wanted::of(options, config.as_deref(), &name)?, topology(own))
             }
             Command::Plan { format, own } => check::plan(&name, format, &topology(own)),
         };

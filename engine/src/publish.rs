@@ -70,11 +70,14 @@ impl Publishing {
     /// Publishes the next batches' output. Returns whether there was some.
     fn publish_next(&mut self) -> Result<bool> {
         if self.publisher.is_none() {
+            self.runtime.sink_is_busy(self.index, Some("its publisher is made anew, and reads what it holds".into()));
             self.reopen()?;
+            self.runtime.sink_is_busy(self.index, None);
         }
         let entries = self.next_entries()?;
         let Some(last) = entries.last().map(|entry| entry.txid) else { return Ok(false) };
         let began = Instant::now();
+        self.runtime.sink_is_busy(self.index, Some(format!("it was given batch {last}, and has not confirmed it")));
         // Only what is durable may be seen.
         self.store.sync_log()?;
         self.points.reach(CrashPoint::BeforePublish)?;

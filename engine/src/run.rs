@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid, system};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {

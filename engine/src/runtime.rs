@@ -17,7 +17,7 @@ use crate::pond::{Pond, Range};
 use crate::query::QueryCodec;
 use crate::query::ask::{Ask, QueryError};
 use crate::query::asking::{Asking, AtLeast, QueryLimits};
-use crate::reports::SinkStatus;
+use crate::reports::{Busy, SinkStatus};
 use crate::server::metrics::Timings;
 use crate::states::StateCodec;
 use crate::work::{OperatorWork, Work};
@@ -279,6 +279,13 @@ impl Runtime {
         self.lock().sinks[sink].rebuilds += 1;
     }
 
+    /// A call of a sink's publisher begins, which does this; or the last one is over.
+    pub(crate) fn sink_is_busy(&self, sink: usize, doing: Option<String>) {
+        let busy = doing.map(|doing| Busy { doing, since: Instant::now(), since_ms: now_ms() });
+        self.lock().sinks[sink].busy = busy;
+    }
+
+    /// What came of a publication: it is over.
     pub(crate) fn sink_error(&self, sink: usize, error: Option<String>) {
         let mut inner = self.lock();
         if let Some(error) = &error {
@@ -286,7 +293,7 @@ impl Runtime {
         }
         let status = &mut inner.sinks[sink];
         status.error_since_ms = error.as_ref().map(|_| status.error_since_ms.unwrap_or_else(now_ms));
-        status.error = error;
+        (status.error, status.busy) = (error, None);
     }
 
     /// Sleeps until a sink has output to publish, or the run is being stopped.

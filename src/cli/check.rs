@@ -9,11 +9,12 @@ use tidemill_engine::{Engine, Topology, outline};
 use tidemill_state::{Error, Result, printable};
 
 /// Prints the decision of a start, if it is not refused.
-pub(super) fn check<F>(wanted: &Wanted, build: F) -> Result<()>
+pub(super) fn check<F>(wanted: Wanted, build: F) -> Result<()>
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
     log::start(wanted.log)?;
+    wanted.kafka.apply();
     print(&printable::lines(&Engine::check(&wanted.settings, build)?))
 }
 

@@ -20,7 +20,7 @@ const OTHERS: [&str; 4] = [STATE, AT, "TIDEMILL_CRASH_AT", "TIDEMILL_LONG"];
 
 /// Beginnings behind which any name may stand: variables of tests and benchmarks. Settings that are
 /// passed on by their own names belong here too.
-const OPEN_PREFIXES: [&str; 2] = ["TIDEMILL_TEST_", "TIDEMILL_BENCH_"];
+const OPEN_PREFIXES: [&str; 3] = ["TIDEMILL_TEST_", "TIDEMILL_BENCH_", "TIDEMILL_KAFKA_"];
 
 /// Variables that are refused, with the argument that takes their place.
 const ARGUMENTS_ONLY: [(&str, &str); 2] = [("TIDEMILL_ON_LOSS", "--on-loss"), ("TIDEMILL_SINK_ASSUME", "--sink-assume")];

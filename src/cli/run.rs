@@ -27,8 +27,9 @@ pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<S
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
-    let Wanted { mut settings, listen, access, exit_at_end, log } = wanted;
+    let Wanted { mut settings, listen, access, exit_at_end, log, kafka } = wanted;
     log::start(log)?;
+    kafka.apply();
     let stop = stop_signal()?;
     let _bounded = bound_the_stop(Arc::clone(&stop), settings.drain)?;
     if start_over && settings.sink_assume.is_some() {

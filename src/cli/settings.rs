@@ -4,12 +4,14 @@ mod bounds;
 
 use super::amounts::{Bytes, Span};
 use super::environment;
+use super::kafka::KafkaSettings;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tidemill_connectors::kafka::Overrides;
 use tidemill_engine::server::Access;
 use tidemill_engine::source::{First, OnLoss};
 use tidemill_engine::{BatchLimits, QueryLimits, Settings};
@@ -112,6 +114,9 @@ pub(super) struct Options {
     /// How log lines are written to the standard error; RUST_LOG chooses which [default: text]
     #[arg(long, env = "TIDEMILL_LOG", value_enum)]
     log: Option<LogFormat>,
+    /// Settings of librdkafka.
+    #[command(flatten)]
+    kafka: KafkaSettings,
 }
 
 /// Refuses a setting in the file that decides about one start.
@@ -245,7 +250,7 @@ impl Options {
         let text = std::fs::read_to_string(file)
             .map_err(|why| system::error(format!("the settings in {} (--config)", file.display()), &why))?;
         toml::from_str(&text)
-            .map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", why.to_string().trim_end())))
+            .map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", described(&why, &text))))
     }
 
     /// These, and what they leave out from `others`.
@@ -281,8 +286,15 @@ impl Options {
             on_loss: self.on_loss,
             retries: self.retries.or(others.retries),
             log: self.log.or(others.log),
+            kafka: self.kafka.or(others.kafka),
         }
     }
+}
+
+/// Returns what is wrong with a file, and in which line. The line itself may hold a secret.
+fn described(why: &toml::de::Error, text: &str) -> String {
+    let before = why.span().and_then(|span| text.get(..span.start));
+    before.map_or_else(|| why.message().into(), |before| format!("line {}: {}", before.matches('\n').count() + 1, why.message()))
 }
 
 /// A size of something that is kept in memory.
@@ -300,6 +312,8 @@ pub(super) struct Wanted {
     pub(super) access: Access,
     pub(super) exit_at_end: bool,
     pub(super) log: LogFormat,
+    /// Settings of librdkafka, for every cluster.
+    pub(super) kafka: Overrides,
 }
 
 impl Wanted {
@@ -370,6 +384,7 @@ impl Wanted {
             listen: options.listen.unwrap_or(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070))),
             exit_at_end: options.exit_at_end.unwrap_or(false),
             log: options.log.unwrap_or_default(),
+            kafka: options.kafka.resolve(std::env::vars_os())?,
         })
     }
 }
@@ -475,6 +490,15 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_of_the_file_is_shown() {
+        for wrong in ["[kafka]\nsasl.password = \"hunter2", "[kafka]\nsasl.password = hunter2", "kafka = \"hunter2\""] {
+            let file = file(wrong);
+            let error = parsed(&["--state", "x", "--config", &file.path().display().to_string()]).expect_err("it is wrong");
+            assert!(error.contains("line ") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_can_never_work_is_refused() {
         let check = |arguments: &[&str], part: &str| {
             let error = parsed(arguments).expect_err("it is wrong");
@@ -522,10 +546,13 @@ mod tests {
              max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\n\
              drain = \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\n\
              open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
-             answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20",
+             answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20\n[kafka]\nlinger.ms = 21",
         );
         let path = file.path().display().to_string();
         let wanted = parsed(&["--config", &path, "--sink-assume", "lost", "--on-loss", "earliest"]).expect("it is right");
+        let mut kafka = Overrides::default();
+        kafka.set("linger.ms", "21").expect("it is allowed");
+        assert!(wanted.kafka == kafka);
         let Settings {
             name,
             state,

@@ -19,11 +19,8 @@
 //! | [`migration`] | declared changes of what is recorded |
 //! | [`outbox`] | committed output that is not confirmed yet |
 //! | [`resolve`] | what a start means: from facts to a decision |
-<<<<<<< HEAD
 //! | [`system`] | errors of the operating system: the kind and the way out of each |
-=======
 //! | [`type_names`], [`printable`] | names of types and text from outside, as a person is shown them |
->>>>>>> wt-cli
 //! | [`points`] | the named steps at which a test can crash a process |
 
 pub mod background;
@@ -43,11 +40,8 @@ pub mod round_trip;
 pub mod schema;
 pub mod shape;
 pub mod store;
-<<<<<<< HEAD
 pub mod system;
-=======
 pub mod type_names;
->>>>>>> wt-cli
 
 pub use error::{Error, Kind, Result};
 pub use ids::{Incarnation, KeyGroup, Line, Position, SinkId, SourceId, StateId, Txid, WorkerIndex};

@@ -165,6 +165,66 @@ fn i6_a_commit_that_comes_late_twice_or_unanswered_changes_nothing() {
     COMMITS.iter().for_each(|case| check(case, true));
 }
 
+/// A sink whose brokers are so far that each commit takes longer than its producer is trusted for: a new one is made, and nothing is
+/// asked again that is known of the topics.
+#[test]
+fn a_slow_commit_costs_a_producer_and_no_look_at_the_topics() {
+    let proxy = &Behind::shared().proxy;
+    let mut relay = Relay::new("far", &["out"]);
+    relay.start();
+    let looks =
+        |topic: &str| Which { transaction: String::new(), api: Api::DescribeConfigs, topic: Some(topic.into()), partition: None };
+    let (of_output, of_progress) = (looks("far-out"), looks("far.out.progress"));
+    assert!(proxy.count(0, &of_output) > 0 && proxy.count(0, &of_progress) > 0, "the start looks");
+    let before = proxy.now();
+    let mut rebuilds = relay.wait_for("out").rebuilds;
+    for _ in 0..3 {
+        let slow = proxy.trap(relay.which("out", Asked::Commit), Fate::Delay(150));
+        relay.feed();
+        slow.wait();
+        let status = relay.wait_for("out");
+        assert!(status.rebuilds > rebuilds, "{status:?}");
+        rebuilds = status.rebuilds;
+    }
+    assert_eq!((proxy.count(before, &of_output), proxy.count(before, &of_progress)), (0, 0), "it looks again");
+    relay.finish();
+    assert_eq!(relay.recount(), Wrong::default());
+}
+
+/// With a longer pause before requests are sent again, a slow commit is trusted; one that was sent again is not, and fenced.
+#[test]
+fn i6_with_a_longer_back_off_slow_commits_are_trusted_and_late_ones_fenced() {
+    let proxy = &Behind::shared().proxy;
+    let mut relay = Relay::new("backed-off", &["out"]);
+    relay.settings.push(("retry.backoff.ms", "8000"));
+    relay.start();
+    relay.feed();
+    let begun = relay.wait_for("out").rebuilds;
+    let sessions = proxy.now();
+    for _ in 0..3 {
+        let slow = proxy.trap(relay.which("out", Asked::Commit), Fate::Delay(150));
+        relay.feed();
+        slow.wait();
+        assert_eq!(relay.wait_for("out").rebuilds, begun, "a commit of 150 ms is trusted for 6.4 s");
+    }
+    assert_eq!(proxy.count(sessions, &relay.which("out", Asked::Session)), 0, "the producer is kept");
+    // One that is lost is sent again, 6.4 s later at the soonest.
+    let lost = proxy.trap(relay.which("out", Asked::Commit), Fate::Lose);
+    relay.feed();
+    lost.wait();
+    assert!(relay.wait_for("out").rebuilds > begun, "its producer is thrown away");
+    let marker = proxy.trap(relay.which("out", Asked::Marker), Fate::Hold);
+    relay.feed();
+    marker.wait();
+    proxy.wait_for_answer(&relay.which("out", Asked::Output));
+    let error = lost.deliver();
+    assert!(FENCED.contains(&error), "the late commit was answered with error {error}");
+    marker.release();
+    relay.feed();
+    relay.finish();
+    assert_eq!(relay.recount(), Wrong::default());
+}
+
 #[test]
 fn i6_any_other_request_that_comes_late_twice_or_unanswered_changes_nothing() {
     OTHERS.iter().step_by(if long() { 1 } else { 4 }).for_each(|case| check(case, true));

@@ -2,6 +2,7 @@
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod acls;
     pub(crate) mod alone;
     pub(crate) mod asked;
     pub(crate) mod binary;
@@ -20,6 +21,7 @@ mod support {
     pub(crate) mod store;
     pub(crate) mod topics;
     pub(crate) mod waiting;
+    pub(crate) mod wire;
 }
 
 mod conformance;
@@ -29,9 +31,12 @@ mod identity;
 mod late;
 mod memory;
 mod messages;
+mod oauth;
 mod outage;
 mod refusals;
+mod rights;
 mod rows;
+mod settings;
 mod source;
 mod starts;
 

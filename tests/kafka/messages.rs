@@ -2,6 +2,7 @@
 
 use crate::support::broker::Broker;
 use crate::support::topics::{create_topic, produce, read_committed, set_topic};
+use crate::support::wire::produce_with_headers;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill::kafka::{Incoming, Message};
@@ -92,6 +93,85 @@ fn a_decoder_sees_the_whole_message_and_a_sink_sends_one() {
     run_until(settings("whole-back", place.path()), build, |status| status.records == 2).expect("it runs");
     let seen = std::fs::read_to_string(path).expect("it was published");
     assert_eq!(seen, format!("\"h=1 Some({sent_ms})\"\n").repeat(2));
+}
+
+#[test]
+fn headers_without_a_value_stay_so_and_a_name_that_is_no_text_is_left_out() {
+    let brokers = Broker::shared().address();
+    create_topic(&brokers, "headers", 1, &[]);
+    create_topic(&brokers, "headers-out", 1, &[]);
+    produce_with_headers(&brokers, "headers", "v", &[b"a", b"\xff\xfe", b"b"]);
+    let shown = |message: &Incoming<'_>| {
+        let value =
+            |value: Option<&[u8]>| value.map_or("-".to_string(), |value| format!("{:?}", value.escape_ascii().to_string()));
+        Ok(message.headers().map(|(name, header)| format!("{name}={}", value(header))).collect::<Vec<_>>().join(","))
+    };
+    let (place, kafka) = (folder(), Kafka::new(&brokers));
+    let build = move |topology: &Topology<'_>| {
+        let sink = kafka.sink("headers-out", |seen: &String| {
+            Message::new().value(seen.as_str()).null_header("none").header("empty", "").header("some", "1").null_header("none")
+        });
+        topology.source("in", kafka.source(["headers"]).decode("shown", shown)).sink("out", sink);
+    };
+    run_until(settings("headers", place.path()), build, |status| status.records == 1).expect("the message can be decoded");
+    let out: Vec<_> = read_committed(&brokers, "headers-out").into_iter().map(|message| message.value).collect();
+    assert_eq!(out, [Some("a=\"a\",b=\"b\"".to_string())]);
+    let (place, kafka) = (folder(), Kafka::new(&brokers));
+    let path = place.path().join("seen");
+    let file = path.clone();
+    let build = move |topology: &Topology<'_>| {
+        let source = kafka.source(["headers-out"]).decode("shown", shown);
+        topology.source("in", source).sink("out", Files::to(file.to_str().expect("UTF-8")));
+    };
+    run_until(settings("headers-back", place.path()), build, |status| status.records == 1).expect("it runs");
+    let seen: String = serde_json::from_str(&std::fs::read_to_string(path).expect("it was published")).expect("it is JSON");
+    assert_eq!(seen, "none=-,empty=\"\",some=\"1\",none=-");
+}
+
+/// A batch with one message has 61 bytes, and 9 that are neither key nor value if the value has 64 to 8,191.
+#[test]
+fn a_message_that_just_fits_is_sent_and_one_byte_more_is_refused_before_the_commit() {
+    let brokers = Broker::shared().address();
+    create_topic(&brokers, "fits", 1, &[]);
+    create_topic(&brokers, "fits-out", 1, &[("max.message.bytes", "2000")]);
+    let run = |name: &str, wanted: &dyn Fn(&Status) -> bool| {
+        let (place, kafka) = (folder(), Kafka::new(&brokers));
+        let build = move |topology: &Topology<'_>| {
+            let sink =
+                kafka.sink("fits-out", |size: &u64| Message::new().value("x".repeat(usize::try_from(*size).expect("small"))));
+            topology.source("in", kafka.source(["fits"]).json::<u64>()).sink("out", sink);
+        };
+        run_until(settings(name, place.path()), build, wanted)
+    };
+    let largest = 2000 - 61 - 9;
+    produce(&brokers, "fits", &[(0, None, Some(largest.to_string().as_str()))]);
+    run("fits", &|status| status.records == 1).expect("the broker takes it");
+    produce(&brokers, "fits", &[(0, None, Some((largest + 1).to_string().as_str()))]);
+    let error = run("fits-not", &|status| status.records == 2).expect_err("it is too large");
+    assert!(error.kind() == Kind::UserCode && error.to_string().contains("has 2001 bytes"), "{error}");
+}
+
+/// librdkafka would send the first as of now, and the second to any partition.
+#[test]
+fn a_time_or_partition_that_would_become_another_ends_the_run_before_the_commit() {
+    let brokers = Broker::shared().address();
+    create_topic(&brokers, "changed", 1, &[]);
+    create_topic(&brokers, "changed-out", 1, &[]);
+    produce(&brokers, "changed", &[(0, None, Some("0")), (0, None, Some("-1"))]);
+    for (name, part, timed) in [("changed-time", "the time 0", true), ("changed-partition", "partition -1", false)] {
+        let (place, kafka) = (folder(), Kafka::new(&brokers));
+        let build = move |topology: &Topology<'_>| {
+            let sink = kafka.sink("changed-out", move |number: &i64| {
+                let message = Message::new().key("k").value("v");
+                if timed { message.timestamp(*number) } else { message.partition(i32::try_from(*number).expect("small")) }
+            });
+            topology.source("in", kafka.source(["changed"]).json::<i64>()).sink("out", sink);
+        };
+        let error = run_until(settings(name, place.path()), build, |_| false).expect_err("it stops");
+        assert_eq!(error.kind(), Kind::UserCode, "{error}");
+        assert!(error.to_string().contains(part) && error.to_string().contains("key \"k\""), "{error}");
+    }
+    assert_eq!(read_committed(&brokers, "changed-out"), []);
 }
 
 #[test]

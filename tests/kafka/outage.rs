@@ -128,6 +128,10 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
         println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
         assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
     }
+    // The sink's connections are open, and nothing comes back: that is told long before its messages' time is over.
+    let status = busy.get_until("/v1/status", |status| status["sinks"][0]["error"].is_string());
+    let since = status["sinks"][0]["error_since_ms"].as_u64();
+    assert!(since.is_some_and(|since| since > 1_700_000_000_000), "{status}");
     assert!([&mut idle, &mut busy, &mut late, &mut lost].into_iter().all(|running| !running.has_ended()), "nothing ends");
     lost.signal("TERM");
     lost.wait().is("given up", 0, &["stopped while it waited at the start"]);

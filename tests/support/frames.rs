@@ -7,6 +7,8 @@ pub(crate) enum Api {
     InitProducerId,
     AddPartitionsToTxn,
     EndTxn,
+    /// How a topic is set: asked for one topic at a time, in no transaction.
+    DescribeConfigs,
     /// Anything else is passed on unread.
     Other,
 }
@@ -18,6 +20,7 @@ impl Api {
             22 => Api::InitProducerId,
             24 => Api::AddPartitionsToTxn,
             26 => Api::EndTxn,
+            32 => Api::DescribeConfigs,
             _ => Api::Other,
         }
     }
@@ -29,6 +32,7 @@ impl Api {
             Api::InitProducerId => (5, 2),
             Api::AddPartitionsToTxn => (3, 3),
             Api::EndTxn => (4, 3),
+            Api::DescribeConfigs => (4, 4),
             Api::Other => (i16::MAX, i16::MAX),
         }
     }
@@ -69,7 +73,7 @@ impl Request {
         let compact = version >= compact_from;
         fields.compact = compact;
         fields.tags();
-        let transaction = if api == Api::Other { None } else { fields.text() };
+        let transaction = if matches!(api, Api::DescribeConfigs | Api::Other) { None } else { fields.text() };
         let partitions = match api {
             Api::Produce => {
                 let (_acks, _timeout) = (fields.i16(), fields.i32());
@@ -78,6 +82,10 @@ impl Request {
             Api::AddPartitionsToTxn => {
                 let (_producer, _epoch) = (fields.take(8), fields.i16());
                 fields.numbers()
+            }
+            Api::DescribeConfigs => {
+                let (_resources, _type) = (fields.length(), fields.take(1));
+                fields.text().map(|topic| (topic, 0)).into_iter().collect()
             }
             Api::InitProducerId | Api::EndTxn | Api::Other => Vec::new(),
         };
@@ -119,7 +127,7 @@ impl Request {
                 let _throttle = fields.i32();
                 fields.detailed(|fields| errors.push(fields.i16()));
             }
-            Api::Other => panic!("the proxy does not understand this answer: {self:?}"),
+            Api::DescribeConfigs | Api::Other => panic!("the proxy does not understand this answer: {self:?}"),
         }
         errors.into_iter().find(|error| *error != 0).unwrap_or(0)
     }

@@ -39,6 +39,7 @@ pub(crate) enum Fate {
 /// Which requests are meant.
 #[derive(Clone, Debug)]
 pub(crate) struct Which {
+    /// The transactional id; empty for requests that have none.
     pub(crate) transaction: String,
     pub(crate) api: Api,
     /// Only those for a partition of this topic, if one is named.
@@ -54,7 +55,7 @@ impl Which {
         };
         let anywhere = self.topic.is_none() && self.partition.is_none();
         request.api == self.api
-            && request.transaction.as_ref() == Some(&self.transaction)
+            && request.transaction.as_deref().unwrap_or_default() == self.transaction
             && (anywhere || request.partitions.iter().any(of_topic))
     }
 }

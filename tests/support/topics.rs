@@ -82,6 +82,14 @@ pub(crate) fn set_topic(brokers: &str, topic: &str, settings: &[(&str, &str)]) {
     set.into_iter().for_each(|set| drop(set.expect("it is set")));
 }
 
+/// What a topic is told to do.
+pub(crate) fn topic_settings<const N: usize>(brokers: &str, topic: &str, names: [&str; N]) -> [String; N] {
+    let (admin, tokio) = admin(brokers);
+    let described = tokio.block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
+    let described = described.expect("the broker answers").pop().expect("it was asked for").expect("it is there");
+    names.map(|name| described.get(name).and_then(|entry| entry.value.clone()).expect("it has this setting"))
+}
+
 /// Gives a topic more partitions, and waits until they are known.
 pub(crate) fn add_partitions(brokers: &str, topic: &str, partitions: i32) {
     let (admin, tokio) = admin(brokers);

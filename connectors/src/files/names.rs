@@ -84,7 +84,7 @@ impl Names {
             // Nobody can see where its names lead: it is read on by what is open, and ends later.
             Err(error) if matches!(error.kind(), Kind::TryAgain | Kind::Config) => {
                 tracing::debug!(%error, path = self.path, "the names of a followed file cannot be looked at");
-                self.since = Instant::now();
+                self.grew(looks);
                 return Ok(false);
             }
             Err(error) => return Err(error),

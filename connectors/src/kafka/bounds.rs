@@ -1,6 +1,6 @@
 //! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
 
-use super::names::TopicList;
+use super::topic_list::TopicList;
 use super::partitions::Partitions;
 use super::source::parse;
 use super::topics::Listed;

@@ -1,6 +1,7 @@
 //! Clients of librdkafka: how they are made, how their reports are taken, and what their errors ask of a run.
 
 use super::events::{Consumer, Events};
+use super::rights;
 use super::settings::Kafka;
 use super::verdict::{self, Verdict};
 use rdkafka::ClientConfig;
@@ -13,12 +14,15 @@ use tidemill_state::{Error, Kind};
 /// Makes a client.
 ///
 /// # Errors
-/// Kind Config: librdkafka does not take the settings.
+/// Kind Config: librdkafka does not take the settings. Without a token, if one is needed, what gives them decides.
 pub(super) fn create<C>(kafka: &Kafka, config: &ClientConfig) -> Result<(C, Events), Error>
 where
     C: FromClientConfigAndContext<Events>,
 {
-    let events = Events::new(kafka.standing());
+    if let Some(tokens) = kafka.tokens() {
+        tokens.begin()?;
+    }
+    let events = Events::new(kafka.standing(), kafka.tokens());
     let client = config.create_with_context(events.clone()).map_err(|why| {
         // The value is left out: it may be a secret.
         let what = match &why {
@@ -77,9 +81,7 @@ pub(super) const EVENTS_AT_ONCE: usize = 32;
 pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaError) -> Error {
     let brokers = kafka.brokers();
     if let Some(reason) = events.refused() {
-        return Error::config(format!(
-            "{doing}: the brokers at {brokers} refuse this client: {reason}. Correct the security settings, or ask for the right"
-        ));
+        return Error::config(format!("{doing}: the brokers at {brokers} refuse this client: {reason}"));
     }
     let (kind, what) = match verdict::of_call(error) {
         Verdict::Passes => {
@@ -89,7 +91,11 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
         Verdict::Never(remedy) => {
             (Kind::Config, format!("the brokers at {brokers} refuse it: {error}. This does not pass: {remedy}"))
         }
-        Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Missing => (Kind::Config, error.to_string()),
+        Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Missing => {
+            let lacking = verdict::code_of(error).and_then(rights::lacking);
+            let refused = |lacking| format!("the brokers at {brokers} refuse it: {lacking} ({error})");
+            (Kind::Config, lacking.map_or_else(|| error.to_string(), refused))
+        }
         Verdict::Lost => (Kind::SourceLost, error.to_string()),
         Verdict::Message => (Kind::Sink, format!("{error}. It is committed, so it cannot be left out: let the topic take it")),
     };

@@ -2,7 +2,7 @@
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
-use super::names::Entry;
+use super::topic_list::Entry;
 use super::offsets::At;
 use super::source::{name_of, parse};
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};

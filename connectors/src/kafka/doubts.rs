@@ -160,7 +160,7 @@ impl Doubts {
         }
         let probe = match probe {
             Some(probe) => probe,
-            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted, Some(&self.reading.shared().group()))?),
+            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted)?),
         };
         let mut topics: BTreeMap<&str, Result<Option<Listed>>> = BTreeMap::new();
         let mut silent = 0;

@@ -4,9 +4,11 @@
 //! They come through a client's main queue, and are taken out of it by [`super::client::drain`].
 
 use super::identity::{TopicId, changed_id};
+use super::oauth::Tokens;
+use super::rights;
 use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
 use super::verdict::{self, Verdict};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -60,9 +62,13 @@ pub(super) struct Events(Arc<Reports>);
 #[derive(Default)]
 struct Reports {
     standing: Arc<Standing>,
+    /// What gives tokens, if the client authenticates by them.
+    tokens: Option<Arc<Tokens>>,
     /// The reason why no broker can be reached, and since when.
     trouble: Mutex<Option<(String, Instant)>>,
     refusal: Mutex<Option<Refusal>>,
+    /// Whether the brokers refuse the client's group, which it needs for nothing but lag tools.
+    group_refused: AtomicBool,
     partitions: Mutex<HashMap<String, HashMap<i32, Reported>>>,
     /// Whether a partition has a reason of its own why it cannot be read.
     partition_trouble: AtomicBool,
@@ -76,8 +82,6 @@ struct Reports {
     retries: AtomicU64,
     delivered: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
-    /// Whether the brokers do not let this user use the client's group.
-    group_refused: AtomicBool,
 }
 
 /// The brokers' refusal of this client.
@@ -101,6 +105,8 @@ struct Reported {
 pub(super) struct Failed {
     /// Its number in the transaction.
     pub(super) number: usize,
+    /// The topic that it was sent to.
+    pub(super) topic: String,
     /// The reason.
     pub(super) code: RDKafkaErrorCode,
 }
@@ -111,9 +117,14 @@ thread_local! {
 }
 
 impl Events {
-    /// The reports of a new client of this standing.
-    pub(super) fn new(standing: &Arc<Standing>) -> Events {
-        Events(Arc::new(Reports { standing: Arc::clone(standing), ..Reports::default() }))
+    /// The reports of a new client of this standing, which authenticates by these tokens, if there are any.
+    pub(super) fn new(standing: &Arc<Standing>, tokens: Option<&Arc<Tokens>>) -> Events {
+        Events(Arc::new(Reports { standing: Arc::clone(standing), tokens: tokens.cloned(), ..Reports::default() }))
+    }
+
+    /// Whether the brokers refuse the client's consumer group.
+    pub(super) fn is_group_refused(&self) -> bool {
+        self.0.group_refused.load(SeqCst)
     }
 
     /// The reason why no broker can be reached now, or takes this client, if so.
@@ -144,11 +155,6 @@ impl Events {
         let refusal = self.0.refusal.lock().expect("no holder of this lock panics");
         let refusal = refusal.as_ref()?;
         (!refusal.may_pass || self.0.standing.is_final(Instant::now())).then(|| refusal.reason.clone())
-    }
-
-    /// Whether the brokers do not let this user use the client's consumer group.
-    pub(super) fn is_group_refused(&self) -> bool {
-        self.0.group_refused.load(SeqCst)
     }
 
     /// Notes that something came from a broker.
@@ -255,6 +261,14 @@ pub(super) fn take_end() -> Option<i64> {
 }
 
 impl ClientContext for Events {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.handled.fetch_add(1, SeqCst);
+        let tokens = self.0.tokens.as_ref().ok_or("nothing gives tokens (Kafka::oauth)")?;
+        Ok(tokens.current()?.into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.0.handled.fetch_add(1, SeqCst);
         if let Some((topic, id)) = changed_id(message) {
@@ -279,15 +293,21 @@ impl ClientContext for Events {
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 tracing::debug!(%error, reason, "a topic may not be used");
             }
-            // The group is for tools that show lag: nothing that is read or written needs it.
+            // It is needed for nothing but lag tools: whoever tells it warns.
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 self.0.group_refused.store(true, SeqCst);
                 tracing::debug!(%error, reason, "the consumer group may not be used");
             }
+            // Not the brokers' word: whoever gives tokens has none now, and is asked again.
+            Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => self.note_trouble(reason, true),
             Some(code) if is_refusal(code) => {
-                self.note_refusal(reason, verdict::of(code) == Verdict::Unauthenticated);
+                let remedy = rights::lacking(code).unwrap_or("correct the security settings");
+                let reason = format!("{}: {remedy}", reason.trim_end_matches('.'));
+                self.note_refusal(&reason, verdict::of(code) == Verdict::Unauthenticated);
             }
-            Some(RDKafkaErrorCode::SSL) if verdict::is_distrust(reason) => self.note_refusal(reason, true),
+            Some(RDKafkaErrorCode::SSL) if verdict::is_distrust(reason) => {
+                self.note_refusal(&format!("{reason}: correct the security settings"), true);
+            }
             // Names what is wrong with a connection; beside it the brokers only seem to be down.
             Some(RDKafkaErrorCode::SSL) => self.note_trouble(reason, true),
             Some(
@@ -340,7 +360,12 @@ impl ConsumerContext for Events {
         self.0.handled.fetch_add(1, SeqCst);
         match result {
             Ok(()) => self.is_well(),
-            Err(error) => tracing::debug!(%error, "the consumer group did not take an offset"),
+            Err(error) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+                    self.0.group_refused.store(true, SeqCst);
+                }
+                tracing::debug!(%error, "the consumer group did not take an offset");
+            }
         }
     }
 }
@@ -356,11 +381,15 @@ impl ProducerContext for Events {
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                 tracing::debug!(%error, topic = message.topic(), number, "a message was not delivered");
-                self.0.failed.lock().expect("no holder of this lock panics").push(Failed { number, code });
+                let failed = Failed { number, topic: message.topic().to_string(), code };
+                self.0.failed.lock().expect("no holder of this lock panics").push(failed);
             }
         }
     }
 }
+
+/// How librdkafka begins its report that no token was given.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 
 /// The offset in "… reached end of partition at offset 12 (HighwaterMark 12)".
 fn end_in(reason: &str) -> Option<i64> {
@@ -422,23 +451,20 @@ mod tests {
         refuse(&fresh);
         assert!(fresh.refused().is_some(), "it was never taken");
         let standing = Arc::new(Standing::default());
-        Events::new(&standing).stats_raw(UP);
-        let events = Events::new(&standing);
+        Events::new(&standing, None).stats_raw(UP);
+        let events = Events::new(&standing, None);
         refuse(&events);
         assert!(events.refused().is_none() && events.trouble().is_some_and(|why| why.contains("SASL")));
         assert!(standing.is_final(Instant::now() + REFUSED_FOR) && !standing.is_final(Instant::now()));
         events.is_well();
         assert_eq!((events.refused(), events.trouble()), (None, None));
         assert!(!standing.is_final(Instant::now() + REFUSED_FOR), "it begins again");
-        // A right that is missing does not come back by itself.
-        events.error(KafkaError::Global(RDKafkaErrorCode::ClusterAuthorizationFailed), "no");
+        // Of a group, only lag tools notice it; of anything else, a right that is missing does not come back by itself.
+        events.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
+        assert!(events.refused().is_none() && events.trouble().is_none() && events.is_group_refused());
+        events.error(KafkaError::Global(RDKafkaErrorCode::TransactionalIdAuthorizationFailed), "no.");
         events.is_well();
-        assert!(events.refused().is_some());
-        // Only lag tools need the group.
-        let without_group = Events::default();
-        without_group.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
-        assert_eq!((without_group.refused(), without_group.trouble()), (None, None));
-        assert!(without_group.is_group_refused() && !events.is_group_refused());
+        assert!(events.refused().is_some_and(|why| why.starts_with("no: this user lacks the rights Write and Describe")));
     }
 
     #[test]
@@ -449,7 +475,15 @@ mod tests {
         assert_eq!(events.refused(), None);
         let distrust = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified";
         fail(&events, distrust);
-        assert_eq!(events.refused().as_deref(), Some(distrust));
+        assert!(events.refused().is_some_and(|why| why.starts_with(distrust)));
+    }
+
+    #[test]
+    fn a_token_that_is_not_given_is_trouble_and_no_refusal() {
+        let events = Events::default();
+        events.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "Failed to acquire SASL OAUTHBEARER token: no answer");
+        assert!(events.refused().is_none() && events.trouble().is_some_and(|why| why.contains("no answer")));
+        assert!(events.generate_oauth_token(None).is_err(), "nothing gives any");
     }
 
     #[test]

@@ -23,24 +23,26 @@ pub(super) struct Group(Mutex<Option<Member>>);
 /// The client that tells the group.
 struct Member {
     kafka: Kafka,
-    topology: String,
     consumer: Consumer,
     events: Events,
     pending: BTreeMap<String, i64>,
     /// All that the group was ever told.
     all: BTreeMap<String, i64>,
     told: Instant,
+    /// Whether it was logged that the group may not be used.
+    warned: bool,
 }
 
 impl Group {
     /// Makes the client, if there is none.
-    pub(super) fn begin(&self, kafka: &Kafka, topology: &str) -> Result<()> {
+    pub(super) fn begin(&self, kafka: &Kafka) -> Result<()> {
         let mut member = self.0.lock().expect("no holder of this lock panics");
         if member.is_none() {
-            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(Some(topology), Isolation::Committed)?)?;
-            let (kafka, topology) = (kafka.clone(), topology.to_string());
+            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(Isolation::Committed)?)?;
+            client::look_at_events(&consumer);
             let (pending, all) = (BTreeMap::new(), BTreeMap::new());
-            *member = Some(Member { kafka, topology, consumer, events, pending, all, told: Instant::now() });
+            let (kafka, told) = (kafka.clone(), Instant::now());
+            *member = Some(Member { kafka, consumer, events, pending, all, told, warned: false });
         }
         Ok(())
     }
@@ -52,24 +54,16 @@ impl Group {
             asked.add_partition(topic, partition);
         }
         let member = self.0.lock().expect("no holder of this lock panics");
-        let Some(Member { consumer, events, topology, .. }) = &*member else { return Ok(None) };
+        let Some(Member { consumer, events, .. }) = &*member else { return Ok(None) };
         let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
-        if found.is_err() {
-            // Without the right the group's coordinator is not found, and the call only times out.
+        let found = found.map_err(|why| {
             client::look_at_events(consumer);
-        }
-        let is_refused = |why: &KafkaError| {
-            why.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) || events.is_group_refused()
-        };
-        if found.as_ref().is_err_and(is_refused) {
-            tracing::warn!(
-                "the brokers do not let this user use the consumer group \"{}\" (right READ on GROUP): tools see no lag, and a state \
-                 that was lost is not noticed by what the group has read. Everything else works",
-                kafka.group_of(topology)
-            );
-            return Ok(None);
-        }
-        let found = found.map_err(|why| client::error(kafka, events, "looking at the consumer group", &why))?;
+            // The call itself may only have run out of time: whoever may not use a group is not told where it is.
+            let refused = KafkaError::OffsetFetch(RDKafkaErrorCode::GroupAuthorizationFailed);
+            let why = if events.is_group_refused() { refused } else { why };
+            let doing = format!("looking whether consumer group \"{}\" has read these topics", kafka.group());
+            client::error(kafka, events, &doing, &why)
+        })?;
         let read = found.elements().into_iter().find_map(|found| match found.offset() {
             Offset::Offset(offset) => Some((name_of(found.topic(), found.partition()), offset)),
             _ => None,
@@ -94,8 +88,9 @@ impl Member {
     /// Another client in place of one that has reached no broker for long: librdkafka may have dropped all that it knew. What
     /// the group was told meanwhile is told again.
     fn replace_client(&mut self) {
-        let made = self.kafka.asking(Some(&self.topology), Isolation::Committed);
+        let made = self.kafka.asking(Isolation::Committed);
         if let Ok((consumer, events)) = made.and_then(|config| client::create::<Consumer>(&self.kafka, &config)) {
+            client::look_at_events(&consumer);
             let old = std::mem::replace(&mut self.consumer, consumer);
             // It takes its leave of the brokers, which nobody has to wait for.
             std::thread::spawn(move || drop(old));
@@ -107,6 +102,13 @@ impl Member {
     /// Sends what is pending. What comes of it only tools would see.
     fn tell(&mut self) {
         client::look_at_events(&self.consumer);
+        if self.events.is_group_refused() && !std::mem::replace(&mut self.warned, true) {
+            let group = self.kafka.group();
+            tracing::warn!(
+                group,
+                "the brokers refuse this consumer group: tools that show lag see nothing of this topology. Grant Read on the group, or name another with the setting group.id"
+            );
+        }
         if self.events.trouble_since().is_some_and(|since| since.elapsed() >= STUCK_AFTER) {
             self.replace_client();
         }

@@ -35,7 +35,7 @@ pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) 
         letter.extend(more);
         Json::Object(letter).to_string().into_bytes()
     };
-    let headers: Vec<Json> = message.headers.iter().map(|(name, value)| json!([name, readable(value)])).collect();
+    let headers: Vec<Json> = message.headers.iter().map(|(name, value)| json!([name, value.map(readable)])).collect();
     let mut letter = Letter { key: message.key.map(<[u8]>::to_vec), value: Vec::new() };
     for (name, value) in forms(message.value) {
         letter.value = about(Map::from_iter([
@@ -91,11 +91,12 @@ mod tests {
             let value: Json = serde_json::from_slice(&letter.value).expect("it is JSON");
             (letter.key, value)
         };
-        let full = || Message::new().key("k").value("v".repeat(300)).header("h", [0, 255]).timestamp(5).partition(3);
+        let full =
+            || Message::new().key("k").value("v".repeat(300)).header("h", [0, 255]).null_header("n").timestamp(5).partition(3);
         let (key, value) = sent(full(), 2000);
         let expected = json!({
             "topic": "out", "batch": 7, "error": "no", "bytes": 300, "value": "v".repeat(300),
-            "headers": [["h", [0, 255]]], "partition": 3, "timestamp": 5,
+            "headers": [["h", [0, 255]], ["n", null]], "partition": 3, "timestamp": 5,
         });
         assert_eq!((key.as_deref(), &value), (Some(&b"k"[..]), &expected));
         let (key, value) = sent(full(), 500);

@@ -5,7 +5,7 @@ use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of};
 use super::topics::Probe;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ pub(super) const PROGRESS: &str = ".progress";
 
 /// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
+
+/// How large a segment of the topic is.
+const SEGMENT_BYTES: &str = "16777216";
 
 /// How many offsets before the end are read first to find the last marker.
 const FIRST_LOOK: i64 = 64;
@@ -88,8 +91,8 @@ impl Progress {
             topic,
             sink: owner.sink.clone(),
             kafka: kafka.clone(),
-            committed: Probe::new(kafka, Isolation::Committed, Some(&owner.topology))?,
-            uncommitted: Probe::new(kafka, Isolation::Uncommitted, None)?,
+            committed: Probe::new(kafka, Isolation::Committed)?,
+            uncommitted: Probe::new(kafka, Isolation::Uncommitted)?,
         })
     }
 
@@ -103,25 +106,57 @@ impl Progress {
         self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
 
-    /// Makes the topic if it is missing, and refuses one that is not as it must be.
-    pub(super) fn ensure(&self, admin: &Admin) -> Result<()> {
+    /// Makes the topic if it is missing, with as many replicas as the output topic, and refuses one that is not as it must be.
+    pub(super) fn ensure(&self, admin: &Admin, replicas: Option<i32>) -> Result<()> {
         let topic = &self.topic;
         if self.committed.partitions_of(topic)?.is_none() {
-            admin.create(topic, 1, &[("cleanup.policy", "compact")])?;
+            // A marker is some hundred bytes, and only what is in a full segment is compacted: by default that is a GiB.
+            admin.create(topic, 1, replicas, &[("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES)])?;
         }
         let partitions = await_topic(&self.committed, topic)?;
         let [policy] = admin.settings(topic, ["cleanup.policy"])?;
-        if partitions != 1 || policy != "compact" {
-            return Err(Error::config(format!(
-                "topic {topic} must be compacted and have one partition, for the sink's marker alone; it has {partitions} and cleanup.policy={policy}. \
-                 Give the topology or the sink another name, or set the topic right"
-            )));
+        if policy == "compact" {
+            self.has_one(partitions)
+        } else {
+            Err(self.is_unfit(partitions, &format!(" and cleanup.policy={policy}")))
         }
-        Ok(())
+    }
+
+    /// The same for a user who can neither make nor describe it: whether it is there, and has one partition.
+    pub(super) fn look(&self) -> Result<()> {
+        let topic = &self.topic;
+        match self.committed.partitions_of(topic)? {
+            Some(partitions) => self.has_one(partitions),
+            None => Err(Error::config(format!(
+                "there is no topic {topic}, in which the sink keeps its marker, and it cannot be made with tokens (Kafka::oauth): make \
+                 it first, with one partition and cleanup.policy=compact"
+            ))),
+        }
+    }
+
+    fn has_one(&self, partitions: i32) -> Result<()> {
+        if partitions == 1 { Ok(()) } else { Err(self.is_unfit(partitions, "")) }
+    }
+
+    fn is_unfit(&self, partitions: i32, more: &str) -> Error {
+        Error::config(format!(
+            "topic {} must be compacted and have one partition, for the sink's marker alone; it has {partitions}{more}. \
+             Give the topology or the sink another name, or set the topic right",
+            self.topic
+        ))
+    }
+
+    /// Looks after the clients while nothing is asked: tokens, if they need any, are given by a look at their reports.
+    pub(super) fn tend(&self) {
+        if self.kafka.tokens().is_some() {
+            self.committed.tend();
+            self.uncommitted.tend();
+        }
     }
 
     /// The last marker whose transaction is committed, as of now. `None` if there is none, or no topic.
     pub(super) fn peek(&self) -> Result<Option<Marker>> {
+        self.tend();
         match self.committed.partitions_of(&self.topic)? {
             None => Ok(None),
             Some(_) => self.last_before(self.committed.range(&self.topic, 0)?),
@@ -130,6 +165,7 @@ impl Progress {
 
     /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
     pub(super) fn is_settled(&self) -> Result<bool> {
+        self.tend();
         if self.committed.partitions_of(&self.topic)?.is_none() {
             return Ok(true);
         }
@@ -139,6 +175,7 @@ impl Progress {
 
     /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
     pub(super) fn read(&self) -> Result<Option<Marker>> {
+        self.tend();
         let (_, end) = self.uncommitted.range(&self.topic, 0)?;
         let until = Instant::now() + TRANSACTION_ENDS_WITHIN;
         loop {
@@ -160,6 +197,10 @@ impl Progress {
 
     /// The last marker in `[low, end)`, looked for from the end.
     fn last_before(&self, (low, end): (i64, i64)) -> Result<Option<Marker>> {
+        if end <= low {
+            // There is nothing to find. Whoever may not read the topic learns it now, and not when it matters.
+            return self.last_in(low, end);
+        }
         let (mut from, mut step) = (end, FIRST_LOOK);
         while from > low {
             from = (end - step).max(low);
@@ -179,7 +220,7 @@ impl Progress {
         let mut assigned = TopicPartitionList::with_capacity(1);
         assigned.add_partition_offset(&self.topic, 0, Offset::Offset(from)).map_err(failed)?;
         consumer.assign(&assigned).map_err(failed)?;
-        let mut last = None;
+        let (mut last, mut refused) = (None, None);
         let until = Instant::now() + ANSWER_WITHIN;
         let outcome = loop {
             match consumer.poll(Duration::from_millis(5)) {
@@ -194,11 +235,14 @@ impl Progress {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break Ok(last),
                 Some(Err(error)) if Instant::now() >= until => break Err(failed(error)),
+                // Reported once; one broker may be behind.
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    refused = Some(error);
+                }
                 None if Instant::now() >= until => {
-                    break Err(Error::away(format!(
-                        "{name}: the brokers at {} do not send the sink's marker",
-                        self.kafka.brokers()
-                    )));
+                    let brokers = self.kafka.brokers();
+                    let silent = || Error::away(format!("{name}: the brokers at {brokers} do not send the sink's marker"));
+                    break Err(refused.map_or_else(silent, failed));
                 }
                 Some(Err(_)) | None => {}
             }
@@ -242,6 +286,15 @@ pub(super) fn await_topic(probe: &Probe, topic: &str) -> Result<i32> {
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Returns how many replicas a topic has; `None` if no broker lists them.
+pub(super) fn replication_of(probe: &Probe, topic: &str) -> Result<Option<i32>> {
+    let metadata = probe.consumer().fetch_metadata(Some(topic), ANSWER_WITHIN);
+    let metadata = metadata.map_err(|why| probe.failed(&format!("topic {topic}"), &why))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let replicas = found.and_then(|found| found.partitions().first()).map(|partition| partition.replicas().len());
+    Ok(replicas.and_then(|replicas| i32::try_from(replicas).ok()).filter(|replicas| *replicas > 0))
 }
 
 #[cfg(test)]

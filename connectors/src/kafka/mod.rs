@@ -23,8 +23,28 @@
 //! once. See [`KafkaSource`] and [`KafkaSink`] for what each promises and refuses.
 //!
 //! All settings of librdkafka pass through under its own names ([`Kafka::set`]): TLS, SASL, buffers. Those that the guarantee rests on are refused.
+//!
+//! # Rights
+//!
+//! What a user needs where the brokers have an authorizer, as operations and resources of Kafka's
+//! ACLs. A refusal ends the start or the run with 64, and names what is lacking.
+//!
+//! | for | operation | resource |
+//! | --- | --- | --- |
+//! | a source | Read, Describe | each topic |
+//! | a source, at its first start | Read | the group: the topology's name, or the setting `group.id` |
+//! | lag tools; without it a run goes on, and warns | Read | the group |
+//! | a sink | Write, Describe, DescribeConfigs | the output topic, and that of the dead letters |
+//! | a sink | Read, Write, Describe, DescribeConfigs | its progress topic, `<topology>.<sink>.progress` |
+//! | a sink, until its progress topic is there | Create | the progress topic, or the cluster |
+//! | a sink that may make its topic ([`KafkaSink::create`]) | Create | the output topic, or the cluster |
+//! | a sink | Write, Describe | the transactional id `<topology>.<sink>` |
+//!
+//! After `--start-over` the topology has the name `<name>-<nonce>` in these: grant them by the
+//! prefix of its name.
 
 mod admin;
+mod backoff;
 mod begin;
 mod bounds;
 mod client;
@@ -32,13 +52,16 @@ mod decode;
 mod discovery;
 mod doubts;
 mod events;
+mod findings;
 mod group;
+mod group_name;
 mod identity;
 mod letters;
 mod marker;
 mod message;
-mod names;
+mod oauth;
 mod offsets;
+mod operator;
 mod partitions;
 mod payload;
 mod presence;
@@ -46,16 +69,22 @@ mod publisher;
 mod reader;
 mod reading;
 mod refused;
+mod rights;
+mod session;
+mod setting_names;
 mod settings;
 mod shared;
 mod sink;
 mod source;
 mod statistics;
+mod topic_list;
 mod topics;
 mod verdict;
 
 pub use decode::Incoming;
 pub use message::Message;
+pub use oauth::Token;
+pub use operator::Overrides;
 pub use settings::Kafka;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Topics};

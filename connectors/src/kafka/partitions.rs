@@ -2,7 +2,7 @@
 
 use super::begin::BELIEVED_AFTER;
 use super::identity::{Record, TopicId};
-use super::names::Entry;
+use super::topic_list::Entry;
 use super::offsets::At;
 use super::settings::Isolation;
 use super::source::parse;
@@ -15,8 +15,6 @@ use tidemill_state::{Error, Result};
 /// The partitions that are there, with their offsets.
 pub(super) struct Partitions<'a> {
     probe: &'a Probe,
-    /// The group as whose member the probe's kind reads.
-    group: &'a str,
     topics: BTreeMap<String, Listed>,
     names: Vec<String>,
     /// By name: the first offset and the one after the last.
@@ -28,17 +26,16 @@ impl<'a> Partitions<'a> {
     /// Lists the partitions of these topics. A topic that is recorded and gone is not missing here: its partitions are.
     pub(super) fn look<'n>(
         probe: &'a Probe,
-        group: &'a str,
         entries: &[Entry],
         recorded: impl Iterator<Item = &'n String>,
     ) -> Result<Partitions<'a>> {
         let recorded: BTreeSet<&str> = recorded.filter_map(|name| parse(name).ok()).map(|(topic, _)| topic).collect();
         let topics = probe.topics(entries, |topic| recorded.contains(topic))?;
-        Partitions::of(probe, group, topics)
+        Partitions::of(probe, topics)
     }
 
     /// The partitions of topics that were listed.
-    pub(super) fn of(probe: &'a Probe, group: &'a str, topics: BTreeMap<String, Listed>) -> Result<Partitions<'a>> {
+    pub(super) fn of(probe: &'a Probe, topics: BTreeMap<String, Listed>) -> Result<Partitions<'a>> {
         let names = names_in(&topics);
         let begins = probe.all_offsets(names.iter().map(String::as_str), At::Beginning)?;
         let mut ends = probe.all_offsets(names.iter().map(String::as_str), At::End)?;
@@ -47,7 +44,7 @@ impl<'a> Partitions<'a> {
             Ok((name, (low, high)))
         };
         let ranges = begins.into_iter().map(range).collect::<Result<_>>()?;
-        Ok(Partitions { probe, group, topics, names, ranges, looked: Instant::now() })
+        Ok(Partitions { probe, topics, names, ranges, looked: Instant::now() })
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -117,7 +114,7 @@ impl<'a> Partitions<'a> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let probe = Probe::new(self.probe.kafka(), Isolation::Committed, Some(self.group))?;
+        let probe = Probe::new(self.probe.kafka(), Isolation::Committed)?;
         probe.all_offsets(names.iter().copied(), At::End)
     }
 

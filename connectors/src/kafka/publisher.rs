@@ -4,20 +4,19 @@
 //! transactional id fences whatever is still under way, and reads the marker.
 
 use super::admin::Admin;
-use super::client::{self, EVENTS_AT_ONCE};
-use super::events::{Events, Failed};
+use super::client;
+use super::events::Failed;
 use super::letters::{self, Refusal};
-use super::marker::{self, Progress, await_topic};
+use super::marker::{self, Progress, await_topic, replication_of};
 use super::message::Encoded;
 use super::refused::{Place, is_for_good, place_of};
+use super::session::{LOOK, Session, is_purged, to_topic};
 use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
-use super::source::ANSWER_WITHIN;
 use super::topics::Probe;
 use super::verdict;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::util::Timeout;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -25,17 +24,11 @@ use std::time::{Duration, Instant};
 use tidemill_engine::sink::{Entry, Marker, Outcome, Owner, Prepared, Publisher};
 use tidemill_state::{CrashPoint, Error, Result, Txid};
 
-/// A commit that took this long may have been sent twice: librdkafka sends it again after `retry.backoff.ms`, 100 ms.
-const TRUSTED_WITHIN: Duration = Duration::from_millis(80);
-
-/// How long the brokers may take to fence older producers.
-const INIT_WITHIN: Duration = Duration::from_secs(10);
-
-/// How often deliveries are looked at: at first, and when they take long.
-const LOOK: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(10));
-
 /// How long deliveries are waited for before a broker that cannot be reached is taken for one that is away.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
+
+/// After so many slow commits a run advises what helps.
+const SLOW_COMMITS: usize = 20;
 
 /// How often a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
@@ -50,6 +43,7 @@ pub(super) struct KafkaPublisher {
 
 impl KafkaPublisher {
     pub(super) fn open(shared: Arc<Shared>, owner: Owner) -> Result<KafkaPublisher> {
+        shared.kafka.belongs_to(&owner.topology);
         let mut known = shared.progress.lock().expect("no holder of this lock panics");
         let progress = match known.as_ref().filter(|known| known.is_of(&owner) && !known.is_stuck()) {
             Some(progress) => Arc::clone(progress),
@@ -63,27 +57,57 @@ impl KafkaPublisher {
         &self.shared.kafka
     }
 
-    /// Makes the topics that may be made, and learns how large messages may be.
+    /// Makes the topics that may be made, and learns how large messages may be; or takes what was
+    /// found before, if nothing has failed since.
     fn look_at_topics(&self) -> Result<Takes> {
+        if let Some(takes) = self.shared.findings.at(Instant::now()) {
+            return Ok(takes);
+        }
+        let takes = if self.kafka().tokens().is_some() { self.look_without_admin()? } else { self.look_with_admin()? };
+        self.shared.findings.keep(takes, Instant::now());
+        Ok(takes)
+    }
+
+    fn look_with_admin(&self) -> Result<Takes> {
         let admin = Admin::new(self.kafka())?;
-        self.progress.ensure(&admin)?;
-        let probe = Probe::new(self.kafka(), Isolation::Committed, None)?;
-        let Shared { topic, dead_letters, max_message_bytes, max_letter_bytes, .. } = &*self.shared;
+        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
+        let Shared { topic, dead_letters, .. } = &*self.shared;
         for topic in std::iter::once(topic).chain(dead_letters) {
             if probe.partitions_of(topic)?.is_some() {
                 continue;
             }
             let Some(partitions) = self.shared.create else { return Err(self.missing(topic)) };
-            admin.create(topic, partitions, &[])?;
+            admin.create(topic, partitions, None, &[])?;
             await_topic(&probe, topic)?;
         }
         self.shared.presence.lock().expect("no holder of this lock panics").are_there();
+        self.progress.ensure(&admin, replication_of(&probe, topic)?)?;
         let takes = |topic: &str| admin.settings(topic, ["max.message.bytes"]).map(|[takes]| takes.parse().unwrap_or(1_000_000));
         let messages = takes(topic)?;
-        max_message_bytes.store(messages, SeqCst);
         let letters = dead_letters.as_ref().map_or(Ok(messages), |topic| takes(topic))?;
-        max_letter_bytes.store(letters, SeqCst);
-        Ok(Takes { some: messages.max(letters), every: messages.min(letters) })
+        Ok(self.takes(messages, letters))
+    }
+
+    /// The same where topics can be neither made nor described: see [`Kafka::oauth`].
+    fn look_without_admin(&self) -> Result<Takes> {
+        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
+        let Shared { topic, dead_letters, .. } = &*self.shared;
+        for topic in std::iter::once(topic).chain(dead_letters) {
+            if probe.partitions_of(topic)?.is_none() {
+                return Err(self.missing(topic));
+            }
+        }
+        self.shared.presence.lock().expect("no holder of this lock panics").are_there();
+        self.progress.look()?;
+        let bytes = self.kafka().message_bytes()?;
+        Ok(self.takes(bytes, bytes))
+    }
+
+    /// Notes how large messages and letters may be.
+    fn takes(&self, messages: usize, letters: usize) -> Takes {
+        self.shared.max_message_bytes.store(messages, SeqCst);
+        self.shared.max_letter_bytes.store(letters, SeqCst);
+        Takes { some: messages.max(letters), every: messages.min(letters) }
     }
 
     /// The error for a topic that is not there, or that the broker at hand does not know for a moment.
@@ -103,14 +127,8 @@ impl KafkaPublisher {
         self.session = None;
         let takes = self.look_at_topics()?;
         let id = format!("{}.{}", self.owner.topology, self.owner.sink);
-        let (producer, events) = client::create::<BaseProducer<Events>>(self.kafka(), &self.kafka().publishing(&id, takes)?)?;
-        let session = Session { producer: Some(producer), events };
-        // Connected first: an init that finds no connection looks again after half a second only.
-        let connected = session.producer().client().fetch_metadata(Some(&self.shared.topic), ANSWER_WITHIN);
-        connected.map_err(|why| session.failed(self.kafka(), "beginning to publish", &why))?;
-        let begun = session.producer().init_transactions(INIT_WITHIN);
-        begun.map_err(|why| session.failed(self.kafka(), "beginning to publish", &why))?;
-        self.session = Some(session);
+        let begun = Session::begin(self.kafka(), &id, &self.shared.topic, takes);
+        self.session = Some(begun.inspect_err(|_| self.shared.findings.forget())?);
         Ok(())
     }
 
@@ -135,6 +153,7 @@ impl KafkaPublisher {
     /// What a failed call of a transaction means: that another run has taken over, or that it must be tried again.
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
+        self.shared.findings.forget();
         let error = match verdict::code_of(why) {
             // The next session looks whether it is there.
             Some(code) if client::is_unknown_topic(code) => {
@@ -142,7 +161,7 @@ impl KafkaPublisher {
             }
             _ => session.failed(&self.shared.kafka, doing, why),
         };
-        if !is_fenced(why, &session) {
+        if !session.is_fenced(why) {
             return error;
         }
         drop(session);
@@ -231,6 +250,7 @@ impl KafkaPublisher {
     /// Remembers that the brokers do not take messages that came together, for the next attempt; without a topic for such messages, that is the end.
     fn refuse(&mut self, together: &[(Place, RDKafkaErrorCode)]) -> Result<()> {
         self.session = None;
+        self.shared.findings.forget();
         let Some(((txid, index), code)) = together.first() else { return Ok(()) };
         let others =
             if together.len() > 1 { format!(", or one of the {} that came with it", together.len() - 1) } else { String::new() };
@@ -279,7 +299,14 @@ impl KafkaPublisher {
         match failed.first() {
             None => Ok(true),
             Some(_) if !together.is_empty() => self.refuse(&together).map(|()| false),
-            Some(Failed { code, .. }) => Err(self.after_failure("publishing", &KafkaError::MessageProduction(*code))),
+            Some(Failed { code, .. }) if is_purged(*code) => {
+                let doing = format!("publishing to topics {} and {}", self.shared.topic, self.progress.topic);
+                let why = session.why_it_failed().unwrap_or(KafkaError::MessageProduction(*code));
+                Err(self.after_failure(&doing, &why))
+            }
+            Some(Failed { topic, code, .. }) => {
+                Err(self.after_failure(&format!("publishing to topic {topic}"), &KafkaError::MessageProduction(*code)))
+            }
         }
     }
 
@@ -306,8 +333,8 @@ impl KafkaPublisher {
         if self.shared.trusts_every_commit {
             return Ok(Outcome::Confirmed);
         }
-        if took >= TRUSTED_WITHIN {
-            self.session = None;
+        if took >= session.trusted_within() {
+            self.distrust(took);
             return Ok(Outcome::AskMarker("the commit took so long that it may have been sent twice"));
         }
         // Counted up to a second late: it may be an earlier commit of this producer that was sent twice, and can still come.
@@ -316,6 +343,18 @@ impl KafkaPublisher {
             return Ok(Outcome::AskMarker("requests were sent twice, or timed out"));
         }
         Ok(Outcome::Confirmed)
+    }
+
+    /// Throws the producer away after a commit that took too long. Brokers that are always so slow are named once.
+    fn distrust(&mut self, took: Duration) {
+        self.session = None;
+        if self.shared.slow_commits.fetch_add(1, SeqCst) + 1 == SLOW_COMMITS {
+            tracing::warn!(
+                sink = self.owner.sink,
+                last = ?took,
+                "{SLOW_COMMITS} commits took so long that each cost a new producer: set retry.backoff.ms to ten times what a commit takes"
+            );
+        }
     }
 }
 
@@ -388,6 +427,7 @@ impl Publisher for KafkaPublisher {
     fn idle(&mut self) {
         // Statistics come once a second, and would pile up.
         self.session.iter().for_each(Session::look_at_events);
+        self.progress.tend();
     }
 }
 
@@ -411,80 +451,4 @@ impl Drop for Delivered<'_> {
             self.publisher.session = None;
         }
     }
-}
-
-/// One producer.
-struct Session {
-    /// `None` only while it is dropped.
-    producer: Option<BaseProducer<Events>>,
-    events: Events,
-}
-
-impl Session {
-    fn producer(&self) -> &BaseProducer<Events> {
-        self.producer.as_ref().expect("a session has its producer until it is dropped")
-    }
-
-    /// Takes the events that are there: deliveries, errors, statistics. Does not wait: `poll` would spin through the last millisecond of its time.
-    fn look_at_events(&self) {
-        (0..EVENTS_AT_ONCE).for_each(|_| self.producer().poll(Duration::ZERO));
-    }
-
-    /// Gives a message to librdkafka; while its queue is full, waits.
-    fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
-        loop {
-            match self.producer().send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.look_at_events();
-                    std::thread::sleep(LOOK.0);
-                }
-                Err((why, _)) => return Err(why),
-            }
-        }
-    }
-
-    fn failed(&self, kafka: &Kafka, doing: &str, why: &KafkaError) -> Error {
-        self.producer().poll(Duration::ZERO);
-        // What a producer fails with for good is not in the error of every call after it.
-        match (verdict::code_of(why), self.producer().client().fatal_error()) {
-            (Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State), Some((code, reason))) => {
-                tracing::debug!(%code, reason, "the producer has failed");
-                client::error(kafka, &self.events, doing, &KafkaError::Global(code))
-            }
-            _ => client::error(kafka, &self.events, doing, why),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(producer) = self.producer.take() {
-            // It waits for its connections to close, which nobody else has to.
-            std::thread::spawn(move || drop(producer));
-        }
-    }
-}
-
-fn to_topic<'a>(topic: &'a str, message: &Encoded<'a>, number: usize) -> BaseRecord<'a, [u8], [u8], usize> {
-    let mut record = BaseRecord::with_opaque_to(topic, number);
-    (record.key, record.payload, record.partition, record.timestamp) =
-        (message.key, message.value, message.partition, message.timestamp);
-    if !message.headers.is_empty() {
-        let headers = OwnedHeaders::new_with_capacity(message.headers.len());
-        let add =
-            |headers: OwnedHeaders, (name, value): &(&str, &[u8])| headers.insert(Header { key: name, value: Some(*value) });
-        record.headers = Some(message.headers.iter().fold(headers, add));
-    }
-    record
-}
-
-/// Whether a newer producer of this sink has been seen.
-fn is_fenced(why: &KafkaError, session: &Session) -> bool {
-    let fenced = |code: RDKafkaErrorCode| {
-        matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-    };
-    why.rdkafka_error_code().is_some_and(fenced)
-        || session.producer().client().fatal_error().is_some_and(|(code, _)| fenced(code))
 }

@@ -84,10 +84,11 @@ impl Reading {
     }
 
     fn make(&self, number: u64) -> Result<Client> {
-        let shared = self.shared();
-        let share = Share::of(self.buffer_bytes, shared.partitions());
-        let settings = self.kafka.reading(Some(&shared.group()), Isolation::Committed, share)?;
+        let share = Share::of(self.buffer_bytes, self.shared().partitions());
+        let settings = self.kafka.reading(Isolation::Committed, share)?;
         let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
+        // A token, if the brokers want one, is given by a look at the reports.
+        client::look_at_events(&consumer);
         // Whatever came before this is set is pending.
         events.set_pending(true);
         let reports = events.clone();

@@ -1,7 +1,12 @@
 //! How a cluster is reached: the brokers, and librdkafka's settings under its own names.
 
+use super::backoff::{self, Backoff};
 use super::events::Standing;
+use super::group_name::GroupName;
 use super::message::Message;
+use super::setting_names;
+use super::oauth::{Token, Tokens};
+use super::operator;
 use super::sink::KafkaSink;
 use super::source::Topics;
 use rdkafka::ClientConfig;
@@ -26,51 +31,69 @@ use tidemill_state::{Error, Result};
 #[derive(Clone)]
 pub struct Kafka {
     brokers: String,
+    /// By their first names.
     settings: BTreeMap<String, String>,
     standing: Arc<Standing>,
+    group: GroupName,
+    tokens: Option<Arc<Tokens>>,
 }
-
-/// Settings that the guarantee rests on, with the reason why they are not the user's.
-const OURS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "it is what Kafka::new was given"),
-    ("metadata.broker.list", "it is what Kafka::new was given"),
-    ("enable.auto.commit", "positions lie in the store; the group's offsets follow each commit, for lag tools only"),
-    ("enable.auto.offset.store", "positions lie in the store"),
-    (
-        "auto.offset.reset",
-        "lost records must be an error, never skipped; say where a new source begins with Topics::first, or --from",
-    ),
-    ("isolation.level", "records of aborted transactions must not be counted"),
-    ("check.crcs", "damaged records must be found"),
-    ("allow.auto.create.topics", "a misspelt topic must be an error"),
-    ("enable.partition.eof", "the end of a partition is how a position passes aborted transactions"),
-    ("transactional.id", "it is made of the topology's and the sink's name, so that a restart finds its transactions again"),
-    ("enable.idempotence", "transactions need it"),
-    ("acks", "transactions need acknowledgement by all replicas in sync"),
-    ("request.required.acks", "transactions need acknowledgement by all replicas in sync"),
-    ("max.in.flight", "transactions keep the order only with what librdkafka sets"),
-    ("max.in.flight.requests.per.connection", "transactions keep the order only with what librdkafka sets"),
-    ("retries", "transactions need what librdkafka sets"),
-    ("message.send.max.retries", "transactions need what librdkafka sets"),
-    ("transaction.timeout.ms", "the marker is read on the assumption that an abandoned transaction ends within 60 s"),
-    ("message.timeout.ms", "it must not be longer than a transaction may take"),
-    ("delivery.timeout.ms", "it must not be longer than a transaction may take"),
-    ("retry.backoff.ms", "a commit that took about as long may have been sent twice, and is not trusted"),
-    ("retry.backoff.max.ms", "it bounds retry.backoff.ms: a commit could be sent twice sooner than it is distrusted"),
-    ("partitioner", "murmur2_random spreads keys as the Java clients do; give a message its partition to spread them otherwise"),
-    ("statistics.interval.ms", "lag and retries are read from the statistics"),
-];
 
 impl Kafka {
     /// The cluster that these brokers belong to: `host:port`, with commas between.
     pub fn new(brokers: impl Into<String>) -> Kafka {
-        Kafka { brokers: brokers.into(), settings: BTreeMap::new(), standing: Arc::default() }
+        Kafka {
+            brokers: brokers.into(),
+            settings: BTreeMap::new(),
+            standing: Arc::default(),
+            group: GroupName::default(),
+            tokens: None,
+        }
     }
 
-    /// Sets one of librdkafka's settings under its own name. One that the guarantee rests on, or that librdkafka does not know, is refused at the start, with the reason.
+    /// Sets one of librdkafka's settings under its own name. One that the guarantee rests on, or
+    /// that librdkafka does not know, is refused at the start, with the reason.
+    ///
+    /// What an operator gives wins over it: the table `[kafka]` of the settings file,
+    /// `TIDEMILL_KAFKA_*` (`TIDEMILL_KAFKA_SASL_PASSWORD` is `sasl.password`) and `--kafka-set
+    /// name=value`, the later over the earlier, for every cluster of the program.
+    ///
+    /// `retry.backoff.ms` (100 to 10,000; 100 if it is left out) is for sinks alone. A commit that
+    /// takes four fifths of it or longer may have been sent twice, and costs a new producer that
+    /// reads the marker. Where brokers are far and commits are always slow, give ten times what one
+    /// takes.
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Kafka {
-        self.settings.insert(name.into(), value.into());
+        let name = name.into();
+        self.settings.insert(setting_names::first_name(&name).to_string(), value.into());
+        self
+    }
+
+    /// Authenticates by SASL's OAUTHBEARER, with the tokens that this closure gives; with TLS,
+    /// unless `security.protocol` is set. It is called before the first client connects, and again
+    /// when three fifths of a token's life are over, on a thread of its own.
+    ///
+    /// An error of kind Away ([`tidemill_state::Error::away`]) is waited for; any other ends a
+    /// start. While a run goes on, each is logged and tried again, and the last token is used as
+    /// long as it is valid.
+    ///
+    /// Topics are not made, and their settings not read, with such tokens: the crate `rdkafka` has
+    /// no way to give one to the client that does. The output topic, and the sink's progress topic
+    /// `<topology>.<sink>.progress` (one partition, `cleanup.policy=compact`), must be there, and
+    /// messages may be as large as the setting `message.max.bytes` says (1,000,000 if it is left
+    /// out).
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use tidemill_connectors::kafka::{Kafka, Token};
+    /// # fn token_of_the_provider() -> std::io::Result<String> { Ok("eyJhbGciOiJub25lIn0.e30.".into()) }
+    /// let kafka = Kafka::new("broker-1:9093").oauth(|| {
+    ///     let value = token_of_the_provider().map_err(|why| tidemill_state::Error::away(why.to_string()))?;
+    ///     Ok(Token::new(value, SystemTime::now() + Duration::from_secs(900)))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn oauth(mut self, token: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Kafka {
+        self.tokens = Some(Arc::new(Tokens::new(Box::new(token))));
         self
     }
 
@@ -86,7 +109,7 @@ impl Kafka {
         topic: impl Into<String>,
         encode: impl Fn(&T) -> Message + Send + Sync + 'static,
     ) -> KafkaSink<T> {
-        KafkaSink::new(self.clone(), topic.into(), Box::new(encode))
+        KafkaSink::new(self, topic.into(), Box::new(encode))
     }
 
     /// The brokers, as they were given.
@@ -99,30 +122,70 @@ impl Kafka {
         &self.standing
     }
 
-    /// The settings of every client.
-    fn common(&self) -> Result<ClientConfig> {
+    /// The same cluster, for a source or a sink of its own: with a group of its own.
+    pub(super) fn apart(&self) -> Kafka {
+        Kafka { group: GroupName::default(), ..self.clone() }
+    }
+
+    /// Notes the topology's name, which the group has unless a setting names another.
+    pub(super) fn belongs_to(&self, topology: &str) {
+        self.group.note(topology);
+    }
+
+    /// The name of the consumer group.
+    pub(super) fn group(&self) -> String {
+        let applied = operator::applied();
+        applied.get("group.id").or_else(|| self.settings.get("group.id")).cloned().unwrap_or_else(|| self.group.get())
+    }
+
+    /// What gives tokens, if clients authenticate by them.
+    pub(super) fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.tokens.as_ref()
+    }
+
+    /// What is set, in code and over that by an operator.
+    ///
+    /// # Errors
+    /// Kind Config: something of it is refused.
+    fn given(&self) -> Result<BTreeMap<String, String>> {
+        let is_oauth = |mechanism: &String| mechanism.eq_ignore_ascii_case(OAUTHBEARER);
+        let mut given = self.settings.clone();
+        if self.tokens.is_some() {
+            if given.get(MECHANISM).is_some_and(|mechanism| !is_oauth(mechanism)) {
+                return Err(Error::config("sasl.mechanism is set, and tokens are given by Kafka::oauth: leave one of them out"));
+            }
+            given.insert(MECHANISM.into(), OAUTHBEARER.into());
+            given.entry("security.protocol".into()).or_insert_with(|| "sasl_ssl".into());
+        }
+        given.extend(operator::applied());
+        given.keys().try_for_each(|name| setting_names::check(name))?;
+        let by_itself = given.get("sasl.oauthbearer.method").is_some_and(|method| method == "oidc");
+        if given.get(MECHANISM).is_some_and(is_oauth) && self.tokens.is_none() && !by_itself {
+            return Err(Error::config(
+                "sasl.mechanism is OAUTHBEARER, and nothing gives tokens: give a closure that does with Kafka::oauth",
+            ));
+        }
+        Ok(given)
+    }
+
+    /// The settings of every client, of those that are given.
+    fn common(&self, given: &BTreeMap<String, String>) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "tidemill");
-        for (name, value) in &self.settings {
-            if let Some((_, reason)) = OURS.iter().find(|(ours, _)| ours == name) {
-                return Err(Error::config(format!("Kafka's setting {name} cannot be changed: {reason}. Leave it out")));
-            }
+        for (name, value) in given.iter().filter(|(name, _)| *name != backoff::NAME) {
             config.set(name, value);
         }
         config.set("allow.auto.create.topics", "false");
-        Ok(config)
+        config
     }
 
-    /// The consumer group of a topology.
-    pub(super) fn group_of<'a>(&'a self, topology: &'a str) -> &'a str {
-        self.settings.get("group.id").map_or(topology, String::as_str)
-    }
-
-    /// The settings of a client that reads, as a member of a group if one is given. `share` bounds what it holds of each partition. What
-    /// was set wins over the defaults chosen here, except for what the guarantee rests on.
-    pub(super) fn reading(&self, group: Option<&str>, isolation: Isolation, share: Share) -> Result<ClientConfig> {
-        let mut config = self.common()?;
-        let mut defaults = vec![
+    /// The settings of a client that reads; `share` bounds what it holds of each partition. What is given wins over the defaults chosen
+    /// here, except for what the guarantee rests on.
+    pub(super) fn reading(&self, isolation: Isolation, share: Share) -> Result<ClientConfig> {
+        let given = self.given()?;
+        let mut config = self.common(&given);
+        let defaults = [
+            ("group.id", self.group()),
             // Per partition, so that memory is bounded while the sources wait.
             ("queued.max.messages.kbytes", (share.bytes() >> 10).to_string()),
             ("queued.min.messages", share.messages().to_string()),
@@ -132,16 +195,9 @@ impl Kafka {
             ("fetch.queue.backoff.ms", "5".to_string()),
             ("socket.timeout.ms", "10000".to_string()),
         ];
-        defaults.extend(group.map(|group| ("group.id", group.to_string())));
-        for (name, value) in defaults {
-            // One of them has a second name.
-            let other = if name == "fetch.message.max.bytes" { "max.partition.fetch.bytes" } else { name };
-            if !self.settings.contains_key(name) && !self.settings.contains_key(other) {
-                config.set(name, value);
-            }
-        }
+        set_defaults(&mut config, &given, &defaults);
         // Topics' ids stand in the lines of this context alone.
-        let debug = self.settings.get("debug").map_or("metadata".to_string(), |debug| format!("{debug},metadata"));
+        let debug = given.get("debug").map_or("metadata".to_string(), |debug| format!("{debug},metadata"));
         config.set_log_level(RDKafkaLogLevel::Debug);
         config
             .set("debug", debug)
@@ -156,23 +212,37 @@ impl Kafka {
     }
 
     /// The settings of a client that only asks, or tells a group how far the topology is. It is polled now and then: statistics would pile up in its queue.
-    pub(super) fn asking(&self, group: Option<&str>, isolation: Isolation) -> Result<ClientConfig> {
-        let mut config = self.reading(group, isolation, Share::MOST)?;
+    pub(super) fn asking(&self, isolation: Isolation) -> Result<ClientConfig> {
+        let mut config = self.reading(isolation, Share::MOST)?;
         config.set("statistics.interval.ms", "0");
         Ok(config)
     }
 
+    /// The pause before a request of a sink is sent again.
+    pub(super) fn backoff(&self) -> Result<Backoff> {
+        Backoff::of(&self.given()?)
+    }
+
+    /// The largest message that is set, where the topics' own limits are not known.
+    pub(super) fn message_bytes(&self) -> Result<usize> {
+        let given = self.given()?;
+        Ok(given.get(MAX_MESSAGE).and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES))
+    }
+
     /// The settings of a client that publishes in transactions of this id.
     pub(super) fn publishing(&self, transactional_id: &str, takes: Takes) -> Result<ClientConfig> {
-        let mut config = self.common()?;
-        let given = self.settings.get("batch.size").and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES);
-        let batch = takes.every.clamp(1, given.max(1));
-        for (name, value) in
-            [("linger.ms", "1"), ("queue.buffering.max.messages", "1000000"), ("queue.buffering.max.kbytes", "262144")]
-        {
-            if !self.settings.contains_key(name) {
-                config.set(name, value);
-            }
+        let given = self.given()?;
+        let mut config = self.common(&given);
+        let largest = given.get("batch.size").and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES);
+        let batch = takes.every.clamp(1, largest.max(1));
+        let defaults = [
+            ("queue.buffering.max.ms", "1"),
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", "262144"),
+        ];
+        set_defaults(&mut config, &given, &defaults);
+        for (name, value) in Backoff::of(&given)?.settings() {
+            config.set(name, value);
         }
         config
             .set("transactional.id", transactional_id)
@@ -180,8 +250,7 @@ impl Kafka {
             .set("partitioner", "murmur2_random")
             .set("transaction.timeout.ms", "60000")
             .set("message.timeout.ms", "60000")
-            .set("retry.backoff.ms", "100")
-            .set("message.max.bytes", takes.some.clamp(MESSAGE_BYTES.0, MESSAGE_BYTES.1).to_string())
+            .set(MAX_MESSAGE, takes.some.clamp(MESSAGE_BYTES.0, MESSAGE_BYTES.1).to_string())
             .set("batch.size", batch.to_string())
             .set("statistics.interval.ms", "1000");
         Ok(config)
@@ -189,7 +258,7 @@ impl Kafka {
 
     /// The settings of a client that makes and describes topics.
     pub(super) fn administering(&self) -> Result<ClientConfig> {
-        self.common()
+        Ok(self.common(&self.given()?))
     }
 }
 
@@ -225,6 +294,20 @@ impl Share {
     }
 }
 
+/// Sets what is not given.
+fn set_defaults<V: AsRef<str>>(config: &mut ClientConfig, given: &BTreeMap<String, String>, defaults: &[(&str, V)]) {
+    for (name, value) in defaults.iter().filter(|(name, _)| !given.contains_key(*name)) {
+        config.set(*name, value.as_ref());
+    }
+}
+
+/// The setting that chooses how clients authenticate, and its value for tokens.
+const MECHANISM: &str = "sasl.mechanisms";
+const OAUTHBEARER: &str = "OAUTHBEARER";
+
+/// The setting that bounds a message.
+const MAX_MESSAGE: &str = "message.max.bytes";
+
 /// How large messages may be, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Takes {
@@ -257,13 +340,14 @@ impl fmt::Debug for Kafka {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidemill_state::Kind;
 
     #[test]
     fn what_the_guarantee_rests_on_is_refused_with_the_reason() {
-        for (name, reason) in OURS {
+        for (name, reason) in setting_names::OURS {
             let kafka = Kafka::new("localhost:9092").set(*name, "1");
             for config in [
-                kafka.asking(Some("g"), Isolation::Committed),
+                kafka.asking(Isolation::Committed),
                 kafka.publishing("t", Takes { some: 1000, every: 1000 }),
                 kafka.administering(),
             ] {
@@ -313,8 +397,51 @@ mod tests {
     #[test]
     fn other_settings_pass_through_and_win_over_defaults() {
         let kafka = Kafka::new("localhost:9092").set("socket.timeout.ms", "7000").set("ssl.ca.location", "ca.pem");
-        let config = kafka.reading(Some("g"), Isolation::Committed, Share::MOST).expect("they are allowed");
+        let config = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!((config.get("socket.timeout.ms"), config.get("ssl.ca.location")), (Some("7000"), Some("ca.pem")));
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
+        assert_eq!(config.get("group.id"), Some("tidemill"));
+        kafka.belongs_to("words");
+        let config = kafka.reading(Isolation::Committed).expect("they are allowed");
+        assert_eq!((config.get("group.id"), kafka.apart().group().as_str()), (Some("words"), "tidemill"));
+        assert_eq!(kafka.set("group.id", "mine").group(), "mine");
+    }
+
+    #[test]
+    fn a_setting_of_two_names_has_one_value() {
+        let kafka = Kafka::new("localhost:9092").set("linger.ms", "7").set("max.partition.fetch.bytes", "2000");
+        let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
+        assert_eq!((publishing.get("queue.buffering.max.ms"), publishing.get("linger.ms")), (Some("7"), None));
+        let reading = kafka.reading(Isolation::Committed).expect("they are allowed");
+        assert_eq!(reading.get("fetch.message.max.bytes"), Some("2000"));
+    }
+
+    #[test]
+    fn the_back_off_is_of_the_producers_alone() {
+        let kafka = Kafka::new("localhost:9092").set("retry.backoff.ms", "2500");
+        let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
+        let both = ["retry.backoff.ms", "retry.backoff.max.ms"];
+        assert_eq!(both.map(|name| publishing.get(name)), [Some("2500"); 2]);
+        let reading = kafka.reading(Isolation::Committed).expect("they are allowed");
+        assert_eq!(both.map(|name| reading.get(name)), [None; 2]);
+        let refused = kafka.set("retry.backoff.ms", "5").publishing("t", Takes { some: 1000, every: 1000 });
+        assert!(refused.is_err_and(|error| error.kind() == Kind::Config));
+    }
+
+    #[test]
+    fn tokens_and_their_mechanism_come_together() {
+        let plain = || Kafka::new("localhost:9092");
+        let with = |kafka: Kafka| kafka.oauth(|| Err(Error::away("none in this test")));
+        let config = with(plain()).administering().expect("they are allowed");
+        assert_eq!((config.get("sasl.mechanisms"), config.get("security.protocol")), (Some("OAUTHBEARER"), Some("sasl_ssl")));
+        let config = with(plain().set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "oauthbearer"));
+        assert_eq!(config.administering().expect("they are allowed").get("security.protocol"), Some("sasl_plaintext"));
+        for (refused, part) in [
+            (plain().set("sasl.mechanism", "OAUTHBEARER"), "Kafka::oauth"),
+            (with(plain().set("sasl.mechanism", "PLAIN")), "leave one of them out"),
+        ] {
+            let error = refused.reading(Isolation::Committed).expect_err("it is refused");
+            assert!(error.kind() == Kind::Config && error.to_string().contains(part), "{error}");
+        }
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Shared(Mutex<Facts>, AtomicUsize);
 
 #[derive(Default)]
 struct Facts {
-    group: Option<String>,
+    topology: Option<String>,
     /// By partition: the offset after the last record that is read.
     bounds: BTreeMap<String, i64>,
     /// By partition: the end of its log, and when its leader returned that.
@@ -38,14 +38,13 @@ impl Shared {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    /// The consumer group as whose member partitions are read. Nothing is ever read of the group itself; a client that
-    /// is assigned partitions has to name one.
-    pub(super) fn group(&self) -> String {
-        self.lock().group.clone().unwrap_or_else(|| "tidemill".to_string())
+    /// The topology's name: that of the consumer group, unless another is set.
+    pub(super) fn topology(&self) -> Option<String> {
+        self.lock().topology.clone()
     }
 
-    pub(super) fn set_group(&self, group: &str) {
-        self.lock().group = Some(group.to_string());
+    pub(super) fn set_topology(&self, topology: &str) {
+        self.lock().topology = Some(topology.to_string());
     }
 
     /// How many partitions there are, over all workers; at least 1.

@@ -1,5 +1,6 @@
 //! A topic as a sink.
 
+use super::findings::Findings;
 use super::marker::Progress;
 use super::message::Message;
 use super::presence::Presence;
@@ -18,7 +19,7 @@ use tidemill_state::{Error, Result};
 /// `isolation.level=read_committed` sees the output of each batch once, whatever was killed. The output of a batch is atomic per sink: all of its messages
 /// become visible together. The progress topic is made by the sink, compacted, with one partition; one that is otherwise, or has somebody
 /// else's records, is refused. After each commit that may have been sent twice (it failed, or took 80 ms or longer) the producer is thrown away, and a new one reads the marker:
-/// a commit that arrives late would hit a later transaction.
+/// a commit that arrives late would hit a later transaction. With brokers whose commits always take that long, set `retry.backoff.ms` ([`Kafka::set`]).
 ///
 /// **What is refused.** A message larger than the topic takes stops the topology before its batch is committed, naming key and size. What
 /// the brokers refuse for good afterwards stops it too (68), unless there is a topic for it ([`KafkaSink::dead_letters`]). The topic must exist, unless it may be made
@@ -48,14 +49,18 @@ pub(super) struct Shared {
     /// The same of the dead letters' topic.
     pub(super) max_letter_bytes: AtomicUsize,
     pub(super) presence: Mutex<Presence>,
+    /// What was found of the topics.
+    pub(super) findings: Findings,
+    /// How many commits took so long that they were not trusted.
+    pub(super) slow_commits: AtomicUsize,
     /// What the brokers refused for good.
     pub(super) refused: Mutex<Refused>,
 }
 
 impl<T: Data> KafkaSink<T> {
-    pub(super) fn new(kafka: Kafka, topic: String, encode: Box<Encoder<T>>) -> KafkaSink<T> {
+    pub(super) fn new(kafka: &Kafka, topic: String, encode: Box<Encoder<T>>) -> KafkaSink<T> {
         let shared = Shared {
-            kafka,
+            kafka: kafka.apart(),
             topic,
             create: None,
             dead_letters: None,
@@ -64,6 +69,8 @@ impl<T: Data> KafkaSink<T> {
             max_message_bytes: AtomicUsize::new(0),
             max_letter_bytes: AtomicUsize::new(0),
             presence: Mutex::default(),
+            findings: Findings::default(),
+            slow_commits: AtomicUsize::new(0),
             refused: Mutex::default(),
         };
         KafkaSink { shared: Arc::new(shared), encode }
@@ -109,14 +116,19 @@ impl<T: Data> Sink for KafkaSink<T> {
 
     fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
         let message = (self.encode)(item);
+        let wrong = |what: String| {
+            let key = message.key.as_deref().map(|key| format!("with key \"{}\"", key.escape_ascii()));
+            Err(Error::user_code(format!("a message {} {what}", key.unwrap_or_else(|| "without a key".to_string()))))
+        };
+        if let Some(why) = message.cannot_be_sent() {
+            return wrong(why);
+        }
         let (bytes, takes) = (message.bytes(), self.shared.max_message_bytes.load(SeqCst));
         if takes > 0 && bytes > takes {
-            let key =
-                message.key.as_deref().map_or("without a key".to_string(), |key| format!("with key \"{}\"", key.escape_ascii()));
-            return Err(Error::user_code(format!(
-                "a message {key} has {bytes} bytes, and topic {} takes {takes} (max.message.bytes): send less, or let the topic take more",
-                self.shared.topic
-            )));
+            let topic = &self.shared.topic;
+            return wrong(format!(
+                "has {bytes} bytes, and topic {topic} takes {takes} (max.message.bytes): send less, or let the topic take more"
+            ));
         }
         message.encode(into);
         Ok(())

@@ -7,7 +7,7 @@ use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
 use super::group::Group;
 use super::identity::{Record, Witness};
-use super::names::{Entry, TopicList};
+use super::topic_list::{Entry, TopicList};
 use super::offsets::At;
 use super::partitions::Partitions;
 use super::reader::{KafkaReader, Opened};
@@ -40,7 +40,7 @@ pub struct Topics {
 impl Topics {
     pub(super) fn new(kafka: Kafka, names: Vec<String>) -> Topics {
         Topics {
-            kafka,
+            kafka: kafka.apart(),
             list: TopicList::new(&names),
             first: First::Earliest,
             offsets: BTreeMap::new(),
@@ -216,7 +216,7 @@ impl<T: Data> KafkaSource<T> {
         match &*probe {
             Some(probe) if !probe.is_stuck() => Ok(Arc::clone(probe)),
             _ => {
-                let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted, Some(&self.reading.shared().group()))?);
+                let made = Arc::new(Probe::new(self.kafka(), Isolation::Uncommitted)?);
                 Ok(Arc::clone(probe.insert(made)))
             }
         }
@@ -330,10 +330,10 @@ impl<T: Data> KafkaSource<T> {
     }
 
     /// Refuses a new state under a name whose consumer group has read these topics already.
-    fn refuse_a_group_that_has_read(&self, topology: &str, partitions: &Partitions<'_>) -> Result<()> {
+    fn refuse_a_group_that_has_read(&self, partitions: &Partitions<'_>) -> Result<()> {
         let names: Vec<String> = partitions.names().map(str::to_string).collect();
-        let group = self.kafka().group_of(topology);
         self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
+            let group = self.kafka().group();
             Err(Error::foreign(format!(
                 "there is no state in this folder, but consumer group \"{group}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
                  one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
@@ -373,8 +373,7 @@ impl<T: Data> Source for KafkaSource<T> {
             // A run that ends where the topics ended at its start reads nothing that came later.
             return Ok(Vec::new());
         }
-        let group = shared.group();
-        let partitions = Partitions::of(&probe, &group, topics)?;
+        let partitions = Partitions::of(&probe, topics)?;
         self.bound(&partitions, false)?;
         shared.set_partitions(shared.partitions().max(known.len() + new.len()));
         Ok(new)
@@ -386,6 +385,9 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn adopt(&self, facts: &StartFacts) {
         if let Ok(shared) = Arc::clone(facts).downcast::<Shared>() {
+            if let Some(topology) = shared.topology() {
+                self.kafka().belongs_to(&topology);
+            }
             self.reading.adopt(shared);
         }
     }
@@ -396,15 +398,16 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         let (entries, shared) = (self.topics.list.entries()?, self.reading.shared());
-        shared.set_group(start.topology);
+        shared.set_topology(start.topology);
+        self.kafka().belongs_to(start.topology);
         self.to_end.store(start.to_end, SeqCst);
-        self.group.begin(self.kafka(), start.topology)?;
+        self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         // Before anything follows from it: one broker that is behind does not make a loss.
         let lost = discovery::lost_topics(&probe, start.recorded)?;
-        let partitions = Partitions::look(&probe, start.topology, entries, start.recorded.keys())?;
+        let partitions = Partitions::look(&probe, entries, start.recorded.keys())?;
         if start.is_new {
-            self.refuse_a_group_that_has_read(start.topology, &partitions)?;
+            self.refuse_a_group_that_has_read(&partitions)?;
         }
         self.note(partitions.topics(), !start.begun)?;
         for (name, from) in start.recorded {

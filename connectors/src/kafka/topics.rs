@@ -4,7 +4,7 @@ use super::begin::Answer;
 use super::client;
 use super::events::{Consumer, Events};
 use super::identity::TopicId;
-use super::names::Entry;
+use super::topic_list::Entry;
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -61,15 +61,15 @@ impl Listed {
 
 impl Probe {
     /// A client that sees the ends of partitions so.
-    ///
-    /// Records can be read only as a member of `group`; without one the client asks about topics and offsets alone.
-    pub(super) fn new(kafka: &Kafka, isolation: Isolation, group: Option<&str>) -> Result<Probe> {
-        let mut config = kafka.asking(group, isolation)?;
+    pub(super) fn new(kafka: &Kafka, isolation: Isolation) -> Result<Probe> {
+        let mut config = kafka.asking(isolation)?;
         // The brokers hold back the answer at the end of a partition for so long, and a probe waits for nothing else.
         config.set("fetch.wait.max.ms", "5");
         // It looks at single records: nothing is fetched ahead.
         config.set("queued.min.messages", "1").set("queued.max.messages.kbytes", "1024");
         let (consumer, events) = client::create::<BaseConsumer<Events>>(kafka, &config)?;
+        // A token, if the brokers want one, is given by a look at the reports.
+        client::look_at_events(&consumer);
         let (alone, silent_since) = (Mutex::default(), Mutex::default());
         Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since })
     }
@@ -97,6 +97,13 @@ impl Probe {
             self.silent_since.lock().expect("no holder of this lock panics").get_or_insert_with(Instant::now);
         }
         error
+    }
+
+    /// Takes the client's reports, unless somebody else is at it.
+    pub(super) fn tend(&self) {
+        if let Ok(_alone) = self.alone.try_lock() {
+            client::look_at_events(self.consumer());
+        }
     }
 
     /// The client itself.
@@ -286,7 +293,7 @@ mod tests {
         let cluster = MockCluster::<DefaultProducerContext>::new(1).expect("a port is free");
         cluster.create_topic("words", 1, 1).expect("a new topic");
         cluster.partition_leader("words", 0, None).expect("a known partition");
-        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted, None).expect("good settings");
+        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
         let without = probe.range("words", 0).expect_err("it has no leader");
         assert_eq!(without.kind(), Kind::Away, "{without}");
         // Together with others it is the same.

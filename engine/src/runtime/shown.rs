@@ -5,7 +5,7 @@ use super::progress::WorkerReport;
 use super::{Runtime, now_ms};
 use crate::reports::{BatchReport, QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemill_state::store::Committed;
 use tidemill_state::type_names::readable;
 use tidemill_state::{SinkId, Txid};
@@ -95,7 +95,7 @@ impl Runtime {
             notices: inner.notices.values().flatten().cloned().collect(),
             partitions,
             states: states.collect(),
-            sinks: inner.sinks.clone(),
+            sinks: inner.sinks.iter().map(|sink| sink.as_shown(Instant::now())).collect(),
             unfolded_bytes: inner.unfolded_bytes,
             store_bytes: inner.store_bytes,
             longest_slice_us: micros(inner.longest_slice),

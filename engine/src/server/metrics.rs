@@ -14,6 +14,7 @@
 //! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
 //! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a reason that passes by itself |
 //! | `tidemill_sink_published_txid`, `tidemill_sink_backlog_bytes` | gauge, by sink | the last batch that it holds; committed output that it has not confirmed |
+//! | `tidemill_sink_trouble` | gauge, by sink | 1 while it does not take output: it has failed, or has not confirmed a batch for 5 s |
 //! | `tidemill_sink_publish_seconds` | histogram, by sink | from being given output until it was confirmed |
 //! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers made anew, after a failure or a commit that could not be trusted |
 //! | `tidemill_state_keys` | gauge, by state | keys that have a value |
@@ -202,18 +203,20 @@ fn labelled(status: &Status) -> impl Iterator<Item = (OfPartition, &PartitionPro
 
 fn of_sinks(registry: &mut Registry, timings: &Timings, status: &Status) {
     let (published, backlog) = (Family::<OfSink, Gauge>::default(), Family::<OfSink, Gauge>::default());
-    let rebuilds = Family::<OfSink, Counter>::default();
+    let (rebuilds, trouble) = (Family::<OfSink, Counter>::default(), Family::<OfSink, Gauge>::default());
     for sink in &status.sinks {
         let labels = OfSink { sink: sink.name.clone() };
         published.get_or_create(&labels).set(signed(sink.published.0));
         backlog.get_or_create(&labels).set(signed(sink.backlog_bytes as u64));
         rebuilds.get_or_create(&labels).inc_by(sink.rebuilds);
+        trouble.get_or_create(&labels).set(i64::from(sink.error.is_some()));
         // It is there before the first publication too, with nothing in it.
         drop(timings.publish.get_or_create(&labels));
     }
     registry.register("sink_published_txid", "The last batch that it holds", published);
     registry.register("sink_backlog_bytes", "Committed output that it has not confirmed", backlog);
     registry.register("sink_publisher_rebuilds", "Publishers made anew", rebuilds);
+    registry.register("sink_trouble", "1 while it does not take output", trouble);
     registry.register("sink_publish_seconds", "From being given output until it was confirmed", timings.publish.clone());
 }
 
@@ -280,6 +283,7 @@ mod tests {
                 published: Txid(6),
                 backlog_bytes: 9,
                 rebuilds: 3,
+                error: Some("away".into()),
                 ..Default::default()
             }],
             unfolded_bytes: 11,
@@ -353,6 +357,7 @@ mod tests {
             "tidemill_sink_published_txid{sink=\"out\"} 6",
             "tidemill_sink_backlog_bytes{sink=\"out\"} 9",
             "tidemill_sink_publisher_rebuilds_total{sink=\"out\"} 3",
+            "tidemill_sink_trouble{sink=\"out\"} 1",
             "tidemill_sink_publish_seconds_count{sink=\"out\"} 1",
             "tidemill_sink_publish_seconds_sum{sink=\"out\"} 0.25",
             "tidemill_state_keys{state=\"counts\"} 5",
