@@ -147,7 +147,7 @@ impl Watcher {
         let mut watched = self.lock();
         for notice in notices {
             let numbers: Vec<u64> = match notice {
-                Notice::Of(watch) => watched.by_watch.get(watch).into_iter().flatten().copied().collect(),
+                Notice::Of(watch) => watched.by_watch.get(&watch).into_iter().flatten().copied().collect(),
                 Notice::Overflow => watched.resting.keys().chain(watched.folders.keys()).copied().collect(),
             };
             numbers.into_iter().for_each(|number| watched.wake(number));
