@@ -382,16 +382,13 @@ mod tests {
             (1_000_000, ["32", "81", "16384"]),
         ] {
             let share = Share::of(512 << 20, partitions);
-            let config = kafka.reading(Some("g"), Isolation::Committed, share).expect("they are allowed");
+            let config = kafka.reading(Isolation::Committed, share).expect("they are allowed");
             assert_eq!(names.map(|name| config.get(name).unwrap_or("none")), expected, "{partitions} partitions");
         }
         let given = kafka.set("queued.min.messages", "7").set("group.id", "mine").set("max.partition.fetch.bytes", "9");
-        let config = given.reading(Some("g"), Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
+        let config = given.reading(Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
         assert_eq!((config.get("queued.min.messages"), config.get("group.id")), (Some("7"), Some("mine")));
-        assert_eq!(config.get("fetch.message.max.bytes"), None);
-        assert_eq!((given.group_of("g"), Kafka::new("b").group_of("g")), ("mine", "g"));
-        let without = Kafka::new("b").asking(None, Isolation::Committed).expect("they are allowed");
-        assert_eq!(without.get("group.id"), None);
+        assert_eq!(config.get("fetch.message.max.bytes"), Some("9"));
     }
 
     #[test]
@@ -402,7 +399,7 @@ mod tests {
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.get("group.id"), Some("tidemill"));
         kafka.belongs_to("words");
-        let config = kafka.reading(Isolation::Committed).expect("they are allowed");
+        let config = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!((config.get("group.id"), kafka.apart().group().as_str()), (Some("words"), "tidemill"));
         assert_eq!(kafka.set("group.id", "mine").group(), "mine");
     }
@@ -412,7 +409,7 @@ mod tests {
         let kafka = Kafka::new("localhost:9092").set("linger.ms", "7").set("max.partition.fetch.bytes", "2000");
         let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
         assert_eq!((publishing.get("queue.buffering.max.ms"), publishing.get("linger.ms")), (Some("7"), None));
-        let reading = kafka.reading(Isolation::Committed).expect("they are allowed");
+        let reading = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!(reading.get("fetch.message.max.bytes"), Some("2000"));
     }
 
@@ -422,7 +419,7 @@ mod tests {
         let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
         let both = ["retry.backoff.ms", "retry.backoff.max.ms"];
         assert_eq!(both.map(|name| publishing.get(name)), [Some("2500"); 2]);
-        let reading = kafka.reading(Isolation::Committed).expect("they are allowed");
+        let reading = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!(both.map(|name| reading.get(name)), [None; 2]);
         let refused = kafka.set("retry.backoff.ms", "5").publishing("t", Takes { some: 1000, every: 1000 });
         assert!(refused.is_err_and(|error| error.kind() == Kind::Config));
@@ -440,7 +437,7 @@ mod tests {
             (plain().set("sasl.mechanism", "OAUTHBEARER"), "Kafka::oauth"),
             (with(plain().set("sasl.mechanism", "PLAIN")), "leave one of them out"),
         ] {
-            let error = refused.reading(Isolation::Committed).expect_err("it is refused");
+            let error = refused.reading(Isolation::Committed, Share::MOST).expect_err("it is refused");
             assert!(error.kind() == Kind::Config && error.to_string().contains(part), "{error}");
         }
     }
