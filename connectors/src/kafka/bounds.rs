@@ -1,8 +1,8 @@
 //! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
 
-use super::topic_list::TopicList;
 use super::partitions::Partitions;
 use super::source::parse;
+use super::topic_list::TopicList;
 use super::topics::Listed;
 use std::collections::BTreeMap;
 use tidemill_state::{Error, Result};

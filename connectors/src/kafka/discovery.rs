@@ -2,9 +2,9 @@
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
-use super::topic_list::Entry;
 use super::offsets::At;
 use super::source::{name_of, parse};
+use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

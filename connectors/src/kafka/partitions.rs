@@ -2,10 +2,10 @@
 
 use super::begin::BELIEVED_AFTER;
 use super::identity::{Record, TopicId};
-use super::topic_list::Entry;
 use super::offsets::At;
 use super::settings::Isolation;
 use super::source::parse;
+use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
