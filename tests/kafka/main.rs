@@ -15,6 +15,7 @@ mod support {
     #[path = "proxy.rs"]
     pub(crate) mod proxy;
     pub(crate) mod random;
+    pub(crate) mod registry;
     pub(crate) mod relay;
     pub(crate) mod run;
     pub(crate) mod store;
@@ -30,14 +31,16 @@ mod late;
 mod memory;
 mod messages;
 mod outage;
+mod registry;
 mod rows;
 mod source;
 mod starts;
 
-/// Not a test: the subject in the child processes of `faults`. Without their variable it does nothing.
+/// Not a test: the subject in the child processes of `faults` and `registry`. Without their variable it does nothing.
 #[test]
 fn subject() {
     if let Ok(job) = std::env::var(support::child::SUBJECT) {
+        registry::run(&job);
         support::kafka::subject::main(&job);
     }
 }

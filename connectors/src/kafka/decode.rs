@@ -1,66 +1,111 @@
 //! From a message to a record: the decoders, and what is done with a message that they refuse.
 
+use super::identity::Record;
 use crate::Str;
 use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, OwnedMessage};
 use serde::de::DeserializeOwned;
 
 /// A message that was read, as a decoder sees it.
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    message: &'a BorrowedMessage<'a>,
+    message: Taken<'a>,
+}
+
+/// A message in librdkafka's memory, or in ours.
+#[derive(Clone, Copy, Debug)]
+enum Taken<'a> {
+    Borrowed(&'a BorrowedMessage<'a>),
+    Held(&'a OwnedMessage),
+}
+
+/// Calls a method of the message, wherever it lies.
+macro_rules! of {
+    ($taken:expr, $message:ident => $call:expr) => {
+        match $taken {
+            Taken::Borrowed($message) => $call,
+            Taken::Held($message) => $call,
+        }
+    };
 }
 
 impl<'a> Incoming<'a> {
     pub(super) fn new(message: &'a BorrowedMessage<'a>) -> Incoming<'a> {
-        Incoming { message }
+        Incoming { message: Taken::Borrowed(message) }
+    }
+
+    /// A message that was held back.
+    pub(super) fn held(message: &'a OwnedMessage) -> Incoming<'a> {
+        Incoming { message: Taken::Held(message) }
+    }
+
+    /// Returns what a position remembers of it.
+    pub(super) fn record(&self) -> Record {
+        of!(self.message, message => Record::of(message))
     }
 
     /// Its topic.
     #[must_use]
     pub fn topic(&self) -> &'a str {
-        self.message.topic()
+        of!(self.message, message => message.topic())
     }
 
     /// Its partition.
     #[must_use]
     pub fn partition(&self) -> i32 {
-        self.message.partition()
+        of!(self.message, message => message.partition())
     }
 
     /// Its offset.
     #[must_use]
     pub fn offset(&self) -> i64 {
-        self.message.offset()
+        of!(self.message, message => message.offset())
     }
 
     /// Its time in milliseconds since 1970, if it has one.
     #[must_use]
     pub fn timestamp(&self) -> Option<i64> {
-        self.message.timestamp().to_millis()
+        of!(self.message, message => message.timestamp().to_millis())
     }
 
     /// Its key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.message.key()
+        of!(self.message, message => message.key())
     }
 
     /// Its value, if it has one. A message without a value is a tombstone of a compacted topic.
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.message.payload()
+        of!(self.message, message => message.payload())
     }
 
     /// Its headers, in order. A name may be there several times.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
-        let headers = self.message.headers();
-        headers.into_iter().flat_map(|headers| headers.iter().map(|header| (header.key, header.value)))
+        let (borrowed, held) = match self.message {
+            Taken::Borrowed(message) => (message.headers(), None),
+            Taken::Held(message) => (None, message.headers()),
+        };
+        let borrowed = borrowed.into_iter().flat_map(|headers| headers.iter().map(|header| (header.key, header.value)));
+        borrowed.chain(held.into_iter().flat_map(|headers| headers.iter().map(|header| (header.key, header.value))))
     }
 }
 
 /// Makes records of messages.
-pub(super) type Decoder<T> = dyn Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync;
+pub(super) type Decoder<T> = dyn Fn(&Incoming<'_>) -> Result<T, NoRecord> + Send + Sync;
+
+/// The reason why a decoder has no record of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "schema-registry"), allow(dead_code, reason = "only schemas have to be waited for"))]
+pub(super) enum NoRecord {
+    /// The message can never be decoded: the source's policy for such messages applies.
+    Undecodable(String),
+    /// Something that the message needs has not come yet. The decoder is given the message again later, and nothing
+    /// after it is read meanwhile. With the reason, if something is wrong that passes by itself.
+    NotYet(Option<String>),
+    /// No message can be decoded before the settings are corrected: the run ends.
+    Refused(String),
+}
 
 /// What is done with a message that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +118,7 @@ pub(super) enum Undecodable {
     SetAside,
 }
 
-fn value<'a>(message: &Incoming<'a>) -> Result<&'a [u8], String> {
+pub(super) fn value<'a>(message: &Incoming<'a>) -> Result<&'a [u8], String> {
     message
         .value()
         .ok_or_else(|| "it has no value (a tombstone); a decoder of your own can take it, see Topics::decode".to_string())

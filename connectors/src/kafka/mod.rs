@@ -42,6 +42,8 @@ mod publisher;
 mod reader;
 mod reading;
 mod refused;
+#[cfg(feature = "schema-registry")]
+mod registry;
 mod settings;
 mod sink;
 mod source;
@@ -50,6 +52,8 @@ mod topics;
 
 pub use decode::Incoming;
 pub use message::Message;
+#[cfg(feature = "schema-registry")]
+pub use registry::SchemaRegistry;
 pub use settings::Kafka;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Topics};

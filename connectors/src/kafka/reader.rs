@@ -6,17 +6,17 @@
 
 use super::begin::Verdict;
 use super::client;
-use super::decode::{Decoder, Incoming, Undecodable, head_of};
+use super::decode::{Decoder, Incoming, NoRecord, Undecodable, head_of};
 use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
 use super::events::{Events, take_end};
-use super::identity::{Record, Witness};
+use super::identity::Witness;
 use super::reading::{Client, Reading};
 use super::settings::Kafka;
 use super::source::name_of;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::OwnedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -31,6 +31,9 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// How long a reader sleeps whose partition is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(50);
+
+/// How long a reader sleeps that holds a message whose schema has not come.
+const NOT_YET: Duration = Duration::from_millis(20);
 
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
@@ -64,12 +67,21 @@ pub(super) struct KafkaReader<T> {
     /// The version of the topics' ids that was compared last.
     ids_version: Option<u64>,
     doubt: Option<Arc<Doubt>>,
+    /// The next message, which cannot be decoded yet.
+    held: Option<Held>,
     /// Whether something was read.
     was_well: bool,
     skipped: u64,
     /// When events were looked at last, by [`Reader::read`] and by [`Reader::trouble`].
     looked: Instant,
     shown: Cell<Instant>,
+}
+
+/// A message that was taken from the queue, and that the decoder cannot decode yet.
+struct Held {
+    message: OwnedMessage,
+    /// The reason, if something is wrong that passes by itself.
+    why: Option<String>,
 }
 
 /// The parts of a reader that its source gives it.
@@ -128,6 +140,7 @@ impl<T> KafkaReader<T> {
             waker,
             ids_version: None,
             doubt: None,
+            held: None,
             was_well: false,
             skipped: 0,
             looked: Instant::now(),
@@ -142,7 +155,8 @@ impl<T> KafkaReader<T> {
         self.queue = None;
         self.client = self.opened.reading.client()?;
         self.queue = Some(self.opened.assign(&self.client, &self.waker)?);
-        (self.ids_version, self.doubt) = (None, None);
+        // A message that is held comes again: the position is before it.
+        (self.ids_version, self.doubt, self.held) = (None, None, None);
         Ok(())
     }
 
@@ -247,12 +261,25 @@ impl<T> KafkaReader<T> {
 
     /// Takes what the queue has next.
     fn take(&mut self, into: &mut Records<T>) -> Result<Next> {
+        if let Some(held) = self.held.take() {
+            let next = self.give(&Incoming::held(&held.message), into)?;
+            if let Next::NotYet(why) = &next {
+                self.held = Some(Held { why: why.clone(), ..held });
+            }
+            return Ok(next);
+        }
         let queue = self.queue.take().expect("a reader has its queue until it is replaced");
         let polled = queue.poll(Duration::ZERO);
         let next = match polled {
             None => Ok(Next::Nothing),
             Some(Ok(message)) => match self.is_same_topic() {
-                Ok(true) => self.give(&message, into).map(|()| Next::Record),
+                Ok(true) => {
+                    let next = self.give(&Incoming::new(&message), into);
+                    if let Ok(Next::NotYet(why)) = &next {
+                        self.held = Some(Held { message: message.detach(), why: why.clone() });
+                    }
+                    next
+                }
                 Ok(false) => Ok(Next::OtherTopic),
                 Err(error) => Err(error),
             },
@@ -263,17 +290,20 @@ impl<T> KafkaReader<T> {
         next
     }
 
-    fn give(&mut self, message: &BorrowedMessage<'_>, into: &mut Records<T>) -> Result<()> {
+    fn give(&mut self, message: &Incoming<'_>, into: &mut Records<T>) -> Result<Next> {
         let offset = message.offset();
         if self.opened.next.is_some_and(|next| offset < next) {
-            return Ok(());
+            return Ok(Next::Record);
         }
-        let decoded = decode(&*self.opened.decoder, self.opened.undecodable, message, into);
-        let decoded = decoded.map_err(|why| Error::user_code(format!("{}, {why}", self.opened.name())))?;
-        self.skipped += u64::from(!decoded);
+        match decode(&*self.opened.decoder, self.opened.undecodable, message, into) {
+            Ok(decoded) => self.skipped += u64::from(!decoded),
+            Err(NoRecord::NotYet(why)) => return Ok(Next::NotYet(why)),
+            Err(NoRecord::Undecodable(why)) => return Err(Error::user_code(format!("{}, {why}", self.opened.name()))),
+            Err(NoRecord::Refused(why)) => return Err(Error::config(format!("{}: {why}", self.opened.name()))),
+        }
         self.opened.next = Some(offset + 1);
-        self.opened.witness.record = Some(Record::of(message));
-        Ok(())
+        self.opened.witness.record = Some(message.record());
+        Ok(Next::Record)
     }
 
     /// Notes that the partition was reached.
@@ -291,6 +321,8 @@ enum Next {
     Record,
     /// A record that may be of another topic of the same name. It was not given.
     OtherTopic,
+    /// A record that cannot be decoded yet, with the reason if something is wrong. It is held.
+    NotYet(Option<String>),
     /// The end of the partition.
     End,
     Failed(KafkaError),
@@ -334,6 +366,7 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             match self.take(into)? {
                 Next::Nothing => break ReadStatus::Idle(IDLE),
                 Next::Record => came = true,
+                Next::NotYet(_) => break ReadStatus::Idle(NOT_YET),
                 Next::OtherTopic => {
                     self.doubt(Why::Reported);
                     break ReadStatus::Idle(IN_DOUBT);
@@ -385,9 +418,13 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
         }
-        self.is_in_doubt().then(|| {
-            format!("{} is not read on before the brokers at {brokers} confirm that nothing of it is lost", self.opened.name())
-        })
+        if self.is_in_doubt() {
+            let name = self.opened.name();
+            return Some(format!("{name} is not read on before the brokers at {brokers} confirm that nothing of it is lost"));
+        }
+        let held = self.held.as_ref()?;
+        let why = held.why.as_ref()?;
+        Some(format!("{} is not read on at offset {}: {why}", self.opened.name(), held.message.offset()))
     }
 
     fn take_skipped(&mut self) -> u64 {
@@ -399,45 +436,52 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
 fn decode<T>(
     decoder: &Decoder<T>,
     undecodable: Undecodable,
-    message: &BorrowedMessage<'_>,
+    message: &Incoming<'_>,
     into: &mut Records<T>,
-) -> std::result::Result<bool, String> {
+) -> std::result::Result<bool, NoRecord> {
     let offset = u64::try_from(message.offset()).unwrap_or_default();
-    let bytes = message.key_len() + message.payload_len();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decoder(&Incoming::new(message))));
-    let outcome = outcome.unwrap_or_else(|_| Err("the decoder panicked (its message is in the log)".to_string()));
-    match (outcome, undecodable) {
-        (Ok(record), _) => into.push(offset, bytes, record),
-        (Err(_), Undecodable::Skip) => return Ok(false),
-        (Err(error), Undecodable::SetAside) => into.set_aside(
-            bytes,
-            DeadLetter {
+    let bytes = [message.key(), message.value()].into_iter().flatten().map(<[u8]>::len).sum();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decoder(message)));
+    let panicked = || Err(NoRecord::Undecodable("the decoder panicked (its message is in the log)".to_string()));
+    let error = match outcome.unwrap_or_else(|_| panicked()) {
+        Ok(record) => {
+            into.push(offset, bytes, record);
+            return Ok(true);
+        }
+        Err(NoRecord::Undecodable(error)) => error,
+        Err(other) => return Err(other),
+    };
+    match undecodable {
+        Undecodable::Skip => Ok(false),
+        Undecodable::SetAside => {
+            let letter = DeadLetter {
                 operator: None,
                 source: None,
                 partition: Some(name_of(message.topic(), message.partition())),
                 offset: Some(offset),
                 error,
                 key: message.key().map(<[u8]>::to_vec),
-                bytes: message.payload().map(<[u8]>::to_vec),
-                timestamp: message.timestamp().to_millis(),
+                bytes: message.value().map(<[u8]>::to_vec),
+                timestamp: message.timestamp(),
                 headers: headers_of(message),
-            },
-        ),
-        (Err(error), Undecodable::Stop) => {
-            let head = message.payload().map_or("no value".to_string(), head_of);
-            return Err(format!(
+            };
+            into.set_aside(bytes, letter);
+            Ok(true)
+        }
+        Undecodable::Stop => {
+            let head = message.value().map_or("no value".to_string(), head_of);
+            Err(NoRecord::Undecodable(format!(
                 "offset {offset}: {error}; the value begins {head}. Nothing is lost: mend the decoder or say what is to be done with such records \
                  (skip_undecodable, dead_letters), and start again"
-            ));
+            )))
         }
     }
-    Ok(true)
 }
 
 /// The headers of a message, for a dead letter. None, if one of their names is no text, at which the crate for Kafka panics.
-fn headers_of(message: &BorrowedMessage<'_>) -> Vec<LetterHeader> {
+fn headers_of(message: &Incoming<'_>) -> Vec<LetterHeader> {
     let header = |(name, value): (&str, Option<&[u8]>)| LetterHeader { name: name.to_string(), value: value.map(<[u8]>::to_vec) };
-    let all = || Incoming::new(message).headers().map(header).collect();
+    let all = || message.headers().map(header).collect();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).unwrap_or_default()
 }
 
@@ -451,7 +495,7 @@ mod tests {
     fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
         let kafka = Kafka::new("127.0.0.1:1");
         let reading = Arc::new(Reading::new(kafka.clone()));
-        let decoder: Arc<Decoder<Str>> = Arc::new(decode::utf8);
+        let decoder: Arc<Decoder<Str>> = Arc::new(|message: &Incoming<'_>| decode::utf8(message).map_err(NoRecord::Undecodable));
         let mut reader = KafkaReader::new(Opened {
             topic: "t".into(),
             partition: 3,

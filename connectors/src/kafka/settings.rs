@@ -86,7 +86,7 @@ impl Kafka {
         topic: impl Into<String>,
         encode: impl Fn(&T) -> Message + Send + Sync + 'static,
     ) -> KafkaSink<T> {
-        KafkaSink::new(self.clone(), topic.into(), Box::new(encode))
+        KafkaSink::new(self.clone(), topic.into(), encode)
     }
 
     /// The brokers, as they were given.

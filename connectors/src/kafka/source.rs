@@ -1,7 +1,7 @@
 //! Topics as a source.
 
 use super::begin::{Resume, Seen, resume};
-use super::decode::{self, Decoder, Incoming, Undecodable};
+use super::decode::{self, Decoder, Incoming, NoRecord, Undecodable};
 use super::discovery::{self, Discovery};
 use super::doubts::Doubts;
 use super::group::Group;
@@ -87,6 +87,15 @@ impl Topics {
         self,
         kind: &str,
         decoder: impl Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync + 'static,
+    ) -> KafkaSource<T> {
+        self.with_decoder(kind, move |message| decoder(message).map_err(NoRecord::Undecodable))
+    }
+
+    /// As [`Topics::decode`], by a decoder that may have to wait.
+    pub(super) fn with_decoder<T: Data>(
+        self,
+        kind: &str,
+        decoder: impl Fn(&Incoming<'_>) -> Result<T, NoRecord> + Send + Sync + 'static,
     ) -> KafkaSource<T> {
         let reading = Arc::new(Reading::new(self.kafka.clone()));
         KafkaSource {
