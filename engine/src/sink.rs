@@ -56,6 +56,13 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether nothing is published in its name: a start looks at what the sink holds, before it decides, and so does a
+    /// check of a state. Nothing outside may then be changed.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        self.incarnation.counter == u64::MAX
+    }
+
     /// Whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
     #[must_use]
     pub fn is_newer_than(&self, marker: &Marker) -> bool {

@@ -16,6 +16,7 @@ mod support {
     #[path = "proxy.rs"]
     pub(crate) mod proxy;
     pub(crate) mod random;
+    pub(crate) mod registry;
     pub(crate) mod relay;
     pub(crate) mod run;
     pub(crate) mod store;
@@ -34,16 +35,18 @@ mod messages;
 mod oauth;
 mod outage;
 mod refusals;
+mod registry;
 mod rights;
 mod rows;
 mod settings;
 mod source;
 mod starts;
 
-/// Not a test: the subject in the child processes of `faults`. Without their variable it does nothing.
+/// Not a test: the subject in the child processes of `faults` and `registry`. Without their variable it does nothing.
 #[test]
 fn subject() {
     if let Ok(job) = std::env::var(support::child::SUBJECT) {
+        registry::run(&job);
         support::kafka::subject::main(&job);
     }
 }

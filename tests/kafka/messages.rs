@@ -11,16 +11,16 @@ use tidemill::{Engine, Kind, Settings, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written")
 }
 
-fn settings(name: &str, folder: &Path) -> Settings {
+pub(super) fn settings(name: &str, folder: &Path) -> Settings {
     Settings { workers: 2, disk_reserve: 0, ..Settings::new(name, folder.join("state")) }
 }
 
 /// Runs a topology until it is as wanted, and stops it. Gives its last status, or what ended it.
-fn run_until<F>(settings: Settings, build: F, wanted: impl Fn(&Status) -> bool) -> Result<Status>
+pub(super) fn run_until<F>(settings: Settings, build: F, wanted: impl Fn(&Status) -> bool) -> Result<Status>
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {

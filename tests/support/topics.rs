@@ -155,6 +155,16 @@ pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
     producer.flush(PATIENCE).expect("they are sent");
 }
 
+/// Sends these values, each to its partition.
+pub(crate) fn produce_bytes(brokers: &str, topic: &str, values: impl Iterator<Item = (i32, Vec<u8>)>) {
+    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").create().expect("a producer");
+    for (partition, value) in values {
+        let record = BaseRecord::<str, [u8]>::to(topic).partition(partition).payload(&value);
+        producer.send(record).expect("there is room for it");
+    }
+    producer.flush(PATIENCE).expect("they are sent");
+}
+
 /// Sends these values to partition 0, each with its time in milliseconds since 1970.
 pub(crate) fn produce_timed(brokers: &str, topic: &str, messages: impl Iterator<Item = (i64, String)>) {
     let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").create().expect("a producer");

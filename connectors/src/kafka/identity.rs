@@ -5,8 +5,7 @@
 //! is not the one before, written before anything of the new topic can be fetched. This module reads that line.
 
 use super::payload::{Cursor, push_number};
-use rdkafka::Message as _;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::Message;
 use std::fmt;
 use tidemill_state::Position;
 use xxhash_rust::xxh3::Xxh3;
@@ -91,7 +90,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Returns what is remembered of a message.
-    pub(super) fn of(message: &BorrowedMessage<'_>) -> Record {
+    pub(super) fn of(message: &impl Message) -> Record {
         let mut hash = Xxh3::new();
         for part in [message.key(), message.payload()] {
             hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());

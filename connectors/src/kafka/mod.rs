@@ -69,6 +69,8 @@ mod publisher;
 mod reader;
 mod reading;
 mod refused;
+#[cfg(feature = "schema-registry")]
+mod registry;
 mod rights;
 mod session;
 mod setting_names;
@@ -85,6 +87,8 @@ pub use decode::Incoming;
 pub use message::Message;
 pub use oauth::Token;
 pub use operator::Overrides;
+#[cfg(feature = "schema-registry")]
+pub use registry::SchemaRegistry;
 pub use settings::Kafka;
 pub use sink::KafkaSink;
 pub use source::{KafkaSource, Topics};

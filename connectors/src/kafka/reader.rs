@@ -6,10 +6,10 @@
 
 use super::begin::Verdict;
 use super::client;
-use super::decode::{Decoder, Undecodable, decode};
+use super::decode::{Decoder, Incoming, NoRecord, Undecodable, decode};
 use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
 use super::events::{Events, take_end};
-use super::identity::{Record, Witness};
+use super::identity::Witness;
 use super::reading::{Client, Reading, Waker};
 use super::settings::Kafka;
 use super::shared::Shared;
@@ -18,7 +18,7 @@ use super::statistics::OpenTransaction;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::OwnedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// How long a reader sleeps whose partition is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(50);
+
+/// How long a reader sleeps that holds a message whose schema has not come.
+const NOT_YET: Duration = Duration::from_millis(20);
 
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
@@ -52,6 +55,8 @@ pub(super) struct KafkaReader<T> {
     /// The version of the topics' ids that was compared last.
     ids_version: Option<u64>,
     doubt: Option<Arc<Doubt>>,
+    /// The next message, which cannot be decoded yet.
+    held: Option<Held>,
     /// Whether something was read.
     was_well: bool,
     skipped: u64,
@@ -67,6 +72,13 @@ pub(super) struct KafkaReader<T> {
     /// When events were looked at last, by [`Reader::read`] and by [`Reader::trouble`].
     looked: Instant,
     shown: Cell<Instant>,
+}
+
+/// A message that was taken from the queue, and that the decoder cannot decode yet.
+struct Held {
+    message: OwnedMessage,
+    /// The reason, if something is wrong that passes by itself.
+    why: Option<String>,
 }
 
 /// The parts of a reader that its source gives it.
@@ -132,6 +144,7 @@ impl<T> KafkaReader<T> {
             waker,
             ids_version: None,
             doubt: None,
+            held: None,
             was_well: false,
             skipped: 0,
             looked: Instant::now(),
@@ -146,7 +159,8 @@ impl<T> KafkaReader<T> {
         self.queue = None;
         self.client = self.opened.reading.client()?;
         self.queue = Some(self.opened.assign(&self.client, &self.waker)?);
-        (self.ids_version, self.doubt) = (None, None);
+        // A message that is held comes again: the position is before it.
+        (self.ids_version, self.doubt, self.held) = (None, None, None);
         Ok(())
     }
 
@@ -251,6 +265,13 @@ impl<T> KafkaReader<T> {
 
     /// Takes what the queue has next.
     fn take(&mut self, into: &mut Records<T>) -> Result<Next> {
+        if let Some(held) = self.held.take() {
+            let next = self.give(&Incoming::held(&held.message), into)?;
+            if let Next::NotYet(why) = &next {
+                self.held = Some(Held { why: why.clone(), ..held });
+            }
+            return Ok(next);
+        }
         let queue = self.queue.take().expect("a reader has its queue until it is replaced");
         let polled = queue.poll(Duration::ZERO);
         let next = match polled {
@@ -261,7 +282,13 @@ impl<T> KafkaReader<T> {
                     self.opened.next = self.opened.next.max(self.bound);
                     Ok(Next::Bound)
                 }
-                Ok(true) => self.give(&message, into).map(|()| Next::Record),
+                Ok(true) => {
+                    let next = self.give(&Incoming::new(&message), into);
+                    if let Ok(Next::NotYet(why)) = &next {
+                        self.held = Some(Held { message: message.detach(), why: why.clone() });
+                    }
+                    next
+                }
                 Ok(false) => Ok(Next::OtherTopic),
                 Err(error) => Err(error),
             },
@@ -272,17 +299,20 @@ impl<T> KafkaReader<T> {
         next
     }
 
-    fn give(&mut self, message: &BorrowedMessage<'_>, into: &mut Records<T>) -> Result<()> {
+    fn give(&mut self, message: &Incoming<'_>, into: &mut Records<T>) -> Result<Next> {
         let offset = message.offset();
         if self.opened.next.is_some_and(|next| offset < next) {
-            return Ok(());
+            return Ok(Next::Record);
         }
-        let decoded = decode(&*self.opened.decoder, self.opened.undecodable, message, into);
-        let decoded = decoded.map_err(|why| Error::user_code(format!("{}, {why}", self.opened.name())))?;
-        self.skipped += u64::from(!decoded);
+        match decode(&*self.opened.decoder, self.opened.undecodable, message, into) {
+            Ok(decoded) => self.skipped += u64::from(!decoded),
+            Err(NoRecord::NotYet(why)) => return Ok(Next::NotYet(why)),
+            Err(NoRecord::Undecodable(why)) => return Err(Error::user_code(format!("{}, {why}", self.opened.name()))),
+            Err(NoRecord::Refused(why)) => return Err(Error::config(format!("{}: {why}", self.opened.name()))),
+        }
         self.opened.next = Some(offset + 1);
-        self.opened.witness.record = Some(Record::of(message));
-        Ok(())
+        self.opened.witness.record = Some(message.record());
+        Ok(Next::Record)
     }
 
     /// Whether everything was read that is to be read.
@@ -322,6 +352,8 @@ enum Next {
     Record,
     /// A record that may be of another topic of the same name. It was not given.
     OtherTopic,
+    /// A record that cannot be decoded yet, with the reason if something is wrong. It is held.
+    NotYet(Option<String>),
     /// The end of the partition.
     End,
     /// A record that is not to be read any more. It was not given.
@@ -374,6 +406,7 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                     came = true;
                     break self.end();
                 }
+                Next::NotYet(_) => break ReadStatus::Idle(NOT_YET),
                 Next::OtherTopic => {
                     self.doubt(Why::Reported);
                     break ReadStatus::Idle(IN_DOUBT);
@@ -451,9 +484,13 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                 open.since_text()
             ));
         }
-        self.is_in_doubt().then(|| {
-            format!("{} is not read on before the brokers at {brokers} confirm that nothing of it is lost", self.opened.name())
-        })
+        if self.is_in_doubt() {
+            let name = self.opened.name();
+            return Some(format!("{name} is not read on before the brokers at {brokers} confirm that nothing of it is lost"));
+        }
+        let held = self.held.as_ref()?;
+        let why = held.why.as_ref()?;
+        Some(format!("{} is not read on at offset {}: {why}", self.opened.name(), held.message.offset()))
     }
 
     fn take_skipped(&mut self) -> u64 {
@@ -471,7 +508,7 @@ mod tests {
     fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
         let kafka = Kafka::new("127.0.0.1:1");
         let reading = Arc::new(Reading::new(kafka.clone(), 512 << 20));
-        let decoder: Arc<Decoder<Str>> = Arc::new(decode::utf8);
+        let decoder: Arc<Decoder<Str>> = Arc::new(|message: &Incoming<'_>| decode::utf8(message).map_err(NoRecord::Undecodable));
         let mut reader = KafkaReader::new(Opened {
             topic: "t".into(),
             partition: 3,

@@ -109,7 +109,7 @@ impl Kafka {
         topic: impl Into<String>,
         encode: impl Fn(&T) -> Message + Send + Sync + 'static,
     ) -> KafkaSink<T> {
-        KafkaSink::new(self, topic.into(), Box::new(encode))
+        KafkaSink::new(self, topic.into(), encode)
     }
 
     /// The brokers, as they were given.

@@ -29,9 +29,12 @@ use tidemill_state::{Error, Result};
 pub struct KafkaSink<T> {
     shared: Arc<Shared>,
     encode: Box<Encoder<T>>,
+    /// Called by each start before the first record is encoded. It may wait for a network.
+    ready: Box<Ready>,
 }
 
-type Encoder<T> = dyn Fn(&T) -> Message + Send + Sync;
+type Encoder<T> = dyn Fn(&T) -> Result<Message> + Send + Sync;
+type Ready = dyn Fn() -> Result<()> + Send + Sync;
 
 /// What a sink and its publishers share.
 pub(super) struct Shared {
@@ -58,7 +61,7 @@ pub(super) struct Shared {
 }
 
 impl<T: Data> KafkaSink<T> {
-    pub(super) fn new(kafka: &Kafka, topic: String, encode: Box<Encoder<T>>) -> KafkaSink<T> {
+    pub(super) fn new(kafka: &Kafka, topic: String, encode: impl Fn(&T) -> Message + Send + Sync + 'static) -> KafkaSink<T> {
         let shared = Shared {
             kafka: kafka.apart(),
             topic,
@@ -73,7 +76,25 @@ impl<T: Data> KafkaSink<T> {
             slow_commits: AtomicUsize::new(0),
             refused: Mutex::default(),
         };
-        KafkaSink { shared: Arc::new(shared), encode }
+        KafkaSink { shared: Arc::new(shared), encode: Box::new(move |item| Ok(encode(item))), ready: Box::new(|| Ok(())) }
+    }
+
+    /// Makes the value of each message by `value`, after `ready` was called and has not failed.
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn with_values(
+        self,
+        ready: impl Fn() -> Result<()> + Send + Sync + 'static,
+        value: impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static,
+    ) -> KafkaSink<T> {
+        let encode = self.encode;
+        let encode = Box::new(move |item: &T| Ok(encode(item)?.value(value(item)?)));
+        KafkaSink { encode, ready: Box::new(ready), ..self }
+    }
+
+    /// The topic.
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn topic(&self) -> &str {
+        &self.shared.topic
     }
 
     fn change(mut self, change: impl FnOnce(&mut Shared)) -> KafkaSink<T> {
@@ -115,7 +136,7 @@ impl<T: Data> Sink for KafkaSink<T> {
     }
 
     fn encode(&self, item: &T, into: &mut Vec<u8>) -> Result<()> {
-        let message = (self.encode)(item);
+        let message = (self.encode)(item)?;
         let wrong = |what: String| {
             let key = message.key.as_deref().map(|key| format!("with key \"{}\"", key.escape_ascii()));
             Err(Error::user_code(format!("a message {} {what}", key.unwrap_or_else(|| "without a key".to_string()))))
@@ -135,6 +156,9 @@ impl<T: Data> Sink for KafkaSink<T> {
     }
 
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
+        if !owner.only_looks() {
+            (self.ready)()?;
+        }
         Ok(Box::new(KafkaPublisher::open(Arc::clone(&self.shared), owner.clone())?))
     }
 }

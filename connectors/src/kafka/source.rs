@@ -2,7 +2,7 @@
 
 use super::begin::{Resume, Seen, resume};
 use super::bounds::{Until, check_named, unmatched};
-use super::decode::{self, Decoder, Incoming, Undecodable};
+use super::decode::{self, Decoder, Incoming, NoRecord, Undecodable};
 use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
 use super::group::Group;
@@ -129,6 +129,15 @@ impl Topics {
         self,
         kind: &str,
         decoder: impl Fn(&Incoming<'_>) -> Result<T, String> + Send + Sync + 'static,
+    ) -> KafkaSource<T> {
+        self.with_decoder(kind, move |message| decoder(message).map_err(NoRecord::Undecodable))
+    }
+
+    /// As [`Topics::decode`], by a decoder that may have to wait.
+    pub(super) fn with_decoder<T: Data>(
+        self,
+        kind: &str,
+        decoder: impl Fn(&Incoming<'_>) -> Result<T, NoRecord> + Send + Sync + 'static,
     ) -> KafkaSource<T> {
         let reading = Arc::new(Reading::new(self.kafka.clone(), self.buffer_bytes));
         KafkaSource {

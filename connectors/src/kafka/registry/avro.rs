@@ -1,0 +1,334 @@
+//! Avro: values by the schema that they were written with, read into a type, and back.
+
+use super::super::decode::{self, Incoming, NoRecord};
+use super::rest::shorten;
+use super::schemas::{Language, Schema, Schemas};
+use super::subject::Subject;
+use super::value::OfAvro;
+use super::wire;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema::ResolvedSchema;
+use apache_avro::types::Value;
+use apache_avro::util::max_decode_recursion_depth;
+use apache_avro::writer::datum::GenericDatumWriter;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use tidemill_state::{Error, Result};
+
+/// How deep values may nest: a worker's stack holds some hundreds of levels.
+const DEEPEST: usize = 64;
+
+/// A schema as the crate for Avro has it, with those that it refers to.
+struct Parsed {
+    schema: apache_avro::Schema,
+    references: Vec<apache_avro::Schema>,
+}
+
+impl Parsed {
+    /// The schemas that names are looked up in: those referred to, and the schema itself.
+    fn all(&'static self) -> Vec<&'static apache_avro::Schema> {
+        self.references.iter().chain([&self.schema]).collect()
+    }
+}
+
+/// A schema's text, and those of the schemas that it refers to.
+type Text = (String, Vec<String>);
+
+/// Parses a schema, each once in a process, and keeps it as long as the process lives: the crate's readers and writers
+/// borrow their schemas, and messages may have this one for ever.
+fn parsed(text: &str, references: &[String]) -> std::result::Result<&'static Parsed, String> {
+    static PARSED: Mutex<Option<HashMap<Text, &'static Parsed>>> = Mutex::new(None);
+    let mut all = PARSED.lock().expect("no holder of this lock panics");
+    let all = all.get_or_insert_default();
+    let key = (text.to_string(), references.to_vec());
+    if let Some(parsed) = all.get(&key) {
+        return Ok(parsed);
+    }
+    let no_avro = |why: apache_avro::Error| format!("its schema is no Avro: {}", shorten(&why.to_string()));
+    let (schema, references) = apache_avro::Schema::parse_str_with_list(text, references).map_err(no_avro)?;
+    let parsed: &'static Parsed = Box::leak(Box::new(Parsed { schema, references }));
+    all.insert(key, parsed);
+    Ok(parsed)
+}
+
+/// Bounds the nesting of values, once for the process.
+fn bound_nesting() {
+    static BOUND: OnceLock<()> = OnceLock::new();
+    BOUND.get_or_init(|| {
+        max_decode_recursion_depth(DEEPEST);
+    });
+}
+
+/// Reads values of one schema.
+struct Reading {
+    reader: GenericDatumReader<'static>,
+    /// Whether a value is bytes alone: these are written without their length.
+    is_bytes: bool,
+}
+
+impl Reading {
+    fn of(schema: &Schema, own: Option<&'static Parsed>) -> std::result::Result<Reading, String> {
+        if schema.language != Language::Avro {
+            return Err(format!("it is {}, and the source reads AVRO", schema.language.name()));
+        }
+        let written = parsed(&schema.text, &schema.references)?;
+        let reader = GenericDatumReader::builder(&written.schema)
+            .writer_schemata(written.all())
+            .and_then(|builder| builder.maybe_reader_schema(own.map(|own| &own.schema)).build());
+        let reader = reader.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
+        Ok(Reading { reader, is_bytes: own.is_none() && matches!(written.schema, apache_avro::Schema::Bytes) })
+    }
+
+    fn read<T: DeserializeOwned>(&self, mut body: &[u8]) -> std::result::Result<T, String> {
+        let value = if self.is_bytes {
+            Value::Bytes(std::mem::take(&mut body).to_vec())
+        } else {
+            let read = self.reader.read_value(&mut body);
+            read.map_err(|why| format!("its value does not fit the schema: {}", shorten(&why.to_string())))?
+        };
+        if !body.is_empty() {
+            return Err(format!("its value does not fit the schema: {} bytes are left over", body.len()));
+        }
+        let read = T::deserialize(OfAvro(value));
+        read.map_err(|why| format!("its value does not fit {}: {}", std::any::type_name::<T>(), shorten(&why.to_string())))
+    }
+}
+
+/// Returns a decoder for values of any schema of the registry: with `schema`, resolved against that first.
+pub(super) fn decoder<T: DeserializeOwned>(
+    schemas: &Arc<Schemas>,
+    schema: Option<&str>,
+) -> impl Fn(&Incoming<'_>) -> std::result::Result<T, NoRecord> + Send + Sync + 'static {
+    bound_nesting();
+    let schemas = Arc::clone(schemas);
+    let own = schema.map(|text| parsed(text, &[])).transpose();
+    let readings: RwLock<HashMap<u32, Arc<std::result::Result<Reading, String>>>> = RwLock::default();
+    move |message| {
+        let own = own.clone().map_err(|why| NoRecord::Refused(format!("what Topics::avro_as was given is no schema: {why}")))?;
+        let value = decode::value(message).map_err(NoRecord::Undecodable)?;
+        let (id, body) = wire::split(value).map_err(NoRecord::Undecodable)?;
+        let known = readings.read().expect("no holder of this lock panics").get(&id).cloned();
+        let reading = match known {
+            Some(reading) => reading,
+            None => {
+                let made = Arc::new(Reading::of(&*schemas.get(id)?, own));
+                readings.write().expect("no holder of this lock panics").insert(id, Arc::clone(&made));
+                made
+            }
+        };
+        let read = reading.as_ref().as_ref().map_err(Clone::clone).and_then(|reading| reading.read(body));
+        read.map_err(|why| NoRecord::Undecodable(format!("schema {id}: {why}")))
+    }
+}
+
+/// Writes values of one schema.
+struct Writing {
+    schema: &'static apache_avro::Schema,
+    names: ResolvedSchema<'static>,
+    writer: GenericDatumWriter<'static>,
+}
+
+impl Writing {
+    fn of(text: &str) -> std::result::Result<Writing, String> {
+        let schema = &parsed(text, &[])?.schema;
+        let made = ResolvedSchema::new(schema).and_then(|names| Ok((names, GenericDatumWriter::builder(schema).build()?)));
+        let (names, writer) = made.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
+        Ok(Writing { schema, names, writer })
+    }
+
+    fn write(&self, record: &impl Serialize, into: &mut Vec<u8>) -> std::result::Result<(), apache_avro::Error> {
+        let value = numbers(apache_avro::to_value(record)?)?.resolve_with_names(self.schema, self.names.get_names())?;
+        match value {
+            // As Confluent's serializer writes bytes alone: without their length.
+            Value::Bytes(alone) if matches!(self.schema, apache_avro::Schema::Bytes) => into.extend_from_slice(&alone),
+            value => drop(self.writer.write_value(into, value)?),
+        }
+        Ok(())
+    }
+}
+
+/// Returns an encoder of values with the schema of a subject.
+pub(super) fn encoder<T: Serialize>(subject: Subject) -> impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static {
+    bound_nesting();
+    let writing = Writing::of(subject.text());
+    move |record| {
+        let writing = writing.as_ref().map_err(|why| Error::config(format!("what KafkaSink::avro was given: {why}")))?;
+        let mut bytes = wire::head(subject.id()?);
+        writing
+            .write(record, &mut bytes)
+            .map_err(|why| Error::user_code(format!("a record does not fit the sink's schema: {}", shorten(&why.to_string()))))?;
+        Ok(bytes)
+    }
+}
+
+/// Makes the numbers of Avro of those that Rust has besides: the crate writes an `u64` as eight bytes, which no schema but its
+/// own takes for a `long`.
+fn numbers(value: Value) -> std::result::Result<Value, apache_avro::Error> {
+    let too_large = |bytes: Vec<u8>| Err(serde::ser::Error::custom(format!("the number of bytes {bytes:?} is no long of Avro")));
+    let each = |fields: Vec<(String, Value)>| {
+        let numbers = |(name, value)| numbers(value).map(|value| (name, value));
+        fields.into_iter().map(numbers).collect::<std::result::Result<Vec<_>, _>>()
+    };
+    Ok(match value {
+        Value::Fixed(8, bytes) => {
+            match <[u8; 8]>::try_from(&*bytes).ok().and_then(|le| i64::try_from(u64::from_le_bytes(le)).ok()) {
+                Some(number) => Value::Long(number),
+                None => return too_large(bytes),
+            }
+        }
+        Value::Record(fields) => Value::Record(each(fields)?),
+        Value::Map(items) => Value::Map(each(items.into_iter().collect())?.into_iter().collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(numbers).collect::<std::result::Result<_, _>>()?),
+        Value::Union(at, value) => Value::Union(at, Box::new(numbers(*value)?)),
+        value => value,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    fn reading(schema: &str, references: &[&str], own: Option<&str>) -> Reading {
+        let references = references.iter().map(ToString::to_string).collect();
+        let schema = Schema { language: Language::Avro, text: schema.into(), references };
+        let own = own.map(|own| parsed(own, &[]).expect("it is a schema"));
+        Reading::of(&schema, own).expect("it can be read by")
+    }
+
+    fn written(schema: &str, value: impl Serialize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Writing::of(schema).expect("it is a schema").write(&value, &mut bytes).expect("it fits");
+        bytes
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Order {
+        id: String,
+        cents: i64,
+        #[serde(default)]
+        note: Option<String>,
+        #[serde(default)]
+        state: State,
+    }
+
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+    enum State {
+        #[default]
+        Open,
+        Paid,
+    }
+
+    const FIRST: &str = r#"{"type": "record", "name": "PlacedOrder", "namespace": "shop", "fields": [
+        {"name": "id", "type": "string"}, {"name": "cents", "type": "int"}, {"name": "clerk", "type": "string"}]}"#;
+    const SECOND: &str = r#"{"type": "record", "name": "Order", "fields": [
+        {"name": "note", "type": ["null", "string"], "default": null}, {"name": "id", "type": "string"},
+        {"name": "cents", "type": "long"},
+        {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["Paid", "Open"]}}]}"#;
+    const OWN: &str = r#"{"type": "record", "name": "Order", "fields": [
+        {"name": "id", "type": "string"}, {"name": "cents", "type": "long"},
+        {"name": "note", "type": ["null", "string"], "default": null},
+        {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["Open", "Paid"]}, "default": "Paid"}]}"#;
+
+    #[derive(Serialize)]
+    struct Placed {
+        id: &'static str,
+        cents: i32,
+        clerk: &'static str,
+    }
+
+    #[test]
+    fn each_value_is_read_by_the_schema_that_it_was_written_with() {
+        let first = written(FIRST, Placed { id: "a", cents: 7, clerk: "c" });
+        let order = Order { id: "b".into(), cents: 1 << 40, note: Some("n".into()), state: State::Paid };
+        let second = written(SECOND, &order);
+        let plain = Order { id: "a".into(), cents: 7, note: None, state: State::Open };
+        assert_eq!(reading(FIRST, &[], None).read(&first), Ok(plain.clone()));
+        assert_eq!(reading(SECOND, &[], None).read(&second), Ok(order.clone()));
+        // By a schema of the reader's own: its defaults, and its numbers.
+        assert_eq!(reading(FIRST, &[], Some(OWN)).read(&first), Ok(Order { state: State::Paid, ..plain }));
+        assert_eq!(reading(SECOND, &[], Some(OWN)).read(&second), Ok(order));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error_that_says_why() {
+        let bytes = written(SECOND, Order { id: "b".into(), cents: 1, note: None, state: State::Open });
+        let error = |body: &[u8]| reading(SECOND, &[], None).read::<Order>(body).expect_err("it does not fit");
+        assert!(error(&bytes[..bytes.len() - 1]).contains("does not fit the schema"));
+        assert!(error(&[&*bytes, b"x"].concat()).contains("1 bytes are left over"));
+        #[derive(Debug, Deserialize)]
+        struct Other {
+            #[serde(rename = "amount")]
+            _amount: i64,
+        }
+        let why = reading(SECOND, &[], None).read::<Other>(&bytes).expect_err("it has no such field");
+        assert!(why.contains("amount") && why.contains("Other"), "{why}");
+        let protobuf = Schema { language: Language::Protobuf, text: String::new(), references: Vec::new() };
+        assert!(Reading::of(&protobuf, None).is_err_and(|why| why.contains("PROTOBUF")));
+    }
+
+    #[test]
+    fn a_schema_may_refer_to_others_and_to_itself() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Node {
+            name: String,
+            next: Option<Box<Node>>,
+        }
+        let text = r#"{"type": "enum", "name": "Text", "symbols": ["x", "y"]}"#;
+        let name = r#"{"type": "record", "name": "Name", "fields": [{"name": "name", "type": "Text"}]}"#;
+        let both =
+            r#"{"type": "record", "name": "Both", "fields": [{"name": "a", "type": "Name"}, {"name": "b", "type": "Name"}]}"#;
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Name {
+            name: String,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Both {
+            a: Name,
+            b: Name,
+        }
+        let named = |name: &str| Name { name: name.into() };
+        assert_eq!(reading(both, &[text, name], None).read(&[0, 2]), Ok(Both { a: named("x"), b: named("y") }));
+        let list = r#"{"type": "record", "name": "Node", "fields": [
+            {"name": "name", "type": "string"}, {"name": "next", "type": ["null", "Node"]}]}"#;
+        let node = Node { name: "a".into(), next: Some(Box::new(Node { name: "b".into(), next: None })) };
+        assert_eq!(reading(list, &[], None).read(&written(list, &node)), Ok(node));
+    }
+
+    /// The stack of a worker is not used up by a message that nests without end.
+    #[test]
+    fn a_value_that_nests_deep_is_an_error() {
+        #[derive(Debug, Deserialize)]
+        struct Node {
+            #[serde(rename = "next")]
+            _next: Option<Box<Node>>,
+        }
+        bound_nesting();
+        let list = r#"{"type": "record", "name": "Deep", "fields": [{"name": "next", "type": ["null", "Deep"]}]}"#;
+        let why = reading(list, &[], None).read::<Node>(&vec![2; 1_000_000]).expect_err("it is refused");
+        assert!(why.contains("does not fit the schema"), "{why}");
+    }
+
+    #[test]
+    fn unions_bytes_and_numbers_are_read_as_rust_has_them() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum Either {
+            Number(i64),
+            Text(String),
+        }
+        let union = r#"["long", "string"]"#;
+        assert_eq!(reading(union, &[], None).read(b"\x02\x02x"), Ok(Either::Text("x".into())));
+        assert_eq!(reading(union, &[], None).read(b"\x00\x06"), Ok(Either::Number(3)));
+        // As Confluent's serializer writes bytes alone: without their length.
+        assert_eq!(reading(r#""bytes""#, &[], None).read(&[9, 8]), Ok(vec![9_u8, 8]));
+        assert_eq!(reading(r#"{"type": "array", "items": "bytes"}"#, &[], None).read(&[2, 4, 9, 8, 0]), Ok(vec![vec![9_u8, 8]]));
+        assert_eq!(reading(r#""string""#, &[], None).read(b"\x02x"), Ok(Some("x".to_string())));
+        assert_eq!(reading(r#"["null", "string"]"#, &[], None).read::<Option<String>>(b"\x00"), Ok(None));
+        assert_eq!(reading(r#""int""#, &[], None).read(b"\x06"), Ok(3_u64));
+        assert_eq!(written(r#""long""#, 3_u64), b"\x06");
+        assert_eq!(written(r#""bytes""#, vec![9_u8, 8]), [9, 8]);
+        assert!(numbers(apache_avro::to_value(u64::MAX).expect("it is a value")).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! The subject that a sink writes under, and the id that its schema has there.
+
+use super::rest::Failure;
+use super::schemas::{Language, Schemas};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use tidemill_state::{Error, Result};
+
+/// See the module's documentation. Clones share the id.
+#[derive(Clone)]
+pub(super) struct Subject(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    schemas: Arc<Schemas>,
+    registers: bool,
+    language: Language,
+    text: String,
+    /// The id plus one; 0 until it is known.
+    id: AtomicU64,
+}
+
+impl Subject {
+    /// The subject of a topic's values.
+    pub(super) fn of_values(topic: &str, schemas: Arc<Schemas>, registers: bool, language: Language, text: &str) -> Subject {
+        let (name, text, id) = (format!("{topic}-value"), text.to_string(), AtomicU64::new(0));
+        Subject(Arc::new(Inner { name, schemas, registers, language, text, id }))
+    }
+
+    /// The schema, as it was given.
+    pub(super) fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Returns the id that [`Subject::find`] has found.
+    pub(super) fn id(&self) -> Result<u32> {
+        let id = self.0.id.load(SeqCst).checked_sub(1).and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| Error::bug(format!("a record of subject {} is encoded before its schema has an id", self.0.name)))
+    }
+
+    /// Registers the schema, or looks it up, unless that was done. Waits for the registry.
+    ///
+    /// # Errors
+    /// Kind Away: the registry cannot be reached. Kind Config: it refuses the user or the schema, or has not the schema.
+    pub(super) fn find(&self) -> Result<()> {
+        let Inner { name, schemas, registers, language, text, id } = &*self.0;
+        if id.load(SeqCst) != 0 {
+            return Ok(());
+        }
+        let found = schemas.id_of(name, *registers, *language, text).map_err(|failure| match failure {
+            Failure::Away(why) => Error::away(format!("the schema of subject {name} cannot be registered: {why}")),
+            Failure::Unknown(why) => Error::config(format!(
+                "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
+                 (without SchemaRegistry::look_up_only)"
+            )),
+            Failure::Refused(why) => Error::config(format!(
+                "subject {name}: the schema registry refuses this user: {why}. Correct user, password, token or rights"
+            )),
+            Failure::Rejected(why) => Error::config(format!(
+                "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
+            )),
+            Failure::Config(why) => Error::config(why),
+        })?;
+        id.store(u64::from(found) + 1, SeqCst);
+        Ok(())
+    }
+}
