@@ -39,6 +39,7 @@ mod registry;
 mod rights;
 mod rows;
 mod settings;
+mod soak;
 mod source;
 mod starts;
 
