@@ -291,10 +291,14 @@ impl Options {
     }
 }
 
-/// Returns what is wrong with a file, and in which line. The line itself may hold a secret.
+/// Returns what is wrong with a file, and in which line. The value there may be a secret: only the key is named.
 fn described(why: &toml::de::Error, text: &str) -> String {
-    let before = why.span().and_then(|span| text.get(..span.start));
-    before.map_or_else(|| why.message().into(), |before| format!("line {}: {}", before.matches('\n').count() + 1, why.message()))
+    let Some(before) = why.span().and_then(|span| text.get(..span.start)) else { return why.message().into() };
+    let number = before.matches('\n').count();
+    let is_key = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let key = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(is_key);
+    let key = key.map_or(String::new(), |key| format!(", {key}"));
+    format!("line {}{key}: {}", number + 1, why.message())
 }
 
 /// A size of something that is kept in memory.
