@@ -40,6 +40,9 @@ pub(crate) trait Feed {
     /// How long until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
+    /// Whether a partition was read, or has joined, since the last call of [`Feed::progress`].
+    fn has_news(&self) -> bool;
+
     /// The progress of partitions by slot where it may have changed since the last call; none of
     /// those that have ended for good. It is ahead of what is committed: [`crate::extent`] puts it
     /// back to that.
@@ -422,6 +425,10 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn ready_in(&self, now: Instant) -> Option<Duration> {
         self.turns.wait(now, |slot| self.is_woken(slot))
+    }
+
+    fn has_news(&self) -> bool {
+        !self.unreported.is_empty()
     }
 
     fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)> {

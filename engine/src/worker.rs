@@ -202,7 +202,7 @@ impl<'j> Worker<'j> {
             let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO) && !self.linger(timely, idle);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
-            timely.step_or_park(if parks { idle.or(Some(LONGEST_PARK)) } else { Some(Duration::ZERO) });
+            timely.step_or_park(Some(if parks { self.longest_park(idle) } else { Duration::ZERO }));
             wait = idle;
             let requests = self.requests_passed() || self.asked.elapsed() < LATELY;
             slice::beside_requests(requests);
@@ -234,6 +234,13 @@ impl<'j> Worker<'j> {
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.ranges()).collect();
         pond.record_ranges(self.at, &ranges);
         Ok(())
+    }
+
+    /// How long to sleep at most. Readers may rest for long, and what was read is reported before that.
+    fn longest_park(&self, idle: Option<Duration>) -> Duration {
+        let news = self.feeds.iter().any(|feed| feed.has_news());
+        let report = news.then(|| REPORT_EVERY.saturating_sub(self.reported.elapsed()));
+        [idle, report].into_iter().flatten().fold(LONGEST_PARK, Duration::min)
     }
 
     /// Whether a request has passed here since the last look.

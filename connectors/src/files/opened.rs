@@ -377,7 +377,7 @@ impl Opened {
     }
 
     /// The file as its reader leaves it to the watcher; `None` as long as it must be looked after.
-    pub(super) fn to_rest(&mut self, settings: &Settings) -> Option<RestingFile> {
+    pub(super) fn begin_rest(&mut self, settings: &Settings) -> Option<RestingFile> {
         let is_quiet = self.is_plain() && self.long_line.is_none() && self.file.length == self.window.end_offset();
         if !is_quiet || !self.names.is_here(settings) {
             return None;

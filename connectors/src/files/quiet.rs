@@ -1,7 +1,7 @@
 //! When the folders of a source must be looked at again: as long as nothing has changed there, they
 //! are not.
 
-use super::watcher::{FolderWatch, REST_OF_LOOKS, Rest, RestingFile, Watcher};
+use super::watcher::{FolderWatch, LONGEST_REST_OF_LOOKS, REST_OF_LOOKS, Rest, RestingFile, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -47,6 +47,7 @@ impl Quiet {
         let watch = watch.0.filter(|_| !left.open);
         let rests = watch.iter().flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone()))).collect();
         let took = began.elapsed() * if left.open { REST_OF_LOOKS / 10 } else { REST_OF_LOOKS };
+        let took = took.min(LONGEST_REST_OF_LOOKS);
         // A look after the usual period is not put off.
         let unwatched = || took.min(left.at_most).saturating_sub(DISCOVER_EVERY);
         let every = if watch.is_some() { LOOK_EVERY.max(took) } else { unwatched() };

@@ -268,7 +268,7 @@ impl<D: Decode> FileReader<D> {
         if self.quiet < LOOKS_BEFORE_REST && !scarce {
             return Ok(ReadStatus::Idle(wait));
         }
-        let Some(as_it_is) = file.to_rest(&self.settings) else { return Ok(ReadStatus::Idle(LOOK_AFTER_NAMES)) };
+        let Some(as_it_is) = file.begin_rest(&self.settings) else { return Ok(ReadStatus::Idle(LOOK_AFTER_NAMES)) };
         let rest = watcher.rest(as_it_is, waker.clone());
         // What came before it was watched wakes nobody.
         if matches!(file.look(&self.settings)?, Look::Grown) {

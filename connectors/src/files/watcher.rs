@@ -23,6 +23,9 @@ const LOOK_EVERY_WITHOUT_NOTICES: Duration = Duration::from_millis(500);
 /// A look at many files takes a while: it is followed by so many times that, at least.
 pub(super) const REST_OF_LOOKS: u32 = 100;
 
+/// The longest time between two looks, however long they take.
+pub(super) const LONGEST_REST_OF_LOOKS: Duration = Duration::from_secs(15);
+
 /// How many files are looked at while others wait to be added.
 const AT_ONCE: usize = 256;
 
@@ -218,7 +221,7 @@ fn watch(watcher: &Weak<Watcher>) {
             None => std::thread::sleep(LONGEST_WAIT),
         }
         let every = if watcher.notices.is_some() { LOOK_EVERY } else { LOOK_EVERY_WITHOUT_NOTICES };
-        if looked.elapsed() >= every.max(took * REST_OF_LOOKS) {
+        if looked.elapsed() >= every.max((took * REST_OF_LOOKS).min(LONGEST_REST_OF_LOOKS)) {
             let began = Instant::now();
             watcher.look_at_all();
             (looked, took) = (Instant::now(), began.elapsed());
@@ -271,7 +274,12 @@ impl FolderWatch {
 
     /// Watches a file too, while the guard is kept.
     pub(super) fn also(&self, file: RestingFile) -> Rest {
-        self.watcher.rest(file, Waker::from(Arc::clone(&self.changed)))
+        let rest = self.watcher.rest(file.clone(), Waker::from(Arc::clone(&self.changed)));
+        // What came before it was watched gives no notice.
+        if !file.is_as_it_was() {
+            self.changed.wake_by_ref();
+        }
+        rest
     }
 }
 
