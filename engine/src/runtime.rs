@@ -227,6 +227,8 @@ impl Runtime {
         inner.extent.set_keys(index, keys);
         inner.workers[index].ready = true;
         if inner.workers.iter().all(|worker| worker.ready) {
+            // What runs before have left may be enough for a fold, and the sources may wait for it.
+            self.fold_alarm.ring();
             inner.phase = if self.stopping.load(SeqCst) { "stopping" } else { "running" };
         }
         self.changed.notify_all();

@@ -321,7 +321,7 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
     }
 
     fn wake_with(&mut self, waker: Waker) -> bool {
-        self.waker = Watcher::shared().filter(|_| self.settings.follow).map(|watcher| (watcher, waker));
+        self.waker = self.settings.follow.then(Watcher::shared).flatten().map(|watcher| (watcher, waker));
         true
     }
 
