@@ -74,10 +74,6 @@ impl Engine {
                 plan: description.plan.clone(),
                 codecs: description.codecs.clone(),
                 sources: description.program.sources.iter().map(|source| source.name.clone()).collect(),
-                endless: (description.program.sources.iter().zip(&description.sources))
-                    .filter(|(_, source)| source.discover_every().is_some())
-                    .map(|(decl, _)| decl.name.clone())
-                    .collect(),
                 key_groups: begun.store.key_groups(),
                 line: begun.store.line(),
                 incarnation: begun.incarnation,

@@ -93,8 +93,6 @@ pub(crate) struct Facts {
     pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
     /// The sources' names.
     pub(crate) sources: Vec<String>,
-    /// The names of those that are never at their end, since partitions may join.
-    pub(crate) endless: Vec<String>,
     pub(crate) key_groups: u16,
     pub(crate) line: Line,
     pub(crate) incarnation: Incarnation,
@@ -365,12 +363,6 @@ impl Runtime {
         let read = inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed());
         read && inner.workers.iter().all(|worker| worker.ready)
             && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
-    }
-
-    /// The names of the sources that are never at their end: files that are followed, topics.
-    #[must_use]
-    pub fn endless_sources(&self) -> &[String] {
-        &self.facts.endless
     }
 
     /// Whether the workers have loaded their states and read their sources.

@@ -66,13 +66,6 @@ where
     if let Some(server) = &server {
         server.go_over_to(Arc::clone(engine.runtime()));
     }
-    let endless = engine.runtime().endless_sources();
-    if exit_at_end && !endless.is_empty() {
-        let names = endless.join("\", \"");
-        tracing::warn!(
-            "--exit-at-end will not end this run: source \"{names}\" has no end, since it is followed. Stop the run with Ctrl-C or SIGTERM"
-        );
-    }
     let port = server.as_ref().map(|server| format!("http://{}", server.address()));
     let running = Running::new(Arc::clone(engine.runtime()))?;
     let mut watch =
