@@ -155,23 +155,23 @@ fn a_message_that_just_fits_is_sent_and_one_byte_more_is_refused_before_the_comm
 #[test]
 fn a_time_or_partition_that_would_become_another_ends_the_run_before_the_commit() {
     let brokers = Broker::shared().address();
-    create_topic(&brokers, "changed", 1, &[]);
-    create_topic(&brokers, "changed-out", 1, &[]);
-    produce(&brokers, "changed", &[(0, None, Some("0")), (0, None, Some("-1"))]);
+    create_topic(&brokers, "timed", 1, &[]);
+    create_topic(&brokers, "timed-out", 1, &[]);
+    produce(&brokers, "timed", &[(0, None, Some("0")), (0, None, Some("-1"))]);
     for (name, part, timed) in [("changed-time", "the time 0", true), ("changed-partition", "partition -1", false)] {
         let (place, kafka) = (folder(), Kafka::new(&brokers));
         let build = move |topology: &Topology<'_>| {
-            let sink = kafka.sink("changed-out", move |number: &i64| {
+            let sink = kafka.sink("timed-out", move |number: &i64| {
                 let message = Message::new().key("k").value("v");
                 if timed { message.timestamp(*number) } else { message.partition(i32::try_from(*number).expect("small")) }
             });
-            topology.source("in", kafka.source(["changed"]).json::<i64>()).sink("out", sink);
+            topology.source("in", kafka.source(["timed"]).json::<i64>()).sink("out", sink);
         };
         let error = run_until(settings(name, place.path()), build, |_| false).expect_err("it stops");
         assert_eq!(error.kind(), Kind::UserCode, "{error}");
         assert!(error.to_string().contains(part) && error.to_string().contains("key \"k\""), "{error}");
     }
-    assert_eq!(read_committed(&brokers, "changed-out"), []);
+    assert_eq!(read_committed(&brokers, "timed-out"), []);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tidemill_engine::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill_engine::source::Data;
 use tidemill_state::{Error, Result, Txid, system};
@@ -73,13 +73,22 @@ struct Claimed {
     marker: FileMarker,
 }
 
+/// Whether a path leads to a folder.
+fn is_folder(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(why) if system::leads_nowhere(&why) => Ok(false),
+        Err(why) => Err(system::error(format!("{} cannot be looked at", path.display()), &why)),
+    }
+}
+
 impl FilePublisher {
     fn open(path: PathBuf, owner: Owner) -> Result<FilePublisher> {
-        if path.is_dir() {
+        if is_folder(&path)? {
             return Err(Error::config(format!("the output {} is a folder; give the path of a file", path.display())));
         }
         let folder = folder_of(&path);
-        if !folder.is_dir() {
+        if !is_folder(folder)? {
             return Err(Error::config(format!(
                 "the output {} cannot be written: there is no folder {}; create it",
                 path.display(),

@@ -219,7 +219,7 @@ pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "state".into());
     let mut target = dir.with_file_name(format!("{name}.old-{txid}"));
     let mut more = 2;
-    while target.exists() {
+    while target.try_exists().map_err(|why| system::error(format!("{} cannot be looked at", target.display()), &why))? {
         target = dir.with_file_name(format!("{name}.old-{txid}-{more}"));
         more += 1;
     }

@@ -25,7 +25,13 @@ pub(super) fn open<T>(
     let opened = open();
     let Err(why) = &opened else { return Ok(opened) };
     let candidates = INGESTED.map(|name| database.with_file_name(name));
-    let candidates: Vec<&Path> = candidates.iter().map(PathBuf::as_path).filter(|path| path.exists()).collect();
+    let mut there: Vec<&Path> = Vec::new();
+    for path in &candidates {
+        if is_there(path)? {
+            there.push(path);
+        }
+    }
+    let candidates = there;
     Ok(open_with(database, why, &candidates, &open)?.map_or(opened, Ok))
 }
 
@@ -36,7 +42,7 @@ fn open_with<T>(
     candidates: &[&Path],
     open: &impl Fn() -> std::result::Result<T, rocksdb::Error>,
 ) -> Result<Option<T>> {
-    let Some(missing) = missing_table(database, why.as_ref()) else { return Ok(None) };
+    let Some(missing) = missing_table(database, why.as_ref())? else { return Ok(None) };
     for candidate in candidates {
         link(candidate, &missing)?;
         let others: Vec<&Path> = candidates.iter().copied().filter(|other| other != candidate).collect();
@@ -57,12 +63,17 @@ fn open_with<T>(
 }
 
 /// The table that RocksDB does not find, if that is what its message reports.
-fn missing_table(database: &Path, why: &str) -> Option<PathBuf> {
-    let (before, _) = why.split_once(".sst: No such file or directory")?;
-    let number = before.rsplit('/').next()?;
+fn missing_table(database: &Path, why: &str) -> Result<Option<PathBuf>> {
+    let Some((before, _)) = why.split_once(".sst: No such file or directory") else { return Ok(None) };
+    let number = before.rsplit('/').next().unwrap_or_default();
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let table = database.join(format!("{number}.sst"));
-    (is_number && !table.exists()).then_some(table)
+    Ok((is_number && !is_there(&table)?).then_some(table))
+}
+
+/// Whether there is such a file. One that cannot be looked at may be there.
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|why| failed(path, &why))
 }
 
 fn link(from: &Path, to: &Path) -> Result<()> {

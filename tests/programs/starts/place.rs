@@ -65,7 +65,10 @@ impl Place {
     /// What `run` and `check` are told.
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let [state, out] = [self.state(), self.out()].map(|path| path.to_str().expect("UTF-8").to_string());
-        let mut arguments = vec!["--state".to_string(), state, "--listen".into(), "none".into(), "--exit-at-end".into()];
+        let mut arguments = vec!["--state".to_string(), state, "--listen".into(), "none".into()];
+        if !more.contains(&"--follow") {
+            arguments.push("--exit-at-end".into());
+        }
         if !more.contains(&"--out") {
             arguments.extend(["--out".into(), out]);
         }
