@@ -4,6 +4,7 @@ use crate::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
 use crate::context::Context;
 use crate::plan::NodeId;
 use crate::pond::Range;
+use crate::run::A_YEAR;
 use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source, StartFacts};
 use crate::turns::{Turn, Turns};
 use crate::work::Meter;
@@ -306,7 +307,7 @@ impl<S: Source> SourceFeed<S> {
         };
         let mut turn = match status {
             ReadStatus::More => Turn::Ready,
-            ReadStatus::Idle(wait) => Turn::Idle(began + wait),
+            ReadStatus::Idle(wait) => Turn::Idle(began + wait.min(A_YEAR)),
             ReadStatus::End | ReadStatus::Retired => Turn::Over,
         };
         let partition = self.partition_mut(slot);

@@ -315,6 +315,10 @@ impl Runtime {
     pub(crate) fn wait_for_disk(&self, why: Option<String>) {
         let mut inner = self.lock();
         inner.waiting_for_disk = why;
+        if inner.waiting_for_disk.is_some() {
+            // A fold gives room back.
+            self.fold_alarm.ring();
+        }
         self.apply_hold(&inner);
     }
 

@@ -168,7 +168,8 @@ pub trait Source: Send + Sync + 'static {
 pub struct Start<'a> {
     /// The topology, by the name that its traces outside have: for a consumer group, say.
     pub topology: &'a str,
-    /// Whether there is no store yet: whatever the topology has left outside is then not this state's.
+    /// Whether there is no store yet, and nobody has ordered to start over: whatever the topology has left outside is then
+    /// not this state's.
     pub is_new: bool,
     /// Whether the store has begun this source before. Its first start is over then, also if it had no partition yet.
     pub begun: bool,

@@ -240,7 +240,7 @@ impl Described<'_> {
             let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
             let start = source::Start {
                 topology: &self.known_as,
-                is_new: store.is_none(),
+                is_new: store.is_none() && !self.settings.start_over,
                 begun: before.sources.iter().any(|(known, _)| *known == id),
                 recorded: &recorded,
                 first: self.settings.first,

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use tidemill_state::{Error, Position, Result, system};
+use tidemill_state::{Error, Kind, Position, Result, system};
 
 /// What an operator can do when content that was read is not there any more.
 pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
@@ -139,9 +139,16 @@ fn files_in(folder: &Path) -> Result<Vec<Found>> {
     let plain = folder == Path::new(".");
     let mut files = Vec::new();
     for entry in entries {
-        let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+        let entry = entry.map_err(failed)?;
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let Ok(name) = entry.file_name().into_string() else { continue };
         let path = if plain { PathBuf::from(name) } else { folder.join(name) };
-        files.extend(listing::file_at(&path)?);
+        match listing::file_at(&path) {
+            Ok(found) => files.extend(found),
+            // A link to where this user may not go leads to no file that was read.
+            Err(error) if is_link && error.kind() == Kind::Config => {}
+            Err(error) => return Err(error),
+        }
     }
     files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(files)

@@ -289,8 +289,8 @@ impl<D: Decode> FileSource<D> {
     /// may open if not set.
     ///
     /// Up to half of them are files from which nothing comes. The others are closed meanwhile, and
-    /// opened again when something comes. A file that is closed and is removed with lines that were
-    /// not read is lost (67), as if it had been removed while nothing runs.
+    /// opened again when something comes. Lines that are written to a file while it is closed, and that
+    /// is removed before it is opened again, are lost: a warning names the file.
     #[must_use]
     pub fn open_files(mut self, files: usize) -> FileSource<D> {
         self.settings.open_files = files.max(2);

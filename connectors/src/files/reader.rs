@@ -161,17 +161,21 @@ impl<D: Decode> FileReader<D> {
                 Ok(None)
             }
             Err(error) if error.kind() == Kind::SourceLost && self.is_gone(known)? => self.without_file(gone).map(Some),
+            // A start looks for a copy.
+            Err(error) if error.kind() == Kind::SourceLost => Err(error.perhaps_elsewhere()),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a followed file was closed at its end, and neither it nor a copy is there any more.
+    /// Whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
+    /// read as a new file once this one is forgotten.
     fn is_gone(&self, known: &Known) -> Result<bool> {
         if !(self.settings.follow && known.witness.ended) {
             return Ok(false);
         }
         let listing = Listing::of(&self.settings.globs)?;
-        Ok(matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone))
+        let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
+        Ok(is_gone && locate::heir(known, listing.files.iter())?.is_none())
     }
 
     /// Ends the file that is gone, if it has been for long enough: a rotation may be under way.
@@ -185,7 +189,12 @@ impl<D: Decode> FileReader<D> {
         if self.settings.removed == Removed::Fail {
             return Err(locate::removed(known.path(), known.offset));
         }
-        tracing::info!("{}: is gone, and was read to its end, byte {}: it is forgotten", known.path(), known.offset);
+        tracing::warn!(
+            "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and before it was \
+             removed, are lost)",
+            known.path(),
+            known.offset
+        );
         self.stage = Stage::Ended(known.witness.position(known.offset));
         Ok(ReadStatus::Retired)
     }

@@ -120,14 +120,13 @@ impl<'a> Partitions<'a> {
 
     /// The first offsets of this time or later; the stable end where there is none.
     pub(super) fn at_time(&self, names: &[&str], ms: i64) -> Result<BTreeMap<String, i64>> {
-        let (mut found, mut after_all) = (BTreeMap::new(), Vec::new());
+        // The ends first: what comes between the two looks lies behind them.
+        let mut found = self.stable_ends(names)?;
         for (name, offset) in self.probe.offsets(names.iter().copied(), At::Time(ms))? {
-            match offset? {
-                Some(offset) => drop(found.insert(name, offset)),
-                None => after_all.push(name),
+            if let Some(offset) = offset? {
+                found.insert(name, offset);
             }
         }
-        found.extend(self.stable_ends(&after_all.iter().map(String::as_str).collect::<Vec<_>>())?);
         Ok(found)
     }
 }

@@ -352,7 +352,8 @@ impl KafkaPublisher {
             tracing::warn!(
                 sink = self.owner.sink,
                 last = ?took,
-                "{SLOW_COMMITS} commits took so long that each cost a new producer: set retry.backoff.ms to ten times what a commit takes"
+                "{SLOW_COMMITS} commits took so long that each cost a new producer: set retry.backoff.ms to {}, ten times what the last took",
+                (took.as_millis() * 10).clamp(100, 10_000)
             );
         }
     }

@@ -18,7 +18,7 @@ use tidemill_state::{Error, Result};
 /// **Exactly once.** The output of a batch, or of several while the sink is behind, is sent in one transaction, with a marker in the topic `<topology>.<sink>.progress`: a consumer with
 /// `isolation.level=read_committed` sees the output of each batch once, whatever was killed. The output of a batch is atomic per sink: all of its messages
 /// become visible together. The progress topic is made by the sink, compacted, with one partition; one that is otherwise, or has somebody
-/// else's records, is refused. After each commit that may have been sent twice (it failed, or took 80 ms or longer) the producer is thrown away, and a new one reads the marker:
+/// else's records, is refused. After each commit that may have been sent twice (it failed, or took four fifths of `retry.backoff.ms` or longer: 80 ms, if that is not set) the producer is thrown away, and a new one reads the marker:
 /// a commit that arrives late would hit a later transaction. With brokers whose commits always take that long, set `retry.backoff.ms` ([`Kafka::set`]).
 ///
 /// **What is refused.** A message larger than the topic takes stops the topology before its batch is committed, naming key and size. What

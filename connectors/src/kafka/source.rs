@@ -167,8 +167,8 @@ impl Topics {
 /// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; a partition that is gone is forgotten. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
 /// for, at a start and later; memory stays within [`Topics::buffer_bytes`].
 ///
-/// **Rights**, where brokers have ACLs: Read and Describe on each topic, and Read on the consumer group of the topology's name; without the latter
-/// only the lag that tools see is missing.
+/// **Rights**, where brokers have ACLs: Read and Describe on each topic, and Read on the consumer group of the topology's name: a first start looks
+/// there whether another state has read the topics (64 without the right); later only the lag that tools see is missing.
 ///
 /// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
 /// it ([`KafkaSource::skip_undecodable`]) or to set it aside ([`KafkaSource::dead_letters`]).

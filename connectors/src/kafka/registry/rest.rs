@@ -135,9 +135,14 @@ impl Rest {
                     }
                     Err(failure) => failure,
                 };
-            if worst.as_ref().is_none_or(|worst| matches!(worst, Failure::Away(_))) {
-                worst = Some(failure);
-            }
+            worst = Some(match (worst.take(), failure) {
+                // One that is behind does not know what one that is unreachable may know.
+                (Some(away @ Failure::Away(_)), Failure::Unknown(_)) | (Some(Failure::Unknown(_)), away @ Failure::Away(_)) => {
+                    away
+                }
+                (None | Some(Failure::Away(_)), failure) => failure,
+                (Some(worst), _) => worst,
+            });
         }
         Err(worst.unwrap_or_else(|| Failure::Config("there is no URL of a registry".into())))
     }
@@ -145,18 +150,19 @@ impl Rest {
 
 /// Refuses a URL that is none, or that would show a password in errors.
 fn check(url: &str) -> Result<(), Failure> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let Some(rest) = rest.filter(|rest| !rest.is_empty() && url.parse::<ureq::http::Uri>().is_ok()) else {
-        return Err(Failure::Config(format!(
-            "\"{url}\" is no URL of a schema registry: it begins with http:// or https://, and a host follows"
-        )));
-    };
-    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+    // Not behind a look at its form: an error that quotes it would show a password.
+    if url.contains('@') {
         return Err(Failure::Config(
             "the URL of a schema registry has a user in it: take it out, and use SchemaRegistry::basic_auth".into(),
         ));
     }
-    Ok(())
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    match rest.is_some_and(|rest| !rest.is_empty() && url.parse::<ureq::http::Uri>().is_ok()) {
+        true => Ok(()),
+        false => Err(Failure::Config(format!(
+            "\"{url}\" is no URL of a schema registry: it begins with http:// or https://, and a host follows"
+        ))),
+    }
 }
 
 /// Reads the answer of the registry at a URL.
