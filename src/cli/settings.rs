@@ -296,7 +296,9 @@ fn described(why: &toml::de::Error, text: &str) -> String {
     let Some(before) = why.span().and_then(|span| text.get(..span.start)) else { return why.message().into() };
     let number = before.matches('\n').count();
     let is_key = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    let key = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(is_key);
+    let line = text.lines().nth(number).unwrap_or_default();
+    let table = || line.trim().strip_prefix('[')?.strip_suffix(']');
+    let key = line.split_once('=').map(|(key, _)| key.trim()).or_else(table).filter(is_key);
     let key = key.map_or(String::new(), |key| format!(", {key}"));
     format!("line {}{key}: {}", number + 1, why.message())
 }
