@@ -95,7 +95,7 @@ impl OpenTransaction {
     /// The transaction that holds a partition up with these offsets, if one does; `before` is the one that did before.
     pub(super) fn of(last_stable: i64, end: i64, before: Option<OpenTransaction>, now: SystemTime) -> Option<OpenTransaction> {
         let is_open = (0..end).contains(&last_stable);
-        is_open.then(|| match before {
+        is_open.then_some(match before {
             Some(before) if before.at == last_stable => before,
             _ => OpenTransaction { at: last_stable, since: now },
         })

@@ -100,7 +100,8 @@ fn a_run_that_exits_at_the_end_of_its_topics_reads_what_was_there_at_its_start()
 #[test]
 fn a_source_that_can_never_be_read_as_it_is_set_is_refused() {
     create_topic(&brokers(), "set", 2, &[]);
-    let cases: [(&str, fn(Kafka) -> Topics, &str); 8] = [
+    type Case = (&'static str, fn(Kafka) -> Topics, &'static str);
+    let cases: [Case; 8] = [
         ("an empty list", |kafka| kafka.source([""; 0]), "the list of topics to read is empty"),
         ("a regular expression", |kafka| kafka.source(["^set-("]), "is no regular expression of topics"),
         ("a glob", |kafka| kafka.source(["set-[a"]), "is no pattern of topics"),
