@@ -11,17 +11,15 @@ mod reduce;
 mod top;
 mod tuples;
 
+use crate::table::part::Storable;
 pub use batch::BatchAggregator;
 pub use distinct::{Distinct, DistinctCount};
 pub use first::{FirstN, LastN};
 pub use moments::{Moments, Variance};
 pub use reduce::{Fold, Reducer, fold};
-pub use top::{MaxBy, MinBy, Ranked, TopK, top_k, top_k_by};
-
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
-
-use crate::states::Storable;
+pub use top::{MaxBy, MinBy, Ranked, TopK, top_k, top_k_by};
 
 /// An aggregation whose partial results can be combined in any order: Trident's `CombinerAggregator`.
 ///

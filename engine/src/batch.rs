@@ -1,8 +1,16 @@
 //! What code that sees a whole batch is told of it, and the clock behind it.
 
+pub(crate) mod chunk;
+pub(crate) mod commit;
+pub(crate) mod intake;
+pub(crate) mod publish;
+pub(crate) mod slice;
+pub(crate) mod turns;
+
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidemill_state::Txid;
 

@@ -5,65 +5,49 @@
 
 pub mod aggregates;
 mod batch;
-mod chunk;
-mod commit;
 pub mod conformance;
-mod context;
-mod ending;
-mod extent;
+mod dataflow;
 mod failure;
-mod feed;
-mod generations;
 pub mod json;
-mod migration;
 pub mod operators;
-mod pages;
 pub mod panics;
 pub mod plan;
-mod poison;
-mod pond;
-mod publish;
 pub mod query;
 mod readable;
-mod reports;
-mod retry;
+mod request;
 mod run;
 mod runtime;
-mod search;
 pub mod server;
 mod settings;
 pub mod sink;
-mod slice;
 pub mod source;
-mod start;
-mod starting;
-pub mod states;
-mod stream;
+mod table;
 pub mod testing;
-mod threads;
-mod topology;
-mod turns;
-mod watch;
-mod work;
-mod worker;
 
+pub use batch::intake::BatchLimits;
 pub use batch::{Batch, Clock};
-pub use feed::PartitionProgress;
-pub use migration::Migration;
+pub use dataflow::meter::{OperatorWork, WorkerWork};
+pub use dataflow::migration::Migration;
+pub use dataflow::source_feed::PartitionProgress;
+pub use dataflow::stream::{Record, Stream};
+pub use dataflow::topology::{Outline, Topology, outline};
+pub use failure::policy::OnFailure;
 pub use operators::{Caching, Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, Part, Right};
-pub use pages::{Page, PageWish};
-pub use poison::OnFailure;
-pub use pond::BatchLimits;
-pub use query::ask::{Answer, Format, QueryError};
-pub use query::asking::{AtLeast, Pipeline, QueryLimits, Question};
 pub use query::{Many, One, QueryDecl, Requests, Scan};
-pub use reports::{BatchReport, Publication, QueriesStatus, RangeReport, Retry, SinkStatus, StateStatus, Status, WorkerShare};
-pub use run::{Engine, StartReport};
+pub use request::ask::{Answer, Format, QueryError};
+pub use run::engine::{Engine, StartReport};
 pub use runtime::Runtime;
+pub use runtime::ask::{AtLeast, Pipeline, QueryLimits, Question};
+pub use runtime::reads::{Page, PageWish};
+pub use runtime::reports::{
+    BatchReport, Publication, QueriesStatus, RangeReport, Retry, SinkStatus, StateStatus, Status, WorkerShare,
+};
+pub use runtime::starting::{Starting, Waiting};
 pub use settings::Settings;
 pub use source::Data;
-pub use starting::{Starting, Waiting};
-pub use states::{Change, State, Value};
-pub use stream::{Record, Stream};
-pub use topology::{Outline, Topology, outline};
-pub use work::{OperatorWork, WorkerWork};
+pub use table::part::{Change, State, Value};
+
+/// States that other operators read, and the types that they may have.
+pub mod states {
+    pub use crate::table::part::{Change, State, StateCodec, Storable, Value};
+}

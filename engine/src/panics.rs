@@ -1,6 +1,6 @@
 //! Panics of user code outside of the operators: caught, with the place at which they happened.
 
-use crate::failure::panic_message;
+use crate::dataflow::guard::panic_message;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;

@@ -4,28 +4,20 @@
 //! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
 //! which is pinned (see the module `pins`) until it is over.
 
-pub mod ask;
-pub(crate) mod asking;
-pub(crate) mod backlog;
-pub(crate) mod desk;
-mod item;
-pub(crate) mod live;
 mod operators;
-pub(crate) mod pins;
-pub(crate) mod stuck;
-pub(crate) mod unsent;
-mod weight;
 
-use crate::context::Context;
+use crate::dataflow::context::Context;
+use crate::dataflow::meter::Meter;
+use crate::dataflow::stream::Record;
+use crate::dataflow::topology::Topology;
 use crate::json;
 use crate::plan::{NodeId, NodeKind};
+pub use crate::request::ask;
+use crate::request::ask::{Format, QueryError};
+use crate::request::desk::Entrance;
+use crate::request::item::{Held, Item, Ticket};
+use crate::request::weight::Weight;
 use crate::source::Data;
-use crate::stream::Record;
-use crate::topology::Topology;
-use crate::work::Meter;
-use ask::{Format, QueryError};
-use desk::Entrance;
-use item::{Item, Ticket};
 pub use operators::GroupedRequests;
 pub use operators::scan::Scan;
 use serde::Serialize;
@@ -38,9 +30,8 @@ use std::rc::Rc;
 use tidemill_state::{Error, codec, round_trip, shape, type_names};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use weight::Weight;
 
-type Raw<'q, T> = crate::stream::Raw<'q, Vec<Item<T>>>;
+type Raw<'q, T> = crate::dataflow::stream::Raw<'q, Vec<Item<T>>>;
 
 /// Of what [`Requests`] there may be any number of records for each request.
 pub struct Many(());
@@ -212,7 +203,7 @@ impl Topology<'_> {
         let context = &self.context;
         let types = (type_names::of::<A>(), type_names::of::<R>());
         let decl = QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
-        let look = |look: fn() -> Option<String>| crate::poison::caught(true, || Ok(look())).unwrap_or_default();
+        let look = |look: fn() -> Option<String>| crate::failure::policy::caught(true, || Ok(look())).unwrap_or_default();
         let unreadable = [look(shape::unreadable::<A>), look(round_trip::of_values::<R>)];
         {
             let declared = &mut *context.declared.borrow_mut();
@@ -278,6 +269,6 @@ impl<A: 'static> Entrance for Door<A> {
         if begun.is_empty() {
             self.activator.activate();
         }
-        begun.push(Item { ticket, weight: Weight::ENTRY, held: item::Held::Value(*arguments) });
+        begun.push(Item { ticket, weight: Weight::ENTRY, held: Held::Value(*arguments) });
     }
 }

@@ -19,11 +19,10 @@ mod sending;
 mod sources;
 mod storm;
 
+use crate::runtime::Runtime;
+use crate::runtime::starting::Starting;
 pub use admission::Access;
 use admission::Bounds;
-
-use crate::runtime::Runtime;
-use crate::starting::Starting;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{get, post};

@@ -1,10 +1,10 @@
 //! How a topology is run.
 
 use crate::batch::Clock;
-use crate::pond::BatchLimits;
-use crate::query::asking::QueryLimits;
+use crate::batch::intake::BatchLimits;
+use crate::runtime::ask::QueryLimits;
+use crate::runtime::starting::Starting;
 use crate::source::{First, OnLoss};
-use crate::starting::Starting;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,10 @@
 //! The suite for combiners: random data, split and combined in random ways.
 
 use crate::aggregates::Combiner;
-use crate::states::Storable;
-use rand::RngExt;
-use rand::SeedableRng;
+use crate::table::part::Storable;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use std::fmt::Debug;
 use tidemill_state::codec;
 

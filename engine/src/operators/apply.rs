@@ -3,14 +3,14 @@
 use super::emit::Emit;
 use super::route::{PARTS, Parcel, Placement, by_owner, number_in};
 use crate::batch::Batch;
-use crate::chunk::Chunk;
-use crate::context::Context;
-use crate::failure::Guard;
-use crate::poison::naming;
-use crate::slice::Slice;
+use crate::batch::chunk::Chunk;
+use crate::batch::slice::Slice;
+use crate::dataflow::context::Context;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Raw, Record, Site, Stream, activator};
+use crate::failure::policy::naming;
 use crate::source::Data;
-use crate::states::{self, Change, State, Storable, TypedState, WorkerState};
-use crate::stream::{Raw, Record, Site, Stream, activator};
+use crate::table::part::{self, Change, State, Storable, TypedState, WorkerState};
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
@@ -95,7 +95,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     apply: A,
 ) -> Kept<'s, A, Parcel<PK, P>> {
     let context = &site.context;
-    let id = states::declare::<A::Key, A::Value>(context, name, placement);
+    let id = part::declare::<A::Key, A::Value>(context, name, placement);
     let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context));
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));

@@ -1,6 +1,6 @@
 //! `branch`: a stream as two.
 
-use crate::stream::{Record, Stream};
+use crate::dataflow::stream::{Record, Stream};
 use std::panic::Location;
 
 impl<'s, T: Record> Stream<'s, T> {

@@ -3,11 +3,11 @@
 use super::group_by::Grouped;
 use super::route::{PARTS, Parcel, Sorter};
 use crate::aggregates::Combiner;
-use crate::chunk::Chunk;
-use crate::failure::Guard;
-use crate::poison::{leave_out, naming};
-use crate::slice::Slice;
-use crate::stream::{Raw, Record, Site, activator};
+use crate::batch::chunk::Chunk;
+use crate::batch::slice::Slice;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Raw, Record, Site, activator};
+use crate::failure::policy::{leave_out, naming};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;

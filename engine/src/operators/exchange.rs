@@ -2,11 +2,11 @@
 //!
 //! A record's place in the input goes with it, so that a failure behind the exchange still names source, partition and offset.
 
-use crate::chunk::{AsBytes, Chunk, Origin, Places, Run};
-use crate::failure::Guard;
+use crate::batch::chunk::{AsBytes, Chunk, Origin, Places, Run};
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
 use crate::plan::NodeKind;
 use crate::source::Data;
-use crate::stream::{Record, Stream};
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
 use std::rc::Rc;

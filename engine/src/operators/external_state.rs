@@ -6,23 +6,24 @@
 mod remembered;
 
 use super::route::{Parcel, Routing, by_owner, number_in, route};
-use crate::chunk::Chunk;
-use crate::context::Context;
-use crate::failure::Guard;
+use crate::batch::chunk::Chunk;
+use crate::batch::slice::Slice;
+use crate::dataflow::context::Context;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::topology::Topology;
 use crate::plan::NodeKind;
-use crate::slice::Slice;
+use crate::run::threads::no_thread;
 use crate::source::Data;
-use crate::states::Storable;
-use crate::stream::{Record, Stream};
-use crate::threads::no_thread;
-use crate::topology::Topology;
+use crate::table::part::Storable;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use remembered::Remembered;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tidemill_state::keys::Key;
 use tidemill_state::{Error, Txid};
@@ -341,7 +342,8 @@ fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -
     let spawned = call.spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
         calls.fetch_sub(1, SeqCst);
-        let _ = reply.send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::failure::panic_message(&*panic)))));
+        let _ = reply
+            .send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::dataflow::guard::panic_message(&*panic)))));
     });
     if let Err(why) = spawned {
         external.calls.fetch_sub(1, SeqCst);

@@ -1,7 +1,7 @@
 //! `filter`, `try_filter`: some of the records.
 
 use super::flat_map::expand_chunk;
-use crate::stream::{Record, Stream};
+use crate::dataflow::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 

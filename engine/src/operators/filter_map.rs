@@ -1,7 +1,7 @@
 //! `filter_map`, `try_filter_map`: one record or none for each record.
 
 use super::flat_map::expand_chunk;
-use crate::stream::{Record, Stream};
+use crate::dataflow::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 

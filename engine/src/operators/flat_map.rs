@@ -1,9 +1,9 @@
 //! `flat_map`, `try_flat_map`: any number of records for each record.
 
 use super::emit::Emit;
-use crate::chunk::Chunk;
-use crate::failure::Guard;
-use crate::stream::{Record, Stream};
+use crate::batch::chunk::Chunk;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 

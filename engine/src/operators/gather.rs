@@ -3,12 +3,12 @@
 use super::emit::Emit;
 use super::route::{Parcel, number_in};
 use crate::batch::Batch;
-use crate::chunk::Chunk;
-use crate::failure::Guard;
-use crate::poison::naming;
-use crate::slice::Slice;
+use crate::batch::chunk::Chunk;
+use crate::batch::slice::Slice;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Raw, Record, Site, Stream, activator};
+use crate::failure::policy::naming;
 use crate::source::Data;
-use crate::stream::{Raw, Record, Site, Stream, activator};
 use hashbrown::hash_map::{HashMap, IntoIter};
 use std::collections::{BTreeMap, VecDeque};
 use tidemill_state::Txid;

@@ -1,6 +1,6 @@
 //! `group_by`: records by a key of theirs, for an aggregation.
 
-use crate::stream::{Record, Stream};
+use crate::dataflow::stream::{Record, Stream};
 use tidemill_state::keys::Key;
 
 /// Records that have a key: what [`Stream::group_by`] gives. Aggregate it.

@@ -1,9 +1,9 @@
 //! `inspect`, `try_inspect`: a look at each record.
 
-use crate::chunk::Chunk;
-use crate::failure::Guard;
-use crate::poison::leave_out;
-use crate::stream::{Record, Stream};
+use crate::batch::chunk::Chunk;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
+use crate::failure::policy::leave_out;
 use std::fmt::Display;
 use std::panic::Location;
 

@@ -1,13 +1,13 @@
 //! What `lookup_before` and `lookup_after` have in common: each record meets the value of its key, once the state has come far enough.
 
 use super::route::{Parcel, Routing, by_owner, number_in, route};
-use crate::chunk::Chunk;
-use crate::failure::Guard;
+use crate::batch::chunk::Chunk;
+use crate::batch::slice::Slice;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream, activator};
 use crate::plan::NodeKind;
-use crate::slice::Slice;
 use crate::source::Data;
-use crate::states::{State, Storable};
-use crate::stream::{Record, Stream, activator};
+use crate::table::part::{State, Storable};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::Location;
 use std::rc::Rc;

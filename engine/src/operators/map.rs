@@ -1,8 +1,8 @@
 //! `map`, `try_map`: one record for each record.
 
-use crate::chunk::Chunk;
-use crate::failure::Guard;
-use crate::stream::{Record, Stream};
+use crate::batch::chunk::Chunk;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 

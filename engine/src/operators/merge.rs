@@ -1,7 +1,7 @@
 //! `merge`: two streams as one.
 
+use crate::dataflow::stream::{Record, Stream};
 use crate::plan::NodeKind;
-use crate::stream::{Record, Stream};
 use std::panic::Location;
 use timely::dataflow::operators::Concat;
 

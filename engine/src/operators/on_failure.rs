@@ -1,12 +1,12 @@
 //! `on_failure`: what is done with records at which operators fail.
 
+use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::topology::Topology;
+use crate::failure::policy::{Letters, OnFailure, Policy};
 use crate::panics::watch_panics;
 use crate::plan::NodeKind;
-use crate::poison::{Letters, OnFailure, Policy};
 use crate::sink::Sink;
 use crate::source::{DeadLetter, DeadLetterSink};
-use crate::stream::{Record, Stream};
-use crate::topology::Topology;
 use std::panic::Location;
 
 impl Topology<'_> {

@@ -4,10 +4,10 @@ use super::apply::{Merge, keep};
 use super::group_by::Grouped;
 use super::route::{Placement, Routing, route};
 use crate::aggregates::Reducer;
+use crate::dataflow::stream::{Record, Stream};
 use crate::plan::NodeKind;
 use crate::source::Data;
-use crate::states::{State, Value};
-use crate::stream::{Record, Stream};
+use crate::table::part::{State, Value};
 use std::panic::Location;
 use tidemill_state::keys::Key;
 

@@ -1,10 +1,10 @@
 //! The way of records to the worker that owns their key.
 
 use super::group_by::Grouped;
-use crate::chunk::Chunk;
-use crate::failure::Guard;
+use crate::batch::chunk::Chunk;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Raw, Record, Site};
 use crate::source::Data;
-use crate::stream::{Raw, Record, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemill_state::KeyGroup;

@@ -1,10 +1,10 @@
 //! `flat_map_aside`, `try_flat_map_aside`: any number of records for each record, in two streams: a side output.
 
 use super::emit::Emit;
-use crate::chunk::{Chunk, Origin};
-use crate::failure::Guard;
+use crate::batch::chunk::{Chunk, Origin};
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
 use crate::plan::NodeKind;
-use crate::stream::{Record, Stream};
 use std::fmt::Display;
 use std::panic::Location;
 use timely::dataflow::channels::pact::Pipeline;

@@ -1,13 +1,13 @@
 //! `sink`: committed output.
 
-use crate::chunk::Chunk;
-use crate::context::Context;
-use crate::failure::Guard;
+use crate::batch::chunk::Chunk;
+use crate::dataflow::context::Context;
+use crate::dataflow::guard::Guard;
+use crate::dataflow::stream::{Record, Stream};
 use crate::plan::NodeKind;
 use crate::sink::{Delivery, Sink};
 use crate::source::Data;
-use crate::states::type_name;
-use crate::stream::{Record, Stream};
+use crate::table::part::type_name;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkI
     let kind = format!("{} of {}", sink.kind(), type_name::<S::Item>());
     let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
     declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
-    declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::context::AnySink>);
+    declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::dataflow::context::AnySink>);
     (context.schema.sink(name).unwrap_or(SinkId(0)), sink)
 }
 

@@ -2,9 +2,9 @@
 
 use super::apply::{Merge, keep};
 use super::route::{Placement, Routing, route};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
-use crate::states::{State, Storable};
-use crate::stream::Stream;
+use crate::table::part::{State, Storable};
 use std::panic::Location;
 use tidemill_state::keys::Key;
 

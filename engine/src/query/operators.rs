@@ -13,19 +13,18 @@ mod merge;
 pub(super) mod scan;
 mod shuffle;
 
-pub use group_by::GroupedRequests;
-
-use super::backlog::{Before, LOOK_AGAIN};
-use super::item::{Failure, Held, Item, Ticket, give_nothing};
-use super::stuck::Inside;
-use super::weight::Weight;
 use super::{Many, Part, Raw, Requests};
-use crate::failure::failure_message;
+use crate::batch::slice::Slice;
+use crate::dataflow::guard::failure_message;
+use crate::dataflow::meter::Busy;
+use crate::dataflow::stream::{Record, activator};
 use crate::plan::{NodeId, NodeKind};
-use crate::slice::Slice;
+use crate::request::backlog::{Before, LOOK_AGAIN};
+use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
+use crate::request::stuck::Inside;
+use crate::request::weight::Weight;
 use crate::source::Data;
-use crate::stream::{Record, activator};
-use crate::work::Busy;
+pub use group_by::GroupedRequests;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};

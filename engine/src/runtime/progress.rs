@@ -1,7 +1,7 @@
 //! How far workers have read their partitions, as they report it, and what their sources leave out.
 
 use super::{Runtime, now_ms};
-use crate::feed::PartitionProgress;
+use crate::dataflow::source_feed::PartitionProgress;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use super::queries::json_response;
 use super::refusal::{Refusal, place};
-use crate::pages::{MOST_ROWS, PageWish};
 use crate::runtime::Runtime;
+use crate::runtime::reads::{MOST_ROWS, PageWish};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};

@@ -1,7 +1,7 @@
 //! The answers before a run has begun: that it starts, and what it waits for.
 
 use super::refusal::{Refusal, place};
-use crate::starting::Starting;
+use crate::runtime::starting::Starting;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;

@@ -3,10 +3,10 @@
 mod health;
 mod pipeline;
 
-use crate::query::ask::{Format, QueryError};
-use crate::query::asking::{AtLeast, Question};
-use crate::query::unsent::Kept;
+use crate::request::ask::{Format, QueryError};
+use crate::request::unsent::Kept;
 use crate::runtime::Runtime;
+use crate::runtime::ask::{AtLeast, Question};
 use crate::server::caller::Caller;
 use crate::server::sending;
 use axum::Router;
@@ -90,7 +90,7 @@ async fn ask(
     runtime: &Runtime,
     connection: &Caller,
     request: &QueryRequest,
-) -> Result<(crate::query::ask::Answer, bool), QueryError> {
+) -> Result<(crate::request::ask::Answer, bool), QueryError> {
     let limits = runtime.query_limits();
     let _place = connection.admit(limits.per_client)?;
     let format = match Encoding::of(request.encoding) {

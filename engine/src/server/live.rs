@@ -8,10 +8,10 @@
 
 use super::queries::answer_of;
 use super::refusal::Refusal;
-use crate::query::ask::{Format, QueryError};
-use crate::query::asking::Question;
+use crate::request::ask::{Format, QueryError};
 use crate::runtime::Runtime;
-use crate::runtime::batches::Changed;
+use crate::runtime::ask::Question;
+use crate::runtime::history::Changed;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};

@@ -41,16 +41,15 @@
 
 mod operators;
 mod text_format;
-mod timings;
 
 use self::operators::{Worked, of_operators, worked};
 use self::text_format::in_text_format;
-use self::timings::OfSink;
-pub(crate) use self::timings::Timings;
 use super::process;
-use crate::feed::PartitionProgress;
-use crate::reports::Status;
+use crate::dataflow::source_feed::PartitionProgress;
 use crate::runtime::Runtime;
+use crate::runtime::reports::Status;
+use crate::runtime::timings::OfSink;
+pub(crate) use crate::runtime::timings::Timings;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -239,9 +238,9 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::ask::QueryError;
-    use crate::reports::BatchReport;
-    use crate::reports::{QueriesStatus, SinkStatus, StateStatus};
+    use crate::request::ask::QueryError;
+    use crate::runtime::reports::BatchReport;
+    use crate::runtime::reports::{QueriesStatus, SinkStatus, StateStatus};
     use std::time::Duration;
     use tidemill_state::Txid;
 

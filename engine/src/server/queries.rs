@@ -2,9 +2,9 @@
 
 use super::refusal::{Refusal, place};
 use super::sending;
-use crate::query::ask::{Answer, Format, QueryError};
-use crate::query::asking::{AtLeast, Question};
+use crate::request::ask::{Answer, Format, QueryError};
 use crate::runtime::Runtime;
+use crate::runtime::ask::{AtLeast, Question};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};

@@ -1,6 +1,6 @@
 //! Bodies of answers that are counted until they are sent.
 
-use crate::query::unsent::Kept;
+use crate::request::unsent::Kept;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;

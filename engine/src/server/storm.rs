@@ -2,9 +2,9 @@
 
 use super::queries::{json_body, json_response, status_of};
 use super::sending;
-use crate::query::ask::{Format, QueryError};
-use crate::query::asking::Question;
+use crate::request::ask::{Format, QueryError};
 use crate::runtime::Runtime;
+use crate::runtime::ask::Question;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};

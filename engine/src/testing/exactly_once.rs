@@ -1,8 +1,8 @@
 //! A topology is run through every crash point, and compared with a run without a crash.
 
 use super::{Io, Kit};
+use crate::dataflow::topology::Topology;
 use crate::settings::Settings;
-use crate::topology::Topology;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -204,7 +204,7 @@ mod tests {
             );
         });
         let panic = checked.expect_err("it differs");
-        let text = crate::failure::panic_message(&*panic);
+        let text = crate::dataflow::guard::panic_message(&*panic);
         assert!(text.contains("after a crash at batch-computed, state \"counts\":") && text.contains("lacks: "), "{text}");
     }
 }

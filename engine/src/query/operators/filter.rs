@@ -1,8 +1,8 @@
 //! `filter`, `filter_map` in a query: some of the records.
 
-use super::super::item::{Held, Item, give_nothing};
 use super::{Many, Requests, each_value};
-use crate::stream::Record;
+use crate::dataflow::stream::Record;
+use crate::request::item::{Held, Item, give_nothing};
 use std::panic::Location;
 use timely::dataflow::channels::pact::Pipeline;
 

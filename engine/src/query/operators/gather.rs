@@ -1,12 +1,12 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
 use super::{Part, Raw, ToHome, Waiting, give, number_of, take_waiting};
-use crate::query::item::{Failure, Held, Item, Ticket, give_nothing};
-use crate::query::live::RequestId;
-use crate::query::weight::Weight;
-use crate::slice::Slice;
+use crate::batch::slice::Slice;
+use crate::dataflow::stream::{Record, activator};
+use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
+use crate::request::live::RequestId;
+use crate::request::weight::Weight;
 use crate::source::Data;
-use crate::stream::{Record, activator};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -91,7 +91,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
     let mut builder = OperatorBuilder::new("gather".to_string(), raw.scope());
     let info = builder.operator_info();
     let activator = activator(&raw, &info);
-    part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&raw, &info));
+    part.context.declared.borrow_mut().sweepers.push(crate::dataflow::stream::activator(&raw, &info));
     let mut input = builder.new_input(raw, ToHome::from(part));
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
     let (part, mut before) = (part.clone(), part.before());

@@ -3,8 +3,8 @@
 use super::gather::{How, gather_at_home, gather_here};
 use super::{Many, Requests};
 use crate::aggregates::Combiner;
+use crate::dataflow::stream::Record;
 use crate::plan::NodeKind;
-use crate::stream::Record;
 use hashbrown::hash_map::{Entry, HashMap};
 use std::marker::PhantomData;
 use std::panic::Location;

@@ -2,12 +2,12 @@
 
 use super::broadcast::{Sent, by_address};
 use super::{Many, Part, Raw, Requests, each_value};
+use crate::dataflow::stream::Record;
 use crate::operators::route::Placement;
 use crate::plan::NodeKind;
-use crate::query::item::{Failure, Held, Item, give_nothing};
+use crate::request::item::{Failure, Held, Item, give_nothing};
 use crate::source::Data;
-use crate::states::{State, Storable, TypedState};
-use crate::stream::Record;
+use crate::table::part::{State, Storable, TypedState};
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! `map`, `try_map` in a query: one record for each record.
 
-use super::super::item::{Held, Item};
 use super::{Many, Requests, each_value};
-use crate::stream::Record;
+use crate::dataflow::stream::Record;
+use crate::request::item::{Held, Item};
 use std::fmt::Display;
 use std::panic::Location;
 use timely::dataflow::channels::pact::Pipeline;

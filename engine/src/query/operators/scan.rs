@@ -3,14 +3,14 @@
 use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
 use super::{Location, Many, Part, Raw, Requests, Waiting, give, number_of, take_waiting};
+use crate::batch::slice::Slice;
+use crate::dataflow::stream::{Record, activator};
 use crate::plan::NodeKind;
-use crate::query::backlog::LOOK_AGAIN;
-use crate::query::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
-use crate::query::weight::Weight;
-use crate::slice::Slice;
+use crate::request::backlog::LOOK_AGAIN;
+use crate::request::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
+use crate::request::weight::Weight;
 use crate::source::Data;
-use crate::states::{State, Storable, TypedState};
-use crate::stream::{Record, activator};
+use crate::table::part::{State, Storable, TypedState};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::IntoValues;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -274,7 +274,7 @@ impl Scanning {
                     found.extend(f(key, value).map(Row::Any));
                     true
                 }),
-                At::Range(_) if !map.order(crate::states::encode::<K>, KEYS_AT_ONCE) => true,
+                At::Range(_) if !map.order(crate::table::part::encode::<K>, KEYS_AT_ONCE) => true,
                 At::Range(range) => {
                     let limit = scan.limit.unwrap_or(usize::MAX);
                     let on = map.range_at(range, ticket.at, KEYS_AT_ONCE, |encoded, key, value| {
@@ -339,7 +339,7 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("in order".to_string(), rows.scope());
     let info = builder.operator_info();
     let activator = activator(&rows, &info);
-    part.context.declared.borrow_mut().sweepers.push(crate::stream::activator(&rows, &info));
+    part.context.declared.borrow_mut().sweepers.push(crate::dataflow::stream::activator(&rows, &info));
     let here = part.context.index as u64;
     let home = Exchange::new(move |item: &Item<Row<U>>| match &item.held {
         Held::Value(Row::Of(..)) => item.ticket.id.home(),

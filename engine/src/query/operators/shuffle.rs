@@ -2,7 +2,7 @@
 
 use super::{Many, Requests, each_value};
 use crate::plan::NodeKind;
-use crate::query::item::{Held, Item};
+use crate::request::item::{Held, Item};
 use crate::source::Data;
 use std::panic::Location;
 use timely::dataflow::channels::pact::Exchange;

@@ -1,7 +1,7 @@
 //! Many requests over one stream, each answered when it is ready.
 
 use super::{Caller, answer, grpc};
-use crate::query::unsent::Kept;
+use crate::request::unsent::Kept;
 use crate::runtime::Runtime;
 use axum::extract::{Request, State};
 use axum::response::Response;

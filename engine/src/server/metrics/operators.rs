@@ -1,8 +1,8 @@
 //! What operators have done, and what they have failed at.
 
-use crate::reports::Status;
+use crate::dataflow::meter::OperatorWork;
 use crate::runtime::Runtime;
-use crate::work::OperatorWork;
+use crate::runtime::reports::Status;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

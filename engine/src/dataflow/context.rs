@@ -1,0 +1,267 @@
+//! What one worker knows while it builds and runs one generation: shared by its operators.
+
+use crate::batch::Batch;
+use crate::batch::chunk::Place;
+use crate::batch::intake::Pond;
+use crate::dataflow::guard::Latch;
+use crate::dataflow::meter::{Meter, Work};
+use crate::dataflow::migration::Convert;
+use crate::dataflow::source_feed::Feed;
+use crate::failure::policy::{Letters, OnFailure};
+use crate::failure::search::{Excluded, Trial};
+use crate::plan::{NodeId, Plan};
+use crate::query::QueryCodec;
+use crate::request::backlog::Backlog;
+use crate::request::desk::{Desk, Entrance};
+use crate::request::live::Live;
+use crate::request::pins::Pins;
+use crate::request::stuck;
+use crate::runtime::ask::Asking;
+use crate::sink::Sink;
+use crate::source::{Begun, DeadLetter, Source, Start};
+use crate::table::part::{StateCodec, WorkerState};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use tidemill_state::delta::Section;
+use tidemill_state::outbox::PayloadWriter;
+use tidemill_state::schema::{Program, Schema};
+use tidemill_state::{Error, Points, Position, Result, SinkId, Txid};
+use timely::dataflow::operators::probe;
+
+/// What one worker has made of one batch, so far.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerBatch {
+    pub(crate) sections: Vec<Section>,
+    pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
+    /// How many records were set aside, by operator.
+    pub(crate) set_aside: BTreeMap<String, u64>,
+}
+
+/// What the user's closure has declared: filled while it runs.
+#[derive(Default)]
+pub(crate) struct Declared {
+    pub(crate) program: Program,
+    pub(crate) feeds: Vec<Box<dyn Feed>>,
+    pub(crate) states: Vec<Rc<dyn WorkerState>>,
+    pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
+    pub(crate) sources: Vec<Arc<dyn AnySource>>,
+    pub(crate) sinks: Vec<Arc<dyn AnySink>>,
+    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
+    /// In the order of the queries.
+    pub(crate) entrances: Vec<Rc<dyn Entrance>>,
+    /// Operators of queries that keep something for requests: they are woken when a request is given up.
+    pub(crate) sweepers: Vec<timely::scheduling::Activator>,
+    /// What migrations call, in the order of their declarations.
+    pub(crate) conversions: Vec<Convert>,
+    pub(crate) error: Option<Error>,
+}
+
+/// A source without its type: what is asked of it before the workers run.
+pub(crate) trait AnySource: Send + Sync {
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
+    fn discover_every(&self) -> Option<std::time::Duration>;
+    fn left_out(&self) -> Vec<(String, String)>;
+    fn begin(&self, start: &Start<'_>) -> Result<Begun>;
+    fn committed(&self, positions: &[(String, Position)]);
+    fn is_bounded(&self) -> bool;
+    fn notices(&self) -> Vec<String>;
+}
+
+impl<S: Source> AnySource for S {
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        Source::discover(self, known)
+    }
+
+    fn discover_every(&self) -> Option<std::time::Duration> {
+        Source::discover_every(self)
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        Source::left_out(self)
+    }
+
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        Source::begin(self, start)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        Source::committed(self, positions);
+    }
+
+    fn is_bounded(&self) -> bool {
+        Source::is_bounded(self)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        Source::notices(self)
+    }
+}
+
+/// A sink without its type: what its publisher needs.
+pub(crate) trait AnySink: Send + Sync {
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>>;
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<S: Sink> AnySink for S {
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>> {
+        Sink::open(self, owner)
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+pub(crate) struct Context {
+    pub(crate) index: usize,
+    pub(crate) peers: usize,
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) committed: Arc<AtomicU64>,
+    pub(crate) schema: Schema,
+    pub(crate) key_groups: u16,
+    /// The batch after which this generation goes on.
+    pub(crate) after: Txid,
+    /// The run's sinks, in the program's order; empty while it is only described.
+    pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    work: Arc<Work>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) stuck: stuck::OfWorker,
+    pub(crate) backlog: Arc<Backlog>,
+    /// How many operators of queries have been built.
+    pub(crate) query_operators: Cell<usize>,
+    /// The requests that are at home on this worker.
+    pub(crate) desk: RefCell<Desk>,
+    pub(crate) excluded: Arc<Excluded>,
+    pub(crate) trial: Option<Arc<Trial>>,
+    /// The sinks for dead letters.
+    pub(crate) letters: RefCell<Vec<Letters>>,
+    /// Whether chunks keep their records for dead letters.
+    pub(crate) keeps_records: Cell<bool>,
+    /// What is done with records at which an operator fails, from here on in the program.
+    pub(crate) on_failure: RefCell<OnFailure>,
+    pub(crate) probe: probe::Handle<u64>,
+    pub(crate) plan: RefCell<Plan>,
+    pub(crate) declared: RefCell<Declared>,
+    batches: RefCell<BTreeMap<Txid, WorkerBatch>>,
+}
+
+impl Context {
+    pub(crate) fn new(seat: Seat, shared: Shared) -> Rc<Context> {
+        Rc::new(Context {
+            index: seat.index,
+            peers: seat.peers,
+            latch: shared.latch,
+            pond: shared.pond,
+            committed: shared.committed,
+            schema: shared.schema,
+            key_groups: shared.key_groups,
+            after: shared.after,
+            sinks: shared.sinks,
+            work: shared.work,
+            pins: Arc::clone(&shared.asking.pins),
+            live: Arc::clone(&shared.asking.live),
+            stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), seat.index),
+            backlog: Arc::clone(&shared.asking.backlog),
+            query_operators: Cell::new(0),
+            desk: RefCell::new(Desk::new(seat.index, &shared.asking)),
+            excluded: shared.excluded,
+            trial: shared.trial,
+            letters: RefCell::default(),
+            keeps_records: Cell::new(false),
+            on_failure: RefCell::default(),
+            probe: probe::Handle::new(),
+            plan: RefCell::default(),
+            declared: RefCell::default(),
+            batches: RefCell::default(),
+        })
+    }
+
+    /// How this worker counts what is done at a node.
+    pub(crate) fn meter(&self, node: NodeId) -> Meter {
+        self.work.meter(node, self.index)
+    }
+
+    /// What code that sees a whole batch is told of it.
+    pub(crate) fn batch(&self, txid: Txid) -> Batch {
+        Batch { txid, time_ms: self.pond.time_of(txid) }
+    }
+
+    /// The last committed batch.
+    pub(crate) fn committed(&self) -> Txid {
+        Txid(self.committed.load(SeqCst))
+    }
+
+    /// Changes what this worker has made of batch `txid`.
+    pub(crate) fn in_batch<R>(&self, txid: Txid, change: impl FnOnce(&mut WorkerBatch) -> R) -> R {
+        change(self.batches.borrow_mut().entry(txid).or_default())
+    }
+
+    /// Takes what this worker has made of batch `txid`, once it is complete.
+    pub(crate) fn take_batch(&self, txid: Txid) -> WorkerBatch {
+        self.batches.borrow_mut().remove(&txid).unwrap_or_default()
+    }
+
+    /// Sets a record of batch `txid` aside: counts it, and gives it to the dead letters, which become durable with the batch.
+    pub(crate) fn set_aside(
+        &self,
+        txid: Txid,
+        letters: Option<&Letters>,
+        operator: String,
+        error: &str,
+        place: Option<Place>,
+        bytes: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<()> {
+        self.in_batch(txid, |made| {
+            if let Some(letters) = letters {
+                let (source, partition, offset) = match place {
+                    Some(Place { source, partition, offset }) => (Some(source), Some(partition), Some(offset)),
+                    None => (None, None, None),
+                };
+                let (operator, error) = (Some(operator.clone()), error.to_string());
+                let (key, timestamp, headers) = (None, None, Vec::new());
+                let bytes = bytes();
+                let letter = DeadLetter { operator, source, partition, offset, error, key, bytes, timestamp, headers };
+                made.outputs.entry(letters.id).or_default().push(|into| letters.encode(&letter, into))?;
+            }
+            *made.set_aside.entry(operator).or_default() += 1;
+            Ok(())
+        })
+    }
+
+    /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
+    pub(crate) fn ranges_of(&self, txid: Txid) -> String {
+        self.pond.describe_ranges(txid)
+    }
+}
+
+/// Which worker a context is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) peers: usize,
+}
+
+/// What all workers of a generation share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) points: Arc<Points>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) committed: Arc<AtomicU64>,
+    pub(crate) schema: Schema,
+    pub(crate) key_groups: u16,
+    pub(crate) after: Txid,
+    pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
+    pub(crate) work: Arc<Work>,
+    pub(crate) asking: Arc<Asking>,
+    pub(crate) excluded: Arc<Excluded>,
+    pub(crate) trial: Option<Arc<Trial>>,
+}

@@ -1,0 +1,11 @@
+//! A query's request on its way: admission, the workers' tables of requests in flight, and answers.
+
+pub mod ask;
+pub(crate) mod backlog;
+pub(crate) mod desk;
+pub(crate) mod item;
+pub(crate) mod live;
+pub(crate) mod pins;
+pub(crate) mod stuck;
+pub(crate) mod unsent;
+pub(crate) mod weight;

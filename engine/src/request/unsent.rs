@@ -1,0 +1,83 @@
+//! The bytes of answers that nobody has taken yet. They are bounded over all requests: clients that ask and do not read take no more memory than that.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Smaller answers are not counted: what is kept of the request and its connection is as much.
+const SMALL: usize = 1 << 10;
+
+/// See the module's documentation. One for a run.
+pub(crate) struct Unsent {
+    bytes: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it as long.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    _counted: Option<Arc<Counted>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Whether something is counted is no part of what an answer says.
+impl PartialEq for Kept {
+    fn eq(&self, _: &Kept) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+impl Unsent {
+    pub(crate) fn new(most: usize) -> Unsent {
+        Unsent { bytes: Arc::default(), most }
+    }
+
+    /// How many there may be.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Counts an answer of so many bytes, if there is room. One that is larger than the bound has room while there is no other.
+    pub(crate) fn keep(&self, bytes: usize) -> Option<Kept> {
+        if bytes < SMALL {
+            return Some(Kept::default());
+        }
+        let before = self.bytes.fetch_add(bytes, Relaxed);
+        let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
+        (before == 0 || before + bytes <= self.most).then(|| Kept { _counted: Some(Arc::new(counted)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::request::unsent::*;
+
+    #[test]
+    fn there_is_room_up_to_the_bound_and_again_when_an_answer_is_taken() {
+        let unsent = Unsent::new(10_000);
+        let first = unsent.keep(6_000).expect("there is room");
+        assert!(unsent.keep(5_000).is_none(), "there is no room for both");
+        let copy = first.clone();
+        drop(first);
+        assert!(unsent.keep(5_000).is_none(), "a copy is still there");
+        assert!(unsent.keep(10).is_some(), "a small one is not counted");
+        drop(copy);
+        let large = unsent.keep(50_000).expect("it is the only one");
+        assert!(unsent.keep(5_000).is_none());
+        drop(large);
+        assert_eq!(unsent.bytes.load(Relaxed), 0);
+    }
+}

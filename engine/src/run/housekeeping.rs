@@ -1,0 +1,295 @@
+//! What is watched beside the batches: free disk space, new partitions, and when to fold.
+
+use crate::batch::intake::Pond;
+use crate::dataflow::context::AnySource;
+use crate::run::engine::A_YEAR;
+use crate::run::start::KnownPartitions;
+use crate::run::threads::in_background;
+use crate::run::worker::Assignment;
+use crate::runtime::Runtime;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tidemill_state::fold::{self, Fold};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store};
+
+/// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose
+/// file cannot be written, is put off: the log still has everything.
+pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64, reserve: u64) -> Result<()> {
+    let mut put_off: Option<PutOff> = None;
+    let mut sized: Option<Instant> = None;
+    while runtime.publishing_ends().is_none() && !points.stopped() {
+        // A start is not slowed down by a fold: the workers load their states first.
+        let is_due = runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.waits_for_disk());
+        if is_due && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER) {
+            match fold_once(store, runtime, points, reserve)? {
+                Ok(()) => {
+                    if put_off.take().is_some() {
+                        tracing::info!("the log is folded again");
+                    }
+                }
+                Err(why) => {
+                    runtime.note_error(&why);
+                    let put_off = put_off.get_or_insert_with(PutOff::now);
+                    if put_off.ends_the_run(&why) {
+                        return Err(why);
+                    }
+                    put_off.try_again_later(&why);
+                }
+            }
+        }
+        // RocksDB looks at every file for it, under the lock that commits take too.
+        if is_due || sized.is_none_or(|sized| sized.elapsed() >= LOOK_EVERY) {
+            runtime.set_stored(store.unfolded_bytes(), store.table_bytes());
+            sized = Some(Instant::now());
+        }
+        if put_off.is_some() {
+            // It stays due: its time is waited for, and not each commit.
+            runtime.sleep_unless_stopped(LOOK_EVERY);
+        } else {
+            runtime.fold_alarm.wait(LOOK_EVERY);
+        }
+    }
+    Ok(())
+}
+
+/// How often the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a fold that was put off waits for the next try.
+const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How long folds may fail in a row for another reason than space before they end the run, and how often a fold that is
+/// put off is reported.
+const FOLDS_MAY_FAIL_FOR: Duration = Duration::from_secs(60);
+
+/// A fold that is put off.
+struct PutOff {
+    since: Instant,
+    tried: Instant,
+    reported: Option<Instant>,
+}
+
+impl PutOff {
+    fn now() -> PutOff {
+        let now = Instant::now();
+        PutOff { since: now, tried: now, reported: None }
+    }
+
+    /// Whether the disk fails, and not for want of space, which somebody may free.
+    fn ends_the_run(&self, why: &Error) -> bool {
+        !is_for_space(why) && self.since.elapsed() >= FOLDS_MAY_FAIL_FOR
+    }
+
+    fn try_again_later(&mut self, why: &Error) {
+        self.tried = Instant::now();
+        if self.reported.is_none_or(|reported| reported.elapsed() >= FOLDS_MAY_FAIL_FOR) {
+            tracing::warn!("the log is not folded now, and is tried again every {FOLD_AGAIN_AFTER:?}: {why}");
+            self.reported = Some(self.tried);
+        }
+    }
+}
+
+/// Whether a fold failed for want of space on the disk.
+fn is_for_space(why: &Error) -> bool {
+    let why = why.to_string();
+    [NO_ROOM, "No space left", "quota exceeded"].iter().any(|text| why.contains(text))
+}
+
+/// In the error of a fold that is not tried.
+const NO_ROOM: &str = "a fold may need";
+
+/// Whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
+/// more would come.
+fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> bool) -> bool {
+    unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())
+}
+
+/// Folds what is committed. The inner error puts the fold off, the outer one ends the run.
+fn fold_once(store: &Store, runtime: &Runtime, points: &Points, reserve: u64) -> Result<Result<()>> {
+    if let Err(error) = fold::remove_leftovers(store) {
+        return Ok(Err(error));
+    }
+    let (free, needed) = (free_bytes(store), store.room_for_fold());
+    // Without a reserve nothing is held back for what the disk may need.
+    if reserve > 0 && free < needed {
+        return Ok(Err(Error::try_again(format!(
+            "{free} bytes are free for {}, and {NO_ROOM} {needed}. Nothing is lost: free some space",
+            store.dir().display()
+        ))));
+    }
+    let began = Instant::now();
+    // Only the writing has time. RocksDB takes the file with its writes held up, so that commits wait for this thread.
+    let fold = match in_background("fold", || Fold::write(store, points)) {
+        // The store is as before. A write of the store that failed, or the crash of a test, ends the run.
+        Err(error) if error.kind() == Kind::TryAgain && !points.stopped() => return Ok(Err(error)),
+        fold => fold?,
+    };
+    if let Some(fold) = fold {
+        let folded = fold.ingest(points)?;
+        runtime.show_folded(folded.upto, began.elapsed());
+        tracing::debug!(upto = %folded.upto, keys = folded.keys, log_bytes = folded.log_bytes, took = ?began.elapsed(), "folded");
+    }
+    Ok(Ok(()))
+}
+
+fn free_bytes(store: &Store) -> u64 {
+    tidemill_state::store::free_bytes(store.dir()).unwrap_or(u64::MAX)
+}
+
+/// Watches the disk until the run ends: below the reserve the sources wait. The reserve is what is set, or what the
+/// store itself may need soon if that is more; 0 holds nothing back.
+pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: u64) {
+    let mut low = false;
+    while runtime.publishing_ends().is_none() && !points.stopped() {
+        let free = free_bytes(store);
+        let reserve = if set == 0 { 0 } else { set.max(store.room_needed()) };
+        // Some slack on the way back, so that it does not go to and fro.
+        let now_low = if low { free < reserve + reserve / 8 } else { free < reserve };
+        if now_low != low {
+            low = now_low;
+            let committed = runtime.committed();
+            if low {
+                let dir = store.dir().display();
+                let why = format!(
+                    "disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting at committed txid {committed}, nothing lost"
+                );
+                tracing::warn!("{why}");
+                runtime.wait_for_disk(Some(why));
+            } else {
+                tracing::info!("there is disk space again: going on after batch {committed}");
+                runtime.wait_for_disk(None);
+            }
+        }
+        runtime.sleep_unless_stopped(Duration::from_millis(250));
+    }
+}
+
+/// A source whose partitions may grow in number.
+pub(crate) struct Growing {
+    pub(crate) index: usize,
+    pub(crate) id: SourceId,
+    pub(crate) name: String,
+    pub(crate) source: Arc<dyn AnySource>,
+    pub(crate) every: Duration,
+    pub(crate) known: KnownPartitions,
+}
+
+/// Looks for new partitions of a generation's sources, and gives them to the workers in turn.
+pub(crate) struct Discovery {
+    pub(crate) sources: Vec<Growing>,
+    /// Not held: a look that ends after the run would keep the folder in use.
+    pub(crate) store: Weak<Store>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) pond: Arc<Pond>,
+    pub(crate) generation: u64,
+    pub(crate) workers: usize,
+    /// Its other end is dropped when the generation ends.
+    pub(crate) ended: Receiver<()>,
+}
+
+impl Discovery {
+    /// Looks until the generation ends, which it does not hold up: a look over a network may take long, and whoever
+    /// ends the generation does not wait for it. What comes of such a late look reaches nobody.
+    pub(crate) fn run(mut self) {
+        let began = Instant::now();
+        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every.min(A_YEAR)).collect();
+        let mut failing = vec![false; self.sources.len()];
+        let mut next = self.sources.iter().map(|source| source.known.len()).sum::<usize>();
+        while let Some((at, when)) = due.iter().copied().enumerate().min_by_key(|(_, when)| *when) {
+            let wait = when.saturating_duration_since(Instant::now());
+            if !matches!(self.ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+            for (source, partition) in self.runtime.take_retired(self.generation) {
+                for growing in self.sources.iter_mut().filter(|growing| growing.name == source) {
+                    growing.known.remove(&partition);
+                }
+            }
+            match self.look(at, &mut next) {
+                Ok(()) => {
+                    if std::mem::take(&mut failing[at]) {
+                        tracing::info!(source = self.sources[at].name, "new partitions can be looked for again");
+                    }
+                }
+                Err(error) if error.kind() == Kind::SourceLost => {
+                    self.pond.end_with(error);
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing[at], true) {
+                        let source = &self.sources[at].name;
+                        tracing::warn!(source, %error, "looking for new partitions failed; the known ones are read on");
+                    }
+                    self.runtime.note_error(&error);
+                }
+            }
+            due[at] = Instant::now() + self.sources[at].every.min(A_YEAR);
+        }
+    }
+
+    fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
+        let Growing { index, id, name, source, known, .. } = &mut self.sources[at];
+        self.runtime.looks.fetch_add(1, SeqCst);
+        let found = source.discover(known);
+        self.runtime.looks.fetch_sub(1, SeqCst);
+        self.runtime.set_notices(name, source.notices());
+        if found.is_ok() {
+            let left_out = source.left_out();
+            self.runtime.while_it_runs(self.generation, || true).then(|| self.runtime.set_left_out(name, left_out));
+        }
+        let mut found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
+        found.retain(|(partition, _)| !known.contains_key(partition));
+        // All of them are recorded with the first commit of any: a file that was missed is looked for only as long as none
+        // that came after it is known.
+        let begins = found.iter().filter_map(|(partition, from)| Some((*id, partition.clone(), from.clone()?)));
+        let record = || self.store.upgrade().map(|store| store.move_on(begins)).is_some();
+        if !self.runtime.while_it_runs(self.generation, record) {
+            return Ok(());
+        }
+        for (partition, from) in found {
+            tracing::info!(source = &**name, partition, "a partition joins");
+            known.insert(partition.clone(), from.clone());
+            let assignment = Assignment { source: *index, partition, from };
+            self.runtime.assign(self.generation, *next % self.workers, assignment);
+            *next += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::run::housekeeping::*;
+
+    #[test]
+    fn every_row_of_when_a_fold_is_due() {
+        for (unfolded, fold_bytes, waits, due) in [
+            (9, 10, false, false),
+            (10, 10, false, true),
+            // The sources wait for space that the log may take: nothing more would come.
+            (9, 10, true, true),
+            (0, 10, true, false),
+        ] {
+            assert_eq!(is_fold_due(unfolded, fold_bytes, || waits), due, "{unfolded} of {fold_bytes}, {waits}");
+        }
+    }
+
+    #[test]
+    fn folds_that_fail_for_long_end_the_run_unless_space_is_missing() {
+        let errors = [
+            ("writing fold.sst failed: Input/output error", true),
+            ("removing fold.sst failed: Read-only file system", true),
+            ("writing fold.sst failed: No space left on device", false),
+            ("writing fold.sst failed: Disk quota exceeded", false),
+            ("7 bytes are free for s, and a fold may need 9", false),
+        ];
+        for (why, ends) in errors {
+            let why = Error::try_again(why);
+            let long_ago = Instant::now().checked_sub(FOLDS_MAY_FAIL_FOR).expect("the clock began before");
+            assert!(!PutOff::now().ends_the_run(&why), "{why}");
+            assert_eq!(PutOff { since: long_ago, ..PutOff::now() }.ends_the_run(&why), ends, "{why}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Asking from outside: what is let in, how it finds a home, and how long it is waited for.
+
+use crate::plan::NodeId;
+use crate::query::{QueryCodec, QueryDecl};
+use crate::request::ask::{Admitted, Ask, Format, Numbered, Outcome, QueryError, Reply};
+use crate::request::backlog::Backlog;
+use crate::request::live::{Live, PLACES};
+use crate::request::pins::Pins;
+use crate::request::stuck::Stuck;
+use crate::request::unsent::Unsent;
+use crate::runtime::{Runtime, ToWorker};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+use tidemill_state::{Txid, codec};
+use tokio::sync::oneshot;
+
+/// What requests may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueryLimits {
+    /// How many requests run at once on each worker.
+    pub running: usize,
+    /// How many wait beside them, over all workers; more are refused.
+    pub waiting: usize,
+    /// How many requests of one client (one connection), over HTTP or gRPC, may be under way at once.
+    pub per_client: usize,
+    /// How long a request may take if it does not say, and at most.
+    pub time_out: Duration,
+    /// How many bytes a request may have.
+    pub request_bytes: usize,
+    /// How many bytes an answer may have.
+    pub answer_bytes: usize,
+    /// How many bytes of old values are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
+    pub pin_bytes: usize,
+    /// How many bytes of answers may wait until they are taken: at the bound further large ones are refused.
+    pub unsent_bytes: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        QueryLimits {
+            running: 1024,
+            waiting: 4096,
+            per_client: 1024,
+            time_out: Duration::from_secs(5),
+            request_bytes: 1 << 20,
+            answer_bytes: 16 << 20,
+            pin_bytes: 256 << 20,
+            unsent_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What all who ask share. One for a run.
+pub(crate) struct Asking {
+    pub(crate) live: Arc<Live>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) stuck: Arc<Stuck>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) unsent: Arc<Unsent>,
+    /// Requests that are let in and not over.
+    pub(crate) outstanding: Arc<AtomicUsize>,
+    /// Requests that wait for a batch, and are not let in yet.
+    for_batches: Arc<AtomicUsize>,
+    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
+    pub(crate) limits: QueryLimits,
+    workers: usize,
+    next: AtomicUsize,
+}
+
+impl Asking {
+    pub(crate) fn new(
+        committed: Arc<AtomicU64>,
+        workers: usize,
+        queries: Vec<Arc<dyn QueryCodec>>,
+        limits: QueryLimits,
+    ) -> Asking {
+        Asking {
+            live: Arc::new(Live::new(workers, limits.running.min(PLACES))),
+            pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
+            stuck: Arc::new(Stuck::new(workers)),
+            backlog: Arc::default(),
+            unsent: Arc::new(Unsent::new(limits.unsent_bytes)),
+            outstanding: Arc::default(),
+            for_batches: Arc::default(),
+            queries,
+            limits,
+            workers,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The number of a query.
+    pub(crate) fn find(&self, name: &str) -> Result<usize, QueryError> {
+        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| QueryError::NoSuchQuery {
+            name: name.to_string(),
+            known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
+        })
+    }
+
+    /// Lets one more request wait for a batch, if there is room.
+    fn let_wait(&self) -> Result<Admitted, QueryError> {
+        let most = self.limits.waiting;
+        let waits = Admitted::one_of(&self.for_batches, most);
+        waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
+    }
+
+    /// Lets one more request in, if there is room.
+    pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
+        let most = self.limits.running * self.workers + self.limits.waiting;
+        let admitted = Admitted::one_of(&self.outstanding, most);
+        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The query's name.
+    pub name: &'a str,
+    /// Its arguments, in `format`.
+    pub arguments: &'a [u8],
+    /// As what the arguments come and the answer goes.
+    pub format: Format,
+    /// How long it may take: at most [`QueryLimits::time_out`], which is also what it may take if this is `None`.
+    pub time_out: Option<Duration>,
+    /// What the answer must be of: it is waited for, within the time.
+    pub at_least: &'a [AtLeast<'a>],
+}
+
+/// A batch that an answer must not be older than: so that who has written something reads it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtLeast<'a> {
+    /// This batch.
+    Txid(Txid),
+    /// The batch that holds the record at this offset of a source's partition. A producer knows that, and not the batch.
+    Position {
+        /// The source's name.
+        source: &'a str,
+        /// The partition's name: of a topic `orders[3]`.
+        partition: &'a str,
+        /// The record's offset.
+        offset: u64,
+    },
+}
+
+impl Runtime {
+    /// The queries that can be asked.
+    #[must_use]
+    pub fn queries(&self) -> Vec<QueryDecl> {
+        self.asking.queries.iter().map(|query| query.decl().clone()).collect()
+    }
+
+    /// What requests may take.
+    #[must_use]
+    pub fn query_limits(&self) -> &QueryLimits {
+        &self.asking.limits
+    }
+
+    /// Asks a query, and waits for its answer: from one committed batch, whose number it carries. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// Every way in which there is no answer, see [`QueryError`].
+    pub async fn ask(&self, question: Question<'_>) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.ask_in_time(&question).await;
+        // Names that nobody has declared are without number: no series for them.
+        if !matches!(outcome, Err(QueryError::NoSuchQuery { .. })) {
+            self.timings.asked(question.name, began.elapsed(), &outcome);
+        }
+        outcome
+    }
+
+    async fn ask_in_time(&self, question: &Question<'_>) -> Outcome {
+        let time_out = self.time_out_of(question.time_out);
+        let asked = async {
+            self.wait_until(question.at_least).await?;
+            let (reply, answer) = oneshot::channel();
+            self.send(question, time_out, Box::new(reply))?;
+            answer.await.unwrap_or_else(|_| Err(QueryError::gone()))
+        };
+        match tokio::time::timeout(time_out, asked).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.timed_out(question.name, time_out)),
+        }
+    }
+
+    /// Waits until what is committed is at least this. A request that waits here is not let in yet, and holds nothing.
+    ///
+    /// # Errors
+    /// [`QueryError::BadArguments`]: there is no such source. [`QueryError::TooMany`]: as many wait already as [`QueryLimits::waiting`] says.
+    pub async fn wait_until(&self, at_least: &[AtLeast<'_>]) -> Result<(), QueryError> {
+        let mut shown = self.shown.subscribe();
+        let mut counted = None;
+        for wanted in at_least {
+            loop {
+                // Before the look: what is committed after it wakes this again.
+                shown.borrow_and_update();
+                if self.is_committed(wanted)? {
+                    break;
+                }
+                if counted.is_none() {
+                    counted = Some(self.asking.let_wait()?);
+                }
+                shown.changed().await.map_err(|_| QueryError::gone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Runtime::ask`], for a thread that may sleep: arguments and result have types. A query that ends in an ungrouped aggregate answers with its value, any other
+    /// with a vector.
+    ///
+    /// # Errors
+    /// As [`Runtime::ask`]; [`QueryError::Failed`] if the answer is of another type, or there is no value.
+    pub fn ask_typed<R: DeserializeOwned>(&self, name: &str, arguments: &impl Serialize) -> Result<(Txid, R), QueryError> {
+        let mut encoded = Vec::new();
+        codec::encode(arguments, &mut encoded).map_err(|why| QueryError::BadArguments(why.to_string()))?;
+        let question = Question { name, arguments: &encoded, format: Format::Bincode, time_out: None, at_least: &[] };
+        let (to, answers) = crossbeam_channel::bounded(1);
+        let time_out = self.time_out_of(None);
+        self.send(&question, time_out, Box::new(Numbered::new(0, to)))?;
+        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| self.timed_out(name, time_out))?;
+        let answer = outcome?;
+        let one = self.asking.queries[self.asking.find(name)?].decl().one;
+        let failed = |why: String| QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"));
+        let value = if one {
+            let value: Option<R> = codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?;
+            value.ok_or_else(|| QueryError::Failed(format!("\"{name}\" gives no value for these arguments")))?
+        } else {
+            codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?
+        };
+        Ok((answer.txid, value))
+    }
+
+    /// Many requests to one query at once, from this process: see [`Pipeline`].
+    ///
+    /// # Errors
+    /// [`QueryError::NoSuchQuery`]; [`QueryError::Failed`] if its results cannot be read from bincode.
+    pub fn pipeline(self: &Arc<Self>, name: &str) -> Result<Pipeline, QueryError> {
+        let query = self.asking.find(name)?;
+        self.asking.queries[query].answers_in(Format::Bincode)?;
+        let (to, answers) = crossbeam_channel::unbounded();
+        Ok(Pipeline { runtime: Arc::clone(self), query, to, answers, asked: 0 })
+    }
+
+    fn time_out_of(&self, asked: Option<Duration>) -> Duration {
+        asked.map_or(self.asking.limits.time_out, |asked| asked.min(self.asking.limits.time_out))
+    }
+
+    fn send(&self, question: &Question<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
+        let query = self.asking.find(question.name)?;
+        self.asking.queries[query].answers_in(question.format)?;
+        let arguments = self.asking.queries[query].arguments(question.arguments, question.format)?;
+        self.send_to(query, arguments, question.format, time_out, reply)
+    }
+
+    fn send_to(
+        &self,
+        query: usize,
+        arguments: Box<dyn Any + Send>,
+        format: Format,
+        time_out: Duration,
+        reply: Box<dyn Reply>,
+    ) -> Result<(), QueryError> {
+        let Asking { limits, next, .. } = &*self.asking;
+        let admitted = match self.asking.admit() {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                reply.withdraw();
+                return Err(why);
+            }
+        };
+        let begun = Instant::now();
+        let ask =
+            Ask { admitted, query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
+        // All homes in turn.
+        let home = next.fetch_add(1, SeqCst) % self.facts.workers;
+        self.tell(home, ToWorker::Ask(ask))
+            .map_err(|()| QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into()))
+    }
+
+    /// Its worker does not even give a request up: the closure that holds it is named in the log.
+    fn timed_out(&self, query: &str, time_out: Duration) -> QueryError {
+        let held_up_by = self.held_up_by();
+        if let Some(what) = &held_up_by {
+            tracing::warn!(query, "a query's closure does not return, and holds its worker up: {what}");
+        }
+        QueryError::TimedOut { after_ms: millis(time_out), held_up_by }
+    }
+
+    /// What may hold requests up: the user's closures that have not returned for long.
+    pub(crate) fn held_up_by(&self) -> Option<String> {
+        self.in_words(self.asking.stuck.named())
+    }
+
+    /// The user's closures that workers have been in for at least so long.
+    pub(crate) fn inside_for(&self, at_least: Duration) -> Option<String> {
+        self.in_words(self.asking.stuck.inside_for(at_least))
+    }
+
+    fn in_words(&self, named: Vec<(usize, NodeId, Duration)>) -> Option<String> {
+        let named = named.into_iter().map(|(worker, node, since)| {
+            let operator = self.plan().describe(node);
+            format!("worker {worker} has been in {operator} for {:.1} s", since.as_secs_f64())
+        });
+        let named: Vec<String> = named.collect();
+        (!named.is_empty()).then(|| named.join(", "))
+    }
+}
+
+/// Many requests to one query under way at once. Answers come in the order in which they are ready, each with its request's number.
+pub struct Pipeline {
+    runtime: Arc<Runtime>,
+    query: usize,
+    to: crossbeam_channel::Sender<(u64, Outcome)>,
+    answers: crossbeam_channel::Receiver<(u64, Outcome)>,
+    asked: u64,
+}
+
+impl Pipeline {
+    /// Asks. Gives the request's number, from 0.
+    ///
+    /// # Errors
+    /// [`QueryError::BadArguments`] if they are not of the query's type; [`QueryError::TooMany`], [`QueryError::Unavailable`].
+    pub fn ask<A: Send + 'static>(&mut self, arguments: A) -> Result<u64, QueryError> {
+        let number = self.asked;
+        let arguments: Box<dyn Any + Send> = Box::new(arguments);
+        let query = &self.runtime.asking.queries[self.query];
+        if !query.takes(&*arguments) {
+            let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), tidemill_state::type_names::of::<A>());
+            return Err(QueryError::BadArguments(format!("query \"{name}\" takes {arguments}, not {asked}")));
+        }
+        let reply = Box::new(Numbered::new(number, self.to.clone()));
+        let time_out = self.runtime.asking.limits.time_out;
+        self.runtime.send_to(self.query, arguments, Format::Bincode, time_out, reply)?;
+        self.asked += 1;
+        Ok(number)
+    }
+
+    /// The next answer, if there is one already.
+    #[must_use]
+    pub fn try_next_answer(&self) -> Option<(u64, Outcome)> {
+        self.answers.try_recv().ok()
+    }
+
+    /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes within the time that a request may take.
+    pub fn next_answer(&self) -> Option<(u64, Outcome)> {
+        self.answers.recv_timeout(self.runtime.asking.limits.time_out + Duration::from_secs(1)).ok()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

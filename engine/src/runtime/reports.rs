@@ -1,0 +1,256 @@
+//! What is told of a run: its status, its batches. Only of committed ones.
+
+use crate::dataflow::source_feed::PartitionProgress;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tidemill_state::{SinkId, Txid, WorkerIndex};
+
+/// What a batch was: told once it is committed.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct BatchReport {
+    /// Its number.
+    #[schemars(with = "u64")]
+    pub txid: Txid,
+    /// How many source records it covers.
+    pub records: u64,
+    /// How many bytes of input they were.
+    pub bytes: u64,
+    /// How many keys of states it changed.
+    pub changes: u64,
+    /// The size of its deltas.
+    pub delta_bytes: u64,
+    /// How many records it gave to sinks.
+    pub output_records: u64,
+    /// How many records were set aside, by the operator that failed at them, or the source that
+    /// could not decode them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, u64>,
+    /// From its first record until it was closed, in microseconds.
+    pub fill_us: u64,
+    /// From then until every worker had completed it.
+    pub compute_us: u64,
+    /// How long the write took that made it durable, alone or with the batches before and after it.
+    pub commit_us: u64,
+    /// When it was committed, in milliseconds since 1970.
+    pub committed_at_ms: u64,
+    /// How long each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
+    pub publish: Vec<Publication>,
+    /// How long the fold took that ended with this batch, if one did: it took in the changes of those before it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold_us: Option<u64>,
+    /// What each worker did of it, by number. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerShare>,
+    /// Failures that threw it away before it was committed: it was made anew after each. At most the last eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<Retry>,
+    /// What it covers of each partition. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<RangeReport>,
+    /// How many keys each worker's states have after it.
+    #[serde(skip)]
+    pub(crate) keys: Vec<(WorkerIndex, Vec<usize>)>,
+}
+
+/// A worker's share of a batch.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct WorkerShare {
+    /// The worker.
+    #[schemars(with = "u32")]
+    pub worker: WorkerIndex,
+    /// How many source records it read.
+    pub records: u64,
+    /// How many keys of its states changed.
+    pub changes: u64,
+    /// The size of its delta.
+    pub delta_bytes: u64,
+    /// From when the batch was closed until this worker had completed it, in microseconds.
+    pub compute_us: u64,
+}
+
+/// How long a sink took to confirm a batch's output.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Publication {
+    /// The sink.
+    pub sink: String,
+    /// From the commit until it was confirmed, in microseconds.
+    pub us: u64,
+}
+
+/// A failure after which batches that were not committed were made anew.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Retry {
+    /// The generation of the dataflows that failed; the first is 1.
+    pub generation: u64,
+    /// Why it failed.
+    pub error: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// What a batch covers of one partition: `[start, end)`.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct RangeReport {
+    /// The source.
+    pub source: String,
+    /// The partition.
+    pub partition: String,
+    /// The first offset.
+    pub start: u64,
+    /// The offset after the last.
+    pub end: u64,
+    #[serde(skip)]
+    pub(crate) skipped: u64,
+}
+
+/// What is asked of a topology.
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
+pub struct QueriesStatus {
+    /// Requests that run or wait.
+    pub requests: usize,
+    /// Bytes of old values that are kept for batches on their way and for requests that read an earlier batch.
+    pub kept_bytes: usize,
+    /// How many reads were cancelled because the values that they need took too much memory.
+    pub cancelled: u64,
+    /// Closures of queries that have not returned for more than a second, in words.
+    pub held_up_by: Option<String>,
+}
+
+/// What runs: the answer of `/v1/status`.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Status {
+    /// The topology's name.
+    pub topology: String,
+    /// `starting`, `running`, `paused`, `stopping` or `failed`.
+    pub phase: &'static str,
+    /// Whether the port lets the sources be paused, resumed and drained: it asks for a token then.
+    pub controls: bool,
+    /// The last committed batch.
+    #[schemars(with = "u64")]
+    pub committed: Txid,
+    /// The store's line: txids are comparable only within it.
+    pub line: String,
+    /// The run.
+    pub incarnation: String,
+    /// How many workers.
+    pub workers: usize,
+    /// When the run began, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Source records in batches that this run has committed.
+    pub records: u64,
+    /// Records that were set aside in batches that this run has committed, by the operator that
+    /// failed at them, or the source that could not decode them.
+    pub set_aside: BTreeMap<String, u64>,
+    /// The same, per second, over the last seconds.
+    pub records_per_s: f64,
+    /// Batches per second, over the last seconds.
+    pub batches_per_s: f64,
+    /// Whether every source is at its end and everything is committed.
+    pub sources_at_end: bool,
+    /// Why the sources wait, if they do.
+    pub waiting: Option<String>,
+    /// Whatever should be known of the sources though they are read: a pattern that no topic matches, say.
+    pub notices: Vec<String>,
+    /// How far each partition is read.
+    pub partitions: Vec<PartitionProgress>,
+    /// The states.
+    pub states: Vec<StateStatus>,
+    /// The sinks.
+    pub sinks: Vec<SinkStatus>,
+    /// Committed bytes of deltas that are not folded.
+    pub unfolded_bytes: u64,
+    /// The size of the store's tables on the disk, in bytes: states, and outputs on their way.
+    pub store_bytes: u64,
+    /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
+    pub longest_slice_us: u64,
+    /// What is asked.
+    pub queries: QueriesStatus,
+    /// How often the dataflows were built: once, and anew after each failure that was retried.
+    pub generations: u64,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// One state, in [`Status`].
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct StateStatus {
+    /// Its name.
+    pub name: String,
+    /// The type of its keys.
+    pub key: String,
+    /// The type of its values.
+    pub value: String,
+    /// How many keys have a value.
+    pub keys: usize,
+}
+
+/// One sink, in [`Status`].
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// The last batch that it holds, of those that have output for it.
+    #[schemars(with = "u64")]
+    pub published: Txid,
+    /// Bytes of committed output that it has not confirmed.
+    pub backlog_bytes: usize,
+    /// How often its publisher was made anew in this run, after a failure or a commit that could not be trusted.
+    pub rebuilds: u64,
+    /// Why it does not take output now, if so.
+    pub error: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub error_since_ms: Option<u64>,
+    #[serde(skip)]
+    pub(crate) id: Option<SinkId>,
+    #[serde(skip)]
+    pub(crate) last_output: Txid,
+    #[serde(skip)]
+    pub(crate) busy: Option<Busy>,
+}
+
+/// A call of a sink's publisher that has not returned.
+#[derive(Clone, Debug)]
+pub(crate) struct Busy {
+    /// Shown if the call takes long.
+    pub(crate) doing: String,
+    pub(crate) since: Instant,
+    /// The same in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+}
+
+/// How long a call of a publisher may take before the status names it.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
+
+impl SinkStatus {
+    /// Returns the status as it is shown outside: with a call that does not return, if there is no worse.
+    pub(crate) fn as_shown(&self, now: Instant) -> SinkStatus {
+        let mut shown = self.clone();
+        let lasting = self.busy.as_ref().filter(|busy| now.saturating_duration_since(busy.since) >= BUSY_WITHIN);
+        if let (None, Some(busy)) = (&self.error, lasting) {
+            shown.error = Some(format!("{}: the sink is slow, or does not answer; nothing is lost", busy.doing));
+            shown.error_since_ms = Some(busy.since_ms);
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::runtime::reports::*;
+
+    #[test]
+    fn a_call_of_a_publisher_that_does_not_return_is_named_unless_there_is_worse() {
+        let since = Instant::now();
+        let busy = Some(Busy { doing: "it was given batch 7, and has not confirmed it".into(), since, since_ms: 12 });
+        let status = SinkStatus { busy, ..SinkStatus::default() };
+        assert_eq!(status.as_shown(since + BUSY_WITHIN / 2).error, None);
+        let late = status.as_shown(since + BUSY_WITHIN);
+        assert!(late.error.is_some_and(|why| why.contains("batch 7")));
+        assert_eq!(late.error_since_ms, Some(12));
+        let failed = SinkStatus { error: Some("refused".into()), error_since_ms: Some(3), ..status };
+        let shown = failed.as_shown(since + BUSY_WITHIN);
+        assert_eq!((shown.error.as_deref(), shown.error_since_ms), (Some("refused"), Some(3)));
+    }
+}

@@ -1,0 +1,3 @@
+//! One worker's part of a state.
+
+pub(crate) mod part;
