@@ -11,7 +11,7 @@ mod reduce;
 mod top;
 mod tuples;
 
-use crate::table::part::Storable;
+use crate::record::Storable;
 pub use batch::BatchAggregator;
 pub use distinct::{Distinct, DistinctCount};
 pub use first::{FirstN, LastN};

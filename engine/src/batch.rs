@@ -1,17 +1,22 @@
 //! What code that sees a whole batch is told of it, and the clock behind it.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tidemill_state::delta::Section;
+use tidemill_state::outbox::PayloadWriter;
+use tidemill_state::{Position, SinkId, SourceId, WorkerIndex};
+
 pub(crate) mod chunk;
 pub(crate) mod commit;
+pub(crate) mod feed;
 pub(crate) mod intake;
+pub(crate) mod latch;
 pub(crate) mod publish;
+pub(crate) mod report;
 pub(crate) mod slice;
 pub(crate) mod turns;
 
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tidemill_state::Txid;
 
 /// A batch, as code sees it that is called once a batch.
@@ -23,33 +28,72 @@ pub struct Batch {
     pub time_ms: u64,
 }
 
-/// What time it is: the system's, or one that a test sets.
-#[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
+/// What one worker has made of one batch, so far.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerBatch {
+    pub(crate) sections: Vec<Section>,
+    pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
+    /// How many records were set aside, by operator.
+    pub(crate) set_aside: BTreeMap<String, u64>,
+}
 
-impl Clock {
-    /// A clock that stands still at `ms` milliseconds after 1970 until it is set.
-    #[must_use]
-    pub fn stopped_at(ms: u64) -> Clock {
-        Clock(Some(Arc::new(AtomicU64::new(ms))))
-    }
+/// What one worker made of one batch.
+pub(crate) struct WorkerDelta {
+    pub(crate) generation: u64,
+    pub(crate) txid: Txid,
+    pub(crate) worker: WorkerIndex,
+    /// When it was complete.
+    pub(crate) completed: Instant,
+    pub(crate) changes: usize,
+    pub(crate) delta: Vec<u8>,
+    pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
+    pub(crate) ranges: Vec<Range>,
+    /// How many keys its states have after the batch.
+    pub(crate) keys: Vec<usize>,
+    /// How many records were set aside, by operator.
+    pub(crate) set_aside: BTreeMap<String, u64>,
+}
 
-    /// Sets a stopped clock. The system's is left alone.
-    pub fn set(&self, ms: u64) {
-        if let Some(time) = &self.0 {
-            time.store(ms, SeqCst);
-        }
-    }
+/// When a batch is closed, and how many may be on their way.
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchLimits {
+    /// A batch is closed when it holds this many records, over all workers.
+    pub max_records: u64,
+    /// A batch is closed when it holds this many bytes of input, over all workers.
+    pub max_bytes: u64,
+    /// A batch is closed when its first record is this old.
+    pub max_delay: Duration,
+    /// No batch takes records while more than this many before it are closed and uncommitted.
+    pub max_in_flight: u64,
+}
 
-    /// Milliseconds since 1970.
-    #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        match &self.0 {
-            Some(time) => time.load(SeqCst),
-            None => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
-        }
+impl BatchLimits {
+    /// For a batch that is closed when the sources are at their end.
+    pub(crate) const WHOLE: BatchLimits = BatchLimits {
+        max_records: u64::MAX >> 1,
+        max_bytes: u64::MAX >> 1,
+        max_delay: Duration::from_secs(1 << 30),
+        max_in_flight: 8,
+    };
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 8 }
     }
+}
+
+/// What a batch covers of one partition: `[start, end)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) source: SourceId,
+    pub(crate) source_name: String,
+    pub(crate) partition: String,
+    pub(crate) start: u64,
+    pub(crate) end: Position,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) skipped: u64,
+    /// Whether the partition has ended for good: its position is removed instead of recorded.
+    pub(crate) retired: bool,
 }

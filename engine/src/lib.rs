@@ -5,8 +5,10 @@
 
 pub mod aggregates;
 mod batch;
+mod clock;
 pub mod conformance;
 mod dataflow;
+mod dead_letter;
 mod failure;
 pub mod json;
 pub mod operators;
@@ -14,6 +16,7 @@ pub mod panics;
 pub mod plan;
 pub mod query;
 mod readable;
+mod record;
 mod request;
 mod run;
 mod runtime;
@@ -24,30 +27,37 @@ pub mod source;
 mod table;
 pub mod testing;
 
-pub use batch::intake::BatchLimits;
-pub use batch::{Batch, Clock};
+pub use crate::batch::BatchLimits;
+pub use crate::batch::feed::PartitionProgress;
+pub use crate::batch::report::{BatchReport, Publication, RangeReport, Retry, WorkerShare};
+pub use crate::clock::Clock;
+pub use crate::dataflow::state::{Change, State, Value};
+pub use crate::query::requests::{Many, One, Requests};
+pub use crate::record::Data;
+pub use crate::record::Record;
+pub use crate::request::ask::{AtLeast, Question};
+pub use crate::request::codec::QueryDecl;
+pub use crate::request::hub::QueryLimits;
+pub use batch::Batch;
 pub use dataflow::meter::{OperatorWork, WorkerWork};
 pub use dataflow::migration::Migration;
-pub use dataflow::source_feed::PartitionProgress;
-pub use dataflow::stream::{Record, Stream};
+pub use dataflow::stream::Stream;
 pub use dataflow::topology::{Outline, Topology, outline};
 pub use failure::policy::OnFailure;
 pub use operators::{Caching, Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, Part, Right};
-pub use query::{Many, One, QueryDecl, Requests, Scan};
+pub use query::Scan;
 pub use request::ask::{Answer, Format, QueryError};
 pub use run::engine::{Engine, StartReport};
 pub use runtime::Runtime;
-pub use runtime::ask::{AtLeast, Pipeline, QueryLimits, Question};
+pub use runtime::ask::Pipeline;
 pub use runtime::reads::{Page, PageWish};
-pub use runtime::reports::{
-    BatchReport, Publication, QueriesStatus, RangeReport, Retry, SinkStatus, StateStatus, Status, WorkerShare,
-};
+pub use runtime::reports::{QueriesStatus, SinkStatus, StateStatus, Status};
 pub use runtime::starting::{Starting, Waiting};
 pub use settings::Settings;
-pub use source::Data;
-pub use table::part::{Change, State, Value};
 
 /// States that other operators read, and the types that they may have.
 pub mod states {
-    pub use crate::table::part::{Change, State, StateCodec, Storable, Value};
+    pub use crate::dataflow::state::{Change, State, Value};
+    pub use crate::record::Storable;
+    pub use crate::table::codec::StateCodec;
 }

@@ -1,15 +1,19 @@
 //! Panics of user code outside of the operators: caught, with the place at which they happened.
 
-use crate::dataflow::guard::panic_message;
+use crate::panics;
+use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
+use tidemill_state::Result;
 
 thread_local! {
     /// Whether a panic of this thread is not printed, because it is reported otherwise.
     static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Where this thread has panicked last.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The key on which this thread's code worked when it panicked.
+    static FAILED_KEY: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Calls `body`. A panic in it becomes an error with its place and text, and is not printed, unless `RUST_BACKTRACE` asks for that.
@@ -59,4 +63,51 @@ pub(crate) fn watch_panics() {
             }
         }));
     });
+}
+
+/// How a call of the user's code ended that did not return: by a panic, or because it gave too much.
+pub(crate) fn failure_message(ended: &(dyn std::any::Any + Send)) -> String {
+    match ended.downcast_ref::<TooMuch>() {
+        Some(TooMuch(why)) => why.clone(),
+        None => format!("panicked: {}", panic_message(ended)),
+    }
+}
+
+/// The text of a panic, as far as it has one.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
+/// The end of a call that gives too much: as a panic goes its way.
+pub(crate) struct TooMuch(pub(crate) String);
+
+/// Calls `body`; a panic in it is an error with its text. `quiet`: the panic is not printed, because it is told otherwise.
+#[inline]
+pub(crate) fn caught<R>(quiet: bool, body: impl FnOnce() -> std::result::Result<R, String>) -> std::result::Result<R, String> {
+    panics::quietly(quiet, body).unwrap_or_else(|panic| {
+        let of_key = FAILED_KEY.take().map_or(String::new(), |key| format!(", for the key {key}"));
+        Err(format!("{}{of_key}", failure_message(panic.as_ref())))
+    })
+}
+
+/// Calls `body`, which works on `key`: if it panics, the failure names the key.
+#[inline]
+pub(crate) fn naming<K: Serialize, R>(key: &K, body: impl FnOnce() -> R) -> R {
+    let named = Named(key);
+    let made = body();
+    std::mem::forget(named);
+    made
+}
+
+/// Dropped only while its thread panics.
+struct Named<'k, K: Serialize>(&'k K);
+
+impl<K: Serialize> Drop for Named<'_, K> {
+    fn drop(&mut self) {
+        // The key's own code, which may panic in turn.
+        let text = catch_unwind(AssertUnwindSafe(|| crate::json::to_string(self.0)));
+        if let Ok(Ok(text)) = text {
+            FAILED_KEY.with(|key| *key.borrow_mut() = Some(text));
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 pub mod ask;
 pub(crate) mod backlog;
+pub(crate) mod codec;
 pub(crate) mod desk;
+pub(crate) mod entrance;
+pub(crate) mod hub;
 pub(crate) mod item;
 pub(crate) mod live;
 pub(crate) mod pins;

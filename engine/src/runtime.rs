@@ -1,11 +1,15 @@
 //! What outlives generations and is looked at from outside: the committed number, the reports, the questions to workers, the bounds.
 
+use crate::clock::now_ms;
+use crate::runtime::inbox::{Inbox, ToWorker};
 pub(crate) mod ask;
 pub(crate) mod committed;
 mod control;
 mod ending;
 mod fold_alarm;
 pub(crate) mod history;
+pub(crate) mod inbox;
+pub(crate) mod leases;
 mod progress;
 pub(crate) mod reads;
 pub(crate) mod reports;
@@ -15,47 +19,29 @@ pub(crate) mod timings;
 
 use self::fold_alarm::FoldAlarm;
 use self::progress::{LeftOut, WorkerReport};
-use crate::batch::intake::{Pond, Range};
+use crate::batch::Range;
+use crate::batch::feed::Assignment;
+use crate::batch::intake::Pond;
 use crate::dataflow::meter::{OperatorWork, Work};
 use crate::plan::Plan;
-use crate::query::QueryCodec;
-use crate::request::ask::{Ask, QueryError};
-use crate::run::worker::Assignment;
-use crate::runtime::ask::{Asking, AtLeast, QueryLimits};
+use crate::request::ask::AtLeast;
+use crate::request::ask::QueryError;
+use crate::request::codec::QueryCodec;
+use crate::request::hub::{Asking, QueryLimits};
 use crate::runtime::committed::Extent;
 use crate::runtime::history::Batches;
-use crate::runtime::reads::{Leases, PageOf};
+use crate::runtime::leases::Leases;
 use crate::runtime::reports::{Busy, SinkStatus};
 use crate::runtime::timings::Timings;
-use crate::table::part::StateCodec;
+use crate::table::codec::StateCodec;
 use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
-use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tidemill_state::store::Committed;
 use tidemill_state::{Error, Incarnation, Kind, Line, Points, Result, Store, Txid};
-use tokio::sync::oneshot;
-
-/// What a worker is asked from outside.
-pub(crate) enum ToWorker {
-    /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
-    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, most_bytes: usize, reply: oneshot::Sender<Result<Read>> },
-    /// Rows of a state in order.
-    Page(PageOf),
-    /// A partition that joins.
-    Assign { generation: u64, assignment: Assignment },
-    /// A request to a query, that is to be at home there.
-    Ask(Ask),
-}
-
-/// The batch as of which keys were read, and their values.
-pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
-
-/// A worker's inbox, and its thread once it takes from it.
-type Inbox = (Sender<ToWorker>, Option<Thread>);
 
 struct Inner {
     phase: &'static str,
@@ -481,8 +467,4 @@ impl Runtime {
 
 pub(crate) fn unavailable() -> Error {
     Error::new(Kind::TryAgain, "the workers are starting, stopping or busy: try again")
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,8 +1,8 @@
 //! How a topology is run.
 
-use crate::batch::Clock;
-use crate::batch::intake::BatchLimits;
-use crate::runtime::ask::QueryLimits;
+use crate::batch::BatchLimits;
+use crate::clock::Clock;
+use crate::request::hub::QueryLimits;
 use crate::runtime::starting::Starting;
 use crate::source::{First, OnLoss};
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! What committed output is published to: the traits that a sink implements.
 
-use crate::source::Data;
+use crate::record::Data;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::sync::Arc;
 use tidemill_state::{Incarnation, Points, Result, Txid};
 
@@ -191,5 +192,21 @@ impl<S: Sink + ?Sized> Sink for Arc<S> {
 
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
         (**self).open(owner)
+    }
+}
+
+/// A sink without its type: what its publisher needs.
+pub(crate) trait AnySink: Send + Sync {
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>>;
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<S: Sink> AnySink for S {
+    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>> {
+        Sink::open(self, owner)
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }

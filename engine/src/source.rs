@@ -1,7 +1,7 @@
 //! What is read: the traits that a source implements, and the records it gives.
 
-use crate::sink::Sink;
-use serde::de::DeserializeOwned;
+pub use crate::dead_letter::{DeadLetter, DeadLetterSink, LetterHeader};
+pub use crate::record::Data;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,26 +9,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Position, Result};
-
-/// What can travel in a stream: owned, cloneable, and able to move between workers.
-///
-/// Between workers records move as they are. Values and keys of states, and what goes between a client and a query, are encoded without
-/// names and kinds. Of serde's attributes these then cannot be used:
-///
-/// | attribute | found |
-/// | --- | --- |
-/// | `flatten`, `untagged`, `tag`, and types such as `serde_json::Value`, which read whatever kind comes | of a state when the topology is built, of a query when it is asked over gRPC |
-/// | `skip` on a variant that is not the last, `skip_serializing` or `skip_deserializing` alone, a `serialize_with` that the `deserialize_with` does not read | the same; at a value where the type alone does not show it |
-/// | `skip_serializing_if` | at the first value whose field would be left out |
-/// | `skip` on a field | in a key; in a value only by [`crate::conformance::value`]: it is the default after a restart |
-///
-/// What is found at a value fails its batch, before the commit. Sinks that write JSON take all of them.
-///
-/// A value that was encoded and decoded must be encoded as the same bytes again (the order of a hash map's entries aside). A type that
-/// compacts or normalises itself as it is read, such as a sketch or a decimal number without trailing zeros, does so before it is
-/// written.
-pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
-impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}
 
 /// Where records come from: a set of partitions, each read in order from a position.
 ///
@@ -223,45 +203,6 @@ pub enum OnLoss {
     /// Go on with the records that come after the start, and report what was skipped.
     Latest,
 }
-
-/// A record that could not be decoded, or at which an operator has failed: what goes to a dead-letter sink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// The operator that failed, and where it is in the program; `None` if the record could not be decoded.
-    pub operator: Option<String>,
-    /// The source that it came from; `None` if that is not known: it was made of several records, or came out of a state.
-    pub source: Option<String>,
-    /// The partition.
-    pub partition: Option<String>,
-    /// The record's offset there.
-    pub offset: Option<u64>,
-    /// Why it could not be decoded, or what the operator said.
-    pub error: String,
-    /// Its key, if it has one. As JSON this and `bytes` are texts if they are UTF-8, else arrays of numbers.
-    #[serde(with = "crate::readable")]
-    pub key: Option<Vec<u8>>,
-    /// Its bytes, if they are known: as they were read if it could not be decoded; else the record as the source, or the last exchange, has given it, a text as it is
-    /// and anything else as JSON.
-    #[serde(with = "crate::readable")]
-    pub bytes: Option<Vec<u8>>,
-    /// Its time in milliseconds since 1970, if it has one and could not be decoded.
-    pub timestamp: Option<i64>,
-    /// Its headers, if it has some and could not be decoded.
-    pub headers: Vec<LetterHeader>,
-}
-
-/// A header of a record that could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LetterHeader {
-    /// Its name. A name may be there several times.
-    pub name: String,
-    /// Its value, if it has one. As JSON this is a text if it is UTF-8, else an array of numbers.
-    #[serde(with = "crate::readable")]
-    pub value: Option<Vec<u8>>,
-}
-
-/// A sink that takes dead letters.
-pub type DeadLetterSink = Arc<dyn Sink<Item = DeadLetter>>;
 
 /// Reads one partition, on the worker that owns it.
 pub trait Reader<T>: Send {
@@ -479,5 +420,46 @@ impl<S: Source> Source for Arc<S> {
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>> {
         (**self).open(partition, from)
+    }
+}
+
+/// A source without its type: what is asked of it before the workers run.
+pub(crate) trait AnySource: Send + Sync {
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
+    fn discover_every(&self) -> Option<std::time::Duration>;
+    fn left_out(&self) -> Vec<(String, String)>;
+    fn begin(&self, start: &Start<'_>) -> Result<Begun>;
+    fn committed(&self, positions: &[(String, Position)]);
+    fn is_bounded(&self) -> bool;
+    fn notices(&self) -> Vec<String>;
+}
+
+impl<S: Source> AnySource for S {
+    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+        Source::discover(self, known)
+    }
+
+    fn discover_every(&self) -> Option<std::time::Duration> {
+        Source::discover_every(self)
+    }
+
+    fn left_out(&self) -> Vec<(String, String)> {
+        Source::left_out(self)
+    }
+
+    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
+        Source::begin(self, start)
+    }
+
+    fn committed(&self, positions: &[(String, Position)]) {
+        Source::committed(self, positions);
+    }
+
+    fn is_bounded(&self) -> bool {
+        Source::is_bounded(self)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        Source::notices(self)
     }
 }

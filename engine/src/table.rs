@@ -1,3 +1,5 @@
 //! One worker's part of a state.
 
+pub(crate) mod codec;
 pub(crate) mod part;
+pub(crate) mod placement;

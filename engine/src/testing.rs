@@ -17,12 +17,12 @@
 mod exactly_once;
 mod io;
 
-use crate::batch::Clock;
+use crate::clock::Clock;
 use crate::dataflow::topology::Topology;
+use crate::record::Data;
 use crate::request::ask::QueryError;
 use crate::run::engine::Engine;
 use crate::settings::Settings;
-use crate::source::Data;
 pub use exactly_once::{assert_exactly_once, assert_exactly_once_with};
 pub use io::{CollectingSink, FedSource, Io};
 use serde::Serialize;
@@ -237,7 +237,7 @@ impl Kit {
     /// # Panics
     /// If there is no such state with these types, or the topology does not run.
     #[must_use]
-    pub fn state<K: Key + Ord, V: crate::table::part::Storable>(&self, name: &str) -> BTreeMap<K, V> {
+    pub fn state<K: Key + Ord, V: crate::record::Storable>(&self, name: &str) -> BTreeMap<K, V> {
         let mut content = BTreeMap::new();
         let scanned = self.engine().runtime().scan_committed(name, |key, value| {
             content.insert(keys::decode_key(key)?, codec::decode(value)?);

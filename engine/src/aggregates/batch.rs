@@ -1,8 +1,8 @@
 //! Aggregations of one batch that see its number: Trident's `Aggregator`.
 
 use crate::batch::Batch;
-use crate::dataflow::stream::Record;
 use crate::operators::Emit;
+use crate::record::Record;
 
 /// An aggregation of one batch, or of one key's records in it: it sees the batch's number and time, and gives any number of records: Trident's `Aggregator`.
 ///

@@ -1,7 +1,7 @@
 //! The first and the last records.
 
 use super::Combiner;
-use crate::source::Data;
+use crate::record::Data;
 
 /// The first `n` records, in order.
 ///

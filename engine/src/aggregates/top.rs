@@ -1,7 +1,7 @@
 //! The greatest and the least records.
 
 use super::Combiner;
-use crate::source::Data;
+use crate::record::Data;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::marker::PhantomData;

@@ -150,6 +150,18 @@ impl<T> Accountable for Chunk<T> {
     }
 }
 
+/// Takes those at `left_out`, which are in order, out of `records`.
+pub(crate) fn leave_out<T>(records: &mut Vec<T>, left_out: &[usize]) {
+    if left_out.is_empty() {
+        return;
+    }
+    let (mut left_out, mut index) = (left_out.iter().copied().peekable(), 0);
+    records.retain(|_| {
+        index += 1;
+        left_out.next_if_eq(&(index - 1)).is_none()
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use crate::batch::chunk::*;

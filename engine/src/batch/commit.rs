@@ -4,19 +4,20 @@
 //! makes the one write, and only then tells anyone: the committed number, the sources, the sinks. Batches that became complete while
 //! the last write was under way share one write.
 
-use crate::batch::intake::{Pond, Range};
-use crate::dataflow::context::AnySource;
-use crate::dataflow::guard::Latch;
+use crate::batch::intake::Pond;
+use crate::batch::latch::Latch;
+use crate::batch::report::{BatchReport, RangeReport, WorkerShare};
+use crate::batch::{Range, WorkerDelta};
+use crate::clock::micros;
 use crate::runtime::Runtime;
-use crate::runtime::history::micros;
-use crate::runtime::reports::{BatchReport, RangeReport, WorkerShare};
+use crate::source::AnySource;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemill_state::outbox::{ENTRY_HEADER_BYTES, PayloadWriter, encode_entry};
+use tidemill_state::outbox::{ENTRY_HEADER_BYTES, encode_entry};
 use tidemill_state::store::Output;
-use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, Txid, WorkerIndex};
+use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, Txid};
 
 /// What the committer is told.
 pub(crate) enum Message {
@@ -30,23 +31,6 @@ pub(crate) enum Message {
     Finish { reply: Sender<()> },
     /// No more deltas come.
     Stop,
-}
-
-/// What one worker made of one batch.
-pub(crate) struct WorkerDelta {
-    pub(crate) generation: u64,
-    pub(crate) txid: Txid,
-    pub(crate) worker: WorkerIndex,
-    /// When it was complete.
-    pub(crate) completed: Instant,
-    pub(crate) changes: usize,
-    pub(crate) delta: Vec<u8>,
-    pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
-    pub(crate) ranges: Vec<Range>,
-    /// How many keys its states have after the batch.
-    pub(crate) keys: Vec<usize>,
-    /// How many records were set aside, by operator.
-    pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
 pub(crate) struct Committer {

@@ -4,8 +4,8 @@
 //! change of one number and a wake-up: each worker ends its ranges at the last record that it has given to the dataflow, and goes on with
 //! the next batch. The next batch takes records only while few enough batches are uncommitted and nothing else holds the sources back.
 
-use crate::batch::Clock;
-use serde::Serialize;
+use crate::batch::{BatchLimits, Range};
+use crate::clock::Clock;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -13,51 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-use tidemill_state::{CrashPoint, Error, Points, Position, Result, SourceId, Txid};
-
-/// When a batch is closed, and how many may be on their way.
-#[derive(Clone, Debug, Serialize)]
-pub struct BatchLimits {
-    /// A batch is closed when it holds this many records, over all workers.
-    pub max_records: u64,
-    /// A batch is closed when it holds this many bytes of input, over all workers.
-    pub max_bytes: u64,
-    /// A batch is closed when its first record is this old.
-    pub max_delay: Duration,
-    /// No batch takes records while more than this many before it are closed and uncommitted.
-    pub max_in_flight: u64,
-}
-
-impl BatchLimits {
-    /// For a batch that is closed when the sources are at their end.
-    pub(crate) const WHOLE: BatchLimits = BatchLimits {
-        max_records: u64::MAX >> 1,
-        max_bytes: u64::MAX >> 1,
-        max_delay: Duration::from_secs(1 << 30),
-        max_in_flight: 8,
-    };
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 8 }
-    }
-}
-
-/// What a batch covers of one partition: `[start, end)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    pub(crate) source: SourceId,
-    pub(crate) source_name: String,
-    pub(crate) partition: String,
-    pub(crate) start: u64,
-    pub(crate) end: Position,
-    pub(crate) records: u64,
-    pub(crate) bytes: u64,
-    pub(crate) skipped: u64,
-    /// Whether the partition has ended for good: its position is removed instead of recorded.
-    pub(crate) retired: bool,
-}
+use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 
 /// What a worker does next about reading.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! Publishing: each sink's committed output, in order of the batches, from the outbox to the sink. One thread per sink; one that is down stops no other.
 
-use crate::dataflow::context::AnySink;
 use crate::runtime::Runtime;
-use crate::sink::{Entry, Marker, Outcome, Owner, Publisher};
+use crate::sink::{AnySink, Entry, Marker, Outcome, Owner, Publisher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Kind, Points, Result, SinkId, Store, Txid};

@@ -1,7 +1,7 @@
 //! The suite for combiners: random data, split and combined in random ways.
 
 use crate::aggregates::Combiner;
-use crate::table::part::Storable;
+use crate::record::Storable;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

@@ -1,6 +1,6 @@
 //! The suite for types of values and keys: whether they come back from their bytes, and equal.
 
-use crate::table::part::Storable;
+use crate::record::Storable;
 use std::fmt::Debug;
 use tidemill_state::keys::{self, Key};
 use tidemill_state::{codec, round_trip, type_names};

@@ -1,122 +1,31 @@
 //! What one worker knows while it builds and runs one generation: shared by its operators.
 
-use crate::batch::Batch;
 use crate::batch::chunk::Place;
 use crate::batch::intake::Pond;
-use crate::dataflow::guard::Latch;
+use crate::batch::latch::Latch;
+use crate::batch::{Batch, WorkerBatch};
+use crate::dataflow::declared::Declared;
 use crate::dataflow::meter::{Meter, Work};
-use crate::dataflow::migration::Convert;
-use crate::dataflow::source_feed::Feed;
+use crate::dead_letter::DeadLetter;
 use crate::failure::policy::{Letters, OnFailure};
 use crate::failure::search::{Excluded, Trial};
 use crate::plan::{NodeId, Plan};
-use crate::query::QueryCodec;
 use crate::request::backlog::Backlog;
-use crate::request::desk::{Desk, Entrance};
+use crate::request::desk::Desk;
+use crate::request::hub::Asking;
 use crate::request::live::Live;
 use crate::request::pins::Pins;
 use crate::request::stuck;
-use crate::runtime::ask::Asking;
-use crate::sink::Sink;
-use crate::source::{Begun, DeadLetter, Source, Start};
-use crate::table::part::{StateCodec, WorkerState};
-use std::any::Any;
+use crate::sink::AnySink;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use tidemill_state::delta::Section;
-use tidemill_state::outbox::PayloadWriter;
-use tidemill_state::schema::{Program, Schema};
-use tidemill_state::{Error, Points, Position, Result, SinkId, Txid};
+use tidemill_state::schema::Schema;
+use tidemill_state::{Points, Result, Txid};
 use timely::dataflow::operators::probe;
-
-/// What one worker has made of one batch, so far.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerBatch {
-    pub(crate) sections: Vec<Section>,
-    pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
-    /// How many records were set aside, by operator.
-    pub(crate) set_aside: BTreeMap<String, u64>,
-}
-
-/// What the user's closure has declared: filled while it runs.
-#[derive(Default)]
-pub(crate) struct Declared {
-    pub(crate) program: Program,
-    pub(crate) feeds: Vec<Box<dyn Feed>>,
-    pub(crate) states: Vec<Rc<dyn WorkerState>>,
-    pub(crate) codecs: Vec<Arc<dyn StateCodec>>,
-    pub(crate) sources: Vec<Arc<dyn AnySource>>,
-    pub(crate) sinks: Vec<Arc<dyn AnySink>>,
-    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
-    /// In the order of the queries.
-    pub(crate) entrances: Vec<Rc<dyn Entrance>>,
-    /// Operators of queries that keep something for requests: they are woken when a request is given up.
-    pub(crate) sweepers: Vec<timely::scheduling::Activator>,
-    /// What migrations call, in the order of their declarations.
-    pub(crate) conversions: Vec<Convert>,
-    pub(crate) error: Option<Error>,
-}
-
-/// A source without its type: what is asked of it before the workers run.
-pub(crate) trait AnySource: Send + Sync {
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
-    fn discover_every(&self) -> Option<std::time::Duration>;
-    fn left_out(&self) -> Vec<(String, String)>;
-    fn begin(&self, start: &Start<'_>) -> Result<Begun>;
-    fn committed(&self, positions: &[(String, Position)]);
-    fn is_bounded(&self) -> bool;
-    fn notices(&self) -> Vec<String>;
-}
-
-impl<S: Source> AnySource for S {
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
-        Source::discover(self, known)
-    }
-
-    fn discover_every(&self) -> Option<std::time::Duration> {
-        Source::discover_every(self)
-    }
-
-    fn left_out(&self) -> Vec<(String, String)> {
-        Source::left_out(self)
-    }
-
-    fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        Source::begin(self, start)
-    }
-
-    fn committed(&self, positions: &[(String, Position)]) {
-        Source::committed(self, positions);
-    }
-
-    fn is_bounded(&self) -> bool {
-        Source::is_bounded(self)
-    }
-
-    fn notices(&self) -> Vec<String> {
-        Source::notices(self)
-    }
-}
-
-/// A sink without its type: what its publisher needs.
-pub(crate) trait AnySink: Send + Sync {
-    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>>;
-    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-}
-
-impl<S: Sink> AnySink for S {
-    fn open(&self, owner: &crate::sink::Owner) -> Result<Box<dyn crate::sink::Publisher>> {
-        Sink::open(self, owner)
-    }
-
-    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-}
 
 pub(crate) struct Context {
     pub(crate) index: usize,

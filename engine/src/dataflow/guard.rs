@@ -1,80 +1,17 @@
 //! What happens when something fails inside a generation: the latch, and the guard around the user's code.
 
 use crate::batch::chunk::{Origin, Place};
+use crate::batch::latch::{Latch, Suspect};
 use crate::dataflow::context::Context;
 use crate::dataflow::meter::Meter;
 use crate::dataflow::stream::Site;
-use crate::failure::policy::{self, OnFailure, Policy};
-use crate::operators::emit::TooMuch;
+use crate::failure::policy::{OnFailure, Policy};
+use crate::panics;
 use crate::plan::NodeId;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
-use tidemill_state::{Error, SinkId, Txid};
-
-/// Set once by the first failure of a generation, before anything of the generation is dropped. From then on no batch of it is committed.
-#[derive(Default)]
-pub(crate) struct Latch {
-    set: AtomicBool,
-    error: Mutex<Option<Error>>,
-    suspect: Mutex<Option<Suspect>>,
-    wake: Mutex<Vec<std::thread::Thread>>,
-}
-
-/// A batch in which something failed behind an exchange, and whose policy is to go on without what is to blame.
-#[derive(Clone, Debug)]
-pub(crate) struct Suspect {
-    pub(crate) txid: Txid,
-    pub(crate) operator: String,
-    pub(crate) message: String,
-    /// The sink that takes the letters, if they are not only counted.
-    pub(crate) letters: Option<SinkId>,
-}
-
-impl Latch {
-    /// One that is set.
-    pub(crate) fn failed(error: Error) -> Latch {
-        let latch = Latch::default();
-        latch.fail(error);
-        latch
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.set.load(SeqCst)
-    }
-
-    /// Records the first failure and wakes every worker.
-    pub(crate) fn fail(&self, error: Error) {
-        self.error.lock().expect("no holder of this lock panics").get_or_insert(error);
-        self.set.store(true, SeqCst);
-        for thread in self.wake.lock().expect("no holder of this lock panics").iter() {
-            thread.unpark();
-        }
-    }
-
-    /// Records what may be searched for, before the failure itself. Nothing counts after the first failure.
-    fn suspect(&self, suspect: Suspect) {
-        if !self.is_set() {
-            self.suspect.lock().expect("no holder of this lock panics").get_or_insert(suspect);
-        }
-    }
-
-    /// What the first failure was, if its records may be searched for.
-    pub(crate) fn suspected(&self) -> Option<Suspect> {
-        self.suspect.lock().expect("no holder of this lock panics").clone()
-    }
-
-    pub(crate) fn error(&self) -> Option<Error> {
-        self.error.lock().expect("no holder of this lock panics").clone()
-    }
-
-    /// Makes this thread one of those that a failure wakes.
-    pub(crate) fn wake_me(&self) {
-        self.wake.lock().expect("no holder of this lock panics").push(std::thread::current());
-    }
-}
+use std::sync::Arc;
+use tidemill_state::{Error, Txid};
 
 /// Runs one operator's user code: catches its panics, says in which record they happened, and does with it what the operator's policy says.
 pub(crate) struct Guard {
@@ -119,7 +56,7 @@ impl Guard {
         let (mut records, mut next, mut set_aside) = (records.into_iter(), 0, Vec::new());
         let quiet = self.on_failure.goes_on();
         loop {
-            let outcome = policy::caught(quiet, || {
+            let outcome = panics::caught(quiet, || {
                 for record in records.by_ref() {
                     next += 1;
                     body(record)?;
@@ -156,7 +93,7 @@ impl Guard {
                 std::mem::forget(noting);
                 given
             };
-            return match policy::caught(false, || Ok(records.into_iter().enumerate().map(noted).collect())) {
+            return match panics::caught(false, || Ok(records.into_iter().enumerate().map(noted).collect())) {
                 Ok(given) => Some((given, Vec::new())),
                 Err(message) => {
                     self.fail_at(&message, place(failed.get()));
@@ -167,7 +104,7 @@ impl Guard {
         let (mut given, mut set_aside) = (Vec::with_capacity(records.len()), Vec::new());
         let mut records = records.into_iter();
         loop {
-            let outcome = policy::caught(true, || {
+            let outcome = panics::caught(true, || {
                 given.extend(records.by_ref().map(&mut f));
                 Ok(())
             });
@@ -183,7 +120,7 @@ impl Guard {
     /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
     pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
         let _inside = self.context.stuck.enter_stream(self.node);
-        match policy::caught(self.on_failure.goes_on(), body) {
+        match panics::caught(self.on_failure.goes_on(), body) {
             Ok(()) => true,
             Err(message) => {
                 self.fail(&message);
@@ -252,17 +189,4 @@ impl Drop for Noting<'_> {
     fn drop(&mut self) {
         self.failed.set(self.at);
     }
-}
-
-/// How a call of the user's code ended that did not return: by a panic, or because it gave too much.
-pub(crate) fn failure_message(ended: &(dyn std::any::Any + Send)) -> String {
-    match ended.downcast_ref::<TooMuch>() {
-        Some(TooMuch(why)) => why.clone(),
-        None => format!("panicked: {}", panic_message(ended)),
-    }
-}
-
-/// The text of a panic, as far as it has one.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
 }

@@ -1,76 +1,17 @@
 //! Migrations as a program declares them: what becomes of the states, sources and sinks that an older version of it had.
 
 use crate::dataflow::context::Context;
-use crate::dataflow::guard::panic_message;
-use crate::dataflow::topology::{Description, Topology};
-use crate::operators::route::Placement;
-use crate::table::part::{Storable, type_decl};
+use crate::dataflow::topology::Topology;
+use crate::panics::panic_message;
+use crate::record::Storable;
+use crate::table::codec::type_decl;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use tidemill_state::keys::{self, Key};
-use tidemill_state::migration::{Change, Conversion, Migration as Declared, Plan};
+use tidemill_state::migration::{Change, Migration as Declared};
 use tidemill_state::schema::TypeDecl;
-use tidemill_state::store::Row;
-use tidemill_state::{CrashPoint, Error, Points, Result, Store, codec, fold, round_trip, type_names};
-
-/// A conversion of one row of a state: encoded key and value in, encoded key and value out.
-pub(crate) type Convert = Arc<dyn Fn(&[u8], &[u8]) -> Result<(Vec<u8>, Vec<u8>)> + Send + Sync>;
-
-/// What the conversions of a plan make of a store, before anything is changed: with each, all rows of the new state, sorted as they are stored.
-///
-/// # Errors
-/// Kind Config if a value is not of the type that its conversion takes, UserCode if a conversion panics, or makes two keys the same.
-pub(crate) fn convert(store: &Store, plan: &Plan, description: &Description) -> Result<Vec<Vec<Row>>> {
-    plan.conversions.iter().map(|conversion| rows_of(store, conversion, description)).collect()
-}
-
-fn rows_of(store: &Store, conversion: &Conversion, description: &Description) -> Result<Vec<Row>> {
-    let state = &conversion.state;
-    let codec = description
-        .codecs
-        .iter()
-        .find(|codec| codec.decl().name == state.name)
-        .ok_or_else(|| Error::bug(format!("state \"{}\" is converted, but the program does not have it", state.name)))?;
-    let doing = format!("converting state \"{}\" into {}", state.name, state.shape());
-    let placement = if state.together { Placement::Together } else { Placement::ByKey };
-    let mut rows: Vec<Row> = Vec::new();
-    store.scan(conversion.from, |key, value| {
-        let (mut key, mut value) = (key.to_vec(), value.to_vec());
-        for code in &conversion.code {
-            (key, value) = description.conversions[*code](&key, &value).map_err(|error| error.while_doing(&doing))?;
-        }
-        let group = keys::group_of(placement.hash(&key, store.key_groups()), store.key_groups());
-        rows.push((group, key, value));
-        Ok(true)
-    })?;
-    rows.sort_unstable();
-    if let Some(twice) = rows.windows(2).find(|pair| (pair[0].0, &pair[0].1) == (pair[1].0, &pair[1].1)) {
-        let key = codec.key_to_json(&twice[0].1)?;
-        return Err(Error::user_code(format!("{doing}: two keys become {key}. Nothing was changed: give each its own")));
-    }
-    Ok(rows)
-}
-
-/// Makes the new states. They are not recorded yet: a crash from here on leaves everything as it was.
-///
-/// # Errors
-/// Kind TryAgain if the disk fails.
-pub(crate) fn make(store: &Store, plan: &Plan, converted: &[Vec<Row>], points: &Points) -> Result<()> {
-    for migration in &plan.pending {
-        tracing::info!("{migration}");
-    }
-    if plan.states.is_empty() {
-        return Ok(());
-    }
-    // A later fold would bring the changes of what goes back.
-    fold::fold(store, points)?;
-    for (conversion, rows) in plan.conversions.iter().zip(converted) {
-        store.fill(conversion.to, rows)?;
-        points.reach(CrashPoint::MigrationWritten)?;
-    }
-    Ok(())
-}
+use tidemill_state::{Error, Result, codec, round_trip, type_names};
 
 /// Decodes what a conversion is given.
 fn taken<T>(what: &str, decoded: Result<T>) -> Result<T> {

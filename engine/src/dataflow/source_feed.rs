@@ -1,80 +1,21 @@
 //! One source on one worker: its partitions' readers, and the way into the dataflow.
 
+use crate::batch::Range;
 use crate::batch::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
-use crate::batch::intake::Range;
+use crate::batch::feed::{Feed, LettersInput, PartitionProgress};
 use crate::batch::turns::{Turn, Turns};
+use crate::clock::now_ms;
 use crate::dataflow::context::Context;
 use crate::dataflow::meter::Meter;
 use crate::plan::NodeId;
 use crate::run::engine::A_YEAR;
-use crate::source::{DeadLetter, ReadStatus, Reader, Records, Source, StartFacts};
+use crate::source::{ReadStatus, Reader, Records, Source, StartFacts};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tidemill_state::{Kind, Position, Result, SourceId, Txid};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
-
-/// A source without its type, as the worker loop drives it.
-pub(crate) trait Feed {
-    /// Gives the source the facts of its start: before the first partition is opened.
-    fn adopt(&mut self, facts: &StartFacts);
-
-    /// Opens a partition at a position; `None` is its beginning.
-    fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()>;
-
-    /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes; none if nothing is there now.
-    fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
-
-    /// Where dead letters go.
-    fn give_letters_to(&mut self, input: LettersInput);
-
-    /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
-    fn moved(&mut self) -> Vec<Range>;
-
-    /// Ends the ranges of the batch in hand.
-    fn ranges(&mut self) -> Vec<Range>;
-
-    /// Ends the ranges of the batch in hand, and goes on at `txid`.
-    fn advance_to(&mut self, txid: Txid) -> Vec<Range>;
-
-    /// How long until it is worth reading again; zero for now, `None` for never.
-    fn ready_in(&self, now: Instant) -> Option<Duration>;
-
-    /// Whether a partition was read, or has joined, since the last call of [`Feed::progress`].
-    fn has_news(&self) -> bool;
-
-    /// The progress of partitions by slot where it may have changed since the last call; none of
-    /// those that have ended for good. It is ahead of what is committed: [`crate::runtime::committed`] puts it
-    /// back to that.
-    fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)>;
-}
-
-pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
-
-/// How far a partition is read.
-#[derive(Clone, Debug, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
-pub struct PartitionProgress {
-    /// The source's name.
-    pub source: String,
-    /// The partition's name.
-    pub partition: String,
-    /// The first offset that no committed batch covers, in the source's own unit.
-    pub offset: u64,
-    /// How much is known to come from there on, in the same unit.
-    pub lag: Option<u64>,
-    /// How many records were skipped by policy in this run, before that offset.
-    pub skipped: u64,
-    /// Whether the partition is at its end.
-    pub ended: bool,
-    /// Why nothing comes, if something is wrong that passes by itself.
-    pub trouble: Option<String>,
-    /// Since when, in milliseconds since 1970.
-    pub trouble_since_ms: Option<u64>,
-    /// The offset from which the reader itself counts what is left.
-    #[serde(skip)]
-    pub(crate) reached: u64,
-}
 
 struct Partition<T> {
     name: Rc<str>,
@@ -452,8 +393,4 @@ impl<S: Source> Feed for SourceFeed<S> {
         };
         changed.into_iter().map(|slot| (slot, progress(slot))).collect()
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

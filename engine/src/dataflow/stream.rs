@@ -5,6 +5,7 @@ use crate::dataflow::context::Context;
 use crate::dataflow::guard::Guard;
 use crate::failure::policy::OnFailure;
 use crate::plan::{NodeId, NodeKind};
+use crate::record::Record;
 use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
@@ -14,10 +15,6 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Probe;
 
 pub(crate) type Raw<'s, C> = timely::dataflow::Stream<'s, u64, C>;
-
-/// What a stream can carry: anything owned that can be cloned. A record that is sent to another worker must be [`crate::Data`] too.
-pub trait Record: Clone + 'static {}
-impl<T: Clone + 'static> Record for T {}
 
 /// A stream of records of type `T`, on one worker: what one operator gives to the next. Cloning it gives a second reader of the same records.
 ///

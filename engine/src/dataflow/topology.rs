@@ -1,15 +1,18 @@
 //! The user's program: what the closure that builds it is given, and what is known of it before it runs.
 
-use crate::batch::Clock;
-use crate::batch::intake::{BatchLimits, Pond};
-use crate::dataflow::context::{AnySink, AnySource, Context, Declared, Seat, Shared};
-use crate::dataflow::guard::Latch;
-use crate::dataflow::migration::Convert;
+use crate::batch::BatchLimits;
+use crate::batch::intake::Pond;
+use crate::batch::latch::Latch;
+use crate::clock::Clock;
+use crate::dataflow::context::{Context, Seat, Shared};
+use crate::dataflow::declared::{Convert, Declared};
 use crate::panics;
 use crate::plan::Plan;
-use crate::query::QueryCodec;
-use crate::runtime::ask::{Asking, QueryLimits};
-use crate::table::part::StateCodec;
+use crate::request::codec::QueryCodec;
+use crate::request::hub::{Asking, QueryLimits};
+use crate::sink::AnySink;
+use crate::source::AnySource;
+use crate::table::codec::StateCodec;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidemill_state::keys::KEY_GROUPS;
@@ -108,3 +111,6 @@ where
     let Declared { program, codecs, sources, sinks, queries, conversions, .. } = declared;
     Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks, queries, conversions })
 }
+
+/// The user's closure that builds the topology.
+pub(crate) type Build = dyn Fn(&Topology<'_>) + Send + Sync;

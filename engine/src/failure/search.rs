@@ -4,10 +4,10 @@
 //! again, until single records are left (as in delta debugging; Zeller and Hildebrandt, 2002, but each half must fail alone to be followed). A record that fails alone may only lack one
 //! of its batch that it relies on: each that is found is tried once more, among all records that are not.
 
+use crate::batch::Range;
 use crate::batch::chunk::Place;
-use crate::batch::intake::Range;
-use crate::dataflow::guard::Suspect;
-use crate::runtime::history::micros;
+use crate::batch::latch::Suspect;
+use crate::clock::micros;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU64, AtomicUsize};

@@ -1,16 +1,19 @@
 //! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
 
 use super::emit::Emit;
-use super::route::{PARTS, Parcel, Placement, by_owner, number_in};
+use super::route::{PARTS, Parcel, by_owner, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
 use crate::batch::slice::Slice;
 use crate::dataflow::context::Context;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Raw, Record, Site, Stream, activator};
-use crate::failure::policy::naming;
-use crate::source::Data;
-use crate::table::part::{self, Change, State, Storable, TypedState, WorkerState};
+use crate::dataflow::state::{Change, State};
+use crate::dataflow::stream::{Raw, Site, Stream, activator};
+use crate::panics::naming;
+use crate::record::{Data, Record, Storable};
+use crate::table::codec::{StateCodec, TypedCodec, refused_type, type_decl};
+use crate::table::part::{TypedState, WorkerState};
+use crate::table::placement::Placement;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
@@ -18,7 +21,8 @@ use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
 use tidemill_state::hot::{HotChange, TOUCHED_AT_ONCE};
 use tidemill_state::keys::{self, Key};
-use tidemill_state::{Error, Txid, round_trip, type_names};
+use tidemill_state::schema::StateDecl;
+use tidemill_state::{Error, StateId, Txid, round_trip, type_names};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
@@ -95,7 +99,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     apply: A,
 ) -> Kept<'s, A, Parcel<PK, P>> {
     let context = &site.context;
-    let id = part::declare::<A::Key, A::Value>(context, name, placement);
+    let id = declare::<A::Key, A::Value>(context, name, placement);
     let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context));
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));
@@ -321,4 +325,30 @@ impl Encoder {
 fn at_key<K: Key>(state: &str, key: &K) -> String {
     let key = serde_json::to_string(key).unwrap_or_else(|_| "that JSON cannot show".into());
     format!("state \"{state}\", key {key}")
+}
+
+/// Registers a state's name, types and number; refuses a name that is taken, and a type that could not be read back.
+pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placement: Placement) -> StateId {
+    let (key, value) = (type_decl::<K>(), type_decl::<V>());
+    let refusal = refused_type::<K>(name, "keys", round_trip::of_keys::<K>)
+        .or_else(|| refused_type::<V>(name, "values", round_trip::of_values::<V>));
+    let decl = StateDecl {
+        name: name.to_string(),
+        key: key.name,
+        value: value.name,
+        together: placement == Placement::Together,
+        key_parts: key.parts,
+        value_parts: value.parts,
+    };
+    let codec = TypedCodec::<K, V>::new(decl, placement);
+    let mut declared = context.declared.borrow_mut();
+    if let Some(error) = refusal {
+        declared.error.get_or_insert(error);
+    }
+    if declared.program.states.iter().any(|state| state.name == name) {
+        declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));
+    }
+    declared.program.states.push(codec.decl());
+    declared.codecs.push(std::sync::Arc::new(codec));
+    context.schema.state(name).unwrap_or(StateId(0))
 }

@@ -1,8 +1,8 @@
 //! `batch_global`: all records of a batch on one worker.
 
 use super::exchange::To;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {

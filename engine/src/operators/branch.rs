@@ -1,6 +1,7 @@
 //! `branch`: a stream as two.
 
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
+use crate::record::Record;
 use std::panic::Location;
 
 impl<'s, T: Record> Stream<'s, T> {

@@ -3,11 +3,12 @@
 use super::group_by::Grouped;
 use super::route::{PARTS, Parcel, Sorter};
 use crate::aggregates::Combiner;
-use crate::batch::chunk::Chunk;
+use crate::batch::chunk::{Chunk, leave_out};
 use crate::batch::slice::Slice;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Raw, Record, Site, activator};
-use crate::failure::policy::{leave_out, naming};
+use crate::dataflow::stream::{Raw, Site, activator};
+use crate::panics::naming;
+use crate::record::Record;
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;

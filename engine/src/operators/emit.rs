@@ -4,6 +4,7 @@
 //! else has chosen. An allocation that fails ends the process, and nothing can catch that. So no room
 //! is made beyond the bound of a call, and to give more is a failure of what the call was for.
 
+use crate::panics::TooMuch;
 use std::panic::resume_unwind;
 
 /// The bytes of the records that one call for a request may give, not counting what they hold outside themselves.
@@ -104,9 +105,6 @@ impl<U> Extend<U> for Emit<U> {
         Emit::extend(self, records);
     }
 }
-
-/// The end of a call that gives too much: as a panic goes its way.
-pub(crate) struct TooMuch(pub(crate) String);
 
 #[cfg(test)]
 mod tests {

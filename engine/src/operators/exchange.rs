@@ -4,9 +4,9 @@
 
 use crate::batch::chunk::{AsBytes, Chunk, Origin, Places, Run};
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
-use crate::source::Data;
+use crate::record::{Data, Record};
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
 use std::rc::Rc;

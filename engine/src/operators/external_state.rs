@@ -10,12 +10,11 @@ use crate::batch::chunk::Chunk;
 use crate::batch::slice::Slice;
 use crate::dataflow::context::Context;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::dataflow::topology::Topology;
 use crate::plan::NodeKind;
+use crate::record::{Data, Record, Storable};
 use crate::run::threads::no_thread;
-use crate::source::Data;
-use crate::table::part::Storable;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use remembered::Remembered;
 use std::collections::{BTreeMap, HashSet};
@@ -342,8 +341,7 @@ fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -
     let spawned = call.spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
         calls.fetch_sub(1, SeqCst);
-        let _ = reply
-            .send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::dataflow::guard::panic_message(&*panic)))));
+        let _ = reply.send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::panics::panic_message(&*panic)))));
     });
     if let Err(why) = spawned {
         external.calls.fetch_sub(1, SeqCst);

@@ -1,7 +1,8 @@
 //! `filter`, `try_filter`: some of the records.
 
 use super::flat_map::expand_chunk;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
+use crate::record::Record;
 use std::fmt::Display;
 use std::panic::Location;
 

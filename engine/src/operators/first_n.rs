@@ -1,8 +1,8 @@
 //! `first_n`: the first records of each batch.
 
 use crate::aggregates::FirstN;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {

@@ -3,7 +3,8 @@
 use super::emit::Emit;
 use crate::batch::chunk::Chunk;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
+use crate::record::Record;
 use std::fmt::Display;
 use std::panic::Location;
 

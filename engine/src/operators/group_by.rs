@@ -1,6 +1,7 @@
 //! `group_by`: records by a key of theirs, for an aggregation.
 
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
+use crate::record::Record;
 use tidemill_state::keys::Key;
 
 /// Records that have a key: what [`Stream::group_by`] gives. Aggregate it.

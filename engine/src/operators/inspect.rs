@@ -1,9 +1,9 @@
 //! `inspect`, `try_inspect`: a look at each record.
 
-use crate::batch::chunk::Chunk;
+use crate::batch::chunk::{Chunk, leave_out};
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
-use crate::failure::policy::leave_out;
+use crate::dataflow::stream::Stream;
+use crate::record::Record;
 use std::fmt::Display;
 use std::panic::Location;
 

@@ -1,9 +1,9 @@
 //! `lookup_after`: each record with its key's value as it is after the batch.
 
 use super::lookups::When;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
-use crate::table::part::{State, Storable};
+use crate::dataflow::state::State;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record, Storable};
 use std::panic::Location;
 use tidemill_state::keys::Key;
 

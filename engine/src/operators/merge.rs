@@ -1,7 +1,8 @@
 //! `merge`: two streams as one.
 
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
+use crate::record::Record;
 use std::panic::Location;
 use timely::dataflow::operators::Concat;
 

@@ -1,8 +1,8 @@
 //! `min_by`: the record of the least rank in each batch.
 
 use crate::aggregates::MinBy;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {

@@ -1,12 +1,13 @@
 //! `on_failure`: what is done with records at which operators fail.
 
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::dataflow::topology::Topology;
+use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use crate::failure::policy::{Letters, OnFailure, Policy};
 use crate::panics::watch_panics;
 use crate::plan::NodeKind;
+use crate::record::Record;
 use crate::sink::Sink;
-use crate::source::{DeadLetter, DeadLetterSink};
 use std::panic::Location;
 
 impl Topology<'_> {

@@ -1,8 +1,8 @@
 //! `partition_by`: records by a key of theirs.
 
 use super::exchange::To;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record};
 use std::panic::Location;
 use tidemill_state::keys::{self, Key};
 

@@ -1,8 +1,8 @@
 //! `partition_with`: records to workers as the program says.
 
 use super::exchange::To;
-use crate::dataflow::stream::{Record, Stream};
-use crate::source::Data;
+use crate::dataflow::stream::Stream;
+use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {

@@ -3,11 +3,12 @@
 use super::apply::{Merge, keep};
 use super::combine::combine;
 use super::group_by::Grouped;
-use super::route::Placement;
 use crate::aggregates::Combiner;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::state::State;
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
-use crate::table::part::State;
+use crate::record::Record;
+use crate::table::placement::Placement;
 use std::panic::Location;
 use std::rc::Rc;
 use tidemill_state::keys::Key;

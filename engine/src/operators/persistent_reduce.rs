@@ -2,12 +2,13 @@
 
 use super::apply::{Merge, keep};
 use super::group_by::Grouped;
-use super::route::{Placement, Routing, route};
+use super::route::{Routing, route};
 use crate::aggregates::Reducer;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::state::{State, Value};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
-use crate::source::Data;
-use crate::table::part::{State, Value};
+use crate::record::{Data, Record};
+use crate::table::placement::Placement;
 use std::panic::Location;
 use tidemill_state::keys::Key;
 

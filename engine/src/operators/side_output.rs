@@ -3,8 +3,9 @@
 use super::emit::Emit;
 use crate::batch::chunk::{Chunk, Origin};
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
+use crate::record::Record;
 use std::fmt::Display;
 use std::panic::Location;
 use timely::dataflow::channels::pact::Pipeline;

@@ -3,11 +3,11 @@
 use crate::batch::chunk::Chunk;
 use crate::dataflow::context::Context;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Record, Stream};
+use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
+use crate::record::{Data, Record};
 use crate::sink::{Delivery, Sink};
-use crate::source::Data;
-use crate::table::part::type_name;
+use crate::table::codec::type_name;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkI
     let kind = format!("{} of {}", sink.kind(), type_name::<S::Item>());
     let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
     declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
-    declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::dataflow::context::AnySink>);
+    declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::sink::AnySink>);
     (context.schema.sink(name).unwrap_or(SinkId(0)), sink)
 }
 

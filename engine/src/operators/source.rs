@@ -2,11 +2,13 @@
 
 use crate::batch::chunk::Chunk;
 use crate::dataflow::source_feed::SourceFeed;
-use crate::dataflow::stream::{Record, Site, Stream};
+use crate::dataflow::stream::{Site, Stream};
 use crate::dataflow::topology::Topology;
+use crate::dead_letter::DeadLetter;
 use crate::plan::NodeKind;
-use crate::source::{DeadLetter, Source};
-use crate::table::part::type_name;
+use crate::record::Record;
+use crate::source::Source;
+use crate::table::codec::type_name;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ impl<'s> Topology<'s> {
         }
         let kind = format!("{} of {}", source.kind(), type_name::<S::Item>());
         declared.program.sources.push(SourceDecl { name: name.to_string(), kind });
-        declared.sources.push(Arc::clone(&source) as Arc<dyn crate::dataflow::context::AnySource>);
+        declared.sources.push(Arc::clone(&source) as Arc<dyn crate::source::AnySource>);
         let id = context.schema.source(name).unwrap_or(SourceId(0));
         let place = declared.feeds.len();
         let letters = source.dead_letters();

@@ -1,10 +1,12 @@
 //! `upsert`: a stream as a table.
 
 use super::apply::{Merge, keep};
-use super::route::{Placement, Routing, route};
+use super::route::{Routing, route};
+use crate::dataflow::state::State;
 use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
-use crate::table::part::{State, Storable};
+use crate::record::Storable;
+use crate::table::placement::Placement;
 use std::panic::Location;
 use tidemill_state::keys::Key;
 

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidemill_state::{Kind, Txid};
 
 /// As what arguments come and answers go.
@@ -222,6 +222,37 @@ pub(crate) struct Ask {
     /// How many bytes the answer may have.
     pub(crate) most_bytes: usize,
     pub(crate) reply: Box<dyn Reply>,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The query's name.
+    pub name: &'a str,
+    /// Its arguments, in `format`.
+    pub arguments: &'a [u8],
+    /// As what the arguments come and the answer goes.
+    pub format: Format,
+    /// How long it may take: at most [`QueryLimits::time_out`], which is also what it may take if this is `None`.
+    pub time_out: Option<Duration>,
+    /// What the answer must be of: it is waited for, within the time.
+    pub at_least: &'a [AtLeast<'a>],
+}
+
+/// A batch that an answer must not be older than: so that who has written something reads it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtLeast<'a> {
+    /// This batch.
+    Txid(Txid),
+    /// The batch that holds the record at this offset of a source's partition. A producer knows that, and not the batch.
+    Position {
+        /// The source's name.
+        source: &'a str,
+        /// The partition's name: of a topic `orders[3]`.
+        partition: &'a str,
+        /// The record's offset.
+        offset: u64,
+    },
 }
 
 #[cfg(test)]

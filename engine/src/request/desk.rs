@@ -2,14 +2,14 @@
 
 use crate::json;
 use crate::request::ask::{Admitted, Answer, Ask, Format, QueryError, Reply};
+use crate::request::entrance::Entrance;
+use crate::request::hub::Asking;
 use crate::request::item::{Failure, Held, Item, Ticket};
 use crate::request::live::{Live, RequestId};
 use crate::request::pins::Pins;
 use crate::request::unsent::Unsent;
 use crate::request::weight::Weight;
-use crate::runtime::ask::Asking;
 use serde::Serialize;
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
@@ -18,12 +18,6 @@ use tidemill_state::codec;
 
 /// How often the desk looks for requests whose time is over, or that nobody waits for.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(5);
-
-/// Where a query's requests enter its dataflow on this worker.
-pub(crate) trait Entrance {
-    /// A request begins, with arguments of the query's own type.
-    fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>);
-}
 
 struct Running {
     admitted: Admitted,

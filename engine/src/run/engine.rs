@@ -2,17 +2,16 @@
 
 use crate::batch::commit::{Committer, Message};
 use crate::batch::publish::Publishing;
-use crate::dataflow::context::AnySource;
-use crate::dataflow::topology::{Description, Topology, describe};
+use crate::dataflow::topology::{Build, Description, Topology, describe};
 use crate::run::ending::{Ending, PATIENCE, Phase};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
 use crate::run::start::{self, Started};
 use crate::run::threads::{caught, spawn};
-use crate::run::worker::Build;
 use crate::runtime::starting::Starting;
 use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
+use crate::source::AnySource;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -159,7 +158,7 @@ impl Engine {
             None => Ok(()),
             Some(Ok(outcome)) => outcome,
             Some(Err(panic)) => {
-                Err(Error::bug(format!("the supervisor panicked: {}", crate::dataflow::guard::panic_message(panic.as_ref()))))
+                Err(Error::bug(format!("the supervisor panicked: {}", crate::panics::panic_message(panic.as_ref()))))
             }
         }
     }

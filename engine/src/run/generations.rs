@@ -1,17 +1,19 @@
 //! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built anew after the last committed batch.
 
-use crate::batch::intake::{BatchLimits, Pond, Range};
+use crate::batch::feed::Assignment;
+use crate::batch::intake::Pond;
+use crate::batch::latch::{Latch, Suspect};
+use crate::batch::{BatchLimits, Range};
 use crate::dataflow::context::Shared;
-use crate::dataflow::guard::{Latch, Suspect};
-use crate::dataflow::topology::Description;
+use crate::dataflow::topology::{Build, Description};
 use crate::failure::search::{self, Excluded, GivenUp, Trial};
+use crate::run::discovery::{Discovery, Growing};
 use crate::run::ending::{Ending, Phase};
 use crate::run::engine::write_hangs;
-use crate::run::housekeeping::{Discovery, Growing};
 use crate::run::retry::{self, Next};
 use crate::run::start::{self, Listing};
 use crate::run::threads::{caught, no_thread, spawn};
-use crate::run::worker::{self, Assignment, Build, Job};
+use crate::run::worker::{self, Job};
 use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::source::OnLoss;

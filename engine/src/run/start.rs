@@ -1,14 +1,13 @@
 //! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
 
+use crate::batch::feed::Assignment;
 use crate::batch::publish::not_settled;
-use crate::dataflow::context::{AnySink, AnySource};
-use crate::dataflow::migration;
 use crate::dataflow::topology::Description;
-use crate::run::worker::Assignment;
+use crate::run::migrate;
 use crate::runtime::reports::SinkStatus;
 use crate::settings::Settings;
-use crate::sink::{Marker, Owner, Publisher};
-use crate::source::{self, StartFacts};
+use crate::sink::{AnySink, Marker, Owner, Publisher};
+use crate::source::{self, AnySource, StartFacts};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +87,7 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
     let program = Described { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
     let checked = program.decide(Some(&store)).and_then(|decision| {
         read_through(&store, &decision, description)?;
-        migration::convert(&store, &decision.migration, description)?;
+        migrate::convert(&store, &decision.migration, description)?;
         let listing = program.list(Some(&store), &decision)?;
         let mut decision = listing.warn(decision);
         if store.format() < STORE_FORMAT {
@@ -136,7 +135,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
-    let converted = store.as_ref().map(|store| migration::convert(store, &decision.migration, description)).transpose()?;
+    let converted = store.as_ref().map(|store| migrate::convert(store, &decision.migration, description)).transpose()?;
     let mut store = match store {
         Some(store) => store,
         None => Store::create(&settings.state, settings.durability, fresh.as_deref())?,
@@ -145,7 +144,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     let incarnation = store.raise_incarnation(points)?;
     points.reach(CrashPoint::IncarnationRaised)?;
     let upgraded_from = store.upgrade(points)?;
-    migration::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
+    migrate::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
     let claiming = Claiming { store: &store, facts: store.facts()?, program: &program, incarnation, points };
     let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;

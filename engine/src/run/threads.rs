@@ -26,9 +26,8 @@ pub(crate) fn no_thread(name: &str, why: &dyn std::fmt::Display) -> Error {
 
 /// Runs `body`; a panic in it is an error of kind Bug.
 pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        Err(Error::bug(format!("a broken invariant: {}", crate::dataflow::guard::panic_message(panic.as_ref()))))
-    })
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::panics::panic_message(panic.as_ref())))))
 }
 
 /// Runs `body` on a thread with the priority of work in the background, and waits for it. The thread that waits keeps its own

@@ -3,33 +3,25 @@
 //! A turn is: end the batch if it was closed, else read one chunk into it; let every operator that has work do one slice; hand over what is
 //! complete. When there is nothing to do the worker parks, and is woken by data, a close, a commit or a question.
 
-use crate::batch::commit::{Message, WorkerDelta};
-use crate::batch::intake::{Range, Turn};
-use crate::batch::slice;
-use crate::dataflow::context::{Context, Declared, Seat, Shared};
-use crate::dataflow::topology::{self, Topology};
+use crate::batch::commit::Message;
+use crate::batch::feed::Assignment;
+use crate::batch::intake::Turn;
+use crate::batch::{Range, WorkerDelta, slice};
+use crate::dataflow::context::{Context, Seat, Shared};
+use crate::dataflow::declared::Declared;
+use crate::dataflow::topology::{self, Build, Topology};
 use crate::panics;
-use crate::runtime::reads::PageOf;
-use crate::runtime::{Runtime, ToWorker};
+use crate::runtime::Runtime;
+use crate::runtime::inbox::ToWorker;
 use crate::source::StartFacts;
+use crate::table::part::PageOf;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, KeyGroup, Kind, Position, Result, StateId, Store, Txid, WorkerIndex, delta};
-
-/// The user's closure that builds the topology.
-pub(crate) type Build = dyn Fn(&Topology<'_>) + Send + Sync;
-
-/// A partition to read: which of the topology's sources, its name, where to go on.
-#[derive(Clone, Debug)]
-pub(crate) struct Assignment {
-    pub(crate) source: usize,
-    pub(crate) partition: String,
-    pub(crate) from: Option<Position>,
-}
+use tidemill_state::{CrashPoint, Error, KeyGroup, Kind, Result, StateId, Store, Txid, WorkerIndex, delta};
 
 /// What the workers of a generation are given.
 pub(crate) struct Job {
@@ -79,9 +71,7 @@ pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
     }));
     match outcome {
         Ok(()) => {}
-        Err(panic) => {
-            latch.fail(Error::bug(format!("a worker panicked: {}", crate::dataflow::guard::panic_message(panic.as_ref()))))
-        }
+        Err(panic) => latch.fail(Error::bug(format!("a worker panicked: {}", crate::panics::panic_message(panic.as_ref())))),
     }
     // No dataflow is dropped while another worker may still step its own: a dropped capability looks like completion.
     job.barrier.wait();
@@ -92,7 +82,7 @@ pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
         }
     }));
     if let Err(panic) = dropped {
-        let why = crate::dataflow::guard::panic_message(panic.as_ref());
+        let why = crate::panics::panic_message(panic.as_ref());
         latch.fail(Error::user_code(format!("dropping the dataflow panicked: {why}")));
     }
     job.barrier.wait();
@@ -102,7 +92,7 @@ struct Worker<'j> {
     job: &'j Job,
     index: usize,
     context: Rc<Context>,
-    feeds: Vec<Box<dyn crate::dataflow::source_feed::Feed>>,
+    feeds: Vec<Box<dyn crate::batch::feed::Feed>>,
     next_feed: usize,
     /// The batch that is being filled here.
     at: Txid,
@@ -382,7 +372,7 @@ impl<'j> Worker<'j> {
                 ToWorker::Read { state, keys, at, most_bytes, reply } => {
                     let at = at.unwrap_or_else(|| self.context.committed());
                     let state = &self.context.declared.borrow().states[state];
-                    let _ = reply.send(crate::runtime::reads::values(&**state, &keys, at, most_bytes).map(|values| (at, values)));
+                    let _ = reply.send(crate::table::part::values(&**state, &keys, at, most_bytes).map(|values| (at, values)));
                 }
                 ToWorker::Page(page) => self.pages.push_back(page),
                 ToWorker::Assign { generation, assignment } => {

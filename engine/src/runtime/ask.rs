@@ -1,152 +1,20 @@
 //! Asking from outside: what is let in, how it finds a home, and how long it is waited for.
 
+use crate::clock::millis;
 use crate::plan::NodeId;
-use crate::query::{QueryCodec, QueryDecl};
-use crate::request::ask::{Admitted, Ask, Format, Numbered, Outcome, QueryError, Reply};
-use crate::request::backlog::Backlog;
-use crate::request::live::{Live, PLACES};
-use crate::request::pins::Pins;
-use crate::request::stuck::Stuck;
-use crate::request::unsent::Unsent;
-use crate::runtime::{Runtime, ToWorker};
+use crate::request::ask::{Ask, AtLeast, Format, Numbered, Outcome, QueryError, Question, Reply};
+use crate::request::codec::QueryDecl;
+use crate::request::hub::{Asking, QueryLimits};
+use crate::runtime::Runtime;
+use crate::runtime::inbox::ToWorker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 use tidemill_state::{Txid, codec};
 use tokio::sync::oneshot;
-
-/// What requests may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct QueryLimits {
-    /// How many requests run at once on each worker.
-    pub running: usize,
-    /// How many wait beside them, over all workers; more are refused.
-    pub waiting: usize,
-    /// How many requests of one client (one connection), over HTTP or gRPC, may be under way at once.
-    pub per_client: usize,
-    /// How long a request may take if it does not say, and at most.
-    pub time_out: Duration,
-    /// How many bytes a request may have.
-    pub request_bytes: usize,
-    /// How many bytes an answer may have.
-    pub answer_bytes: usize,
-    /// How many bytes of old values are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
-    pub pin_bytes: usize,
-    /// How many bytes of answers may wait until they are taken: at the bound further large ones are refused.
-    pub unsent_bytes: usize,
-}
-
-impl Default for QueryLimits {
-    fn default() -> Self {
-        QueryLimits {
-            running: 1024,
-            waiting: 4096,
-            per_client: 1024,
-            time_out: Duration::from_secs(5),
-            request_bytes: 1 << 20,
-            answer_bytes: 16 << 20,
-            pin_bytes: 256 << 20,
-            unsent_bytes: 256 << 20,
-        }
-    }
-}
-
-/// What all who ask share. One for a run.
-pub(crate) struct Asking {
-    pub(crate) live: Arc<Live>,
-    pub(crate) pins: Arc<Pins>,
-    pub(crate) stuck: Arc<Stuck>,
-    pub(crate) backlog: Arc<Backlog>,
-    pub(crate) unsent: Arc<Unsent>,
-    /// Requests that are let in and not over.
-    pub(crate) outstanding: Arc<AtomicUsize>,
-    /// Requests that wait for a batch, and are not let in yet.
-    for_batches: Arc<AtomicUsize>,
-    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
-    pub(crate) limits: QueryLimits,
-    workers: usize,
-    next: AtomicUsize,
-}
-
-impl Asking {
-    pub(crate) fn new(
-        committed: Arc<AtomicU64>,
-        workers: usize,
-        queries: Vec<Arc<dyn QueryCodec>>,
-        limits: QueryLimits,
-    ) -> Asking {
-        Asking {
-            live: Arc::new(Live::new(workers, limits.running.min(PLACES))),
-            pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
-            stuck: Arc::new(Stuck::new(workers)),
-            backlog: Arc::default(),
-            unsent: Arc::new(Unsent::new(limits.unsent_bytes)),
-            outstanding: Arc::default(),
-            for_batches: Arc::default(),
-            queries,
-            limits,
-            workers,
-            next: AtomicUsize::new(0),
-        }
-    }
-
-    /// The number of a query.
-    pub(crate) fn find(&self, name: &str) -> Result<usize, QueryError> {
-        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| QueryError::NoSuchQuery {
-            name: name.to_string(),
-            known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
-        })
-    }
-
-    /// Lets one more request wait for a batch, if there is room.
-    fn let_wait(&self) -> Result<Admitted, QueryError> {
-        let most = self.limits.waiting;
-        let waits = Admitted::one_of(&self.for_batches, most);
-        waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
-    }
-
-    /// Lets one more request in, if there is room.
-    pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
-        let most = self.limits.running * self.workers + self.limits.waiting;
-        let admitted = Admitted::one_of(&self.outstanding, most);
-        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
-    }
-}
-
-/// One request.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The query's name.
-    pub name: &'a str,
-    /// Its arguments, in `format`.
-    pub arguments: &'a [u8],
-    /// As what the arguments come and the answer goes.
-    pub format: Format,
-    /// How long it may take: at most [`QueryLimits::time_out`], which is also what it may take if this is `None`.
-    pub time_out: Option<Duration>,
-    /// What the answer must be of: it is waited for, within the time.
-    pub at_least: &'a [AtLeast<'a>],
-}
-
-/// A batch that an answer must not be older than: so that who has written something reads it too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtLeast<'a> {
-    /// This batch.
-    Txid(Txid),
-    /// The batch that holds the record at this offset of a source's partition. A producer knows that, and not the batch.
-    Position {
-        /// The source's name.
-        source: &'a str,
-        /// The partition's name: of a topic `orders[3]`.
-        partition: &'a str,
-        /// The record's offset.
-        offset: u64,
-    },
-}
 
 impl Runtime {
     /// The queries that can be asked.
@@ -352,8 +220,4 @@ impl Pipeline {
     pub fn next_answer(&self) -> Option<(u64, Outcome)> {
         self.answers.recv_timeout(self.runtime.asking.limits.time_out + Duration::from_secs(1)).ok()
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,8 +2,8 @@
 //!
 //! Workers are ahead of what is committed, so what they tell of a partition is put back to this before it is shown.
 
-use crate::dataflow::source_feed::PartitionProgress;
-use crate::runtime::reports::BatchReport;
+use crate::batch::feed::PartitionProgress;
+use crate::batch::report::BatchReport;
 use std::collections::HashMap;
 
 /// What committed batches cover. Filled by the committer, once a batch is durable.

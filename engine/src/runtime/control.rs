@@ -1,6 +1,7 @@
 //! What can be told to a run from outside: its sources are to wait, or to go on.
 
-use super::{Inner, Runtime, now_ms};
+use super::{Inner, Runtime};
+use crate::clock::now_ms;
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Runtime {

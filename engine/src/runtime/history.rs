@@ -2,8 +2,9 @@
 //!
 //! Each change of a report has a number, so that who follows them is told of what has changed since, and of nothing twice.
 
-use crate::runtime::reports::{BatchReport, Publication, Retry};
-use crate::runtime::{Runtime, now_ms};
+use crate::batch::report::{BatchReport, Publication, Retry};
+use crate::clock::{micros, now_ms};
+use crate::runtime::Runtime;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Txid};
@@ -186,14 +187,10 @@ fn in_brief(report: &BatchReport) -> BatchReport {
     }
 }
 
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::batch::report::RangeReport;
     use crate::runtime::history::*;
-    use crate::runtime::reports::RangeReport;
     use std::collections::BTreeMap;
 
     fn report(txid: u64) -> BatchReport {

@@ -1,7 +1,8 @@
 //! How far workers have read their partitions, as they report it, and what their sources leave out.
 
-use super::{Runtime, now_ms};
-use crate::dataflow::source_feed::PartitionProgress;
+use super::Runtime;
+use crate::batch::feed::PartitionProgress;
+use crate::clock::now_ms;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -4,15 +4,17 @@
 //! the next page is of the last committed batch, and says that it has moved on.
 
 use crate::request::ask::{Admitted, QueryError};
-use crate::runtime::{Runtime, ToWorker, unavailable};
-use crate::table::part::{StateCodec, WorkerState};
+use crate::runtime::inbox::ToWorker;
+use crate::runtime::leases::{Lease, Pin};
+use crate::runtime::{Runtime, unavailable};
+use crate::table::codec::StateCodec;
+use crate::table::part::{PageOf, Rows};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::hot::Range;
-use tidemill_state::{Error, Kind, Result, Txid, keys};
+use tidemill_state::{Error, Result, Txid, keys};
 use tokio::sync::oneshot;
 
 /// How long a batch is held for the next page.
@@ -32,21 +34,6 @@ const PAGES_AT_ONCE: usize = 16;
 
 /// The most keys that are asked for at once: a worker answers them in one go.
 const MOST_KEYS: usize = 1000;
-
-/// Encoded keys and values.
-pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// The next rows of a state on one worker, and whether there may be more.
-pub(crate) struct PageOf {
-    pub(crate) state: usize,
-    pub(crate) range: Range,
-    pub(crate) limit: usize,
-    /// How many bytes the rows may still have: the row that goes over it is the last.
-    pub(crate) bytes: usize,
-    pub(crate) at: Txid,
-    pub(crate) rows: Rows,
-    pub(crate) reply: oneshot::Sender<Result<(Rows, bool)>>,
-}
 
 /// Which rows a page is of.
 #[derive(Clone, Debug, Default)]
@@ -72,58 +59,6 @@ pub struct Page {
     pub rows: String,
     /// The key of the last row as JSON, if there may be more rows behind it.
     pub next: Option<String>,
-}
-
-/// The batches that are held for next pages: since when, and until when.
-#[derive(Default)]
-pub(crate) struct Leases {
-    held: Mutex<BTreeMap<Txid, (Instant, Instant)>>,
-    /// Pages that are being read.
-    pages: Arc<AtomicUsize>,
-}
-
-/// One of them. Dropping it gives the batch back, also when nobody is left to wait for its end.
-struct Lease {
-    runtime: Weak<Runtime>,
-    at: Txid,
-}
-
-impl Lease {
-    /// Until when it is held, as far as is known now. One that is over is given back.
-    fn goes_on_until(&self) -> Option<Instant> {
-        let runtime = self.runtime.upgrade()?;
-        let mut held = runtime.leases.held.lock().expect("no holder of this lock panics");
-        let until = held.get(&self.at).map(|(_, until)| *until)?;
-        if until > Instant::now() {
-            return Some(until);
-        }
-        held.remove(&self.at);
-        runtime.asking.pins.give_back(self.at);
-        None
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.upgrade() {
-            let held = runtime.leases.held.lock().expect("no holder of this lock panics").remove(&self.at);
-            if held.is_some() {
-                runtime.asking.pins.give_back(self.at);
-            }
-        }
-    }
-}
-
-/// A pin that is given back when it is dropped.
-struct Pin<'r> {
-    runtime: &'r Runtime,
-    at: Txid,
-}
-
-impl Drop for Pin<'_> {
-    fn drop(&mut self) {
-        self.runtime.asking.pins.give_back(self.at);
-    }
 }
 
 impl Runtime {
@@ -285,23 +220,6 @@ impl Runtime {
     }
 }
 
-/// The values of these keys, if they have no more than so many bytes together.
-pub(crate) fn values(state: &dyn WorkerState, keys: &[Vec<u8>], at: Txid, most_bytes: usize) -> Result<Vec<Option<Vec<u8>>>> {
-    let mut left = most_bytes;
-    let value = |key: &Vec<u8>| {
-        let value = state.get_at(key, at)?;
-        let bytes = value.as_ref().map_or(0, Vec::len);
-        left = left.checked_sub(bytes).ok_or_else(|| {
-            Error::config(format!(
-                "the values of these {} keys have more than {most_bytes} bytes together: ask for fewer",
-                keys.len()
-            ))
-        })?;
-        Ok(value)
-    };
-    keys.iter().map(value).collect()
-}
-
 /// The first of these rows, as many as have so many bytes together; at least one.
 fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) -> Rows {
     let (number, mut bytes) = (rows.len(), 0);
@@ -334,11 +252,6 @@ pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
     answer.map_err(|_| unavailable())?.map_err(|_| unavailable())
 }
 
-/// What a read finds whose batch is no longer held.
-pub(crate) fn not_held() -> Error {
-    Error::new(Kind::TryAgain, QueryError::NotHeld.to_string())
-}
-
 impl Page {
     /// Returns the page as it is answered. On the last page there is no `next`.
     pub(crate) fn to_json(&self, line: &str) -> String {
@@ -351,7 +264,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use crate::aggregates::Count;
-    use crate::runtime::ask::AtLeast;
+    use crate::request::ask::AtLeast;
     use crate::runtime::reads::*;
     use crate::testing::Kit;
 

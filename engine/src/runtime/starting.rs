@@ -1,10 +1,11 @@
 //! What is known of a run before it has begun: what it waits for, and whether it is to be given up.
 
+use crate::clock::now_ms;
 use serde::Serialize;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tidemill_state::{Kind, Result};
 
 /// A start that may take long, because what the topology reads or writes is away: seen, and given up, from outside.
@@ -100,12 +101,9 @@ impl Starting {
     }
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    
     use crate::runtime::starting::*;
     use tidemill_state::Error;
 

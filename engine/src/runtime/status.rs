@@ -1,9 +1,11 @@
 //! What runs, as it is told outside.
 
-use crate::runtime::history::{Batches, micros};
+use crate::batch::report::BatchReport;
+use crate::clock::{micros, now_ms};
+use crate::runtime::Runtime;
+use crate::runtime::history::Batches;
 use crate::runtime::progress::WorkerReport;
-use crate::runtime::reports::{BatchReport, QueriesStatus, StateStatus, Status};
-use crate::runtime::{Runtime, now_ms};
+use crate::runtime::reports::{QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tidemill_state::store::Committed;

@@ -1,7 +1,7 @@
 //! What metrics gather as a run goes on: times, and sums over batches.
 
+use crate::batch::report::BatchReport;
 use crate::request::ask::Outcome;
-use crate::runtime::reports::BatchReport;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -3,10 +3,9 @@
 mod health;
 mod pipeline;
 
-use crate::request::ask::{Format, QueryError};
+use crate::request::ask::{AtLeast, Format, QueryError, Question};
 use crate::request::unsent::Kept;
 use crate::runtime::Runtime;
-use crate::runtime::ask::{AtLeast, Question};
 use crate::server::caller::Caller;
 use crate::server::sending;
 use axum::Router;

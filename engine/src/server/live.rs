@@ -8,9 +8,8 @@
 
 use super::queries::answer_of;
 use super::refusal::Refusal;
-use crate::request::ask::{Format, QueryError};
+use crate::request::ask::{Format, QueryError, Question};
 use crate::runtime::Runtime;
-use crate::runtime::ask::Question;
 use crate::runtime::history::Changed;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;

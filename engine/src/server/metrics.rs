@@ -45,7 +45,7 @@ mod text_format;
 use self::operators::{Worked, of_operators, worked};
 use self::text_format::in_text_format;
 use super::process;
-use crate::dataflow::source_feed::PartitionProgress;
+use crate::batch::feed::PartitionProgress;
 use crate::runtime::Runtime;
 use crate::runtime::reports::Status;
 use crate::runtime::timings::OfSink;
@@ -238,8 +238,8 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::report::BatchReport;
     use crate::request::ask::QueryError;
-    use crate::runtime::reports::BatchReport;
     use crate::runtime::reports::{QueriesStatus, SinkStatus, StateStatus};
     use std::time::Duration;
     use tidemill_state::Txid;

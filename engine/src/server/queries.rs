@@ -2,9 +2,8 @@
 
 use super::refusal::{Refusal, place};
 use super::sending;
-use crate::request::ask::{Answer, Format, QueryError};
+use crate::request::ask::{Answer, AtLeast, Format, QueryError, Question};
 use crate::runtime::Runtime;
-use crate::runtime::ask::{AtLeast, Question};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};

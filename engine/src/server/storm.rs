@@ -2,9 +2,8 @@
 
 use super::queries::{json_body, json_response, status_of};
 use super::sending;
-use crate::request::ask::{Format, QueryError};
+use crate::request::ask::{Format, QueryError, Question};
 use crate::runtime::Runtime;
-use crate::runtime::ask::Question;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};

@@ -204,7 +204,7 @@ mod tests {
             );
         });
         let panic = checked.expect_err("it differs");
-        let text = crate::dataflow::guard::panic_message(&*panic);
+        let text = crate::panics::panic_message(&*panic);
         assert!(text.contains("after a crash at batch-computed, state \"counts\":") && text.contains("lacks: "), "{text}");
     }
 }

@@ -1,11 +1,13 @@
 //! What a topology under test reads and gives: sources that are fed by hand, sinks that are looked into.
 
+use crate::record::Data;
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
-use crate::source::{Data, ReadStatus, Reader, Records, Source};
+use crate::source::{ReadStatus, Reader, Records, Source};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_state::{CrashPoint, Error, Position, Result, Txid, codec, round_trip};

@@ -3,9 +3,9 @@
 use super::Requests;
 use super::gather::{How, gather_at_home, gather_here};
 use crate::aggregates::Combiner;
-use crate::dataflow::stream::Record;
 use crate::plan::NodeKind;
-use crate::query::One;
+use crate::query::requests::One;
+use crate::record::Record;
 use std::panic::Location;
 use std::rc::Rc;
 

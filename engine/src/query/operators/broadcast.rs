@@ -1,10 +1,10 @@
 //! `broadcast` in a query: each record to every worker.
 
-use super::{Many, Part, Raw, Requests, each_value};
-use crate::dataflow::stream::Record;
+use super::each_value;
 use crate::plan::NodeKind;
+use crate::query::requests::{Many, Part, Raw, Requests};
+use crate::record::{Data, Record};
 use crate::request::item::{Held, Item, give_shared};
-use crate::source::Data;
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};

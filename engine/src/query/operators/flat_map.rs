@@ -1,8 +1,8 @@
 //! `flat_map`, `try_flat_map` in a query: any number of records for each record.
 
 use super::{Many, Requests, each_value};
-use crate::dataflow::stream::Record;
 use crate::operators::emit::{Emit, OF_REQUEST};
+use crate::record::Record;
 use crate::request::item::give_shared;
 use std::fmt::Display;
 use std::panic::Location;

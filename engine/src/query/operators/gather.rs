@@ -1,12 +1,13 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use super::{Part, Raw, ToHome, Waiting, give, number_of, take_waiting};
+use super::{ToHome, Waiting, give, number_of, take_waiting};
 use crate::batch::slice::Slice;
-use crate::dataflow::stream::{Record, activator};
+use crate::dataflow::stream::activator;
+use crate::query::requests::{Part, Raw};
+use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
 use crate::request::live::RequestId;
 use crate::request::weight::Weight;
-use crate::source::Data;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,10 +1,10 @@
 //! `group_by` in a query: the records of a request by a key of theirs, for an aggregation.
 
 use super::gather::{How, gather_at_home, gather_here};
-use super::{Many, Requests};
 use crate::aggregates::Combiner;
-use crate::dataflow::stream::Record;
 use crate::plan::NodeKind;
+use crate::query::requests::{Many, Requests};
+use crate::record::Record;
 use hashbrown::hash_map::{Entry, HashMap};
 use std::marker::PhantomData;
 use std::panic::Location;

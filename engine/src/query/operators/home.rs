@@ -1,12 +1,12 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use super::{Location, Requests, ToHome, Waiting, number_of, take_waiting};
+use super::{Location, ToHome, Waiting, number_of, take_waiting};
 use crate::batch::slice::Slice;
 use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
-use crate::query::Number;
+use crate::query::requests::{Number, Requests};
+use crate::record::Data;
 use crate::request::item::{Held, Item};
-use crate::source::Data;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;

@@ -1,13 +1,14 @@
 //! `lookup`, `lookup_with`: a state's value for each record, from the worker that owns its key.
 
 use super::broadcast::{Sent, by_address};
-use super::{Many, Part, Raw, Requests, each_value};
-use crate::dataflow::stream::Record;
-use crate::operators::route::Placement;
+use super::each_value;
+use crate::dataflow::state::State;
 use crate::plan::NodeKind;
+use crate::query::requests::{Many, Part, Raw, Requests};
+use crate::record::{Data, Record, Storable};
 use crate::request::item::{Failure, Held, Item, give_nothing};
-use crate::source::Data;
-use crate::table::part::{State, Storable, TypedState};
+use crate::table::part::TypedState;
+use crate::table::placement::Placement;
 use serde::{Deserialize, Serialize};
 use std::panic::Location;
 use std::rc::Rc;

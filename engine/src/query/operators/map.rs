@@ -1,7 +1,7 @@
 //! `map`, `try_map` in a query: one record for each record.
 
 use super::{Many, Requests, each_value};
-use crate::dataflow::stream::Record;
+use crate::record::Record;
 use crate::request::item::{Held, Item};
 use std::fmt::Display;
 use std::panic::Location;

@@ -1,8 +1,8 @@
 //! `merge` in a query: two branches as one.
 
 use super::{Many, Requests};
-use crate::dataflow::stream::Record;
 use crate::plan::NodeKind;
+use crate::record::Record;
 use std::panic::Location;
 use timely::dataflow::operators::Concat;
 

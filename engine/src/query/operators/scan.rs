@@ -2,15 +2,17 @@
 
 use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
-use super::{Location, Many, Part, Raw, Requests, Waiting, give, number_of, take_waiting};
+use super::{Location, Waiting, give, number_of, take_waiting};
 use crate::batch::slice::Slice;
-use crate::dataflow::stream::{Record, activator};
+use crate::dataflow::state::State;
+use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
+use crate::query::requests::{Many, Part, Raw, Requests};
+use crate::record::{Data, Record, Storable};
 use crate::request::backlog::LOOK_AGAIN;
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
 use crate::request::weight::Weight;
-use crate::source::Data;
-use crate::table::part::{State, Storable, TypedState};
+use crate::table::part::TypedState;
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::IntoValues;
 use std::collections::{BTreeMap, HashMap, VecDeque};

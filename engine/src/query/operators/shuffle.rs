@@ -2,8 +2,8 @@
 
 use super::{Many, Requests, each_value};
 use crate::plan::NodeKind;
+use crate::record::Data;
 use crate::request::item::{Held, Item};
-use crate::source::Data;
 use std::panic::Location;
 use timely::dataflow::channels::pact::Exchange;
 

@@ -1,0 +1,104 @@
+//! Reports of batches.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tidemill_state::{Txid, WorkerIndex};
+
+/// What a batch was: told once it is committed.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct BatchReport {
+    /// Its number.
+    #[schemars(with = "u64")]
+    pub txid: Txid,
+    /// How many source records it covers.
+    pub records: u64,
+    /// How many bytes of input they were.
+    pub bytes: u64,
+    /// How many keys of states it changed.
+    pub changes: u64,
+    /// The size of its deltas.
+    pub delta_bytes: u64,
+    /// How many records it gave to sinks.
+    pub output_records: u64,
+    /// How many records were set aside, by the operator that failed at them, or the source that
+    /// could not decode them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<String, u64>,
+    /// From its first record until it was closed, in microseconds.
+    pub fill_us: u64,
+    /// From then until every worker had completed it.
+    pub compute_us: u64,
+    /// How long the write took that made it durable, alone or with the batches before and after it.
+    pub commit_us: u64,
+    /// When it was committed, in milliseconds since 1970.
+    pub committed_at_ms: u64,
+    /// How long each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
+    pub publish: Vec<Publication>,
+    /// How long the fold took that ended with this batch, if one did: it took in the changes of those before it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold_us: Option<u64>,
+    /// What each worker did of it, by number. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerShare>,
+    /// Failures that threw it away before it was committed: it was made anew after each. At most the last eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<Retry>,
+    /// What it covers of each partition. Not in lists of batches over the port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<RangeReport>,
+    /// How many keys each worker's states have after it.
+    #[serde(skip)]
+    pub(crate) keys: Vec<(WorkerIndex, Vec<usize>)>,
+}
+
+/// A worker's share of a batch.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct WorkerShare {
+    /// The worker.
+    #[schemars(with = "u32")]
+    pub worker: WorkerIndex,
+    /// How many source records it read.
+    pub records: u64,
+    /// How many keys of its states changed.
+    pub changes: u64,
+    /// The size of its delta.
+    pub delta_bytes: u64,
+    /// From when the batch was closed until this worker had completed it, in microseconds.
+    pub compute_us: u64,
+}
+
+/// How long a sink took to confirm a batch's output.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Publication {
+    /// The sink.
+    pub sink: String,
+    /// From the commit until it was confirmed, in microseconds.
+    pub us: u64,
+}
+
+/// A failure after which batches that were not committed were made anew.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct Retry {
+    /// The generation of the dataflows that failed; the first is 1.
+    pub generation: u64,
+    /// Why it failed.
+    pub error: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// What a batch covers of one partition: `[start, end)`.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+pub struct RangeReport {
+    /// The source.
+    pub source: String,
+    /// The partition.
+    pub partition: String,
+    /// The first offset.
+    pub start: u64,
+    /// The offset after the last.
+    pub end: u64,
+    #[serde(skip)]
+    pub(crate) skipped: u64,
+}

@@ -1,0 +1,10 @@
+//! The input of a query's dataflow on one worker.
+
+use crate::request::item::Ticket;
+use std::any::Any;
+
+/// Where a query's requests enter its dataflow on this worker.
+pub(crate) trait Entrance {
+    /// A request begins, with arguments of the query's own type.
+    fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>);
+}

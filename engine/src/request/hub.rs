@@ -1,0 +1,111 @@
+//! The parts that all requests share, and the bounds of requests under way.
+
+use crate::request::ask::{Admitted, QueryError};
+use crate::request::backlog::Backlog;
+use crate::request::codec::QueryCodec;
+use crate::request::live::{Live, PLACES};
+use crate::request::pins::Pins;
+use crate::request::stuck::Stuck;
+use crate::request::unsent::Unsent;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+/// What requests may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueryLimits {
+    /// How many requests run at once on each worker.
+    pub running: usize,
+    /// How many wait beside them, over all workers; more are refused.
+    pub waiting: usize,
+    /// How many requests of one client (one connection), over HTTP or gRPC, may be under way at once.
+    pub per_client: usize,
+    /// How long a request may take if it does not say, and at most.
+    pub time_out: Duration,
+    /// How many bytes a request may have.
+    pub request_bytes: usize,
+    /// How many bytes an answer may have.
+    pub answer_bytes: usize,
+    /// How many bytes of old values are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
+    pub pin_bytes: usize,
+    /// How many bytes of answers may wait until they are taken: at the bound further large ones are refused.
+    pub unsent_bytes: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        QueryLimits {
+            running: 1024,
+            waiting: 4096,
+            per_client: 1024,
+            time_out: Duration::from_secs(5),
+            request_bytes: 1 << 20,
+            answer_bytes: 16 << 20,
+            pin_bytes: 256 << 20,
+            unsent_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What all who ask share. One for a run.
+pub(crate) struct Asking {
+    pub(crate) live: Arc<Live>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) stuck: Arc<Stuck>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) unsent: Arc<Unsent>,
+    /// Requests that are let in and not over.
+    pub(crate) outstanding: Arc<AtomicUsize>,
+    /// Requests that wait for a batch, and are not let in yet.
+    for_batches: Arc<AtomicUsize>,
+    pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
+    pub(crate) limits: QueryLimits,
+    workers: usize,
+    pub(crate) next: AtomicUsize,
+}
+
+impl Asking {
+    pub(crate) fn new(
+        committed: Arc<AtomicU64>,
+        workers: usize,
+        queries: Vec<Arc<dyn QueryCodec>>,
+        limits: QueryLimits,
+    ) -> Asking {
+        Asking {
+            live: Arc::new(Live::new(workers, limits.running.min(PLACES))),
+            pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
+            stuck: Arc::new(Stuck::new(workers)),
+            backlog: Arc::default(),
+            unsent: Arc::new(Unsent::new(limits.unsent_bytes)),
+            outstanding: Arc::default(),
+            for_batches: Arc::default(),
+            queries,
+            limits,
+            workers,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The number of a query.
+    pub(crate) fn find(&self, name: &str) -> Result<usize, QueryError> {
+        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| QueryError::NoSuchQuery {
+            name: name.to_string(),
+            known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
+        })
+    }
+
+    /// Lets one more request wait for a batch, if there is room.
+    pub(crate) fn let_wait(&self) -> Result<Admitted, QueryError> {
+        let most = self.limits.waiting;
+        let waits = Admitted::one_of(&self.for_batches, most);
+        waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
+    }
+
+    /// Lets one more request in, if there is room.
+    pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
+        let most = self.limits.running * self.workers + self.limits.waiting;
+        let admitted = Admitted::one_of(&self.outstanding, most);
+        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
+    }
+}
