@@ -49,3 +49,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// The longest that a point in time is put off: clocks do not reach further.
+pub(crate) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);

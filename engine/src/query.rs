@@ -4,6 +4,7 @@
 //! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
 //! which is pinned (see the module `pins`) until it is over.
 
+use crate::query::operators::each::give;
 use crate::query::requests::{Number, Part, Requests};
 use crate::request::codec::{QueryDecl, TypedQuery};
 mod operators;
@@ -110,7 +111,7 @@ fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) ->
             let mut requests = std::mem::take(&mut *waiting.borrow_mut());
             meter.took(requests.len());
             if let Some(capability) = capability.as_ref().filter(|_| !requests.is_empty()) {
-                operators::give(&mut output.activate(), capability, &mut requests);
+                give(&mut output.activate(), capability, &mut requests);
             }
         }
     });

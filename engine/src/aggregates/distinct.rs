@@ -1,6 +1,6 @@
 //! How many different records there are, about.
 
-use super::Combiner;
+use crate::aggregates::Combiner;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemill_state::keys::{self, Key};

@@ -1,6 +1,6 @@
 //! The first and the last records.
 
-use super::Combiner;
+use crate::aggregates::Combiner;
 use crate::record::Data;
 
 /// The first `n` records, in order.

@@ -1,6 +1,6 @@
 //! Mean and variance in one pass.
 
-use super::{Combiner, Number};
+use crate::aggregates::{Combiner, Number};
 use serde::{Deserialize, Serialize};
 
 /// Number, mean and sum of squared deviations: what a variance can be combined from, without the cancellation that sums of squares suffer. Records are added as by Welford

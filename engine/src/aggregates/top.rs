@@ -1,6 +1,6 @@
 //! The greatest and the least records.
 
-use super::Combiner;
+use crate::aggregates::Combiner;
 use crate::record::Data;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;

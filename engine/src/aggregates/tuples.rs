@@ -1,6 +1,7 @@
 //! Tuples of aggregations: several results in one pass over the records. Trident's chained aggregations.
 
-use super::{Combiner, Reducer};
+use super::Reducer;
+use crate::aggregates::Combiner;
 
 macro_rules! tuples {
     ($(($($name:ident $at:tt),+))*) => {$(

@@ -9,7 +9,7 @@ use crate::dataflow::meter::{Meter, Work};
 use crate::dead_letter::DeadLetter;
 use crate::failure::policy::{Letters, OnFailure};
 use crate::failure::search::{Excluded, Trial};
-use crate::plan::{NodeId, Plan};
+use crate::plan::{NodeId, NodeKind, Plan};
 use crate::request::backlog::Backlog;
 use crate::request::desk::Desk;
 use crate::request::hub::Asking;
@@ -19,6 +19,7 @@ use crate::request::stuck;
 use crate::sink::AnySink;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -173,4 +174,21 @@ pub(crate) struct Shared {
     pub(crate) asking: Arc<Asking>,
     pub(crate) excluded: Arc<Excluded>,
     pub(crate) trial: Option<Arc<Trial>>,
+}
+
+/// Where in the program something is: all that an operator behind it needs besides its records.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) context: Rc<Context>,
+    pub(crate) node: NodeId,
+    pub(crate) on_failure: OnFailure,
+}
+
+impl Site {
+    /// The place of an operator that reads this one, and others.
+    pub(crate) fn behind(&self, kind: NodeKind, at: &Location<'_>, others: &[NodeId]) -> Site {
+        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+        let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
+        Site { node, ..self.clone() }
+    }
 }

@@ -2,9 +2,8 @@
 
 use crate::batch::chunk::{Origin, Place};
 use crate::batch::latch::{Latch, Suspect};
-use crate::dataflow::context::Context;
+use crate::dataflow::context::{Context, Site};
 use crate::dataflow::meter::Meter;
-use crate::dataflow::stream::Site;
 use crate::failure::policy::{OnFailure, Policy};
 use crate::panics;
 use crate::plan::NodeId;

@@ -1,10 +1,9 @@
 //! A stream of records, and how operators are put between streams.
 
 use crate::batch::chunk::Chunk;
-use crate::dataflow::context::Context;
+use crate::dataflow::context::{Context, Site};
 use crate::dataflow::guard::Guard;
-use crate::failure::policy::OnFailure;
-use crate::plan::{NodeId, NodeKind};
+use crate::plan::NodeKind;
 use crate::record::Record;
 use std::cell::Cell;
 use std::panic::Location;
@@ -56,29 +55,13 @@ impl<T: Record> Drop for Unread<'_, T> {
     }
 }
 
-/// Where in the program something is: all that an operator behind it needs besides its records.
-#[derive(Clone)]
-pub(crate) struct Site {
-    pub(crate) context: Rc<Context>,
-    pub(crate) node: NodeId,
-    pub(crate) on_failure: OnFailure,
-}
-
-impl Site {
-    /// The place of an operator that reads this one, and others.
-    pub(crate) fn behind(&self, kind: NodeKind, at: &Location<'_>, others: &[NodeId]) -> Site {
-        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
-        let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
-        Site { node, ..self.clone() }
-    }
-
-    pub(crate) fn stream<T: Record>(self, raw: Raw<'_, Chunk<T>>) -> Stream<'_, T> {
-        let unread = Unread { raw: raw.clone(), read: Cell::new(false), context: Rc::clone(&self.context) };
-        Stream { raw, site: self, unread: Rc::new(unread) }
-    }
-}
-
 impl<'s, T: Record> Stream<'s, T> {
+    /// The stream of what the operator at `site` gives.
+    pub(crate) fn at(site: Site, raw: Raw<'s, Chunk<T>>) -> Stream<'s, T> {
+        let unread = Unread { raw: raw.clone(), read: Cell::new(false), context: Rc::clone(&site.context) };
+        Stream { raw, site, unread: Rc::new(unread) }
+    }
+
     /// Puts an operator behind this stream that turns chunks into chunks, each on its own, on the same worker. `logic` leaves the input empty.
     pub(crate) fn per_chunk<U: Record>(
         self,
@@ -108,7 +91,7 @@ impl<'s, T: Record> Stream<'s, T> {
                 });
             }
         });
-        site.stream(raw)
+        Stream::at(site, raw)
     }
 
     /// What an operator reads that is put behind this stream, and the place that it is put behind.

@@ -5,10 +5,10 @@ use super::route::{PARTS, Parcel, by_owner, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
 use crate::batch::slice::Slice;
-use crate::dataflow::context::Context;
+use crate::dataflow::context::{Context, Site};
 use crate::dataflow::guard::Guard;
 use crate::dataflow::state::{Change, State};
-use crate::dataflow::stream::{Raw, Site, Stream, activator};
+use crate::dataflow::stream::{Raw, Stream, activator};
 use crate::panics::naming;
 use crate::record::{Data, Record, Storable};
 use crate::table::codec::{StateCodec, TypedCodec, refused_type, type_decl};
@@ -100,7 +100,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
 ) -> Kept<'s, A, Parcel<PK, P>> {
     let context = &site.context;
     let id = declare::<A::Key, A::Value>(context, name, placement);
-    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context));
+    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context.key_groups, context.after));
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));
     let applier = Applier {
@@ -113,9 +113,9 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
         encoder: Encoder { state: name.to_string(), ..Encoder::default() },
     };
     let (changes, given) = operator(parcels, applier);
-    let changes = site.clone().stream(changes);
+    let changes = Stream::at(site.clone(), changes);
     changes.end();
-    (State { name: name.to_string(), changes, wanted, reader: state }, site.stream(given))
+    (State { name: name.to_string(), changes, wanted, reader: state }, Stream::at(site, given))
 }
 
 /// A batch that has come to the state's owner: applied when all of it is there, part by part.

@@ -79,7 +79,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 });
             }
         });
-        site.stream(raw)
+        Stream::at(site, raw)
     }
 }
 

@@ -173,7 +173,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 asking.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
             }
         });
-        site.stream(raw)
+        Stream::at(site, raw)
     }
 }
 

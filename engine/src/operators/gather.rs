@@ -5,8 +5,9 @@ use super::route::{Parcel, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
 use crate::batch::slice::Slice;
+use crate::dataflow::context::Site;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Raw, Site, Stream, activator};
+use crate::dataflow::stream::{Raw, Stream, activator};
 use crate::panics::naming;
 use crate::record::{Data, Record};
 use hashbrown::hash_map::{HashMap, IntoIter};
@@ -210,5 +211,5 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
             }
         }
     });
-    site.stream(raw)
+    Stream::at(site, raw)
 }

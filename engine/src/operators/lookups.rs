@@ -106,6 +106,6 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                 }
             }
         });
-        site.stream(raw)
+        Stream::at(site, raw)
     }
 }

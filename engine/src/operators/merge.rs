@@ -29,6 +29,6 @@ impl<'s, T: Record> Stream<'s, T> {
     #[track_caller]
     pub fn merge(self, other: Stream<'s, T>) -> Stream<'s, T> {
         let site = self.site.behind(NodeKind::Operator("merge"), Location::caller(), &[other.site.node]);
-        site.stream(self.read().0.concat(other.read().0))
+        Stream::at(site, self.read().0.concat(other.read().0))
     }
 }

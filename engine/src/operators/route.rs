@@ -2,8 +2,9 @@
 
 use super::group_by::Grouped;
 use crate::batch::chunk::Chunk;
+use crate::dataflow::context::Site;
 use crate::dataflow::guard::Guard;
-use crate::dataflow::stream::{Raw, Site};
+use crate::dataflow::stream::Raw;
 use crate::record::{Data, Record};
 use crate::table::placement::Placement;
 use serde::{Deserialize, Serialize};

@@ -86,7 +86,7 @@ impl<'s, T: Record> Stream<'s, T> {
                 });
             }
         });
-        (site.clone().stream(main), site.stream(side))
+        (Stream::at(site.clone(), main), Stream::at(site, side))
     }
 }
 

@@ -74,6 +74,6 @@ impl<T: Record + Data> Stream<'_, T> {
                 });
             }
         });
-        site.stream(done).end();
+        Stream::at(site, done).end();
     }
 }

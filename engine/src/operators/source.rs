@@ -1,8 +1,9 @@
 //! `source`: where a stream begins.
 
 use crate::batch::chunk::Chunk;
+use crate::dataflow::context::Site;
 use crate::dataflow::source_feed::SourceFeed;
-use crate::dataflow::stream::{Site, Stream};
+use crate::dataflow::stream::Stream;
 use crate::dataflow::topology::Topology;
 use crate::dead_letter::DeadLetter;
 use crate::plan::NodeKind;
@@ -48,9 +49,9 @@ impl<'s> Topology<'s> {
         if let Some(sink) = letters {
             // Declared after the source, so that a source with dead letters is still one step of the plan before its sink.
             let (input, raw) = self.scope.new_input::<Chunk<DeadLetter>>();
-            site.clone().stream(raw).sink(&format!("{name}.dead-letters"), sink);
+            Stream::at(site.clone(), raw).sink(&format!("{name}.dead-letters"), sink);
             context.declared.borrow_mut().feeds[place].give_letters_to(input);
         }
-        site.stream(raw)
+        Stream::at(site, raw)
     }
 }

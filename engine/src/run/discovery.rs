@@ -2,7 +2,7 @@
 
 use crate::batch::feed::Assignment;
 use crate::batch::intake::Pond;
-use crate::run::engine::A_YEAR;
+use crate::clock::A_YEAR;
 use crate::run::start::KnownPartitions;
 use crate::runtime::Runtime;
 use crate::source::AnySource;

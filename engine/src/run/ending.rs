@@ -7,6 +7,7 @@
 
 use crate::runtime::Runtime;
 use std::time::Duration;
+use tidemill_state::{Error, Store};
 
 /// The phases of an ending, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,15 @@ impl Ending<'_> {
 
 /// How often a wait looks whether an end was asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub(crate) fn write_hangs(store: &Store) -> Error {
+    Error::try_again(format!(
+        "a commit of the store in {} has not returned in the time that the stop had: a write that hangs, or a source that \
+         takes the news of it. Whether it is durable is unknown, so nothing was published after it; nothing is lost. Make \
+         sure that the disk is healthy, then start again",
+        store.dir().display()
+    ))
+}
 
 #[cfg(test)]
 mod tests {

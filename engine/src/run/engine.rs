@@ -1,24 +1,22 @@
 //! A run: from the start to the stop, over all of its generations.
 
-use crate::batch::commit::{Committer, Message};
+use crate::batch::commit::Committer;
 use crate::batch::publish::Publishing;
 use crate::dataflow::topology::{Build, Description, Topology, describe};
-use crate::run::ending::{Ending, PATIENCE, Phase};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
 use crate::run::start::{self, Started};
-use crate::run::threads::{caught, spawn};
+use crate::run::threads::{PUBLISHER, caught, spawn};
 use crate::runtime::starting::Starting;
 use crate::runtime::{Facts, Runtime};
 use crate::settings::Settings;
 use crate::source::AnySource;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Txid};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {
@@ -202,29 +200,6 @@ fn validate(settings: &Settings) -> Result<()> {
     wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
 }
 
-fn joined(handle: JoinHandle<Result<()>>) -> Result<()> {
-    handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")))
-}
-
-/// As [`joined`] for a thread that has ended; one that has not is left behind, and named.
-fn joined_or_left(handle: JoinHandle<Result<()>>, runtime: &Runtime) -> Result<()> {
-    if handle.is_finished() {
-        return joined(handle);
-    }
-    runtime.leave_behind(match handle.thread().name() {
-        Some(PUBLISHER) => {
-            "a sink takes nothing now: what is committed and not confirmed is published after the next start".to_string()
-        }
-        name => {
-            format!("the thread {} has not ended in time: it is left behind, nothing is lost", name.unwrap_or("without name"))
-        }
-    });
-    Ok(())
-}
-
-/// The name of the threads that publish.
-const PUBLISHER: &str = "publisher";
-
 /// The program's sources with their numbers.
 fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc<dyn AnySource>)> {
     let sources = description.program.sources.iter().zip(&description.sources);
@@ -317,72 +292,4 @@ impl Run {
         let (generations, outcome) = generations.run(listing);
         generations.end(outcome, committer, others, store)
     }
-}
-
-impl Generations {
-    /// Ends a run: what is complete is committed, sinks get their time, the store is closed. [`crate::run::ending`] decides
-    /// how long each of these is waited for.
-    fn end(
-        self,
-        outcome: Result<()>,
-        committer: JoinHandle<Result<()>>,
-        others: Vec<JoinHandle<Result<()>>>,
-        store: Arc<Store>,
-    ) -> Result<()> {
-        let (runtime, drain) = (Arc::clone(&self.runtime), self.settings.drain);
-        let points = Arc::clone(&self.points);
-        let ending = || Ending { runtime: &runtime, drain };
-        let pause = |at_most: Duration| std::thread::sleep(at_most.min(Duration::from_millis(2)));
-        runtime.begin_ending();
-        let _ = self.deltas.send(Message::Stop);
-        let (_, ended) = ending().pass(Phase::Committing, || committer.is_finished(), pause);
-        let committed = if ended { joined(committer) } else { Err(write_hangs(&store)) };
-        let unclean = points.stopped() || store.has_failed() || committed.is_err();
-        runtime.stopping.store(true, SeqCst);
-        // After a failed write nothing more is known to be durable, so nothing more is published.
-        // What the workers have completed at the very end of their time is published too.
-        let left = drain.saturating_sub(runtime.ending_for().unwrap_or_default()).max(PATIENCE / 2);
-        let left = if unclean { Duration::ZERO } else { left };
-        runtime.end_publishing(Instant::now() + left.min(A_YEAR));
-        ending().pass(Phase::Publishing, || others.iter().all(JoinHandle::is_finished), pause);
-        let mut outcomes = vec![committed];
-        outcomes.extend(others.into_iter().map(|handle| joined_or_left(handle, &runtime)));
-        let fatal = runtime.fatal();
-        // Clients of brokers are closed with what holds them, and may take their time.
-        let closing = spawn("closing", move || {
-            let points = Arc::clone(&self.points);
-            drop(self);
-            match Arc::try_unwrap(store) {
-                Ok(store) if !unclean => store.close(&points),
-                Err(store) if !unclean => {
-                    tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
-                    store.tidy(&points)
-                }
-                // After a failed write its outcome is unknown, and nothing is written after it.
-                _ => Ok(()),
-            }
-        });
-        let closed = closing.and_then(|closing| {
-            ending().pass(Phase::Closing, || closing.is_finished(), pause);
-            joined_or_left(closing, &runtime)
-        });
-        if let (Err(error), false) = (&outcome, fatal.is_some()) {
-            return Err(error.clone());
-        }
-        fatal.map_or(Ok(()), Err)?;
-        outcomes.into_iter().collect::<Result<Vec<()>>>()?;
-        closed
-    }
-}
-
-/// The longest that a point in time is put off: clocks do not reach further.
-pub(crate) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-pub(crate) fn write_hangs(store: &Store) -> Error {
-    Error::try_again(format!(
-        "a commit of the store in {} has not returned in the time that the stop had: a write that hangs, or a source that \
-         takes the news of it. Whether it is durable is unknown, so nothing was published after it; nothing is lost. Make \
-         sure that the disk is healthy, then start again",
-        store.dir().display()
-    ))
 }

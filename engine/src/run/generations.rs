@@ -1,18 +1,19 @@
 //! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built anew after the last committed batch.
 
+use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;
 use crate::batch::intake::Pond;
 use crate::batch::latch::{Latch, Suspect};
 use crate::batch::{BatchLimits, Range};
+use crate::clock::A_YEAR;
 use crate::dataflow::context::Shared;
 use crate::dataflow::topology::{Build, Description};
 use crate::failure::search::{self, Excluded, GivenUp, Trial};
 use crate::run::discovery::{Discovery, Growing};
-use crate::run::ending::{Ending, Phase};
-use crate::run::engine::write_hangs;
+use crate::run::ending::{Ending, PATIENCE, Phase, write_hangs};
 use crate::run::retry::{self, Next};
 use crate::run::start::{self, Listing};
-use crate::run::threads::{caught, no_thread, spawn};
+use crate::run::threads::{caught, joined, joined_or_left, no_thread, spawn};
 use crate::run::worker::{self, Job};
 use crate::runtime::Runtime;
 use crate::settings::Settings;
@@ -21,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
 use tidemill_state::{Error, Kind, Points, Result, Store, Txid};
@@ -415,5 +417,59 @@ impl Generations {
             self.store.tidy(&self.points)?;
         }
         Ok(listing)
+    }
+
+    /// Ends a run: what is complete is committed, sinks get their time, the store is closed. [`crate::run::ending`] decides
+    /// how long each of these is waited for.
+    pub(crate) fn end(
+        self,
+        outcome: Result<()>,
+        committer: JoinHandle<Result<()>>,
+        others: Vec<JoinHandle<Result<()>>>,
+        store: Arc<Store>,
+    ) -> Result<()> {
+        let (runtime, drain) = (Arc::clone(&self.runtime), self.settings.drain);
+        let points = Arc::clone(&self.points);
+        let ending = || Ending { runtime: &runtime, drain };
+        let pause = |at_most: Duration| std::thread::sleep(at_most.min(Duration::from_millis(2)));
+        runtime.begin_ending();
+        let _ = self.deltas.send(Message::Stop);
+        let (_, ended) = ending().pass(Phase::Committing, || committer.is_finished(), pause);
+        let committed = if ended { joined(committer) } else { Err(write_hangs(&store)) };
+        let unclean = points.stopped() || store.has_failed() || committed.is_err();
+        runtime.stopping.store(true, SeqCst);
+        // After a failed write nothing more is known to be durable, so nothing more is published.
+        // What the workers have completed at the very end of their time is published too.
+        let left = drain.saturating_sub(runtime.ending_for().unwrap_or_default()).max(PATIENCE / 2);
+        let left = if unclean { Duration::ZERO } else { left };
+        runtime.end_publishing(Instant::now() + left.min(A_YEAR));
+        ending().pass(Phase::Publishing, || others.iter().all(JoinHandle::is_finished), pause);
+        let mut outcomes = vec![committed];
+        outcomes.extend(others.into_iter().map(|handle| joined_or_left(handle, &runtime)));
+        let fatal = runtime.fatal();
+        // Clients of brokers are closed with what holds them, and may take their time.
+        let closing = spawn("closing", move || {
+            let points = Arc::clone(&self.points);
+            drop(self);
+            match Arc::try_unwrap(store) {
+                Ok(store) if !unclean => store.close(&points),
+                Err(store) if !unclean => {
+                    tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
+                    store.tidy(&points)
+                }
+                // After a failed write its outcome is unknown, and nothing is written after it.
+                _ => Ok(()),
+            }
+        });
+        let closed = closing.and_then(|closing| {
+            ending().pass(Phase::Closing, || closing.is_finished(), pause);
+            joined_or_left(closing, &runtime)
+        });
+        if let (Err(error), false) = (&outcome, fatal.is_some()) {
+            return Err(error.clone());
+        }
+        fatal.map_or(Ok(()), Err)?;
+        outcomes.into_iter().collect::<Result<Vec<()>>>()?;
+        closed
     }
 }

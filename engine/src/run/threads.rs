@@ -1,5 +1,6 @@
 //! The engine's threads: each has a name, and a machine that gives none is an error that passes.
 
+use crate::runtime::Runtime;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 use tidemill_state::{Error, Result, background};
@@ -46,6 +47,29 @@ pub(crate) fn in_background<R: Send>(name: &str, body: impl FnOnce() -> Result<R
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
+
+pub(crate) fn joined(handle: JoinHandle<Result<()>>) -> Result<()> {
+    handle.join().unwrap_or_else(|_| Err(Error::bug("a thread of the engine panicked")))
+}
+
+/// As [`joined`] for a thread that has ended; one that has not is left behind, and named.
+pub(crate) fn joined_or_left(handle: JoinHandle<Result<()>>, runtime: &Runtime) -> Result<()> {
+    if handle.is_finished() {
+        return joined(handle);
+    }
+    runtime.leave_behind(match handle.thread().name() {
+        Some(PUBLISHER) => {
+            "a sink takes nothing now: what is committed and not confirmed is published after the next start".to_string()
+        }
+        name => {
+            format!("the thread {} has not ended in time: it is left behind, nothing is lost", name.unwrap_or("without name"))
+        }
+    });
+    Ok(())
+}
+
+/// The name of the threads that publish.
+pub(crate) const PUBLISHER: &str = "publisher";
 
 #[cfg(test)]
 mod tests {

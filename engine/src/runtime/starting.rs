@@ -103,7 +103,7 @@ impl Starting {
 
 #[cfg(test)]
 mod tests {
-    
+
     use crate::runtime::starting::*;
     use tidemill_state::Error;
 

@@ -1,6 +1,5 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
-use crate::dataflow::context::Context;
 use crate::record::Storable;
 use crate::request::ask::QueryError;
 use crate::table::placement::Placement;
@@ -42,14 +41,14 @@ pub(crate) struct TypedState<K, V> {
 }
 
 impl<K: Key, V: Storable> TypedState<K, V> {
-    pub(crate) fn new(id: StateId, placement: Placement, context: &Context) -> TypedState<K, V> {
+    pub(crate) fn new(id: StateId, placement: Placement, key_groups: u16, after: Txid) -> TypedState<K, V> {
         TypedState {
             id,
             placement,
-            groups: context.key_groups,
+            groups: key_groups,
             map: std::cell::RefCell::new(match placement {
-                Placement::ByKey => HotMap::new(context.key_groups, context.after),
-                Placement::Together => HotMap::together(context.key_groups, Placement::group(context.key_groups), context.after),
+                Placement::ByKey => HotMap::new(key_groups, after),
+                Placement::Together => HotMap::together(key_groups, Placement::group(key_groups), after),
             }),
             outside: std::cell::Cell::default(),
         }

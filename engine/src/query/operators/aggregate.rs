@@ -1,10 +1,9 @@
 //! `aggregate` in a query: one result over all records of a request.
 
-use super::Requests;
 use super::gather::{How, gather_at_home, gather_here};
 use crate::aggregates::Combiner;
 use crate::plan::NodeKind;
-use crate::query::requests::One;
+use crate::query::requests::{One, Requests};
 use crate::record::Record;
 use std::panic::Location;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! `broadcast` in a query: each record to every worker.
 
-use super::each_value;
 use crate::plan::NodeKind;
+use crate::query::operators::each::each_value;
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record};
 use crate::request::item::{Held, Item, give_shared};

@@ -1,6 +1,7 @@
 //! `filter`, `filter_map` in a query: some of the records.
 
-use super::{Many, Requests, each_value};
+use crate::query::operators::each::each_value;
+use crate::query::requests::{Many, Requests};
 use crate::record::Record;
 use crate::request::item::{Held, Item, give_nothing};
 use std::panic::Location;

@@ -1,7 +1,8 @@
 //! `flat_map`, `try_flat_map` in a query: any number of records for each record.
 
-use super::{Many, Requests, each_value};
 use crate::operators::emit::{Emit, OF_REQUEST};
+use crate::query::operators::each::each_value;
+use crate::query::requests::{Many, Requests};
 use crate::record::Record;
 use crate::request::item::give_shared;
 use std::fmt::Display;

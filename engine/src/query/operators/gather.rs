@@ -1,8 +1,8 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use super::{ToHome, Waiting, give, number_of, take_waiting};
 use crate::batch::slice::Slice;
 use crate::dataflow::stream::activator;
+use crate::query::operators::each::{MOST_GATHERED, ToHome, Waiting, give, number_of, take_waiting};
 use crate::query::requests::{Part, Raw};
 use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
@@ -39,9 +39,6 @@ pub(super) struct How<A, F, H> {
     pub(super) finish: F,
     pub(super) held: H,
 }
-
-/// How many bytes one request may gather, not counting what values hold outside themselves.
-pub(super) const MOST_GATHERED: usize = 64 << 20;
 
 /// Gathers what comes in one activation, and gives it at its end: only partial results then travel.
 pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(

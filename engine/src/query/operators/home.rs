@@ -1,14 +1,14 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use super::{Location, ToHome, Waiting, number_of, take_waiting};
 use crate::batch::slice::Slice;
 use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
+use crate::query::operators::each::{ToHome, Waiting, number_of, take_waiting};
 use crate::query::requests::{Number, Requests};
 use crate::record::Data;
 use crate::request::item::{Held, Item};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// Brings results home. They are encoded as they come, so that an answer that is too large is found before it is all there.

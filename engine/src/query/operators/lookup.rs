@@ -1,9 +1,9 @@
 //! `lookup`, `lookup_with`: a state's value for each record, from the worker that owns its key.
 
 use super::broadcast::{Sent, by_address};
-use super::each_value;
 use crate::dataflow::state::State;
 use crate::plan::NodeKind;
+use crate::query::operators::each::each_value;
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record, Storable};
 use crate::request::item::{Failure, Held, Item, give_nothing};

@@ -1,6 +1,7 @@
 //! `map`, `try_map` in a query: one record for each record.
 
-use super::{Many, Requests, each_value};
+use crate::query::operators::each::each_value;
+use crate::query::requests::{Many, Requests};
 use crate::record::Record;
 use crate::request::item::{Held, Item};
 use std::fmt::Display;

@@ -1,7 +1,7 @@
 //! `merge` in a query: two branches as one.
 
-use super::{Many, Requests};
 use crate::plan::NodeKind;
+use crate::query::requests::{Many, Requests};
 use crate::record::Record;
 use std::panic::Location;
 use timely::dataflow::operators::Concat;

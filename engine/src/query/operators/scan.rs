@@ -1,12 +1,12 @@
 //! `scan`: the keys and values of a state, all of them or a range, from all workers.
 
 use super::broadcast::{Sent, by_address, for_all};
-use super::gather::{Leaving, MOST_GATHERED, give_in_turn};
-use super::{Location, Waiting, give, number_of, take_waiting};
+use super::gather::{Leaving, give_in_turn};
 use crate::batch::slice::Slice;
 use crate::dataflow::state::State;
 use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
+use crate::query::operators::each::{MOST_GATHERED, Waiting, give, number_of, take_waiting};
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record, Storable};
 use crate::request::backlog::LOOK_AGAIN;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::btree_map::IntoValues;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::{Bound, RangeBounds};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use tidemill_state::hot::{Range, Walk};
 use tidemill_state::keys::{self, Key};
@@ -122,7 +122,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         let part = self.part.behind(NodeKind::Exchange("scan"), Location::caller(), &[state.changes.site.node]);
         let (behind, mut number) = (part.clone(), part.context.index as u64);
         let peers = part.context.peers as u64;
-        let scans = super::each_value(
+        let scans = crate::query::operators::each::each_value(
             self.raw,
             &part,
             "scans",

@@ -1,7 +1,8 @@
 //! `shuffle` in a query: records spread evenly over the workers.
 
-use super::{Many, Requests, each_value};
 use crate::plan::NodeKind;
+use crate::query::operators::each::each_value;
+use crate::query::requests::{Many, Requests};
 use crate::record::Data;
 use crate::request::item::{Held, Item};
 use std::panic::Location;

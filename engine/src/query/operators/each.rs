@@ -1,0 +1,258 @@
+//! The skeleton of every operator of a query: items are taken one after the other, in slices, and a panic is the failure of one item.
+
+use crate::batch::slice::Slice;
+use crate::dataflow::meter::Busy;
+use crate::dataflow::stream::activator;
+use crate::panics::failure_message;
+use crate::plan::{NodeId, NodeKind};
+use crate::query::requests::{Part, Raw, Requests};
+use crate::record::{Data, Record};
+use crate::request::backlog::{Before, LOOK_AGAIN};
+use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
+use crate::request::stuck::Inside;
+use crate::request::weight::Weight;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+use timely::communication::{Pull, Push};
+use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
+use timely::dataflow::channels::pushers::OutputSession;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::logging::TimelyLogger;
+use timely::worker::Worker;
+
+/// The most items that travel together: about a slice's work.
+const ITEMS_TOGETHER: usize = 512;
+
+/// Gives items, in pieces that the next operator can do in a slice.
+pub(in crate::query) fn give<T: Record>(
+    session: &mut OutputSession<'_, u64, Vec<Item<T>>>,
+    capability: &Capability<u64>,
+    items: &mut Vec<Item<T>>,
+) {
+    if items.len() <= ITEMS_TOGETHER {
+        session.give(capability, items);
+        items.clear();
+        return;
+    }
+    let mut rest = items.drain(..).peekable();
+    while rest.peek().is_some() {
+        session.give(capability, &mut rest.by_ref().take(ITEMS_TOGETHER).collect());
+    }
+}
+
+/// Brings each item of a part to its request's home. What is there already stays: it then needs no channel between workers, and no step of its own.
+pub(super) struct ToHome {
+    there: bool,
+}
+
+impl ToHome {
+    pub(super) fn from(part: &Part) -> ToHome {
+        ToHome { there: part.home }
+    }
+}
+
+impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
+    type Pusher = Box<dyn Push<Message<u64, Vec<Item<T>>>>>;
+    type Puller = Box<dyn Pull<Message<u64, Vec<Item<T>>>>>;
+
+    fn connect(
+        self,
+        worker: &Worker,
+        identifier: usize,
+        address: Rc<[usize]>,
+        logging: Option<TimelyLogger>,
+    ) -> (Self::Pusher, Self::Puller) {
+        if self.there {
+            let (pusher, puller) = Pipeline.connect(worker, identifier, address, logging);
+            return (Box::new(pusher), Box::new(puller));
+        }
+        let (pusher, puller) =
+            Exchange::new(|item: &Item<T>| item.ticket.id.home()).connect(worker, identifier, address, logging);
+        (Box::new(pusher), Box::new(puller))
+    }
+}
+
+/// Containers of items that have come and wait.
+pub(super) type Waiting<T> = VecDeque<std::vec::IntoIter<Item<T>>>;
+
+/// How many items they are.
+pub(super) fn number_of<T>(waiting: &Waiting<T>) -> usize {
+    waiting.iter().map(|items| items.as_slice().len()).sum()
+}
+
+/// Gives one waiting item after the other to `each`, until there are none left or the slice is over.
+pub(super) fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut Slice, mut each: impl FnMut(Item<T>)) {
+    while let Some(items) = waiting.front_mut()
+        && !slice.was_over()
+    {
+        while !slice.is_over()
+            && let Some(item) = items.next()
+        {
+            each(item);
+        }
+        if items.as_slice().is_empty() {
+            waiting.pop_front();
+        }
+    }
+}
+
+/// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or
+/// fails. What is no value is passed on.
+pub(super) fn each_value<'q, T: Record, U: Record>(
+    raw: Raw<'q, T>,
+    part: &Part,
+    name: &str,
+    pact: impl ParallelizationContract<u64, Vec<Item<T>>>,
+    mut logic: impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure> + 'static,
+) -> Raw<'q, U> {
+    let mut builder = OperatorBuilder::new(name.to_string(), raw.scope());
+    let activator = activator(&raw, &builder.operator_info());
+    let mut input = builder.new_input(raw, pact);
+    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
+    let (part, mut before) = (part.clone(), part.before());
+    builder.build(move |mut capabilities| {
+        let capability = capabilities.pop();
+        let mut waiting: Waiting<T> = VecDeque::new();
+        let mut given = Vec::new();
+        move |_frontiers| {
+            input.for_each(|_, items| waiting.push_back(part.take(items)));
+            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            if before.is_held_up() {
+                before.tell(number_of(&waiting));
+                return activator.activate_after(LOOK_AGAIN);
+            }
+            let (mut slice, mut slow) = (Slice::begin(), None);
+            let busy = part.enter();
+            while let Some(items) = waiting.front_mut()
+                && !slice.was_over()
+            {
+                run(&part, items, &mut given, (&mut slice, &mut slow), &mut logic);
+                if items.as_slice().is_empty() {
+                    waiting.pop_front();
+                }
+            }
+            drop(busy);
+            give(&mut output.activate(), capability, &mut given);
+            before.tell(number_of(&waiting));
+            if !waiting.is_empty() {
+                activator.activate();
+            }
+        }
+    });
+    raw
+}
+
+/// Takes items until there are none left, or the slice is over.
+pub(super) fn run<T, U>(
+    part: &Part,
+    items: &mut std::vec::IntoIter<Item<T>>,
+    given: &mut Vec<Item<U>>,
+    (slice, slow): (&mut Slice, &mut Option<bool>),
+    logic: &mut impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure>,
+) {
+    let mut at = None;
+    while !items.as_slice().is_empty() && !slice.was_over() {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            while !slice.was_over()
+                && let Some(Item { ticket, weight, held }) = items.next()
+            {
+                at = Some((ticket, weight, given.len()));
+                match held {
+                    // Of a request that is gone nothing is done any more.
+                    Held::Value(_) if !part.is_live(ticket) => {}
+                    Held::Value(value) => {
+                        if let Err(why) = logic(ticket, weight, value, given) {
+                            given.push(Item::failed(ticket, weight, why));
+                        }
+                    }
+                    Held::Nothing => give_nothing(ticket, weight, given),
+                    Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
+                }
+                slice.is_over_after_one(slow);
+            }
+        }));
+        if let (Err(panic), Some((ticket, weight, before))) = (outcome, at) {
+            // Whatever it gave before it failed is dropped: its weight goes with the failure.
+            given.truncate(before);
+            given.push(Item::failed(ticket, weight, part.panicked(panic.as_ref())));
+        }
+    }
+}
+
+impl Part {
+    /// As this part, but its records are wherever their keys have sent them.
+    pub(super) fn away(self) -> Part {
+        Part { home: false, ..self }
+    }
+
+    /// As this part, with every record where its request arrived.
+    pub(super) fn at_home(self) -> Part {
+        Part { home: true, ..self }
+    }
+
+    /// The part behind an operator that reads this one.
+    pub(super) fn then(&self, kind: &'static str, at: &'static Location<'static>) -> Part {
+        self.behind(NodeKind::Operator(kind), at, &[])
+    }
+
+    /// As [`Part::then`], for an operator of any kind that reads something else too.
+    pub(super) fn behind(&self, kind: NodeKind, at: &'static Location<'static>, others: &[NodeId]) -> Part {
+        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+        let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
+        Part { node, meter: self.context.meter(node), counted: false, ..self.clone() }
+    }
+
+    /// The same node behind the operator that its records come to first, where they were counted.
+    pub(super) fn counted(&self) -> Part {
+        Part { counted: true, ..self.clone() }
+    }
+
+    /// The items that have come, to be gone through one by one.
+    pub(super) fn take<T>(&self, items: &mut Vec<Item<T>>) -> std::vec::IntoIter<Item<T>> {
+        if !self.counted {
+            self.meter.took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
+        }
+        std::mem::take(items).into_iter()
+    }
+
+    /// The worker is in this operator until what is returned is dropped.
+    pub(super) fn enter(&self) -> (Inside<'_>, Busy<'_>) {
+        (self.context.stuck.enter(self.node), self.meter.busy())
+    }
+
+    /// The next operator of the query is built: what waits before it.
+    pub(super) fn before(&self) -> Before {
+        let context = &self.context;
+        let operator = context.query_operators.get();
+        context.query_operators.set(operator + 1);
+        Before::new(&context.backlog, operator, &self.end)
+    }
+
+    pub(super) fn is_live(&self, ticket: Ticket) -> bool {
+        self.context.live.is_live(ticket.id)
+    }
+
+    /// What a panic or an `Err` in this operator's closure means for its request.
+    pub(super) fn failure(&self, why: &str) -> Failure {
+        Failure::Function(format!("operator {} of the query {why}", self.context.plan.borrow().describe(self.node)))
+    }
+
+    pub(super) fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Failure {
+        self.failure(&failure_message(panic))
+    }
+
+    pub(super) fn gathers_too_much(&self) -> Failure {
+        self.failure(&format!("gathers more than {} MiB for one request: ask for less at once", MOST_GATHERED >> 20))
+    }
+
+    pub(super) fn requests<'q, T: Record, N>(self, raw: Raw<'q, T>) -> Requests<'q, T, N> {
+        Requests { raw, part: self, number: PhantomData }
+    }
+}
+
+/// How many bytes one request may gather, not counting what values hold outside themselves.
+pub(super) const MOST_GATHERED: usize = 64 << 20;
