@@ -3,11 +3,11 @@
 //!
 //! They come through a client's main queue, and are taken out of it by [`super::client::drain`].
 
+use super::error_class::{self, ErrorClass};
 use super::identity::{TopicId, changed_id};
 use super::oauth::Tokens;
 use super::rights;
 use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
-use super::verdict::{self, Verdict};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -303,9 +303,9 @@ impl ClientContext for Events {
             Some(code) if is_refusal(code) => {
                 let remedy = rights::lacking(code).unwrap_or("correct the security settings");
                 let reason = format!("{}: {remedy}", reason.trim_end_matches('.'));
-                self.note_refusal(&reason, verdict::of(code) == Verdict::Unauthenticated);
+                self.note_refusal(&reason, error_class::of(code) == ErrorClass::Unauthenticated);
             }
-            Some(RDKafkaErrorCode::SSL) if verdict::is_distrust(reason) => {
+            Some(RDKafkaErrorCode::SSL) if error_class::is_distrust(reason) => {
                 self.note_refusal(&format!("{reason}: correct the security settings"), true);
             }
             // Names what is wrong with a connection; beside it the brokers only seem to be down.
@@ -399,7 +399,7 @@ fn end_in(reason: &str) -> Option<i64> {
 
 /// Whether a broker that returns this will return it again.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    matches!(verdict::of(code), Verdict::Unauthenticated | Verdict::Forbidden)
+    matches!(error_class::of(code), ErrorClass::Unauthenticated | ErrorClass::Forbidden)
 }
 
 #[cfg(test)]

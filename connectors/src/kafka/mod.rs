@@ -51,6 +51,7 @@ mod client;
 mod decode;
 mod discovery;
 mod doubts;
+mod error_class;
 mod events;
 mod findings;
 mod group;
@@ -72,16 +73,15 @@ mod refused;
 #[cfg(feature = "schema-registry")]
 mod registry;
 mod rights;
+mod run_facts;
 mod session;
 mod setting_names;
 mod settings;
-mod shared;
 mod sink;
 mod source;
 mod statistics;
 mod topic_list;
 mod topics;
-mod verdict;
 
 pub use decode::Incoming;
 pub use message::Message;

@@ -5,6 +5,7 @@
 
 use super::admin::Admin;
 use super::client;
+use super::error_class;
 use super::events::Failed;
 use super::letters::{self, Refusal};
 use super::marker::{self, Progress, await_topic, replication_of};
@@ -14,7 +15,6 @@ use super::session::{LOOK, Session, is_purged, to_topic};
 use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
 use super::topics::Probe;
-use super::verdict;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::util::Timeout;
@@ -154,7 +154,7 @@ impl KafkaPublisher {
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
         self.shared.findings.forget();
-        let error = match verdict::code_of(why) {
+        let error = match error_class::code_of(why) {
             // The next session looks whether it is there.
             Some(code) if client::is_unknown_topic(code) => {
                 Error::away(format!("{doing}: a broker does not know the topic ({why})"))

@@ -11,8 +11,8 @@ use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
 use super::events::{Events, take_end};
 use super::identity::Witness;
 use super::reading::{Client, Reading, Waker};
+use super::run_facts::RunFacts;
 use super::settings::Kafka;
-use super::shared::Shared;
 use super::source::name_of;
 use super::statistics::OpenTransaction;
 use rdkafka::consumer::Consumer as _;
@@ -61,7 +61,7 @@ pub(super) struct KafkaReader<T> {
     was_well: bool,
     skipped: u64,
     /// Facts of the run, and the partition's name in them.
-    shared: Arc<Shared>,
+    facts: Arc<RunFacts>,
     name: String,
     /// The offset after the last record that is to be read, if there is to be a last one.
     bound: Option<i64>,
@@ -130,10 +130,10 @@ impl<T> KafkaReader<T> {
         let client = opened.reading.client()?;
         let waker = Arc::new(Waker::default());
         let queue = opened.assign(&client, &waker)?;
-        let (shared, name) = (opened.reading.shared(), opened.name());
-        let bound = shared.bound_of(&name);
+        let (facts, name) = (opened.reading.facts(), opened.name());
+        let bound = facts.bound_of(&name);
         Ok(KafkaReader {
-            shared,
+            facts,
             name,
             bound,
             is_at_bound: false,
@@ -445,7 +445,7 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             _ if self.is_at_bound => return Some(0),
             // Whatever comes after the bound is not left to read.
             bound => {
-                let end = self.shared.end_of(&self.name, reported, self.heard, Instant::now())?;
+                let end = self.facts.end_of(&self.name, reported, self.heard, Instant::now())?;
                 bound.map_or(end, |bound| bound.min(end))
             }
         };
@@ -472,7 +472,7 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
         }
-        if let Some(why) = self.shared.silence(self.heard, Instant::now()) {
+        if let Some(why) = self.facts.silence(self.heard, Instant::now()) {
             return Some(format!("nothing comes, and the brokers do not answer: {why}"));
         }
         if let Some(open) = self.held_up_by() {

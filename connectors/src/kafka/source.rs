@@ -11,8 +11,8 @@ use super::offsets::At;
 use super::partitions::Partitions;
 use super::reader::{KafkaReader, Opened};
 use super::reading::Reading;
+use super::run_facts::RunFacts;
 use super::settings::{Isolation, Kafka};
-use super::shared::Shared;
 use super::topic_list::{Entry, TopicList};
 use super::topics::{self, Listed, Probe};
 use crate::Str;
@@ -316,25 +316,25 @@ impl<T: Data> KafkaSource<T> {
         if is_first {
             notices.extend(check_named("first_offset", offsets, list, topics, true)?);
         }
-        self.reading.shared().set_notices(notices);
+        self.reading.facts().set_notices(notices);
         Ok(())
     }
 
     /// Bounds partitions that have no bound yet.
     fn bound(&self, partitions: &Partitions<'_>, to_end: bool) -> Result<()> {
-        let shared = self.reading.shared();
-        let unbounded = shared.unbounded(partitions.names());
-        shared.bound(self.topics.until.ends(partitions, &unbounded, to_end, now_ms())?);
+        let facts = self.reading.facts();
+        let unbounded = facts.unbounded(partitions.names());
+        facts.bound(self.topics.until.ends(partitions, &unbounded, to_end, now_ms())?);
         Ok(())
     }
 
     /// Looks the ends of the logs up: for lag, which what is fetched does not show while nothing can be fetched.
     fn look_at_ends(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) {
-        let shared = self.reading.shared();
-        if shared.is_due(Instant::now()) {
+        let facts = self.reading.facts();
+        if facts.is_due(Instant::now()) {
             let ends = probe.offsets(known.keys().map(String::as_str), At::End);
             let known = |(name, end): (String, Result<Option<i64>>)| Some((name, end.ok()??));
-            shared.take_ends(ends.map(|ends| ends.into_iter().filter_map(known)), Instant::now());
+            facts.take_ends(ends.map(|ends| ends.into_iter().filter_map(known)), Instant::now());
         }
     }
 
@@ -370,8 +370,8 @@ impl<T: Data> Source for KafkaSource<T> {
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         let probe = self.probe()?;
         let compared = self.discovery.compare(&probe, known);
-        let shared = self.reading.shared();
-        compared.inspect_err(|why| shared.note_silence(why, Instant::now()))?;
+        let facts = self.reading.facts();
+        compared.inspect_err(|why| facts.note_silence(why, Instant::now()))?;
         self.look_at_ends(&probe, known);
         let (entries, every) = (self.topics.list.entries()?, self.topics.discover_every);
         let Some(NewOnes { topics, partitions: new }) = self.discovery.new_ones(&probe, entries, every, known)? else {
@@ -384,7 +384,7 @@ impl<T: Data> Source for KafkaSource<T> {
         }
         let partitions = Partitions::of(&probe, topics)?;
         self.bound(&partitions, false)?;
-        shared.set_partitions(shared.partitions().max(known.len() + new.len()));
+        facts.set_partitions(facts.partitions().max(known.len() + new.len()));
         Ok(new)
     }
 
@@ -393,21 +393,21 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn adopt(&self, facts: &StartFacts) {
-        if let Ok(shared) = Arc::clone(facts).downcast::<Shared>() {
-            if let Some(topology) = shared.topology() {
+        if let Ok(facts) = Arc::clone(facts).downcast::<RunFacts>() {
+            if let Some(topology) = facts.topology() {
                 self.kafka().belongs_to(&topology);
             }
-            self.reading.adopt(shared);
+            self.reading.adopt(facts);
         }
     }
 
     fn notices(&self) -> Vec<String> {
-        self.reading.shared().notices()
+        self.reading.facts().notices()
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        let (entries, shared) = (self.topics.list.entries()?, self.reading.shared());
-        shared.set_topology(start.topology);
+        let (entries, facts) = (self.topics.list.entries()?, self.reading.facts());
+        facts.set_topology(start.topology);
         self.kafka().belongs_to(start.topology);
         self.to_end.store(start.to_end, SeqCst);
         self.group.begin(self.kafka())?;
@@ -439,11 +439,11 @@ impl<T: Data> Source for KafkaSource<T> {
             begun.partitions.push((name, Some(witness.at(from))));
         }
         self.bound(&partitions, start.to_end)?;
-        let is_all_bounded = shared.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
+        let is_all_bounded = facts.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
         self.is_bounded.store(self.topics.until.bounds_all(start.to_end) || is_all_bounded, SeqCst);
-        shared.set_partitions(begun.partitions.len());
-        shared.take_ends(Ok(partitions.ends()), Instant::now());
-        begun.facts = Some(shared);
+        facts.set_partitions(begun.partitions.len());
+        facts.take_ends(Ok(partitions.ends()), Instant::now());
+        begun.facts = Some(facts);
         Ok(begun)
     }
 

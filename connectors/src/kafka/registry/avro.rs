@@ -62,14 +62,14 @@ fn bound_nesting() {
 }
 
 /// Reads values of one schema.
-struct Reading {
+struct ValueReader {
     reader: GenericDatumReader<'static>,
     /// Whether a value is bytes alone: these are written without their length.
     is_bytes: bool,
 }
 
-impl Reading {
-    fn of(schema: &Schema, own: Option<&'static Parsed>) -> std::result::Result<Reading, String> {
+impl ValueReader {
+    fn of(schema: &Schema, own: Option<&'static Parsed>) -> std::result::Result<ValueReader, String> {
         if schema.language != Language::Avro {
             return Err(format!("it is {}, and the source reads AVRO", schema.language.name()));
         }
@@ -78,7 +78,7 @@ impl Reading {
             .writer_schemata(written.all())
             .and_then(|builder| builder.maybe_reader_schema(own.map(|own| &own.schema)).build());
         let reader = reader.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
-        Ok(Reading { reader, is_bytes: own.is_none() && matches!(written.schema, apache_avro::Schema::Bytes) })
+        Ok(ValueReader { reader, is_bytes: own.is_none() && matches!(written.schema, apache_avro::Schema::Bytes) })
     }
 
     fn read<T: DeserializeOwned>(&self, mut body: &[u8]) -> std::result::Result<T, String> {
@@ -104,17 +104,17 @@ pub(super) fn decoder<T: DeserializeOwned>(
     bound_nesting();
     let schemas = Arc::clone(schemas);
     let own = schema.map(|text| parsed(text, &[])).transpose();
-    let readings: RwLock<HashMap<u32, Arc<std::result::Result<Reading, String>>>> = RwLock::default();
+    let readers: RwLock<HashMap<u32, Arc<std::result::Result<ValueReader, String>>>> = RwLock::default();
     move |message| {
         let own = own.clone().map_err(|why| NoRecord::Refused(format!("what Topics::avro_as was given is no schema: {why}")))?;
         let value = decode::value(message).map_err(NoRecord::Undecodable)?;
         let (id, body) = wire::split(value).map_err(NoRecord::Undecodable)?;
-        let known = readings.read().expect("no holder of this lock panics").get(&id).cloned();
+        let known = readers.read().expect("no holder of this lock panics").get(&id).cloned();
         let reading = match known {
             Some(reading) => reading,
             None => {
-                let made = Arc::new(Reading::of(&*schemas.get(id)?, own));
-                readings.write().expect("no holder of this lock panics").insert(id, Arc::clone(&made));
+                let made = Arc::new(ValueReader::of(&*schemas.get(id)?, own));
+                readers.write().expect("no holder of this lock panics").insert(id, Arc::clone(&made));
                 made
             }
         };
@@ -124,18 +124,18 @@ pub(super) fn decoder<T: DeserializeOwned>(
 }
 
 /// Writes values of one schema.
-struct Writing {
+struct ValueWriter {
     schema: &'static apache_avro::Schema,
     names: ResolvedSchema<'static>,
     writer: GenericDatumWriter<'static>,
 }
 
-impl Writing {
-    fn of(text: &str) -> std::result::Result<Writing, String> {
+impl ValueWriter {
+    fn of(text: &str) -> std::result::Result<ValueWriter, String> {
         let schema = &parsed(text, &[])?.schema;
         let made = ResolvedSchema::new(schema).and_then(|names| Ok((names, GenericDatumWriter::builder(schema).build()?)));
         let (names, writer) = made.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
-        Ok(Writing { schema, names, writer })
+        Ok(ValueWriter { schema, names, writer })
     }
 
     fn write(&self, record: &impl Serialize, into: &mut Vec<u8>) -> std::result::Result<(), apache_avro::Error> {
@@ -152,7 +152,7 @@ impl Writing {
 /// Returns an encoder of values with the schema of a subject.
 pub(super) fn encoder<T: Serialize>(subject: Subject) -> impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static {
     bound_nesting();
-    let writing = Writing::of(subject.text());
+    let writing = ValueWriter::of(subject.text());
     move |record| {
         let writing = writing.as_ref().map_err(|why| Error::config(format!("what KafkaSink::avro was given: {why}")))?;
         let mut bytes = wire::head(subject.id()?);
@@ -191,16 +191,16 @@ mod tests {
     use super::*;
     use serde::Deserialize;
 
-    fn reading(schema: &str, references: &[&str], own: Option<&str>) -> Reading {
+    fn reading(schema: &str, references: &[&str], own: Option<&str>) -> ValueReader {
         let references = references.iter().map(ToString::to_string).collect();
         let schema = Schema { language: Language::Avro, text: schema.into(), references };
         let own = own.map(|own| parsed(own, &[]).expect("it is a schema"));
-        Reading::of(&schema, own).expect("it can be read by")
+        ValueReader::of(&schema, own).expect("it can be read by")
     }
 
     fn written(schema: &str, value: impl Serialize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Writing::of(schema).expect("it is a schema").write(&value, &mut bytes).expect("it fits");
+        ValueWriter::of(schema).expect("it is a schema").write(&value, &mut bytes).expect("it fits");
         bytes
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let why = reading(SECOND, &[], None).read::<Other>(&bytes).expect_err("it has no such field");
         assert!(why.contains("amount") && why.contains("Other"), "{why}");
         let protobuf = Schema { language: Language::Protobuf, text: String::new(), references: Vec::new() };
-        assert!(Reading::of(&protobuf, None).is_err_and(|why| why.contains("PROTOBUF")));
+        assert!(ValueReader::of(&protobuf, None).is_err_and(|why| why.contains("PROTOBUF")));
     }
 
     #[test]

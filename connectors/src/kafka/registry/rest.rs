@@ -50,8 +50,8 @@ pub(super) enum Failure {
 }
 
 /// How long a connection, and a request as a whole, may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The largest answer that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -84,8 +84,8 @@ impl Rest {
         }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_WITHIN))
-            .timeout_global(Some(ANSWER_WITHIN))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
             .user_agent("tidemill");
         if access.urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(tls(&access.certificates)?);

@@ -9,7 +9,7 @@ use tidemill_state::{Error, Kind, Result};
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Facts>, AtomicUsize);
+pub(super) struct RunFacts(Mutex<Facts>, AtomicUsize);
 
 #[derive(Default)]
 struct Facts {
@@ -33,7 +33,7 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 /// The least time between two looks at the ends.
 const ASK_EVERY: Duration = Duration::from_secs(3);
 
-impl Shared {
+impl RunFacts {
     fn lock(&self) -> std::sync::MutexGuard<'_, Facts> {
         self.0.lock().expect("no holder of this lock panics")
     }
@@ -154,9 +154,9 @@ mod tests {
             (Some(100), Some(40), 50, None),
             (None, None, 31, None),
         ] {
-            let shared = Shared::default();
-            shared.take_ends(Ok(looked_up.map(|end| ("t[0]".to_string(), end))), at(30));
-            assert_eq!(shared.end_of("t[0]", reported, at(20), at(now)), expected, "{looked_up:?} {reported:?} at {now}");
+            let facts = RunFacts::default();
+            facts.take_ends(Ok(looked_up.map(|end| ("t[0]".to_string(), end))), at(30));
+            assert_eq!(facts.end_of("t[0]", reported, at(20), at(now)), expected, "{looked_up:?} {reported:?} at {now}");
         }
     }
 
@@ -164,23 +164,23 @@ mod tests {
     fn silence_is_trouble_after_a_while_and_only_where_nothing_comes() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let shared = Shared::default();
-        shared.note_silence(&Error::config("a mistake"), at(0));
-        assert_eq!(shared.silence(at(0), at(60)), None, "the brokers did answer");
-        shared.note_silence(&Error::away("no answer"), at(0));
-        assert_eq!(shared.silence(at(0), at(9)), None);
-        assert_eq!(shared.silence(at(0), at(10)).as_deref(), Some("no answer"));
-        assert_eq!(shared.silence(at(5), at(10)), None, "records came meanwhile");
-        shared.take_ends(Ok([("t[0]".to_string(), 5)]), at(11));
-        assert_eq!(shared.silence(at(0), at(60)), None);
+        let facts = RunFacts::default();
+        facts.note_silence(&Error::config("a mistake"), at(0));
+        assert_eq!(facts.silence(at(0), at(60)), None, "the brokers did answer");
+        facts.note_silence(&Error::away("no answer"), at(0));
+        assert_eq!(facts.silence(at(0), at(9)), None);
+        assert_eq!(facts.silence(at(0), at(10)).as_deref(), Some("no answer"));
+        assert_eq!(facts.silence(at(5), at(10)), None, "records came meanwhile");
+        facts.take_ends(Ok([("t[0]".to_string(), 5)]), at(11));
+        assert_eq!(facts.silence(at(0), at(60)), None);
     }
 
     #[test]
     fn a_partition_keeps_its_bound_for_the_run() {
-        let shared = Shared::default();
-        shared.bound([("t[0]".to_string(), 5)].into());
-        shared.bound([("t[0]".to_string(), 9), ("t[1]".to_string(), 7)].into());
-        assert_eq!((shared.bound_of("t[0]"), shared.bound_of("t[1]"), shared.bound_of("t[2]")), (Some(5), Some(7), None));
-        assert_eq!(shared.unbounded(["t[0]", "t[2]"].into_iter()), ["t[2]"]);
+        let facts = RunFacts::default();
+        facts.bound([("t[0]".to_string(), 5)].into());
+        facts.bound([("t[0]".to_string(), 9), ("t[1]".to_string(), 7)].into());
+        assert_eq!((facts.bound_of("t[0]"), facts.bound_of("t[1]"), facts.bound_of("t[2]")), (Some(5), Some(7), None));
+        assert_eq!(facts.unbounded(["t[0]", "t[2]"].into_iter()), ["t[2]"]);
     }
 }
