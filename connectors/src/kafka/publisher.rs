@@ -286,7 +286,7 @@ impl KafkaPublisher {
                 tracing::debug!(%code, reason, "the producer has failed");
                 return Err(self.after_failure("publishing", &KafkaError::Global(code)));
             }
-            if began.elapsed() >= AWAY_AFTER && session.events.trouble().is_some() {
+            if began.elapsed() >= AWAY_AFTER && session.events.certain_trouble().is_some() {
                 // librdkafka would wait for a minute, and nobody would know.
                 return Err(self.after_failure("publishing", &KafkaError::MessageProduction(RDKafkaErrorCode::AllBrokersDown)));
             }

@@ -466,14 +466,14 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             return None;
         }
         let (events, brokers) = (&self.client.events, self.opened.kafka.brokers());
-        if let Some(why) = events.trouble() {
+        if let Some(why) = events.certain_trouble() {
             return Some(format!("the brokers at {brokers} cannot be reached: {why}"));
         }
         if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
         }
-        if let Some(why) = self.facts.silence(self.heard, Instant::now()) {
-            return Some(format!("nothing comes, and the brokers do not answer: {why}"));
+        if let Some(why) = self.facts.silence(&self.name, self.heard, Instant::now()) {
+            return Some(format!("nothing comes of {}, and its leader does not answer: {why}", self.name));
         }
         if let Some(open) = self.held_up_by() {
             return Some(format!(

@@ -7,7 +7,6 @@ use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
 use super::group::Group;
 use super::identity::{Record, Witness};
-use super::offsets::At;
 use super::partitions::Partitions;
 use super::reader::{KafkaReader, Opened};
 use super::reading::Reading;
@@ -332,9 +331,7 @@ impl<T: Data> KafkaSource<T> {
     fn look_at_ends(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) {
         let facts = self.reading.facts();
         if facts.is_due(Instant::now()) {
-            let ends = probe.offsets(known.keys().map(String::as_str), At::End);
-            let known = |(name, end): (String, Result<Option<i64>>)| Some((name, end.ok()??));
-            facts.take_ends(ends.map(|ends| ends.into_iter().filter_map(known)), Instant::now());
+            probe.ends_by_leader(known.keys().map(String::as_str), |name, end| facts.note_end(name, end, Instant::now()));
         }
     }
 
@@ -369,10 +366,10 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         let probe = self.probe()?;
-        let compared = self.discovery.compare(&probe, known);
-        let facts = self.reading.facts();
-        compared.inspect_err(|why| facts.note_silence(why, Instant::now()))?;
+        // First, since it waits for no broker but the partitions' leaders: a comparison may wait for any of them.
         self.look_at_ends(&probe, known);
+        self.discovery.compare(&probe, known)?;
+        let facts = self.reading.facts();
         let (entries, every) = (self.topics.list.entries()?, self.topics.discover_every);
         let Some(NewOnes { topics, partitions: new }) = self.discovery.new_ones(&probe, entries, every, known)? else {
             return Ok(Vec::new());
@@ -442,7 +439,7 @@ impl<T: Data> Source for KafkaSource<T> {
         let is_all_bounded = facts.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
         self.is_bounded.store(self.topics.until.bounds_all(start.to_end) || is_all_bounded, SeqCst);
         facts.set_partitions(begun.partitions.len());
-        facts.take_ends(Ok(partitions.ends()), Instant::now());
+        facts.note_ends(partitions.ends(), Instant::now());
         begun.facts = Some(facts);
         Ok(begun)
     }
@@ -494,6 +491,30 @@ pub(super) fn parse(name: &str) -> Result<(&str, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    #[test]
+    fn one_broker_that_is_down_leaves_the_lag_of_what_others_lead() {
+        let cluster = MockCluster::<DefaultProducerContext>::new(2).expect("ports are free");
+        cluster.create_topic("words", 2, 1).expect("a new topic");
+        for (partition, leader) in [(0, 1), (1, 2)] {
+            cluster.partition_leader("words", partition, Some(leader)).expect("both are known");
+        }
+        let source = Kafka::new(cluster.bootstrap_servers()).source(["words"]).utf8();
+        let known: BTreeMap<_, _> = ["words[0]", "words[1]"].map(|name| (name.to_string(), None)).into();
+        source.discover(&known).expect("both brokers answer");
+        cluster.broker_down(2).expect("it is known");
+        // The next look at the ends is due some seconds later. What else it finds is not compared here.
+        let (facts, began) = (source.reading.facts(), Instant::now());
+        while facts.silence("words[1]", began, began + Duration::from_secs(600)).is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the broker that is down is not noticed");
+            let _ = source.discover(&known);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert_eq!(facts.silence("words[0]", began, began + Duration::from_secs(600)), None);
+        assert_eq!(facts.end_of("words[0]", None, began, Instant::now()), Some(0));
+    }
 
     #[test]
     fn a_partition_is_found_again_by_its_name() {
