@@ -4,6 +4,7 @@
 //! of its own. `wire.rs` is the format of a message, `avro.rs` and `protobuf.rs` are decoders and encoders.
 
 mod avro;
+mod beliefs;
 mod proto_names;
 mod protobuf;
 mod rest;
@@ -62,9 +63,12 @@ use tidemill_engine::source::Data;
 ///
 /// **A message that can never be decoded** is treated by the source's policy ([`KafkaSource::dead_letters`],
 /// [`KafkaSource::skip_undecodable`], else the run ends with 69): it does not begin with the magic byte 0 and an id,
-/// the registry has no such id (HTTP status 404, twice within half a second), or its schema does not fit the type.
+/// the registry has no such id (HTTP status 404, for 8 s; a minute later it is asked anew), or its schema does not fit
+/// the type.
 ///
-/// **A registry that refuses the user** (401, 403) ends the run with 64, unless it took the user before: then it is waited for.
+/// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
+/// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a
+/// minute if the registry was of use before.
 #[derive(Clone)]
 pub struct SchemaRegistry {
     access: Access,
