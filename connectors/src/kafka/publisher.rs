@@ -115,9 +115,7 @@ impl KafkaPublisher {
         let brokers = self.kafka().brokers();
         let mut presence = self.shared.presence.lock().expect("no holder of this lock panics");
         if presence.one_is_missing(Instant::now()) {
-            return Error::config(format!(
-                "there is no topic {topic} at {brokers}: correct the name, make the topic first, or let the sink make it (KafkaSink::create)"
-            ));
+            return Error::config(no_topic(topic, brokers, self.kafka().tokens().is_some()));
         }
         Error::away(format!("topic {topic} was there, and a broker at {brokers} does not know it now: it is looked for again"))
     }
@@ -359,6 +357,15 @@ impl KafkaPublisher {
     }
 }
 
+/// The text for a topic that is missing for good.
+fn no_topic(topic: &str, brokers: &str, with_tokens: bool) -> String {
+    let remedy = match with_tokens {
+        true => "make the topic first: a sink cannot make one with tokens (Kafka::oauth)",
+        false => "make the topic first, or let the sink make it (KafkaSink::create)",
+    };
+    format!("there is no topic {topic} at {brokers}: correct the name, or {remedy}")
+}
+
 impl Publisher for KafkaPublisher {
     fn is_settled(&mut self) -> Result<bool> {
         self.progress.is_settled()
@@ -451,5 +458,17 @@ impl Drop for Delivered<'_> {
             // The next producer of this sink ends the transaction.
             self.publisher.session = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_a_missing_topic_is_one_that_works() {
+        assert!(no_topic("out", "b:9092", false).contains("KafkaSink::create"));
+        let with_tokens = no_topic("out", "b:9092", true);
+        assert!(with_tokens.contains("cannot make one with tokens") && !with_tokens.contains("KafkaSink::create"));
     }
 }
