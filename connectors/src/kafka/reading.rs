@@ -54,6 +54,13 @@ impl Reading {
         }
     }
 
+    /// Takes the reports of the current client, if there is one: in place of readers that have let it go.
+    pub(super) fn tend(&self) {
+        if let Some(Client { consumer, .. }) = &*self.current.lock().expect("no holder of this lock panics") {
+            client::look_at_events(consumer);
+        }
+    }
+
     /// The number of the current client: another than a reader's own means that the reader has to move.
     pub(super) fn number(&self) -> u64 {
         self.number.load(SeqCst)
