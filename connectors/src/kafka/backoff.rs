@@ -52,7 +52,7 @@ impl Backoff {
         match given.trim().parse() {
             Ok(ms) if BOUNDS.contains(&ms) => Ok(Backoff { ms }),
             _ => Err(Error::config(format!(
-                "Kafka's setting {NAME} is \"{given}\": give the milliseconds after which a sink's request is sent again, from {} to {}",
+                "Kafka's setting {NAME} does not fit: give the milliseconds after which a sink's request is sent again, from {} to {}",
                 BOUNDS.start(),
                 BOUNDS.end()
             ))),
@@ -94,7 +94,7 @@ mod tests {
     fn a_pause_out_of_bounds_is_refused() {
         for wrong in ["99", "10001", "-1", "1s", ""] {
             let error = of(Some(wrong)).expect_err("it is refused").to_string();
-            assert!(error.contains("from 100 to 10000") && error.contains(&format!("\"{wrong}\"")), "{error}");
+            assert!(error.contains("from 100 to 10000"), "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::error_class::{self, ErrorClass};
 use super::events::{Consumer, Events};
 use super::rights;
+use super::secrets;
 use super::settings::Kafka;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -24,10 +25,10 @@ where
     }
     let events = Events::new(kafka.standing(), kafka.tokens());
     let client = config.create_with_context(events.clone()).map_err(|why| {
-        // The value is left out: it may be a secret.
+        let reason = secrets::reason(&why, config.config_map());
         let what = match &why {
-            KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
-            why => why.to_string(),
+            KafkaError::ClientConfig(_, _, name, _) => format!("{name}: {reason}"),
+            _ => reason,
         };
         if matches!(&why, KafkaError::ClientCreation(why) if why.contains("Failed to create thread")) {
             return Error::try_again(format!(

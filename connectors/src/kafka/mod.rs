@@ -76,6 +76,7 @@ mod refused;
 mod registry;
 mod rights;
 mod run_facts;
+mod secrets;
 mod session;
 mod setting_names;
 mod settings;

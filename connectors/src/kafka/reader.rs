@@ -465,6 +465,7 @@ mod tests {
     use super::*;
     use crate::Str;
     use rdkafka::Timestamp;
+    use rdkafka::consumer::Consumer as _;
     use rdkafka::message::OwnedMessage;
     use std::sync::atomic::AtomicU32;
 
