@@ -39,7 +39,8 @@ impl Probe {
             // They stand for the times -2 and -1, which mean this.
             At::Beginning => Offset::Beginning,
             At::End => Offset::End,
-            At::Time(ms) => Offset::Offset(ms),
+            // No record has an earlier time, and negative numbers stand for the above.
+            At::Time(ms) => Offset::Offset(ms.max(0)),
         };
         for name in names {
             let (topic, partition) = parse(name)?;

@@ -83,6 +83,10 @@ impl RunFacts {
         self.lock().notices = notices;
     }
 
+    pub(super) fn add_notices(&self, notices: Vec<String>) {
+        self.lock().notices.extend(notices);
+    }
+
     /// Whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let mut facts = self.lock();

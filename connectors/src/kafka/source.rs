@@ -1,7 +1,7 @@
 //! Topics as a source.
 
 use super::begin::{Resume, Seen, resume};
-use super::bounds::{Until, check_named, unmatched};
+use super::bounds::{Until, check_named, not_joining, unmatched};
 use super::decode::{self, Decoder, Incoming, NoRecord, Undecodable};
 use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
@@ -13,7 +13,7 @@ use super::reader::KafkaReader;
 use super::reading::Reading;
 use super::run_facts::RunFacts;
 use super::settings::{Isolation, Kafka};
-use super::topic_list::{Entry, TopicList};
+use super::topic_list::TopicList;
 use super::topics::{self, Listed, Probe};
 use crate::Str;
 use serde::de::DeserializeOwned;
@@ -67,8 +67,9 @@ impl Topics {
     }
 
     /// Ends each partition before its first record of this time or a later one, in milliseconds since 1970: a bounded
-    /// backfill. The time is in the past. Where all records are older, a partition ends where it ends at the start. The
-    /// source ends with its partitions, and with `--exit-at-end` the run does.
+    /// backfill. The time is in the past, and not negative. Where all records are older, a partition ends where it ends
+    /// at the start. The source ends with its partitions, and with `--exit-at-end` the run does. Partitions and topics
+    /// that come later are not read.
     ///
     /// ```
     /// use tidemill_connectors::kafka::Kafka;
@@ -81,7 +82,12 @@ impl Topics {
         self
     }
 
-    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on.
+    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on, and
+    /// new ones join.
+    ///
+    /// If the topics are named without patterns, and each of their partitions has an end when the source is begun, the
+    /// source ends with them: partitions that come later are not read, and named in the status. A start that finds one of
+    /// them has no end for it, and reads it. A partition that is given an end and is not there yet is waited for.
     #[must_use]
     pub fn until_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
         self.until.offsets.insert(name_of(topic, partition), offset);
@@ -151,7 +157,6 @@ impl Topics {
             discovery: Discovery::default(),
             reading,
             group: Group::default(),
-            to_end: AtomicBool::new(false),
             is_bounded: AtomicBool::new(false),
         }
     }
@@ -186,8 +191,7 @@ pub struct KafkaSource<T> {
     doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
-    /// Whether the run ends where the topics end at its start, and whether every partition has an end: since it was begun.
-    to_end: AtomicBool,
+    /// Whether every partition has an end, and none joins: since it was begun.
     is_bounded: AtomicBool,
 }
 
@@ -376,8 +380,8 @@ impl<T: Data> Source for KafkaSource<T> {
             return Ok(Vec::new());
         };
         self.note(&topics, false)?;
-        if self.to_end.load(SeqCst) || new.is_empty() {
-            // A run that ends where the topics ended at its start reads nothing that came later.
+        if self.is_bounded() || new.is_empty() {
+            facts.add_notices(not_joining(new.iter().map(|(name, _)| name)));
             return Ok(Vec::new());
         }
         let partitions = Partitions::of(&probe, topics)?;
@@ -407,7 +411,6 @@ impl<T: Data> Source for KafkaSource<T> {
         let (entries, facts) = (self.topics.list.entries()?, self.reading.facts());
         facts.set_topology(start.topology);
         self.kafka().belongs_to(start.topology);
-        self.to_end.store(start.to_end, SeqCst);
         self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         // Before anything follows from it: one broker that is behind does not make a loss.
@@ -437,8 +440,8 @@ impl<T: Data> Source for KafkaSource<T> {
             begun.partitions.push((name, Some(witness.at(from))));
         }
         self.bound(&partitions, start.to_end)?;
-        let is_all_bounded = facts.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
-        self.is_bounded.store(self.topics.until.bounds_all(start.to_end) || is_all_bounded, SeqCst);
+        let unbounded = facts.unbounded(partitions.names());
+        self.is_bounded.store(self.topics.until.bounds_all(start.to_end, entries, partitions.topics(), &unbounded), SeqCst);
         facts.set_partitions(begun.partitions.len());
         facts.note_ends(partitions.ends(), Instant::now());
         begun.facts = Some(facts);
