@@ -4,6 +4,7 @@
 //! transactional id fences whatever is still under way, and reads the marker.
 
 use super::admin::Admin;
+use super::backoff::SlowCommits;
 use super::client;
 use super::error_class;
 use super::events::Failed;
@@ -26,9 +27,6 @@ use tidemill_state::{CrashPoint, Error, Result, Txid};
 
 /// How long deliveries are waited for before a broker that cannot be reached is taken for one that is away.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
-
-/// After so many slow commits a run advises what helps.
-const SLOW_COMMITS: usize = 20;
 
 /// How often a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
@@ -340,18 +338,19 @@ impl KafkaPublisher {
             self.session = None;
             return Ok(Outcome::AskMarker("requests were sent twice, or timed out"));
         }
+        self.shared.slow_commits.was_trusted();
         Ok(Outcome::Confirmed)
     }
 
     /// Throws the producer away after a commit that took too long. Brokers that are always so slow are named once.
     fn distrust(&mut self, took: Duration) {
         self.session = None;
-        if self.shared.slow_commits.fetch_add(1, SeqCst) + 1 == SLOW_COMMITS {
+        if let Some(advised) = self.shared.slow_commits.was_slow(took) {
+            let (sink, in_a_row) = (&self.owner.sink, SlowCommits::ADVISED_AFTER);
             tracing::warn!(
-                sink = self.owner.sink,
+                sink,
                 last = ?took,
-                "{SLOW_COMMITS} commits took so long that each cost a new producer: set retry.backoff.ms to {}, ten times what the last took",
-                (took.as_millis() * 10).clamp(100, 10_000)
+                "{in_a_row} commits in a row took so long that each cost a new producer: set retry.backoff.ms to {advised}, ten times what the last took"
             );
         }
     }
