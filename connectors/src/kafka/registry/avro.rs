@@ -2,6 +2,7 @@
 
 use super::super::decode::{self, Incoming, NoRecord};
 use super::rest::shorten;
+use super::rust_values::RustValues;
 use super::schemas::{Language, Schema, Schemas};
 use super::subject::Subject;
 use super::value::OfAvro;
@@ -139,7 +140,9 @@ impl ValueWriter {
     }
 
     fn write(&self, record: &impl Serialize, into: &mut Vec<u8>) -> std::result::Result<(), apache_avro::Error> {
-        let value = numbers(apache_avro::to_value(record)?)?.resolve_with_names(self.schema, self.names.get_names())?;
+        let names = self.names.get_names();
+        let value = RustValues::new(names).fit(apache_avro::to_value(record)?, self.schema)?;
+        let value = value.resolve_with_names(self.schema, names)?;
         match value {
             // As Confluent's serializer writes bytes alone: without their length.
             Value::Bytes(alone) if matches!(self.schema, apache_avro::Schema::Bytes) => into.extend_from_slice(&alone),
@@ -161,29 +164,6 @@ pub(super) fn encoder<T: Serialize>(subject: Subject) -> impl Fn(&T) -> Result<V
             .map_err(|why| Error::user_code(format!("a record does not fit the sink's schema: {}", shorten(&why.to_string()))))?;
         Ok(bytes)
     }
-}
-
-/// Makes the numbers of Avro of those that Rust has besides: the crate writes an `u64` as eight bytes, which no schema but its
-/// own takes for a `long`.
-fn numbers(value: Value) -> std::result::Result<Value, apache_avro::Error> {
-    let too_large = |bytes: Vec<u8>| Err(serde::ser::Error::custom(format!("the number of bytes {bytes:?} is no long of Avro")));
-    let each = |fields: Vec<(String, Value)>| {
-        let numbers = |(name, value)| numbers(value).map(|value| (name, value));
-        fields.into_iter().map(numbers).collect::<std::result::Result<Vec<_>, _>>()
-    };
-    Ok(match value {
-        Value::Fixed(8, bytes) => {
-            match <[u8; 8]>::try_from(&*bytes).ok().and_then(|le| i64::try_from(u64::from_le_bytes(le)).ok()) {
-                Some(number) => Value::Long(number),
-                None => return too_large(bytes),
-            }
-        }
-        Value::Record(fields) => Value::Record(each(fields)?),
-        Value::Map(items) => Value::Map(each(items.into_iter().collect())?.into_iter().collect()),
-        Value::Array(items) => Value::Array(items.into_iter().map(numbers).collect::<std::result::Result<_, _>>()?),
-        Value::Union(at, value) => Value::Union(at, Box::new(numbers(*value)?)),
-        value => value,
-    })
 }
 
 #[cfg(test)]
@@ -329,6 +309,50 @@ mod tests {
         assert_eq!(reading(r#""int""#, &[], None).read(b"\x06"), Ok(3_u64));
         assert_eq!(written(r#""long""#, 3_u64), b"\x06");
         assert_eq!(written(r#""bytes""#, vec![9_u8, 8]), [9, 8]);
-        assert!(numbers(apache_avro::to_value(u64::MAX).expect("it is a value")).is_err());
+        let mut bytes = Vec::new();
+        let written = ValueWriter::of(r#""long""#).expect("it is a schema").write(&u64::MAX, &mut bytes);
+        assert!(written.is_err_and(|why| why.to_string().contains("no long of Avro")));
+    }
+
+    /// What was read as bytes is written as what it was: the crate takes eight bytes for an `u64`, and a `Vec` for an array.
+    #[test]
+    fn bytes_of_a_fixed_size_decimals_and_durations_come_back() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Fixed {
+            id: Vec<u8>,
+            again: Option<Vec<u8>>,
+            price: Vec<u8>,
+            cost: Vec<u8>,
+            age: Vec<u8>,
+            count: u64,
+        }
+        let schema = r#"{"type": "record", "name": "Fixed", "namespace": "shop", "fields": [
+            {"name": "id", "type": {"type": "fixed", "name": "Id", "size": 8}},
+            {"name": "again", "type": ["null", "Id"]},
+            {"name": "price", "type": {"type": "fixed", "name": "Price", "size": 8, "logicalType": "decimal",
+                "precision": 18, "scale": 2}},
+            {"name": "cost", "type": {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}},
+            {"name": "age", "type": {"type": "fixed", "name": "Age", "size": 12, "logicalType": "duration"}},
+            {"name": "count", "type": "long"}]}"#;
+        let bytes = |last| vec![0, 1, 2, 3, 4, 5, 6, last];
+        let value = Fixed {
+            id: bytes(7),
+            again: Some(bytes(8)),
+            price: bytes(9),
+            cost: vec![1, 2],
+            age: [bytes(10), vec![1, 2, 3, 4]].concat(),
+            count: 5,
+        };
+        let written = written(schema, &value);
+        let expected = [&bytes(7)[..], &[2], &bytes(8), &bytes(9), &[4, 1, 2], &bytes(10), &[1, 2, 3, 4], &[10]].concat();
+        assert_eq!(written, expected);
+        assert_eq!(reading(schema, &[], None).read(&written), Ok(value));
+        // As the crate's own `fixed` for serde gives them.
+        let parsed = parsed(schema, &[]).expect("it is a schema");
+        let names = ResolvedSchema::new(&parsed.schema).expect("its names are known");
+        let field = |value| Value::Record(vec![("again".into(), Value::Union(1, Box::new(value)))]);
+        let fixed = || field(Value::Fixed(8, bytes(1)));
+        let fit = RustValues::new(names.get_names()).fit(fixed(), &parsed.schema);
+        assert_eq!(fit.expect("it fits"), fixed());
     }
 }

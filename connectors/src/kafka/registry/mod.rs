@@ -8,6 +8,7 @@ mod beliefs;
 mod proto_names;
 mod protobuf;
 mod rest;
+mod rust_values;
 mod schemas;
 mod subject;
 mod value;
@@ -175,8 +176,8 @@ impl<T: Data> KafkaSink<T> {
     /// schema is registered, or looked up, as a version of the subject `<topic>-value`, by each start before its first batch. The
     /// start waits for a registry that is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
     ///
-    /// Fields are matched by name; one that `T` has not takes the schema's default. A record that does not fit fails its
-    /// batch (69).
+    /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a `decimal` and a
+    /// `duration` are written from bytes, such as a `Vec<u8>`. A record that does not fit fails its batch (69).
     #[must_use]
     pub fn avro(self, registry: &SchemaRegistry, schema: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Avro, schema);
