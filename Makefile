@@ -65,6 +65,8 @@ bench-compare: setup-kafka ## compare the benchmarks BENCH (word_count kafka) wi
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
+	@# Without the features that only tests turn on: what a plain build compiles.
+	cargo clippy --workspace --release -- -D warnings
 
 doc: setup ## build the documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release

@@ -1,5 +1,6 @@
 //! Files that are followed while they grow.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidemill_connectors::{FileSource, Files, Lines, Str, Unreadable};
 use tidemill_engine::conformance;
-use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
-use tidemill_state::{Error, Kind};
+use tidemill_engine::source::{Begun, OnLoss, ReadStatus, Reader, Records, Source, Start};
+use tidemill_state::{Error, Kind, Position};
 
 struct Log {
     _folder: TempDir,
@@ -247,6 +248,125 @@ fn a_file_that_is_cut_while_it_rests_is_an_error() {
     woken.wait();
     let error = error(&mut *reader);
     assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
+}
+
+/// A source of two files at a time, the first of which is at its end and closed while the second and a third are open.
+struct Crowd {
+    folder: TempDir,
+    source: FileSource<Lines>,
+    first: Box<dyn Reader<Str>>,
+    woken: Arc<Woken>,
+    others: Vec<Box<dyn Reader<Str>>>,
+}
+
+impl Crowd {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn new() -> Crowd {
+        let folder = TempDir::new().expect("a folder");
+        let name = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        ["a.log", "b.log", "c.log"].iter().for_each(|file| fs::write(name(file), format!("{file}\n")).expect("written"));
+        let source = Files::lines(name("*.log")).follow().open_files(2).rotated_after(Duration::from_millis(50));
+        let open = |file: &str| {
+            let mut reader = source.open(&name(file), None).expect("opened");
+            let woken = Arc::new(Woken::default());
+            assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
+            (reader, woken)
+        };
+        let ((mut first, woken), (mut second, _), (mut third, _)) = (open("a.log"), open("b.log"), open("c.log"));
+        let read = |reader: &mut dyn Reader<Str>| reader.read(&mut Records::with_limits(1, 1)).expect("read");
+        assert_eq!(read(&mut *second), ReadStatus::More);
+        assert_eq!(until_it_rests(&mut *first).0, ["a.log"]);
+        assert_eq!(read(&mut *third), ReadStatus::More);
+        Crowd { source, first, woken, others: vec![second, third], folder }
+    }
+
+    fn begin(&self, recorded: &BTreeMap<String, Position>, on_loss: OnLoss) -> Result<Begun, Error> {
+        self.source.begin(&Start { topology: "t", is_new: false, begun: true, recorded, first: None, on_loss, to_end: false })
+    }
+
+    fn read_first(&mut self) -> Result<ReadStatus, Error> {
+        self.first.read(&mut Records::with_limits(100, usize::MAX))
+    }
+}
+
+#[test]
+fn lines_of_a_closed_file_that_was_seen_to_grow_and_is_removed_are_lost_and_not_forgotten() {
+    let mut crowd = Crowd::new();
+    let position = crowd.first.position();
+    let log = crowd.path("a.log");
+    OpenOptions::new().append(true).open(&log).and_then(|mut file| file.write_all(b"lost\n")).expect("appended");
+    crowd.woken.wait();
+    let status = crowd.read_first().expect("it waits for a descriptor");
+    assert!(matches!(status, ReadStatus::Idle(wait) if wait < Duration::from_secs(1)), "{status:?}");
+    fs::remove_file(&log).expect("removed");
+    crowd.others.clear();
+    let error = crowd.read_first().expect_err("what came is gone");
+    assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
+    // The start after it, in the same process, lets that be recorded; so does every later one know it.
+    let name = log.to_str().expect("UTF-8").to_owned();
+    let mut recorded = BTreeMap::from([(name.clone(), position)]);
+    let begun = crowd.begin(&recorded, OnLoss::Refuse).expect("it is recorded first");
+    let kept = begun.partitions.iter().find(|(of, _)| *of == name).and_then(|(_, position)| position.clone());
+    let kept = kept.expect("it is not forgotten");
+    assert!(kept.offset == recorded[&name].offset && kept != recorded[&name]);
+    assert_eq!(crowd.source.open(&name, Some(&kept)).err().map(|error| error.kind()), Some(Kind::SourceLost));
+    recorded.insert(name.clone(), kept);
+    for source in [crowd.source.clone(), Files::lines(crowd.path("*.log").to_str().expect("UTF-8")).follow()] {
+        crowd.source = source;
+        let error = crowd.begin(&recorded, OnLoss::Refuse).expect_err("lines are lost");
+        assert!(error.kind() == Kind::SourceLost && error.to_string().contains("is missing"), "{error}");
+    }
+    let begun = crowd.begin(&recorded, OnLoss::Earliest).expect("the operator lets go of it");
+    assert_eq!(begun.retired, [name]);
+}
+
+#[test]
+fn a_closed_file_of_which_all_was_read_is_forgotten_once_others_were_looked_for() {
+    let mut crowd = Crowd::new();
+    let known = BTreeMap::new();
+    crowd.source.discover(&known).expect("it looks");
+    fs::remove_file(crowd.path("a.log")).expect("removed");
+    crowd.woken.wait();
+    crowd.others.clear();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        let status = crowd.read_first().expect("it may come back");
+        assert!(matches!(status, ReadStatus::Idle(_)), "{status:?}: nobody has looked for others yet");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut status = crowd.read_first();
+    while matches!(status, Ok(ReadStatus::Idle(_))) && began.elapsed() < Duration::from_secs(60) {
+        crowd.source.discover(&known).expect("it looks");
+        std::thread::sleep(Duration::from_millis(10));
+        status = crowd.read_first();
+    }
+    assert_eq!(status.expect("it ends"), ReadStatus::Retired);
+}
+
+#[test]
+fn a_reader_that_waits_long_for_a_descriptor_says_so_and_other_sources_do_not_wait() {
+    let mut crowd = Crowd::new();
+    let log = crowd.path("a.log");
+    OpenOptions::new().append(true).open(&log).and_then(|mut file| file.write_all(b"late\n")).expect("appended");
+    crowd.woken.wait();
+    // A source with a limit of its own has descriptors of its own.
+    let other = Files::lines(log.to_str().expect("UTF-8")).follow().open_files(2);
+    let mut reader = other.open(log.to_str().expect("UTF-8"), None).expect("opened");
+    assert_eq!(now(&mut *reader).expect("read"), ["a.log", "late"]);
+    let began = Instant::now();
+    while crowd.first.trouble().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing names the wait");
+        assert!(matches!(crowd.read_first().expect("it waits"), ReadStatus::Idle(_)));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let why = crowd.first.trouble().unwrap_or_default();
+    assert!(why.contains("a.log") && why.contains("open_files") && why.contains('2'), "{why}");
+    crowd.others.clear();
+    assert_eq!(until_it_rests(&mut *crowd.first).0, ["late"]);
+    assert_eq!(crowd.first.trouble(), None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
     write(folder, "README.md", &fill(README))?;
     write(folder, "data/tide.txt", TEXT)?;
     write(folder, ".gitignore", "/target\n/state\n")?;
-    write(folder, ".cargo/config.toml", CARGO_CONFIG)?;
+    write(folder, ".cargo/config.toml", &cargo_config(folder))?;
     write(folder, ".vscode/settings.json", VSCODE)?;
     if let Some(text) = &lock_text {
         // The same versions, so that they are compiled once.
@@ -72,6 +72,30 @@ pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
          open http://127.0.0.1:7070, and src/main.rs. {builds}.\nREADME.md has how editors (rust-analyzer) and cargo check do without compiling RocksDB again",
         folder = folder.display()
     ))
+}
+
+/// Returns the crate's configuration of cargo. Cargo joins it with those of the folders above, of the checkout for example:
+/// flags that stand in both would be given twice, and everything would be compiled again with them.
+fn cargo_config(folder: &Path) -> String {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let above = folder.ancestors().skip(1).map(|above| above.join(".cargo/config.toml"));
+    let flags = rustflags(CARGO_CONFIG);
+    let of_above = above.into_iter().find(|file| fs::read_to_string(file).is_ok_and(|text| rustflags(&text) == flags));
+    match of_above {
+        Some(file) => format!(
+            "# The flags of the compiler stand in {}, which cargo reads too.\n\
+             # If this crate moves to another place, take them from there.\n",
+            file.display()
+        ),
+        None => CARGO_CONFIG.to_owned(),
+    }
+}
+
+/// Returns the flags of the compiler by target, in a configuration of cargo.
+fn rustflags(config: &str) -> Vec<(String, toml::Value)> {
+    let config: toml::Table = config.parse().unwrap_or_default();
+    let targets = config.get("target").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    targets.into_iter().filter_map(|(target, set)| Some((target, set.get("rustflags")?.clone()))).collect()
 }
 
 /// Puts what the checkout has compiled into the crate. Returns whether there was something.

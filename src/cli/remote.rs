@@ -4,6 +4,7 @@ use super::arguments::At;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Result, system};
 
@@ -13,11 +14,17 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long an answer may take that needs no query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often it is made sure, while a query is waited for, that the topology still answers.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
 /// A running topology, by its address.
+#[derive(Clone)]
 pub(super) struct Remote {
     url: String,
     agent: ureq::Agent,
     token: Option<String>,
+    answer_within: Duration,
+    check_every: Duration,
 }
 
 /// What was answered: the status of the answer, and its body, which is JSON.
@@ -46,7 +53,8 @@ impl Remote {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None);
-        Ok(Remote { url, agent: config.build().new_agent(), token: None })
+        let agent = config.build().new_agent();
+        Ok(Remote { url, agent, token: None, answer_within: ANSWER_WITHIN, check_every: CHECK_EVERY })
     }
 
     /// The topology that the arguments name.
@@ -75,21 +83,52 @@ impl Remote {
         self.ask(path, None)
     }
 
-    /// As [`Remote::get`], with a body of JSON. The answer is waited for as long as the topology takes: it has a time-out of its own for
-    /// queries (`--query-time-out`).
+    /// As [`Remote::get`], with a body of JSON. The topology has a time-out of its own for queries
+    /// (`--query-time-out`), so the answer is waited for as long as the topology answers other requests.
     pub(super) fn post(&self, path: &str, body: String) -> Result<Answer> {
-        self.ask(path, Some(body))
+        let (remote, path) = (self.clone(), path.to_owned());
+        let (sender, answers) = std::sync::mpsc::sync_channel(1);
+        let request = move || {
+            // A receiver that is gone has reported that the topology stands still.
+            let _ = sender.send(remote.ask(&path, Some(body)));
+        };
+        std::thread::Builder::new()
+            .name("request".into())
+            .spawn(request)
+            .map_err(|why| system::error("a request needs a thread", &why))?;
+        loop {
+            match answers.recv_timeout(self.check_every) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(why) = self.check() {
+                        return answers.try_recv().unwrap_or(Err(why));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::bug("the thread of a request has ended without an answer"));
+                }
+            }
+        }
     }
 
-    fn ask(&self, path: &str, body: Option<String>) -> Result<Answer> {
-        let url = format!("{}{path}", self.url);
-        let unanswered = |why: ureq::Error| match why {
+    /// Makes sure that the topology answers at all.
+    fn check(&self) -> Result<()> {
+        let request = self.agent.get(format!("{}/healthz", self.url)).config().timeout_global(Some(self.answer_within)).build();
+        // An error of the connection is the request's too, which tells it.
+        match request.call() {
+            Err(why @ ureq::Error::Timeout(_)) => Err(self.unanswered(why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn unanswered(&self, why: ureq::Error) -> Error {
+        match why {
             // Somebody has taken the connection.
             ureq::Error::Timeout(what) if !matches!(what, ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
                 Error::try_again(format!(
                     "the topology at {} has not answered within {} s: it is busy, or stands still. Ask again in a moment",
                     self.url,
-                    ANSWER_WITHIN.as_secs()
+                    self.answer_within.as_secs()
                 ))
             }
             ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
@@ -97,11 +136,16 @@ impl Remote {
                 "no topology answers at {}: {why}. Is it running? Its start line says where it listens: give that with --at URL",
                 self.url
             )),
-        };
+        }
+    }
+
+    fn ask(&self, path: &str, body: Option<String>) -> Result<Answer> {
+        let url = format!("{}{path}", self.url);
+        let unanswered = |why| self.unanswered(why);
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let response = match body {
             None => {
-                let request = self.agent.get(&url).config().timeout_global(Some(ANSWER_WITHIN)).build();
+                let request = self.agent.get(&url).config().timeout_global(Some(self.answer_within)).build();
                 bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).call()
             }
             Some(body) => {
@@ -223,6 +267,45 @@ mod tests {
         ] {
             assert_eq!(kind(status, body), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn a_query_of_a_topology_that_stands_still_is_not_waited_for() {
+        let still = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = still.local_addr().expect("it is bound").to_string();
+        let short = Duration::from_millis(100);
+        let remote = Remote { answer_within: short, check_every: short, ..Remote::at(&address).expect("an address") };
+        let error = remote.post("/v1/query/words", "1".into()).err().expect("nobody answers");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("stands still"), "{error}");
+    }
+
+    #[test]
+    fn a_query_is_waited_for_while_the_topology_answers() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let short = Duration::from_millis(20);
+        let remote = Remote { check_every: short, ..Remote::at(&address).expect("an address") };
+        let asked = std::thread::spawn(move || remote.post("/v1/query/words", "1".into()).map(|answer| answer.status));
+        let reply = |stream: &mut std::net::TcpStream, body: &str| {
+            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
+        };
+        let (mut query, mut checks) = (None, 0);
+        while checks < 5 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).expect("a request");
+            if head[..read].starts_with(b"GET /healthz ") {
+                checks += 1;
+                reply(&mut stream, "ok");
+            } else {
+                query = Some(stream);
+            }
+        }
+        reply(query.as_mut().expect("it has asked"), "{}");
+        drop(listener);
+        assert_eq!(asked.join().expect("it ends").expect("an answer"), 200);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<'s> Fold<'s> {
 /// Not while a migration is made.
 ///
 /// # Errors
-/// Kind TryAgain: the store is as before.
+/// As [`crate::system`] has them: kind TryAgain if it may pass, Config if not. The store is as before.
 pub fn remove_leftovers(store: &Store) -> Result<()> {
     INGESTED.iter().try_for_each(|name| remove_file(&store.dir().join(name)))
 }
@@ -332,6 +332,9 @@ mod tests {
         super::remove_leftovers(&store).expect("removed");
         assert!(left.iter().all(|path| !path.exists()));
         super::remove_leftovers(&store).expect("nothing to do");
+        std::fs::create_dir(&left[0]).expect("a folder");
+        let error = super::remove_leftovers(&store).expect_err("a folder has the name");
+        assert!(error.kind() == crate::Kind::Config && error.to_string().contains("another path"), "{error}");
     }
 
     #[test]

@@ -141,3 +141,13 @@ fn a_progress_topic_that_cannot_be_made_with_tokens_is_named() {
         assert!(error.to_string().contains(part), "{part} is not in: {error}");
     }
 }
+
+#[test]
+fn what_is_advised_for_a_topic_that_is_missing_works_with_tokens() {
+    create_topic(&broker().address(), "outless-in", 1, &[]);
+    let place = folder();
+    let error = start("outless", secured().oauth(|| Ok(token())), place.path()).err().expect("it is refused");
+    assert_eq!(error.kind(), Kind::Config, "{error}");
+    assert!(error.to_string().contains("there is no topic outless-out") && error.to_string().contains("make the topic first"));
+    assert!(!error.to_string().contains("KafkaSink::create"), "{error}");
+}

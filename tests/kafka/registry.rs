@@ -11,7 +11,7 @@ use prost::encoding::{DecodeContext, WireType, int64, skip_field, string};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemill::kafka::{Message, SchemaRegistry};
 use tidemill::prelude::*;
 use tidemill::{CrashPoint, Engine, Kind, Status};
@@ -261,6 +261,62 @@ fn what_no_schema_fits_stops_or_goes_to_dead_letters() {
         assert!(letter["error"].as_str().is_some_and(|why| why.contains(reason)), "{reason} is not in {letter}");
         assert_eq!(letter["offset"].as_u64(), Some(offset));
     }
+}
+
+/// One of several registries may be behind the one that a producer has used.
+#[test]
+fn a_schema_that_comes_a_few_seconds_late_is_waited_for() {
+    let brokers = Broker::shared().address();
+    let registry = Registry::start();
+    create_topic(&brokers, "avro-late", 1, &[]);
+    produce_bytes(&brokers, "avro-late", (0..10).map(|at| (0, order([1; 2], 0, at * 2))));
+    let (place, kafka, of_registry) = (folder(), Kafka::new(&brokers), SchemaRegistry::new(registry.url()));
+    let path = place.path().join("out");
+    let out = path.clone();
+    let build = move |topology: &Topology<'_>| {
+        let orders = kafka.source(["avro-late"]).avro::<Order>(&of_registry);
+        topology.source("in", orders).sink("out", Files::to(out.to_str().expect("UTF-8")));
+    };
+    let (began, is_named) = (Instant::now(), Cell::new(false));
+    run_until(settings("avro-late", place.path()), build, |status| {
+        is_named.set(is_named.get() || trouble(status).contains("has no schema 1"));
+        if began.elapsed() >= Duration::from_secs(3) && is_named.get() && status.records == 0 {
+            registry.add("avro-late-value", "AVRO", FIRST, &[]);
+        }
+        status.records == 10
+    })
+    .expect("it is waited for");
+    assert_eq!(lines(&path), (0..10).map(|at| line(0, at * 2)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_server_that_is_no_registry_ends_the_run() {
+    let brokers = Broker::shared().address();
+    let registry = Registry::start();
+    registry.set(Mode::Failing(404));
+    create_topic(&brokers, "avro-nowhere", 1, &[]);
+    produce_bytes(&brokers, "avro-nowhere", [(0, order([1; 2], 0, 0))].into_iter());
+    let check = |case: &str, outcome: Result<Status>, took: Duration| {
+        let error = outcome.expect_err(case);
+        assert_eq!(error.kind(), Kind::Config, "{case}: {error}");
+        for part in ["not as a schema registry does", "correct its URL", &registry.url()] {
+            assert!(error.to_string().contains(part), "{case}: {part} is not in {error}");
+        }
+        assert!(took >= Duration::from_secs(8), "{case}: a proxy may give it for a moment");
+    };
+    let (kafka, of_registry) = (Kafka::new(&brokers), SchemaRegistry::new(registry.url()));
+    let read = move |topology: &Topology<'_>| {
+        topology.source("in", kafka.source(["avro-nowhere"]).avro::<Order>(&of_registry)).persistent_aggregate("n", Count);
+    };
+    let (place, began) = (folder(), Instant::now());
+    check("a source", run_until(settings("avro-nowhere", place.path()), read, |_| false), began.elapsed());
+    let (kafka, of_registry) = (Kafka::new(&brokers), SchemaRegistry::new(registry.url()));
+    let write = move |topology: &Topology<'_>| {
+        let numbers = topology.source("in", kafka.source(["avro-nowhere"]).json::<i64>());
+        numbers.sink("out", kafka.sink("avro-nowhere", |_: &i64| Message::new()).avro(&of_registry, r#""long""#));
+    };
+    let (place, began) = (folder(), Instant::now());
+    check("a sink", run_until(settings("avro-nowhere-out", place.path()), write, |_| false), began.elapsed());
 }
 
 /// As a generator makes it of a `.proto` file.

@@ -91,6 +91,9 @@ fn rows() -> Vec<Row> {
         row(Nothing, "fdatasync", ".log", "9").is(EDQUOT, 75, &["nothing is lost", SPACE]),
         row(Nothing, "fdatasync", ".log", "9").is(EROFS, 64, &["nothing is lost", "for writing"]),
         row(Nothing, "rename", "out.jsonl.marker", "3").is(EROFS, 64, &["nothing is lost", "for writing"]),
+        row(Nothing, "unlink", "fold.sst", "1").is(EROFS, 64, &["fold.sst", "nothing is lost", "for writing"]),
+        row(Nothing, "unlink", "fold.sst", "1").is(EACCES, 64, &["fold.sst", "nothing is lost", "the right"]),
+        row(Nothing, "unlink", "fold.sst", "1").is(EIO, 0, &["nothing is lost", HEALTHY]),
         // A stop.
         row(ARun, "rename", "state/mode", "2").is(EIO, 75, &["cannot be written", HEALTHY]),
         row(ARun, "rename", "state/mode", "2").is(EROFS, 64, &["cannot be written", "--state"]),

@@ -102,6 +102,42 @@ fn thousands_of_idle_files_use_hardly_any_processor() {
     following.running.kill();
 }
 
+/// Each shows where a rotation stands until its successor has a line, and stays.
+#[test]
+fn rotated_files_whose_successors_are_empty_use_hardly_any_processor() {
+    const FILES: u64 = 400;
+    let folder = folder();
+    for file in 0..FILES {
+        let of_one = folder.path().join(file.to_string());
+        std::fs::create_dir(&of_one).expect("it can be made");
+        std::fs::write(of_one.join("app.txt"), format!("same f{file}\n")).expect("it can be written");
+    }
+    let (state, glob) = (folder.path().join("state"), folder.path().join("*/app.txt"));
+    let arguments = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+    let mut following = Following { running: Running::start("word_count", &arguments), folder };
+    following.running.get_until("/v1/status", |status| status["records"] == FILES);
+    for file in 0..FILES {
+        let name = following.file(&format!("{file}/app.txt"));
+        std::fs::rename(&name, name.with_extension("txt.1")).expect("it can be renamed");
+        std::fs::write(&name, "").expect("it can be written");
+    }
+    // Their names lead where they lead for a while first: the least of some looks counts.
+    let least = (0..12).map(|_| {
+        let before = following.ticks();
+        std::thread::sleep(Duration::from_secs(2));
+        following.ticks() - before
+    });
+    let least = least.min().expect("there were some");
+    println!("{FILES} rotated files: {} % of a core", least as f64 / 2.0);
+    assert!(least < 16, "{FILES} rotated files use {} % of a core", least as f64 / 2.0);
+    // A line of one of them is read, and one of its successor.
+    following.append("17/app.txt.1", "seen\n");
+    following.count_is("seen", 1);
+    following.append("17/app.txt", "seen\n");
+    following.count_is("seen", 2);
+    following.running.kill();
+}
+
 #[test]
 fn what_is_appended_is_visible_soon() {
     let mut following = Following::start(&["--max-batch-delay", "50ms"]);

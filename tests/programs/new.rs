@@ -93,6 +93,29 @@ fn a_new_crate_has_a_folder_of_its_own_with_what_is_compiled() {
     assert!(editor.contains("\"rust-analyzer.cargo.extraArgs\": [\"--release\"]"), "{editor}");
 }
 
+/// Cargo joins the flags of all folders above a crate: given twice, they would compile everything again.
+#[test]
+fn a_crate_below_the_checkout_has_the_flags_of_the_compiler_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sources = checkout::root();
+    let flags_of = |parent: &Path| {
+        tidemill(&["new", "my_flags", "--tidemill", sources.to_str().expect("UTF-8")], parent).is("new", 0, &["made my_flags"]);
+        let config = std::fs::read_to_string(parent.join("my_flags/.cargo/config.toml")).expect("it is there");
+        config.lines().filter(|line| line.starts_with("rustflags")).count()
+    };
+    assert_eq!(flags_of(folder.path()), 1, "outside of the checkout");
+    let checkout = folder.path().join("checkout");
+    std::fs::create_dir_all(checkout.join(".cargo")).expect("made");
+    std::fs::copy(sources.join(".cargo/config.toml"), checkout.join(".cargo/config.toml")).expect("copied");
+    assert_eq!(flags_of(&checkout), 0, "inside of it");
+    // Other settings above, or none that can be read, change nothing.
+    for other in ["[build]\njobs = 1\n", "not TOML at all ["] {
+        std::fs::write(checkout.join(".cargo/config.toml"), other).expect("written");
+        std::fs::remove_dir_all(checkout.join("my_flags")).expect("removed");
+        assert_eq!(flags_of(&checkout), 1, "{other}");
+    }
+}
+
 #[test]
 fn names_that_cargo_cannot_take_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Returns the repository's folder, from the environment of a test run. The path that was compiled in may be that of another
 /// checkout with the same target folder.
@@ -14,7 +15,12 @@ pub(crate) fn root() -> PathBuf {
 
 /// Returns the folder of what is compiled: of programs, of examples and of what tests keep.
 pub(crate) fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder in the target folder")
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder in the target folder");
+        // Without links in it: tests compare paths with those that the system gives.
+        target.canonicalize().expect("these tests were built in it")
+    })
 }
 
 /// Returns the path of a program of the facade, or of `examples/<name>`, as the build left it.

@@ -1,9 +1,11 @@
 //! The start of a source of files: which file each recorded position is of now, and which files are new.
 
-use super::families::Families;
+use super::disk::Hidden;
+use super::families::{Families, Missed};
+use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Folders, Known, Place, WAY_ON, shrunk};
+use super::locate::{self, Known, Place, WAY_ON, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::opened::Opened;
 use super::rotated::is_rotated_name;
@@ -89,10 +91,17 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, unreadable, .. } = beginning;
     begun.retired.extend(renewed.into_values());
     unusual |= !families.is_empty();
-    // More files may come, unless all are named.
+    // More files may come, unless all are named: a path that is wrong, or a right that is missing, is then an error of the
+    // first start, unless it was said that it is none.
     let all_named = !settings.globs.iter().any(|glob| glob.contains(['*', '?', '[']));
     match left_out {
-        Some(error) if begun.partitions.is_empty() && start.recorded.is_empty() && (all_named || !settings.follow) => Err(error),
+        Some(error)
+            if begun.partitions.is_empty()
+                && start.recorded.is_empty()
+                && (!settings.follow || (all_named && settings.unreadable.is_none())) =>
+        {
+            Err(error)
+        }
         _ => Ok(Look { begun, taken, unusual, notes, unreadable }),
     }
 }
@@ -130,6 +139,9 @@ impl Beginning<'_> {
         for (name, why) in &self.listing.left_out {
             self.leave_out(name, Error::config(why))?;
         }
+        for hidden in &self.listing.hidden {
+            self.leave_out(&hidden.path, hidden.error.clone())?;
+        }
         for glob in &self.listing.unmatched {
             let error = listing::nothing_matches(glob);
             // One that is followed may come at any time: a service often starts before the first
@@ -158,22 +170,24 @@ impl Beginning<'_> {
     fn find_recorded(&mut self) -> Result<()> {
         let mut pending = Vec::new();
         for (name, position) in self.recorded {
-            let known = match Known::read(name, position) {
+            let mut known = match Known::read(name, position) {
                 Ok(known) => known,
                 Err(error) => {
                     self.lose(name, error)?;
                     continue;
                 }
             };
+            known.witness.ended &= !self.settings.shared.had_more_than(name, known.offset);
             let place = match locate::find(&known, self.listing, &mut self.folders) {
-                Err(error) if leaves_out(&error) && self.settings.unreadable() == Unreadable::LeaveOut => {
-                    self.keep_unread(known, position, &error);
+                Err(error) => {
+                    self.keep_unread(known, position, error)?;
                     continue;
                 }
-                place => place?,
+                Ok(place) => place,
             };
+            let is_hidden = matches!(place, Place::Gone) && !self.listing.hidden.is_empty();
             match place {
-                Place::Cut(_) | Place::Gone if known.offset == 0 && !self.settings.follow => self.renew(known),
+                Place::Cut(_) | Place::Gone if known.offset == 0 && !self.settings.follow && !is_hidden => self.renew(known),
                 place => {
                     if let Place::There(found) = &place {
                         self.taken.insert(found.id);
@@ -192,12 +206,17 @@ impl Beginning<'_> {
         Ok(())
     }
 
-    /// A recorded file that cannot be read keeps its position: its reader tries again.
-    fn keep_unread(&mut self, known: Known, position: &Position, error: &Error) {
+    /// A recorded file that cannot be read, or may be where nobody can look, keeps its position: its reader tries again.
+    fn keep_unread(&mut self, known: Known, position: &Position, error: Error) -> Result<()> {
+        if !leaves_out(&error) || self.settings.unreadable() == Unreadable::Fail {
+            return Err(error);
+        }
         self.begun.warnings.push(format!("{error}; it is left out until it can be read"));
         self.taken.extend(known.id());
+        self.families.add(&known, known.id().and_then(|id| self.listing.by_id(id)));
         self.begun.partitions.push((known.name.clone(), Some(position.clone())));
         self.settled.push(known);
+        Ok(())
     }
 
     /// A file of which nothing was read is begun as what it is now: it may have been repaired.
@@ -235,10 +254,18 @@ impl Beginning<'_> {
     /// A position whose file is not there any more, or has other content: `cut`.
     fn replace(&mut self, known: Known, cut: Option<&Found>) -> Result<()> {
         self.unusual = true;
-        let beside = self.folders.beside(&known)?;
-        let files = self.listing.files.iter().chain(&beside).filter(|found| !self.taken.contains(&found.id));
-        if let Some(heir) = locate::heir(&known, files)? {
-            return self.inherit(known, heir);
+        let heir = match self.heir(&known) {
+            Ok(Some(heir)) => return self.inherit(known, heir),
+            // It is not where it was, and may be where nobody can look.
+            Ok(None) if cut.is_none() => self.listing.hidden.first().map_or(Ok(()), |hidden| Err(hidden.error.clone())),
+            heir => heir.map(drop),
+        };
+        if let Err(error) = heir {
+            if cut.is_some() {
+                return Err(error);
+            }
+            let position = &self.recorded[&known.name];
+            return self.keep_unread(known, position, error);
         }
         let copy = if cut.is_some() { self.copied_before_it_was_cut(&known)? } else { None };
         self.families.add(&known, None);
@@ -255,6 +282,13 @@ impl Beginning<'_> {
             ));
             self.begun.retired.push(known.name.clone());
             return self.pass_over_remains(&known);
+        }
+        let had_ended = Known::read(&known.name, &self.recorded[&known.name])?.witness.ended;
+        if cut.is_none() && had_ended && !known.witness.ended && self.on_loss == OnLoss::Refuse {
+            // More had come than was recorded. That is recorded first: a start after this one must know it too.
+            self.begun.partitions.push((known.name.clone(), Some(known.witness.position(known.offset))));
+            self.settled.push(known);
+            return Ok(());
         }
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
@@ -277,12 +311,23 @@ impl Beginning<'_> {
         self.pass_over_remains(&known)
     }
 
+    /// The file that takes the place of one that is gone.
+    fn heir(&mut self, known: &Known) -> Result<Option<Found>> {
+        let beside = self.folders.beside(known);
+        let files = self.listing.files.iter().chain(&beside.files).filter(|found| !self.taken.contains(&found.id));
+        let heir = locate::heir(known, files)?;
+        if heir.is_none() {
+            beside.whole()?;
+        }
+        Ok(heir)
+    }
+
     /// The copy under a rotated name that ends before the position: the program went on writing while it was made.
     fn copied_before_it_was_cut(&mut self, known: &Known) -> Result<Option<FileId>> {
         if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
             return Ok(None);
         }
-        let beside = self.folders.beside(known)?;
+        let beside = self.folders.beside(known).files;
         let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
         let rotated = others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
         for found in rotated {
@@ -318,6 +363,10 @@ impl Beginning<'_> {
                 self.settled.push(Known::read(&known.name, &position)?);
                 self.begun.partitions.push((known.name, Some(position)));
                 Ok(())
+            }
+            Err(error) if leaves_out(&error) => {
+                let position = &self.recorded[&known.name];
+                self.keep_unread(known, position, error)
             }
             Err(error) => self.lose(&known.name, error),
         }
@@ -365,19 +414,23 @@ impl Beginning<'_> {
     /// Files that no recorded position is of: those that match, then those that were missed.
     fn new_files(&mut self, families: &Families) -> Result<()> {
         let follow = self.settings.follow;
-        let waiting = families.missed(self.listing, &mut self.folders, follow)?;
+        let Missed { files: waiting, unseen } = families.missed(self.listing, &mut self.folders, follow);
+        self.cannot_see(&unseen)?;
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
         let newcomers = Newcomers::new(known.iter(), follow);
         let is_waiting = |found: &Found| waiting.iter().any(|(_, missed)| missed.id == found.id);
-        for found in listing.files.iter().filter(|found| !is_waiting(found)) {
+        for found in listing.files.iter().filter(|found| !is_waiting(found) && !unseen.contains_key(&found.path)) {
             self.new_file(&found.path, found, &newcomers)?;
         }
         for (name, position) in &self.begun.partitions[recorded..] {
             known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
         }
         // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
-        let mut missed = families.missed(listing, &mut Folders::default(), follow)?;
+        let Missed { files: mut missed, unseen } = families.missed(listing, &mut Folders::default(), follow);
+        self.cannot_see(&unseen)?;
+        let new = self.begun.partitions.split_off(recorded);
+        self.begun.partitions.extend(new.into_iter().filter(|(name, _)| !unseen.contains_key(locate::first_path(name))));
         missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
         // One that is compressed by now is read to its end.
         let newcomers = Newcomers::new(known.iter(), false);
@@ -386,6 +439,11 @@ impl Beginning<'_> {
             self.new_file(path, found, &newcomers)?;
         }
         Ok(())
+    }
+
+    /// Names under which no file is begun now: one that had the name before it may be hidden.
+    fn cannot_see(&mut self, unseen: &BTreeMap<String, Hidden>) -> Result<()> {
+        unseen.iter().try_for_each(|(name, hidden)| self.leave_out(name, hidden.error.clone()))
     }
 
     fn new_file(&mut self, path: &str, found: &Found, newcomers: &Newcomers<'_>) -> Result<()> {

@@ -1,55 +1,22 @@
 //! New files of a source that follows, while it is read.
 
 use super::Settings;
-use super::families::Families;
+use super::families::{Families, Missed};
+use super::folders::Folders;
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Folders, Known};
+use super::locate::{self, Known};
+use super::names::SETTLED_AFTER;
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::quiet::{Left, Quiet, Watch};
+use super::shared::NAMELESS_FOR;
 use super::watcher::RestingFile;
 use super::witness::Witness;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tidemill_state::{Error, Kind, Position, Result};
-
-/// In how many more looks a name is looked into that no known file had: one fewer than it takes a file that joins meanwhile
-/// to end, see [`Looks`].
-const NAMELESS_FOR: usize = 2;
-
-/// How many looks for new files were completed. A followed file ends only after others were looked for: until then it shows
-/// where a rotation stands.
-#[derive(Clone, Debug)]
-pub(super) struct Looks(Arc<AtomicU64>);
-
-/// Each worker has a source of its own, and one of them looks for new files: they meet here, by their globs.
-static ALL_LOOKS: Mutex<BTreeMap<Arc<[String]>, Weak<AtomicU64>>> = Mutex::new(BTreeMap::new());
-
-impl Looks {
-    /// The looks of the sources of these globs in this process.
-    pub(super) fn of(globs: &Arc<[String]>) -> Looks {
-        let mut all = ALL_LOOKS.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, looks| looks.strong_count() > 0);
-        let looks = all.get(globs).and_then(Weak::upgrade).unwrap_or_default();
-        all.insert(Arc::clone(globs), Arc::downgrade(&looks));
-        Looks(looks)
-    }
-
-    /// The number of looks so far.
-    pub(super) fn completed(&self) -> u64 {
-        self.0.load(SeqCst)
-    }
-
-    /// Whether three looks have ended since there were so many, the first of which may have begun before. A source whose new
-    /// files nobody looks for is not waited for.
-    pub(super) fn have_seen_since(&self, completed: u64) -> bool {
-        let now = self.completed();
-        now == 0 || now > completed + NAMELESS_FOR as u64
-    }
-}
 
 /// What was found of files that are left out, so that each is compared once and reported once.
 #[derive(Debug, Default)]
@@ -63,6 +30,8 @@ struct Remembered {
     /// Whether the last look left a question open, and the files that it left for a later one.
     is_open: bool,
     waiting: Vec<RestingFile>,
+    /// Names that match and are symbolic links.
+    links: BTreeSet<PathBuf>,
     /// How often the source was begun: a look of an earlier time leaves nothing here.
     begun: u64,
     reported: BTreeSet<String>,
@@ -75,6 +44,8 @@ struct Remembered {
     quiet: Quiet,
     /// Whose name no known file had at the looks before, the last one at the end.
     nameless: VecDeque<Families>,
+    /// When these have changed last.
+    renamed: Option<Instant>,
 }
 
 impl Memory {
@@ -122,22 +93,28 @@ pub(super) fn discover(
     partitions: &BTreeMap<String, Option<Position>>,
 ) -> Result<Vec<(String, Option<Position>)>> {
     let mut remembered = memory.take();
-    if remembered.quiet.lasts(partitions.len()) {
+    let is_known = remembered.known.keys().eq(partitions.keys());
+    if is_known && remembered.quiet.lasts() {
         // A look would find what the one before found.
-        settings.looks.0.fetch_add(u64::from(remembered.quiet.is_watched()), SeqCst);
+        settings.shared.looks.complete(u64::from(remembered.quiet.is_watched()));
         memory.put_back(remembered);
         return Ok(Vec::new());
     }
-    let watch = Watch::over(&settings.globs);
+    let links = std::mem::take(&mut remembered.links);
+    let watch = Watch::over(&settings.globs, &links);
     let began = Instant::now();
     remembered.learn(partitions);
     let found = look(settings, &mut remembered, partitions);
-    let open = found.is_err() || std::mem::take(&mut remembered.is_open);
+    // Of a new link only the next look watches what it leads to.
+    let open = found.is_err() || std::mem::take(&mut remembered.is_open) || !remembered.links.is_subset(&links);
+    if found.is_err() {
+        remembered.links = links;
+    }
     let (waiting, at_most) = (std::mem::take(&mut remembered.waiting), settings.rotated_after / 4);
-    remembered.quiet = Quiet::after(began, watch, Left { waiting, open, at_most }, partitions.len());
+    remembered.quiet = Quiet::after(began, watch, Left { waiting, open, at_most });
     memory.put_back(remembered);
     if found.is_ok() {
-        settings.looks.0.fetch_add(1, SeqCst);
+        settings.shared.looks.complete(1);
     }
     found
 }
@@ -166,8 +143,12 @@ fn look(
     let listing = Listing::of(&settings.globs)?;
     let known = &remembered.known;
     let mut ids: HashMap<FileId, &Known> = HashMap::new();
+    let mut look = Look::new(&remembered.judged, partitions);
     for known in known.values() {
-        ids.extend(id_of(known)?.map(|id| (id, known)));
+        match id_of(known) {
+            Ok(id) => ids.extend(id.map(|id| (id, known))),
+            Err(error) => look.cannot_see(known.path(), &error),
+        }
     }
     let mut families = Families::default();
     known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
@@ -175,29 +156,37 @@ fn look(
     let nameless = families.clone();
     // What is being renamed may be seen by the next look only, when the name is another known file's.
     remembered.nameless.iter().rev().for_each(|earlier| families.as_before(earlier));
-    let missed = || -> Result<Vec<(String, Found)>> {
-        let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow)?;
-        missed.retain(|(_, found)| !ids.contains_key(&found.id));
-        Ok(missed)
+    let missed = || {
+        let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
+        missed.files.retain(|(_, found)| !ids.contains_key(&found.id));
+        missed
     };
-    let before = missed()?;
-    let is_waiting = |found: &Found| before.iter().any(|(_, missed)| missed.id == found.id);
-    let mut look = Look::new(&remembered.judged, partitions);
+    let before = missed();
+    let is_waiting = |found: &Found| before.files.iter().any(|(_, missed)| missed.id == found.id);
     look.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
-    look.unreadable.clone_from(&listing.left_out);
+    look.unreadable.extend(listing.left_out.iter().cloned());
+    listing.hidden.iter().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
+    before.unseen.values().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
     let unmatched = listing.unmatched.iter().map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
     look.unreadable.extend(unmatched);
     let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
     for found in &listing.files {
         match ids.get(&found.id) {
-            Some(known) => check_known(known, found)?,
-            None if is_waiting(found) => {}
+            Some(known) => match check_known(known, found) {
+                Err(error) if leaves_out(&error) => look.cannot_see(&found.path, &error),
+                checked => checked?,
+            },
+            None if is_waiting(found) || look.is_unseen(&found.path, &before) => {}
             None => look.take(&found.path, found, || newcomers.judge(found, &listing))?,
         }
     }
     // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
-    let mut missed = missed()?;
+    let Missed { files: mut missed, unseen } = missed();
     missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
+    for (path, hidden) in &unseen {
+        look.cannot_see(&hidden.path, &hidden.error);
+        look.joining.retain(|(name, _)| locate::first_path(name) != path);
+    }
     if !missed.is_empty() {
         let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
         let joining: Vec<Known> = joining.collect();
@@ -213,12 +202,18 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
+    if !joining.is_empty() || !remembered.nameless.back().is_some_and(|before| before.has_same_names(&nameless)) {
+        remembered.renamed = Some(Instant::now());
+    }
     remembered.nameless.push_back(nameless);
     if remembered.nameless.len() > NAMELESS_FOR {
         remembered.nameless.pop_front();
     }
-    let is_open = open || remembered.nameless.iter().any(|families| !families.is_empty());
+    // A name that no known file has for long is that of an empty file, say: a change of names, or a line in it, is noticed.
+    let is_settled = remembered.renamed.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+    let is_open = open || (!is_settled && remembered.nameless.iter().any(|families| !families.is_empty()));
     (remembered.is_open, remembered.waiting, remembered.unreadable) = (is_open, waiting, unreadable);
+    remembered.links = listing.links;
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
@@ -242,6 +237,20 @@ impl<'a> Look<'a> {
     fn new(before: &'a Judged, partitions: &'a BTreeMap<String, Option<Position>>) -> Look<'a> {
         let (joining, left_out, unreadable, judged, waiting) = Default::default();
         Look { before, partitions, joining, left_out, unreadable, judged, waiting, open: false }
+    }
+
+    /// Takes note of something that cannot be looked at: the look goes on without it.
+    fn cannot_see(&mut self, path: &str, error: &Error) {
+        let why = error.to_string();
+        if !self.unreadable.iter().any(|(_, known)| *known == why) {
+            self.left_out.push(format!("{why}; what is known there is kept, and everything else is looked at"));
+            self.unreadable.push((path.to_owned(), why));
+        }
+    }
+
+    /// Whether a file of this path is not known from another now, or may have come after one that cannot be seen.
+    fn is_unseen(&self, path: &str, missed: &Missed) -> bool {
+        missed.unseen.contains_key(path) || self.unreadable.iter().any(|(hidden, _)| hidden == path)
     }
 
     /// Takes a file that no known partition has, whose first path is `path`.
@@ -312,4 +321,229 @@ fn check_known(known: &Known, found: &Found) -> Result<()> {
         Ok(false) => {}
     }
     Err(Error::source_lost(format!("{}: was cut, overwritten or replaced; {}", found.path, locate::WAY_ON)).perhaps_elsewhere())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk;
+    use crate::{FileSource, Files, Lines, Unreadable};
+    use rustix::io::Errno;
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+    use tempfile::TempDir;
+    use tidemill_engine::source::{Begun, OnLoss, ReadStatus, Reader, Records, Source, Start};
+    use tidemill_state::{Kind, Position, Result};
+
+    struct Place(TempDir);
+
+    impl Place {
+        fn new(files: &[(&str, &str)]) -> Place {
+            let place = Place(TempDir::new().expect("a folder"));
+            files.iter().for_each(|(name, content)| place.write(name, content));
+            place
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn name(&self, name: &str) -> String {
+            self.at(name).to_str().expect("UTF-8").to_owned()
+        }
+
+        fn write(&self, name: &str, content: &str) {
+            // Files are told to be older by their times.
+            std::thread::sleep(Duration::from_millis(20));
+            fs::create_dir_all(self.at(name).parent().expect("it has one")).expect("made");
+            fs::write(self.at(name), content).expect("written");
+        }
+
+        fn rename(&self, from: &str, to: &str) {
+            fs::rename(self.at(from), self.at(to)).expect("renamed");
+        }
+
+        fn source(&self, glob: &str) -> FileSource<Lines> {
+            Files::lines(self.name(glob)).follow().rotated_after(Duration::from_millis(30))
+        }
+    }
+
+    fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>) -> Result<Begun> {
+        let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Earliest);
+        source.begin(&Start { topology: "t", is_new: !begun, begun, recorded, first: None, on_loss, to_end: false })
+    }
+
+    type Known = BTreeMap<String, Option<Position>>;
+
+    /// Looks until there is something new. Returns its names.
+    fn found(source: &FileSource<Lines>, known: &mut Known) -> Vec<String> {
+        let began = Instant::now();
+        loop {
+            let found = source.discover(known).expect("it looks");
+            let names: Vec<String> = found.iter().map(|(name, _)| name.clone()).collect();
+            known.extend(found);
+            if !names.is_empty() {
+                return names;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing is found: {:?}", source.left_out());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What comes within a while, and the last status.
+    fn read(reader: &mut dyn Reader<crate::Str>, time: Duration) -> (Vec<String>, ReadStatus) {
+        let (mut lines, began) = (Vec::new(), Instant::now());
+        loop {
+            let mut into = Records::with_limits(100, usize::MAX);
+            let status = reader.read(&mut into).expect("read");
+            lines.extend(into.iter().map(|(_, line)| line.to_string()));
+            if began.elapsed() >= time || matches!(status, ReadStatus::End | ReadStatus::Retired) {
+                return (lines, status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    const MOMENT: Duration = Duration::from_millis(150);
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_hides_no_new_file_elsewhere_and_is_named_until_it_can() {
+        for (errno, remedy) in [(Errno::ACCESS, "give this user the right"), (Errno::IO, "disk"), (Errno::STALE, "disk")] {
+            let place = Place::new(&[("a/x.log", "x1\n"), ("b/y.log", "y1\n")]);
+            let source = place.source("*/*.log");
+            let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+            let failing = disk::fail(&place.at("b"), errno);
+            place.write("a/new.log", "new\n");
+            place.write("b/hidden.log", "hidden\n");
+            assert_eq!(found(&source, &mut known), [place.name("a/new.log")], "{errno}");
+            let left_out = source.left_out();
+            assert_eq!(left_out[0].0, place.name("b"), "{left_out:?}");
+            assert!(left_out.len() == 1 && left_out[0].1.contains(remedy), "{left_out:?}");
+            drop(failing);
+            assert_eq!(found(&source, &mut known), [place.name("b/hidden.log")], "{errno}");
+            assert_eq!(source.left_out(), []);
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_at_hides_no_other() {
+        let place = Place::new(&[("x.log", "x1\n"), ("y.log", "y1\n")]);
+        let source = place.source("*.log");
+        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        let _failing = disk::fail(&place.at("y.log"), Errno::IO);
+        place.write("new.log", "2\n");
+        assert_eq!(found(&source, &mut known), [place.name("new.log")]);
+        assert_eq!(source.left_out()[0].0, place.name("y.log"));
+    }
+
+    #[test]
+    fn another_partition_in_place_of_one_that_has_ended_is_looked_for_at_once() {
+        let place = Place::new(&[("x.log", "x1\n"), ("y.log", "y1\n")]);
+        let source = place.source("*.log");
+        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        assert_eq!(source.discover(&known).expect("it looks"), []);
+        known.remove(&place.name("x.log"));
+        known.insert(place.name("z.log"), None);
+        let found = source.discover(&known).expect("it looks");
+        assert_eq!(found.len(), 1, "the partitions are as many, and others");
+    }
+
+    #[test]
+    fn a_file_that_may_be_where_nobody_can_look_keeps_its_position() {
+        for (errno, kind) in [(Errno::ACCESS, Kind::Config), (Errno::IO, Kind::TryAgain)] {
+            let place = Place::new(&[("a/x.log", "x1\n"), ("b/y.log", "y1\n")]);
+            let mut recorded = BTreeMap::new();
+            let source = place.source("*/*.log");
+            for (name, from) in begin(&source, &recorded).expect("it begins").partitions {
+                let mut reader = source.open(&name, from.as_ref()).expect("opened");
+                assert_eq!(read(&mut *reader, MOMENT).0.len(), 1);
+                recorded.insert(name, reader.position());
+            }
+            let name = place.name("a/x.log");
+            place.rename("a/x.log", "b/x.log");
+            let failing = disk::fail(&place.at("b"), errno);
+            let strict = place.source("*/*.log").unreadable(Unreadable::Fail);
+            assert_eq!(begin(&strict, &recorded).expect_err("it is strict").kind(), kind);
+            let source = place.source("*/*.log");
+            let begun = begin(&source, &recorded).expect("it begins");
+            assert!(begun.retired.is_empty() && begun.partitions.len() == 2, "{begun:?}");
+            assert_eq!(begun.partitions.iter().find(|(of, _)| *of == name), Some(&(name.clone(), Some(recorded[&name].clone()))));
+            let mut reader = source.open(&name, Some(&recorded[&name])).expect("it is left out");
+            assert!(reader.trouble().is_some_and(|why| why.contains("cannot be looked into")), "{:?}", reader.trouble());
+            assert!(matches!(read(&mut *reader, MOMENT), (lines, ReadStatus::Idle(_)) if lines.is_empty()));
+            drop(failing);
+            fs::write(place.at("b/x.log"), "x1\nx2\n").expect("it is longer");
+            let begun = begin(&place.source("*/*.log"), &recorded).expect("it begins");
+            let from = begun.partitions.into_iter().find(|(of, _)| *of == name).and_then(|(_, position)| position);
+            let mut reader = source.open(&name, from.as_ref()).expect("opened");
+            assert_eq!(read(&mut *reader, MOMENT).0, ["x2"]);
+        }
+    }
+
+    #[test]
+    fn an_open_file_that_may_have_a_name_where_nobody_can_look_does_not_end() {
+        let place = Place::new(&[("a/x.log", "x1\n"), ("b/y.log", "y1\n")]);
+        let source = place.source("*/*.log");
+        let mut reader = source.open(&place.name("a/x.log"), None).expect("opened");
+        assert_eq!(read(&mut *reader, MOMENT).0, ["x1"]);
+        let failing = disk::fail(&place.at("b"), Errno::ACCESS);
+        place.rename("a/x.log", "b/x.log");
+        assert!(matches!(read(&mut *reader, 2 * MOMENT).1, ReadStatus::Idle(_)));
+        drop(failing);
+        assert!(matches!(read(&mut *reader, 2 * MOMENT).1, ReadStatus::Idle(_)));
+        // Seen where no glob leads to, or removed: it is nowhere else.
+        let _failing = disk::fail(&place.at("b"), Errno::ACCESS);
+        fs::remove_file(place.at("b/x.log")).expect("removed");
+        assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);
+        let mut reader = place.source("*/*.log").open(&place.name("b/y.log"), None).expect("opened");
+        assert_eq!(read(&mut *reader, MOMENT).0, ["y1"]);
+        place.rename("b/y.log", "b/y.log.1");
+        drop(_failing);
+        let _other = (fs::create_dir(place.at("c")).expect("made"), disk::fail(&place.at("c"), Errno::ACCESS));
+        assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);
+    }
+
+    #[test]
+    fn files_that_had_the_name_one_after_the_other_join_when_all_of_them_can_be_seen() {
+        let place = Place::new(&[("l/app.log", "1\n"), ("other/x.log", "x1\n")]);
+        let globs = [place.name("l/app.log"), place.name("other/*.log")];
+        let source = Files::lines_of(globs.clone()).follow().rotated_after(Duration::from_millis(30));
+        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        let rotate = |content: &str| {
+            let _ = fs::rename(place.at("l/app.log.1"), place.at("l/app.log.2"));
+            place.rename("l/app.log", "l/app.log.1");
+            place.write("l/app.log", content);
+        };
+        // The name can be looked at, and what is beside it not.
+        let failing = disk::fail(&place.at("l"), Errno::ACCESS);
+        rotate("2\n");
+        rotate("3\n");
+        place.write("other/new.log", "new\n");
+        assert_eq!(found(&source, &mut known), [place.name("other/new.log")]);
+        assert_eq!(source.left_out()[0].0, place.name("l"));
+        // So does a start.
+        let recorded: BTreeMap<String, Position> =
+            known.iter().filter_map(|(name, position)| Some((name.clone(), position.clone()?))).collect();
+        let again = Files::lines_of(globs).follow();
+        let begun = begin(&again, &recorded).expect("it begins");
+        let names: Vec<&String> = begun.partitions.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        drop(failing);
+        let name = place.name("l/app.log");
+        assert_eq!(found(&source, &mut known), [format!("{name}#2"), format!("{name}#3")]);
+    }
+
+    #[test]
+    fn nothing_but_what_cannot_be_looked_at_is_an_error_of_the_first_start_unless_it_was_said_that_it_is_none() {
+        let place = Place::new(&[("l/app.log", "1\n")]);
+        let _failing = disk::fail(&place.at("l/app.log"), Errno::ACCESS);
+        let error = begin(&place.source("l/app.log"), &BTreeMap::new()).expect_err("nothing can be read");
+        assert!(error.kind() == Kind::Config && error.to_string().contains("give this user the right"), "{error}");
+        let left_out = || place.source("l/app.log").unreadable(Unreadable::LeaveOut);
+        let begun = begin(&left_out(), &BTreeMap::new()).expect("it was said");
+        assert!(begun.partitions.is_empty() && begun.warnings.len() == 1, "{begun:?}");
+        let to_the_end = Files::lines(place.name("l/app.log")).unreadable(Unreadable::LeaveOut);
+        assert_eq!(begin(&to_the_end, &BTreeMap::new()).expect_err("there is no other").kind(), Kind::Config);
+    }
 }

@@ -1,10 +1,12 @@
 //! Files that had one name after the other, and those of them that were missed: they had it while nobody looked.
 
+use super::disk::Hidden;
+use super::folders::Folders;
 use super::listing::{Found, Listing};
-use super::locate::{self, Folders, Known};
+use super::locate::{self, Known};
 use super::rotated;
 use std::collections::BTreeMap;
-use tidemill_state::Result;
+use std::path::Path;
 
 /// The known files by the path at which they came first.
 #[derive(Clone, Debug, Default)]
@@ -49,35 +51,69 @@ impl Families {
         self.0.is_empty()
     }
 
+    /// Whether these are families of the same names.
+    pub(super) fn has_same_names(&self, other: &Families) -> bool {
+        self.0.keys().eq(other.0.keys())
+    }
+
     /// Takes those of an earlier look in place of the same of this one.
     pub(super) fn as_before(&mut self, earlier: &Families) {
         self.0.extend(earlier.0.iter().map(|(path, family)| (path.clone(), family.clone())));
     }
 
-    /// The files that had a name and have lost it, with that name, younger than all known ones that had it. One that still matches joins by itself, unless
-    /// it is compressed by now and the source follows.
-    ///
-    /// # Errors
-    /// Not all of them can be seen now.
-    pub(super) fn missed(&self, listing: &Listing, folders: &mut Folders, follow: bool) -> Result<Vec<(String, Found)>> {
-        let mut missed = Vec::new();
+    /// The files that had a name and have lost it, younger than all known ones that had it. One that still matches joins
+    /// by itself, unless it is compressed by now and the source follows.
+    pub(super) fn missed(&self, listing: &Listing, folders: &mut Folders, follow: bool) -> Missed {
+        let mut missed = Missed::default();
         for (path, family) in &self.0 {
-            let beside = folders.beside(&family.one)?;
-            let target = family.one.witness.file.as_ref().map_or("", |file| &file.real);
-            let between = rotated::between(path, target, (family.modified, family.born), &beside);
-            missed.extend(between.map(|found| (path.clone(), found.clone())));
-        }
-        let mut kept = Vec::new();
-        for (path, found) in missed {
-            let is_missed = match listing.by_id(found.id) {
-                None => true,
-                Some(found) => follow && locate::is_plain(&found.path)? == Some(false),
-            };
-            if is_missed {
-                kept.push((path, found));
+            match family.missed(path, listing, folders, follow) {
+                Ok(found) => missed.files.extend(found.into_iter().map(|found| (path.clone(), found))),
+                // If the younger of two joined now, the older would not be looked for any more.
+                Err(hidden) => drop(missed.unseen.insert(path.clone(), hidden)),
             }
         }
-        kept.dedup_by_key(|(_, found)| found.id);
-        Ok(kept)
+        missed.files.dedup_by_key(|(_, found)| found.id);
+        missed
     }
+}
+
+impl Family {
+    fn missed(
+        &self,
+        path: &str,
+        listing: &Listing,
+        folders: &mut Folders,
+        follow: bool,
+    ) -> std::result::Result<Vec<Found>, Hidden> {
+        let beside = folders.beside(&self.one);
+        let target = self.one.witness.file.as_ref().map_or("", |file| &file.real);
+        let may_be = |hidden: &Hidden| hidden.is_folder || rotated::may_have_had(path, target, &hidden.path);
+        if let Some(hidden) = beside.hidden.into_iter().find(may_be) {
+            return Err(hidden);
+        }
+        let mut missed = Vec::new();
+        for found in rotated::between(path, target, (self.modified, self.born), &beside.files) {
+            let is_missed = match listing.by_id(found.id) {
+                None => true,
+                Some(found) if follow => {
+                    let is_plain = locate::is_plain(&found.path);
+                    is_plain.map_err(|error| Hidden::name(Path::new(&found.path), error))? == Some(false)
+                }
+                Some(_) => false,
+            };
+            if is_missed {
+                missed.push(found.clone());
+            }
+        }
+        Ok(missed)
+    }
+}
+
+/// What was found of names that no known file has.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    /// Each with the name that it had.
+    pub(super) files: Vec<(String, Found)>,
+    /// The names for which something could not be looked at. No file joins under one of them meanwhile.
+    pub(super) unseen: BTreeMap<String, Hidden>,
 }

@@ -1,15 +1,17 @@
 //! From globs to the files that match them, each once, and what is left out.
 
+use super::disk::{self, Hidden};
+use super::expand::{Expanded, Name, OPTIONS, expand};
 use super::quote;
-use glob::{MatchOptions, Pattern};
-use std::collections::{BTreeMap, HashMap};
+use glob::Pattern;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
-use tidemill_state::{Error, Kind, Result, system};
+use tidemill_state::{Error, Result};
 
 /// The identity of a file on its file system, whatever its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +45,10 @@ pub(super) struct Listing {
     pub(super) files: Vec<Found>,
     /// Names that match and are not read, each with the reason.
     pub(super) left_out: Vec<(String, String)>,
+    /// What could not be looked at. It may have files that were read: they are not gone.
+    pub(super) hidden: Vec<Hidden>,
+    /// Names that match and are symbolic links.
+    pub(super) links: BTreeSet<PathBuf>,
     /// Files that match under several names.
     pub(super) aliases: Vec<String>,
     /// Globs that match no file.
@@ -65,39 +71,38 @@ impl Listing {
         }
         listing.left_out.sort_unstable();
         listing.left_out.dedup();
+        listing.hidden.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        listing.hidden.dedup_by(|a, b| a.path == b.path);
         listing.unite(named);
         Ok(listing)
     }
 
-    /// Adds the files that a glob matches. Returns whether it matches any name that could be read.
+    /// Adds the files that a glob matches. Returns whether it matches any name, or may match one that is hidden.
     fn add(&mut self, glob: &str, named: &mut BTreeMap<String, Found>) -> Result<bool> {
-        let found = glob::glob(glob).map_err(|why| Error::config(format!("the glob {glob:?} cannot be understood: {why}")))?;
-        let mut left_out = names_that_are_not_text(glob);
-        let mut any = false;
-        for path in found {
-            match path {
-                Ok(path) if is_hidden(glob, &path) => {}
-                Ok(path) => match regular(&path) {
-                    Ok(found) => {
-                        any |= found.is_some();
-                        named.extend(found.map(|found| (found.path.clone(), found)));
-                    }
-                    Err(error) if error.kind() == Kind::TryAgain => return Err(error),
-                    Err(error) => left_out.push((path.display().to_string(), error.to_string())),
-                },
-                // It may hold files that were read: they are not gone.
-                Err(why) if system::passes(why.error()) => {
-                    return Err(system::error(format!("{} cannot be looked into", why.path().display()), why.error()));
+        let Expanded { names, hidden } = expand(glob)?;
+        let mut any = !hidden.is_empty();
+        self.hidden.extend(hidden);
+        for Name { path, is_link } in names {
+            if is_link {
+                self.links.insert(path.clone());
+            }
+            match disk::metadata(&path).map(|metadata| metadata.map(|metadata| regular_of(&path, &metadata))) {
+                Ok(None | Some(Ok(None))) => {}
+                Ok(Some(Ok(Some(found)))) => {
+                    any = true;
+                    named.insert(found.path.clone(), found);
                 }
-                Err(why) => {
-                    let (path, error) = (why.path().display(), why.error());
-                    let needs = format!("the glob {glob:?} needs to look into {path}: {error}; give read permission");
-                    left_out.push((path.to_string(), needs));
+                Ok(Some(Err(error))) => {
+                    any = true;
+                    let name = path.to_str().map_or_else(|| quote::head(path.as_os_str().as_bytes()), str::to_owned);
+                    self.left_out.push((name, error.to_string()));
+                }
+                Err(error) => {
+                    any = true;
+                    self.hidden.push(Hidden::name(&path, error));
                 }
             }
         }
-        any |= !left_out.is_empty();
-        self.left_out.extend(left_out);
         Ok(any)
     }
 
@@ -144,22 +149,25 @@ pub(super) fn nothing_matches(glob: &str) -> Error {
     Error::config(format!("no file matches {glob:?}{from}; check the path, or create the file before the start"))
 }
 
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
-
 /// Returns the regular file at `path`; none for a folder, or for a file that was removed since it was listed.
 ///
 /// # Errors
 /// Kind Config: it is no regular file, or may not be looked at; TryAgain: it cannot be looked at now.
 pub(super) fn regular(path: &Path) -> Result<Option<Found>> {
-    let Some(metadata) = metadata(path)?.filter(|metadata| !metadata.is_dir()) else { return Ok(None) };
+    disk::metadata(path)?.map_or(Ok(None), |metadata| regular_of(path, &metadata))
+}
+
+fn regular_of(path: &Path, metadata: &Metadata) -> Result<Option<Found>> {
+    if metadata.is_dir() {
+        return Ok(None);
+    }
     let Some(name) = path.to_str() else { return Err(Error::config(not_text(path))) };
     if !metadata.is_file() {
         return Err(Error::config(format!(
             "{name}: is not a regular file, and cannot be read again after a crash; copy its content into a file"
         )));
     }
-    Ok(Some(found(name, &metadata)))
+    Ok(Some(found(name, metadata)))
 }
 
 /// Returns the regular file at `path`, if there is one.
@@ -167,16 +175,8 @@ pub(super) fn regular(path: &Path) -> Result<Option<Found>> {
 /// # Errors
 /// It cannot be looked at, so there may be one: Kind TryAgain if that passes, Config if not. What was read of it is not taken for gone.
 pub(super) fn file_at(path: &Path) -> Result<Option<Found>> {
-    let metadata = metadata(path)?.filter(Metadata::is_file);
+    let metadata = disk::metadata(path)?.filter(Metadata::is_file);
     Ok(metadata.zip(path.to_str()).map(|(metadata, name)| found(name, &metadata)))
-}
-
-fn metadata(path: &Path) -> Result<Option<Metadata>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(why) if system::leads_nowhere(&why) => Ok(None),
-        Err(why) => Err(system::error(format!("{}: its metadata cannot be read", path.display()), &why)),
-    }
 }
 
 fn found(name: &str, metadata: &Metadata) -> Found {
@@ -188,7 +188,7 @@ pub(super) fn modified(metadata: &Metadata) -> i64 {
     metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
-/// As in a shell, `*`, `?` and `[…]` match no leading dot. The option of the `glob` crate panics on names that are not UTF-8.
+/// As in a shell, `*`, `?` and `[…]` match no leading dot.
 fn is_hidden(glob: &str, path: &Path) -> bool {
     let parts = |text: &OsStr| -> Vec<Vec<u8>> {
         let parts = text.as_bytes().split(|byte| *byte == b'/');
@@ -207,27 +207,6 @@ fn is_hidden(glob: &str, path: &Path) -> bool {
     glob[..first].iter().zip(&path).any(hides)
         || middle.iter().any(dotted)
         || glob.iter().rev().zip(path.iter().rev()).take(after).any(hides)
-}
-
-/// Names that the `glob` crate passes over in silence.
-fn names_that_are_not_text(glob: &str) -> Vec<(String, String)> {
-    let path = Path::new(glob);
-    let Some(Ok(pattern)) = path.file_name().and_then(OsStr::to_str).map(Pattern::new) else { return Vec::new() };
-    if !pattern.as_str().contains(['*', '?', '[']) {
-        return Vec::new();
-    }
-    let folders: Vec<PathBuf> = match path.parent().and_then(Path::to_str) {
-        Some("") | None => vec![PathBuf::from(".")],
-        Some(parent) => glob::glob(parent).map(|found| found.flatten().collect()).unwrap_or_default(),
-    };
-    let mut names = Vec::new();
-    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_none() && pattern.matches_with(&name.to_string_lossy(), OPTIONS) {
-            names.push((quote::head(entry.path().as_os_str().as_bytes()), not_text(&entry.path())));
-        }
-    }
-    names
 }
 
 fn not_text(path: &Path) -> String {

@@ -1,5 +1,6 @@
 //! Where the file of a recorded position is now: under its name, under another, or as a copy.
 
+use super::folders::Folders;
 use super::identity::{Content, Facts, Kinship, Original, identify};
 use super::input::{self, Input};
 use super::listing::{self, FileId, Found, Listing};
@@ -7,11 +8,10 @@ use super::packed::Compression;
 use super::running::sum_of;
 use super::window::{WITNESS_BYTES, to_u64};
 use super::witness::{FileWitness, Identity, Witness};
-use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use tidemill_state::{Error, Kind, Position, Result, system};
+use std::path::Path;
+use tidemill_state::{Error, Position, Result, system};
 
 /// What an operator can do when content that was read is not there any more.
 pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
@@ -39,11 +39,9 @@ impl Known {
         self.witness.file.as_ref().map(FileWitness::id)
     }
 
-    /// The path at which the file came first: the partition's name without the number that tells it from another.
+    /// The path at which the file came first.
     pub(super) fn first_path(&self) -> &str {
-        let numbered = self.name.rsplit_once('#');
-        let numbered = numbered.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
-        numbered.map_or(&self.name, |(path, _)| path)
+        first_path(&self.name)
     }
 
     /// The same position in the file at `found`.
@@ -77,86 +75,11 @@ impl Known {
     }
 }
 
-/// The files in folders, each folder read once.
-#[derive(Default)]
-pub(super) struct Folders(HashMap<PathBuf, Vec<Found>>);
-
-impl Folders {
-    /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out, unless it is one.
-    ///
-    /// # Errors
-    /// A folder cannot be looked into: nothing in it is taken for gone.
-    pub(super) fn beside(&mut self, known: &Known) -> Result<Vec<Found>> {
-        let real = known.witness.file.as_ref().map(|file| file.real.as_str());
-        let paths = [Some(known.path()), Some(known.first_path()), real.filter(|real| !real.is_empty())];
-        let mut folders: Vec<PathBuf> = paths.into_iter().flatten().filter_map(folder).collect();
-        folders.sort_unstable();
-        folders.dedup();
-        let mut files = Vec::new();
-        for folder in &folders {
-            files.extend_from_slice(self.files(folder)?);
-        }
-        let is_hidden = |path: &str| Path::new(path).file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !is_hidden(known.first_path()) {
-            files.retain(|found| !is_hidden(&found.path));
-        }
-        Ok(files)
-    }
-
-    fn files(&mut self, folder: &Path) -> Result<&[Found]> {
-        if !self.0.contains_key(folder) {
-            self.0.insert(folder.to_owned(), settled_files_in(folder)?);
-        }
-        Ok(&self.0[folder])
-    }
-}
-
-/// How often a folder is listed at most, until two lists are the same.
-const MOST_LISTINGS: u32 = 10;
-
-/// The regular files in a folder, by their paths. A file that is renamed while its folder is listed may be in the list
-/// twice, or not at all: the folder is listed until nothing has moved.
-fn settled_files_in(folder: &Path) -> Result<Vec<Found>> {
-    let mut found = files_in(folder)?;
-    for _ in 1..MOST_LISTINGS {
-        let again = files_in(folder)?;
-        let is_same = again.iter().map(|found| (&found.path, found.id)).eq(found.iter().map(|found| (&found.path, found.id)));
-        found = again;
-        if is_same {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-fn files_in(folder: &Path) -> Result<Vec<Found>> {
-    let failed = |why: io::Error| system::error(format!("{} cannot be looked into", folder.display()), &why);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(why) if system::leads_nowhere(&why) => return Ok(Vec::new()),
-        Err(why) => return Err(failed(why)),
-    };
-    let plain = folder == Path::new(".");
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = if plain { PathBuf::from(name) } else { folder.join(name) };
-        match listing::file_at(&path) {
-            Ok(found) => files.extend(found),
-            // A link to where this user may not go leads to no file that was read.
-            Err(error) if is_link && error.kind() == Kind::Config => {}
-            Err(error) => return Err(error),
-        }
-    }
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(files)
-}
-
-fn folder(path: &str) -> Option<PathBuf> {
-    let parent = Path::new(path).parent()?;
-    Some(if parent == Path::new("") { PathBuf::from(".") } else { parent.to_owned() })
+/// The path at which the file of a partition came first: its name without the number that tells it from another.
+pub(super) fn first_path(partition: &str) -> &str {
+    let numbered = partition.rsplit_once('#');
+    let numbered = numbered.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    numbered.map_or(partition, |(path, _)| path)
 }
 
 /// Where a recorded file is.
@@ -170,12 +93,23 @@ pub(super) enum Place {
 }
 
 /// Finds the file of a recorded position: among those that match, then beside where it was.
+///
+/// # Errors
+/// It cannot be read, or is in none of the places that can be looked at, and another cannot be.
 pub(super) fn find(known: &Known, listing: &Listing, folders: &mut Folders) -> Result<Place> {
     let found = match known.id() {
         Some(id) => {
-            let at_path = listing::file_at(Path::new(known.path()))?.filter(|found| found.id == id);
-            match at_path.or_else(|| listing.by_id(id).cloned()) {
-                None => folders.beside(known)?.into_iter().find(|found| found.id == id),
+            let at_path = listing::file_at(Path::new(known.path()));
+            let named = at_path.as_ref().ok().cloned().flatten().filter(|found| found.id == id);
+            match named.or_else(|| listing.by_id(id).cloned()) {
+                None => {
+                    at_path?;
+                    let beside = folders.beside(known);
+                    match beside.files.iter().find(|found| found.id == id) {
+                        None => beside.whole().map(|_| None)?,
+                        found => found.cloned(),
+                    }
+                }
                 found => found,
             }
         }
@@ -366,9 +300,12 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
             // Renamed or replaced since the start looked.
             match at_path.filter(|found| found.id == id) {
                 None => {
-                    let beside = Folders::default().beside(known)?;
-                    let renamed = beside.iter().find(|found| found.id == id).cloned();
-                    if renamed.is_some() { renamed } else { heir(known, beside.iter())? }
+                    let beside = Folders::default().beside(known);
+                    let renamed = beside.files.iter().find(|found| found.id == id).cloned();
+                    match renamed {
+                        None => heir(known, beside.whole()?.iter())?,
+                        renamed => renamed,
+                    }
                 }
                 named => named,
             }

@@ -4,7 +4,10 @@ mod begin;
 mod decode;
 mod descriptors;
 mod discover;
+mod disk;
+mod expand;
 mod families;
+mod folders;
 mod identity;
 mod input;
 mod lines;
@@ -22,6 +25,7 @@ mod quote;
 mod reader;
 mod rotated;
 mod running;
+mod shared;
 mod sink;
 mod watcher;
 mod window;
@@ -30,15 +34,17 @@ mod witness;
 pub use decode::{Decode, JsonLines, Lines};
 pub use sink::FileSink;
 
-use discover::{Looks, Memory};
+use descriptors::Descriptors;
+use discover::Memory;
 use listing::Listing;
 use reader::FileReader;
+use shared::Shared;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidemill_engine::sink::Sink;
-use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, Reader, Source, Start};
+use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, Reader, Source, Start, StartFacts};
 use tidemill_state::{Error, Position, Result};
 
 /// Files, as a source or as a sink.
@@ -106,14 +112,18 @@ pub enum Malformed {
 }
 
 /// What to do with a file that cannot be read: it may not be read, it is not a regular file, its
-/// format is none that is read, or the disk fails.
+/// format is none that is read, or the disk fails. The same with a folder that cannot be looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Stop, with an error that names it.
     Fail,
     /// Read the other files. The log, the status, the metrics (`tidemill_source_trouble`) and the
     /// page name the file and the reason. A followed file is tried again every few seconds, any
-    /// other by the next start.
+    /// other by the next start. The same holds for a folder that cannot be looked into. What was
+    /// read of a file there is not forgotten.
+    ///
+    /// A source that is begun and can read nothing at all stops all the same: if it does not
+    /// follow, or if this policy was not set and all of its files are named without wildcards.
     LeaveOut,
 }
 
@@ -198,7 +208,20 @@ pub struct FileSource<D> {
     settings: Settings,
     decode: D,
     letters: Option<Letters>,
-    memory: Arc<Memory>,
+    run: Run,
+}
+
+/// What an instance of a source keeps while it runs. A clone is a source of its own, and begins without.
+#[derive(Debug, Default)]
+struct Run {
+    memory: Memory,
+    shared: Mutex<Arc<Shared>>,
+}
+
+impl Clone for Run {
+    fn clone(&self) -> Run {
+        Run::default()
+    }
 }
 
 /// Where lines go that are no records.
@@ -218,14 +241,17 @@ pub(crate) struct Settings {
     pub(crate) follow: bool,
     pub(crate) max_line_bytes: usize,
     pub(crate) rotated_after: Duration,
-    looks: Looks,
     pub(crate) long_lines: LongLines,
     /// Whether what cannot be decoded goes to the dead letters.
     pub(crate) sets_aside: bool,
     /// None if it is not set.
     pub(crate) unreadable: Option<Unreadable>,
     pub(crate) removed: Removed,
-    pub(crate) open_files: usize,
+    /// None if it is not set.
+    open_files: Option<usize>,
+    /// Those of the run: [`FileSource::settings`] sets both.
+    descriptors: Descriptors,
+    shared: Arc<Shared>,
 }
 
 impl Settings {
@@ -237,20 +263,28 @@ impl Settings {
 impl<D: Decode> FileSource<D> {
     fn new(globs: impl IntoIterator<Item = impl Into<String>>, decode: D) -> FileSource<D> {
         let globs: Arc<[String]> = globs.into_iter().map(Into::into).collect();
-        let looks = Looks::of(&globs);
         let settings = Settings {
             globs,
             follow: false,
             max_line_bytes: 1 << 20,
             rotated_after: Duration::from_secs(5),
-            looks,
             long_lines: LongLines::Fail,
             sets_aside: false,
             unreadable: None,
             removed: Removed::default(),
-            open_files: descriptors::usual(),
+            open_files: None,
+            descriptors: Descriptors::of_the_process(),
+            shared: Arc::default(),
         };
-        FileSource { settings, decode, letters: None, memory: Arc::default() }
+        FileSource { settings, decode, letters: None, run: Run::default() }
+    }
+
+    /// The settings of the run that this instance is part of.
+    fn settings(&self) -> Settings {
+        let shared = Arc::clone(&self.run.shared.lock().unwrap_or_else(PoisonError::into_inner));
+        let own = self.settings.open_files.map(|most| Descriptors::own(&shared.descriptors, most));
+        let descriptors = own.unwrap_or_else(|| self.settings.descriptors.clone());
+        Settings { descriptors, shared, ..self.settings.clone() }
     }
 
     /// Follows the files as they grow, and new files that match, instead of stopping at their ends. A last line waits for its newline.
@@ -285,15 +319,16 @@ impl<D: Decode> FileSource<D> {
         self
     }
 
-    /// The most followed files that are open at a time, in this process; half of what the process
-    /// may open if not set.
+    /// The most followed files of this source that are open at a time. Sources without a limit of
+    /// their own share half of what the process may open.
     ///
     /// Up to half of them are files from which nothing comes. The others are closed meanwhile, and
-    /// opened again when something comes. Lines that are written to a file while it is closed, and that
-    /// is removed before it is opened again, are lost: a warning names the file.
+    /// opened again when something comes: the status names a file that waits for that. A file that
+    /// grows while it is closed, and is removed before it is opened again, has lost lines (67). If
+    /// nobody saw it grow, it counts as read to its end, and a warning names it.
     #[must_use]
     pub fn open_files(mut self, files: usize) -> FileSource<D> {
-        self.settings.open_files = files.max(2);
+        self.settings.open_files = Some(files.max(2));
         self
     }
 
@@ -363,10 +398,15 @@ impl<D: Decode> Source for FileSource<D> {
         if let Some(glob) = listing.unmatched.first() {
             return Err(listing::nothing_matches(glob));
         }
-        match listing.left_out.into_iter().next() {
-            Some((_, why)) if self.settings.unreadable() == Unreadable::Fail => Err(Error::config(why)),
-            _ => Ok(listing.files.into_iter().map(|found| found.path).collect()),
+        if self.settings.unreadable() == Unreadable::Fail {
+            if let Some(hidden) = listing.hidden.into_iter().next() {
+                return Err(hidden.error);
+            }
+            if let Some((_, why)) = listing.left_out.into_iter().next() {
+                return Err(Error::config(why));
+            }
         }
+        Ok(listing.files.into_iter().map(|found| found.path).collect())
     }
 
     fn discover_every(&self) -> Option<Duration> {
@@ -374,23 +414,30 @@ impl<D: Decode> Source for FileSource<D> {
     }
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
-        discover::discover(&self.settings, &self.memory, known)
+        discover::discover(&self.settings(), &self.run.memory, known)
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        let (begun, left_out) = begin::begin(&self.settings, start)?;
-        self.memory.begin(&begun.warnings, left_out);
-        Ok(begun)
+        let settings = self.settings();
+        let (begun, left_out) = begin::begin(&settings, start)?;
+        self.run.memory.begin(&begun.warnings, left_out);
+        Ok(Begun { facts: Some(settings.shared), ..begun })
+    }
+
+    fn adopt(&self, facts: &StartFacts) {
+        if let Ok(shared) = Arc::clone(facts).downcast::<Shared>() {
+            *self.run.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared;
+        }
     }
 
     fn committed(&self, positions: &[(String, Position)]) {
         if self.settings.follow {
-            self.memory.committed(positions);
+            self.run.memory.committed(positions);
         }
     }
 
     fn left_out(&self) -> Vec<(String, String)> {
-        self.memory.left_out()
+        self.run.memory.left_out()
     }
 
     fn dead_letters(&self) -> Option<DeadLetterSink> {
@@ -398,6 +445,6 @@ impl<D: Decode> Source for FileSource<D> {
     }
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<D::Item>>> {
-        Ok(Box::new(FileReader::open(partition, self.settings.clone(), self.decode.clone(), from)?))
+        Ok(Box::new(FileReader::open(partition, self.settings(), self.decode.clone(), from)?))
     }
 }

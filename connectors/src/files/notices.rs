@@ -6,8 +6,8 @@ use std::time::Duration;
 /// A change of something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// Of what has this watch.
-    Of(i32),
+    /// Of what has this watch; and whether it was written to.
+    Of(i32, bool),
     /// Some were dropped: anything may have changed.
     Overflow,
 }
@@ -36,6 +36,8 @@ mod linux {
 
         /// Watches the file at `path` until its first change, whatever names it has.
         pub(in super::super) fn file(&self, path: &Path) -> Option<i32> {
+            #[cfg(test)]
+            super::slow::wait_for(path);
             let changes = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
             inotify::add_watch(&self.0, path, changes | WatchFlags::ONESHOT).ok()
         }
@@ -71,7 +73,9 @@ mod linux {
             loop {
                 match reader.next() {
                     Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => notices.push(Notice::Overflow),
-                    Ok(event) => notices.push(Notice::Of(event.wd())),
+                    Ok(event) => {
+                        notices.push(Notice::Of(event.wd(), event.events().contains(ReadFlags::MODIFY)));
+                    }
                     Err(Errno::INTR) => {}
                     Err(_) => return notices,
                 }
@@ -88,6 +92,39 @@ mod linux {
         // The number is signed on some machines.
         let number = rustix::fs::statfs(path).map(|system| system.f_type & 0xffff_ffff);
         number.is_ok_and(|number| SHARED.iter().any(|shared| i64::from(*shared) == number))
+    }
+}
+
+/// Files that are on a slow file system, in tests.
+#[cfg(test)]
+pub(super) mod slow {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Condvar, Mutex};
+
+    /// With whether somebody waits for it.
+    static SLOW: (Mutex<BTreeMap<PathBuf, bool>>, Condvar) = (Mutex::new(BTreeMap::new()), Condvar::new());
+
+    pub(in super::super) fn begin(path: &Path) {
+        SLOW.0.lock().expect("no holder panics").insert(path.to_owned(), false);
+    }
+
+    pub(in super::super) fn end(path: &Path) {
+        SLOW.0.lock().expect("no holder panics").remove(path);
+        SLOW.1.notify_all();
+    }
+
+    /// Waits until somebody waits for the file.
+    pub(in super::super) fn until_waited_for(path: &Path) {
+        let slow = SLOW.0.lock().expect("no holder panics");
+        drop(SLOW.1.wait_while(slow, |slow| slow.get(path) != Some(&true)).expect("no holder panics"));
+    }
+
+    pub(in super::super) fn wait_for(path: &Path) {
+        let mut slow = SLOW.0.lock().expect("no holder panics");
+        slow.entry(path.to_owned()).and_modify(|waited_for| *waited_for = true);
+        SLOW.1.notify_all();
+        drop(SLOW.1.wait_while(slow, |slow| slow.contains_key(path)).expect("no holder panics"));
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Opened {
     long_line: Option<LongLine>,
     /// The beginning that the file had when it was listed, while nothing is read of it. `None` once its first bytes were read.
     expected: Option<Identity>,
+    /// Whether a name in any folder led to it, when its length was looked at last.
+    is_linked: bool,
     _held: Held,
 }
 
@@ -79,7 +81,7 @@ impl Opened {
             partition: known.name.clone(),
             window: Window::default(),
             lines: 0,
-            names: Names::new(path.clone(), FileId::of(&metadata), &settings.looks),
+            names: Names::new(path.clone(), FileId::of(&metadata), &settings.shared.looks),
             file: FileWitness::of(&path, &metadata, &head),
             rewind_to: None,
             verifier: None,
@@ -87,7 +89,8 @@ impl Opened {
             input: Input::new(file, compression),
             given_without_newline: false,
             long_line: None,
-            _held: Held::new(),
+            is_linked: true,
+            _held: settings.descriptors.hold(),
             expected: (known.offset == 0 && compression.is_none()).then(|| known.witness.begins.clone()),
         };
         if let Some(compression) = compression {
@@ -232,14 +235,14 @@ impl Opened {
     pub(super) fn look(&mut self, settings: &Settings) -> Result<Look> {
         self.check_not_cut()?;
         if self.file.length > self.window.end_offset() {
-            self.names.grew(&settings.looks);
+            self.names.grew(&settings.shared.looks);
             return Ok(Look::Grown);
         }
         if !self.names.is_due(settings.rotated_after) {
             return Ok(Look::Idle(POLL_EVERY));
         }
         let known = self.known();
-        let ended = self.names.has_ended(settings, &known)?;
+        let ended = self.names.has_ended(settings, &known, self.is_linked)?;
         self.file.path.clone_from(&self.names.path);
         Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
     }
@@ -252,18 +255,21 @@ impl Opened {
             return Ok(Some(Look::Idle(wait)));
         }
         let known = self.known();
-        let ended = self.names.has_ended(settings, &known)?;
+        let ended = self.names.has_ended(settings, &known, self.is_linked)?;
         if self.names.is_matched() {
             return Ok(None);
         }
         Ok(Some(if ended { Look::Ended } else { Look::Idle(wait) }))
     }
 
-    /// Whether no name in any folder leads to the file.
-    pub(super) fn is_removed(&self) -> Result<bool> {
-        let Input::Plain(file) = &self.input else { return Ok(false) };
-        let metadata = file.metadata().map_err(|why| input::unreadable(&self.names.path, self.offset(), &why))?;
-        Ok(std::os::unix::fs::MetadataExt::nlink(&metadata) == 0)
+    /// Whether no name in any folder led to the file, when its length was looked at last.
+    pub(super) fn is_removed(&self) -> bool {
+        !self.is_linked
+    }
+
+    /// Whether its names have led where they lead for a while.
+    pub(super) fn is_settled(&self) -> bool {
+        self.names.are_settled()
     }
 
     /// Looks at a plain file's length: it may not be shorter than what was read.
@@ -275,6 +281,7 @@ impl Opened {
             return Err(self.cut());
         }
         (self.file.length, self.file.modified) = (metadata.len(), listing::modified(&metadata));
+        self.is_linked = std::os::unix::fs::MetadataExt::nlink(&metadata) > 0;
         Ok(())
     }
 

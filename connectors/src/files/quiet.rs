@@ -16,8 +16,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Watch(Option<FolderWatch>);
 
 impl Watch {
-    pub(super) fn over(globs: &[String]) -> Watch {
-        let folders = globs.iter().flat_map(|glob| folders_of(glob)).collect();
+    /// Over what decides which names these globs match, and what these of them, which are links, lead to.
+    pub(super) fn over(globs: &[String], links: &BTreeSet<PathBuf>) -> Watch {
+        let mut folders: BTreeSet<PathBuf> = globs.iter().flat_map(|glob| folders_of(glob)).collect();
+        links.iter().for_each(|link| add_folders_of_links(link, &mut folders));
         Watch(Watcher::shared().and_then(|watcher| watcher.folders(&folders)))
     }
 }
@@ -38,12 +40,11 @@ pub(super) struct Quiet {
     until: Option<Instant>,
     watch: Option<FolderWatch>,
     _waiting: Vec<Rest>,
-    partitions: usize,
 }
 
 impl Quiet {
-    /// After a look that began then, with so many known partitions.
-    pub(super) fn after(began: Instant, watch: Watch, left: Left, partitions: usize) -> Quiet {
+    /// After a look that began then. It is over too with a known partition more, or another one.
+    pub(super) fn after(began: Instant, watch: Watch, left: Left) -> Quiet {
         let watch = watch.0.filter(|_| !left.open);
         let rests = watch.iter().flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone()))).collect();
         let took = began.elapsed() * if left.open { REST_OF_LOOKS / 10 } else { REST_OF_LOOKS };
@@ -51,7 +52,7 @@ impl Quiet {
         // A look after the usual period is not put off.
         let unwatched = || took.min(left.at_most).saturating_sub(DISCOVER_EVERY);
         let every = if watch.is_some() { LOOK_EVERY.max(took) } else { unwatched() };
-        Quiet { until: Some(Instant::now() + every), watch, _waiting: rests, partitions }
+        Quiet { until: Some(Instant::now() + every), watch, _waiting: rests }
     }
 
     /// Whether a change would end it.
@@ -59,9 +60,9 @@ impl Quiet {
         self.watch.is_some()
     }
 
-    /// Whether it lasts, with so many known partitions.
-    pub(super) fn lasts(&self, partitions: usize) -> bool {
-        let unchanged = self.partitions == partitions && !self.watch.as_ref().is_some_and(FolderWatch::has_changed);
+    /// Whether it lasts, as long as the known partitions are the same.
+    pub(super) fn lasts(&self) -> bool {
+        let unchanged = !self.watch.as_ref().is_some_and(FolderWatch::has_changed);
         unchanged && self.until.is_some_and(|until| Instant::now() < until)
     }
 }
@@ -80,7 +81,35 @@ fn folders_of(glob: &str) -> BTreeSet<PathBuf> {
         let found = glob::glob(pattern).into_iter().flatten().flatten();
         folders.extend(found.filter(|path| path.is_dir()));
     }
+    // What one of them is called may lead elsewhere.
+    for folder in folders.clone() {
+        add_folders_of_links(&folder, &mut folders);
+    }
     folders
+}
+
+/// The most links that a path may lead over, as for the operating system.
+const MOST_LINKS: usize = 40;
+
+/// Adds the folders that hold the links in `path`, and that of what it leads to at last.
+fn add_folders_of_links(path: &Path, folders: &mut BTreeSet<PathBuf>) {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let is_link = |part: &&Path| part.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        let parts: Vec<&Path> = path.ancestors().collect();
+        let Some(link) = parts.into_iter().rev().find(is_link) else { return };
+        let (Ok(target), Ok(rest)) = (link.read_link(), path.strip_prefix(link)) else { return };
+        let holder = folder_of(link);
+        let target = holder.join(target);
+        path = if rest == Path::new("") { target } else { target.join(rest) };
+        folders.insert(holder);
+        folders.extend(Some(folder_of(&path)).filter(|folder| folder.is_dir()));
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new(".")).to_owned()
 }
 
 #[cfg(test)]
@@ -113,30 +142,65 @@ mod tests {
     }
 
     #[test]
-    fn quiet_ends_with_a_new_name_another_partition_or_a_line_of_a_file_that_waits() {
+    fn what_a_link_leads_to_is_watched_where_it_is_and_where_the_link_is() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let root = fs::canonicalize(folder.path()).expect("it is there");
+        let at = |path: &str| root.join(path);
+        ["logs", "releases/2", "far"].iter().for_each(|path| fs::create_dir_all(at(path)).expect("made"));
+        let link = |target: &Path, path: &str| std::os::unix::fs::symlink(target, at(path)).expect("linked");
+        link(&at("releases/2"), "current");
+        link(Path::new("../far/near.log"), "logs/app.log");
+        link(&at("none/app.log"), "logs/dangling.log");
+        link(Path::new("turn.log"), "logs/turn.log");
+        let below = |glob: &str| -> BTreeSet<PathBuf> { folders_of(at(glob).to_str().expect("UTF-8")) };
+        assert!(below("current/*.log").is_superset(&[at("current"), root.clone(), at("releases")].into()));
+        let of_links = |name: &str| {
+            let mut folders = BTreeSet::new();
+            add_folders_of_links(&at(name), &mut folders);
+            folders.iter().filter_map(|path| fs::canonicalize(path).ok()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of_links("logs/app.log"), [at("logs"), at("far")].into());
+        assert_eq!(of_links("logs/dangling.log"), [at("logs")].into());
+        assert_eq!(of_links("logs/turn.log"), [at("logs")].into(), "one that leads to itself");
+        assert_eq!(of_links("logs/plain.log"), BTreeSet::new());
+        // A file that comes where a link leads to ends it.
+        let globs = [at("logs/*").to_str().expect("UTF-8").to_owned()];
+        let links = [at("logs/app.log")].into();
+        let left = || Left { waiting: Vec::new(), open: false, at_most: Duration::from_secs(1) };
+        let quiet = Quiet::after(Instant::now(), Watch::over(&globs, &links), left());
+        let long = Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet };
+        assert!(long.lasts());
+        fs::write(at("far/near.log"), "a\n").expect("written");
+        let began = Instant::now();
+        while long.lasts() {
+            assert!(began.elapsed() < Duration::from_secs(60), "what the link leads to is not watched");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn quiet_ends_with_a_new_name_or_a_line_of_a_file_that_waits() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let globs = [folder.path().join("*").to_str().expect("UTF-8").to_owned()];
         let waits = folder.path().join("waits");
         fs::write(&waits, "no line").expect("written");
         let quiet = |open| {
-            let watch = Watch::over(&globs);
+            let watch = Watch::over(&globs, &BTreeSet::new());
             let found = super::super::listing::regular(&waits).expect("it can be read").expect("it is there");
             let left = Left { waiting: vec![RestingFile::of(&found)], open, at_most: Duration::from_secs(1) };
-            Quiet::after(Instant::now(), watch, left, 3)
+            Quiet::after(Instant::now(), watch, left)
         };
         let ends = |quiet: &Quiet| {
             let began = Instant::now();
-            while quiet.lasts(3) {
+            while quiet.lasts() {
                 assert!(began.elapsed() < Duration::from_secs(60), "it lasts, whatever has changed");
                 std::thread::yield_now();
             }
         };
-        assert!(quiet(false).lasts(3) && !quiet(false).lasts(2) && !Quiet::default().lasts(0));
+        assert!(quiet(false).lasts() && !Quiet::default().lasts());
         ends(&quiet(true));
-        assert!(
-            !Quiet::after(Instant::now(), Watch(None), Left { waiting: Vec::new(), open: false, at_most: Duration::ZERO }, 3)
-                .lasts(3)
-        );
+        let left = Left { waiting: Vec::new(), open: false, at_most: Duration::ZERO };
+        assert!(!Quiet::after(Instant::now(), Watch(None), left).lasts());
         // Without a change it lasts for seconds: what ends it before is the change.
         let changed = |change: &dyn Fn() -> std::io::Result<()>| {
             let long = Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet(false) };

@@ -1,14 +1,16 @@
 //! Reads one file line by line, from a position, to its end or as it grows.
 
 use super::decode::Decode;
-use super::descriptors::{self, Waiting};
+use super::descriptors::Waiting;
+use super::folders::Folders;
 use super::lines::LineTaker;
-use super::listing::Listing;
-use super::locate::{self, Folders, Known, Place};
+use super::listing::{self, Listing};
+use super::locate::{self, Known, Place};
 use super::opened::{Look, Opened};
 use super::watcher::{Rest, Watcher};
 use super::witness::Witness;
 use super::{Removed, Settings, Unreadable};
+use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -33,7 +35,8 @@ pub(super) struct FileReader<D> {
     /// How often in a row nothing had come.
     quiet: u32,
     reads: u32,
-    waiting: Option<Waiting>,
+    /// While it may not open its file; and when that was looked at last.
+    waiting: Option<(Waiting, Instant)>,
     trouble: Option<String>,
 }
 
@@ -45,8 +48,8 @@ enum Stage {
     Open(Box<Opened>),
     /// Compressed, of a source that follows, and read to the end.
     Following(Box<Opened>, Position),
-    /// Followed, read to the end, closed, and not there any more since then.
-    Gone(Box<Known>, Instant),
+    /// Followed, read to the end, closed, and not there any more since then, when so many looks for new files were completed.
+    Gone(Box<Known>, (Instant, u64)),
     /// Read to the end.
     Ended(Position),
 }
@@ -56,6 +59,9 @@ const LOOKS_BEFORE_REST: u32 = 4;
 
 /// How often a quiet file is looked at that must not rest: no name leads to it any more, say.
 const LOOK_AFTER_NAMES: Duration = Duration::from_millis(80);
+
+/// The same, if its names have led where they lead for a while: that of a rotated file whose successor is empty, say.
+const LOOK_AFTER_SETTLED_NAMES: Duration = Duration::from_secs(1);
 
 /// The longest rest. The watcher wakes a reader before, if there is something to read.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -71,6 +77,9 @@ const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// After so many reads one that is held open gives way to one that waits.
 const READS_IN_A_ROW: u32 = 64;
+
+/// How often a file is looked at that waits until it can be opened.
+const LOOK_WHILE_WAITING: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether a file that is gone is back.
 const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
@@ -95,7 +104,7 @@ impl<D: Decode> FileReader<D> {
         };
         // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
         match open(&known, &reader.settings) {
-            Ok(opened) if reader.settings.follow && !descriptors::are_scarce(reader.settings.open_files) => {
+            Ok(opened) if reader.settings.follow && !reader.settings.descriptors.are_scarce() => {
                 reader.stage = Stage::Open(Box::new(opened));
             }
             Ok(_) => {}
@@ -145,18 +154,24 @@ impl<D: Decode> FileReader<D> {
 
     /// Opens the file, if it is not. Returns what to expect if it cannot be opened now.
     fn open_now(&mut self) -> Result<Option<ReadStatus>> {
-        let (known, gone) = match &self.stage {
-            Stage::Closed(known, _) => (known, None),
-            Stage::Gone(known, since) => (known, Some(*since)),
+        let gone = match &self.stage {
+            Stage::Closed(..) => None,
+            Stage::Gone(_, since) => Some(*since),
             _ => return Ok(None),
         };
-        if self.settings.follow && descriptors::are_taken(self.settings.open_files) {
-            self.waiting.get_or_insert_with(Waiting::new);
+        if self.settings.follow && self.settings.descriptors.are_taken() {
+            let (_, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            if looked.elapsed() >= LOOK_WHILE_WAITING {
+                *looked = Instant::now();
+                self.note_growth(false);
+            }
             return Ok(Some(ReadStatus::Idle(OPEN_AGAIN_AFTER)));
         }
         self.waiting = None;
+        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(None) };
         match open(known, &self.settings) {
             Ok(opened) => {
+                self.settings.shared.is_open(&known.name);
                 self.stage = Stage::Open(Box::new(opened));
                 Ok(None)
             }
@@ -164,6 +179,17 @@ impl<D: Decode> FileReader<D> {
             // A start looks for a copy.
             Err(error) if error.kind() == Kind::SourceLost => Err(error.perhaps_elsewhere()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Looks whether a file that was closed at its end has more by now, or had when it was changed: if it goes away, that is
+    /// lost.
+    fn note_growth(&mut self, was_written: bool) {
+        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &mut self.stage else { return };
+        let there = listing::file_at(Path::new(known.path())).ok().flatten().filter(|found| Some(found.id) == known.id());
+        if known.witness.ended && there.map_or(was_written, |found| found.length > known.offset) {
+            known.witness.ended = false;
+            self.settings.shared.has_grown(&known.name, known.offset);
         }
     }
 
@@ -178,13 +204,14 @@ impl<D: Decode> FileReader<D> {
         Ok(is_gone && locate::heir(known, listing.files.iter())?.is_none())
     }
 
-    /// Ends the file that is gone, if it has been for long enough: a rotation may be under way.
-    fn without_file(&mut self, gone: Option<Instant>) -> Result<ReadStatus> {
-        let since = gone.unwrap_or_else(Instant::now);
+    /// Ends the file that is gone, if it has been for long enough, and others were looked for: a rotation may be under way.
+    fn without_file(&mut self, gone: Option<(Instant, u64)>) -> Result<ReadStatus> {
+        let (looks, rotated_after) = (&self.settings.shared.looks, self.settings.rotated_after);
+        let (since, completed) = gone.unwrap_or_else(|| (Instant::now(), looks.completed()));
         let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(ReadStatus::End) };
-        if since.elapsed() < self.settings.rotated_after {
-            self.stage = Stage::Gone(known.clone(), since);
-            return Ok(ReadStatus::Idle(LOOK_FOR_GONE.min(self.settings.rotated_after)));
+        if since.elapsed() < rotated_after || !looks.have_seen_since(completed) {
+            self.stage = Stage::Gone(known.clone(), (since, completed));
+            return Ok(ReadStatus::Idle(LOOK_FOR_GONE.min(rotated_after)));
         }
         if self.settings.removed == Removed::Fail {
             return Err(locate::removed(known.path(), known.offset));
@@ -233,7 +260,7 @@ impl<D: Decode> FileReader<D> {
                 Look::Idle(wait) => return self.pause(wait),
                 Look::Ended => {
                     lines.take_unfinished(file)?;
-                    if self.settings.removed == Removed::Fail && file.is_removed()? {
+                    if self.settings.removed == Removed::Fail && file.is_removed() {
                         return Err(locate::removed(file.path(), file.offset()));
                     }
                     tracing::info!(
@@ -245,10 +272,7 @@ impl<D: Decode> FileReader<D> {
                 }
             }
             self.reads += 1;
-            if self.reads.is_multiple_of(READS_IN_A_ROW)
-                && descriptors::are_wanted(self.settings.open_files)
-                && !file.is_in_long_line()
-            {
+            if self.reads.is_multiple_of(READS_IN_A_ROW) && self.settings.descriptors.are_wanted() && !file.is_in_long_line() {
                 self.close();
                 return Ok(ReadStatus::Idle(OPEN_AGAIN_AFTER));
             }
@@ -272,12 +296,14 @@ impl<D: Decode> FileReader<D> {
         let (Some((watcher, waker)), Stage::Open(file)) = (&self.waker, &mut self.stage) else {
             return Ok(ReadStatus::Idle(wait));
         };
-        let scarce = descriptors::are_scarce(self.settings.open_files);
+        let scarce = self.settings.descriptors.are_scarce();
         self.quiet = (self.quiet + 1).min(LOOKS_BEFORE_REST);
         if self.quiet < LOOKS_BEFORE_REST && !scarce {
             return Ok(ReadStatus::Idle(wait));
         }
-        let Some(as_it_is) = file.begin_rest(&self.settings) else { return Ok(ReadStatus::Idle(LOOK_AFTER_NAMES)) };
+        let Some(as_it_is) = file.begin_rest(&self.settings) else {
+            return Ok(ReadStatus::Idle(if file.is_settled() { LOOK_AFTER_SETTLED_NAMES } else { LOOK_AFTER_NAMES }));
+        };
         let rest = watcher.rest(as_it_is, waker.clone());
         // What came before it was watched wakes nobody.
         if matches!(file.look(&self.settings)?, Look::Grown) {
@@ -294,10 +320,15 @@ impl<D: Decode> FileReader<D> {
 
 impl<D: Decode> Reader<D::Item> for FileReader<D> {
     fn read(&mut self, into: &mut Records<D::Item>) -> Result<ReadStatus> {
-        self.rest = None;
+        if let Some(rest) = self.rest.take() {
+            self.note_growth(rest.was_written());
+        }
         match self.read_on(into) {
             Ok(status) => {
-                self.trouble = None;
+                self.trouble = self.waiting.as_ref().and_then(|(waiting, _)| {
+                    let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return None };
+                    self.settings.descriptors.trouble(known.path(), waiting)
+                });
                 Ok(status)
             }
             Err(error) if self.is_left_out(&error) => Ok(self.leave_out(&error)),
@@ -353,9 +384,16 @@ fn after_end(file: &mut Opened, settings: &Settings) -> Result<ReadStatus> {
 }
 
 /// Opens the file of a position. If its names have moved since the start looked, a look at all files may find it.
+///
+/// # Errors
+/// Kind SourceLost: it is gone, or another one. If it may be where nobody can look, the error is that of the look.
 fn open(known: &Known, settings: &Settings) -> Result<Opened> {
-    Opened::open(known, settings).map_err(|error| match error.kind() {
-        Kind::SourceLost => error.perhaps_elsewhere(),
-        _ => error,
-    })
+    let error = match Opened::open(known, settings) {
+        Err(error) if error.kind() == Kind::SourceLost => error.perhaps_elsewhere(),
+        opened => return opened,
+    };
+    let listing = settings.shared.listing(&settings.globs, LOOK_FOR_GONE)?;
+    let Some(hidden) = listing.hidden.first() else { return Err(error) };
+    let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
+    Err(if is_gone { hidden.error.clone() } else { error })
 }

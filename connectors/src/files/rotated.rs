@@ -40,6 +40,13 @@ fn is_of_the_same_shape(target: &str, path: &str) -> bool {
     shape(target).is_some_and(|shape_of_target| shape(path) == Some(shape_of_target))
 }
 
+/// Whether a file of this path may have had the name `first`, or may be what that led to as it led to `target`.
+pub(super) fn may_have_had(first: &str, target: &str, path: &str) -> bool {
+    let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
+    let is_link = name(first) != name(target) && !is_rotated_name(first, target);
+    is_rotated_name(first, path) || (is_link && is_of_the_same_shape(target, path))
+}
+
 /// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed and born so: they were changed later,
 /// and born later, if their births are known. A file that lost the name before, and was written on to, is changed later only.
 pub(super) fn between<'a>(
@@ -48,15 +55,12 @@ pub(super) fn between<'a>(
     (modified, born): (i64, i64),
     beside: &'a [Found],
 ) -> impl Iterator<Item = &'a Found> {
-    let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
-    let is_link = name(first) != name(target) && !is_rotated_name(first, target);
-    let had_it = move |path: &str| is_rotated_name(first, path) || (is_link && is_of_the_same_shape(target, path));
     // One that is being compressed has both names.
     let packed = |path: &'a str| [".gz", ".zst"].iter().find_map(|suffix| path.strip_suffix(suffix));
     let is_twice = move |path: &'a str| packed(path).is_some_and(|plain| beside.iter().any(|found| found.path == plain));
     let was_born_later = move |found: &Found| born == 0 || found.id.born == 0 || found.id.born > born;
     let later = move |found: &&Found| found.length > 0 && found.modified > modified && was_born_later(found);
-    beside.iter().filter(later).filter(move |found| had_it(&found.path) && !is_twice(&found.path))
+    beside.iter().filter(later).filter(move |found| may_have_had(first, target, &found.path) && !is_twice(&found.path))
 }
 
 #[cfg(test)]

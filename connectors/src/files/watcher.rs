@@ -48,6 +48,15 @@ struct Watched {
     folders: BTreeMap<u64, Arc<Flag>>,
     /// Which of both a watch is of.
     by_watch: HashMap<i32, BTreeSet<u64>>,
+    /// How many calls that add watches are under way.
+    adding: usize,
+    /// Notices that came meanwhile, of watches that nothing is known to have: they may be what is being added. With whether
+    /// there was a write.
+    early: HashMap<i32, bool>,
+    /// Watches that nothing has any more. What is being added may be given one of them: they end after that.
+    unused: BTreeSet<i32>,
+    /// Whether notices were dropped meanwhile.
+    overflowed: bool,
     /// Whether a file had no watch: said once.
     some_unwatched: bool,
 }
@@ -58,6 +67,8 @@ struct Resting {
     waker: Waker,
     watch: Option<i32>,
     woken: bool,
+    /// Whether the file was seen to be written to.
+    written: Arc<AtomicBool>,
 }
 
 /// A file as it was when its reader began to rest.
@@ -74,8 +85,13 @@ impl RestingFile {
     }
 
     fn is_as_it_was(&self) -> bool {
+        self.look() == Some(self.length)
+    }
+
+    /// Its length now, if its name leads to it.
+    fn look(&self) -> Option<u64> {
         let found = listing::regular(Path::new(&*self.path)).ok().flatten();
-        found.is_some_and(|found| (found.id, found.length) == (self.id, self.length))
+        found.filter(|found| found.id == self.id).map(|found| found.length)
     }
 }
 
@@ -102,42 +118,47 @@ impl Watcher {
     /// Wakes `waker` once the file changes, leads elsewhere or is gone, until the guard is dropped.
     /// What changed before this call is not seen.
     pub(super) fn rest(self: &Arc<Self>, file: RestingFile, waker: Waker) -> Rest {
+        let (path, written) = (Arc::clone(&file.path), Arc::<AtomicBool>::default());
+        let number = {
+            let mut watched = self.lock();
+            let number = watched.number();
+            let resting = Resting { file, waker, watch: None, woken: false, written: Arc::clone(&written) };
+            watched.resting.insert(number, resting);
+            watched.adding += usize::from(self.notices.is_some());
+            number
+        };
+        let rest = Rest { watcher: Arc::clone(self), number, written };
+        let Some(notices) = &self.notices else { return rest };
+        // The lock is not held: a file system of a network may take long.
+        let watch = notices.file(Path::new(&*path));
         let mut watched = self.lock();
-        let number = watched.number();
-        // The lock is held: a notice that comes at once finds what it is of.
-        let watch = self.notices.as_ref().and_then(|notices| notices.file(Path::new(&*file.path)));
-        match watch {
-            Some(watch) => drop(watched.by_watch.entry(watch).or_default().insert(number)),
-            None if self.notices.is_some() && !std::mem::replace(&mut watched.some_unwatched, true) => {
-                tracing::info!(
-                    file = &*file.path,
-                    "the system has no watch for this followed file (see fs.inotify.max_user_watches): new lines are seen after up to {LOOK_EVERY:?}"
-                );
-            }
-            None => {}
+        watched.add(notices, number, watch.as_slice());
+        if watch.is_none() && !std::mem::replace(&mut watched.some_unwatched, true) {
+            tracing::info!(
+                file = &*path,
+                "the system has no watch for this followed file (see fs.inotify.max_user_watches): new lines are seen after up to {LOOK_EVERY:?}"
+            );
         }
-        watched.resting.insert(number, Resting { file, waker, watch, woken: false });
-        Rest { watcher: Arc::clone(self), number }
+        drop(watched);
+        rest
     }
 
     /// Watches which files these folders have. Returns none if some cannot be watched.
     pub(super) fn folders(self: &Arc<Self>, folders: &BTreeSet<PathBuf>) -> Option<FolderWatch> {
         let notices = self.notices.as_ref()?;
         let changed = Arc::new(Flag::default());
-        let mut watched = self.lock();
-        let number = watched.number();
-        watched.folders.insert(number, Arc::clone(&changed));
-        let mut watch = FolderWatch { watcher: Arc::clone(self), number, changed, watches: Vec::new() };
-        for folder in folders {
-            let Some(of) = notices.folder(folder) else {
-                drop(watched);
-                return None;
-            };
-            watch.watches.push(of);
-            watched.by_watch.entry(of).or_default().insert(number);
-        }
-        drop(watched);
-        Some(watch)
+        let number = {
+            let mut watched = self.lock();
+            let number = watched.number();
+            watched.folders.insert(number, Arc::clone(&changed));
+            watched.adding += 1;
+            number
+        };
+        let watches: Vec<i32> = folders.iter().map_while(|folder| notices.folder(folder)).collect();
+        self.lock().add(notices, number, &watches);
+        let are_all = watches.len() == folders.len();
+        let watch = FolderWatch { watcher: Arc::clone(self), number, changed, watches };
+        are_all.then_some(watch)
     }
 
     /// Wakes those of which there are notices by now.
@@ -149,11 +170,15 @@ impl Watcher {
         }
         let mut watched = self.lock();
         for notice in notices {
-            let numbers: Vec<u64> = match notice {
-                Notice::Of(watch) => watched.by_watch.get(&watch).into_iter().flatten().copied().collect(),
-                Notice::Overflow => watched.resting.keys().chain(watched.folders.keys()).copied().collect(),
-            };
-            numbers.into_iter().for_each(|number| watched.wake(number));
+            match notice {
+                Notice::Of(watch, written) => watched.notice(watch, written),
+                Notice::Overflow => {
+                    let numbers: Vec<u64> = watched.resting.keys().chain(watched.folders.keys()).copied().collect();
+                    numbers.into_iter().for_each(|number| watched.wake(number, false));
+                    // Of what is being added too.
+                    watched.overflowed = watched.adding > 0;
+                }
+            }
         }
     }
 
@@ -169,10 +194,11 @@ impl Watcher {
             };
             let Some((number, _)) = some.last() else { return };
             last = Some(*number);
-            let changed: Vec<u64> = some.iter().filter(|(_, file)| !file.is_as_it_was()).map(|(number, _)| *number).collect();
+            let looks = some.iter().map(|(number, file)| (*number, file.length, file.look()));
+            let changed: Vec<_> = looks.filter(|(_, before, now)| *now != Some(*before)).collect();
             if !changed.is_empty() {
                 let mut watched = self.lock();
-                changed.into_iter().for_each(|number| watched.wake(number));
+                changed.into_iter().for_each(|(number, before, now)| watched.wake(number, now > Some(before)));
             }
         }
     }
@@ -187,9 +213,10 @@ impl Watcher {
             numbers.remove(&number);
             if numbers.is_empty() {
                 watched.by_watch.remove(&watch);
-                self.notices.iter().for_each(|notices| notices.forget(watch));
+                watched.unused.insert(watch);
             }
         }
+        self.notices.iter().for_each(|notices| watched.end_unused(notices));
     }
 }
 
@@ -199,10 +226,51 @@ impl Watched {
         self.next
     }
 
-    fn wake(&mut self, number: u64) {
-        if let Some(resting) = self.resting.get_mut(&number).filter(|resting| !resting.woken) {
-            resting.woken = true;
-            resting.waker.wake_by_ref();
+    /// Ends a call that adds watches: of what has this number. What changed since they were added wakes it.
+    fn add(&mut self, notices: &Notices, number: u64, watches: &[i32]) {
+        for watch in watches {
+            self.by_watch.entry(*watch).or_default().insert(number);
+            if let Some(resting) = self.resting.get_mut(&number) {
+                resting.watch = Some(*watch);
+            }
+        }
+        let early: Vec<bool> = watches.iter().filter_map(|watch| self.early.get(watch).copied()).collect();
+        if self.overflowed || !early.is_empty() {
+            self.wake(number, early.contains(&true));
+        }
+        self.adding -= 1;
+        self.end_unused(notices);
+    }
+
+    /// Ends the watches that nothing has, unless what is being added may have been given one of them.
+    fn end_unused(&mut self, notices: &Notices) {
+        if self.adding > 0 {
+            return;
+        }
+        self.early.clear();
+        self.overflowed = false;
+        for watch in std::mem::take(&mut self.unused) {
+            if !self.by_watch.contains_key(&watch) {
+                notices.forget(watch);
+            }
+        }
+    }
+
+    fn notice(&mut self, watch: i32, written: bool) {
+        let numbers: Vec<u64> = self.by_watch.get(&watch).into_iter().flatten().copied().collect();
+        numbers.into_iter().for_each(|number| self.wake(number, written));
+        // What is being added may be given a watch that another has already.
+        if self.adding > 0 {
+            *self.early.entry(watch).or_default() |= written;
+        }
+    }
+
+    fn wake(&mut self, number: u64, written: bool) {
+        if let Some(resting) = self.resting.get_mut(&number) {
+            resting.written.fetch_or(written, SeqCst);
+            if !std::mem::replace(&mut resting.woken, true) {
+                resting.waker.wake_by_ref();
+            }
         }
         if let Some(changed) = self.folders.get(&number) {
             changed.wake_by_ref();
@@ -234,6 +302,14 @@ fn watch(watcher: &Weak<Watcher>) {
 pub(super) struct Rest {
     watcher: Arc<Watcher>,
     number: u64,
+    written: Arc<AtomicBool>,
+}
+
+impl Rest {
+    /// Whether the file was seen to be written to meanwhile.
+    pub(super) fn was_written(&self) -> bool {
+        self.written.load(SeqCst)
+    }
 }
 
 impl Drop for Rest {
@@ -362,6 +438,80 @@ mod tests {
                 let _ = fs::remove_file(&path);
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_that_is_slow_to_watch_a_file_holds_up_no_other() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let [slow, quick] = ["slow", "quick"].map(|name| folder.path().join(name));
+        [&slow, &quick].iter().for_each(|path| fs::write(path, "a\n").expect("written"));
+        let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
+        let rest = |path: &Path| {
+            let woken = Arc::new(Counted::default());
+            (watcher.rest(resting(path), Waker::from(Arc::clone(&woken))), woken)
+        };
+        super::super::notices::slow::begin(&slow);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| rest(&slow));
+            super::super::notices::slow::until_waited_for(&slow);
+            let (first, woken) = rest(&quick);
+            fs::write(&quick, "a\nb\n").expect("written");
+            watcher.take();
+            woken.wait();
+            assert!(first.was_written());
+            drop(first);
+            super::super::notices::slow::end(&slow);
+            let (last, woken) = waits.join().expect("no panic");
+            fs::write(&slow, "a\nb\n").expect("written");
+            watcher.take();
+            woken.wait();
+            drop(last);
+        });
+        assert_eq!(left(&watcher), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_change_right_after_a_watch_was_added_wakes_and_a_watch_that_was_given_again_does_not_end() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "a\n").expect("written");
+        let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
+        let notices = watcher.notices.as_ref().expect("the system has some");
+        // As `Watcher::rest`, step by step.
+        let begin = || {
+            let (woken, written) = (Arc::new(Counted::default()), Arc::default());
+            let mut watched = watcher.lock();
+            let (number, waker) = (watched.number(), Waker::from(Arc::clone(&woken)));
+            let rest = Rest { watcher: Arc::clone(&watcher), number, written: Arc::clone(&written) };
+            watched.resting.insert(number, Resting { file: resting(&path), waker, watch: None, woken: false, written });
+            watched.adding += 1;
+            (number, rest, woken)
+        };
+        let (number, rest, woken) = begin();
+        let watch = notices.file(&path).expect("it can be watched");
+        fs::write(&path, "a\nb\n").expect("written");
+        watcher.take();
+        watcher.lock().add(notices, number, &[watch]);
+        woken.wait();
+        assert!(rest.was_written());
+        drop(rest);
+
+        let woken = Arc::new(Counted::default());
+        let before = watcher.rest(resting(&path), Waker::from(woken));
+        let (number, rest, woken) = begin();
+        let watch = notices.file(&path).expect("it can be watched");
+        drop(before);
+        watcher.lock().add(notices, number, &[watch]);
+        fs::write(&path, "a\nb\nc\n").expect("written");
+        watcher.take();
+        woken.wait();
+        drop(rest);
+        let watched = watcher.lock();
+        assert!(watched.early.is_empty() && watched.unused.is_empty() && watched.adding == 0);
+        drop(watched);
+        assert_eq!(left(&watcher), 0);
     }
 
     #[cfg(target_os = "linux")]

@@ -17,6 +17,7 @@
 //! waits for so long before it asks again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use tidemill_state::{Error, Result};
 
@@ -52,7 +53,7 @@ impl Backoff {
         match given.trim().parse() {
             Ok(ms) if BOUNDS.contains(&ms) => Ok(Backoff { ms }),
             _ => Err(Error::config(format!(
-                "Kafka's setting {NAME} is \"{given}\": give the milliseconds after which a sink's request is sent again, from {} to {}",
+                "Kafka's setting {NAME} does not fit: give the milliseconds after which a sink's request is sent again, from {} to {}",
                 BOUNDS.start(),
                 BOUNDS.end()
             ))),
@@ -68,6 +69,30 @@ impl Backoff {
     /// librdkafka makes of this one.
     pub(super) fn trusted_within(self) -> Duration {
         Duration::from_millis(self.ms * 4 / 5)
+    }
+}
+
+/// The slow commits of a sink since the last one that was trusted.
+#[derive(Debug, Default)]
+pub(super) struct SlowCommits {
+    in_a_row: AtomicU64,
+    is_advised: AtomicBool,
+}
+
+impl SlowCommits {
+    /// After so many in a row a run advises what helps, once.
+    pub(super) const ADVISED_AFTER: u64 = 20;
+
+    /// Counts a commit that took too long. Returns the pause in milliseconds that helps, when it is to be advised.
+    pub(super) fn was_slow(&self, took: Duration) -> Option<u64> {
+        let is_due = self.in_a_row.fetch_add(1, SeqCst) + 1 >= SlowCommits::ADVISED_AFTER;
+        let helps = u64::try_from(took.as_millis() * 10).unwrap_or(u64::MAX).clamp(*BOUNDS.start(), *BOUNDS.end());
+        (is_due && !self.is_advised.swap(true, SeqCst)).then_some(helps)
+    }
+
+    /// Begins to count from zero: the brokers are not always slow.
+    pub(super) fn was_trusted(&self) {
+        self.in_a_row.store(0, SeqCst);
     }
 }
 
@@ -94,7 +119,20 @@ mod tests {
     fn a_pause_out_of_bounds_is_refused() {
         for wrong in ["99", "10001", "-1", "1s", ""] {
             let error = of(Some(wrong)).expect_err("it is refused").to_string();
-            assert!(error.contains("from 100 to 10000") && error.contains(&format!("\"{wrong}\"")), "{error}");
+            assert!(error.contains("from 100 to 10000"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_slow_commits_in_a_row_are_advised_on_and_once() {
+        let (slow, took) = (SlowCommits::default(), Duration::from_millis(120));
+        let some = |count| (0..count).filter_map(|_| slow.was_slow(took)).collect::<Vec<_>>();
+        // A commit that was trusted comes in between, however many were slow in all.
+        for _ in 0..10 {
+            assert!(some(SlowCommits::ADVISED_AFTER - 1).is_empty());
+            slow.was_trusted();
+        }
+        assert_eq!(some(SlowCommits::ADVISED_AFTER), [1200]);
+        assert!(some(100).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::partitions::Partitions;
 use super::source::parse;
-use super::topic_list::TopicList;
+use super::topic_list::{Entry, TopicList};
 use super::topics::Listed;
 use std::collections::BTreeMap;
 use tidemill_state::{Error, Result};
@@ -17,15 +17,26 @@ pub(super) struct Until {
 }
 
 impl Until {
-    /// Whether every partition comes to an end, also those that join later.
-    pub(super) fn bounds_all(&self, to_end: bool) -> bool {
-        to_end || self.time.is_some()
+    /// Whether the source comes to an end: each of its partitions does, and none is still to come. `unbounded` are those
+    /// without an end. Of a source that has one, no partition joins any more.
+    pub(super) fn bounds_all(
+        &self,
+        to_end: bool,
+        entries: &[Entry],
+        topics: &BTreeMap<String, Listed>,
+        unbounded: &[&str],
+    ) -> bool {
+        let is_there = |name: &String| {
+            parse(name).is_ok_and(|(topic, number)| topics.get(topic).is_some_and(|listed| number < listed.partitions))
+        };
+        let is_whole = || !entries.iter().any(Entry::is_pattern) && self.offsets.keys().all(is_there);
+        to_end || self.time.is_some() || (unbounded.is_empty() && is_whole())
     }
 
     /// Returns the ends of these partitions; those without one are missing. Of several the first counts.
     ///
     /// # Errors
-    /// Kind Config: the time is still to come, so that records before it are too.
+    /// Kind Config: the time is still to come, so that records before it are too; or it is before 1970.
     pub(super) fn ends(
         &self,
         partitions: &Partitions<'_>,
@@ -42,6 +53,11 @@ impl Until {
         let of_offset = names.iter().filter_map(|name| Some(((*name).to_string(), *self.offsets.get(*name)?)));
         note(of_offset.collect());
         if let Some(time) = self.time {
+            if time < 0 {
+                return Err(Error::config(format!(
+                    "until_time is {time}: give milliseconds since 1970, which are not negative. To read nothing, leave the source out"
+                )));
+            }
             if time > now_ms {
                 return Err(Error::config(format!(
                     "until_time is {time}, {} ms from now: the records before it are not all there, and where they end is \
@@ -96,6 +112,12 @@ pub(super) fn check_named(
     Ok(notices)
 }
 
+/// Notices of partitions that have come to a source which has an end, or to a run that ends where its topics did.
+pub(super) fn not_joining<'n>(names: impl Iterator<Item = &'n String>) -> Vec<String> {
+    let why = "every partition of the source had an end when it was begun";
+    names.map(|name| format!("{name} has come since, and is not read: {why}")).collect()
+}
+
 /// Notices of patterns that no topic matches.
 pub(super) fn unmatched(list: &TopicList, topics: &BTreeMap<String, Listed>) -> Vec<String> {
     let entries = list.entries().unwrap_or_default().iter().filter(|entry| entry.is_pattern());
@@ -107,6 +129,29 @@ pub(super) fn unmatched(list: &TopicList, topics: &BTreeMap<String, Listed>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_row_of_a_source_with_an_end() {
+        let entries = |names: &[&str]| {
+            let list = TopicList::new(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
+            list.entries().expect("they are topics").to_vec()
+        };
+        let topics: BTreeMap<String, Listed> = [("a".to_string(), Listed { id: None, partitions: 2 })].into();
+        let all = || vec!["a[0]", "a[1]"];
+        for (case, names, time, offsets, to_end, unbounded, expected) in [
+            ("no end", vec!["a"], None, vec![], false, all(), false),
+            ("one of two", vec!["a"], None, vec!["a[0]"], false, vec!["a[1]"], false),
+            ("each", vec!["a"], None, all(), false, vec![], true),
+            ("each, and one that is still to come", vec!["a"], None, vec!["a[0]", "a[1]", "a[2]"], false, vec![], false),
+            ("each, and topics may come", vec!["a", "b-*"], None, all(), false, vec![], false),
+            ("a time", vec!["a", "b-*"], Some(5), vec![], false, vec![], true),
+            ("the end of the topics", vec!["a", "b-*"], None, vec![], true, vec![], true),
+        ] {
+            let offsets = offsets.into_iter().map(|name| (name.to_string(), 5)).collect();
+            let got = Until { time, offsets }.bounds_all(to_end, &entries(&names), &topics, &unbounded);
+            assert_eq!(got, expected, "{case}");
+        }
+    }
 
     #[test]
     fn every_row_of_an_offset_for_a_partition() {

@@ -1,9 +1,10 @@
 //! Clients of librdkafka: how they are made, how their reports are taken, and what their errors ask of a run.
 
+use super::error_class::{self, ErrorClass};
 use super::events::{Consumer, Events};
 use super::rights;
+use super::secrets;
 use super::settings::Kafka;
-use super::verdict::{self, Verdict};
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -24,10 +25,10 @@ where
     }
     let events = Events::new(kafka.standing(), kafka.tokens());
     let client = config.create_with_context(events.clone()).map_err(|why| {
-        // The value is left out: it may be a secret.
+        let reason = secrets::reason(&why, config.config_map());
         let what = match &why {
-            KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
-            why => why.to_string(),
+            KafkaError::ClientConfig(_, _, name, _) => format!("{name}: {reason}"),
+            _ => reason,
         };
         if matches!(&why, KafkaError::ClientCreation(why) if why.contains("Failed to create thread")) {
             return Error::try_again(format!(
@@ -83,21 +84,21 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
     if let Some(reason) = events.refused() {
         return Error::config(format!("{doing}: the brokers at {brokers} refuse this client: {reason}"));
     }
-    let (kind, what) = match verdict::of_call(error) {
-        Verdict::Passes => {
+    let (kind, what) = match error_class::of_call(error) {
+        ErrorClass::Passes => {
             let why = events.trouble().map_or(String::new(), |why| format!(" ({why})"));
             (Kind::Away, format!("the brokers at {brokers} do not answer as they should: {error}{why}"))
         }
-        Verdict::Never(remedy) => {
+        ErrorClass::Never(remedy) => {
             (Kind::Config, format!("the brokers at {brokers} refuse it: {error}. This does not pass: {remedy}"))
         }
-        Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Missing => {
-            let lacking = verdict::code_of(error).and_then(rights::lacking);
+        ErrorClass::Unauthenticated | ErrorClass::Forbidden | ErrorClass::Missing => {
+            let lacking = error_class::code_of(error).and_then(rights::lacking);
             let refused = |lacking| format!("the brokers at {brokers} refuse it: {lacking} ({error})");
             (Kind::Config, lacking.map_or_else(|| error.to_string(), refused))
         }
-        Verdict::Lost => (Kind::SourceLost, error.to_string()),
-        Verdict::Message => (Kind::Sink, format!("{error}. It is committed, so it cannot be left out: let the topic take it")),
+        ErrorClass::Lost => (Kind::SourceLost, error.to_string()),
+        ErrorClass::Message => (Kind::Sink, format!("{error}. It is committed, so it cannot be left out: let the topic take it")),
     };
     Error::new(kind, format!("{doing}: {what}"))
 }

@@ -3,7 +3,7 @@
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
 use super::offsets::At;
-use super::source::{name_of, parse};
+use super::source::{ANSWER_WITHIN, name_of, parse};
 use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,15 +45,23 @@ impl Discovery {
         let topics = topics_of(known.iter().map(|(name, position)| (name, position.as_ref())))?;
         // One answer about all topics takes as long as some about one each.
         let listed = if topics.len() > FEW_TOPICS { probe.all_topics()? } else { BTreeMap::new() };
-        let mut outcome = Ok(());
+        let (mut outcome, mut silent) = (Ok(()), 0);
         for (topic, read) in topics {
+            // Each waits for any broker, whatever the topic. The ends of the logs must be looked up again meanwhile.
+            if silent == MOST_SILENT {
+                break;
+            }
             let is_same = |listed: &Listed| listed.id.is_some() && listed.speaks_against(read.id, read.last).is_none();
             if listed.get(topic).is_some_and(is_same) {
                 continue;
             }
+            let asked = Instant::now();
             match same(probe, topic, read) {
                 // One that cannot be asked about now does not hide another.
-                Err(error) if error.kind() != Kind::SourceLost => outcome = outcome.and(Err(error)),
+                Err(error) if error.kind() != Kind::SourceLost => {
+                    silent += u32::from(asked.elapsed() >= ANSWER_WITHIN);
+                    outcome = outcome.and(Err(error));
+                }
                 looked => looked?,
             }
         }
@@ -87,6 +95,9 @@ impl Discovery {
         Ok(Some(NewOnes { topics, partitions }))
     }
 }
+
+/// How many calls of one comparison may remain unanswered.
+const MOST_SILENT: u32 = 2;
 
 /// How many topics are asked about one by one.
 const FEW_TOPICS: usize = 10;

@@ -3,11 +3,11 @@
 //!
 //! They come through a client's main queue, and are taken out of it by [`super::client::drain`].
 
+use super::error_class::{self, ErrorClass};
 use super::identity::{TopicId, changed_id};
 use super::oauth::Tokens;
 use super::rights;
 use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
-use super::verdict::{self, Verdict};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -27,6 +27,10 @@ pub(super) type Consumer = BaseConsumer<Events>;
 /// How long a partition may be without a leader, or its leader without a connection, before that is trouble: a
 /// leader that moves takes a second or two.
 const LEADER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the trouble with one broker lasts before it is taken for that of all: longer than the time between two
+/// statistics, which show whether another can be reached.
+const ONE_BROKER_FOR: Duration = Duration::from_secs(3);
 
 /// How long brokers that took a client before may refuse it before that is final: their view of users may be stale.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
@@ -64,8 +68,8 @@ struct Reports {
     standing: Arc<Standing>,
     /// What gives tokens, if the client authenticates by them.
     tokens: Option<Arc<Tokens>>,
-    /// The reason why no broker can be reached, and since when.
-    trouble: Mutex<Option<(String, Instant)>>,
+    /// The reason why brokers cannot be reached.
+    trouble: Mutex<Option<Trouble>>,
     refusal: Mutex<Option<Refusal>>,
     /// Whether the brokers refuse the client's group, which it needs for nothing but lag tools.
     group_refused: AtomicBool,
@@ -82,6 +86,20 @@ struct Reports {
     retries: AtomicU64,
     delivered: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
+}
+
+/// A connection that failed, while nothing came from another broker.
+struct Trouble {
+    why: String,
+    since: Instant,
+    /// Whether it is of all brokers. One of a single broker passes with the next statistics if another can be reached.
+    is_of_all: bool,
+}
+
+impl Trouble {
+    fn is_certain(&self) -> bool {
+        self.is_of_all || self.since.elapsed() >= ONE_BROKER_FOR
+    }
 }
 
 /// The brokers' refusal of this client.
@@ -132,18 +150,28 @@ impl Events {
         let refusal = self.0.refusal.lock().expect("no holder of this lock panics");
         let refused = refusal.as_ref().map(|refusal| refusal.reason.clone());
         let trouble = self.0.trouble.lock().expect("no holder of this lock panics");
-        refused.or_else(|| trouble.as_ref().map(|(why, _)| why.clone()))
+        refused.or_else(|| trouble.as_ref().map(|trouble| trouble.why.clone()))
+    }
+
+    /// As [`Events::trouble`], without what may be the trouble with one broker of several.
+    pub(super) fn certain_trouble(&self) -> Option<String> {
+        let is_uncertain = |trouble: &Trouble| !trouble.is_certain();
+        let is_one = self.0.trouble.lock().expect("no holder of this lock panics").as_ref().is_some_and(is_uncertain);
+        let is_refused = self.0.refusal.lock().expect("no holder of this lock panics").is_some();
+        if is_one && !is_refused { None } else { self.trouble() }
     }
 
     /// Since when no broker can be reached, if so.
     pub(super) fn trouble_since(&self) -> Option<Instant> {
-        self.0.trouble.lock().expect("no holder of this lock panics").as_ref().map(|(_, since)| *since)
+        self.0.trouble.lock().expect("no holder of this lock panics").as_ref().map(|trouble| trouble.since)
     }
 
     /// The reason why this partition cannot be read now, and since when, if so.
     pub(super) fn trouble_of(&self, topic: &str, partition: i32) -> Option<(String, Instant)> {
-        if let Some((why, since)) = &*self.0.trouble.lock().expect("no holder of this lock panics") {
-            return Some((why.clone(), *since));
+        if let Some(trouble) = &*self.0.trouble.lock().expect("no holder of this lock panics")
+            && trouble.is_certain()
+        {
+            return Some((trouble.why.clone(), trouble.since));
         }
         let partitions = self.0.partitions.lock().expect("no holder of this lock panics");
         let (why, since) = partitions.get(topic)?.get(&partition)?.away.as_ref()?;
@@ -245,12 +273,17 @@ impl Events {
         refusal.get_or_insert_with(|| Refusal { reason: reason.to_string(), may_pass });
     }
 
-    fn note_trouble(&self, reason: &str, replaces: bool) {
+    /// Notes that a connection failed. The first reason is kept, unless this one `replaces` it.
+    fn note_trouble(&self, reason: &str, replaces: bool, is_of_all: bool) {
         let mut trouble = self.0.trouble.lock().expect("no holder of this lock panics");
         match &mut *trouble {
-            Some((why, _)) if replaces => *why = reason.to_string(),
-            Some(_) => {}
-            None => *trouble = Some((reason.to_string(), Instant::now())),
+            Some(trouble) => {
+                trouble.is_of_all |= is_of_all;
+                if replaces {
+                    trouble.why = reason.to_string();
+                }
+            }
+            None => *trouble = Some(Trouble { why: reason.to_string(), since: Instant::now(), is_of_all }),
         }
     }
 }
@@ -299,26 +332,26 @@ impl ClientContext for Events {
                 tracing::debug!(%error, reason, "the consumer group may not be used");
             }
             // Not the brokers' word: whoever gives tokens has none now, and is asked again.
-            Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => self.note_trouble(reason, true),
+            Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => self.note_trouble(reason, true, true),
             Some(code) if is_refusal(code) => {
                 let remedy = rights::lacking(code).unwrap_or("correct the security settings");
                 let reason = format!("{}: {remedy}", reason.trim_end_matches('.'));
-                self.note_refusal(&reason, verdict::of(code) == Verdict::Unauthenticated);
+                self.note_refusal(&reason, error_class::of(code) == ErrorClass::Unauthenticated);
             }
-            Some(RDKafkaErrorCode::SSL) if verdict::is_distrust(reason) => {
+            Some(RDKafkaErrorCode::SSL) if error_class::is_distrust(reason) => {
                 self.note_refusal(&format!("{reason}: correct the security settings"), true);
             }
             // Names what is wrong with a connection; beside it the brokers only seem to be down.
-            Some(RDKafkaErrorCode::SSL) => self.note_trouble(reason, true),
+            Some(RDKafkaErrorCode::SSL) => self.note_trouble(reason, true, false),
             Some(
-                RDKafkaErrorCode::AllBrokersDown
+                code @ (RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut,
+                | RDKafkaErrorCode::OperationTimedOut),
             ) => {
                 tracing::debug!(%error, reason, "a broker cannot be reached");
                 // The first says more than "all brokers are down".
-                self.note_trouble(reason, false);
+                self.note_trouble(reason, false, code == RDKafkaErrorCode::AllBrokersDown);
             }
             _ => tracing::debug!(%error, reason, "librdkafka reports an error"),
         }
@@ -399,7 +432,7 @@ fn end_in(reason: &str) -> Option<i64> {
 
 /// Whether a broker that returns this will return it again.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    matches!(verdict::of(code), Verdict::Unauthenticated | Verdict::Forbidden)
+    matches!(error_class::of(code), ErrorClass::Unauthenticated | ErrorClass::Forbidden)
 }
 
 #[cfg(test)]
@@ -425,6 +458,19 @@ mod tests {
         events.stats_raw(UP);
         assert_eq!((events.trouble(), events.retries(), events.end_of("t", 0)), (None, 3, Some(9)));
         assert_eq!(events.trouble_of("t", 0).map(|(why, _)| why), None);
+    }
+
+    #[test]
+    fn a_broker_that_ends_a_connection_is_no_trouble_of_what_others_lead() {
+        let events = Events::default();
+        events.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "b:9092: disconnected");
+        assert_eq!((events.certain_trouble(), events.trouble_of("t", 0)), (None, None));
+        assert!(events.trouble().is_some(), "a call that fails now may name it");
+        events.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "2/2 brokers are down");
+        assert_eq!(events.certain_trouble().as_deref(), Some("b:9092: disconnected"));
+        assert!(events.trouble_of("t", 0).is_some());
+        events.stats_raw(UP);
+        assert_eq!((events.trouble(), events.trouble_of("t", 0)), (None, None));
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Message {
         let headers = length_bytes(self.headers.len()) + headers.sum::<usize>();
         // Attributes, and time and offset after the batch's own: a byte each.
         let record = 3 + part(self.key.as_deref()) + part(self.value.as_deref()) + headers;
-        BATCH_BYTES + length_bytes(record) + record
+        BATCH_OVERHEAD_BYTES + length_bytes(record) + record
     }
 
     /// Appends it as it lies in the outbox: a byte of which parts there are, then each. Headers
@@ -121,7 +121,7 @@ impl Message {
 pub(super) const OVERHEAD_BYTES: usize = 128;
 
 /// What stands before the records of a batch.
-const BATCH_BYTES: usize = 61;
+const BATCH_OVERHEAD_BYTES: usize = 61;
 
 /// How many bytes a length takes in a record: a signed number in groups of seven bits.
 fn length_bytes(length: usize) -> usize {

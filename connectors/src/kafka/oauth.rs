@@ -1,19 +1,24 @@
 //! Tokens for SASL's OAUTHBEARER, from a closure of the user's.
 //!
-//! librdkafka asks for a token on whatever thread polls the client, which may be a worker's, and
-//! that must not wait for the network. So the closure runs before the first client is made, and
-//! then on a thread of its own, when three fifths of a token's life are over: clients ask after
-//! four fifths. All clients of one [`super::Kafka`] share the token.
+//! librdkafka asks for a token on whatever thread polls the client, which may be a worker's or the
+//! committer's, and neither must wait for a closure that may take long. So the closure runs on a
+//! thread of its own alone: before the first client is made, when three fifths of a token's life
+//! are over (clients ask after four fifths), and every [`AGAIN_AFTER`] after a failure. Whoever
+//! makes a client waits for the first token, but no longer than [`GIVEN_WITHIN`]. All clients of
+//! one [`super::Kafka`] share the token.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::Thread;
-use std::time::{Duration, SystemTime};
-use tidemill_state::{Error, Result};
+use std::time::{Duration, Instant, SystemTime};
+use tidemill_state::{Error, Kind, Result};
 
 /// How long after a failure the closure is called again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a thread that makes a client waits for a token.
+const GIVEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A token that the brokers take for a user: see [`super::Kafka::oauth`].
 #[derive(Clone)]
@@ -58,42 +63,77 @@ type Give = dyn Fn() -> Result<Token> + Send + Sync;
 pub(super) struct Tokens {
     give: Box<Give>,
     state: Mutex<State>,
-    /// Held by whoever asks for the first token.
-    first: Mutex<()>,
-    /// The thread that asks for the next ones.
-    thread: OnceLock<Thread>,
+    /// Notified when a call of the closure is over.
+    called: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// When the closure is to be called again.
+    /// When the closure is to be called again: now, if there was no call yet.
     due: Option<SystemTime>,
     /// Why the last call brought none.
-    failure: Option<String>,
+    failure: Option<(Kind, String)>,
+    /// The thread that calls the closure, once it was needed.
+    thread: Option<Thread>,
+}
+
+impl State {
+    /// Returns the token while it is valid.
+    fn valid(&self) -> Option<&Token> {
+        self.token.as_ref().filter(|token| token.expires > SystemTime::now())
+    }
+
+    /// Why there is no token.
+    fn why_none(&self) -> String {
+        let none = if self.token.is_some() { "the last one has expired" } else { "there was none yet" };
+        self.failure.as_ref().map_or(none, |(_, why)| why.as_str()).to_string()
+    }
 }
 
 impl Tokens {
     pub(super) fn new(give: Box<Give>) -> Tokens {
-        Tokens { give, state: Mutex::default(), first: Mutex::default(), thread: OnceLock::new() }
+        Tokens { give, state: Mutex::default(), called: Condvar::new() }
     }
 
-    /// Makes sure that there is a token: waits for the closure, unless it has given one.
+    /// Makes sure that there is a token: waits for the closure, unless it has given one or has just
+    /// failed.
     ///
     /// # Errors
-    /// What the closure returned.
+    /// What the closure returned; kind Away if it has not returned within [`GIVEN_WITHIN`].
     pub(super) fn begin(self: &Arc<Tokens>) -> Result<()> {
-        let _one = self.first.lock().expect("no holder of this lock panics");
-        if self.current().is_ok() {
-            return Ok(());
+        let until = Instant::now() + GIVEN_WITHIN;
+        let mut state = self.state();
+        loop {
+            if state.valid().is_some() {
+                return Ok(());
+            }
+            // Its thread calls again by itself: whoever comes meanwhile would only wait.
+            if let Some((kind, why)) = &state.failure {
+                return Err(Error::new(*kind, why.as_str()).while_doing(DOING));
+            }
+            self.have_called(&mut state)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let late = format!("the closure has not returned within {} s", GIVEN_WITHIN.as_secs());
+                return Err(Error::away(late).while_doing(DOING));
+            }
+            state = self.called.wait_timeout(state, left).expect("no holder of this lock panics").0;
         }
-        self.ask()?;
-        if self.thread.get().is_none() {
-            let tokens = Arc::downgrade(self);
-            let thread = std::thread::Builder::new().name("kafka tokens".into()).spawn(move || keep_fresh(&tokens));
-            let thread =
-                thread.map_err(|why| Error::try_again(format!("the operating system gives this process no thread: {why}")))?;
-            let _ = self.thread.set(thread.thread().clone());
+    }
+
+    /// Has the closure called now, on its own thread.
+    fn have_called(self: &Arc<Tokens>, state: &mut State) -> Result<()> {
+        state.due = None;
+        match &state.thread {
+            Some(thread) => thread.unpark(),
+            None => {
+                let tokens = Arc::downgrade(self);
+                let thread = std::thread::Builder::new().name("kafka tokens".into()).spawn(move || keep_fresh(&tokens));
+                let thread = thread
+                    .map_err(|why| Error::try_again(format!("the operating system gives this process no thread: {why}")))?;
+                state.thread = Some(thread.thread().clone());
+            }
         }
         Ok(())
     }
@@ -101,17 +141,11 @@ impl Tokens {
     /// Returns the token, or why there is none. Waits for nothing.
     pub(super) fn current(&self) -> Result<Token, String> {
         let state = self.state();
-        match &state.token {
-            Some(token) if token.expires > SystemTime::now() => Ok(token.clone()),
-            had => Err(state
-                .failure
-                .clone()
-                .unwrap_or_else(|| if had.is_some() { "the last one has expired" } else { "there was none yet" }.to_string())),
-        }
+        state.valid().cloned().ok_or_else(|| state.why_none())
     }
 
     /// Calls the closure.
-    fn ask(&self) -> Result<()> {
+    fn call(&self) -> Result<()> {
         let given = catch_unwind(AssertUnwindSafe(|| (self.give)()));
         let given = given.unwrap_or_else(|_| Err(Error::user_code("the closure that gives tokens has panicked")));
         let now = SystemTime::now();
@@ -120,17 +154,19 @@ impl Tokens {
             _ => Err(Error::away("the token that was given has expired already")),
         });
         let mut state = self.state();
-        match given {
+        let outcome = match given {
             Ok((token, left)) => {
-                *state = State { token: Some(token), due: Some(now + left.mul_f64(0.6)), failure: None };
+                (state.token, state.due, state.failure) = (Some(token), Some(now + left.mul_f64(0.6)), None);
                 Ok(())
             }
             Err(error) => {
                 state.due = Some(now + AGAIN_AFTER);
-                state.failure = Some(error.to_string());
-                Err(error.while_doing("a token for Kafka (Kafka::oauth)"))
+                state.failure = Some((error.kind(), error.to_string()));
+                Err(error.while_doing(DOING))
             }
-        }
+        };
+        self.called.notify_all();
+        outcome
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -138,13 +174,16 @@ impl Tokens {
     }
 }
 
+/// The cause of an error.
+const DOING: &str = "a token for Kafka (Kafka::oauth)";
+
 /// Calls the closure whenever it is time, for as long as there is anybody who uses the tokens.
 fn keep_fresh(tokens: &Weak<Tokens>) {
     while let Some(used) = tokens.upgrade() {
         let due = used.state().due;
         let wait = due.and_then(|due| due.duration_since(SystemTime::now()).ok()).unwrap_or_default();
         if wait.is_zero() {
-            if let Err(error) = used.ask() {
+            if let Err(error) = used.call() {
                 tracing::warn!(%error, again_in = ?AGAIN_AFTER, "there is no new token for Kafka; the last one is used while it is valid");
             }
             continue;
@@ -156,7 +195,7 @@ fn keep_fresh(tokens: &Weak<Tokens>) {
 
 impl Drop for Tokens {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.get() {
+        if let Some(thread) = &self.state().thread {
             thread.unpark();
         }
     }
@@ -166,7 +205,6 @@ impl Drop for Tokens {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-    use tidemill_state::Kind;
 
     fn tokens(give: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Arc<Tokens> {
         Arc::new(Tokens::new(Box::new(give)))
@@ -196,6 +234,52 @@ mod tests {
             assert!(SystemTime::now() < until, "its thread keeps it");
             std::thread::park_timeout(Duration::from_millis(5));
         }
+    }
+
+    /// A worker and the committer make clients too, and must not run code that may take long.
+    #[test]
+    fn the_closure_runs_on_its_own_thread_alone_also_when_a_token_has_expired() {
+        let (calls, threads) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (counted, seen) = (Arc::clone(&calls), Arc::clone(&threads));
+        let tokens = tokens(move || {
+            seen.lock().expect("a test").push(std::thread::current().id());
+            match counted.fetch_add(1, SeqCst) {
+                0 => Ok(Token::new("t0", SystemTime::now() + Duration::from_millis(100))),
+                1 => Err(Error::away("no answer")),
+                _ => Ok(Token::new("t1", SystemTime::now() + Duration::from_secs(3600))),
+            }
+        });
+        tokens.begin().expect("it is given");
+        let until = Instant::now() + Duration::from_secs(60);
+        while calls.load(SeqCst) < 2 || tokens.current().is_ok() {
+            assert!(Instant::now() < until, "it is asked again");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let began = Instant::now();
+        let error = tokens.begin().expect_err("the last one has expired, and none has come");
+        assert!(error.kind() == Kind::Away && error.to_string().contains("no answer"), "{error}");
+        assert!(began.elapsed() < GIVEN_WITHIN, "it has failed just now: nobody waits");
+        while let Err(error) = tokens.begin() {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let threads = threads.lock().expect("a test");
+        assert!(threads.iter().all(|thread| *thread == threads[0] && *thread != std::thread::current().id()), "{threads:?}");
+    }
+
+    #[test]
+    fn a_closure_that_does_not_return_is_waited_for_within_bounds() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let tokens = tokens(move || {
+            let _ = held.lock().expect("a test").recv();
+            Ok(Token::new("late", SystemTime::now() + Duration::from_secs(3600)))
+        });
+        let error = tokens.begin().expect_err("it takes too long");
+        assert!(error.kind() == Kind::Away && error.to_string().contains("has not returned"), "{error}");
+        drop(release);
+        tokens.begin().expect("the same call has returned");
+        assert_eq!(tokens.current().map(|token| token.value), Ok("late".to_string()));
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl Probe {
             // They stand for the times -2 and -1, which mean this.
             At::Beginning => Offset::Beginning,
             At::End => Offset::End,
-            At::Time(ms) => Offset::Offset(ms),
+            // No record has an earlier time, and negative numbers stand for the above.
+            At::Time(ms) => Offset::Offset(ms.max(0)),
         };
         for name in names {
             let (topic, partition) = parse(name)?;
@@ -79,6 +80,28 @@ impl Probe {
         }
         self.refresh(without.iter().map(String::as_str))?;
         Ok(offsets)
+    }
+
+    /// Looks the end of each of these partitions up, with a call for each leader, all at the same time: a leader that
+    /// does not answer holds up its own partitions alone. `note` receives each end, or why there is none, as it comes.
+    pub(super) fn ends_by_leader<'n>(&self, names: impl IntoIterator<Item = &'n str>, note: impl Fn(&str, Result<i64>) + Sync) {
+        let look = |names: &[&str]| match self.offsets(names.iter().copied(), At::End) {
+            Ok(mut offsets) => {
+                for name in names {
+                    let missing = || Error::away(format!("{name}: its end is not known"));
+                    let end = offsets.remove(*name).unwrap_or_else(|| Err(missing()));
+                    note(name, end.and_then(|end| end.ok_or_else(missing)));
+                }
+            }
+            Err(why) => names.iter().for_each(|name| note(name, Err(why.clone()))),
+        };
+        let groups = by_leader(names, |topic, partition| self.leader_of(topic, partition));
+        let look = &look;
+        std::thread::scope(|scope| {
+            for names in groups.values() {
+                scope.spawn(move || look(names));
+            }
+        });
     }
 
     /// As [`Probe::offsets`], where every partition has to have the offset.
@@ -158,6 +181,19 @@ impl Probe {
     }
 }
 
+/// Groups partitions by their leaders. Those without a known leader are a group.
+fn by_leader<'n>(
+    names: impl IntoIterator<Item = &'n str>,
+    leader_of: impl Fn(&str, i32) -> Option<i32>,
+) -> BTreeMap<Option<i32>, Vec<&'n str>> {
+    let mut groups: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        let leader = parse(name).ok().and_then(|(topic, partition)| leader_of(topic, partition));
+        groups.entry(leader).or_default().push(name);
+    }
+    groups
+}
+
 /// Names topics in a message: the first few of many.
 fn list(topics: &BTreeSet<String>) -> String {
     const NAMED: usize = 3;
@@ -165,4 +201,49 @@ fn list(topics: &BTreeSet<String>) -> String {
     let more = topics.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{Isolation, Kafka};
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use std::sync::Mutex;
+    use tidemill_state::Kind;
+
+    #[test]
+    fn partitions_are_grouped_by_their_leaders() {
+        let leader_of = |topic: &str, partition| match (topic, partition) {
+            ("a", 2) | ("gone", _) => None,
+            ("a", partition) => Some(partition % 2),
+            _ => Some(1),
+        };
+        let groups = by_leader(["a[0]", "a[1]", "a[2]", "a[3]", "b[0]", "gone[0]"], leader_of);
+        let expected = [(None, vec!["a[2]", "gone[0]"]), (Some(0), vec!["a[0]"]), (Some(1), vec!["a[1]", "a[3]", "b[0]"])];
+        assert_eq!(groups, expected.into());
+    }
+
+    #[test]
+    fn a_leader_that_is_down_hides_the_ends_of_its_own_partitions_alone() {
+        let cluster = MockCluster::<DefaultProducerContext>::new(2).expect("ports are free");
+        cluster.create_topic("words", 2, 1).expect("a new topic");
+        for (partition, leader) in [(0, 1), (1, 2)] {
+            cluster.partition_leader("words", partition, Some(leader)).expect("both are known");
+        }
+        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
+        probe.topic("words").expect("both brokers answer");
+        let look = || {
+            let ends = Mutex::new(BTreeMap::new());
+            probe.ends_by_leader(["words[0]", "words[1]"], |name, end| {
+                let end = end.map_err(|why| why.kind());
+                ends.lock().expect("a test").insert(name.to_string(), end);
+            });
+            ends.into_inner().expect("a test")
+        };
+        let ends = |second| [("words[0]".to_string(), Ok(0)), ("words[1]".to_string(), second)].into();
+        assert_eq!(look(), ends(Ok(0)));
+        cluster.broker_down(2).expect("it is known");
+        assert_eq!(look(), ends(Err(Kind::Away)));
+    }
 }

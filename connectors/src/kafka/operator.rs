@@ -2,9 +2,9 @@
 //! cluster that it reaches.
 
 use super::backoff::Backoff;
+use super::secrets;
 use super::setting_names;
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
@@ -42,10 +42,7 @@ impl Overrides {
         let value = value.into();
         setting_names::check(name)?;
         ClientConfig::new().set(name, &value).create_native_config().map(drop).map_err(|why| {
-            let what = match why {
-                KafkaError::ClientConfig(_, what, _, _) => what,
-                why => why.to_string(),
-            };
+            let what = secrets::reason(&why, [(name, value.as_str())]);
             Error::config(format!("librdkafka does not take its setting {name}: {what}. Correct it, or leave it out"))
         })?;
         let given = BTreeMap::from([(setting_names::first_name(name).to_string(), value)]);
@@ -90,6 +87,8 @@ mod tests {
             ("transactional.id", "x", "cannot be changed"),
             ("auto.offset.reset", "latest", "lost records must be an error"),
             ("sasl.pasword", "hunter2", "sasl.pasword"),
+            ("security.protocol", "hunter2", "security.protocol"),
+            ("retry.backoff.ms", "hunter2", "retry.backoff.ms"),
             ("socket.timeout.ms", "5", "socket.timeout.ms"),
         ] {
             let error = overrides.set(name, value).expect_err("it is refused").to_string();

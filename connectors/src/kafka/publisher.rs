@@ -4,7 +4,9 @@
 //! transactional id fences whatever is still under way, and reads the marker.
 
 use super::admin::Admin;
+use super::backoff::SlowCommits;
 use super::client;
+use super::error_class;
 use super::events::Failed;
 use super::letters::{self, Refusal};
 use super::marker::{self, Progress, await_topic, replication_of};
@@ -14,7 +16,6 @@ use super::session::{LOOK, Session, is_purged, to_topic};
 use super::settings::{Isolation, Kafka, Takes};
 use super::sink::Shared;
 use super::topics::Probe;
-use super::verdict;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::util::Timeout;
@@ -26,9 +27,6 @@ use tidemill_state::{CrashPoint, Error, Result, Txid};
 
 /// How long deliveries are waited for before a broker that cannot be reached is taken for one that is away.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
-
-/// After so many slow commits a run advises what helps.
-const SLOW_COMMITS: usize = 20;
 
 /// How often a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
@@ -115,9 +113,7 @@ impl KafkaPublisher {
         let brokers = self.kafka().brokers();
         let mut presence = self.shared.presence.lock().expect("no holder of this lock panics");
         if presence.one_is_missing(Instant::now()) {
-            return Error::config(format!(
-                "there is no topic {topic} at {brokers}: correct the name, make the topic first, or let the sink make it (KafkaSink::create)"
-            ));
+            return Error::config(no_topic(topic, brokers, self.kafka().tokens().is_some()));
         }
         Error::away(format!("topic {topic} was there, and a broker at {brokers} does not know it now: it is looked for again"))
     }
@@ -154,7 +150,7 @@ impl KafkaPublisher {
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
         self.shared.findings.forget();
-        let error = match verdict::code_of(why) {
+        let error = match error_class::code_of(why) {
             // The next session looks whether it is there.
             Some(code) if client::is_unknown_topic(code) => {
                 Error::away(format!("{doing}: a broker does not know the topic ({why})"))
@@ -286,7 +282,7 @@ impl KafkaPublisher {
                 tracing::debug!(%code, reason, "the producer has failed");
                 return Err(self.after_failure("publishing", &KafkaError::Global(code)));
             }
-            if began.elapsed() >= AWAY_AFTER && session.events.trouble().is_some() {
+            if began.elapsed() >= AWAY_AFTER && session.events.certain_trouble().is_some() {
                 // librdkafka would wait for a minute, and nobody would know.
                 return Err(self.after_failure("publishing", &KafkaError::MessageProduction(RDKafkaErrorCode::AllBrokersDown)));
             }
@@ -342,21 +338,31 @@ impl KafkaPublisher {
             self.session = None;
             return Ok(Outcome::AskMarker("requests were sent twice, or timed out"));
         }
+        self.shared.slow_commits.was_trusted();
         Ok(Outcome::Confirmed)
     }
 
     /// Throws the producer away after a commit that took too long. Brokers that are always so slow are named once.
     fn distrust(&mut self, took: Duration) {
         self.session = None;
-        if self.shared.slow_commits.fetch_add(1, SeqCst) + 1 == SLOW_COMMITS {
+        if let Some(advised) = self.shared.slow_commits.was_slow(took) {
+            let (sink, in_a_row) = (&self.owner.sink, SlowCommits::ADVISED_AFTER);
             tracing::warn!(
-                sink = self.owner.sink,
+                sink,
                 last = ?took,
-                "{SLOW_COMMITS} commits took so long that each cost a new producer: set retry.backoff.ms to {}, ten times what the last took",
-                (took.as_millis() * 10).clamp(100, 10_000)
+                "{in_a_row} commits in a row took so long that each cost a new producer: set retry.backoff.ms to {advised}, ten times what the last took"
             );
         }
     }
+}
+
+/// The text for a topic that is missing for good.
+fn no_topic(topic: &str, brokers: &str, with_tokens: bool) -> String {
+    let remedy = match with_tokens {
+        true => "make the topic first: a sink cannot make one with tokens (Kafka::oauth)",
+        false => "make the topic first, or let the sink make it (KafkaSink::create)",
+    };
+    format!("there is no topic {topic} at {brokers}: correct the name, or {remedy}")
 }
 
 impl Publisher for KafkaPublisher {
@@ -451,5 +457,17 @@ impl Drop for Delivered<'_> {
             // The next producer of this sink ends the transaction.
             self.publisher.session = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_a_missing_topic_is_one_that_works() {
+        assert!(no_topic("out", "b:9092", false).contains("KafkaSink::create"));
+        let with_tokens = no_topic("out", "b:9092", true);
+        assert!(with_tokens.contains("cannot make one with tokens") && !with_tokens.contains("KafkaSink::create"));
     }
 }

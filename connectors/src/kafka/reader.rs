@@ -6,20 +6,17 @@
 
 use super::begin::Verdict;
 use super::client;
-use super::decode::{Decoder, Incoming, NoRecord, Undecodable, decode};
-use super::doubts::{Doubt, Doubts, IN_TROUBLE_FOR, Why};
+use super::decode::{Incoming, NoRecord, decode};
+use super::doubts::{Doubt, IN_TROUBLE_FOR, Why};
 use super::events::{Events, take_end};
-use super::identity::Witness;
-use super::reading::{Client, Reading, Waker};
-use super::settings::Kafka;
-use super::shared::Shared;
-use super::source::name_of;
+use super::held::Held;
+use super::opened::Opened;
+use super::reading::{Client, Waker};
+use super::run_facts::RunFacts;
 use super::statistics::OpenTransaction;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::Message as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedMessage;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -33,9 +30,6 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long a reader sleeps whose partition is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(50);
 
-/// How long a reader sleeps that holds a message whose schema has not come.
-const NOT_YET: Duration = Duration::from_millis(20);
-
 /// How often events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
@@ -48,8 +42,9 @@ const SKIPPED_AT_ONCE: u64 = 256;
 /// See the module's documentation.
 pub(super) struct KafkaReader<T> {
     opened: Opened<T>,
-    client: Client,
-    /// `None` only while it is replaced.
+    /// `None` once the bound was reached: a client that nobody reads with can be closed.
+    client: Option<Client>,
+    /// `None` while it is replaced, and without a client.
     queue: Option<PartitionQueue<Events>>,
     waker: Arc<Waker>,
     /// The version of the topics' ids that was compared last.
@@ -61,12 +56,10 @@ pub(super) struct KafkaReader<T> {
     was_well: bool,
     skipped: u64,
     /// Facts of the run, and the partition's name in them.
-    shared: Arc<Shared>,
+    facts: Arc<RunFacts>,
     name: String,
     /// The offset after the last record that is to be read, if there is to be a last one.
     bound: Option<i64>,
-    /// Whether that was reached: nothing more is read.
-    is_at_bound: bool,
     /// When something of the partition came last.
     heard: Instant,
     /// When events were looked at last, by [`Reader::read`] and by [`Reader::trouble`].
@@ -74,72 +67,20 @@ pub(super) struct KafkaReader<T> {
     shown: Cell<Instant>,
 }
 
-/// A message that was taken from the queue, and that the decoder cannot decode yet.
-struct Held {
-    message: OwnedMessage,
-    /// The reason, if something is wrong that passes by itself.
-    why: Option<String>,
-}
-
-/// The parts of a reader that its source gives it.
-pub(super) struct Opened<T> {
-    pub(super) kafka: Kafka,
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) reading: Arc<Reading>,
-    pub(super) doubts: Arc<Doubts>,
-    pub(super) decoder: Arc<Decoder<T>>,
-    pub(super) undecodable: Undecodable,
-    /// The offset after the last record, or after what a restart need not look at again; `None` for the beginning.
-    pub(super) next: Option<i64>,
-    pub(super) witness: Witness,
-}
-
-impl<T> Opened<T> {
-    fn name(&self) -> String {
-        name_of(&self.topic, self.partition)
-    }
-
-    /// Takes the partition's records out of the client's common queue, and has it read from here.
-    fn assign(&self, client: &Client, waker: &Arc<Waker>) -> Result<PartitionQueue<Events>> {
-        let mut queue = client
-            .consumer
-            .split_partition_queue(&self.topic, self.partition)
-            .ok_or_else(|| Error::config(format!("{}: no topic can have this name", self.name())))?;
-        let woken = Arc::clone(waker);
-        queue.set_nonempty_callback(move || woken.wake());
-        let mut assigned = TopicPartitionList::with_capacity(1);
-        let offset = self.next.map_or(Offset::Beginning, Offset::Offset);
-        assigned
-            .add_partition_offset(&self.topic, self.partition, offset)
-            .and_then(|()| client.consumer.incremental_assign(&assigned))
-            .map_err(|why| client::error(&self.kafka, &client.events, &self.name(), &why))?;
-        Ok(queue)
-    }
-
-    /// Has a client stop to read the partition. It fails if the client has ended, which is as well.
-    fn give_up(&self, client: &Client) {
-        let mut given_up = TopicPartitionList::with_capacity(1);
-        given_up.add_partition(&self.topic, self.partition);
-        let _ = client.consumer.incremental_unassign(&given_up);
-    }
-}
-
 impl<T> KafkaReader<T> {
     pub(super) fn new(opened: Opened<T>) -> Result<KafkaReader<T>> {
         let client = opened.reading.client()?;
         let waker = Arc::new(Waker::default());
         let queue = opened.assign(&client, &waker)?;
-        let (shared, name) = (opened.reading.shared(), opened.name());
-        let bound = shared.bound_of(&name);
+        let (facts, name) = (opened.reading.facts(), opened.name());
+        let bound = facts.bound_of(&name);
         Ok(KafkaReader {
-            shared,
+            facts,
             name,
             bound,
-            is_at_bound: false,
             heard: Instant::now(),
             opened,
-            client,
+            client: Some(client),
             queue: Some(queue),
             waker,
             ids_version: None,
@@ -152,13 +93,24 @@ impl<T> KafkaReader<T> {
         })
     }
 
-    /// Reads from the position again, with the client that the source has now.
-    fn reopen(&mut self) -> Result<()> {
-        self.opened.give_up(&self.client);
+    fn client(&self) -> &Client {
+        self.client.as_ref().expect("a reader that reads has a client")
+    }
+
+    fn give_up(&mut self) {
+        if let Some(client) = &self.client {
+            self.opened.give_up(client);
+        }
         // Before another is made of the same partition: it would take away that one's callback.
         self.queue = None;
-        self.client = self.opened.reading.client()?;
-        self.queue = Some(self.opened.assign(&self.client, &self.waker)?);
+    }
+
+    /// Reads from the position again, with the client that the source has now.
+    fn reopen(&mut self) -> Result<()> {
+        self.give_up();
+        let client = self.opened.reading.client()?;
+        self.queue = Some(self.opened.assign(&client, &self.waker)?);
+        self.client = Some(client);
         // A message that is held comes again: the position is before it.
         (self.ids_version, self.doubt, self.held) = (None, None, None);
         Ok(())
@@ -166,10 +118,10 @@ impl<T> KafkaReader<T> {
 
     /// Looks at what is not a record: errors of the client as a whole, statistics, the ids of topics.
     fn look_at_events(&self) -> Result<()> {
-        let failed = |error: &KafkaError| client::error(&self.opened.kafka, &self.client.events, &self.opened.name(), error);
+        let failed = |error: &KafkaError| client::error(&self.opened.kafka, &self.client().events, &self.opened.name(), error);
         // The records are all in partition queues.
-        client::drain(&self.client.consumer).map_err(|error| failed(&error))?;
-        match self.client.events.refused() {
+        client::drain(&self.client().consumer).map_err(|error| failed(&error))?;
+        match self.client().events.refused() {
             Some(_) => Err(failed(&KafkaError::Global(RDKafkaErrorCode::Authentication))),
             None => Ok(()),
         }
@@ -177,12 +129,12 @@ impl<T> KafkaReader<T> {
 
     /// Whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
     fn is_same_topic(&mut self) -> Result<bool> {
-        let events = &self.client.events;
+        let events = &self.client().events;
         if !events.are_pending() && self.ids_version == Some(events.ids_version()) {
             return Ok(true);
         }
         self.look_at_events()?;
-        let events = &self.client.events;
+        let events = &self.client().events;
         let version = events.ids_version();
         let now = events.id_of(&self.opened.topic);
         // A position of an earlier version had none, and its source took it for the topic's.
@@ -225,10 +177,10 @@ impl<T> KafkaReader<T> {
 
     /// Has a client replaced that has been in trouble for long though the partition can be reached.
     fn look_at_trouble(&mut self) {
-        let trouble = self.client.events.trouble_of(&self.opened.topic, self.opened.partition);
+        let trouble = self.client().events.trouble_of(&self.opened.topic, self.opened.partition);
         let lasted = trouble.map(|(_, since)| since.elapsed());
         match (&self.doubt, lasted) {
-            (None, Some(lasted)) if lasted >= IN_TROUBLE_FOR => self.doubt(Why::Trouble { client: self.client.number }),
+            (None, Some(lasted)) if lasted >= IN_TROUBLE_FOR => self.doubt(Why::Trouble { client: self.client().number }),
             (Some(doubt), None) if doubt.why != Why::Reported => self.doubt = None,
             _ => {}
         }
@@ -265,10 +217,13 @@ impl<T> KafkaReader<T> {
 
     /// Takes what the queue has next.
     fn take(&mut self, into: &mut Records<T>) -> Result<Next> {
+        if self.held.as_ref().is_some_and(|held| held.wait(Instant::now()).is_some()) {
+            return Ok(Next::NotYet(None));
+        }
         if let Some(held) = self.held.take() {
             let next = self.give(&Incoming::held(&held.message), into)?;
             if let Next::NotYet(why) = &next {
-                self.held = Some(Held { why: why.clone(), ..held });
+                self.held = Some(held.again(why.clone(), Instant::now()));
             }
             return Ok(next);
         }
@@ -285,7 +240,7 @@ impl<T> KafkaReader<T> {
                 Ok(true) => {
                     let next = self.give(&Incoming::new(&message), into);
                     if let Ok(Next::NotYet(why)) = &next {
-                        self.held = Some(Held { message: message.detach(), why: why.clone() });
+                        self.held = Some(Held::new(message.detach(), why.clone(), Instant::now()));
                     }
                     next
                 }
@@ -322,16 +277,14 @@ impl<T> KafkaReader<T> {
 
     /// Ends the partition: its records are fetched no more.
     fn end(&mut self) -> ReadStatus {
-        if !std::mem::replace(&mut self.is_at_bound, true) {
-            self.doubt = None;
-            self.opened.give_up(&self.client);
-        }
+        self.give_up();
+        (self.doubt, self.held, self.client) = (None, None, None);
         ReadStatus::End
     }
 
     /// The transaction that holds the partition up: everything before it was read.
     fn held_up_by(&self) -> Option<OpenTransaction> {
-        let open = self.client.events.open_transaction_of(&self.opened.topic, self.opened.partition)?;
+        let open = self.client().events.open_transaction_of(&self.opened.topic, self.opened.partition)?;
         let lasts = open.since.elapsed().is_ok_and(|lasted| lasted >= OPEN_FOR);
         (lasts && self.opened.next.unwrap_or_default() >= open.at).then_some(open)
     }
@@ -340,8 +293,11 @@ impl<T> KafkaReader<T> {
     fn is_well(&mut self) {
         self.was_well = true;
         self.heard = Instant::now();
-        self.client.events.is_well();
-        self.client.events.partition_is_well(&self.opened.topic, self.opened.partition);
+        // Without one nothing more is read.
+        if let Some(Client { events, .. }) = &self.client {
+            events.is_well();
+            events.partition_is_well(&self.opened.topic, self.opened.partition);
+        }
     }
 }
 
@@ -363,7 +319,7 @@ enum Next {
 
 impl<T> Drop for KafkaReader<T> {
     fn drop(&mut self) {
-        self.opened.give_up(&self.client);
+        self.give_up();
     }
 }
 
@@ -372,10 +328,10 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         if self.waker.thread.lock().expect("no holder of this lock panics").is_none() {
             *self.waker.thread.lock().expect("no holder of this lock panics") = Some(std::thread::current());
         }
-        if self.is_at_bound || self.has_reached_its_bound() {
+        if self.client.is_none() || self.has_reached_its_bound() {
             return Ok(self.end());
         }
-        if self.opened.reading.number() != self.client.number {
+        if self.opened.reading.number() != self.client().number {
             self.reopen()?;
         }
         if self.looked.elapsed() >= EVENTS_EVERY {
@@ -406,7 +362,10 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                     came = true;
                     break self.end();
                 }
-                Next::NotYet(_) => break ReadStatus::Idle(NOT_YET),
+                Next::NotYet(_) => {
+                    let wait = self.held.as_ref().and_then(|held| held.wait(Instant::now()));
+                    break ReadStatus::Idle(wait.unwrap_or_default());
+                }
                 Next::OtherTopic => {
                     self.doubt(Why::Reported);
                     break ReadStatus::Idle(IN_DOUBT);
@@ -440,15 +399,12 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 
     fn lag(&self) -> Option<u64> {
-        let reported = self.client.events.end_of(&self.opened.topic, self.opened.partition);
-        let end = match self.bound {
-            _ if self.is_at_bound => return Some(0),
-            // Whatever comes after the bound is not left to read.
-            bound => {
-                let end = self.shared.end_of(&self.name, reported, self.heard, Instant::now())?;
-                bound.map_or(end, |bound| bound.min(end))
-            }
-        };
+        // At the bound nothing is left to read.
+        let Some(client) = &self.client else { return Some(0) };
+        let reported = client.events.end_of(&self.opened.topic, self.opened.partition);
+        let end = self.facts.end_of(&self.name, reported, self.heard, Instant::now())?;
+        // Nor is what comes after it.
+        let end = self.bound.map_or(end, |bound| bound.min(end));
         Some(u64::try_from(end - self.opened.next.unwrap_or_default()).unwrap_or(0))
     }
 
@@ -460,20 +416,21 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         // Asked also while the sources wait and nothing is read: statistics would pile up, and an unreachable broker would not be seen.
         if self.shown.get().elapsed() >= EVENTS_EVERY {
             self.shown.set(Instant::now());
-            client::look_at_events(&self.client.consumer);
+            match &self.client {
+                Some(client) => client::look_at_events(&client.consumer),
+                None => self.opened.reading.tend(),
+            }
         }
-        if self.is_at_bound {
-            return None;
-        }
-        let (events, brokers) = (&self.client.events, self.opened.kafka.brokers());
-        if let Some(why) = events.trouble() {
+        let events = &self.client.as_ref()?.events;
+        let brokers = self.opened.kafka.brokers();
+        if let Some(why) = events.certain_trouble() {
             return Some(format!("the brokers at {brokers} cannot be reached: {why}"));
         }
         if let Some((why, _)) = events.trouble_of(&self.opened.topic, self.opened.partition) {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
         }
-        if let Some(why) = self.shared.silence(self.heard, Instant::now()) {
-            return Some(format!("nothing comes, and the brokers do not answer: {why}"));
+        if let Some(why) = self.facts.silence(&self.name, self.heard, Instant::now()) {
+            return Some(format!("nothing comes of {}, and its leader does not answer: {why}", self.name));
         }
         if let Some(open) = self.held_up_by() {
             return Some(format!(
@@ -500,34 +457,93 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode;
+    use super::super::decode::{self, Decoder, Undecodable};
+    use super::super::doubts::Doubts;
+    use super::super::identity::Witness;
+    use super::super::reading::Reading;
+    use super::super::settings::Kafka;
     use super::*;
     use crate::Str;
+    use rdkafka::Timestamp;
+    use rdkafka::consumer::Consumer as _;
+    use rdkafka::message::OwnedMessage;
+    use std::sync::atomic::AtomicU32;
 
-    #[test]
-    fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
+    fn reader(reading: &Arc<Reading>, decoder: Arc<Decoder<Str>>) -> KafkaReader<Str> {
         let kafka = Kafka::new("127.0.0.1:1");
-        let reading = Arc::new(Reading::new(kafka.clone(), 512 << 20));
-        let decoder: Arc<Decoder<Str>> = Arc::new(|message: &Incoming<'_>| decode::utf8(message).map_err(NoRecord::Undecodable));
-        let mut reader = KafkaReader::new(Opened {
+        let opened = Opened {
             topic: "t".into(),
             partition: 3,
-            reading: Arc::clone(&reading),
-            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(&reading))),
+            reading: Arc::clone(reading),
+            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(reading))),
             kafka,
             decoder,
             undecodable: Undecodable::Stop,
             next: Some(7),
             witness: Witness::default(),
-        })
-        .expect("no broker is needed");
+        };
+        KafkaReader::new(opened).expect("no broker is needed")
+    }
+
+    fn reading() -> Arc<Reading> {
+        Arc::new(Reading::new(Kafka::new("127.0.0.1:1"), 512 << 20))
+    }
+
+    fn utf8() -> Arc<Decoder<Str>> {
+        Arc::new(|message: &Incoming<'_>| decode::utf8(message).map_err(NoRecord::Undecodable))
+    }
+
+    /// Its threads and its memory would stay for the run.
+    #[test]
+    fn a_reader_at_its_bound_lets_its_client_go() {
+        let reading = reading();
+        reading.facts().bound([("t[3]".to_string(), 7)].into());
+        let mut reader = reader(&reading, utf8());
+        let client = Arc::downgrade(&reader.client().consumer);
+        let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
+        assert_eq!((status, reader.lag(), reader.trouble()), (ReadStatus::End, Some(0), None));
+        reading.replace(0).expect("another is made");
+        let began = Instant::now();
+        while client.strong_count() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "the client that was replaced is kept");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong"), ReadStatus::End);
+    }
+
+    #[test]
+    fn a_message_that_is_held_is_not_decoded_at_each_look() {
+        let decoded = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&decoded);
+        let decoder = move |_: &Incoming<'_>| {
+            counted.fetch_add(1, SeqCst);
+            Err(NoRecord::NotYet(None))
+        };
+        let mut reader = reader(&reading(), Arc::new(decoder));
+        let message = OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 3, 7, None);
+        reader.held = Some(Held::new(message, None, Instant::now()));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(700) {
+            let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
+            assert!(matches!(status, ReadStatus::Idle(_)), "{status:?}");
+            // Something wakes its worker all the time.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let decoded = decoded.load(SeqCst);
+        assert!((1..=5).contains(&decoded), "{decoded} times in 0.7 s");
+    }
+
+    #[test]
+    fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
+        let reading = reading();
+        let mut reader = reader(&reading, utf8());
         let assigned = |client: &Client| client.consumer.assignment().expect("it has a list").count();
-        let old = reader.client.clone();
+        let old = reader.client().clone();
         assert_eq!(assigned(&old), 1);
         reading.replace(0).expect("another is made");
         reading.replace(0).expect("it was replaced already");
         let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
-        assert_eq!((status, reader.client.number, reader.position().offset), (ReadStatus::Idle(IDLE), 1, 7));
-        assert_eq!((assigned(&reader.client), assigned(&old)), (1, 0));
+        assert_eq!((status, reader.client().number, reader.position().offset), (ReadStatus::Idle(IDLE), 1, 7));
+        assert_eq!((assigned(reader.client()), assigned(&old)), (1, 0));
     }
 }

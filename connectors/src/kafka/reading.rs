@@ -2,8 +2,8 @@
 
 use super::client;
 use super::events::{Consumer, Events};
+use super::run_facts::RunFacts;
 use super::settings::{Isolation, Kafka, Share};
-use super::shared::Shared;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
@@ -15,7 +15,7 @@ pub(super) struct Reading {
     kafka: Kafka,
     /// The bytes that all partitions of the source may take, over all workers.
     buffer_bytes: usize,
-    shared: Mutex<Arc<Shared>>,
+    facts: Mutex<Arc<RunFacts>>,
     current: Mutex<Option<Client>>,
     /// The number of the current client.
     number: AtomicU64,
@@ -32,17 +32,17 @@ pub(super) struct Client {
 impl Reading {
     /// No client yet.
     pub(super) fn new(kafka: Kafka, buffer_bytes: usize) -> Reading {
-        Reading { kafka, buffer_bytes, shared: Mutex::default(), current: Mutex::default(), number: AtomicU64::new(0) }
+        Reading { kafka, buffer_bytes, facts: Mutex::default(), current: Mutex::default(), number: AtomicU64::new(0) }
     }
 
     /// The facts of the run.
-    pub(super) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared.lock().expect("no holder of this lock panics"))
+    pub(super) fn facts(&self) -> Arc<RunFacts> {
+        Arc::clone(&self.facts.lock().expect("no holder of this lock panics"))
     }
 
     /// Takes the facts of the instance that has begun the source.
-    pub(super) fn adopt(&self, shared: Arc<Shared>) {
-        *self.shared.lock().expect("no holder of this lock panics") = shared;
+    pub(super) fn adopt(&self, facts: Arc<RunFacts>) {
+        *self.facts.lock().expect("no holder of this lock panics") = facts;
     }
 
     /// The current client; made, if there is none.
@@ -51,6 +51,13 @@ impl Reading {
         match &*current {
             Some(client) => Ok(client.clone()),
             None => Ok(current.insert(self.make(0)?).clone()),
+        }
+    }
+
+    /// Takes the reports of the current client, if there is one: in place of readers that have let it go.
+    pub(super) fn tend(&self) {
+        if let Some(Client { consumer, .. }) = &*self.current.lock().expect("no holder of this lock panics") {
+            client::look_at_events(consumer);
         }
     }
 
@@ -84,7 +91,7 @@ impl Reading {
     }
 
     fn make(&self, number: u64) -> Result<Client> {
-        let share = Share::of(self.buffer_bytes, self.shared().partitions());
+        let share = Share::of(self.buffer_bytes, self.facts().partitions());
         let settings = self.kafka.reading(Isolation::Committed, share)?;
         let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
         // A token, if the brokers want one, is given by a look at the reports.

@@ -1,7 +1,7 @@
 //! What the brokers have refused for good of a sink's output. They refuse all that comes to a partition together for one bad message: so what was refused together is sent in halves, until
 //! a message is refused alone. No good one pays for it.
 
-use super::verdict::{self, Verdict};
+use super::error_class::{self, ErrorClass};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use tidemill_engine::sink::Entry;
@@ -69,7 +69,7 @@ pub(super) fn place_of(entries: &[Entry], number: usize) -> Option<Place> {
 /// Whether the brokers will refuse the message again.
 pub(super) fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{PolicyViolation, UnknownPartition};
-    verdict::of(code) == Verdict::Message || matches!(code, PolicyViolation | UnknownPartition)
+    error_class::of(code) == ErrorClass::Message || matches!(code, PolicyViolation | UnknownPartition)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! One producer of a sink: how it begins, and how its reports are taken.
 
 use super::client::{self, EVENTS_AT_ONCE};
+use super::error_class;
 use super::events::Events;
 use super::message::Encoded;
 use super::settings::{Kafka, Takes};
 use super::source::ANSWER_WITHIN;
-use super::verdict;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -79,7 +79,7 @@ impl Session {
     pub(super) fn failed(&self, kafka: &Kafka, doing: &str, why: &KafkaError) -> Error {
         self.look_at_events();
         // What a producer fails with for good is not in the error of every call after it.
-        match (verdict::code_of(why), self.producer().client().fatal_error()) {
+        match (error_class::code_of(why), self.producer().client().fatal_error()) {
             (Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State), Some((code, reason))) => {
                 tracing::debug!(%code, reason, "the producer has failed");
                 client::error(kafka, &self.events, doing, &KafkaError::Global(code))

@@ -69,8 +69,9 @@ impl Kafka {
     }
 
     /// Authenticates by SASL's OAUTHBEARER, with the tokens that this closure gives; with TLS,
-    /// unless `security.protocol` is set. It is called before the first client connects, and again
-    /// when three fifths of a token's life are over, on a thread of its own.
+    /// unless `security.protocol` is set. It is called on a thread of its own: before the first
+    /// client connects, and again when three fifths of a token's life are over. Nothing else waits
+    /// for it longer than 5 s; whatever needs a token then is tried again.
     ///
     /// An error of kind Away ([`tidemill_state::Error::away`]) is waited for; any other ends a
     /// start. While a run goes on, each is logged and tried again, and the last token is used as
@@ -148,23 +149,36 @@ impl Kafka {
     /// # Errors
     /// Kind Config: something of it is refused.
     fn given(&self) -> Result<BTreeMap<String, String>> {
-        let is_oauth = |mechanism: &String| mechanism.eq_ignore_ascii_case(OAUTHBEARER);
         let mut given = self.settings.clone();
-        if self.tokens.is_some() {
-            if given.get(MECHANISM).is_some_and(|mechanism| !is_oauth(mechanism)) {
-                return Err(Error::config("sasl.mechanism is set, and tokens are given by Kafka::oauth: leave one of them out"));
-            }
-            given.insert(MECHANISM.into(), OAUTHBEARER.into());
-            given.entry("security.protocol".into()).or_insert_with(|| "sasl_ssl".into());
-        }
         given.extend(operator::applied());
+        self.with_tokens(given)
+    }
+
+    /// Adds the settings of tokens, if a closure gives some. Whoever set what does not fit to them makes no difference.
+    fn with_tokens(&self, mut given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         given.keys().try_for_each(|name| setting_names::check(name))?;
-        let by_itself = given.get("sasl.oauthbearer.method").is_some_and(|method| method == "oidc");
-        if given.get(MECHANISM).is_some_and(is_oauth) && self.tokens.is_none() && !by_itself {
-            return Err(Error::config(
-                "sasl.mechanism is OAUTHBEARER, and nothing gives tokens: give a closure that does with Kafka::oauth",
-            ));
+        let is_oauth = |mechanism: &String| mechanism.eq_ignore_ascii_case(OAUTHBEARER);
+        let by_itself = given.get("sasl.oauthbearer.method").is_some_and(|method| method.eq_ignore_ascii_case("oidc"));
+        let mechanism = given.get(MECHANISM);
+        if self.tokens.is_none() {
+            return match mechanism.is_some_and(is_oauth) && !by_itself {
+                true => Err(Error::config(
+                    "sasl.mechanism is OAUTHBEARER, and nothing gives tokens: give a closure that does with Kafka::oauth",
+                )),
+                false => Ok(given),
+            };
         }
+        let clash = match mechanism.is_some_and(|mechanism| !is_oauth(mechanism)) {
+            true => Some("sasl.mechanism is another than OAUTHBEARER"),
+            false => by_itself.then_some("sasl.oauthbearer.method is oidc"),
+        };
+        if let Some(clash) = clash {
+            return Err(Error::config(format!(
+                "{clash} (in code or from outside), and tokens are given by Kafka::oauth: leave one of them out"
+            )));
+        }
+        given.insert(MECHANISM.into(), OAUTHBEARER.into());
+        given.entry("security.protocol".into()).or_insert_with(|| "sasl_ssl".into());
         Ok(given)
     }
 
@@ -426,6 +440,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_gives_is_compared_with_tokens_as_what_code_gives_is() {
+        let with_tokens = Kafka::new("localhost:9092").oauth(|| Err(Error::away("none in this test")));
+        let given = |settings: &[(&str, &str)]| {
+            with_tokens.with_tokens(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+        };
+        for clash in [("sasl.mechanisms", "PLAIN"), ("sasl.oauthbearer.method", "oidc")] {
+            assert!(given(&[clash]).is_err_and(|error| error.to_string().contains("from outside")), "{clash:?}");
+        }
+        let taken = given(&[("security.protocol", "sasl_plaintext")]).expect("it fits");
+        assert_eq!((&*taken["security.protocol"], &*taken[MECHANISM]), ("sasl_plaintext", OAUTHBEARER));
+    }
+
+    #[test]
     fn tokens_and_their_mechanism_come_together() {
         let plain = || Kafka::new("localhost:9092");
         let with = |kafka: Kafka| kafka.oauth(|| Err(Error::away("none in this test")));
@@ -436,6 +463,8 @@ mod tests {
         for (refused, part) in [
             (plain().set("sasl.mechanism", "OAUTHBEARER"), "Kafka::oauth"),
             (with(plain().set("sasl.mechanism", "PLAIN")), "leave one of them out"),
+            (with(plain()).set("sasl.mechanism", "PLAIN"), "leave one of them out"),
+            (with(plain()).set("sasl.oauthbearer.method", "OIDC"), "leave one of them out"),
         ] {
             let error = refused.reading(Isolation::Committed, Share::MOST).expect_err("it is refused");
             assert!(error.kind() == Kind::Config && error.to_string().contains(part), "{error}");

@@ -1,5 +1,6 @@
 //! A topic as a sink.
 
+use super::backoff::SlowCommits;
 use super::findings::Findings;
 use super::marker::Progress;
 use super::message::Message;
@@ -54,8 +55,8 @@ pub(super) struct Shared {
     pub(super) presence: Mutex<Presence>,
     /// What was found of the topics.
     pub(super) findings: Findings,
-    /// How many commits took so long that they were not trusted.
-    pub(super) slow_commits: AtomicUsize,
+    /// Commits that took so long that they were not trusted.
+    pub(super) slow_commits: SlowCommits,
     /// What the brokers refused for good.
     pub(super) refused: Mutex<Refused>,
 }
@@ -73,7 +74,7 @@ impl<T: Data> KafkaSink<T> {
             max_letter_bytes: AtomicUsize::new(0),
             presence: Mutex::default(),
             findings: Findings::default(),
-            slow_commits: AtomicUsize::new(0),
+            slow_commits: SlowCommits::default(),
             refused: Mutex::default(),
         };
         KafkaSink { shared: Arc::new(shared), encode: Box::new(move |item| Ok(encode(item))), ready: Box::new(|| Ok(())) }

@@ -1,19 +1,19 @@
 //! Topics as a source.
 
 use super::begin::{Resume, Seen, resume};
-use super::bounds::{Until, check_named, unmatched};
+use super::bounds::{Until, check_named, not_joining, unmatched};
 use super::decode::{self, Decoder, Incoming, NoRecord, Undecodable};
 use super::discovery::{self, Discovery, NewOnes};
 use super::doubts::Doubts;
 use super::group::Group;
 use super::identity::{Record, Witness};
-use super::offsets::At;
+use super::opened::Opened;
 use super::partitions::Partitions;
-use super::reader::{KafkaReader, Opened};
+use super::reader::KafkaReader;
 use super::reading::Reading;
+use super::run_facts::RunFacts;
 use super::settings::{Isolation, Kafka};
-use super::shared::Shared;
-use super::topic_list::{Entry, TopicList};
+use super::topic_list::TopicList;
 use super::topics::{self, Listed, Probe};
 use crate::Str;
 use serde::de::DeserializeOwned;
@@ -67,8 +67,9 @@ impl Topics {
     }
 
     /// Ends each partition before its first record of this time or a later one, in milliseconds since 1970: a bounded
-    /// backfill. The time is in the past. Where all records are older, a partition ends where it ends at the start. The
-    /// source ends with its partitions, and with `--exit-at-end` the run does.
+    /// backfill. The time is in the past, and not negative. Where all records are older, a partition ends where it ends
+    /// at the start. The source ends with its partitions, and with `--exit-at-end` the run does. Partitions and topics
+    /// that come later are not read.
     ///
     /// ```
     /// use tidemill_connectors::kafka::Kafka;
@@ -81,7 +82,12 @@ impl Topics {
         self
     }
 
-    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on.
+    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on, and
+    /// new ones join.
+    ///
+    /// If the topics are named without patterns, and each of their partitions has an end when the source is begun, the
+    /// source ends with them: partitions that come later are not read, and named in the status. A start that finds one of
+    /// them has no end for it, and reads it. A partition that is given an end and is not there yet is waited for.
     #[must_use]
     pub fn until_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
         self.until.offsets.insert(name_of(topic, partition), offset);
@@ -151,7 +157,6 @@ impl Topics {
             discovery: Discovery::default(),
             reading,
             group: Group::default(),
-            to_end: AtomicBool::new(false),
             is_bounded: AtomicBool::new(false),
         }
     }
@@ -186,8 +191,7 @@ pub struct KafkaSource<T> {
     doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
-    /// Whether the run ends where the topics end at its start, and whether every partition has an end: since it was begun.
-    to_end: AtomicBool,
+    /// Whether every partition has an end, and none joins: since it was begun.
     is_bounded: AtomicBool,
 }
 
@@ -316,25 +320,23 @@ impl<T: Data> KafkaSource<T> {
         if is_first {
             notices.extend(check_named("first_offset", offsets, list, topics, true)?);
         }
-        self.reading.shared().set_notices(notices);
+        self.reading.facts().set_notices(notices);
         Ok(())
     }
 
     /// Bounds partitions that have no bound yet.
     fn bound(&self, partitions: &Partitions<'_>, to_end: bool) -> Result<()> {
-        let shared = self.reading.shared();
-        let unbounded = shared.unbounded(partitions.names());
-        shared.bound(self.topics.until.ends(partitions, &unbounded, to_end, now_ms())?);
+        let facts = self.reading.facts();
+        let unbounded = facts.unbounded(partitions.names());
+        facts.bound(self.topics.until.ends(partitions, &unbounded, to_end, now_ms())?);
         Ok(())
     }
 
     /// Looks the ends of the logs up: for lag, which what is fetched does not show while nothing can be fetched.
     fn look_at_ends(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) {
-        let shared = self.reading.shared();
-        if shared.is_due(Instant::now()) {
-            let ends = probe.offsets(known.keys().map(String::as_str), At::End);
-            let known = |(name, end): (String, Result<Option<i64>>)| Some((name, end.ok()??));
-            shared.take_ends(ends.map(|ends| ends.into_iter().filter_map(known)), Instant::now());
+        let facts = self.reading.facts();
+        if facts.is_due(Instant::now()) {
+            probe.ends_by_leader(known.keys().map(String::as_str), |name, end| facts.note_end(name, end, Instant::now()));
         }
     }
 
@@ -369,22 +371,22 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
         let probe = self.probe()?;
-        let compared = self.discovery.compare(&probe, known);
-        let shared = self.reading.shared();
-        compared.inspect_err(|why| shared.note_silence(why, Instant::now()))?;
+        // First, since it waits for no broker but the partitions' leaders: a comparison may wait for any of them.
         self.look_at_ends(&probe, known);
+        self.discovery.compare(&probe, known)?;
+        let facts = self.reading.facts();
         let (entries, every) = (self.topics.list.entries()?, self.topics.discover_every);
         let Some(NewOnes { topics, partitions: new }) = self.discovery.new_ones(&probe, entries, every, known)? else {
             return Ok(Vec::new());
         };
         self.note(&topics, false)?;
-        if self.to_end.load(SeqCst) || new.is_empty() {
-            // A run that ends where the topics ended at its start reads nothing that came later.
+        if self.is_bounded() || new.is_empty() {
+            facts.add_notices(not_joining(new.iter().map(|(name, _)| name)));
             return Ok(Vec::new());
         }
         let partitions = Partitions::of(&probe, topics)?;
         self.bound(&partitions, false)?;
-        shared.set_partitions(shared.partitions().max(known.len() + new.len()));
+        facts.set_partitions(facts.partitions().max(known.len() + new.len()));
         Ok(new)
     }
 
@@ -393,23 +395,22 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn adopt(&self, facts: &StartFacts) {
-        if let Ok(shared) = Arc::clone(facts).downcast::<Shared>() {
-            if let Some(topology) = shared.topology() {
+        if let Ok(facts) = Arc::clone(facts).downcast::<RunFacts>() {
+            if let Some(topology) = facts.topology() {
                 self.kafka().belongs_to(&topology);
             }
-            self.reading.adopt(shared);
+            self.reading.adopt(facts);
         }
     }
 
     fn notices(&self) -> Vec<String> {
-        self.reading.shared().notices()
+        self.reading.facts().notices()
     }
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        let (entries, shared) = (self.topics.list.entries()?, self.reading.shared());
-        shared.set_topology(start.topology);
+        let (entries, facts) = (self.topics.list.entries()?, self.reading.facts());
+        facts.set_topology(start.topology);
         self.kafka().belongs_to(start.topology);
-        self.to_end.store(start.to_end, SeqCst);
         self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         // Before anything follows from it: one broker that is behind does not make a loss.
@@ -439,11 +440,11 @@ impl<T: Data> Source for KafkaSource<T> {
             begun.partitions.push((name, Some(witness.at(from))));
         }
         self.bound(&partitions, start.to_end)?;
-        let is_all_bounded = shared.unbounded(partitions.names()).is_empty() && !entries.iter().any(Entry::is_pattern);
-        self.is_bounded.store(self.topics.until.bounds_all(start.to_end) || is_all_bounded, SeqCst);
-        shared.set_partitions(begun.partitions.len());
-        shared.take_ends(Ok(partitions.ends()), Instant::now());
-        begun.facts = Some(shared);
+        let unbounded = facts.unbounded(partitions.names());
+        self.is_bounded.store(self.topics.until.bounds_all(start.to_end, entries, partitions.topics(), &unbounded), SeqCst);
+        facts.set_partitions(begun.partitions.len());
+        facts.note_ends(partitions.ends(), Instant::now());
+        begun.facts = Some(facts);
         Ok(begun)
     }
 
@@ -494,6 +495,30 @@ pub(super) fn parse(name: &str) -> Result<(&str, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    #[test]
+    fn one_broker_that_is_down_leaves_the_lag_of_what_others_lead() {
+        let cluster = MockCluster::<DefaultProducerContext>::new(2).expect("ports are free");
+        cluster.create_topic("words", 2, 1).expect("a new topic");
+        for (partition, leader) in [(0, 1), (1, 2)] {
+            cluster.partition_leader("words", partition, Some(leader)).expect("both are known");
+        }
+        let source = Kafka::new(cluster.bootstrap_servers()).source(["words"]).utf8();
+        let known: BTreeMap<_, _> = ["words[0]", "words[1]"].map(|name| (name.to_string(), None)).into();
+        source.discover(&known).expect("both brokers answer");
+        cluster.broker_down(2).expect("it is known");
+        // The next look at the ends is due some seconds later. What else it finds is not compared here.
+        let (facts, began) = (source.reading.facts(), Instant::now());
+        while facts.silence("words[1]", began, began + Duration::from_secs(600)).is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the broker that is down is not noticed");
+            let _ = source.discover(&known);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert_eq!(facts.silence("words[0]", began, began + Duration::from_secs(600)), None);
+        assert_eq!(facts.end_of("words[0]", None, began, Instant::now()), Some(0));
+    }
 
     #[test]
     fn a_partition_is_found_again_by_its_name() {

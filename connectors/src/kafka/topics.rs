@@ -10,7 +10,7 @@ use super::topic_list::Entry;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
@@ -31,6 +31,8 @@ pub(super) struct Probe {
     alone: Mutex<()>,
     /// Since when no call was answered.
     silent_since: Mutex<Option<Instant>>,
+    /// By topic: the leader of each partition, as it was listed last.
+    leaders: Mutex<HashMap<String, HashMap<i32, i32>>>,
 }
 
 impl Drop for Probe {
@@ -70,8 +72,8 @@ impl Probe {
         let (consumer, events) = client::create::<BaseConsumer<Events>>(kafka, &config)?;
         // A token, if the brokers want one, is given by a look at the reports.
         client::look_at_events(&consumer);
-        let (alone, silent_since) = (Mutex::default(), Mutex::default());
-        Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since })
+        let (alone, silent_since, leaders) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since, leaders })
     }
 
     /// Whether no call was answered for so long that another client should ask.
@@ -134,6 +136,7 @@ impl Probe {
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
             None => {
+                self.note_leaders(found);
                 let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
                 Ok(Some(Listed { id, partitions }))
             }
@@ -141,6 +144,17 @@ impl Probe {
             Some(RDKafkaErrorCode::InvalidTopic) => Err(Error::config(format!("no topic can be named \"{topic}\""))),
             Some(code) => Err(self.failed(&format!("topic {topic}"), &KafkaError::MetadataFetch(code))),
         }
+    }
+
+    fn note_leaders(&self, topic: &MetadataTopic) {
+        let partitions = topic.partitions().iter().filter(|partition| partition.leader() >= 0);
+        let leaders = partitions.map(|partition| (partition.id(), partition.leader())).collect();
+        self.leaders.lock().expect("no holder of this lock panics").insert(topic.name().to_string(), leaders);
+    }
+
+    /// The leader of a partition when its topic was listed last, if it had one.
+    pub(super) fn leader_of(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.leaders.lock().expect("no holder of this lock panics").get(topic)?.get(&partition).copied()
     }
 
     /// Returns how many partitions a topic has; `None` if there is no such topic.
@@ -159,6 +173,7 @@ impl Probe {
         let metadata = metadata.map_err(|why| self.failed("listing the topics", &why))?;
         self.is_well();
         let listed = |found: &MetadataTopic| {
+            self.note_leaders(found);
             let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
             (found.name().to_string(), Listed { id: self.events.id_of(found.name()), partitions })
         };

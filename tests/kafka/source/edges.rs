@@ -3,11 +3,11 @@
 use super::copying::{Copying, brokers, copies, decoded, kafka, reaches, send, source, stop, wait_until};
 use crate::support::binary::{counts_are, folder, recount, run};
 use crate::support::broker::Broker;
-use crate::support::topics::{Open, create_topic, delete_topic, produce, produce_in_transaction, produce_timed};
+use crate::support::topics::{Open, add_partitions, create_topic, delete_topic, produce, produce_in_transaction, produce_timed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
-use tidemill::source::OnLoss;
+use tidemill::source::{First, OnLoss};
 use tidemill::{Engine, Kind, Settings, Status};
 
 fn now_ms() -> i64 {
@@ -101,7 +101,8 @@ fn a_run_that_exits_at_the_end_of_its_topics_reads_what_was_there_at_its_start()
 fn a_source_that_can_never_be_read_as_it_is_set_is_refused() {
     create_topic(&brokers(), "set", 2, &[]);
     type Case = (&'static str, fn(Kafka) -> Topics, &'static str);
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
+        ("a negative time", |kafka| kafka.source(["set"]).until_time(-1), "until_time is -1: give milliseconds since 1970"),
         ("an empty list", |kafka| kafka.source([""; 0]), "the list of topics to read is empty"),
         ("a regular expression", |kafka| kafka.source(["^set-("]), "is no regular expression of topics"),
         ("a glob", |kafka| kafka.source(["set-[a"]), "is no pattern of topics"),
@@ -119,6 +120,40 @@ fn a_source_that_can_never_be_read_as_it_is_set_is_refused() {
         let started = Copying::new("set").start(None, move || decoded(topics(kafka())));
         refused(case, started, part);
     }
+}
+
+#[test]
+fn a_source_whose_partitions_all_end_ends_with_them_and_takes_no_more() {
+    let brokers = brokers();
+    create_topic(&brokers, "all-end", 1, &[]);
+    send("all-end", 0, 0..20);
+    let copying = Copying::new("all-end");
+    let bounded =
+        || decoded(kafka().source(["all-end"]).until_offset("all-end", 0, 10).discover_every(Duration::from_millis(50)));
+    let engine = copying.start(None, bounded).expect("it starts");
+    ends(&engine);
+    add_partitions(&brokers, "all-end", 2);
+    send("all-end", 1, 0..5);
+    let is_named = |notice: &String| notice.contains("all-end[1] has come since, and is not read");
+    wait_until(&engine, |status| status.sources_at_end && status.notices.iter().any(is_named));
+    reaches(&engine, [("all-end[0]", 10)]);
+    stop(engine);
+    // The next start finds a partition without an end.
+    let engine = copying.start(None, bounded).expect("it starts");
+    reaches(&engine, [("all-end[0]", 10), ("all-end[1]", 5)]);
+    assert!(!engine.runtime().status().sources_at_end, "it is read on");
+    stop(engine);
+}
+
+#[test]
+fn a_time_before_1970_is_before_all_records() {
+    create_topic(&brokers(), "ancient", 1, &[]);
+    send("ancient", 0, 0..10);
+    let copying = Copying::new("ancient");
+    let engine = copying.start(Some(First::Time(-1)), source(&["ancient"])).expect("it starts");
+    reaches(&engine, [("ancient[0]", 10)]);
+    stop(engine);
+    copying.has_copied("from 1969 on", copies("ancient", 0..10));
 }
 
 #[test]

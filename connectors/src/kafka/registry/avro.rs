@@ -2,6 +2,7 @@
 
 use super::super::decode::{self, Incoming, NoRecord};
 use super::rest::shorten;
+use super::rust_values::RustValues;
 use super::schemas::{Language, Schema, Schemas};
 use super::subject::Subject;
 use super::value::OfAvro;
@@ -62,14 +63,14 @@ fn bound_nesting() {
 }
 
 /// Reads values of one schema.
-struct Reading {
+struct ValueReader {
     reader: GenericDatumReader<'static>,
     /// Whether a value is bytes alone: these are written without their length.
     is_bytes: bool,
 }
 
-impl Reading {
-    fn of(schema: &Schema, own: Option<&'static Parsed>) -> std::result::Result<Reading, String> {
+impl ValueReader {
+    fn of(schema: &Schema, own: Option<&'static Parsed>) -> std::result::Result<ValueReader, String> {
         if schema.language != Language::Avro {
             return Err(format!("it is {}, and the source reads AVRO", schema.language.name()));
         }
@@ -78,7 +79,7 @@ impl Reading {
             .writer_schemata(written.all())
             .and_then(|builder| builder.maybe_reader_schema(own.map(|own| &own.schema)).build());
         let reader = reader.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
-        Ok(Reading { reader, is_bytes: own.is_none() && matches!(written.schema, apache_avro::Schema::Bytes) })
+        Ok(ValueReader { reader, is_bytes: own.is_none() && matches!(written.schema, apache_avro::Schema::Bytes) })
     }
 
     fn read<T: DeserializeOwned>(&self, mut body: &[u8]) -> std::result::Result<T, String> {
@@ -104,17 +105,17 @@ pub(super) fn decoder<T: DeserializeOwned>(
     bound_nesting();
     let schemas = Arc::clone(schemas);
     let own = schema.map(|text| parsed(text, &[])).transpose();
-    let readings: RwLock<HashMap<u32, Arc<std::result::Result<Reading, String>>>> = RwLock::default();
+    let readers: RwLock<HashMap<u32, Arc<std::result::Result<ValueReader, String>>>> = RwLock::default();
     move |message| {
         let own = own.clone().map_err(|why| NoRecord::Refused(format!("what Topics::avro_as was given is no schema: {why}")))?;
         let value = decode::value(message).map_err(NoRecord::Undecodable)?;
         let (id, body) = wire::split(value).map_err(NoRecord::Undecodable)?;
-        let known = readings.read().expect("no holder of this lock panics").get(&id).cloned();
+        let known = readers.read().expect("no holder of this lock panics").get(&id).cloned();
         let reading = match known {
             Some(reading) => reading,
             None => {
-                let made = Arc::new(Reading::of(&*schemas.get(id)?, own));
-                readings.write().expect("no holder of this lock panics").insert(id, Arc::clone(&made));
+                let made = Arc::new(ValueReader::of(&*schemas.get(id)?, own));
+                readers.write().expect("no holder of this lock panics").insert(id, Arc::clone(&made));
                 made
             }
         };
@@ -124,22 +125,24 @@ pub(super) fn decoder<T: DeserializeOwned>(
 }
 
 /// Writes values of one schema.
-struct Writing {
+struct ValueWriter {
     schema: &'static apache_avro::Schema,
     names: ResolvedSchema<'static>,
     writer: GenericDatumWriter<'static>,
 }
 
-impl Writing {
-    fn of(text: &str) -> std::result::Result<Writing, String> {
+impl ValueWriter {
+    fn of(text: &str) -> std::result::Result<ValueWriter, String> {
         let schema = &parsed(text, &[])?.schema;
         let made = ResolvedSchema::new(schema).and_then(|names| Ok((names, GenericDatumWriter::builder(schema).build()?)));
         let (names, writer) = made.map_err(|why| format!("it cannot be used: {}", shorten(&why.to_string())))?;
-        Ok(Writing { schema, names, writer })
+        Ok(ValueWriter { schema, names, writer })
     }
 
     fn write(&self, record: &impl Serialize, into: &mut Vec<u8>) -> std::result::Result<(), apache_avro::Error> {
-        let value = numbers(apache_avro::to_value(record)?)?.resolve_with_names(self.schema, self.names.get_names())?;
+        let names = self.names.get_names();
+        let value = RustValues::new(names).fit(apache_avro::to_value(record)?, self.schema)?;
+        let value = value.resolve_with_names(self.schema, names)?;
         match value {
             // As Confluent's serializer writes bytes alone: without their length.
             Value::Bytes(alone) if matches!(self.schema, apache_avro::Schema::Bytes) => into.extend_from_slice(&alone),
@@ -152,7 +155,7 @@ impl Writing {
 /// Returns an encoder of values with the schema of a subject.
 pub(super) fn encoder<T: Serialize>(subject: Subject) -> impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static {
     bound_nesting();
-    let writing = Writing::of(subject.text());
+    let writing = ValueWriter::of(subject.text());
     move |record| {
         let writing = writing.as_ref().map_err(|why| Error::config(format!("what KafkaSink::avro was given: {why}")))?;
         let mut bytes = wire::head(subject.id()?);
@@ -163,44 +166,21 @@ pub(super) fn encoder<T: Serialize>(subject: Subject) -> impl Fn(&T) -> Result<V
     }
 }
 
-/// Makes the numbers of Avro of those that Rust has besides: the crate writes an `u64` as eight bytes, which no schema but its
-/// own takes for a `long`.
-fn numbers(value: Value) -> std::result::Result<Value, apache_avro::Error> {
-    let too_large = |bytes: Vec<u8>| Err(serde::ser::Error::custom(format!("the number of bytes {bytes:?} is no long of Avro")));
-    let each = |fields: Vec<(String, Value)>| {
-        let numbers = |(name, value)| numbers(value).map(|value| (name, value));
-        fields.into_iter().map(numbers).collect::<std::result::Result<Vec<_>, _>>()
-    };
-    Ok(match value {
-        Value::Fixed(8, bytes) => {
-            match <[u8; 8]>::try_from(&*bytes).ok().and_then(|le| i64::try_from(u64::from_le_bytes(le)).ok()) {
-                Some(number) => Value::Long(number),
-                None => return too_large(bytes),
-            }
-        }
-        Value::Record(fields) => Value::Record(each(fields)?),
-        Value::Map(items) => Value::Map(each(items.into_iter().collect())?.into_iter().collect()),
-        Value::Array(items) => Value::Array(items.into_iter().map(numbers).collect::<std::result::Result<_, _>>()?),
-        Value::Union(at, value) => Value::Union(at, Box::new(numbers(*value)?)),
-        value => value,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde::Deserialize;
 
-    fn reading(schema: &str, references: &[&str], own: Option<&str>) -> Reading {
+    fn reading(schema: &str, references: &[&str], own: Option<&str>) -> ValueReader {
         let references = references.iter().map(ToString::to_string).collect();
         let schema = Schema { language: Language::Avro, text: schema.into(), references };
         let own = own.map(|own| parsed(own, &[]).expect("it is a schema"));
-        Reading::of(&schema, own).expect("it can be read by")
+        ValueReader::of(&schema, own).expect("it can be read by")
     }
 
     fn written(schema: &str, value: impl Serialize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Writing::of(schema).expect("it is a schema").write(&value, &mut bytes).expect("it fits");
+        ValueWriter::of(schema).expect("it is a schema").write(&value, &mut bytes).expect("it fits");
         bytes
     }
 
@@ -266,7 +246,7 @@ mod tests {
         let why = reading(SECOND, &[], None).read::<Other>(&bytes).expect_err("it has no such field");
         assert!(why.contains("amount") && why.contains("Other"), "{why}");
         let protobuf = Schema { language: Language::Protobuf, text: String::new(), references: Vec::new() };
-        assert!(Reading::of(&protobuf, None).is_err_and(|why| why.contains("PROTOBUF")));
+        assert!(ValueReader::of(&protobuf, None).is_err_and(|why| why.contains("PROTOBUF")));
     }
 
     #[test]
@@ -329,6 +309,50 @@ mod tests {
         assert_eq!(reading(r#""int""#, &[], None).read(b"\x06"), Ok(3_u64));
         assert_eq!(written(r#""long""#, 3_u64), b"\x06");
         assert_eq!(written(r#""bytes""#, vec![9_u8, 8]), [9, 8]);
-        assert!(numbers(apache_avro::to_value(u64::MAX).expect("it is a value")).is_err());
+        let mut bytes = Vec::new();
+        let written = ValueWriter::of(r#""long""#).expect("it is a schema").write(&u64::MAX, &mut bytes);
+        assert!(written.is_err_and(|why| why.to_string().contains("no long of Avro")));
+    }
+
+    /// What was read as bytes is written as what it was: the crate takes eight bytes for an `u64`, and a `Vec` for an array.
+    #[test]
+    fn bytes_of_a_fixed_size_decimals_and_durations_come_back() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Fixed {
+            id: Vec<u8>,
+            again: Option<Vec<u8>>,
+            price: Vec<u8>,
+            cost: Vec<u8>,
+            age: Vec<u8>,
+            count: u64,
+        }
+        let schema = r#"{"type": "record", "name": "Fixed", "namespace": "shop", "fields": [
+            {"name": "id", "type": {"type": "fixed", "name": "Id", "size": 8}},
+            {"name": "again", "type": ["null", "Id"]},
+            {"name": "price", "type": {"type": "fixed", "name": "Price", "size": 8, "logicalType": "decimal",
+                "precision": 18, "scale": 2}},
+            {"name": "cost", "type": {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}},
+            {"name": "age", "type": {"type": "fixed", "name": "Age", "size": 12, "logicalType": "duration"}},
+            {"name": "count", "type": "long"}]}"#;
+        let bytes = |last| vec![0, 1, 2, 3, 4, 5, 6, last];
+        let value = Fixed {
+            id: bytes(7),
+            again: Some(bytes(8)),
+            price: bytes(9),
+            cost: vec![1, 2],
+            age: [bytes(10), vec![1, 2, 3, 4]].concat(),
+            count: 5,
+        };
+        let written = written(schema, &value);
+        let expected = [&bytes(7)[..], &[2], &bytes(8), &bytes(9), &[4, 1, 2], &bytes(10), &[1, 2, 3, 4], &[10]].concat();
+        assert_eq!(written, expected);
+        assert_eq!(reading(schema, &[], None).read(&written), Ok(value));
+        // As the crate's own `fixed` for serde gives them.
+        let parsed = parsed(schema, &[]).expect("it is a schema");
+        let names = ResolvedSchema::new(&parsed.schema).expect("its names are known");
+        let field = |value| Value::Record(vec![("again".into(), Value::Union(1, Box::new(value)))]);
+        let fixed = || field(Value::Fixed(8, bytes(1)));
+        let fit = RustValues::new(names.get_names()).fit(fixed(), &parsed.schema);
+        assert_eq!(fit.expect("it fits"), fixed());
     }
 }

@@ -4,9 +4,11 @@
 //! of its own. `wire.rs` is the format of a message, `avro.rs` and `protobuf.rs` are decoders and encoders.
 
 mod avro;
+mod beliefs;
 mod proto_names;
 mod protobuf;
 mod rest;
+mod rust_values;
 mod schemas;
 mod subject;
 mod value;
@@ -62,9 +64,12 @@ use tidemill_engine::source::Data;
 ///
 /// **A message that can never be decoded** is treated by the source's policy ([`KafkaSource::dead_letters`],
 /// [`KafkaSource::skip_undecodable`], else the run ends with 69): it does not begin with the magic byte 0 and an id,
-/// the registry has no such id (HTTP status 404, twice within half a second), or its schema does not fit the type.
+/// the registry has no such id (HTTP status 404, for 8 s; a minute later it is asked anew), or its schema does not fit
+/// the type.
 ///
-/// **A registry that refuses the user** (401, 403) ends the run with 64, unless it took the user before: then it is waited for.
+/// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
+/// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a
+/// minute if the registry was of use before.
 #[derive(Clone)]
 pub struct SchemaRegistry {
     access: Access,
@@ -171,8 +176,8 @@ impl<T: Data> KafkaSink<T> {
     /// schema is registered, or looked up, as a version of the subject `<topic>-value`, by each start before its first batch. The
     /// start waits for a registry that is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
     ///
-    /// Fields are matched by name; one that `T` has not takes the schema's default. A record that does not fit fails its
-    /// batch (69).
+    /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a `decimal` and a
+    /// `duration` are written from bytes, such as a `Vec<u8>`. A record that does not fit fails its batch (69).
     #[must_use]
     pub fn avro(self, registry: &SchemaRegistry, schema: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Avro, schema);

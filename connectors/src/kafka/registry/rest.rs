@@ -41,8 +41,13 @@ pub(super) enum Failure {
     Away(String),
     /// The registry has no such schema, subject or version.
     Unknown(String),
-    /// The registry does not take this user.
-    Refused(String),
+    /// It will be so until something is corrected, as the sentence describes: the registry refuses the user, its
+    /// certificate is not trusted, or the server is no registry.
+    Never {
+        why: String,
+        /// Whether no proxy can have caused it, in place of a registry that is being restarted.
+        is_certain: bool,
+    },
     /// The registry does not take this request, such as a schema that is not compatible.
     Rejected(String),
     /// The settings are of no use.
@@ -50,8 +55,8 @@ pub(super) enum Failure {
 }
 
 /// How long a connection, and a request as a whole, may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The largest answer that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -84,8 +89,8 @@ impl Rest {
         }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_WITHIN))
-            .timeout_global(Some(ANSWER_WITHIN))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
             .user_agent("tidemill");
         if access.urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(tls(&access.certificates)?);
@@ -106,6 +111,11 @@ impl Rest {
             }
             request.call()
         })
+        .map_err(|failure| match failure {
+            // There is nothing in it that could be corrected.
+            Failure::Rejected(why) => Failure::Never { why: no_registry(&why), is_certain: false },
+            failure => failure,
+        })
     }
 
     /// Sends something to a path.
@@ -124,29 +134,112 @@ impl Rest {
     /// the server.
     fn ask(&self, send: impl Fn(&str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Json, Failure> {
         let (first, count) = (self.first.load(Relaxed), self.urls.len());
-        let mut worst = None;
+        let mut decisive = None;
         for at in (first..first + count).map(|at| at % count) {
             let url = &self.urls[at];
-            let failure =
-                match send(url).map_err(|why| Failure::Away(format!("{url} cannot be reached: {why}"))).and_then(read(url)) {
-                    Ok(answer) => {
-                        self.first.store(at, Relaxed);
-                        return Ok(answer);
-                    }
-                    Err(failure) => failure,
-                };
-            worst = Some(match (worst.take(), failure) {
-                // One that is behind does not know what one that is unreachable may know.
-                (Some(away @ Failure::Away(_)), Failure::Unknown(_)) | (Some(Failure::Unknown(_)), away @ Failure::Away(_)) => {
-                    away
+            let failure = match send(url).map_err(|why| unsent(url, &why)).and_then(read(url)) {
+                Ok(answer) => {
+                    self.first.store(at, Relaxed);
+                    return Ok(answer);
                 }
-                (None | Some(Failure::Away(_)), failure) => failure,
-                (Some(worst), _) => worst,
+                Err(failure) => failure,
+            };
+            decisive = Some(match decisive.take() {
+                None => failure,
+                Some(other) => more_decisive(other, failure),
             });
         }
-        Err(worst.unwrap_or_else(|| Failure::Config("there is no URL of a registry".into())))
+        Err(decisive.unwrap_or_else(|| Failure::Config("there is no URL of a registry".into())))
     }
 }
+
+/// Of two URLs' failures returns the one that counts; of equals the first.
+fn more_decisive(one: Failure, other: Failure) -> Failure {
+    let rank = |failure: &Failure| match failure {
+        Failure::Never { is_certain: false, .. } => 0,
+        // One that is behind does not know what one that is unreachable may know.
+        Failure::Unknown(_) => 1,
+        Failure::Away(_) => 2,
+        Failure::Never { is_certain: true, .. } => 3,
+        Failure::Rejected(_) | Failure::Config(_) => 4,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
+}
+
+/// The reason why a request got no answer.
+fn unsent(url: &str, why: &ureq::Error) -> Failure {
+    let never = |what: &str, remedy, is_certain| Failure::Never { why: format!("{url}: {what} ({why}). {remedy}"), is_certain };
+    match (tls_error(why), why) {
+        (Some(rustls::Error::InvalidCertificate(_)), _) => never(
+            "its certificate is not trusted",
+            "Give its authority's to SchemaRegistry::certificates, or correct the URL",
+            true,
+        ),
+        (Some(_), _) => never("it does not speak TLS as it should", "Correct the URL", false),
+        (
+            None,
+            ureq::Error::Protocol(_)
+            | ureq::Error::RedirectFailed
+            | ureq::Error::TooManyRedirects
+            | ureq::Error::LargeResponseHeader(..),
+        ) => never("it does not speak HTTP as a schema registry does", "Correct the URL", false),
+        (None, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl) => {
+            Failure::Config(format!("{url} cannot be asked: {why}. Correct the URL, or that of the proxy"))
+        }
+        _ => Failure::Away(format!("{url} cannot be reached: {why}")),
+    }
+}
+
+/// The error of TLS that is the cause of this one, if one is.
+fn tls_error(why: &ureq::Error) -> Option<&rustls::Error> {
+    match why {
+        ureq::Error::Rustls(why) => Some(why),
+        ureq::Error::Io(why) => why.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// What an HTTP status means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusClass {
+    /// The user, or whoever sent the request, is refused.
+    Refused,
+    /// There is no such thing. Only a registry gives a code of its own with that.
+    Missing,
+    /// The request is not taken: its schema, say.
+    Rejected,
+    /// No schema registry answers so to these requests.
+    NoRegistry,
+}
+
+/// The meaning of statuses. One that is not here passes.
+const STATUSES: &[(u16, StatusClass)] = &[
+    (301, StatusClass::NoRegistry),
+    (302, StatusClass::NoRegistry),
+    (303, StatusClass::NoRegistry),
+    (307, StatusClass::NoRegistry),
+    (308, StatusClass::NoRegistry),
+    (400, StatusClass::NoRegistry),
+    (401, StatusClass::Refused),
+    (403, StatusClass::Refused),
+    (404, StatusClass::Missing),
+    (405, StatusClass::NoRegistry),
+    (406, StatusClass::NoRegistry),
+    (407, StatusClass::Refused),
+    (409, StatusClass::Rejected),
+    (410, StatusClass::NoRegistry),
+    (411, StatusClass::NoRegistry),
+    (413, StatusClass::NoRegistry),
+    (414, StatusClass::NoRegistry),
+    (415, StatusClass::NoRegistry),
+    (421, StatusClass::NoRegistry),
+    (422, StatusClass::Rejected),
+    (426, StatusClass::NoRegistry),
+    (431, StatusClass::NoRegistry),
+    (451, StatusClass::NoRegistry),
+    (501, StatusClass::NoRegistry),
+    (505, StatusClass::NoRegistry),
+];
 
 /// Refuses a URL that is none, or that would show a password in errors.
 fn check(url: &str) -> Result<(), Failure> {
@@ -175,17 +268,28 @@ fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, 
         let error_code = json.as_ref().and_then(|json| json["error_code"].as_u64());
         let message = json.as_ref().and_then(|json| json["message"].as_str()).unwrap_or_default();
         let what = format!("{url} answers {status}{}{}", if message.is_empty() { "" } else { ": " }, shorten(message));
-        match status {
-            200..=299 => json
-                .ok_or_else(|| Failure::Away(format!("{url} answers with something else than JSON: is it a schema registry?"))),
-            401 | 403 => Err(Failure::Refused(what)),
-            // Without a code of the registry it is somebody else's answer: a proxy's, a wrong path's.
-            404 if error_code.is_some_and(|code| code >= 40_000) => Err(Failure::Unknown(what)),
-            404 => Err(Failure::Away(format!("{what}, not as a schema registry does: is the URL right?"))),
-            409 | 422 => Err(Failure::Rejected(what)),
-            _ => Err(Failure::Away(what)),
+        // Without a code of the registry it is somebody else's answer: a proxy's, a wrong path's.
+        let is_its_own = error_code.is_some();
+        let is_none = |what: &str| Failure::Never { why: no_registry(what), is_certain: false };
+        if (200..=299).contains(&status) {
+            return json.ok_or_else(|| is_none(&format!("{url} answers with something else than JSON")));
         }
+        Err(match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
+            Some(StatusClass::Refused) => Failure::Never {
+                why: format!("the schema registry refuses this user: {what}. Correct user, password, token or rights"),
+                is_certain: is_its_own,
+            },
+            Some(StatusClass::Missing) if error_code.is_some_and(|code| code >= 40_000) => Failure::Unknown(what),
+            Some(StatusClass::Rejected) => Failure::Rejected(what),
+            Some(StatusClass::Missing | StatusClass::NoRegistry) => is_none(&what),
+            None => Failure::Away(what),
+        })
     }
+}
+
+/// The text for an answer that no schema registry gives.
+pub(super) fn no_registry(what: &str) -> String {
+    format!("{what}, not as a schema registry does: correct its URL")
 }
 
 /// The head of a text from outside, for an error.
@@ -285,10 +389,87 @@ mod tests {
         serving.join().expect("it does not panic").expect("it has answered");
         let (port, serving) = server("{}");
         let refused = ask(port, &[]).expect_err("nobody vouches for it");
-        assert!(matches!(&refused, Failure::Away(why) if why.contains("ertificate")), "{refused:?}");
+        let is_named = |why: &str| why.contains("certificate is not trusted") && why.contains("SchemaRegistry::certificates");
+        assert!(matches!(&refused, Failure::Never { why, is_certain: true } if is_named(why)), "{refused:?}");
         assert!(serving.join().expect("it does not panic").is_err(), "nothing was asked");
         for pem in [&b"no PEM"[..], b"-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n"] {
             assert!(matches!(ask(port, pem), Err(Failure::Config(_))), "{}", pem.escape_ascii());
+        }
+    }
+
+    /// Asks a server that answers one request so.
+    fn answered(answer: &'static str) -> Result<Json, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().expect("it is bound").port());
+        let serving = std::thread::spawn(move || {
+            let mut stream = listener.accept()?.0;
+            let mut lines = BufReader::new(stream.try_clone()?).lines();
+            while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+            stream.write_all(answer.as_bytes())
+        });
+        let asked = Rest::new(&Access::of(&url)).and_then(|rest| rest.get("/schemas/ids/1"));
+        serving.join().expect("it does not panic").expect("it has answered");
+        asked
+    }
+
+    #[test]
+    fn an_answer_that_no_registry_gives_never_passes_and_one_of_a_server_in_trouble_does() {
+        for (answer, expected) in [
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "away"),
+            ("HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n", "away"),
+            ("HTTP/1.1 404 None\r\nContent-Length: 9\r\n\r\nnot found", "never"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "never"),
+            ("HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n", "never"),
+            ("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "never"),
+            ("SSH-2.0-OpenSSH_9.7\r\n\r\n", "never"),
+            ("HTTP/1.1 403 No\r\nContent-Length: 19\r\n\r\n{\"error_code\": 403}", "certain"),
+            ("HTTP/1.1 404 None\r\nContent-Length: 21\r\n\r\n{\"error_code\": 40403}", "unknown"),
+        ] {
+            let failure = answered(answer).expect_err("it is no schema");
+            let got = match &failure {
+                Failure::Away(_) => "away",
+                Failure::Never { is_certain: false, .. } => "never",
+                Failure::Never { is_certain: true, .. } => "certain",
+                Failure::Unknown(_) => "unknown",
+                Failure::Rejected(_) | Failure::Config(_) => "other",
+            };
+            assert_eq!(got, expected, "{answer}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_decides_is_found_among_those_of_several_urls() {
+        let away = || Failure::Away("1".into());
+        let unknown = || Failure::Unknown("2".into());
+        let never = |is_certain| Failure::Never { why: "3".into(), is_certain };
+        for (one, other, expected) in [
+            (away(), unknown(), away()),
+            (unknown(), away(), away()),
+            (never(false), away(), away()),
+            (never(false), unknown(), unknown()),
+            (away(), never(true), never(true)),
+            (never(true), Failure::Rejected("4".into()), Failure::Rejected("4".into())),
+        ] {
+            assert_eq!(more_decisive(one.clone(), other.clone()), expected, "{one:?} {other:?}");
+        }
+    }
+
+    /// The table of the documentation is this one.
+    #[test]
+    fn the_documentation_has_each_status_with_its_exit_code() {
+        let document = include_str!("../../../../docs/errors.md");
+        let section = document.split("\n## ").find(|section| section.starts_with("Schema registry")).expect("there is one");
+        let codes = |status: u16| {
+            let rows = section.lines().filter(move |line| line.starts_with('|') && line.contains(&format!("`{status}`")));
+            rows.filter_map(|row| row.rsplit('|').nth(1).map(str::trim)).collect::<Vec<_>>()
+        };
+        for status in 300..600 {
+            let expected: &[&str] = match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
+                Some(StatusClass::Missing) => &["69", "64"],
+                Some(_) => &["64"],
+                None => &[],
+            };
+            assert_eq!(codes(status), expected, "{status}");
         }
     }
 

@@ -4,9 +4,11 @@
 //! what is not: the id is then wanted, and a thread fetches what is wanted until nothing is.
 
 use super::super::decode::NoRecord;
-use super::rest::{Access, Failure, Rest, escaped};
+use super::beliefs::Beliefs;
+use super::rest::{Access, Failure, Rest, escaped, no_registry};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -17,8 +19,8 @@ const SLOW: Duration = Duration::from_secs(2);
 /// The time between two attempts: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The time after which a registry that does not know an id is asked once more: one of several may be behind the others.
-const UNKNOWN_FOR: Duration = Duration::from_millis(500);
+/// The time after which a registry is asked again whose answer is not believed yet.
+const DOUBTED: Duration = Duration::from_secs(1);
 
 /// How long the thread sleeps at most, so that it ends soon when nobody needs it any more.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -66,12 +68,7 @@ pub(super) struct Schemas {
 #[derive(Default)]
 struct State {
     wanted: BTreeMap<u32, Wanted>,
-    /// Ids that the registry does not know, with its answer.
-    unknown: HashMap<u32, String>,
-    /// The reason why nothing can be fetched before the settings are corrected.
-    refused: Option<String>,
-    /// Whether the registry has ever taken this user.
-    was_let_in: bool,
+    beliefs: Beliefs,
     /// The thread that fetches, while there is one.
     fetcher: Option<Thread>,
 }
@@ -82,8 +79,6 @@ struct Wanted {
     /// The time of the next attempt, and the pause after it.
     next: Instant,
     pause: Duration,
-    /// Whether the registry did not know it at the last attempt.
-    was_unknown: bool,
     /// The reason why the last attempt failed.
     why: Option<String>,
 }
@@ -99,26 +94,27 @@ impl Schemas {
             return Ok(Arc::clone(known));
         }
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        if let Some(why) = &state.refused {
-            return Err(NoRecord::Refused(why.clone()));
-        }
-        if let Some(why) = state.unknown.get(&id) {
-            return Err(NoRecord::Undecodable(why.clone()));
-        }
         let now = Instant::now();
+        if let Some(why) = state.beliefs.refusal(now) {
+            return Err(NoRecord::Refused(why.to_string()));
+        }
+        if let Some(why) = state.beliefs.unknown(id, now) {
+            return Err(NoRecord::Undecodable(why.to_string()));
+        }
         if let Some(wanted) = state.wanted.get(&id) {
             let slow = || format!("{} has not answered for {} s", self.urls(), now.duration_since(wanted.since).as_secs());
             let is_slow = now.duration_since(wanted.since) >= SLOW;
             let why = wanted.why.clone().or_else(|| is_slow.then(slow));
             return Err(NoRecord::NotYet(why.map(|why| format!("schema {id} is waited for: {why}"))));
         }
-        let wanted = Wanted { since: now, next: now, pause: PAUSE.0, was_unknown: false, why: None };
+        let wanted = Wanted { since: now, next: now, pause: PAUSE.0, why: None };
         state.wanted.insert(id, wanted);
         match &state.fetcher {
             Some(fetcher) => fetcher.unpark(),
             None => {
                 let schemas = Arc::downgrade(self);
-                let spawned = std::thread::Builder::new().name("schemas".into()).spawn(move || fetch_wanted(&schemas));
+                let spawned =
+                    std::thread::Builder::new().name("schemas".into()).spawn(move || fetch_wanted(&schemas, Schemas::fetch));
                 match spawned {
                     Ok(thread) => state.fetcher = Some(thread.thread().clone()),
                     // The next call tries again.
@@ -143,6 +139,11 @@ impl Schemas {
 
     /// Returns the id of a schema under a subject, registered if it may be. Waits for the registry.
     pub(super) fn id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
+        let answer = self.ask_id_of(subject, registers, language, text);
+        self.state.lock().expect("no holder of this lock panics").beliefs.hear(answer, Instant::now())
+    }
+
+    fn ask_id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
         let path = format!("/subjects/{}{}", escaped(subject), if registers { "/versions" } else { "" });
         let mut content = json!({ "schema": text });
         // Earlier registries have no other language, and do not know the field.
@@ -151,7 +152,7 @@ impl Schemas {
         }
         let answer = self.rest()?.post(&path, &content)?;
         let id = answer["id"].as_u64().and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| Failure::Away(format!("{} answers without an id: is it one?", self.urls())))
+        id.ok_or_else(|| self.is_none("without an id"))
     }
 
     /// Fetches a schema and what it refers to.
@@ -175,7 +176,7 @@ impl Schemas {
     fn fetch_references(&self, of: &Json, seen: &mut Vec<(String, u64)>, into: &mut Vec<String>) -> Result<(), Failure> {
         for reference in of["references"].as_array().into_iter().flatten() {
             let (Some(subject), Some(version)) = (reference["subject"].as_str(), reference["version"].as_u64()) else {
-                return Err(Failure::Away(format!("{} answers with a reference without subject and version", self.urls())));
+                return Err(self.is_none("with a reference without subject and version"));
             };
             let place = (subject.to_string(), version);
             if seen.contains(&place) {
@@ -193,57 +194,54 @@ impl Schemas {
     }
 
     fn text_of(&self, answer: &Json) -> Result<String, Failure> {
-        let text = answer["schema"].as_str().map(str::to_string);
-        text.ok_or_else(|| Failure::Away(format!("{} answers without a schema: is it one?", self.urls())))
+        answer["schema"].as_str().map(str::to_string).ok_or_else(|| self.is_none("without a schema"))
+    }
+
+    /// The failure of an answer that no schema registry gives.
+    fn is_none(&self, answers: &str) -> Failure {
+        Failure::Never { why: no_registry(&format!("{} answers {answers}", self.urls())), is_certain: false }
     }
 
     /// Takes in what came of an attempt.
-    fn settle(&self, id: u32, fetched: Result<Schema, Failure>) {
+    fn settle(&self, id: u32, fetched: Result<Schema, Failure>, now: Instant) {
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        state.was_let_in |= matches!(fetched, Ok(_) | Err(Failure::Unknown(_)));
-        let again = match fetched {
+        let state = &mut *state;
+        let is_in_doubt = matches!(fetched, Err(Failure::Never { .. } | Failure::Unknown(_)));
+        let why = match state.beliefs.hear(fetched, now) {
             Ok(schema) => {
                 self.known.write().expect("no holder of this lock panics").insert(id, Arc::new(schema));
+                state.beliefs.forget_unknown(id);
                 state.wanted.remove(&id);
                 return;
             }
             Err(Failure::Unknown(why)) => {
-                if state.wanted.get(&id).is_some_and(|wanted| wanted.was_unknown) {
+                let what = "was the message written with another registry, or the schema deleted?";
+                let why = format!("{} has no schema {id}: {what} ({why})", self.urls());
+                if state.beliefs.hear_unknown(id, &why, now) {
                     state.wanted.remove(&id);
-                    let what = "was the message written with another registry, or the schema deleted?";
-                    state.unknown.insert(id, format!("{} has no schema {id}: {what} ({why})", self.urls()));
                     return;
                 }
-                (UNKNOWN_FOR, true, None)
+                why
             }
-            Err(Failure::Refused(why)) if !state.was_let_in => {
-                state.refused = Some(format!("the schema registry refuses this user: {why}. Correct user, password or token"));
+            Err(Failure::Config(_)) => {
                 state.wanted.clear();
                 return;
             }
-            Err(Failure::Config(why)) => {
-                state.refused = Some(why);
-                state.wanted.clear();
-                return;
-            }
-            Err(Failure::Away(why) | Failure::Refused(why) | Failure::Rejected(why)) => {
-                let pause = state.wanted.get(&id).map_or(PAUSE.0, |wanted| wanted.pause);
-                (pause, false, Some(why))
-            }
+            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => why,
         };
         if let Some(wanted) = state.wanted.get_mut(&id) {
-            let (pause, was_unknown, why) = again;
-            wanted.next = Instant::now() + pause;
-            (wanted.was_unknown, wanted.why) = (was_unknown, why);
-            if !was_unknown {
-                wanted.pause = (pause * 2).min(PAUSE.1);
+            wanted.why = Some(why);
+            let pause = if is_in_doubt { DOUBTED } else { wanted.pause };
+            wanted.next = now + pause;
+            if !is_in_doubt {
+                wanted.pause = (wanted.pause * 2).min(PAUSE.1);
             }
         }
     }
 }
 
 /// Fetches what is wanted until nothing is, or nobody needs the schemas any more.
-fn fetch_wanted(schemas: &Weak<Schemas>) {
+fn fetch_wanted(schemas: &Weak<Schemas>, fetch: impl Fn(&Schemas, u32) -> Result<Schema, Failure>) {
     while let Some(schemas) = schemas.upgrade() {
         let mut state = schemas.state.lock().expect("no holder of this lock panics");
         let Some((id, next)) = state.wanted.iter().map(|(id, wanted)| (*id, wanted.next)).min_by_key(|(_, next)| *next) else {
@@ -254,11 +252,54 @@ fn fetch_wanted(schemas: &Weak<Schemas>) {
         drop(state);
         let wait = next.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            let fetched = schemas.fetch(id);
-            schemas.settle(id, fetched);
+            // A thread that ended here would be waited for by all messages from then on.
+            let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&schemas, id)));
+            let panicked = |_| Err(Failure::Away("the look-up panicked (its message is in the log)".into()));
+            schemas.settle(id, fetched.unwrap_or_else(panicked), Instant::now());
         } else {
             drop(schemas);
             std::thread::park_timeout(wait.min(LOOK_EVERY));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Arc<Schemas> {
+        let schemas = Arc::new(Schemas::new(Access::of("http://127.0.0.1:1")));
+        let now = Instant::now();
+        let wanted = Wanted { since: now, next: now, pause: PAUSE.0, why: None };
+        schemas.state.lock().expect("a test").wanted.insert(5, wanted);
+        schemas
+    }
+
+    #[test]
+    fn a_look_up_that_panics_is_made_again() {
+        let schemas = wanted();
+        let calls = Mutex::new(0);
+        fetch_wanted(&Arc::downgrade(&schemas), |_, _| {
+            let mut calls = calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *calls += 1;
+            assert!(*calls > 1, "the first one");
+            Ok(Schema { language: Language::Avro, text: "\"long\"".into(), references: Vec::new() })
+        });
+        assert!(schemas.get(5).is_ok_and(|schema| schema.text == "\"long\""));
+    }
+
+    #[test]
+    fn an_id_that_is_unknown_waits_before_it_is_given_up() {
+        let (schemas, began) = (wanted(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let unknown = || Err(Failure::Unknown("404".into()));
+        for second in 0..8 {
+            schemas.settle(5, unknown(), at(second));
+            let waits = schemas.get(5).expect_err("it is not here");
+            assert!(matches!(&waits, NoRecord::NotYet(Some(why)) if why.contains("no schema 5")), "{waits:?}");
+        }
+        schemas.settle(5, unknown(), at(8));
+        let state = &mut schemas.state.lock().expect("a test");
+        assert!(state.wanted.is_empty() && state.beliefs.unknown(5, at(8)).is_some_and(|why| why.contains("no schema 5")));
     }
 }

@@ -1,9 +1,11 @@
 //! The subject that a sink writes under, and the id that its schema has there.
 
+use super::beliefs::BELIEVED_AFTER;
 use super::rest::Failure;
 use super::schemas::{Language, Schemas};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tidemill_state::{Error, Result};
 
 /// See the module's documentation. Clones share the id.
@@ -18,13 +20,15 @@ struct Inner {
     text: String,
     /// The id plus one; 0 until it is known.
     id: AtomicU64,
+    /// Since when the registry does not have the schema.
+    unknown_since: Mutex<Option<Instant>>,
 }
 
 impl Subject {
     /// The subject of a topic's values.
     pub(super) fn of_values(topic: &str, schemas: Arc<Schemas>, registers: bool, language: Language, text: &str) -> Subject {
         let (name, text, id) = (format!("{topic}-value"), text.to_string(), AtomicU64::new(0));
-        Subject(Arc::new(Inner { name, schemas, registers, language, text, id }))
+        Subject(Arc::new(Inner { name, schemas, registers, language, text, id, unknown_since: Mutex::default() }))
     }
 
     /// The schema, as it was given.
@@ -41,27 +45,37 @@ impl Subject {
     /// Registers the schema, or looks it up, unless that was done. Waits for the registry.
     ///
     /// # Errors
-    /// Kind Away: the registry cannot be reached. Kind Config: it refuses the user or the schema, or has not the schema.
+    /// Kind Away: the registry cannot be reached, or its answer is not believed yet. Kind Config: it refuses the user or
+    /// the schema, or has not the schema.
     pub(super) fn find(&self) -> Result<()> {
-        let Inner { name, schemas, registers, language, text, id } = &*self.0;
+        let Inner { name, schemas, registers, language, text, id, .. } = &*self.0;
         if id.load(SeqCst) != 0 {
             return Ok(());
         }
         let found = schemas.id_of(name, *registers, *language, text).map_err(|failure| match failure {
-            Failure::Away(why) => Error::away(format!("the schema of subject {name} cannot be registered: {why}")),
+            Failure::Away(why) | Failure::Never { why, .. } => {
+                Error::away(format!("the schema of subject {name} cannot be registered: {why}"))
+            }
+            // One of several registries may be behind the others.
+            Failure::Unknown(why) if !self.is_unknown_for_long(Instant::now()) => {
+                Error::away(format!("subject {name} has no version with the sink's schema so far ({why})"))
+            }
             Failure::Unknown(why) => Error::config(format!(
                 "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
                  (without SchemaRegistry::look_up_only)"
             )),
-            Failure::Refused(why) => Error::config(format!(
-                "subject {name}: the schema registry refuses this user: {why}. Correct user, password, token or rights"
-            )),
             Failure::Rejected(why) => Error::config(format!(
                 "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
             )),
-            Failure::Config(why) => Error::config(why),
+            Failure::Config(why) => Error::config(format!("subject {name}: {why}")),
         })?;
         id.store(u64::from(found) + 1, SeqCst);
         Ok(())
+    }
+
+    /// Whether the registry has had no such schema for so long that it is believed.
+    fn is_unknown_for_long(&self, now: Instant) -> bool {
+        let mut since = self.0.unknown_since.lock().expect("no holder of this lock panics");
+        now.saturating_duration_since(*since.get_or_insert(now)) >= BELIEVED_AFTER
     }
 }

@@ -4,6 +4,7 @@
 //! crate's deserializer straight from bytes wants the very integers and names of the schema. Fields come and go as
 //! schemas evolve, so a type must be read from what is there.
 
+use apache_avro::Decimal;
 use apache_avro::types::Value;
 use serde::de::value::{Error, MapAccessDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, Error as _, IntoDeserializer, Visitor};
@@ -48,7 +49,7 @@ impl<'de> Deserializer<'de> for OfAvro {
             Value::Record(fields) => {
                 visitor.visit_map(MapDeserializer::new(fields.into_iter().map(|(name, value)| (name, OfAvro(value)))))
             }
-            Value::Decimal(decimal) => visitor.visit_byte_buf(Vec::<u8>::try_from(&decimal).map_err(Error::custom)?),
+            Value::Decimal(decimal) => visitor.visit_byte_buf(of_decimal(&decimal)?),
             Value::BigDecimal(decimal) => visitor.visit_string(decimal.to_plain_string()),
             Value::Duration(duration) => visitor.visit_byte_buf(<[u8; 12]>::from(duration).to_vec()),
             Value::Uuid(uuid) => visitor.visit_string(uuid.to_string()),
@@ -68,8 +69,11 @@ impl<'de> Deserializer<'de> for OfAvro {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let bytes_of = |bytes: Vec<u8>| SeqDeserializer::new(bytes.into_iter());
         match self.0 {
-            Value::Bytes(bytes) | Value::Fixed(_, bytes) => visitor.visit_seq(SeqDeserializer::new(bytes.into_iter())),
+            Value::Bytes(bytes) | Value::Fixed(_, bytes) => visitor.visit_seq(bytes_of(bytes)),
+            Value::Decimal(decimal) => visitor.visit_seq(bytes_of(of_decimal(&decimal)?)),
+            Value::Duration(duration) => visitor.visit_seq(bytes_of(<[u8; 12]>::from(duration).to_vec())),
             Value::Union(_, value) => OfAvro(*value).deserialize_seq(visitor),
             value => OfAvro(value).deserialize_any(visitor),
         }
@@ -106,6 +110,11 @@ impl<'de> Deserializer<'de> for OfAvro {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple
         tuple_struct map struct identifier
     }
+}
+
+/// The bytes of a decimal: its number without the point, in two's complement, big-endian.
+fn of_decimal(decimal: &Decimal) -> Result<Vec<u8>, Error> {
+    Vec::<u8>::try_from(decimal).map_err(Error::custom)
 }
 
 /// The type of a value, for an error.

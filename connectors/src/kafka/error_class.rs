@@ -5,9 +5,9 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// What an error asks of a run.
+/// The class of an error: what it asks of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ErrorClass {
     /// It is tried again.
     Passes,
     /// The brokers do not accept who the client is. They may, of a client that they accepted before.
@@ -24,16 +24,16 @@ pub(super) enum Verdict {
     Never(&'static str),
 }
 
-use Verdict::{Forbidden, Lost, Message, Missing, Never, Passes, Unauthenticated};
+use ErrorClass::{Forbidden, Lost, Message, Missing, Never, Passes, Unauthenticated};
 
-const SETTINGS: Verdict = Never("correct the settings for Kafka");
-const TOPIC: Verdict = Never("correct the topic's settings, or those with which it is made");
-const TOO_OLD: Verdict =
+const SETTINGS: ErrorClass = Never("correct the settings for Kafka");
+const TOPIC: ErrorClass = Never("correct the topic's settings, or those with which it is made");
+const TOO_OLD: ErrorClass =
     Never("the brokers are too old for what is asked of them, or have it turned off: upgrade them, or turn it on there");
-const TOKEN: Verdict = Never("get a delegation token that the brokers accept");
+const TOKEN: ErrorClass = Never("get a delegation token that the brokers accept");
 
-/// Returns the verdict on a code.
-pub(super) fn of(code: RDKafkaErrorCode) -> Verdict {
+/// Returns the class of a code.
+pub(super) fn of(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Code;
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => Unauthenticated,
@@ -84,18 +84,18 @@ pub(super) fn of(code: RDKafkaErrorCode) -> Verdict {
     }
 }
 
-/// Returns the verdict on the error of a call.
-pub(super) fn of_call(error: &KafkaError) -> Verdict {
-    let verdict = match (error, code_of(error)) {
+/// Returns the class of the error of a call.
+pub(super) fn of_call(error: &KafkaError) -> ErrorClass {
+    let class = match (error, code_of(error)) {
         // A name or value with a zero byte in it.
         (KafkaError::Nul(_) | KafkaError::ClientConfig(..), _) => SETTINGS,
         (_, Some(code)) => of(code),
         (_, None) => Passes,
     };
-    match (verdict, error) {
+    match (class, error) {
         // A message that was read.
         (Message, KafkaError::MessageConsumption(_) | KafkaError::MessageConsumptionFatal(_)) => Passes,
-        _ => verdict,
+        _ => class,
     }
 }
 
@@ -119,8 +119,8 @@ mod tests {
     use RDKafkaErrorCode as Code;
 
     #[test]
-    fn each_class_has_its_verdict() {
-        for (verdict, codes) in [
+    fn each_code_has_its_class() {
+        for (class, codes) in [
             (
                 Passes,
                 &[
@@ -154,7 +154,7 @@ mod tests {
             (SETTINGS, &[Code::InvalidRequiredAcks, Code::InvalidGroupId]),
         ] {
             for code in codes {
-                assert_eq!(of(*code), verdict, "{code:?}");
+                assert_eq!(of(*code), class, "{code:?}");
             }
         }
         for code in [Code::InvalidTransactionTimeout, Code::UnsupportedForMessageFormat, Code::SecurityDisabled] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_the_verdict_of_its_code() {
+    fn a_call_has_the_class_of_its_code() {
         assert_eq!(of_call(&KafkaError::AdminOp(Code::InvalidReplicationFactor)), TOPIC);
         assert_eq!(of_call(&KafkaError::MessageProduction(Code::InvalidRecord)), Message);
         assert_eq!(of_call(&KafkaError::MessageConsumption(Code::InvalidMessage)), Passes, "a reader looks into it");

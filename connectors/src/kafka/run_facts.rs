@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use tidemill_state::{Error, Kind, Result};
+use tidemill_state::{Kind, Result};
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Facts>, AtomicUsize);
+pub(super) struct RunFacts(Mutex<Facts>, AtomicUsize);
 
 #[derive(Default)]
 struct Facts {
@@ -19,21 +19,21 @@ struct Facts {
     /// By partition: the end of its log, and when its leader returned that.
     ends: HashMap<String, (i64, Instant)>,
     asked: Option<Instant>,
-    /// Since when no leader returned an end, and why.
-    silent: Option<(Instant, String)>,
+    /// By partition: since when its leader has not returned the end, and why.
+    silent: HashMap<String, (Instant, String)>,
     notices: Vec<String>,
 }
 
 /// How long the end of a log is believed that was not looked up again.
 const BELIEVED_FOR: Duration = Duration::from_secs(20);
 
-/// How long looks at the ends may fail before that is trouble.
+/// How long looks at the end of a log may fail before that is trouble.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// The least time between two looks at the ends.
 const ASK_EVERY: Duration = Duration::from_secs(3);
 
-impl Shared {
+impl RunFacts {
     fn lock(&self) -> std::sync::MutexGuard<'_, Facts> {
         self.0.lock().expect("no holder of this lock panics")
     }
@@ -83,33 +83,45 @@ impl Shared {
         self.lock().notices = notices;
     }
 
-    /// Whether it is time to look the ends up.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.lock().asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY)
+    pub(super) fn add_notices(&self, notices: Vec<String>) {
+        self.lock().notices.extend(notices);
     }
 
-    /// Takes the ends that were looked up, or why that failed.
-    pub(super) fn take_ends(&self, ends: Result<impl IntoIterator<Item = (String, i64)>>, now: Instant) {
+    /// Whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         let mut facts = self.lock();
-        facts.asked = Some(now);
-        match ends {
-            Ok(ends) => {
-                facts.silent = None;
-                facts.ends.extend(ends.into_iter().map(|(name, end)| (name, (end, now))));
+        let is_due = facts.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
+        if is_due {
+            facts.asked = Some(now);
+        }
+        is_due
+    }
+
+    /// Notes the ends of logs.
+    pub(super) fn note_ends(&self, ends: impl IntoIterator<Item = (String, i64)>, now: Instant) {
+        ends.into_iter().for_each(|(name, end)| self.note_end(&name, Ok(end), now));
+    }
+
+    /// Notes the end of one log, or why its leader did not return it.
+    pub(super) fn note_end(&self, name: &str, end: Result<i64>, now: Instant) {
+        let mut facts = self.lock();
+        match end {
+            Ok(end) => {
+                facts.silent.remove(name);
+                facts.ends.insert(name.to_string(), (end, now));
             }
-            Err(why) => facts.note_silence(&why, now),
+            Err(why) if why.kind() == Kind::Away => {
+                facts.silent.entry(name.to_string()).or_insert_with(|| (now, why.to_string()));
+            }
+            Err(_) => {}
         }
     }
 
-    /// Notes that the brokers answered nothing.
-    pub(super) fn note_silence(&self, why: &Error, now: Instant) {
-        self.lock().note_silence(why, now);
-    }
-
-    /// The reason why the brokers have not answered for long, if so. `heard` is when something of a partition came last.
-    pub(super) fn silence(&self, heard: Instant, now: Instant) -> Option<String> {
+    /// The reason why a partition's leader has not answered for long, if so. `heard` is when something of the partition
+    /// came last.
+    pub(super) fn silence(&self, name: &str, heard: Instant, now: Instant) -> Option<String> {
         let facts = self.lock();
-        let (since, why) = facts.silent.as_ref()?;
+        let (since, why) = facts.silent.get(name)?;
         let lasts = |since: Instant| now.saturating_duration_since(since) >= SILENT_FOR;
         (lasts(*since) && lasts(heard)).then(|| why.clone())
     }
@@ -126,17 +138,10 @@ impl Shared {
     }
 }
 
-impl Facts {
-    fn note_silence(&mut self, why: &Error, now: Instant) {
-        if why.kind() == Kind::Away && self.silent.is_none() {
-            self.silent = Some((now, why.to_string()));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidemill_state::Error;
 
     #[test]
     fn every_row_of_what_is_known_of_an_end() {
@@ -154,9 +159,9 @@ mod tests {
             (Some(100), Some(40), 50, None),
             (None, None, 31, None),
         ] {
-            let shared = Shared::default();
-            shared.take_ends(Ok(looked_up.map(|end| ("t[0]".to_string(), end))), at(30));
-            assert_eq!(shared.end_of("t[0]", reported, at(20), at(now)), expected, "{looked_up:?} {reported:?} at {now}");
+            let facts = RunFacts::default();
+            facts.note_ends(looked_up.map(|end| ("t[0]".to_string(), end)), at(30));
+            assert_eq!(facts.end_of("t[0]", reported, at(20), at(now)), expected, "{looked_up:?} {reported:?} at {now}");
         }
     }
 
@@ -164,23 +169,45 @@ mod tests {
     fn silence_is_trouble_after_a_while_and_only_where_nothing_comes() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let shared = Shared::default();
-        shared.note_silence(&Error::config("a mistake"), at(0));
-        assert_eq!(shared.silence(at(0), at(60)), None, "the brokers did answer");
-        shared.note_silence(&Error::away("no answer"), at(0));
-        assert_eq!(shared.silence(at(0), at(9)), None);
-        assert_eq!(shared.silence(at(0), at(10)).as_deref(), Some("no answer"));
-        assert_eq!(shared.silence(at(5), at(10)), None, "records came meanwhile");
-        shared.take_ends(Ok([("t[0]".to_string(), 5)]), at(11));
-        assert_eq!(shared.silence(at(0), at(60)), None);
+        let facts = RunFacts::default();
+        let silence = |heard, now| facts.silence("t[0]", at(heard), at(now));
+        facts.note_end("t[0]", Err(Error::config("a mistake")), at(0));
+        assert_eq!(silence(0, 60), None, "the leader did answer");
+        facts.note_end("t[0]", Err(Error::away("no answer")), at(0));
+        facts.note_end("t[0]", Err(Error::away("still none")), at(5));
+        assert_eq!(silence(0, 9), None);
+        assert_eq!(silence(0, 10).as_deref(), Some("no answer"));
+        assert_eq!(silence(5, 10), None, "records came meanwhile");
+        facts.note_end("t[0]", Ok(5), at(11));
+        assert_eq!(silence(0, 60), None);
+    }
+
+    #[test]
+    fn the_silence_of_one_leader_is_no_trouble_of_other_partitions() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let facts = RunFacts::default();
+        for second in [0, 5, 10] {
+            facts.note_end("t[0]", Ok(7), at(second));
+            facts.note_end("t[1]", Err(Error::away("no answer")), at(second));
+        }
+        assert_eq!(facts.silence("t[0]", at(0), at(12)), None);
+        assert_eq!(facts.end_of("t[0]", None, at(0), at(12)), Some(7));
+        assert!(facts.silence("t[1]", at(0), at(12)).is_some());
+    }
+
+    #[test]
+    fn a_look_is_due_once_in_a_while() {
+        let (facts, began) = (RunFacts::default(), Instant::now());
+        assert!(facts.is_due(began) && !facts.is_due(began) && facts.is_due(began + ASK_EVERY));
     }
 
     #[test]
     fn a_partition_keeps_its_bound_for_the_run() {
-        let shared = Shared::default();
-        shared.bound([("t[0]".to_string(), 5)].into());
-        shared.bound([("t[0]".to_string(), 9), ("t[1]".to_string(), 7)].into());
-        assert_eq!((shared.bound_of("t[0]"), shared.bound_of("t[1]"), shared.bound_of("t[2]")), (Some(5), Some(7), None));
-        assert_eq!(shared.unbounded(["t[0]", "t[2]"].into_iter()), ["t[2]"]);
+        let facts = RunFacts::default();
+        facts.bound([("t[0]".to_string(), 5)].into());
+        facts.bound([("t[0]".to_string(), 9), ("t[1]".to_string(), 7)].into());
+        assert_eq!((facts.bound_of("t[0]"), facts.bound_of("t[1]"), facts.bound_of("t[2]")), (Some(5), Some(7), None));
+        assert_eq!(facts.unbounded(["t[0]", "t[2]"].into_iter()), ["t[2]"]);
     }
 }

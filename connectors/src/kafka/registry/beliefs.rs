@@ -1,0 +1,157 @@
+//! Beliefs about a registry: when an answer that could pass is taken for its last word, and for how long.
+//!
+//! One of several registries may be behind the others, and a proxy in front of them answers for a registry that is
+//! being restarted. So the same answer must come for a while before a message is given up for it, or a run ends.
+
+use super::rest::Failure;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long all answers must be the same before they are believed.
+pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
+
+/// As [`BELIEVED_AFTER`], for a refusal by a registry that was of use before.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// How long a belief lasts. Then the registry is asked anew.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Beliefs {
+    /// Whether the registry was ever of use to this user.
+    was_of_use: bool,
+    /// Since when it refuses everything, if it does.
+    refused_since: Option<Instant>,
+    /// The refusal that is believed, and since when.
+    refused: Option<(Instant, String)>,
+    /// Since when the registry does not know an id, as far as that is not believed.
+    doubted: HashMap<u32, Instant>,
+    /// The ids that it does not know, with its answer, and since when that is believed.
+    unknown: HashMap<u32, (Instant, String)>,
+}
+
+impl Beliefs {
+    /// The refusal that is believed: nothing can be fetched before the settings are corrected.
+    pub(super) fn refusal(&mut self, now: Instant) -> Option<&str> {
+        let is_old = |(since, _): &mut (Instant, String)| now.saturating_duration_since(*since) >= BELIEVED_FOR;
+        if self.refused.take_if(is_old).is_some() {
+            self.refused_since = None;
+        }
+        self.refused.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// The answer for an id of which it is believed that the registry does not know it.
+    pub(super) fn unknown(&mut self, id: u32, now: Instant) -> Option<&str> {
+        let is_old = |(since, _): &(Instant, String)| now.saturating_duration_since(*since) >= BELIEVED_FOR;
+        if self.unknown.get(&id).is_some_and(is_old) {
+            self.unknown.remove(&id);
+        }
+        self.unknown.get(&id).map(|(_, why)| why.as_str())
+    }
+
+    /// Takes an answer, or why there is none. [`Failure::Never`] becomes [`Failure::Config`] once it is believed, and
+    /// [`Failure::Away`] before.
+    pub(super) fn hear<A>(&mut self, answer: Result<A, Failure>, now: Instant) -> Result<A, Failure> {
+        match answer {
+            Err(Failure::Never { why, is_certain }) => {
+                let since = *self.refused_since.get_or_insert(now);
+                if now.saturating_duration_since(since) < doubted_for(is_certain, self.was_of_use) {
+                    return Err(Failure::Away(why));
+                }
+                self.refused = Some((now, why.clone()));
+                Err(Failure::Config(why))
+            }
+            Err(Failure::Config(why)) => {
+                self.refused = Some((now, why.clone()));
+                Err(Failure::Config(why))
+            }
+            Err(Failure::Away(why)) => {
+                self.refused_since = None;
+                Err(Failure::Away(why))
+            }
+            answer => {
+                (self.was_of_use, self.refused_since) = (true, None);
+                answer
+            }
+        }
+    }
+
+    /// Takes the answer that the registry does not know an id. Returns whether that is believed now.
+    pub(super) fn hear_unknown(&mut self, id: u32, why: &str, now: Instant) -> bool {
+        let since = *self.doubted.entry(id).or_insert(now);
+        let is_believed = now.saturating_duration_since(since) >= BELIEVED_AFTER;
+        if is_believed {
+            self.doubted.remove(&id);
+            self.unknown.insert(id, (now, why.to_string()));
+        }
+        is_believed
+    }
+
+    /// Forgets that the registry may not know an id.
+    pub(super) fn forget_unknown(&mut self, id: u32) {
+        self.doubted.remove(&id);
+    }
+}
+
+/// How long a refusal is doubted.
+fn doubted_for(is_certain: bool, was_of_use: bool) -> Duration {
+    match (is_certain, was_of_use) {
+        (_, true) => REFUSED_FOR,
+        (true, false) => Duration::ZERO,
+        (false, false) => BELIEVED_AFTER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never(is_certain: bool) -> Result<(), Failure> {
+        Err(Failure::Never { why: "no".into(), is_certain })
+    }
+
+    #[test]
+    fn an_error_that_never_passes_is_believed_after_a_doubt_that_fits_it() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        for (was_of_use, is_certain, believed_at) in [(false, true, 0), (false, false, 8), (true, true, 60), (true, false, 60)] {
+            let mut beliefs = Beliefs { was_of_use, ..Beliefs::default() };
+            let believed =
+                (0..100).find(|second| matches!(beliefs.hear(never(is_certain), at(*second)), Err(Failure::Config(_))));
+            assert_eq!(believed, Some(believed_at), "{was_of_use} {is_certain}");
+            assert!(beliefs.refusal(at(believed_at + 59)).is_some(), "it is believed for a minute");
+            assert!(beliefs.refusal(at(believed_at + 60)).is_none(), "and asked anew");
+            assert_eq!(beliefs.refused_since, None);
+        }
+    }
+
+    #[test]
+    fn a_good_answer_and_silence_end_the_agreement_of_refusals() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        for between in [Ok(()), Err(Failure::Away("no answer".into())), Err(Failure::Unknown("no such id".into()))] {
+            let mut beliefs = Beliefs::default();
+            assert!(matches!(beliefs.hear(never(false), at(0)), Err(Failure::Away(_))));
+            assert_eq!(beliefs.hear(between.clone(), at(7)), between);
+            assert!(matches!(beliefs.hear(never(false), at(9)), Err(Failure::Away(_))), "{between:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_id_is_asked_for_before_it_is_believed_and_again_after_a_while() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut beliefs = Beliefs::default();
+        assert!(!beliefs.hear_unknown(5, "no", at(0)) && !beliefs.hear_unknown(5, "no", at(7)));
+        assert!(!beliefs.hear_unknown(6, "no", at(8)), "each id is doubted by itself");
+        assert_eq!(beliefs.unknown(5, at(8)), None);
+        assert!(beliefs.hear_unknown(5, "no", at(8)));
+        assert!(beliefs.unknown(5, at(67)).is_some() && beliefs.unknown(6, at(67)).is_none());
+        assert_eq!(beliefs.unknown(5, at(68)), None, "a later record has it asked anew");
+        assert!(!beliefs.hear_unknown(5, "no", at(68)));
+        // It has come.
+        beliefs.forget_unknown(5);
+        assert!(!beliefs.hear_unknown(5, "no", at(100)));
+    }
+}
