@@ -6,12 +6,14 @@
 mod admission;
 mod answers;
 mod before;
+mod body;
 mod caller;
 mod connections;
 mod grpc;
 mod live;
 pub mod metrics;
 mod openapi;
+mod paths;
 mod process;
 mod queries;
 mod refusal;
@@ -42,26 +44,6 @@ use tidemill_state::{Error, Result, system};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-
-/// Every path that is answered, as a person writes it.
-const PATHS: [&str; 16] = [
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/v1/status",
-    "/v1/queries",
-    "POST /v1/query/{name}",
-    "/v1/state/{name}?prefix=&after=&limit=&at=",
-    "/v1/state/{name}/{key}",
-    "/v1/topology",
-    "/v1/operators",
-    "/v1/batches?limit=N",
-    "/v1/batches/{txid}",
-    "/v1/live (a web socket)",
-    "POST /v1/sources/{pause, resume, drain}",
-    "/drpc/{function}/{args}",
-    "/openapi.json",
-];
 
 /// How long requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);

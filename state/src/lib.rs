@@ -27,6 +27,7 @@ pub mod background;
 pub mod codec;
 pub mod delta;
 pub mod error;
+pub mod facts;
 pub mod fold;
 pub mod hot;
 pub mod ids;

@@ -6,92 +6,11 @@
 //! Numbers are never used again. So a state that is converted gets a new one: its new values are complete under a number that nothing knows before the one
 //! write that records it, and a crash before that write leaves the state as it was.
 
-use crate::resolve::SinkRecord;
+use crate::facts::SinkRecord;
+pub use crate::schema::{Change, Migration};
 use crate::schema::{Numbered, Program, Schema, StateDecl, TypeDecl, parts_differ};
 use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
-use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// Changes under one name: all of them are made, or none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Migration {
-    /// Its name, unique in the program, and the same for ever.
-    pub name: String,
-    /// What it changes, in this order.
-    pub changes: Vec<Change>,
-}
-
-/// One change of what is recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// A state keeps its content under another name.
-    RenameState {
-        /// Its name so far.
-        from: String,
-        /// Its name from now on.
-        to: String,
-    },
-    /// A state goes, with its content.
-    DropState {
-        /// Its name.
-        name: String,
-    },
-    /// A state's values, or keys and values, become others.
-    ConvertState {
-        /// Its name.
-        name: String,
-        /// The type of its keys before and after; `None` if they stay.
-        keys: Option<(TypeDecl, TypeDecl)>,
-        /// The type of its values before and after.
-        values: (TypeDecl, TypeDecl),
-        /// Which of the program's conversions does it.
-        code: usize,
-    },
-    /// A source keeps its positions under another name.
-    RenameSource {
-        /// Its name so far.
-        from: String,
-        /// Its name from now on.
-        to: String,
-    },
-    /// A source goes, with its positions.
-    DropSource {
-        /// Its name.
-        name: String,
-    },
-    /// A sink goes. It must have confirmed everything.
-    DropSink {
-        /// Its name.
-        name: String,
-    },
-}
-
-impl fmt::Display for Migration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
-        write!(f, "migration \"{}\": {}", self.name, changes.join(", "))
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Change::RenameState { from, to } => write!(f, "state \"{from}\" becomes \"{to}\""),
-            Change::DropState { name } => write!(f, "state \"{name}\" is dropped"),
-            Change::ConvertState { name, keys: None, values: (old, new), .. } => {
-                write!(f, "the values of state \"{name}\" go from {} to {}", old.name, new.name)
-            }
-            Change::ConvertState { name, keys: Some((old_key, key)), values: (old, new), .. } => {
-                let [old_key, key, old, new] = [old_key, key, old, new].map(|of| &of.name);
-                write!(f, "state \"{name}\" goes from ({old_key}) -> {old} to ({key}) -> {new}")
-            }
-            Change::RenameSource { from, to } => write!(f, "source \"{from}\" becomes \"{to}\""),
-            Change::DropSource { name } => write!(f, "source \"{name}\" is dropped"),
-            Change::DropSink { name } => write!(f, "sink \"{name}\" is dropped"),
-        }
-    }
-}
 
 /// What a start does to a store for the migrations that it has not seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What a topology has: its states, sources and sinks, by name, as declared by the program and as recorded in its store.
 
-use crate::migration::Migration;
 use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A state as the program declares it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +266,86 @@ fn add<I, D: Numbered>(recorded: &mut Vec<(I, D)>, declared: &[D], highest: &mut
         if !recorded.iter().any(|(_, known)| known.name() == decl.name()) {
             *highest += 1;
             recorded.push((id(*highest), decl.clone()));
+        }
+    }
+}
+
+/// Changes under one name: all of them are made, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Its name, unique in the program, and the same for ever.
+    pub name: String,
+    /// What it changes, in this order.
+    pub changes: Vec<Change>,
+}
+
+/// One change of what is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A state keeps its content under another name.
+    RenameState {
+        /// Its name so far.
+        from: String,
+        /// Its name from now on.
+        to: String,
+    },
+    /// A state goes, with its content.
+    DropState {
+        /// Its name.
+        name: String,
+    },
+    /// A state's values, or keys and values, become others.
+    ConvertState {
+        /// Its name.
+        name: String,
+        /// The type of its keys before and after; `None` if they stay.
+        keys: Option<(TypeDecl, TypeDecl)>,
+        /// The type of its values before and after.
+        values: (TypeDecl, TypeDecl),
+        /// Which of the program's conversions does it.
+        code: usize,
+    },
+    /// A source keeps its positions under another name.
+    RenameSource {
+        /// Its name so far.
+        from: String,
+        /// Its name from now on.
+        to: String,
+    },
+    /// A source goes, with its positions.
+    DropSource {
+        /// Its name.
+        name: String,
+    },
+    /// A sink goes. It must have confirmed everything.
+    DropSink {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
+        write!(f, "migration \"{}\": {}", self.name, changes.join(", "))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::RenameState { from, to } => write!(f, "state \"{from}\" becomes \"{to}\""),
+            Change::DropState { name } => write!(f, "state \"{name}\" is dropped"),
+            Change::ConvertState { name, keys: None, values: (old, new), .. } => {
+                write!(f, "the values of state \"{name}\" go from {} to {}", old.name, new.name)
+            }
+            Change::ConvertState { name, keys: Some((old_key, key)), values: (old, new), .. } => {
+                let [old_key, key, old, new] = [old_key, key, old, new].map(|of| &of.name);
+                write!(f, "state \"{name}\" goes from ({old_key}) -> {old} to ({key}) -> {new}")
+            }
+            Change::RenameSource { from, to } => write!(f, "source \"{from}\" becomes \"{to}\""),
+            Change::DropSource { name } => write!(f, "source \"{name}\" is dropped"),
+            Change::DropSink { name } => write!(f, "sink \"{name}\" is dropped"),
         }
     }
 }

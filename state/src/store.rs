@@ -26,9 +26,9 @@ mod restored;
 mod space;
 mod write;
 
+use crate::facts::StoreFacts;
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::migration::Plan;
-use crate::resolve::StoreFacts;
 use crate::schema::Schema;
 use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid};
 pub(crate) use failed::writing_file;
@@ -42,7 +42,8 @@ pub(crate) use restored::{FOLD, INGESTED};
 use rocksdb::{ColumnFamily, DB, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use write::{MOST_ROW_BYTES, StoreWrite, delete_positions, put, put_positions};
 
 /// This program, as it is recorded in the stores that it writes.

@@ -1,9 +1,9 @@
 //! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
 
-use super::queries::json_response;
 use super::refusal::{Refusal, place};
 use crate::runtime::Runtime;
 use crate::runtime::reads::{MOST_ROWS, PageWish};
+use crate::server::body::json_response;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};

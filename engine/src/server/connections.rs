@@ -1,13 +1,13 @@
 //! The connections of the port: so many at once, and none on which nothing moves for long. Half-sent requests and readers that do not read end with that.
 
-use super::sources::MOST_DRAIN;
 use axum::serve::Listener;
 use rustix::process::{Resource, getrlimit};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -184,6 +184,8 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+pub(super) const MOST_DRAIN: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
 //! gRPC, on the same port as HTTP: queries, one at a time or many over one stream, and the standard health service. `proto/tidemill.proto` describes the calls.
 
+use crate::server::grpc::status::{described, replaced};
 mod health;
 mod pipeline;
+mod status;
 
 use crate::request::ask::{AtLeast, Format, QueryError, Question};
 use crate::request::unsent::Kept;
@@ -16,10 +18,9 @@ use axum::routing::post;
 pub(super) use health::not_yet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidemill_proto::{Encoding, ErrorKind, ProtoCodec, QueryRequest, QueryResponse, path};
+use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
 use tonic::server::Grpc;
-use tonic::{Code, Status};
 
 /// What a request may have beside its arguments: names, positions.
 const BESIDE_ARGUMENTS: usize = 64 << 10;
@@ -116,49 +117,4 @@ async fn ask(
         at_least: &at_least,
     };
     Ok((runtime.ask(question).await?, one))
-}
-
-/// That the request is about another line than the one that is here.
-fn replaced(request: &QueryRequest, line: &str) -> tidemill_proto::QueryError {
-    tidemill_proto::QueryError {
-        kind: ErrorKind::StateReplaced.into(),
-        what: format!("the state was replaced: the request is about line {}, and here is line {line}", request.line),
-        remedy: "forget the batches of the other line, and send the request without it".into(),
-        line: line.to_string(),
-        ..tidemill_proto::QueryError::default()
-    }
-}
-
-/// An error as it goes over the wire: its kind, and what to do.
-fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto::QueryError {
-    let mut known = Vec::new();
-    let (kind, remedy) = match error {
-        QueryError::NoSuchQuery { known: there, .. } => {
-            known.clone_from(there);
-            (ErrorKind::NoSuchQuery, "ask one of those")
-        }
-        QueryError::BadArguments(_) => (ErrorKind::BadRequest, "correct the request"),
-        QueryError::TooMany { .. } => (ErrorKind::TooMany, "send it again when others are answered"),
-        QueryError::TimedOut { .. } => (ErrorKind::TimedOut, "ask for less, or give it more time"),
-        QueryError::TooLarge { .. } => (ErrorKind::TooLarge, "send or ask for less at once, for instance with a limit"),
-        QueryError::Failed(_) => (ErrorKind::FunctionFailed, "look at the query's own code"),
-        QueryError::NotHeld => (ErrorKind::NotHeld, "send it again: it reads a newer batch then"),
-        QueryError::Unavailable(_) => (ErrorKind::Unavailable, "send it again in a moment"),
-    };
-    tidemill_proto::QueryError {
-        kind: kind.into(),
-        what: error.to_string(),
-        remedy: remedy.into(),
-        known,
-        line: runtime.facts.line.to_string(),
-    }
-}
-
-/// The health service's own error.
-fn no_such_service(name: &str) -> Status {
-    let service = tidemill_proto::SERVICE;
-    Status::new(
-        Code::NotFound,
-        format!("there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of them"),
-    )
 }

@@ -1,11 +1,11 @@
 //! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and states of the topology that runs.
 
-use super::queries::json_body;
 use crate::batch::report::BatchReport;
 use crate::dataflow::meter::OperatorWork;
 use crate::plan::Node;
 use crate::runtime::Runtime;
 use crate::runtime::reports::Status;
+use crate::server::body::json_body;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;

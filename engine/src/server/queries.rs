@@ -2,13 +2,14 @@
 
 use super::refusal::{Refusal, place};
 use super::sending;
-use crate::request::ask::{Answer, AtLeast, Format, QueryError, Question};
+use crate::request::ask::{Answer, AtLeast, Format, Question};
 use crate::runtime::Runtime;
+use crate::server::body::json_body;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -83,59 +84,6 @@ fn parse_position(text: &str) -> Option<AtLeast<'_>> {
     let (source, rest) = text.split_once('/')?;
     let (partition, offset) = rest.rsplit_once('/')?;
     Some(AtLeast::Position { source, partition, offset: offset.parse().ok()? })
-}
-
-pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
-    json_body(status, Body::from(body))
-}
-
-pub(super) fn json_body(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response
-}
-
-impl Refusal {
-    /// A request's body that cannot be read.
-    pub(super) fn of_body(why: &BytesRejection, place: String) -> Refusal {
-        match why.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why.body_text(), place).remedy("send less")
-            }
-            _ => Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place).remedy("send the whole body"),
-        }
-    }
-
-    /// A request to a query that has no answer.
-    pub(super) fn of_query(error: &QueryError, place: String) -> Refusal {
-        let remedy = match error {
-            QueryError::NoSuchQuery { .. } => "ask for one of those; GET /v1/queries lists them with their types",
-            QueryError::BadArguments(_) => "send the arguments as JSON of the query's type: GET /v1/queries says which",
-            QueryError::TooMany { .. } => "send it again in a moment, or fewer at once",
-            QueryError::TimedOut { .. } => "ask for less, or give it longer with timeout_ms, up to the server's own bound",
-            QueryError::TooLarge { .. } => "ask for less: with a limit or a narrower range",
-            QueryError::Failed(_) => "mend the query's code or its arguments: nothing else is touched",
-            QueryError::NotHeld => {
-                "send it again: it begins at the last committed batch; if it fails often, ask for less at once"
-            }
-            QueryError::Unavailable(_) => "send the same request again in a moment",
-        };
-        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy).kind(error.kind())
-    }
-}
-
-/// The status that an error stands for.
-pub(super) fn status_of(error: &QueryError) -> StatusCode {
-    match error {
-        QueryError::NoSuchQuery { .. } => StatusCode::NOT_FOUND,
-        QueryError::BadArguments(_) => StatusCode::BAD_REQUEST,
-        QueryError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-        QueryError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-        QueryError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        QueryError::NotHeld | QueryError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-    }
 }
 
 #[cfg(test)]

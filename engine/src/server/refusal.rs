@@ -1,8 +1,10 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
-use super::PATHS;
-use super::queries::json_response;
+use crate::request::ask::QueryError;
+use crate::server::body::{json_response, status_of};
+use crate::server::paths::PATHS;
 use axum::Extension;
+use axum::extract::rejection::BytesRejection;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -71,6 +73,35 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// A request's body that cannot be read.
+    pub(super) fn of_body(why: &BytesRejection, place: String) -> Refusal {
+        match why.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why.body_text(), place).remedy("send less")
+            }
+            _ => Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place).remedy("send the whole body"),
+        }
+    }
+
+    /// A request to a query that has no answer.
+    pub(super) fn of_query(error: &QueryError, place: String) -> Refusal {
+        let remedy = match error {
+            QueryError::NoSuchQuery { .. } => "ask for one of those; GET /v1/queries lists them with their types",
+            QueryError::BadArguments(_) => "send the arguments as JSON of the query's type: GET /v1/queries says which",
+            QueryError::TooMany { .. } => "send it again in a moment, or fewer at once",
+            QueryError::TimedOut { .. } => "ask for less, or give it longer with timeout_ms, up to the server's own bound",
+            QueryError::TooLarge { .. } => "ask for less: with a limit or a narrower range",
+            QueryError::Failed(_) => "mend the query's code or its arguments: nothing else is touched",
+            QueryError::NotHeld => {
+                "send it again: it begins at the last committed batch; if it fails often, ask for less at once"
+            }
+            QueryError::Unavailable(_) => "send the same request again in a moment",
+        };
+        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy).kind(error.kind())
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let said = Said { what: self.what.clone(), remedy: self.remedy.clone() };
@@ -90,7 +121,7 @@ struct Said {
 pub(super) fn in_storm(response: Response) -> Response {
     match response.extensions().get() {
         Some(Said { what, remedy }) => {
-            let mut failed = super::storm::failed(response.status(), &format!("{what}: {remedy}"));
+            let mut failed = crate::server::body::failed(response.status(), &format!("{what}: {remedy}"));
             failed.headers_mut().extend(response.headers().get(WWW_AUTHENTICATE).map(|how| (WWW_AUTHENTICATE, how.clone())));
             failed
         }

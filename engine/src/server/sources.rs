@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::refusal::{Refusal, place};
 use crate::runtime::Runtime;
+use crate::server::connections::MOST_DRAIN;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -37,7 +38,6 @@ pub(super) struct HowLong {
 
 /// How long a drain is waited for if the request does not say, and at most.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
-pub(super) const MOST_DRAIN: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether all is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -1,15 +1,14 @@
 //! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
 
-use super::queries::{json_body, json_response, status_of};
 use super::sending;
 use crate::request::ask::{Format, QueryError, Question};
 use crate::runtime::Runtime;
+use crate::server::body::{failed, json_body, status_of};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::json;
 use std::sync::Arc;
 
 /// The arguments in the path.
@@ -51,15 +50,4 @@ async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
         Err(error) => failed(status_of(&error), &error.to_string()),
     }
-}
-
-/// An error in Storm's shape: its kind, and what is said of it.
-pub(super) fn failed(status: StatusCode, why: &str) -> Response {
-    let error = match status {
-        StatusCode::SERVICE_UNAVAILABLE => "SERVER_SHUTDOWN",
-        StatusCode::GATEWAY_TIMEOUT => "SERVER_TIMEOUT",
-        StatusCode::INTERNAL_SERVER_ERROR => "INTERNAL_ERROR",
-        _ => "FAILED_REQUEST",
-    };
-    json_response(status, json!({"error": error, "errorMessage": why}).to_string().into_bytes())
 }

@@ -1,8 +1,8 @@
 //! The decision of a start as a table: facts, and the decision or the refusal with what its text must say.
 
 use super::*;
-use crate::Kind;
-use crate::schema::{SinkDecl, SourceDecl, StateDecl};
+use crate::schema::{Program, Schema, SinkDecl, SourceDecl, StateDecl};
+use crate::{Incarnation, Kind};
 
 const OURS: Incarnation = Incarnation { counter: 3, nonce: 0xa };
 const THEIRS: Incarnation = Incarnation { counter: 4, nonce: 0xb };

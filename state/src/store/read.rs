@@ -2,8 +2,8 @@
 
 use super::layout::{FOLDED_KEY, log_key, outbox_key, position_key, sink_key, state_key};
 use super::{Store, failed, family};
+use crate::facts::{SinkRecord, StoreFacts};
 use crate::ids::{Position, SinkId, SourceId, StateId, WorkerIndex};
-use crate::resolve::{SinkRecord, StoreFacts};
 use crate::schema::Schema;
 use crate::{Error, KeyGroup, Result, Txid, codec, delta, outbox};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, Snapshot};

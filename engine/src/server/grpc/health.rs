@@ -1,7 +1,7 @@
 //! The standard health service: whether queries are answered.
 
-use super::no_such_service;
 use crate::runtime::Runtime;
+use crate::server::grpc::status::no_such_service;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;

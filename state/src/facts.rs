@@ -1,0 +1,65 @@
+//! The facts that a start is decided on: what the store and the sinks hold.
+
+use crate::schema::{Program, Schema};
+use crate::{Incarnation, Txid};
+
+/// What the store has recorded.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// The last committed batch (L).
+    pub committed: Txid,
+    /// The batch up to which the log is folded.
+    pub folded: Txid,
+    /// Every run of this store so far, oldest first; without this one.
+    pub incarnations: Vec<Incarnation>,
+    /// What the topology was.
+    pub schema: Schema,
+    /// What is known of each sink in `schema`.
+    pub sinks: Vec<SinkRecord>,
+}
+
+/// What the store knows of one sink.
+#[derive(Clone, Debug, Default)]
+pub struct SinkRecord {
+    /// The sink's name.
+    pub name: String,
+    /// The txid of its newest entry ever, or of its registration. `None`: not registered.
+    pub last: Option<Txid>,
+    /// Its unconfirmed entries, in order: txid, and the txid of the entry before.
+    pub entries: Vec<(Txid, Txid)>,
+}
+
+/// What a sink's marker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkerFacts {
+    /// The topology that wrote it.
+    pub topology: String,
+    /// The last batch that the sink holds (M).
+    pub txid: Txid,
+    /// The run that wrote it.
+    pub incarnation: Incarnation,
+}
+
+/// Everything that a start looks at.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The store; `None` if there is none yet.
+    pub store: Option<StoreFacts>,
+    /// What the program is.
+    pub program: Program,
+    /// The marker of each of the program's sinks, in the program's order; always `None` for a sink that keeps none.
+    pub markers: Vec<Option<MarkerFacts>>,
+    /// What the operator says of a sink whose marker is missing.
+    pub assume: Option<Assume>,
+    /// The name that the topology's traces outside have, see [`crate::Store::known_as`].
+    pub known_as: String,
+}
+
+/// The operator's word on output whose fate is unknown (`--sink-assume`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assume {
+    /// The sink has it: do not send it again.
+    Delivered,
+    /// The sink lacks it: send it again.
+    Lost,
+}
