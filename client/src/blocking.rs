@@ -8,7 +8,7 @@
 //! # }
 //! ```
 
-use crate::request::{Answered, Wanted};
+use crate::client::request::{Answered, Wanted};
 use crate::{Answer, Error};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,16 @@ impl std::fmt::Debug for Client {
 struct Thread {
     handle: Handle,
     _stop: oneshot::Sender<()>,
+}
+
+impl crate::Builder {
+    /// The same for threads that may sleep.
+    ///
+    /// # Errors
+    /// As [`Builder::connect`], and if the operating system gives no thread.
+    pub fn connect_blocking(self) -> Result<Client, Error> {
+        Client::new(self.connect()?)
+    }
 }
 
 impl Client {

@@ -1,9 +1,14 @@
 //! The client: requests, sent again until they are answered or their time is over.
 
+mod builder;
+pub(crate) mod request;
+
+use crate::client::request::{Answered, Wanted};
 use crate::connection::{Connection, Failure};
-use crate::request::{Answered, Wanted};
 use crate::seen::{At, Seen, Verdict};
-use crate::{Answer, Builder, Error, Request, encoding, pause};
+use crate::{Error, encoding, pause};
+pub use builder::Builder;
+pub use request::{Answer, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;

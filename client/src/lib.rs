@@ -47,16 +47,12 @@
 //! the server's state was replaced by another one, batches cannot be compared: that is one [`Error::StateReplaced`], and from then on answers are of the new state.
 
 pub mod blocking;
-mod builder;
 mod client;
 mod connection;
 mod encoding;
 mod error;
 mod pause;
-mod request;
 mod seen;
 
-pub use builder::Builder;
-pub use client::Client;
+pub use client::{Answer, Builder, Client, Request};
 pub use error::Error;
-pub use request::{Answer, Request};

@@ -66,12 +66,4 @@ impl Builder {
         let connection = Connection::new(&self.address, self.token.as_deref())?;
         Ok(Client::new(connection, self.time_out, self.attempts))
     }
-
-    /// The same for threads that may sleep.
-    ///
-    /// # Errors
-    /// As [`Builder::connect`], and if the operating system gives no thread.
-    pub fn connect_blocking(self) -> Result<crate::blocking::Client, Error> {
-        crate::blocking::Client::new(self.connect()?)
-    }
 }
