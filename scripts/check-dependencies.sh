@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Dependencies point one way: connectors -> engine -> state. The state crate knows nothing of
+# Dependencies point one way: connectors -> engine -> state, and server -> engine. The state crate knows nothing of
 # dataflow, the engine nothing of Kafka. The client knows only what goes over the wire. This asks cargo for the crates that each really uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,6 +31,10 @@ must_not_use tidemill-state "what survives knows nothing of dataflow or its user
   'timely(_.+)?' 'differential-dataflow' 'tidemill-engine' 'tidemill-connectors' 'tidemill'
 must_not_use tidemill-engine "the engine knows nothing of Kafka, nor of any other connector" \
   'rdkafka(-sys)?' 'tidemill-connectors' 'tidemill'
+must_not_use tidemill-engine "the engine knows nothing of HTTP and gRPC: the port is a crate of its own" \
+  'axum(-core)?' 'hyper(-util)?' 'http(-body)?' 'h2' 'tonic' 'tower' 'tidemill-(server|proto|client)'
+must_not_use tidemill-server "the port serves any topology, whatever its sources" \
+  'rdkafka(-sys)?' 'tidemill-(connectors|client)' 'tidemill'
 must_not_use tidemill-connectors "the connectors stand on the engine, not on the program" \
   'tidemill'
 must_not_use tidemill-client "a program that asks compiles neither the engine nor RocksDB" \

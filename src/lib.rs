@@ -41,7 +41,8 @@ pub use tidemill_engine::{
     Publication, QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Retry, Right,
     Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, WorkerShare, outline,
 };
-pub use tidemill_engine::{aggregates, json, plan, server, sink, source, states};
+pub use tidemill_engine::{aggregates, json, plan, sink, source, states};
+pub use tidemill_server as server;
 pub use tidemill_state::resolve::Assume;
 pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Line, Points, Position, Result, Store, Txid};
 

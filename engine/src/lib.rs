@@ -20,7 +20,6 @@ mod record;
 mod request;
 mod run;
 mod runtime;
-pub mod server;
 mod settings;
 pub mod sink;
 pub mod source;
@@ -60,4 +59,14 @@ pub mod states {
     pub use crate::dataflow::state::{Change, State, Value};
     pub use crate::record::Storable;
     pub use crate::table::codec::StateCodec;
+}
+
+/// For `tidemill-server` alone, which serves a run over its port. It may change in any release.
+#[doc(hidden)]
+pub mod port {
+    pub use crate::request::ask::Admitted;
+    pub use crate::request::unsent::Kept;
+    pub use crate::runtime::history::Changed;
+    pub use crate::runtime::reads::MOST_ROWS;
+    pub use crate::runtime::timings::{OfSink, Timings};
 }

@@ -10,6 +10,7 @@ mod fold_alarm;
 pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod leases;
+mod port;
 mod progress;
 pub(crate) mod reads;
 pub(crate) mod reports;

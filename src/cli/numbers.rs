@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_connectors::{Files, Str};
 use tidemill_engine::aggregates::{Min, Sum, of};
-use tidemill_engine::server::Server;
 use tidemill_engine::{Engine, Requests, Settings, Topology};
+use tidemill_server::Server;
 use tungstenite::Message;
 
 /// Key, unsigned, signed and floating-point number, a line each.

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use tidemill_engine::server::Listening;
 use tidemill_engine::{Engine, Starting, Topology, outline};
+use tidemill_server::Listening;
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
 

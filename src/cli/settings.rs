@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tidemill_connectors::kafka::Overrides;
-use tidemill_engine::server::Access;
 use tidemill_engine::source::{First, OnLoss};
 use tidemill_engine::{BatchLimits, QueryLimits, Settings};
+use tidemill_server::Access;
 use tidemill_state::resolve::Assume;
 use tidemill_state::{Durability, Error, Result, system};
 

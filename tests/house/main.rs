@@ -101,7 +101,7 @@ fn what_looks_like_a_path() {
 
 #[test]
 fn alerts_and_dashboards_ask_for_metrics_that_are_there() {
-    let told = read(&root().join("engine/src/server/metrics.rs"));
+    let told = read(&root().join("server/src/metrics.rs"));
     let known: Vec<&str> = told.split('`').filter(|name| name.starts_with("tidemill_")).collect();
     let mut asked = 0;
     let unknown = names_in(&root().join("deploy")).into_iter().flat_map(|file| {

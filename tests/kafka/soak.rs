@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Engine, Settings};
-use tidemill_engine::server::{Access, Listening};
 use tidemill_engine::source::OnLoss;
+use tidemill_server::{Access, Listening};
 
 /// What a child process is to do, as JSON.
 const SOAK: &str = "TIDEMILL_TEST_SOAK";

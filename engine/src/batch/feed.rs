@@ -47,7 +47,7 @@ pub(crate) trait Feed {
 pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
 
 /// How far a partition is read.
-#[derive(Clone, Debug, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
 pub struct PartitionProgress {
     /// The source's name.
     pub source: String,

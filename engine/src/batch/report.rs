@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tidemill_state::{Txid, WorkerIndex};
 
 /// What a batch was: told once it is committed.
-#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct BatchReport {
     /// Its number.
     #[schemars(with = "u64")]

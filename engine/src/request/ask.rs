@@ -26,8 +26,9 @@ pub struct Answer {
     pub txid: Txid,
     /// The result, in the format that was asked for.
     pub bytes: Vec<u8>,
-    /// Counts them until they are sent.
-    pub(crate) kept: Kept,
+    /// Counts them until they are sent. For `tidemill-server`.
+    #[doc(hidden)]
+    pub kept: Kept,
 }
 
 /// Why a request has no answer.
@@ -193,11 +194,12 @@ impl Reply for Numbered {
 }
 
 /// A request that counts as let in, until this is dropped.
-pub(crate) struct Admitted(Arc<AtomicUsize>);
+pub struct Admitted(Arc<AtomicUsize>);
 
 impl Admitted {
     /// One more of what is counted there, if that is not more than `most`.
-    pub(crate) fn one_of(counted: &Arc<AtomicUsize>, most: usize) -> Option<Admitted> {
+    #[must_use]
+    pub fn one_of(counted: &Arc<AtomicUsize>, most: usize) -> Option<Admitted> {
         let admitted = Admitted(Arc::clone(counted));
         (counted.fetch_add(1, SeqCst) < most).then_some(admitted)
     }

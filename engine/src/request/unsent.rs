@@ -15,7 +15,7 @@ pub(crate) struct Unsent {
 
 /// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it as long.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kept {
+pub struct Kept {
     _counted: Option<Arc<Counted>>,
 }
 

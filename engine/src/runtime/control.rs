@@ -35,7 +35,8 @@ impl Runtime {
     }
 
     /// Whether the port takes such orders.
-    pub(crate) fn allow_control(&self, allowed: bool) {
+    #[doc(hidden)]
+    pub fn allow_control(&self, allowed: bool) {
         self.controls.store(allowed, SeqCst);
     }
 

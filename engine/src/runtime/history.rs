@@ -118,17 +118,20 @@ impl Runtime {
     }
 
     /// The same in brief: without what each worker did, and without ranges.
-    pub(crate) fn batches_in_brief(&self, limit: usize) -> Vec<BatchReport> {
+    #[doc(hidden)]
+    pub fn batches_in_brief(&self, limit: usize) -> Vec<BatchReport> {
         self.lock().batches.newest().take(limit).map(in_brief).collect()
     }
 
     /// The number of the last change of a report.
-    pub(crate) fn last_change(&self) -> u64 {
+    #[doc(hidden)]
+    pub fn last_change(&self) -> u64 {
         self.lock().batches.changes
     }
 
     /// What has changed after change `after`, of more than `limit` the newest.
-    pub(crate) fn batches_changed(&self, after: u64, limit: usize) -> Changed {
+    #[doc(hidden)]
+    pub fn batches_changed(&self, after: u64, limit: usize) -> Changed {
         let inner = self.lock();
         let mut changed = inner.batches.changed(after);
         let batches = changed.by_ref().take(limit).map(in_brief).collect();
@@ -136,12 +139,14 @@ impl Runtime {
     }
 
     /// One batch, if it is among those that are kept.
-    pub(crate) fn batch(&self, txid: Txid) -> Option<BatchReport> {
+    #[doc(hidden)]
+    pub fn batch(&self, txid: Txid) -> Option<BatchReport> {
         self.lock().batches.at(txid).map(|kept| kept.report.clone())
     }
 
     /// The first and the last batch that are kept.
-    pub(crate) fn batches_kept(&self) -> Option<(Txid, Txid)> {
+    #[doc(hidden)]
+    pub fn batches_kept(&self) -> Option<(Txid, Txid)> {
         let inner = self.lock();
         let newest = inner.batches.newest().next()?.txid;
         inner.batches.kept.front().map(|oldest| (oldest.report.txid, newest))
@@ -165,13 +170,13 @@ impl Runtime {
 }
 
 /// Reports that have changed.
-pub(crate) struct Changed {
+pub struct Changed {
     /// In brief, newest first.
-    pub(crate) batches: Vec<BatchReport>,
+    pub batches: Vec<BatchReport>,
     /// How many more there are.
-    pub(crate) left_out: usize,
+    pub left_out: usize,
     /// The number of the last change.
-    pub(crate) last: u64,
+    pub last: u64,
 }
 
 fn in_brief(report: &BatchReport) -> BatchReport {

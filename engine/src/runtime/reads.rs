@@ -27,7 +27,7 @@ const LONGEST_WALK: Duration = Duration::from_secs(60);
 const LEASES: usize = 64;
 
 /// The most rows of a page.
-pub(crate) const MOST_ROWS: usize = 10_000;
+pub const MOST_ROWS: usize = 10_000;
 
 /// How many pages are read at once: each worker has up to a page's bytes for each.
 const PAGES_AT_ONCE: usize = 16;
@@ -87,7 +87,8 @@ impl Runtime {
     }
 
     /// The number and the types of a state.
-    pub(crate) fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
+    #[doc(hidden)]
+    pub fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
         let mut codecs = self.facts.codecs.iter().enumerate();
         let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
             let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
@@ -208,14 +209,16 @@ impl Runtime {
     }
 
     /// Lets one more page in, if there is room.
-    pub(crate) fn admit_page(&self) -> std::result::Result<(Admitted, Admitted), QueryError> {
+    #[doc(hidden)]
+    pub fn admit_page(&self) -> std::result::Result<(Admitted, Admitted), QueryError> {
         let read = self.asking.admit()?;
         let page = Admitted::one_of(&self.leases.pages, PAGES_AT_ONCE);
         Ok((read, page.ok_or_else(|| QueryError::TooMany { bound: format!("{PAGES_AT_ONCE} pages are being read already") })?))
     }
 
     /// Lets one more read of a state in, if there is room.
-    pub(crate) fn admit_read(&self) -> std::result::Result<Admitted, QueryError> {
+    #[doc(hidden)]
+    pub fn admit_read(&self) -> std::result::Result<Admitted, QueryError> {
         self.asking.admit()
     }
 }
@@ -254,7 +257,8 @@ pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
 
 impl Page {
     /// Returns the page as it is answered. On the last page there is no `next`.
-    pub(crate) fn to_json(&self, line: &str) -> String {
+    #[doc(hidden)]
+    pub fn to_json(&self, line: &str) -> String {
         let Page { txid, moved_on, rows, next } = self;
         let next = next.as_ref().map_or(String::new(), |next| format!(",\"next\":{next}"));
         format!("{{\"txid\":{txid},\"line\":\"{line}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}")

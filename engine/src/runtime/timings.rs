@@ -8,34 +8,52 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::time::Duration;
 
+/// The label of a figure of a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfSink {
-    pub(crate) sink: String,
+pub struct OfSink {
+    /// The sink's name.
+    pub sink: String,
 }
 
+/// The label of a figure of a query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfQuery {
-    pub(crate) query: String,
+pub struct OfQuery {
+    /// The query's name.
+    /// The query's name.
+    pub query: String,
 }
 
+/// The labels of failed requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfFailure {
-    pub(crate) query: String,
-    pub(crate) reason: &'static str,
+pub struct OfFailure {
+    /// The query's name.
+    pub query: String,
+    /// The kind of the failure.
+    pub reason: &'static str,
 }
 
-/// The times that a run takes, gathered as it goes.
-pub(crate) struct Timings {
-    pub(crate) fill: Histogram,
-    pub(crate) compute: Histogram,
-    pub(crate) commit: Histogram,
-    pub(crate) publish: Family<OfSink, Histogram>,
-    pub(crate) batches: Counter,
-    pub(crate) input_bytes: Counter,
-    pub(crate) delta_bytes: Counter,
-    pub(crate) fold: Histogram,
-    pub(crate) query: Family<OfQuery, Histogram>,
-    pub(crate) query_failures: Family<OfFailure, Counter>,
+/// The times and sums of a run. Times are in seconds.
+pub struct Timings {
+    /// From a batch's first record until it is closed.
+    pub fill: Histogram,
+    /// From the close of a batch until all workers have completed it.
+    pub compute: Histogram,
+    /// The write of a batch's commit.
+    pub commit: Histogram,
+    /// The publication of a batch, by sink.
+    pub publish: Family<OfSink, Histogram>,
+    /// Committed batches.
+    pub batches: Counter,
+    /// Bytes of records in committed batches.
+    pub input_bytes: Counter,
+    /// Bytes of state changes in committed batches.
+    pub delta_bytes: Counter,
+    /// Folds of the log.
+    pub fold: Histogram,
+    /// Requests over the port, from their arrival until their answer or refusal, by query.
+    pub query: Family<OfQuery, Histogram>,
+    /// Requests without an answer, by query and kind.
+    pub query_failures: Family<OfFailure, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -62,7 +80,7 @@ impl Default for Timings {
 
 impl Timings {
     /// A batch was committed.
-    pub(crate) fn committed(&self, batch: &BatchReport) {
+    pub fn committed(&self, batch: &BatchReport) {
         let observe = |into: &Histogram, us: u64| into.observe(us as f64 / 1e6);
         observe(&self.fill, batch.fill_us);
         observe(&self.compute, batch.compute_us);
@@ -73,12 +91,12 @@ impl Timings {
     }
 
     /// A fold is over that took so long.
-    pub(crate) fn folded(&self, took: Duration) {
+    pub fn folded(&self, took: Duration) {
         self.fold.observe(took.as_secs_f64());
     }
 
     /// A request to a query of the topology is over, after so long.
-    pub(crate) fn asked(&self, query: &str, took: Duration, outcome: &Outcome) {
+    pub fn asked(&self, query: &str, took: Duration, outcome: &Outcome) {
         let labels = OfQuery { query: query.to_string() };
         self.query.get_or_create(&labels).observe(took.as_secs_f64());
         if let Err(why) = outcome {
@@ -87,7 +105,7 @@ impl Timings {
     }
 
     /// A sink has confirmed what it was given so long ago.
-    pub(crate) fn published(&self, sink: &str, took: Duration) {
+    pub fn published(&self, sink: &str, took: Duration) {
         self.publish.get_or_create(&OfSink { sink: sink.to_string() }).observe(took.as_secs_f64());
     }
 }

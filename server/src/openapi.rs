@@ -1,11 +1,6 @@
 //! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and states of the topology that runs.
 
-use crate::batch::report::BatchReport;
-use crate::dataflow::meter::OperatorWork;
-use crate::plan::Node;
-use crate::runtime::Runtime;
-use crate::runtime::reports::Status;
-use crate::server::body::json_body;
+use crate::body::json_body;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,6 +8,8 @@ use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, OnceLock};
+use tidemill_engine::plan::Node;
+use tidemill_engine::{BatchReport, OperatorWork, Runtime, Status};
 
 /// The description, made when it is asked for first: nothing of it changes while a run lasts.
 #[derive(Clone, Default)]
@@ -163,7 +160,7 @@ fn describe(runtime: &Runtime) -> Value {
     }
     json!({
         "openapi": "3.1.0",
-        "info": {"title": format!("Tidemill topology {}", runtime.facts.topology), "version": env!("CARGO_PKG_VERSION")},
+        "info": {"title": format!("Tidemill topology {}", runtime.topology()), "version": env!("CARGO_PKG_VERSION")},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas,

@@ -1,13 +1,11 @@
 //! What operators have done, and what they have failed at.
 
-use crate::dataflow::meter::OperatorWork;
-use crate::runtime::Runtime;
-use crate::runtime::reports::Status;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
+use tidemill_engine::{OperatorWork, Runtime, Status};
 
 /// How many operators have series of their own.
 const OPERATORS: usize = 500;

@@ -45,11 +45,6 @@ mod text_format;
 use self::operators::{Worked, of_operators, worked};
 use self::text_format::in_text_format;
 use super::process;
-use crate::batch::feed::PartitionProgress;
-use crate::runtime::Runtime;
-use crate::runtime::reports::Status;
-use crate::runtime::timings::OfSink;
-pub(crate) use crate::runtime::timings::Timings;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -64,6 +59,8 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tidemill_engine::port::{OfSink, Timings};
+use tidemill_engine::{PartitionProgress, Runtime, Status};
 
 /// How many partitions of a source have series of their own.
 const PARTITIONS: usize = 1000;
@@ -86,7 +83,7 @@ struct OfState {
 
 /// Answers with all metrics.
 pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderMap) -> impl IntoResponse {
-    in_the_format_of(&headers, text(&runtime.status(), &worked(&runtime), &runtime.timings, runtime.is_ready()))
+    in_the_format_of(&headers, text(&runtime.status(), &worked(&runtime), runtime.timings(), runtime.is_ready()))
 }
 
 /// Answers before the run has begun: that it is not ready, and how the process is.
@@ -238,24 +235,31 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::report::BatchReport;
-    use crate::request::ask::QueryError;
-    use crate::runtime::reports::{QueriesStatus, SinkStatus, StateStatus};
     use std::time::Duration;
+    use tidemill_engine::BatchReport;
+    use tidemill_engine::QueryError;
+    use tidemill_engine::{QueriesStatus, SinkStatus, StateStatus};
     use tidemill_state::Txid;
 
     fn partition(source: &str, partition: &str, offset: u64, trouble: Option<&str>) -> PartitionProgress {
-        PartitionProgress {
-            source: source.into(),
-            partition: partition.into(),
-            offset,
-            lag: Some(2),
-            skipped: 1,
-            ended: false,
-            trouble: trouble.map(str::to_string),
-            trouble_since_ms: None,
-            reached: offset,
-        }
+        let mut progress = PartitionProgress::default();
+        progress.source = source.into();
+        progress.partition = partition.into();
+        progress.offset = offset;
+        progress.lag = Some(2);
+        progress.skipped = 1;
+        progress.trouble = trouble.map(str::to_string);
+        progress
+    }
+
+    fn sink() -> SinkStatus {
+        let mut sink = SinkStatus::default();
+        sink.name = "out".into();
+        sink.published = Txid(6);
+        sink.backlog_bytes = 9;
+        sink.rebuilds = 3;
+        sink.error = Some("away".into());
+        sink
     }
 
     fn status(partitions: Vec<PartitionProgress>) -> Status {
@@ -277,14 +281,7 @@ mod tests {
             waiting: None,
             partitions,
             states: vec![StateStatus { name: "counts".into(), key: String::new(), value: String::new(), keys: 5 }],
-            sinks: vec![SinkStatus {
-                name: "out".into(),
-                published: Txid(6),
-                backlog_bytes: 9,
-                rebuilds: 3,
-                error: Some("away".into()),
-                ..Default::default()
-            }],
+            sinks: vec![sink()],
             unfolded_bytes: 11,
             store_bytes: 13,
             longest_slice_us: 0,
@@ -295,25 +292,15 @@ mod tests {
     }
 
     fn batch(txid: u64) -> BatchReport {
-        BatchReport {
-            txid: Txid(txid),
-            records: 10,
-            bytes: 70,
-            changes: 0,
-            delta_bytes: 6,
-            output_records: 0,
-            set_aside: BTreeMap::new(),
-            fill_us: 1_000_000,
-            compute_us: 250_000,
-            commit_us: 500,
-            committed_at_ms: 0,
-            publish: Vec::new(),
-            fold_us: None,
-            workers: Vec::new(),
-            retries: Vec::new(),
-            ranges: Vec::new(),
-            keys: Vec::new(),
-        }
+        let mut batch = BatchReport::default();
+        batch.txid = Txid(txid);
+        batch.records = 10;
+        batch.bytes = 70;
+        batch.delta_bytes = 6;
+        batch.fill_us = 1_000_000;
+        batch.compute_us = 250_000;
+        batch.commit_us = 500;
+        batch
     }
 
     /// Asserts that the text has exactly this line.

@@ -8,9 +8,6 @@
 
 use super::queries::answer_of;
 use super::refusal::Refusal;
-use crate::request::ask::{Format, QueryError, Question};
-use crate::runtime::Runtime;
-use crate::runtime::history::Changed;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -23,6 +20,8 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tidemill_engine::port::Changed;
+use tidemill_engine::{Format, QueryError, Question, Runtime};
 use tidemill_state::Txid;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};

@@ -1,14 +1,14 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
-use crate::request::ask::QueryError;
-use crate::server::body::{json_response, status_of};
-use crate::server::paths::PATHS;
+use crate::body::{json_response, status_of};
+use crate::paths::PATHS;
 use axum::Extension;
 use axum::extract::rejection::BytesRejection;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tidemill_engine::QueryError;
 use tidemill_state::{Error, Kind};
 use tonic::{Code, Status};
 
@@ -121,7 +121,7 @@ struct Said {
 pub(super) fn in_storm(response: Response) -> Response {
     match response.extensions().get() {
         Some(Said { what, remedy }) => {
-            let mut failed = crate::server::body::failed(response.status(), &format!("{what}: {remedy}"));
+            let mut failed = crate::body::failed(response.status(), &format!("{what}: {remedy}"));
             failed.headers_mut().extend(response.headers().get(WWW_AUTHENTICATE).map(|how| (WWW_AUTHENTICATE, how.clone())));
             failed
         }

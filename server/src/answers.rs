@@ -1,9 +1,7 @@
 //! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
 
 use super::refusal::{Refusal, place};
-use crate::runtime::Runtime;
-use crate::runtime::reads::{MOST_ROWS, PageWish};
-use crate::server::body::json_response;
+use crate::body::json_response;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -14,6 +12,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tidemill_engine::port::MOST_ROWS;
+use tidemill_engine::{PageWish, Runtime};
 use tidemill_state::{Kind, Txid};
 
 type Answer = Result<Json<Value>, Refusal>;
@@ -49,12 +49,12 @@ pub(super) async fn status(State(runtime): State<Arc<Runtime>>, method: Method, 
 
 pub(super) async fn topology(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
     let Json(plan) = as_json(runtime.plan(), &method, &uri)?;
-    Ok(Json(json!({"name": runtime.facts.topology, "line": runtime.facts.line.to_string(), "nodes": plan["nodes"]})))
+    Ok(Json(json!({"name": runtime.topology(), "line": runtime.line().to_string(), "nodes": plan["nodes"]})))
 }
 
 pub(super) async fn operators(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
     let Json(operators) = as_json(&runtime.operators(), &method, &uri)?;
-    Ok(Json(json!({"line": runtime.facts.line.to_string(), "operators": operators})))
+    Ok(Json(json!({"line": runtime.line().to_string(), "operators": operators})))
 }
 
 #[derive(Deserialize)]
@@ -79,7 +79,7 @@ pub(super) async fn batches(
         return Err(wrong(format!("limit={limit} is not between 1 and {MOST_BATCHES}")));
     }
     let Json(batches) = as_json(&runtime.batches_in_brief(limit), &method, &uri)?;
-    Ok(Json(json!({"line": runtime.facts.line.to_string(), "batches": batches})))
+    Ok(Json(json!({"line": runtime.line().to_string(), "batches": batches})))
 }
 
 pub(super) async fn batch(
@@ -102,7 +102,7 @@ pub(super) async fn batch(
         return Err(Refusal::new(StatusCode::NOT_FOUND, what, at()).remedy("ask for one of those that /v1/batches lists"));
     };
     let Json(mut batch) = as_json(&batch, &method, &uri)?;
-    batch["line"] = runtime.facts.line.to_string().into();
+    batch["line"] = runtime.line().to_string().into();
     Ok(Json(batch))
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn page(
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
     let _admitted = runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    Ok(json_response(StatusCode::OK, page.to_json(&runtime.facts.line.to_string()).into_bytes()))
+    Ok(json_response(StatusCode::OK, page.to_json(&runtime.line().to_string()).into_bytes()))
 }
 
 /// Which keys are wanted.
@@ -195,7 +195,7 @@ pub(super) async fn values(
         keys.into_iter().map(|key| serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_string())).collect();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    let body = format!("{{\"txid\":{txid},\"line\":\"{}\",\"rows\":{rows}}}", runtime.facts.line);
+    let body = format!("{{\"txid\":{txid},\"line\":\"{}\",\"rows\":{rows}}}", runtime.line());
     Ok(json_response(StatusCode::OK, body.into_bytes()))
 }
 
@@ -207,9 +207,9 @@ fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
 /// The value of one key at the last committed batch, from the worker that owns it.
 async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> OfState {
     let codec = runtime.find_state(name).map(|(_, codec)| codec).map_err(|_| no_such_state(runtime, name, at.clone()))?;
-    let shown = codec.parse_key(key, runtime.facts.key_groups).and_then(|(encoded, _)| codec.key_to_json(&encoded));
+    let shown = codec.parse_key(key, runtime.key_groups()).and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
-    let line = runtime.facts.line.to_string();
+    let line = runtime.line().to_string();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, at.clone()))?;
     match runtime.read_state(name, key).await {
         Ok((txid, Some(value))) => {
@@ -237,7 +237,7 @@ fn known_state(runtime: &Runtime, name: &str, method: &Method, uri: &Uri) -> Res
 }
 
 fn no_such_state(runtime: &Runtime, name: &str, at: String) -> Refusal {
-    let names: Vec<String> = runtime.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+    let names: Vec<String> = runtime.codecs().iter().map(|codec| codec.decl().name).collect();
     let remedy =
         if names.is_empty() { "this topology keeps no state".into() } else { format!("ask for one of: {}", names.join(", ")) };
     Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy)

@@ -1,10 +1,10 @@
 //! Bodies of answers, and the statuses of errors.
 
-use crate::request::ask::QueryError;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
+use tidemill_engine::QueryError;
 
 pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
     json_body(status, Body::from(body))

@@ -2,8 +2,7 @@
 
 use super::caller::Caller;
 use super::refusal::{Refusal, place};
-use crate::runtime::Runtime;
-use crate::server::connections::MOST_DRAIN;
+use crate::connections::MOST_DRAIN;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_engine::Runtime;
 use tokio::time::{Instant, sleep};
 
 type Answer = Result<Json<Value>, Refusal>;

@@ -1,11 +1,11 @@
 //! Bodies of answers that are counted until they are sent.
 
-use crate::request::unsent::Kept;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tidemill_engine::port::Kept;
 
 /// How much is given at once. What was given lies in the connection's own buffers, where it is not counted.
 const PIECE: usize = 64 << 10;

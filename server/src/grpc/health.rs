@@ -1,7 +1,6 @@
 //! The standard health service: whether queries are answered.
 
-use crate::runtime::Runtime;
-use crate::server::grpc::status::no_such_service;
+use crate::grpc::status::no_such_service;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -9,6 +8,7 @@ use axum::routing::post;
 use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_engine::Runtime;
 use tidemill_proto::{HealthCheckRequest, HealthCheckResponse, ProtoCodec, SERVICE, ServingStatus, path};
 use tonic::Status;
 use tonic::server::Grpc;
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 type Codec = ProtoCodec<HealthCheckResponse, HealthCheckRequest>;
 
 /// The routes of a run that has not begun: it is not asked yet.
-pub(in crate::server) fn not_yet<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn not_yet<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route(path::HEALTH_CHECK, post(|request: Request| check_with(|| ServingStatus::NotServing, request)))
 }
 

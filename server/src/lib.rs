@@ -21,8 +21,6 @@ mod sending;
 mod sources;
 mod storm;
 
-use crate::runtime::Runtime;
-use crate::runtime::starting::Starting;
 pub use admission::Access;
 use admission::Bounds;
 use axum::body::Body;
@@ -40,6 +38,8 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tidemill_engine::Runtime;
+use tidemill_engine::Starting;
 use tidemill_state::{Error, Result, system};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -1,11 +1,12 @@
 //! Who asks, and how many requests of it are under way.
 
 use super::connections::Connection;
-use crate::request::ask::{Admitted, QueryError};
 use axum::extract::Request;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use tidemill_engine::QueryError;
+use tidemill_engine::port::Admitted;
 
 /// A client, as far as the server knows it: a connection, whose requests share a bound.
 #[derive(Clone, Debug, Default)]

@@ -1,15 +1,12 @@
 //! gRPC, on the same port as HTTP: queries, one at a time or many over one stream, and the standard health service. `proto/tidemill.proto` describes the calls.
 
-use crate::server::grpc::status::{described, replaced};
+use crate::grpc::status::{described, replaced};
 mod health;
 mod pipeline;
 mod status;
 
-use crate::request::ask::{AtLeast, Format, QueryError, Question};
-use crate::request::unsent::Kept;
-use crate::runtime::Runtime;
-use crate::server::caller::Caller;
-use crate::server::sending;
+use crate::caller::Caller;
+use crate::sending;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -18,6 +15,9 @@ use axum::routing::post;
 pub(super) use health::not_yet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tidemill_engine::Runtime;
+use tidemill_engine::port::Kept;
+use tidemill_engine::{AtLeast, Format, QueryError, Question};
 use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
 use tonic::server::Grpc;
@@ -69,7 +69,7 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 
 /// The answer to a request, or why there is none; and what counts it until it is sent.
 async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, Kept) {
-    let mut response = QueryResponse { number: request.number, line: runtime.facts.line.to_string(), ..QueryResponse::default() };
+    let mut response = QueryResponse { number: request.number, line: runtime.line().to_string(), ..QueryResponse::default() };
     if !request.line.is_empty() && request.line != response.line {
         response.error = Some(replaced(&request, &response.line));
         return (response, Kept::default());
@@ -90,7 +90,7 @@ async fn ask(
     runtime: &Runtime,
     connection: &Caller,
     request: &QueryRequest,
-) -> Result<(crate::request::ask::Answer, bool), QueryError> {
+) -> Result<(tidemill_engine::Answer, bool), QueryError> {
     let limits = runtime.query_limits();
     let _place = connection.admit(limits.per_client)?;
     let format = match Encoding::of(request.encoding) {
@@ -101,7 +101,7 @@ async fn ask(
     if request.arguments.len() > limits.request_bytes {
         return Err(QueryError::TooLarge { what: "request", limit: limits.request_bytes });
     }
-    let one = runtime.asking.queries[runtime.asking.find(&request.name)?].decl().one;
+    let one = runtime.has_one_result(&request.name)?;
     let txid = (request.at_least_txid > 0).then_some(AtLeast::Txid(Txid(request.at_least_txid)));
     let positions = request.at_least_position.iter().map(|position| AtLeast::Position {
         source: &position.source,

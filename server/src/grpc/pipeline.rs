@@ -1,8 +1,6 @@
 //! Many requests over one stream, each answered when it is ready.
 
 use super::{Caller, answer, grpc};
-use crate::request::unsent::Kept;
-use crate::runtime::Runtime;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::Stream;
@@ -11,6 +9,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tidemill_engine::Runtime;
+use tidemill_engine::port::Kept;
 use tidemill_proto::{QueryRequest, QueryResponse};
 use tonic::{Status, Streaming};
 

@@ -1,15 +1,14 @@
 //! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
 
 use super::sending;
-use crate::request::ask::{Format, QueryError, Question};
-use crate::runtime::Runtime;
-use crate::server::body::{failed, json_body, status_of};
+use crate::body::{failed, json_body, status_of};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::sync::Arc;
+use tidemill_engine::{Format, QueryError, Question, Runtime};
 
 /// The arguments in the path.
 pub(super) async fn get_with(

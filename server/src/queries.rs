@@ -2,9 +2,7 @@
 
 use super::refusal::{Refusal, place};
 use super::sending;
-use crate::request::ask::{Answer, AtLeast, Format, Question};
-use crate::runtime::Runtime;
-use crate::server::body::json_body;
+use crate::body::json_body;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -15,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_engine::{Answer, AtLeast, Format, Question, Runtime};
 use tidemill_state::Txid;
 
 /// What a request may ask for beside its arguments.
@@ -31,7 +30,7 @@ pub(super) struct Wishes {
 
 /// What can be asked.
 pub(super) async fn list(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
-    Json(json!({"line": runtime.facts.line.to_string(), "queries": runtime.queries()}))
+    Json(json!({"line": runtime.line().to_string(), "queries": runtime.queries()}))
 }
 
 /// `{"txid": C, "line": …, "result": …}`.
@@ -73,7 +72,7 @@ pub(super) async fn ask(
 pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes, .. }: &Answer) -> Vec<u8> {
     // The result is JSON already: it is not read again only to be written again.
     let mut whole = Vec::with_capacity(bytes.len() + 64);
-    whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.facts.line).as_bytes());
+    whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.line()).as_bytes());
     whole.extend_from_slice(bytes);
     whole.push(b'}');
     whole

@@ -1,13 +1,13 @@
 //! The answers before a run has begun: that it starts, and what it waits for.
 
 use super::refusal::{Refusal, place};
-use crate::runtime::starting::Starting;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tidemill_engine::Starting;
 
 /// What the answers are taken from.
 struct Before {

@@ -1,7 +1,6 @@
 //! Errors of queries as gRPC has them.
 
-use crate::request::ask::QueryError;
-use crate::runtime::Runtime;
+use tidemill_engine::{QueryError, Runtime};
 use tidemill_proto::{ErrorKind, QueryRequest};
 use tonic::{Code, Status};
 
@@ -37,7 +36,7 @@ pub(super) fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto
         what: error.to_string(),
         remedy: remedy.into(),
         known,
-        line: runtime.facts.line.to_string(),
+        line: runtime.line().to_string(),
     }
 }
 
