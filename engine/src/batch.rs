@@ -1,4 +1,24 @@
-//! What code that sees a whole batch is told of it, and the clock behind it.
+//! A batch's life, from its first record to confirmed output. Read this file first.
+//!
+//! A batch is a numbered set of records ([`Txid`]). Its number is the timely timestamp of all of its
+//! records, so timely's progress tracking alone determines when a batch is complete. Batches commit
+//! in the order of their numbers, without gaps.
+//!
+//! | stage | decided by | carried by | crash points in it | a crash here |
+//! | --- | --- | --- | --- | --- |
+//! | **open** | [`intake`]: one batch is open; workers reserve records in it and read them ([`feed`]) | a growing [`Range`] for each partition | `batch-opened` | changes nothing: the same positions are read again |
+//! | **closed** | [`intake`]: enough records, bytes or time | the ranges, now fixed | `batch-closed` | changes nothing |
+//! | **computing** | the operators, in time slices ([`slice`]) | [`chunk::Chunk`], then [`WorkerBatch`] | | changes nothing |
+//! | **complete** | the worker loop (`run/worker.rs`): the frontier has passed the number | [`WorkerDelta`], sent to the committer | `batch-computed` | changes nothing |
+//! | **committed** | [`commit`]: positions, deltas, output and number in one RocksDB write | [`tidemill_state::Batch`] | `before-write`, `after-write` | before the write nothing; after it the batch is durable, and the next run publishes it |
+//! | **published** | [`publish`]: one thread for each sink, in order | entries of the outbox | `before-publish`, `sink-begun`, `sink-produced`, `sink-delivered`, `publish-prepared` | the sink's marker determines what the next run sends again |
+//! | **confirmed** | the sink | its marker | `sink-ended`, `published` | nothing is sent again; a later commit removes the entries |
+//! | **folded** | the fold (`state/src/fold.rs`), beside later batches | one sorted file | `fold-begun`, `fold-written`, `fold-ingested`, `log-trimmed` | the log is still complete, or the file is part of the store |
+//!
+//! The rows of the decision after a crash are in `state/src/resolve.rs`; `tests/crashes.rs` ends a
+//! process at every crash point. A failure before the commit sets the [`latch`]: nothing of that
+//! generation is committed from then on, and the dataflows are built again after the last committed
+//! batch.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -96,4 +116,22 @@ pub(crate) struct Range {
     pub(crate) skipped: u64,
     /// Whether the partition has ended for good: its position is removed instead of recorded.
     pub(crate) retired: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use tidemill_state::CrashPoint;
+
+    /// A new step of a batch's life needs a place in the table of this file.
+    #[test]
+    fn the_table_of_a_batchs_life_has_each_crash_point_of_it() {
+        let rows = include_str!("batch.rs").lines().filter(|line| line.starts_with("//! | **"));
+        let named: Vec<&str> =
+            rows.flat_map(|row| row.split('|').nth(4).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
+        let first = CrashPoint::ALL.iter().position(|point| *point == CrashPoint::BatchOpened).expect("it is a point");
+        let expected: BTreeSet<&str> = CrashPoint::ALL[first..].iter().map(|point| point.name()).collect();
+        assert_eq!(named.iter().copied().collect::<BTreeSet<_>>(), expected);
+        assert_eq!(named.len(), expected.len(), "each stands in one row");
+    }
 }

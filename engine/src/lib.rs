@@ -1,7 +1,27 @@
-//! The engine: topologies, operators, batches, the worker loop, the commit.
+//! The engine of Tidemill: topologies, operators, batches, states and queries in one process.
 //!
-//! A topology is built by a closure that is given a [`Topology`]; [`Engine::start`] runs it. The timely timestamp of every record is the number of its
-//! batch, and timely's progress tracking is what says that a batch is complete.
+//! A topology is built by a closure that receives a [`Topology`]; [`Engine::start`] runs it. The timely
+//! timestamp of every record is the number of its batch, and timely's progress tracking determines
+//! when a batch is complete.
+//!
+//! The folders, in the order in which they can be read. A file imports none that stands above it:
+//! there is no circle of files, which a test holds (`tests/house/circles.rs`).
+//!
+//! | folder or file | content |
+//! | --- | --- |
+//! | `batch.rs`, `batch/` | **a batch's life**: intake of records, chunks, latch, commit, publication. Read `batch.rs` first |
+//! | `record.rs`, `clock.rs`, `panics.rs`, `plan.rs`, `json.rs` | the ground: bounds of types, clock, panics, the dataflow as a graph, JSON that loses nothing |
+//! | `source.rs`, `sink.rs`, `dead_letter.rs` | the traits that connectors implement |
+//! | `request.rs`, `request/` | a query's request on its way: table of requests in flight, pins, weights, answers |
+//! | `table.rs`, `table/` | one worker's part of a state, and its rows as JSON |
+//! | `failure.rs`, `failure/` | failures of user code: policy, and search for the records to blame |
+//! | `aggregates.rs`, `aggregates/` | combiners and reducers |
+//! | `dataflow.rs`, `dataflow/` | the plumbing between operators: context of a worker, streams, guard, declarations |
+//! | `operators.rs`, `operators/` | the operators of streams, one file each |
+//! | `query.rs`, `query/` | queries and their operators, one file each |
+//! | `runtime.rs`, `runtime/` | the state of a run as seen from outside: status, history, reads, requests, control |
+//! | `run.rs`, `run/` | a run: start, generations, worker loop, threads, end |
+//! | `conformance.rs`, `testing.rs` | suites for connectors and aggregations; the kit that tests topologies |
 
 pub mod aggregates;
 mod batch;
@@ -64,8 +84,8 @@ pub mod states {
 /// For `tidemill-server` alone, which serves a run over its port. It may change in any release.
 #[doc(hidden)]
 pub mod port {
-    pub use crate::request::ask::Admitted;
-    pub use crate::request::unsent::Kept;
+    pub use crate::request::ask::Permit;
+    pub use crate::request::unsent_bytes::UnsentGuard;
     pub use crate::runtime::history::Changed;
     pub use crate::runtime::reads::MOST_ROWS;
     pub use crate::runtime::timings::{OfSink, Timings};

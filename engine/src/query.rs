@@ -14,7 +14,7 @@ use crate::dataflow::topology::Topology;
 use crate::plan::NodeKind;
 use crate::record::Data;
 pub use crate::request::ask;
-use crate::request::entrance::Entrance;
+use crate::request::input::QueryInput;
 use crate::request::item::{Held, Item, Ticket};
 use crate::request::weight::Weight;
 pub use operators::GroupedRequests;
@@ -97,7 +97,7 @@ impl Topology<'_> {
     }
 }
 
-/// Where requests enter: an operator that gives what the desk has put before it.
+/// Where requests enter: an operator that gives what the in_flight has put before it.
 fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) -> Requests<'q, A> {
     let begun: Rc<RefCell<Vec<Item<A>>>> = Rc::default();
     let mut builder = OperatorBuilder::new("requests".to_string(), scope);
@@ -115,16 +115,16 @@ fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) ->
             }
         }
     });
-    part.context.declared.borrow_mut().entrances.push(Rc::new(Door { begun, activator }));
+    part.context.declared.borrow_mut().entrances.push(Rc::new(TypedInput { begun, activator }));
     Requests { raw, part, number: PhantomData }
 }
 
-struct Door<A> {
+struct TypedInput<A> {
     begun: Rc<RefCell<Vec<Item<A>>>>,
     activator: timely::scheduling::Activator,
 }
 
-impl<A: 'static> Entrance for Door<A> {
+impl<A: 'static> QueryInput for TypedInput<A> {
     fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>) {
         let arguments = arguments.downcast::<A>().expect("arguments are decoded by the query's own codec");
         let mut begun = self.begun.borrow_mut();

@@ -3,12 +3,12 @@
 pub mod ask;
 pub(crate) mod backlog;
 pub(crate) mod codec;
-pub(crate) mod desk;
-pub(crate) mod entrance;
 pub(crate) mod hub;
+pub(crate) mod in_flight;
+pub(crate) mod input;
 pub(crate) mod item;
-pub(crate) mod live;
+pub(crate) mod live_requests;
 pub(crate) mod pins;
-pub(crate) mod stuck;
-pub(crate) mod unsent;
+pub(crate) mod unsent_bytes;
+pub(crate) mod watchdog;
 pub(crate) mod weight;

@@ -22,14 +22,14 @@ use self::fold_alarm::FoldAlarm;
 use self::progress::{LeftOut, WorkerReport};
 use crate::batch::Range;
 use crate::batch::feed::Assignment;
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::dataflow::meter::{OperatorWork, Work};
 use crate::plan::Plan;
 use crate::request::ask::AtLeast;
 use crate::request::ask::QueryError;
 use crate::request::codec::QueryCodec;
-use crate::request::hub::{Asking, QueryLimits};
-use crate::runtime::committed::Extent;
+use crate::request::hub::{QueryLimits, RequestHub};
+use crate::runtime::committed::CommittedProgress;
 use crate::runtime::history::Batches;
 use crate::runtime::leases::Leases;
 use crate::runtime::reports::{Busy, SinkStatus};
@@ -48,10 +48,10 @@ struct Inner {
     phase: &'static str,
     workers: Vec<WorkerReport>,
     left_out: LeftOut,
-    extent: Extent,
+    extent: CommittedProgress,
     sinks: Vec<SinkStatus>,
     batches: Batches,
-    pond: Option<Arc<Pond>>,
+    intake: Option<Arc<Intake>>,
     held_back: bool,
     waiting_for_disk: Option<String>,
     paused_since_ms: Option<u64>,
@@ -106,7 +106,7 @@ pub struct Runtime {
     inner: Mutex<Inner>,
     /// By worker; none between generations. Never taken while `inner` is waited for by its holder.
     inboxes: RwLock<Vec<Inbox>>,
-    pub(crate) asking: Arc<Asking>,
+    pub(crate) hub: Arc<RequestHub>,
     pub(crate) leases: Leases,
     changed: Condvar,
     pub(crate) fold_alarm: FoldAlarm,
@@ -135,10 +135,10 @@ impl Runtime {
             phase: "starting",
             workers,
             left_out: LeftOut::default(),
-            extent: Extent::default(),
+            extent: CommittedProgress::default(),
             sinks,
             batches: Batches::default(),
-            pond: None,
+            intake: None,
             held_back: true,
             waiting_for_disk: None,
             paused_since_ms: None,
@@ -160,7 +160,7 @@ impl Runtime {
             retired: Vec::new(),
         };
         let committed = Arc::new(AtomicU64::new(committed.txid().0));
-        let asking = Arc::new(Asking::new(Arc::clone(&committed), facts.workers, queries, limits));
+        let hub = Arc::new(RequestHub::new(Arc::clone(&committed), facts.workers, queries, limits));
         let work = Arc::new(Work::new(facts.plan.nodes.len(), facts.workers));
         Runtime {
             facts,
@@ -168,7 +168,7 @@ impl Runtime {
             committed,
             inner: Mutex::new(inner),
             inboxes: RwLock::default(),
-            asking,
+            hub,
             leases: Leases::default(),
             changed: Condvar::new(),
             fold_alarm: FoldAlarm::default(),
@@ -192,14 +192,14 @@ impl Runtime {
         Txid(self.committed.load(SeqCst))
     }
 
-    /// A generation begins: these are its workers' inboxes and its pond, and whether what holds the sources back holds it too.
-    pub(crate) fn begin_generation(&self, number: u64, inboxes: Vec<Sender<ToWorker>>, pond: &Arc<Pond>, held_back: bool) {
-        self.asking.pins.begin_anew();
+    /// A generation begins: these are its workers' inboxes and its intake, and whether what holds the sources back holds it too.
+    pub(crate) fn begin_generation(&self, number: u64, inboxes: Vec<Sender<ToWorker>>, intake: &Arc<Intake>, held_back: bool) {
+        self.hub.pins.begin_anew();
         let mut inner = self.lock();
         (inner.generation, inner.generations) = (number, inner.generations + 1);
         inner.retired.clear();
         *self.inboxes.write().expect("no holder of this lock panics") = inboxes.into_iter().map(|inbox| (inbox, None)).collect();
-        (inner.pond, inner.held_back) = (Some(Arc::clone(pond)), held_back);
+        (inner.intake, inner.held_back) = (Some(Arc::clone(intake)), held_back);
         inner.workers.iter_mut().for_each(|worker| worker.ready = false);
         self.apply_hold(&inner);
     }
@@ -207,7 +207,7 @@ impl Runtime {
     /// A generation is over: there is nobody to answer.
     pub(crate) fn end_generation(&self) {
         self.close_inboxes();
-        self.lock().pond = None;
+        self.lock().intake = None;
     }
 
     /// A worker has loaded its states, which have so many keys.
@@ -332,8 +332,8 @@ impl Runtime {
 
     /// Holds the sources back while a bound is reached.
     fn apply_hold(&self, inner: &Inner) {
-        if let Some(pond) = &inner.pond {
-            pond.hold(inner.held_back && self.waiting(inner).is_some());
+        if let Some(intake) = &inner.intake {
+            intake.hold(inner.held_back && self.waiting(inner).is_some());
         }
     }
 
@@ -358,7 +358,7 @@ impl Runtime {
     #[must_use]
     pub fn is_at_end(&self) -> bool {
         let inner = self.lock();
-        let read = inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed());
+        let read = inner.intake.as_ref().is_some_and(|intake| intake.all_ended_and_committed());
         read && inner.workers.iter().all(|worker| worker.ready)
             && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
     }
@@ -385,7 +385,7 @@ impl Runtime {
     /// Calls `note` if this generation runs, and not while it ends. Returns what it returns, else false.
     pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce() -> bool) -> bool {
         let inner = self.lock();
-        inner.generation == generation && inner.pond.is_some() && note()
+        inner.generation == generation && inner.intake.is_some() && note()
     }
 
     /// Notes partitions that have ended for good, whose positions are removed: their names are free.
@@ -424,20 +424,20 @@ impl Runtime {
 
     /// Closes the open batch now if it has records and no worker is reading into it: for tests.
     pub(crate) fn close_batch(&self, points: &Points) -> Result<()> {
-        let pond = self.lock().pond.clone();
-        pond.map_or(Ok(()), |pond| pond.close_now(points))
+        let intake = self.lock().intake.clone();
+        intake.map_or(Ok(()), |intake| intake.close_now(points))
     }
 
     /// Cancels the oldest read, as if the values that it needs took too much memory: for tests.
     #[doc(hidden)]
     pub fn cancel_oldest_pin(&self) {
-        self.asking.pins.cancel_oldest();
+        self.hub.pins.cancel_oldest();
     }
 
     /// Whether the workers run, no batch is on its way and every sink has what is committed: for tests.
     pub(crate) fn is_at_rest(&self) -> bool {
         let inner = self.lock();
-        let nothing_open = inner.pond.as_ref().is_some_and(|pond| pond.nothing_in_flight());
+        let nothing_open = inner.intake.as_ref().is_some_and(|intake| intake.nothing_in_flight());
         let published = inner.sinks.iter().all(|sink| sink.last_output <= sink.published);
         nothing_open && published && inner.workers.iter().all(|worker| worker.ready)
     }

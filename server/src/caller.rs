@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use tidemill_engine::QueryError;
-use tidemill_engine::port::Admitted;
+use tidemill_engine::port::Permit;
 
 /// A client, as far as the server knows it: a connection, whose requests share a bound.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +40,8 @@ impl Caller {
     }
 
     /// Lets one more of its requests in, if there is room: it counts until what is given is dropped.
-    pub(super) fn admit(&self, most: usize) -> Result<Admitted, QueryError> {
-        let admitted = Admitted::one_of(&self.under_way, most);
+    pub(super) fn admit(&self, most: usize) -> Result<Permit, QueryError> {
+        let admitted = Permit::one_of(&self.under_way, most);
         admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} of this connection are under way already") })
     }
 }

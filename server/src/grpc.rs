@@ -16,7 +16,7 @@ pub(super) use health::not_yet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_engine::Runtime;
-use tidemill_engine::port::Kept;
+use tidemill_engine::port::UnsentGuard;
 use tidemill_engine::{AtLeast, Format, QueryError, Question};
 use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
@@ -49,7 +49,7 @@ where
 async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
     let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
     let connection = Caller::of(&request);
-    let sent = Arc::new(Mutex::new(Kept::default()));
+    let sent = Arc::new(Mutex::new(UnsentGuard::default()));
     let keep = Arc::clone(&sent);
     let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
         let (runtime, connection, keep) = (Arc::clone(&runtime), connection.clone(), Arc::clone(&keep));
@@ -68,11 +68,11 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 }
 
 /// The answer to a request, or why there is none; and what counts it until it is sent.
-async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, Kept) {
+async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, UnsentGuard) {
     let mut response = QueryResponse { number: request.number, line: runtime.line().to_string(), ..QueryResponse::default() };
     if !request.line.is_empty() && request.line != response.line {
         response.error = Some(replaced(&request, &response.line));
-        return (response, Kept::default());
+        return (response, UnsentGuard::default());
     }
     match ask(runtime, connection, &request).await {
         Ok((answer, one)) => {
@@ -81,7 +81,7 @@ async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -
         }
         Err(error) => {
             response.error = Some(described(&error, runtime));
-            (response, Kept::default())
+            (response, UnsentGuard::default())
         }
     }
 }

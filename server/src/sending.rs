@@ -5,19 +5,19 @@ use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tidemill_engine::port::Kept;
+use tidemill_engine::port::UnsentGuard;
 
 /// How much is given at once. What was given lies in the connection's own buffers, where it is not counted.
 const PIECE: usize = 64 << 10;
 
 /// A body of these bytes.
-pub(super) fn whole(bytes: Vec<u8>, kept: Kept) -> Body {
+pub(super) fn whole(bytes: Vec<u8>, kept: UnsentGuard) -> Body {
     Body::new(Whole { left: bytes.into(), _kept: kept })
 }
 
 struct Whole {
     left: Bytes,
-    _kept: Kept,
+    _kept: UnsentGuard,
 }
 
 impl HttpBody for Whole {
@@ -39,13 +39,13 @@ impl HttpBody for Whole {
 }
 
 /// The same body, which holds an answer's count.
-pub(super) fn holding(body: Body, kept: Kept) -> Body {
+pub(super) fn holding(body: Body, kept: UnsentGuard) -> Body {
     Body::new(Holding { body, _kept: kept })
 }
 
 struct Holding {
     body: Body,
-    _kept: Kept,
+    _kept: UnsentGuard,
 }
 
 impl HttpBody for Holding {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use timely::Accountable;
 
 /// What a chunk of records was when it came from a source, or through the last exchange.
-pub(crate) struct Run {
+pub(crate) struct SourceRun {
     pub(crate) places: Option<Places>,
     /// The records themselves, where a dead letter may need their bytes.
     pub(crate) records: Option<Box<dyn AsBytes>>,
@@ -54,13 +54,13 @@ impl<T: Serialize> AsBytes for Vec<T> {
 /// Where a chunk's records came from.
 #[derive(Clone)]
 pub(crate) struct Origin {
-    run: Rc<Run>,
+    run: Rc<SourceRun>,
     /// `ends[i]` is the number of records that came from the run's records `0..=i`. `None`: record i came from the run's record i.
     ends: Option<Vec<u32>>,
 }
 
 impl Origin {
-    pub(crate) fn of(run: Run) -> Origin {
+    pub(crate) fn of(run: SourceRun) -> Origin {
         Origin { run: Rc::new(run), ends: None }
     }
 
@@ -168,7 +168,7 @@ mod tests {
 
     fn origin(offsets: &[u64]) -> Origin {
         let places = Places { source: "s".into(), partition: "p".into(), offsets: offsets.to_vec() };
-        Origin::of(Run { places: Some(places), records: Some(Box::new(vec!["x", "y", "z"])) })
+        Origin::of(SourceRun { places: Some(places), records: Some(Box::new(vec!["x", "y", "z"])) })
     }
 
     fn offset(origin: &Origin, index: usize) -> u64 {

@@ -4,7 +4,7 @@
 //! makes the one write, and only then tells anyone: the committed number, the sources, the sinks. Batches that became complete while
 //! the last write was under way share one write.
 
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
 use crate::batch::report::{BatchReport, RangeReport, WorkerShare};
 use crate::batch::{Range, WorkerDelta};
@@ -26,7 +26,7 @@ pub(crate) enum Message {
     /// A worker's partitions have moved on without a record: written once batch `after` is committed.
     Moved { generation: u64, after: Txid, ranges: Vec<Range> },
     /// A generation begins. Whatever an earlier one still sends is dropped. The last committed batch goes back: it is fixed from here on.
-    Generation { number: u64, latch: Arc<Latch>, pond: Arc<Pond>, reply: Sender<Txid> },
+    Generation { number: u64, latch: Arc<Latch>, intake: Arc<Intake>, reply: Sender<Txid> },
     /// A generation has ended without a failure: what is complete is committed, then the reply comes.
     Finish { reply: Sender<()> },
     /// No more deltas come.
@@ -41,7 +41,7 @@ pub(crate) struct Committer {
     /// The batch of each sink's last entry.
     pub(crate) last_output: BTreeMap<SinkId, Txid>,
     pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
-    pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Pond>)>,
+    pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Intake>)>,
     /// What has moved on without a record, and after which batch.
     pub(crate) moved: Vec<(Txid, Vec<Range>)>,
     /// The program's sources: they are told of what is committed.
@@ -70,14 +70,14 @@ impl Committer {
                                     self.moved.push((after, ranges));
                                 }
                             }
-                            Message::Generation { number, latch, pond, reply } => {
+                            Message::Generation { number, latch, intake, reply } => {
                                 self.commit_complete()?;
                                 self.move_on()?;
                                 // The next generation begins with what the store has recorded.
                                 self.tidy()?;
                                 self.waiting.clear();
                                 self.moved.clear();
-                                self.generation = Some((number, latch, pond));
+                                self.generation = Some((number, latch, intake));
                                 let _ = reply.send(self.store.committed().txid());
                             }
                             Message::Finish { reply } => {
@@ -204,8 +204,8 @@ impl Committer {
             let outputs = outputs.collect();
             self.runtime.show_committed(committed, reports, took, outputs);
             self.tell_sources(batches.iter().flat_map(|batch| &batch.positions));
-            if let Some((_, _, pond)) = &self.generation {
-                pond.committed(committed.txid());
+            if let Some((_, _, intake)) = &self.generation {
+                intake.committed(committed.txid());
             }
             any = true;
         }
@@ -246,7 +246,7 @@ impl Committer {
     }
 
     fn report(&self, txid: Txid, deltas: &[WorkerDelta]) -> BatchReport {
-        let times = self.generation.as_ref().and_then(|(_, _, pond)| pond.times_of(txid));
+        let times = self.generation.as_ref().and_then(|(_, _, intake)| intake.times_of(txid));
         let now = Instant::now();
         let (opened, closed) = times.map_or((now, now), |(opened, closed)| (opened, closed.unwrap_or(now)));
         let ranges = deltas.iter().flat_map(|delta| &delta.ranges);

@@ -21,7 +21,7 @@ pub(crate) trait Feed {
     fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
 
     /// Where dead letters go.
-    fn give_letters_to(&mut self, input: LettersInput);
+    fn give_letters_to(&mut self, input: DeadLetterInput);
 
     /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
     fn moved(&mut self) -> Vec<Range>;
@@ -44,7 +44,7 @@ pub(crate) trait Feed {
     fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)>;
 }
 
-pub(crate) type LettersInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
+pub(crate) type DeadLetterInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
 
 /// How far a partition is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]

@@ -20,7 +20,7 @@ use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 pub(crate) enum Turn {
     /// The batch that it is at was closed: end its ranges and go on at this one.
     Advance(Txid),
-    /// Read at most so many records and bytes into the open batch; say with [`Pond::given`] how many there were.
+    /// Read at most so many records and bytes into the open batch; say with [`Intake::given`] how many there were.
     Read { records: u64, bytes: u64 },
     /// Read nothing; come back when woken, or after this long.
     Wait(Option<Duration>),
@@ -50,7 +50,7 @@ struct Open {
 }
 
 /// See the module's documentation.
-pub(crate) struct Pond {
+pub(crate) struct Intake {
     limits: BatchLimits,
     clock: Clock,
     open: Mutex<Open>,
@@ -63,11 +63,11 @@ pub(crate) struct Pond {
 const CHUNK_RECORDS: u64 = 256;
 const CHUNK_BYTES: u64 = 64 << 10;
 
-impl Pond {
+impl Intake {
     /// Batches go on after `after`, filled by `workers` workers.
-    pub(crate) fn new(limits: BatchLimits, clock: Clock, after: Txid, workers: usize) -> Pond {
+    pub(crate) fn new(limits: BatchLimits, clock: Clock, after: Txid, workers: usize) -> Intake {
         let open = Open { txid: after.next(), ended: vec![false; workers], ..Open::default() };
-        Pond {
+        Intake {
             limits,
             clock,
             open: Mutex::new(open),
@@ -291,7 +291,7 @@ impl Pond {
         self.stop();
     }
 
-    /// The error of [`Pond::end_with`].
+    /// The error of [`Intake::end_with`].
     pub(crate) fn lost(&self) -> Option<Error> {
         self.lock().lost.clone()
     }
@@ -312,67 +312,67 @@ impl Pond {
 mod tests {
     use crate::batch::intake::*;
 
-    fn pond(max_records: u64, max_in_flight: u64) -> Pond {
+    fn intake(max_records: u64, max_in_flight: u64) -> Intake {
         let limits = BatchLimits { max_records, max_bytes: 1 << 30, max_delay: Duration::from_secs(3600), max_in_flight };
-        Pond::new(limits, Clock::default(), Txid::NONE, 2)
+        Intake::new(limits, Clock::default(), Txid::NONE, 2)
     }
 
-    fn turn(pond: &Pond, at: u64) -> Turn {
-        pond.turn(Txid(at), &Points::none()).expect("nothing is armed")
+    fn turn(intake: &Intake, at: u64) -> Turn {
+        intake.turn(Txid(at), &Points::none()).expect("nothing is armed")
     }
 
-    fn given(pond: &Pond, at: u64, promised: u64, records: u64) {
-        pond.given(Txid(at), promised, records, records, &Points::none()).expect("nothing is armed");
+    fn given(intake: &Intake, at: u64, promised: u64, records: u64) {
+        intake.given(Txid(at), promised, records, records, &Points::none()).expect("nothing is armed");
     }
 
     #[test]
     fn a_batch_holds_exactly_its_maximum_over_all_workers() {
-        let pond = pond(300, 9);
-        assert_eq!(turn(&pond, 1), Turn::Read { records: 256, bytes: CHUNK_BYTES });
-        assert_eq!(turn(&pond, 1), Turn::Read { records: 44, bytes: CHUNK_BYTES });
-        assert_eq!(turn(&pond, 1), Turn::Wait(None), "all of the batch is promised");
-        given(&pond, 1, 44, 0);
-        assert_eq!(turn(&pond, 1), Turn::Read { records: 44, bytes: CHUNK_BYTES });
-        given(&pond, 1, 256, 256);
-        given(&pond, 1, 44, 44);
-        assert_eq!(turn(&pond, 1), Turn::Advance(Txid(2)));
-        assert_eq!(turn(&pond, 2), Turn::Read { records: 256, bytes: CHUNK_BYTES });
+        let intake = intake(300, 9);
+        assert_eq!(turn(&intake, 1), Turn::Read { records: 256, bytes: CHUNK_BYTES });
+        assert_eq!(turn(&intake, 1), Turn::Read { records: 44, bytes: CHUNK_BYTES });
+        assert_eq!(turn(&intake, 1), Turn::Wait(None), "all of the batch is promised");
+        given(&intake, 1, 44, 0);
+        assert_eq!(turn(&intake, 1), Turn::Read { records: 44, bytes: CHUNK_BYTES });
+        given(&intake, 1, 256, 256);
+        given(&intake, 1, 44, 44);
+        assert_eq!(turn(&intake, 1), Turn::Advance(Txid(2)));
+        assert_eq!(turn(&intake, 2), Turn::Read { records: 256, bytes: CHUNK_BYTES });
     }
 
     #[test]
     fn there_are_no_empty_batches() {
-        let mut pond = pond(300, 9);
-        pond.limits.max_delay = Duration::ZERO;
+        let mut intake = intake(300, 9);
+        intake.limits.max_delay = Duration::ZERO;
         for _ in 0..3 {
-            assert!(matches!(turn(&pond, 1), Turn::Read { .. }));
-            given(&pond, 1, 256, 0);
+            assert!(matches!(turn(&intake, 1), Turn::Read { .. }));
+            given(&intake, 1, 256, 0);
         }
-        assert!(matches!(turn(&pond, 1), Turn::Read { .. }));
-        given(&pond, 1, 256, 1);
-        assert_eq!(turn(&pond, 1), Turn::Advance(Txid(2)));
+        assert!(matches!(turn(&intake, 1), Turn::Read { .. }));
+        given(&intake, 1, 256, 1);
+        assert_eq!(turn(&intake, 1), Turn::Advance(Txid(2)));
     }
 
     #[test]
     fn sources_wait_while_too_many_batches_are_uncommitted() {
-        let pond = pond(1, 2);
+        let intake = intake(1, 2);
         for txid in 1..=3 {
-            assert!(matches!(turn(&pond, txid), Turn::Read { .. }), "batch {txid}");
-            given(&pond, txid, 1, 1);
+            assert!(matches!(turn(&intake, txid), Turn::Read { .. }), "batch {txid}");
+            given(&intake, txid, 1, 1);
         }
-        assert_eq!(turn(&pond, 4), Turn::Wait(None));
-        pond.committed(Txid(1));
-        assert!(matches!(turn(&pond, 4), Turn::Read { .. }));
+        assert_eq!(turn(&intake, 4), Turn::Wait(None));
+        intake.committed(Txid(1));
+        assert!(matches!(turn(&intake, 4), Turn::Read { .. }));
     }
 
     #[test]
     fn stopping_finishes_the_batch_in_hand() {
-        let pond = pond(100, 2);
-        assert!(matches!(turn(&pond, 1), Turn::Read { .. }));
-        given(&pond, 1, 100, 5);
-        pond.stop();
-        assert!(!pond.is_finished(Txid(1)));
-        assert_eq!(turn(&pond, 1), Turn::Advance(Txid(2)));
-        assert!(pond.is_finished(Txid(2)));
-        assert_eq!(turn(&pond, 2), Turn::Wait(None));
+        let intake = intake(100, 2);
+        assert!(matches!(turn(&intake, 1), Turn::Read { .. }));
+        given(&intake, 1, 100, 5);
+        intake.stop();
+        assert!(!intake.is_finished(Txid(1)));
+        assert_eq!(turn(&intake, 1), Turn::Advance(Txid(2)));
+        assert!(intake.is_finished(Txid(2)));
+        assert_eq!(turn(&intake, 2), Turn::Wait(None));
     }
 }

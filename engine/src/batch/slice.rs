@@ -17,17 +17,17 @@ thread_local! {
     static LONGEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// One slice, begun. Ask [`Slice::is_over`] after each item.
-pub(crate) struct Slice {
+/// One slice, begun. Ask [`TimeSlice::is_over`] after each item.
+pub(crate) struct TimeSlice {
     began: Instant,
     length: Duration,
     left: u32,
     over: bool,
 }
 
-impl Slice {
-    pub(crate) fn begin() -> Slice {
-        Slice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
+impl TimeSlice {
+    pub(crate) fn begin() -> TimeSlice {
+        TimeSlice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
     }
 
     /// Whether the operator should stop here and activate itself again.
@@ -41,7 +41,7 @@ impl Slice {
         self.over
     }
 
-    /// As [`Slice::is_over`], for items of which one may take long: code of a query's. It looks after the first of them, and after each if that took long.
+    /// As [`TimeSlice::is_over`], for items of which one may take long: code of a query's. It looks after the first of them, and after each if that took long.
     #[inline]
     pub(crate) fn is_over_after_one(&mut self, slow: &mut Option<bool>) -> bool {
         match *slow {
@@ -67,7 +67,7 @@ impl Slice {
     }
 }
 
-impl Drop for Slice {
+impl Drop for TimeSlice {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         LONGEST.with(|longest| longest.set(longest.get().max(took)));

@@ -1,21 +1,21 @@
 //! What one worker knows while it builds and runs one generation: shared by its operators.
 
 use crate::batch::chunk::Place;
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
 use crate::batch::{Batch, WorkerBatch};
 use crate::dataflow::declared::Declared;
 use crate::dataflow::meter::{Meter, Work};
 use crate::dead_letter::DeadLetter;
-use crate::failure::policy::{Letters, OnFailure};
+use crate::failure::policy::{DeadLetterTarget, OnFailure};
 use crate::failure::search::{Excluded, Trial};
 use crate::plan::{NodeId, NodeKind, Plan};
 use crate::request::backlog::Backlog;
-use crate::request::desk::Desk;
-use crate::request::hub::Asking;
-use crate::request::live::Live;
+use crate::request::hub::RequestHub;
+use crate::request::in_flight::InFlight;
+use crate::request::live_requests::LiveRequests;
 use crate::request::pins::Pins;
-use crate::request::stuck;
+use crate::request::watchdog;
 use crate::sink::AnySink;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) index: usize,
     pub(crate) peers: usize,
     pub(crate) latch: Arc<Latch>,
-    pub(crate) pond: Arc<Pond>,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) committed: Arc<AtomicU64>,
     pub(crate) schema: Schema,
     pub(crate) key_groups: u16,
@@ -42,17 +42,17 @@ pub(crate) struct Context {
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
     work: Arc<Work>,
     pub(crate) pins: Arc<Pins>,
-    pub(crate) live: Arc<Live>,
-    pub(crate) stuck: stuck::OfWorker,
+    pub(crate) live: Arc<LiveRequests>,
+    pub(crate) stuck: watchdog::WorkerWatch,
     pub(crate) backlog: Arc<Backlog>,
     /// How many operators of queries have been built.
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
-    pub(crate) desk: RefCell<Desk>,
+    pub(crate) in_flight: RefCell<InFlight>,
     pub(crate) excluded: Arc<Excluded>,
     pub(crate) trial: Option<Arc<Trial>>,
     /// The sinks for dead letters.
-    pub(crate) letters: RefCell<Vec<Letters>>,
+    pub(crate) letters: RefCell<Vec<DeadLetterTarget>>,
     /// Whether chunks keep their records for dead letters.
     pub(crate) keeps_records: Cell<bool>,
     /// What is done with records at which an operator fails, from here on in the program.
@@ -69,19 +69,19 @@ impl Context {
             index: seat.index,
             peers: seat.peers,
             latch: shared.latch,
-            pond: shared.pond,
+            intake: shared.intake,
             committed: shared.committed,
             schema: shared.schema,
             key_groups: shared.key_groups,
             after: shared.after,
             sinks: shared.sinks,
             work: shared.work,
-            pins: Arc::clone(&shared.asking.pins),
-            live: Arc::clone(&shared.asking.live),
-            stuck: stuck::OfWorker::new(Arc::clone(&shared.asking.stuck), seat.index),
-            backlog: Arc::clone(&shared.asking.backlog),
+            pins: Arc::clone(&shared.hub.pins),
+            live: Arc::clone(&shared.hub.live),
+            stuck: watchdog::WorkerWatch::new(Arc::clone(&shared.hub.stuck), seat.index),
+            backlog: Arc::clone(&shared.hub.backlog),
             query_operators: Cell::new(0),
-            desk: RefCell::new(Desk::new(seat.index, &shared.asking)),
+            in_flight: RefCell::new(InFlight::new(seat.index, &shared.hub)),
             excluded: shared.excluded,
             trial: shared.trial,
             letters: RefCell::default(),
@@ -101,7 +101,7 @@ impl Context {
 
     /// What code that sees a whole batch is told of it.
     pub(crate) fn batch(&self, txid: Txid) -> Batch {
-        Batch { txid, time_ms: self.pond.time_of(txid) }
+        Batch { txid, time_ms: self.intake.time_of(txid) }
     }
 
     /// The last committed batch.
@@ -123,7 +123,7 @@ impl Context {
     pub(crate) fn set_aside(
         &self,
         txid: Txid,
-        letters: Option<&Letters>,
+        letters: Option<&DeadLetterTarget>,
         operator: String,
         error: &str,
         place: Option<Place>,
@@ -148,7 +148,7 @@ impl Context {
 
     /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
     pub(crate) fn ranges_of(&self, txid: Txid) -> String {
-        self.pond.describe_ranges(txid)
+        self.intake.describe_ranges(txid)
     }
 }
 
@@ -164,14 +164,14 @@ pub(crate) struct Seat {
 pub(crate) struct Shared {
     pub(crate) latch: Arc<Latch>,
     pub(crate) points: Arc<Points>,
-    pub(crate) pond: Arc<Pond>,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) committed: Arc<AtomicU64>,
     pub(crate) schema: Schema,
     pub(crate) key_groups: u16,
     pub(crate) after: Txid,
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
     pub(crate) work: Arc<Work>,
-    pub(crate) asking: Arc<Asking>,
+    pub(crate) hub: Arc<RequestHub>,
     pub(crate) excluded: Arc<Excluded>,
     pub(crate) trial: Option<Arc<Trial>>,
 }

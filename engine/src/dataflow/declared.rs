@@ -2,7 +2,7 @@
 
 use crate::batch::feed::Feed;
 use crate::request::codec::QueryCodec;
-use crate::request::entrance::Entrance;
+use crate::request::input::QueryInput;
 use crate::sink::AnySink;
 use crate::source::AnySource;
 use crate::table::codec::StateCodec;
@@ -23,7 +23,7 @@ pub(crate) struct Declared {
     pub(crate) sinks: Vec<Arc<dyn AnySink>>,
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
     /// In the order of the queries.
-    pub(crate) entrances: Vec<Rc<dyn Entrance>>,
+    pub(crate) entrances: Vec<Rc<dyn QueryInput>>,
     /// Operators of queries that keep something for requests: they are woken when a request is given up.
     pub(crate) sweepers: Vec<timely::scheduling::Activator>,
     /// What migrations call, in the order of their declarations.

@@ -1,8 +1,8 @@
 //! One source on one worker: its partitions' readers, and the way into the dataflow.
 
 use crate::batch::Range;
-use crate::batch::chunk::{AsBytes, Chunk, Origin, Place, Places, Run};
-use crate::batch::feed::{Feed, LettersInput, PartitionProgress};
+use crate::batch::chunk::{AsBytes, Chunk, Origin, Place, Places, SourceRun};
+use crate::batch::feed::{DeadLetterInput, Feed, PartitionProgress};
 use crate::batch::turns::{Turn, Turns};
 use crate::clock::{A_YEAR, now_ms};
 use crate::dataflow::context::Context;
@@ -40,7 +40,7 @@ pub(crate) struct SourceFeed<S: Source> {
     input: Handle<u64, CapacityContainerBuilder<Chunk<S::Item>>>,
     context: Rc<Context>,
     meter: Meter,
-    letters: Option<LettersInput>,
+    letters: Option<DeadLetterInput>,
     /// By slot; none where one has ended for good.
     partitions: Vec<Option<Partition<S::Item>>>,
     turns: Turns,
@@ -119,7 +119,7 @@ impl<S: Source> SourceFeed<S> {
         let partition = self.partition(at);
         let places = Places { source: (&*self.name).into(), partition: (&*partition.name).into(), offsets: records.offsets };
         let kept = self.context.keeps_records.get().then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
-        let run = Run { places: Some(places), records: kept };
+        let run = SourceRun { places: Some(places), records: kept };
         self.input.send_batch(&mut Chunk { items: records.items, origin: Some(Origin::of(run)) });
     }
 }
@@ -272,7 +272,7 @@ impl<S: Source> SourceFeed<S> {
             self.meter.worked(began.elapsed());
         }
         let ends = lost.is_some();
-        lost.into_iter().for_each(|lost| self.context.pond.end_with(lost));
+        lost.into_iter().for_each(|lost| self.context.intake.end_with(lost));
         Ok((counts, counts.0 == 0 && !ends && status != ReadStatus::More))
     }
 }
@@ -319,7 +319,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         Ok((0, 0))
     }
 
-    fn give_letters_to(&mut self, input: LettersInput) {
+    fn give_letters_to(&mut self, input: DeadLetterInput) {
         self.letters = Some(input);
     }
 

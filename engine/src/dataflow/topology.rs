@@ -1,7 +1,7 @@
 //! The user's program: what the closure that builds it is given, and what is known of it before it runs.
 
 use crate::batch::BatchLimits;
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
 use crate::clock::Clock;
 use crate::dataflow::context::{Context, Seat, Shared};
@@ -9,7 +9,7 @@ use crate::dataflow::declared::{Convert, Declared};
 use crate::panics;
 use crate::plan::Plan;
 use crate::request::codec::QueryCodec;
-use crate::request::hub::{Asking, QueryLimits};
+use crate::request::hub::{QueryLimits, RequestHub};
 use crate::sink::AnySink;
 use crate::source::AnySource;
 use crate::table::codec::StateCodec;
@@ -82,7 +82,7 @@ where
     let shared = Shared {
         latch: Arc::new(Latch::default()),
         points: Arc::new(Points::none()),
-        pond: Arc::new(Pond::new(limits, Clock::default(), Txid::NONE, 1)),
+        intake: Arc::new(Intake::new(limits, Clock::default(), Txid::NONE, 1)),
         committed: Arc::default(),
         schema: Schema::default(),
         key_groups: KEY_GROUPS,
@@ -91,7 +91,7 @@ where
         excluded: Arc::default(),
         trial: None,
         work: Arc::default(),
-        asking: Arc::new(Asking::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
+        hub: Arc::new(RequestHub::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
     let context = Context::new(Seat { index: 0, peers: 1 }, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());

@@ -17,7 +17,7 @@ pub(crate) enum Policy {
     #[default]
     Stop,
     Skip,
-    DeadLetter(Letters),
+    DeadLetter(DeadLetterTarget),
 }
 
 impl OnFailure {
@@ -35,12 +35,12 @@ impl OnFailure {
 
 /// Where dead letters go: a sink of the topology.
 #[derive(Clone)]
-pub(crate) struct Letters {
+pub(crate) struct DeadLetterTarget {
     pub(crate) id: SinkId,
     pub(crate) sink: DeadLetterSink,
 }
 
-impl Letters {
+impl DeadLetterTarget {
     pub(crate) fn encode(&self, letter: &DeadLetter, into: &mut Vec<u8>) -> Result<()> {
         self.sink.encode(letter, into)
     }

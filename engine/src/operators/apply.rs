@@ -4,7 +4,7 @@ use super::emit::Emit;
 use super::route::{PARTS, Parcel, by_owner, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::{Context, Site};
 use crate::dataflow::guard::Guard;
 use crate::dataflow::state::{Change, State};
@@ -43,7 +43,7 @@ pub(crate) trait Apply<P>: 'static {
         batch: &Batch,
         parcels: &mut VecDeque<P>,
         state: &TypedState<Self::Key, Self::Value>,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
         emit: &mut Emit<Self::Out>,
     ) -> Result<(), String>;
 }
@@ -70,7 +70,7 @@ impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<
         batch: &Batch,
         parcels: &mut VecDeque<Parcel<K, P>>,
         state: &TypedState<K, V>,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
         _: &mut Emit<()>,
     ) -> Result<(), String> {
         let mut map = state.map.borrow_mut();
@@ -88,7 +88,7 @@ impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<
 }
 
 /// A state, and what its operator gives besides.
-type Kept<'s, A, P> = (State<'s, <A as Apply<P>>::Key, <A as Apply<P>>::Value>, Stream<'s, <A as Apply<P>>::Out>);
+type UnsentGuard<'s, A, P> = (State<'s, <A as Apply<P>>::Key, <A as Apply<P>>::Value>, Stream<'s, <A as Apply<P>>::Out>);
 
 /// Makes the state `name` with the operator that writes it. The second stream is what the operator gives besides.
 pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
@@ -97,7 +97,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     name: &str,
     placement: Placement,
     apply: A,
-) -> Kept<'s, A, Parcel<PK, P>> {
+) -> UnsentGuard<'s, A, Parcel<PK, P>> {
     let context = &site.context;
     let id = declare::<A::Key, A::Value>(context, name, placement);
     let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context.key_groups, context.after));
@@ -165,7 +165,7 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
                     applier.receive([changes, given], parcels);
                 }
             });
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let (mut changes, mut given) = (changes_output.activate(), given_output.activate());
             let mut more = !applier.state.release(applier.context.pins.floor());
             while applier.guard.is_running()
@@ -208,7 +208,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     fn advance(
         &mut self,
         txid: u64,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
         mut give: impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
     ) -> bool {
         self.guard.at_batch(Some(txid));
@@ -228,7 +228,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     }
 
     /// Applies what is left of the part in hand. Returns whether that is all of it.
-    fn apply_part(&mut self, txid: u64, slice: &mut Slice, emit: &mut Emit<A::Out>) -> bool {
+    fn apply_part(&mut self, txid: u64, slice: &mut TimeSlice, emit: &mut Emit<A::Out>) -> bool {
         let Applier { guard, state, apply, waiting, .. } = self;
         let waiting = waiting.get_mut(&txid).expect("the caller has found it");
         let (parcels, batch) = (&mut waiting.parts[waiting.part], self.context.batch(Txid(txid)));
@@ -239,7 +239,7 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     fn encode_part(
         &mut self,
         txid: u64,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
         give: &mut impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
     ) -> bool {
         let Applier { guard, state, waiting, encoder, wanted, .. } = self;

@@ -4,7 +4,7 @@ use super::group_by::Grouped;
 use super::route::{PARTS, Parcel, Sorter};
 use crate::aggregates::Combiner;
 use crate::batch::chunk::{Chunk, leave_out};
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::Site;
 use crate::dataflow::guard::Guard;
 use crate::dataflow::stream::{Raw, activator};
@@ -164,7 +164,7 @@ where
                     Ok(())
                 });
             });
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let mut session = output.activate();
             while guard.is_running()
                 && let Some(mut first) = open.first_entry()

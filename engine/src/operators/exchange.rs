@@ -2,7 +2,7 @@
 //!
 //! A record's place in the input goes with it, so that a failure behind the exchange still names source, partition and offset.
 
-use crate::batch::chunk::{AsBytes, Chunk, Origin, Places, Run};
+use crate::batch::chunk::{AsBytes, Chunk, Origin, Places, SourceRun};
 use crate::dataflow::guard::Guard;
 use crate::dataflow::stream::Stream;
 use crate::plan::NodeKind;
@@ -73,7 +73,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                         meter.received(items.len());
                         let kept = context.keeps_records.get().then(|| Box::new(items.clone()) as Box<dyn AsBytes>);
                         let known = places.is_some() || kept.is_some();
-                        let origin = known.then(|| Origin::of(Run { places, records: kept }));
+                        let origin = known.then(|| Origin::of(SourceRun { places, records: kept }));
                         session.give(&capability, &mut Chunk { items, origin });
                     }
                 });

@@ -7,7 +7,7 @@ mod remembered;
 
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::batch::chunk::Chunk;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::Context;
 use crate::dataflow::guard::Guard;
 use crate::dataflow::stream::Stream;
@@ -143,7 +143,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         let activator = parcels.scope().worker().sync_activator_for(address.to_vec());
         let mut input = builder.new_input(parcels, by_owner());
         let (mut output, raw) = builder.new_output::<Chunk<(T, Option<E::Value>)>>();
-        let mut asking = Asking::<T, E> {
+        let mut hub = RequestHub::<T, E> {
             guard: Guard::new(&site),
             context: Rc::clone(&site.context),
             external: external.clone(),
@@ -153,13 +153,13 @@ impl<'s, T: Record + Data> Stream<'s, T> {
             asked: None,
             trouble: None,
         };
-        let meter = asking.guard.meter.clone();
+        let meter = hub.guard.meter.clone();
         builder.build(move |_| {
             move |frontiers: &[MutableAntichain<u64>]| {
                 input.for_each(|capability, parcels: &mut Vec<Parcel<E::Key, T>>| {
                     meter.received(number_in(parcels));
                     if let Some(capability) = capability.retain_least(0) {
-                        let batch = asking.open.entry(*capability.time()).or_insert_with(|| Open {
+                        let batch = hub.open.entry(*capability.time()).or_insert_with(|| Open {
                             capability,
                             records: Vec::new(),
                             complete: false,
@@ -170,7 +170,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                     }
                 });
                 let (mut session, _busy) = (output.activate(), meter.busy());
-                asking.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
+                hub.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
             }
         });
         Stream::at(site, raw)
@@ -196,7 +196,7 @@ struct Open<K, T> {
 /// How many records are given in one chunk: those behind take each in one go.
 const RECORDS_AT_ONCE: usize = 256;
 
-struct Asking<T, E: ExternalState> {
+struct RequestHub<T, E: ExternalState> {
     guard: Guard,
     context: Rc<Context>,
     external: External<E>,
@@ -209,13 +209,13 @@ struct Asking<T, E: ExternalState> {
     trouble: Option<String>,
 }
 
-impl<T: Record, E: ExternalState> Asking<T, E> {
+impl<T: Record, E: ExternalState> RequestHub<T, E> {
     fn advance(
         &mut self,
         frontier: &MutableAntichain<u64>,
         mut give: impl FnMut(&Capability<u64>, Chunk<(T, Option<E::Value>)>),
     ) {
-        let mut slice = Slice::begin();
+        let mut slice = TimeSlice::begin();
         while self.guard.is_running()
             && let Some(txid) = self.open.first_key_value().map(|(txid, _)| *txid)
             && !frontier.less_equal(&txid)
@@ -251,7 +251,7 @@ impl<T: Record, E: ExternalState> Asking<T, E> {
                         (self.asked, self.trouble) = (None, None);
                         return true;
                     }
-                    Ok(Told::Failed(why)) if self.context.pond.is_stopping() => {
+                    Ok(Told::Failed(why)) if self.context.intake.is_stopping() => {
                         let text = format!("external state \"{}\" cannot be asked: {why}", self.external.name);
                         self.guard.fail_for_good(&Error::away(text));
                         return false;

@@ -4,7 +4,7 @@ use super::emit::Emit;
 use super::route::{Parcel, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::Site;
 use crate::dataflow::guard::Guard;
 use crate::dataflow::stream::{Raw, Stream, activator};
@@ -39,7 +39,7 @@ pub(crate) trait Gather<K, P>: 'static {
         key: K,
         slot: Self::Slot,
         emit: &mut Emit<Self::Out>,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
     ) -> Option<(K, Self::Slot)> {
         let _ = slice;
         self.finish(key, slot, emit);
@@ -113,7 +113,7 @@ impl<K: Key, P, S> Open<K, P, S> {
         gathering: &mut G,
         batch: &Batch,
         always: Option<&K>,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
         emit: &mut Emit<G::Out>,
     ) -> bool {
         while let Some((key, item)) = self.next_item() {
@@ -185,7 +185,7 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
                     held.downgrade(&frontier);
                 }
             }
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let mut session = output.activate();
             while guard.is_running()
                 && let Some(mut first) = open.first_entry()

@@ -5,7 +5,7 @@ use super::emit::Emit;
 use super::gather::Gather;
 use super::group_by::Grouped;
 use crate::batch::Batch;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::stream::Stream;
 use crate::record::{Data, Record};
 use std::marker::PhantomData;
@@ -135,7 +135,7 @@ impl<K: Key, J: Join, L: Record + Data, R: Record + Data> Gather<K, Side<L, R>> 
         key: K,
         mut slot: Joined<L, R>,
         emit: &mut Emit<Self::Out>,
-        slice: &mut Slice,
+        slice: &mut TimeSlice,
     ) -> Option<(K, Joined<L, R>)> {
         while give_one::<J, K, L, R>(&key, &mut slot, emit) {
             if slice.is_over() {

@@ -2,7 +2,7 @@
 
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::batch::chunk::Chunk;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::guard::Guard;
 use crate::dataflow::state::State;
 use crate::dataflow::stream::{Stream, activator};
@@ -67,7 +67,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                         waiting.parcels.extend(parcels.drain(..));
                     }
                 });
-                let mut slice = Slice::begin();
+                let mut slice = TimeSlice::begin();
                 let mut session = output.activate();
                 while guard.is_running()
                     && let Some(mut first) = open.first_entry()

@@ -3,7 +3,7 @@
 use crate::dataflow::stream::Stream;
 use crate::dataflow::topology::Topology;
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
-use crate::failure::policy::{Letters, OnFailure, Policy};
+use crate::failure::policy::{DeadLetterTarget, OnFailure, Policy};
 use crate::panics::watch_panics;
 use crate::plan::NodeKind;
 use crate::record::Record;
@@ -39,7 +39,7 @@ impl Topology<'_> {
     /// Declares a sink for dead letters, and gives the policy that sends records there: for [`Topology::on_failure`] and [`Stream::on_failure`].
     ///
     /// # Contract
-    /// Each record that is set aside is one [`DeadLetter`], with error, operator, source, partition, offset and bytes as far as they are known. Letters become durable with their batch and
+    /// Each record that is set aside is one [`DeadLetter`], with error, operator, source, partition, offset and bytes as far as they are known. DeadLetterTarget become durable with their batch and
     /// are published after it, as output is: exactly once, if the sink is. The name is unique and stays the same.
     ///
     /// ```
@@ -60,7 +60,7 @@ impl Topology<'_> {
         self.context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[]);
         let (id, sink) = super::sink::declare(&self.context, name, sink);
         self.context.keeps_records.set(true);
-        let letters = Letters { id, sink: sink as DeadLetterSink };
+        let letters = DeadLetterTarget { id, sink: sink as DeadLetterSink };
         self.context.letters.borrow_mut().push(letters.clone());
         OnFailure(Policy::DeadLetter(letters))
     }

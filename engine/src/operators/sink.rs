@@ -18,7 +18,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// The sink of the run that stands at this place of the program, or `sink` while there is none: what a sink learns when it is opened, such as how
 /// large a record may be, all workers then know.
-fn the_runs<S: Sink>(context: &Context, sink: S) -> Arc<S> {
+fn sink_of_this_run<S: Sink>(context: &Context, sink: S) -> Arc<S> {
     let place = context.declared.borrow().sinks.len();
     let known = context.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
     known.and_then(std::result::Result::ok).unwrap_or_else(|| Arc::new(sink))
@@ -26,7 +26,7 @@ fn the_runs<S: Sink>(context: &Context, sink: S) -> Arc<S> {
 
 /// Registers a sink's name and kind, and finds its number; refuses a name that is taken.
 pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkId, Arc<S>) {
-    let sink = the_runs(context, sink);
+    let sink = sink_of_this_run(context, sink);
     let mut declared = context.declared.borrow_mut();
     if declared.program.sinks.iter().any(|known| known.name == name) {
         declared.error.get_or_insert(Error::config(format!("two sinks are named \"{name}\": give each its own name")));

@@ -5,7 +5,7 @@ use super::emit::Emit;
 use super::group_by::Grouped;
 use super::route::{Parcel, Routing, route};
 use crate::batch::Batch;
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::Site;
 use crate::dataflow::state::State;
 use crate::dataflow::stream::Stream;
@@ -147,7 +147,7 @@ where
         batch: &Batch,
         parcels: &mut VecDeque<Parcel<PK, T>>,
         state: &TypedState<K, V>,
-        _: &mut Slice,
+        _: &mut TimeSlice,
         emit: &mut Emit<U>,
     ) -> Result<(), String> {
         let items = std::mem::take(parcels).into_iter().flat_map(|parcel| parcel.items);

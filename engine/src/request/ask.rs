@@ -1,6 +1,6 @@
 //! What a request is to those outside: what is asked, how the answer comes, and every way in which there is none.
 
-use crate::request::unsent::Kept;
+use crate::request::unsent_bytes::UnsentGuard;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -28,7 +28,7 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// Counts them until they are sent. For `tidemill-server`.
     #[doc(hidden)]
-    pub kept: Kept,
+    pub kept: UnsentGuard,
 }
 
 /// Why a request has no answer.
@@ -194,18 +194,18 @@ impl Reply for Numbered {
 }
 
 /// A request that counts as let in, until this is dropped.
-pub struct Admitted(Arc<AtomicUsize>);
+pub struct Permit(Arc<AtomicUsize>);
 
-impl Admitted {
+impl Permit {
     /// One more of what is counted there, if that is not more than `most`.
     #[must_use]
-    pub fn one_of(counted: &Arc<AtomicUsize>, most: usize) -> Option<Admitted> {
-        let admitted = Admitted(Arc::clone(counted));
+    pub fn one_of(counted: &Arc<AtomicUsize>, most: usize) -> Option<Permit> {
+        let admitted = Permit(Arc::clone(counted));
         (counted.fetch_add(1, SeqCst) < most).then_some(admitted)
     }
 }
 
-impl Drop for Admitted {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
@@ -213,7 +213,7 @@ impl Drop for Admitted {
 
 /// A request on its way to its home.
 pub(crate) struct Ask {
-    pub(crate) admitted: Admitted,
+    pub(crate) admitted: Permit,
     /// Which of the topology's queries.
     pub(crate) query: usize,
     /// Its arguments, of the query's own type.

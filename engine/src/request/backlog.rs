@@ -32,7 +32,7 @@ impl Default for Backlog {
 }
 
 /// What waits before one operator on this worker. Dropping it, with the operator, takes that back.
-pub(crate) struct Before {
+pub(crate) struct QueueDepth {
     backlog: Arc<Backlog>,
     operator: usize,
     /// The first operator that is none of its query's, once that is built.
@@ -40,9 +40,9 @@ pub(crate) struct Before {
     told: usize,
 }
 
-impl Before {
-    pub(crate) fn new(backlog: &Arc<Backlog>, operator: usize, end: &Rc<Cell<usize>>) -> Before {
-        Before { backlog: Arc::clone(backlog), operator, end: Rc::clone(end), told: 0 }
+impl QueueDepth {
+    pub(crate) fn new(backlog: &Arc<Backlog>, operator: usize, end: &Rc<Cell<usize>>) -> QueueDepth {
+        QueueDepth { backlog: Arc::clone(backlog), operator, end: Rc::clone(end), told: 0 }
     }
 
     /// So many records wait now.
@@ -63,7 +63,7 @@ impl Before {
     }
 }
 
-impl Drop for Before {
+impl Drop for QueueDepth {
     fn drop(&mut self) {
         self.tell(0);
     }
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn one_waits_for_those_behind_it_in_its_own_query_only_and_the_last_for_none() {
         let (backlog, first, second) = (Arc::new(Backlog::default()), Rc::new(Cell::new(3)), Rc::new(Cell::new(5)));
-        let mut of_first: Vec<Before> = (0..3).map(|operator| Before::new(&backlog, operator, &first)).collect();
-        let mut of_second: Vec<Before> = (3..5).map(|operator| Before::new(&backlog, operator, &second)).collect();
-        let mut elsewhere = Before::new(&backlog, 2, &first);
+        let mut of_first: Vec<QueueDepth> = (0..3).map(|operator| QueueDepth::new(&backlog, operator, &first)).collect();
+        let mut of_second: Vec<QueueDepth> = (3..5).map(|operator| QueueDepth::new(&backlog, operator, &second)).collect();
+        let mut elsewhere = QueueDepth::new(&backlog, 2, &first);
         of_first[2].tell(MOST);
         assert!(!of_first[0].is_held_up());
         elsewhere.tell(1);

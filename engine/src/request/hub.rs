@@ -1,12 +1,12 @@
 //! The parts that all requests share, and the bounds of requests under way.
 
-use crate::request::ask::{Admitted, QueryError};
+use crate::request::ask::{Permit, QueryError};
 use crate::request::backlog::Backlog;
 use crate::request::codec::QueryCodec;
-use crate::request::live::{Live, PLACES};
+use crate::request::live_requests::{LiveRequests, PLACES};
 use crate::request::pins::Pins;
-use crate::request::stuck::Stuck;
-use crate::request::unsent::Unsent;
+use crate::request::unsent_bytes::UnsentBytes;
+use crate::request::watchdog::Watchdog;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -49,12 +49,12 @@ impl Default for QueryLimits {
 }
 
 /// What all who ask share. One for a run.
-pub(crate) struct Asking {
-    pub(crate) live: Arc<Live>,
+pub(crate) struct RequestHub {
+    pub(crate) live: Arc<LiveRequests>,
     pub(crate) pins: Arc<Pins>,
-    pub(crate) stuck: Arc<Stuck>,
+    pub(crate) stuck: Arc<Watchdog>,
     pub(crate) backlog: Arc<Backlog>,
-    pub(crate) unsent: Arc<Unsent>,
+    pub(crate) unsent: Arc<UnsentBytes>,
     /// Requests that are let in and not over.
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Requests that wait for a batch, and are not let in yet.
@@ -65,19 +65,19 @@ pub(crate) struct Asking {
     pub(crate) next: AtomicUsize,
 }
 
-impl Asking {
+impl RequestHub {
     pub(crate) fn new(
         committed: Arc<AtomicU64>,
         workers: usize,
         queries: Vec<Arc<dyn QueryCodec>>,
         limits: QueryLimits,
-    ) -> Asking {
-        Asking {
-            live: Arc::new(Live::new(workers, limits.running.min(PLACES))),
+    ) -> RequestHub {
+        RequestHub {
+            live: Arc::new(LiveRequests::new(workers, limits.running.min(PLACES))),
             pins: Arc::new(Pins::new(committed, workers, limits.pin_bytes)),
-            stuck: Arc::new(Stuck::new(workers)),
+            stuck: Arc::new(Watchdog::new(workers)),
             backlog: Arc::default(),
-            unsent: Arc::new(Unsent::new(limits.unsent_bytes)),
+            unsent: Arc::new(UnsentBytes::new(limits.unsent_bytes)),
             outstanding: Arc::default(),
             for_batches: Arc::default(),
             queries,
@@ -96,16 +96,16 @@ impl Asking {
     }
 
     /// Lets one more request wait for a batch, if there is room.
-    pub(crate) fn let_wait(&self) -> Result<Admitted, QueryError> {
+    pub(crate) fn let_wait(&self) -> Result<Permit, QueryError> {
         let most = self.limits.waiting;
-        let waits = Admitted::one_of(&self.for_batches, most);
+        let waits = Permit::one_of(&self.for_batches, most);
         waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
     }
 
     /// Lets one more request in, if there is room.
-    pub(crate) fn admit(&self) -> Result<Admitted, QueryError> {
+    pub(crate) fn admit(&self) -> Result<Permit, QueryError> {
         let most = self.limits.running * self.workers + self.limits.waiting;
-        let admitted = Admitted::one_of(&self.outstanding, most);
+        let admitted = Permit::one_of(&self.outstanding, most);
         admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
     }
 }

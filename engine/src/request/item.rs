@@ -1,6 +1,6 @@
 //! What travels in a query's dataflow: a value, the request that it belongs to, and its share of that request's weight.
 
-use crate::request::live::RequestId;
+use crate::request::live_requests::RequestId;
 use crate::request::weight::Weight;
 use serde::{Deserialize, Serialize};
 use tidemill_state::Txid;

@@ -1,7 +1,7 @@
 //! The discovery of new partitions while a generation runs.
 
 use crate::batch::feed::Assignment;
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::clock::A_YEAR;
 use crate::run::start::KnownPartitions;
 use crate::runtime::Runtime;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tidemill_state::{Kind, Result, SourceId, Store};
 
 /// A source whose partitions may grow in number.
-pub(crate) struct Growing {
+pub(crate) struct PartitionDiscovery {
     pub(crate) index: usize,
     pub(crate) id: SourceId,
     pub(crate) name: String,
@@ -24,11 +24,11 @@ pub(crate) struct Growing {
 
 /// Looks for new partitions of a generation's sources, and gives them to the workers in turn.
 pub(crate) struct Discovery {
-    pub(crate) sources: Vec<Growing>,
+    pub(crate) sources: Vec<PartitionDiscovery>,
     /// Not held: a look that ends after the run would keep the folder in use.
     pub(crate) store: Weak<Store>,
     pub(crate) runtime: Arc<Runtime>,
-    pub(crate) pond: Arc<Pond>,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) generation: u64,
     pub(crate) workers: usize,
     /// Its other end is dropped when the generation ends.
@@ -60,7 +60,7 @@ impl Discovery {
                     }
                 }
                 Err(error) if error.kind() == Kind::SourceLost => {
-                    self.pond.end_with(error);
+                    self.intake.end_with(error);
                     return;
                 }
                 Err(error) => {
@@ -76,7 +76,7 @@ impl Discovery {
     }
 
     fn look(&mut self, at: usize, next: &mut usize) -> Result<()> {
-        let Growing { index, id, name, source, known, .. } = &mut self.sources[at];
+        let PartitionDiscovery { index, id, name, source, known, .. } = &mut self.sources[at];
         self.runtime.looks.fetch_add(1, SeqCst);
         let found = source.discover(known);
         self.runtime.looks.fetch_sub(1, SeqCst);

@@ -5,7 +5,7 @@ use crate::batch::publish::Publishing;
 use crate::dataflow::topology::{Build, Description, Topology, describe};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
-use crate::run::start::{self, Started};
+use crate::run::start::{self, StartedStore};
 use crate::run::threads::{PUBLISHER, caught, spawn};
 use crate::runtime::starting::Starting;
 use crate::runtime::{Facts, Runtime};
@@ -212,7 +212,7 @@ struct Run {
     settings: Settings,
     build: Arc<Build>,
     description: Description,
-    begun: Started,
+    begun: StartedStore,
     runtime: Arc<Runtime>,
     points: Arc<Points>,
 }
@@ -221,7 +221,7 @@ impl Run {
     /// Starts the threads that outlive generations, runs generations until the end, and ends those threads in the order in which they depend on each other.
     fn supervise(self) -> Result<()> {
         let Run { settings, build, description, begun, runtime, points } = self;
-        let Started { store, decision, publishers, listing, known_as, .. } = begun;
+        let StartedStore { store, decision, publishers, listing, known_as, .. } = begun;
         let store = Arc::new(store);
         runtime.set_store(&store);
         runtime.set_stored(store.unfolded_bytes(), store.table_bytes());

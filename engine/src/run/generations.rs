@@ -2,17 +2,17 @@
 
 use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;
-use crate::batch::intake::Pond;
+use crate::batch::intake::Intake;
 use crate::batch::latch::{Latch, Suspect};
 use crate::batch::{BatchLimits, Range};
 use crate::clock::A_YEAR;
 use crate::dataflow::context::Shared;
 use crate::dataflow::topology::{Build, Description};
 use crate::failure::search::{self, Excluded, GivenUp, Trial};
-use crate::run::discovery::{Discovery, Growing};
+use crate::run::discovery::{Discovery, PartitionDiscovery};
 use crate::run::ending::{Ending, PATIENCE, Phase, write_hangs};
 use crate::run::retry::{self, Next};
-use crate::run::start::{self, Listing};
+use crate::run::start::{self, SourcePlan};
 use crate::run::threads::{caught, joined, joined_or_left, no_thread, spawn};
 use crate::run::worker::{self, Job};
 use crate::runtime::Runtime;
@@ -76,12 +76,12 @@ impl From<Error> for Failed {
 
 impl Generations {
     /// Runs generation after generation until the run is stopped or a failure ends it.
-    pub(crate) fn run(mut self, first: Listing) -> (Generations, Result<()>) {
+    pub(crate) fn run(mut self, first: SourcePlan) -> (Generations, Result<()>) {
         let outcome = self.all(first);
         (self, outcome)
     }
 
-    fn all(&mut self, first: Listing) -> Result<()> {
+    fn all(&mut self, first: SourcePlan) -> Result<()> {
         let (mut failures, mut listing, mut mode) = (0, Some(first), Mode::default());
         loop {
             let before = self.runtime.committed();
@@ -198,24 +198,24 @@ impl Generations {
     }
 
     /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
-    fn generation(&mut self, listing: Option<Listing>, mode: &Mode) -> std::result::Result<(), Failed> {
+    fn generation(&mut self, listing: Option<SourcePlan>, mode: &Mode) -> std::result::Result<(), Failed> {
         self.numbers += 1;
         let outcome = self.run_one(self.numbers, listing, mode);
         self.runtime.end_generation();
         outcome
     }
 
-    fn run_one(&self, number: u64, listing: Option<Listing>, mode: &Mode) -> std::result::Result<(), Failed> {
+    fn run_one(&self, number: u64, listing: Option<SourcePlan>, mode: &Mode) -> std::result::Result<(), Failed> {
         let latch = Arc::new(Latch::default());
         let workers = self.settings.workers;
         let limits = if mode.trial.is_some() { BatchLimits::WHOLE } else { self.settings.batches.clone() };
         // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
         let (reply, fixed) = crossbeam_channel::bounded(1);
-        let pond = Arc::new(Pond::new(limits, self.settings.clock.clone(), Txid::NONE, workers));
-        pond.careful_until(mode.careful_until);
+        let intake = Arc::new(Intake::new(limits, self.settings.clock.clone(), Txid::NONE, workers));
+        intake.careful_until(mode.careful_until);
         // Of a trial nothing may be committed: to the committer it has failed before it begins.
         let told = if mode.trial.is_some() { Arc::new(Latch::failed(Error::bug("a trial"))) } else { Arc::clone(&latch) };
-        let message = crate::batch::commit::Message::Generation { number, latch: told, pond: Arc::clone(&pond), reply };
+        let message = crate::batch::commit::Message::Generation { number, latch: told, intake: Arc::clone(&intake), reply };
         let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
         let after: Txid = match self.until_answered(&fixed) {
@@ -224,7 +224,7 @@ impl Generations {
         };
         assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
         // Not before: the committer may have been in the middle of a write when the generation before failed.
-        pond.begin_after(after);
+        intake.begin_after(after);
         let partitions = match listing {
             Some(listing) => listing,
             None => self.list_again()?,
@@ -237,12 +237,12 @@ impl Generations {
             assignments[index % workers].push(assignment);
         }
         let sources = self.description.sources.iter().zip(partitions.known).enumerate();
-        let growing: Vec<Growing> = sources
+        let growing: Vec<PartitionDiscovery> = sources
             .filter(|_| mode.trial.is_none())
             .filter_map(|(index, (source, (known, every)))| {
                 let name = self.description.program.sources[index].name.clone();
                 let id = self.decision.schema.source(&name).expect("the decision's schema has the program's sources");
-                Some(Growing { index, id, name, source: Arc::clone(source), every: every?, known })
+                Some(PartitionDiscovery { index, id, name, source: Arc::clone(source), every: every?, known })
             })
             .collect();
         for (source, decl) in self.description.sources.iter().zip(&self.description.program.sources) {
@@ -255,7 +255,7 @@ impl Generations {
             shared: Shared {
                 latch: Arc::clone(&latch),
                 points: Arc::clone(&self.points),
-                pond: Arc::clone(&pond),
+                intake: Arc::clone(&intake),
                 committed: Arc::clone(&self.runtime.committed),
                 schema: self.decision.schema.clone(),
                 key_groups: self.store.key_groups(),
@@ -263,7 +263,7 @@ impl Generations {
                 sinks: Arc::new(self.description.sinks.clone()),
                 // What is tried counts for nothing.
                 work: if mode.trial.is_some() { Arc::default() } else { Arc::clone(&self.runtime.work) },
-                asking: Arc::clone(&self.runtime.asking),
+                hub: Arc::clone(&self.runtime.hub),
                 excluded: Arc::clone(&mode.excluded),
                 trial: mode.trial.clone(),
             },
@@ -279,9 +279,9 @@ impl Generations {
             barrier: Barrier::new(workers),
         };
         // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
-        self.runtime.begin_generation(number, outboxes, &pond, mode.trial.is_none());
+        self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_none());
         if self.runtime.fatal().is_some() || self.is_stopping() {
-            pond.stop();
+            intake.stop();
         }
         let job = Arc::new(job);
         let mut config = timely::Config::process(workers);
@@ -296,9 +296,9 @@ impl Generations {
         .map_err(|why| no_thread("worker", &why))?;
         let (generation_over, ended) = crossbeam_channel::bounded::<()>(0);
         if !growing.is_empty() {
-            let (runtime, pond) = (Arc::clone(&self.runtime), Arc::clone(&pond));
+            let (runtime, intake) = (Arc::clone(&self.runtime), Arc::clone(&intake));
             let store = Arc::downgrade(&self.store);
-            let discovery = Discovery { sources: growing, store, runtime, pond, generation: number, workers, ended };
+            let discovery = Discovery { sources: growing, store, runtime, intake, generation: number, workers, ended };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.
             let spawned = spawn("discovery", move || {
@@ -328,12 +328,12 @@ impl Generations {
             self.commit_complete();
         }
         let error = latch.error();
-        let suspected = latch.suspected().map(|suspect| Box::new((suspect.clone(), pond.ranges_of(suspect.txid))));
+        let suspected = latch.suspected().map(|suspect| Box::new((suspect.clone(), intake.ranges_of(suspect.txid))));
         latch.fail(Error::bug("the generation is over"));
         drop(generation_over);
-        match (self.runtime.fatal(), error.or_else(|| pond.lost())) {
+        match (self.runtime.fatal(), error.or_else(|| intake.lost())) {
             (Some(fatal), _) => Err(fatal.into()),
-            (None, Some(error)) => Err(Failed { error, suspected, begun: pond.last_begun() }),
+            (None, Some(error)) => Err(Failed { error, suspected, begun: intake.last_begun() }),
             (None, None) => Ok(()),
         }
     }
@@ -400,14 +400,14 @@ impl Generations {
     }
 
     /// Where the sources go on, after a generation has failed: those that are away are waited for.
-    fn list_again(&self) -> Result<Listing> {
+    fn list_again(&self) -> Result<SourcePlan> {
         // What has joined and was not committed yet has its name: it is not to get another.
         if !self.points.stopped() {
             self.store.tidy(&self.points)?;
         }
         let known_as = self.known_as.clone();
-        let program = start::Described { settings: &self.settings, description: &self.description, known_as };
-        let listing = self.settings.starting.patiently(|| program.list(Some(&self.store), &self.decision))?;
+        let program = start::ProgramAtStart { settings: &self.settings, description: &self.description, known_as };
+        let listing = self.settings.starting.retry_while_away(|| program.list(Some(&self.store), &self.decision))?;
         listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.found_elsewhere.set(!(listing.moved.is_empty() && listing.retired.is_empty()));
         // As a start records them.

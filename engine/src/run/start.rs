@@ -20,21 +20,21 @@ use tidemill_state::{
 };
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
-pub(crate) struct Started {
+pub(crate) struct StartedStore {
     pub(crate) store: Store,
     pub(crate) decision: Decision,
     pub(crate) incarnation: Incarnation,
     /// In the program's order.
     pub(crate) publishers: Vec<ClaimedSink>,
     /// For the first generation.
-    pub(crate) listing: Listing,
+    pub(crate) listing: SourcePlan,
     /// What the topology is called outside.
     pub(crate) known_as: String,
     /// The format that the store had before this start, if it was an earlier one.
     pub(crate) upgraded_from: Option<u32>,
 }
 
-impl Started {
+impl StartedStore {
     /// The decision, and whether the store's format was raised.
     pub(crate) fn in_words(&self) -> String {
         let upgrade = |from| format!("; store upgraded from format {from} to {STORE_FORMAT}");
@@ -77,14 +77,14 @@ impl ClaimedSink {
 /// # Errors
 /// The start would be refused, or something that it would wait for is away (kind Away).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
-    let program = Described { settings, description, known_as: settings.name.clone() };
+    let program = ProgramAtStart { settings, description, known_as: settings.name.clone() };
     if !Store::exists(&settings.state)? {
         let decision = program.decide(None)?;
         refuse_other_content(&settings.state)?;
         return program.list(None, &decision).map(|listing| listing.warn(decision));
     }
     let store = Store::inspect(&settings.state)?;
-    let program = Described { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
+    let program = ProgramAtStart { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
     let checked = program.decide(Some(&store)).and_then(|decision| {
         read_through(&store, &decision, description)?;
         migrate::convert(&store, &decision.migration, description)?;
@@ -119,19 +119,19 @@ fn read_through(store: &Store, decision: &Decision, description: &Description) -
 }
 
 /// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is away.
-pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<Started> {
+pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<StartedStore> {
     let store = Store::exists(&settings.state)?.then(|| Store::open(&settings.state, settings.durability)).transpose()?;
     let waits = &settings.starting;
     let recorded = store.as_ref().map(Store::known_as).transpose()?.flatten();
     let fresh = (store.is_none() && settings.start_over).then(|| format!("{}-{:08x}", settings.name, rand::random::<u32>()));
     let known_as = recorded.or_else(|| fresh.clone()).unwrap_or_else(|| settings.name.clone());
-    let program = Described { settings, description, known_as };
-    let decision = waits.patiently(|| program.decide(store.as_ref()))?;
+    let program = ProgramAtStart { settings, description, known_as };
+    let decision = waits.retry_while_away(|| program.decide(store.as_ref()))?;
     // Before anything is changed: a start that is refused for its input leaves no trace.
     if store.is_none() {
         refuse_other_content(&settings.state)?;
     }
-    let listing = waits.patiently(|| program.list(store.as_ref(), &decision))?;
+    let listing = waits.retry_while_away(|| program.list(store.as_ref(), &decision))?;
     for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
@@ -145,7 +145,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::IncarnationRaised)?;
     let upgraded_from = store.upgrade(points)?;
     migrate::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
-    let claiming = Claiming { store: &store, facts: store.facts()?, program: &program, incarnation, points };
+    let claiming = SinkTakeover { store: &store, facts: store.facts()?, program: &program, incarnation, points };
     let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;
     let new: Vec<(SinkId, Txid)> =
@@ -154,7 +154,7 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
     let known_as = program.known_as;
-    Ok(Started { store, decision, incarnation, publishers, listing, known_as, upgraded_from })
+    Ok(StartedStore { store, decision, incarnation, publishers, listing, known_as, upgraded_from })
 }
 
 /// Refuses a folder in which something else lies.
@@ -181,13 +181,13 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
 const OWN_FILES: [&str; 4] = ["lock", "mode", "mode.new", "db.new"];
 
 /// A program with the settings of a run, and what it is called outside: by markers, transactions and consumer groups.
-pub(crate) struct Described<'a> {
+pub(crate) struct ProgramAtStart<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) description: &'a Description,
     pub(crate) known_as: String,
 }
 
-impl Described<'_> {
+impl ProgramAtStart<'_> {
     fn program(&self) -> Program {
         Program { topology: self.settings.name.clone(), ..self.description.program.clone() }
     }
@@ -228,8 +228,8 @@ impl Described<'_> {
     }
 
     /// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
-    pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<Listing> {
-        let mut listing = Listing::default();
+    pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<SourcePlan> {
+        let mut listing = SourcePlan::default();
         let sources = self.description.program.sources.iter().zip(&self.description.sources);
         let before = store.map(Store::schema).transpose()?.unwrap_or_default();
         for (index, (decl, source)) in sources.enumerate() {
@@ -277,20 +277,20 @@ fn marker_facts(marker: Marker) -> MarkerFacts {
 }
 
 /// Takes the sinks over, one after the other.
-struct Claiming<'a> {
+struct SinkTakeover<'a> {
     store: &'a Store,
     facts: StoreFacts,
-    program: &'a Described<'a>,
+    program: &'a ProgramAtStart<'a>,
     incarnation: Incarnation,
     points: &'a Arc<Points>,
 }
 
-impl Claiming<'_> {
+impl SinkTakeover<'_> {
     /// Claims every sink, and says which of them is to be recorded as registered.
     fn all(&self, decision: &Decision) -> Result<Vec<(ClaimedSink, bool)>> {
         let mut claimed = Vec::new();
         for (index, start) in decision.sinks.iter().enumerate() {
-            claimed.push(self.program.settings.starting.patiently(|| self.one(decision, index, start))?);
+            claimed.push(self.program.settings.starting.retry_while_away(|| self.one(decision, index, start))?);
         }
         Ok(claimed)
     }
@@ -343,7 +343,7 @@ impl Claiming<'_> {
 
     /// What the start does with a sink whose final marker is this.
     fn decide_again(&self, index: usize, marker: Option<MarkerFacts>) -> Result<SinkStart> {
-        let Described { settings, known_as, .. } = self.program;
+        let ProgramAtStart { settings, known_as, .. } = self.program;
         let program = self.program.program();
         let program = Program { sinks: vec![program.sinks[index].clone()], ..program };
         // This run's own claim counts too: the one before may have failed after it was written.
@@ -364,7 +364,7 @@ pub(crate) type KnownPartitions = BTreeMap<String, Option<Position>>;
 
 /// What the sources give to read, and how often to look for more.
 #[derive(Default)]
-pub(crate) struct Listing {
+pub(crate) struct SourcePlan {
     pub(crate) assignments: Vec<Assignment>,
     /// By source: the partitions that are known, and how often to look for more.
     pub(crate) known: Vec<(KnownPartitions, Option<Duration>)>,
@@ -377,7 +377,7 @@ pub(crate) struct Listing {
     pub(crate) warnings: Vec<String>,
 }
 
-impl Listing {
+impl SourcePlan {
     fn warn(self, mut decision: Decision) -> Decision {
         decision.warnings.extend(self.warnings);
         decision

@@ -63,7 +63,7 @@ const QUESTIONS_AT_ONCE: usize = 256;
 pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
     let latch = &job.shared.latch;
     latch.wake_me();
-    job.shared.pond.wake_me();
+    job.shared.intake.wake_me();
     let outcome = catch_unwind(AssertUnwindSafe(|| match Worker::start(timely, job) {
         // The latch is set while the worker still holds its inputs: dropped before, they would look like completion.
         Ok(mut worker) => worker.run(timely).unwrap_or_else(|error| latch.fail(error)),
@@ -129,7 +129,7 @@ impl<'j> Worker<'j> {
         if declared.program.states != job.program.states
             || declared.program.sources != job.program.sources
             || declared.program.sinks != job.program.sinks
-            || !declared.queries.iter().map(|query| query.decl()).eq(job.runtime.asking.queries.iter().map(|query| query.decl()))
+            || !declared.queries.iter().map(|query| query.decl()).eq(job.runtime.hub.queries.iter().map(|query| query.decl()))
         {
             return Err(Error::user_code(
                 "the closure that builds the topology declared other sources, states, sinks or queries than the first time: it must declare the same each time",
@@ -174,7 +174,7 @@ impl<'j> Worker<'j> {
     }
 
     fn run(&mut self, timely: &mut timely::worker::Worker) -> Result<()> {
-        let Shared { latch, pond, .. } = &self.job.shared;
+        let Shared { latch, intake, .. } = &self.job.shared;
         self.job.runtime.worker_ready(self.index, self.keys(self.job.shared.after));
         self.report();
         self.job.shared.trial.iter().for_each(|trial| trial.begin());
@@ -182,7 +182,7 @@ impl<'j> Worker<'j> {
         while !latch.is_set() {
             let began = Instant::now();
             let more = self.answer()?;
-            let idle = match pond.turn(self.at, &self.job.shared.points)? {
+            let idle = match intake.turn(self.at, &self.job.shared.points)? {
                 Turn::Advance(txid) => {
                     self.advance(txid);
                     Some(Duration::ZERO)
@@ -210,21 +210,21 @@ impl<'j> Worker<'j> {
                 if trial.is_through() {
                     return Ok(());
                 }
-                if pond.has_ended_empty() {
+                if intake.has_ended_empty() {
                     return Err(Error::new(
                         Kind::SourceLost,
                         format!("batch {} has failed, and its records are no longer at their sources", self.at),
                     ));
                 }
             }
-            if self.oldest == self.at && pond.is_finished(self.at) {
+            if self.oldest == self.at && intake.is_finished(self.at) {
                 self.report();
                 return Ok(());
             }
         }
         // What the batch in hand covers so far: it may be the one that has failed.
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.ranges()).collect();
-        pond.record_ranges(self.at, &ranges);
+        intake.record_ranges(self.at, &ranges);
         Ok(())
     }
 
@@ -267,7 +267,7 @@ impl<'j> Worker<'j> {
 
     fn advance(&mut self, txid: Txid) {
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.advance_to(txid)).collect();
-        self.job.shared.pond.record_ranges(self.at, &ranges);
+        self.job.shared.intake.record_ranges(self.at, &ranges);
         self.ranges.insert(self.at, ranges);
         // Batches in between were opened and closed by other workers before this one looked: it has nothing in them.
         self.at = txid;
@@ -284,18 +284,18 @@ impl<'j> Worker<'j> {
                 break;
             }
         }
-        let Shared { pond, points, .. } = &self.job.shared;
+        let Shared { intake, points, .. } = &self.job.shared;
         if counts.0 > 0 {
             self.given = Instant::now();
-            pond.set_ended(self.index, false);
-            pond.given(self.at, promised, counts.0, counts.1, points)?;
+            intake.set_ended(self.index, false);
+            intake.given(self.at, promised, counts.0, counts.1, points)?;
             return Ok(Some(Duration::ZERO));
         }
-        pond.given(self.at, promised, 0, 0, points)?;
+        intake.given(self.at, promised, 0, 0, points)?;
         let now = Instant::now();
         let ready = self.feeds.iter().filter_map(|feed| feed.ready_in(now)).min();
-        pond.set_ended(self.index, ready.is_none() && !self.job.discovers);
-        Ok([ready, pond.due()].into_iter().flatten().min())
+        intake.set_ended(self.index, ready.is_none() && !self.job.discovers);
+        Ok([ready, intake.due()].into_iter().flatten().min())
     }
 
     /// Sends the committer every batch that is complete here: the frontier at the end of the dataflow has passed it.
@@ -310,7 +310,7 @@ impl<'j> Worker<'j> {
             if let Some(trial) = &self.job.shared.trial {
                 self.oldest = self.oldest.next();
                 trial.worker_is_through();
-                self.job.shared.pond.wake_all();
+                self.job.shared.intake.wake_all();
                 continue;
             }
             let delta = WorkerDelta {
@@ -346,8 +346,8 @@ impl<'j> Worker<'j> {
 
     /// Looks after the requests that are at home here, and lets go of old values that no request needs. Gives when to look again.
     fn tend_queries(&mut self) -> Option<Duration> {
-        let Context { pins, live, desk, declared, .. } = &*self.context;
-        let due = desk.borrow_mut().sweep(Instant::now(), || self.job.runtime.held_up_by());
+        let Context { pins, live, in_flight, declared, .. } = &*self.context;
+        let due = in_flight.borrow_mut().sweep(Instant::now(), || self.job.runtime.held_up_by());
         let given_up = live.given_up();
         if given_up != self.given_up {
             self.given_up = given_up;
@@ -381,15 +381,15 @@ impl<'j> Worker<'j> {
                         let feed = &mut self.feeds[assignment.source];
                         match feed.assign(&assignment.partition, assignment.from.as_ref()) {
                             // As of a reader: what the others have read is committed first.
-                            Err(error) if error.kind() == Kind::SourceLost => self.job.shared.pond.end_with(error),
+                            Err(error) if error.kind() == Kind::SourceLost => self.job.shared.intake.end_with(error),
                             assigned => assigned?,
                         }
                     }
                 }
-                ToWorker::Ask(ask) => self.context.desk.borrow_mut().receive(ask),
+                ToWorker::Ask(ask) => self.context.in_flight.borrow_mut().receive(ask),
             }
         }
-        self.context.desk.borrow_mut().begin(&self.context.declared.borrow().entrances);
+        self.context.in_flight.borrow_mut().begin(&self.context.declared.borrow().entrances);
         Ok((!self.job.inboxes[self.index].is_empty()).then_some(Duration::ZERO))
     }
 

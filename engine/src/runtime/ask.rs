@@ -1,10 +1,10 @@
-//! Asking from outside: what is let in, how it finds a home, and how long it is waited for.
+//! RequestHub from outside: what is let in, how it finds a home, and how long it is waited for.
 
 use crate::clock::millis;
 use crate::plan::NodeId;
 use crate::request::ask::{Ask, AtLeast, Format, Numbered, Outcome, QueryError, Question, Reply};
 use crate::request::codec::QueryDecl;
-use crate::request::hub::{Asking, QueryLimits};
+use crate::request::hub::{QueryLimits, RequestHub};
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use serde::Serialize;
@@ -20,13 +20,13 @@ impl Runtime {
     /// The queries that can be asked.
     #[must_use]
     pub fn queries(&self) -> Vec<QueryDecl> {
-        self.asking.queries.iter().map(|query| query.decl().clone()).collect()
+        self.hub.queries.iter().map(|query| query.decl().clone()).collect()
     }
 
     /// What requests may take.
     #[must_use]
     pub fn query_limits(&self) -> &QueryLimits {
-        &self.asking.limits
+        &self.hub.limits
     }
 
     /// Asks a query, and waits for its answer: from one committed batch, whose number it carries. Dropping the future gives the request up.
@@ -72,7 +72,7 @@ impl Runtime {
                     break;
                 }
                 if counted.is_none() {
-                    counted = Some(self.asking.let_wait()?);
+                    counted = Some(self.hub.let_wait()?);
                 }
                 shown.changed().await.map_err(|_| QueryError::gone())?;
             }
@@ -94,7 +94,7 @@ impl Runtime {
         self.send(&question, time_out, Box::new(Numbered::new(0, to)))?;
         let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
-        let one = self.asking.queries[self.asking.find(name)?].decl().one;
+        let one = self.hub.queries[self.hub.find(name)?].decl().one;
         let failed = |why: String| QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"));
         let value = if one {
             let value: Option<R> = codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?;
@@ -110,20 +110,20 @@ impl Runtime {
     /// # Errors
     /// [`QueryError::NoSuchQuery`]; [`QueryError::Failed`] if its results cannot be read from bincode.
     pub fn pipeline(self: &Arc<Self>, name: &str) -> Result<Pipeline, QueryError> {
-        let query = self.asking.find(name)?;
-        self.asking.queries[query].answers_in(Format::Bincode)?;
+        let query = self.hub.find(name)?;
+        self.hub.queries[query].answers_in(Format::Bincode)?;
         let (to, answers) = crossbeam_channel::unbounded();
         Ok(Pipeline { runtime: Arc::clone(self), query, to, answers, asked: 0 })
     }
 
     fn time_out_of(&self, asked: Option<Duration>) -> Duration {
-        asked.map_or(self.asking.limits.time_out, |asked| asked.min(self.asking.limits.time_out))
+        asked.map_or(self.hub.limits.time_out, |asked| asked.min(self.hub.limits.time_out))
     }
 
     fn send(&self, question: &Question<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
-        let query = self.asking.find(question.name)?;
-        self.asking.queries[query].answers_in(question.format)?;
-        let arguments = self.asking.queries[query].arguments(question.arguments, question.format)?;
+        let query = self.hub.find(question.name)?;
+        self.hub.queries[query].answers_in(question.format)?;
+        let arguments = self.hub.queries[query].arguments(question.arguments, question.format)?;
         self.send_to(query, arguments, question.format, time_out, reply)
     }
 
@@ -135,8 +135,8 @@ impl Runtime {
         time_out: Duration,
         reply: Box<dyn Reply>,
     ) -> Result<(), QueryError> {
-        let Asking { limits, next, .. } = &*self.asking;
-        let admitted = match self.asking.admit() {
+        let RequestHub { limits, next, .. } = &*self.hub;
+        let admitted = match self.hub.admit() {
             Ok(admitted) => admitted,
             Err(why) => {
                 reply.withdraw();
@@ -163,12 +163,12 @@ impl Runtime {
 
     /// What may hold requests up: the user's closures that have not returned for long.
     pub(crate) fn held_up_by(&self) -> Option<String> {
-        self.in_words(self.asking.stuck.named())
+        self.in_words(self.hub.stuck.named())
     }
 
     /// The user's closures that workers have been in for at least so long.
     pub(crate) fn inside_for(&self, at_least: Duration) -> Option<String> {
-        self.in_words(self.asking.stuck.inside_for(at_least))
+        self.in_words(self.hub.stuck.inside_for(at_least))
     }
 
     fn in_words(&self, named: Vec<(usize, NodeId, Duration)>) -> Option<String> {
@@ -198,13 +198,13 @@ impl Pipeline {
     pub fn ask<A: Send + 'static>(&mut self, arguments: A) -> Result<u64, QueryError> {
         let number = self.asked;
         let arguments: Box<dyn Any + Send> = Box::new(arguments);
-        let query = &self.runtime.asking.queries[self.query];
+        let query = &self.runtime.hub.queries[self.query];
         if !query.takes(&*arguments) {
             let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), tidemill_state::type_names::of::<A>());
             return Err(QueryError::BadArguments(format!("query \"{name}\" takes {arguments}, not {asked}")));
         }
         let reply = Box::new(Numbered::new(number, self.to.clone()));
-        let time_out = self.runtime.asking.limits.time_out;
+        let time_out = self.runtime.hub.limits.time_out;
         self.runtime.send_to(self.query, arguments, Format::Bincode, time_out, reply)?;
         self.asked += 1;
         Ok(number)
@@ -218,6 +218,6 @@ impl Pipeline {
 
     /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes within the time that a request may take.
     pub fn next_answer(&self) -> Option<(u64, Outcome)> {
-        self.answers.recv_timeout(self.runtime.asking.limits.time_out + Duration::from_secs(1)).ok()
+        self.answers.recv_timeout(self.runtime.hub.limits.time_out + Duration::from_secs(1)).ok()
     }
 }

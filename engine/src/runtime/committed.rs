@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// What committed batches cover. Filled by the committer, once a batch is durable.
 #[derive(Debug, Default)]
-pub(crate) struct Extent {
+pub(crate) struct CommittedProgress {
     /// By source and partition: two maps, so that a look into them needs no new text.
     read: HashMap<String, HashMap<String, Read>>,
     /// By worker and state.
@@ -23,7 +23,7 @@ struct Read {
     skipped: u64,
 }
 
-impl Extent {
+impl CommittedProgress {
     /// A batch was committed. Its numbers of keys go no further.
     pub(crate) fn commit(&mut self, report: &mut BatchReport) {
         for range in &report.ranges {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_is_read_and_not_committed_is_still_left() {
-        let mut extent = Extent::default();
+        let mut extent = CommittedProgress::default();
         let mut check = |cover: Option<(u64, u64)>, expected: (u64, u64, u64)| {
             if let Some((end, skipped)) = cover {
                 extent.cover("s", "p", end, skipped);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn keys_are_added_up_over_workers() {
-        let mut extent = Extent::default();
+        let mut extent = CommittedProgress::default();
         extent.set_keys(1, vec![3, 4]);
         assert_eq!((extent.keys(0), extent.keys(1), extent.keys(2)), (3, 4, 0));
         extent.set_keys(0, vec![1, 1]);

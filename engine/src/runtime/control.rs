@@ -30,7 +30,7 @@ impl Runtime {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let inner = self.lock();
-        let idle = inner.pond.as_ref().is_some_and(|pond| pond.nothing_in_flight());
+        let idle = inner.intake.as_ref().is_some_and(|intake| intake.nothing_in_flight());
         inner.paused_since_ms.is_some() && idle && inner.sinks.iter().all(|sink| sink.last_output <= sink.published)
     }
 

@@ -26,8 +26,8 @@ impl Runtime {
         inner.last_error = Some(error.to_string());
         inner.fatal.get_or_insert(error);
         inner.ending_since.get_or_insert_with(Instant::now);
-        if let Some(pond) = &inner.pond {
-            pond.stop();
+        if let Some(intake) = &inner.intake {
+            intake.stop();
         }
         self.changed.notify_all();
         self.stopped.notify_all();
@@ -43,8 +43,8 @@ impl Runtime {
         let mut inner = self.lock();
         inner.phase = "stopping";
         inner.ending_since.get_or_insert_with(Instant::now);
-        if let Some(pond) = &inner.pond {
-            pond.stop();
+        if let Some(intake) = &inner.intake {
+            intake.stop();
         }
         self.changed.notify_all();
         self.stopped.notify_all();

@@ -31,7 +31,7 @@ impl Lease {
             return Some(until);
         }
         held.remove(&self.at);
-        runtime.asking.pins.give_back(self.at);
+        runtime.hub.pins.give_back(self.at);
         None
     }
 }
@@ -41,7 +41,7 @@ impl Drop for Lease {
         if let Some(runtime) = self.runtime.upgrade() {
             let held = runtime.leases.held.lock().expect("no holder of this lock panics").remove(&self.at);
             if held.is_some() {
-                runtime.asking.pins.give_back(self.at);
+                runtime.hub.pins.give_back(self.at);
             }
         }
     }
@@ -55,6 +55,6 @@ pub(super) struct Pin<'r> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.runtime.asking.pins.give_back(self.at);
+        self.runtime.hub.pins.give_back(self.at);
     }
 }

@@ -39,6 +39,6 @@ impl Runtime {
     /// # Errors
     /// There is no such query.
     pub fn has_one_result(&self, query: &str) -> Result<bool, QueryError> {
-        Ok(self.asking.queries[self.asking.find(query)?].decl().one)
+        Ok(self.hub.queries[self.hub.find(query)?].decl().one)
     }
 }

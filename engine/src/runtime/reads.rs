@@ -3,7 +3,7 @@
 //! A walk over several pages stays at its batch while it goes on: the batch is pinned for [`LEASE`] after each page, and for [`LONGEST_WALK`] in all. If it is held no longer,
 //! the next page is of the last committed batch, and says that it has moved on.
 
-use crate::request::ask::{Admitted, QueryError};
+use crate::request::ask::{Permit, QueryError};
 use crate::runtime::inbox::ToWorker;
 use crate::runtime::leases::{Lease, Pin};
 use crate::runtime::{Runtime, unavailable};
@@ -63,7 +63,7 @@ pub struct Page {
 
 impl Runtime {
     fn pin(&self, wished: Option<Txid>) -> Pin<'_> {
-        let pins = &self.asking.pins;
+        let pins = &self.hub.pins;
         let at = wished.filter(|at| pins.take_again(*at)).unwrap_or_else(|| pins.take());
         Pin { runtime: self, at }
     }
@@ -78,7 +78,7 @@ impl Runtime {
         let (state, codec) = self.find_state(name)?;
         let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
         let (reply, answer) = oneshot::channel();
-        let most_bytes = self.asking.limits.answer_bytes;
+        let most_bytes = self.hub.limits.answer_bytes;
         let read = ToWorker::Read { state, keys: vec![key.clone()], at: None, most_bytes, reply };
         self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
         let (txid, values) = within(answer).await??;
@@ -121,7 +121,7 @@ impl Runtime {
         let mut answers = Vec::new();
         for worker in 0..self.facts.workers {
             let (reply, answer) = oneshot::channel();
-            let bytes = self.asking.limits.answer_bytes;
+            let bytes = self.hub.limits.answer_bytes;
             let page = PageOf { state, range: range.clone(), limit, bytes, at: pin.at, rows: Vec::new(), reply };
             self.tell(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
             answers.push(answer);
@@ -141,7 +141,7 @@ impl Runtime {
             rows.retain(|key, _| key <= last);
         }
         more |= rows.len() > limit;
-        let rows = within_bytes(rows, self.asking.limits.answer_bytes, &mut more);
+        let rows = within_bytes(rows, self.hub.limits.answer_bytes, &mut more);
         let rows = &rows[..limit.min(rows.len())];
         let next = rows.last().filter(|_| more).map(|(key, _)| codec.key_to_json(key)).transpose()?;
         let rows = rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
@@ -173,7 +173,7 @@ impl Runtime {
         for (worker, wanted) in by_worker.into_iter().enumerate().filter(|(_, wanted)| !wanted.is_empty()) {
             let (reply, answer) = oneshot::channel();
             let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
-            let read = ToWorker::Read { state, keys, at: Some(pin.at), most_bytes: self.asking.limits.answer_bytes, reply };
+            let read = ToWorker::Read { state, keys, at: Some(pin.at), most_bytes: self.hub.limits.answer_bytes, reply };
             self.tell(worker, read).map_err(|()| unavailable())?;
             answers.push((numbers, answer));
         }
@@ -195,7 +195,7 @@ impl Runtime {
             *until = (now + LEASE).min(*since + LONGEST_WALK);
             return;
         }
-        if !first || held.len() >= LEASES || !self.asking.pins.take_again(at) {
+        if !first || held.len() >= LEASES || !self.hub.pins.take_again(at) {
             return;
         }
         held.insert(at, (now, now + LEASE));
@@ -210,16 +210,16 @@ impl Runtime {
 
     /// Lets one more page in, if there is room.
     #[doc(hidden)]
-    pub fn admit_page(&self) -> std::result::Result<(Admitted, Admitted), QueryError> {
-        let read = self.asking.admit()?;
-        let page = Admitted::one_of(&self.leases.pages, PAGES_AT_ONCE);
+    pub fn admit_page(&self) -> std::result::Result<(Permit, Permit), QueryError> {
+        let read = self.hub.admit()?;
+        let page = Permit::one_of(&self.leases.pages, PAGES_AT_ONCE);
         Ok((read, page.ok_or_else(|| QueryError::TooMany { bound: format!("{PAGES_AT_ONCE} pages are being read already") })?))
     }
 
     /// Lets one more read of a state in, if there is room.
     #[doc(hidden)]
-    pub fn admit_read(&self) -> std::result::Result<Admitted, QueryError> {
-        self.asking.admit()
+    pub fn admit_read(&self) -> std::result::Result<Permit, QueryError> {
+        self.hub.admit()
     }
 }
 

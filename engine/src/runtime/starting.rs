@@ -65,7 +65,7 @@ impl Starting {
     ///
     /// # Errors
     /// Those of `ask` but for kind Away, which comes only when the start is given up.
-    pub(crate) fn patiently<T>(&self, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(crate) fn retry_while_away<T>(&self, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
         let (mut pause, began) = (PAUSE.0, Instant::now());
         let mut told: Option<Instant> = None;
         loop {
@@ -111,7 +111,7 @@ mod tests {
     fn what_is_away_is_waited_for_and_named() {
         let starting = Starting::default();
         let mut asked = 0;
-        let got = starting.patiently(|| {
+        let got = starting.retry_while_away(|| {
             asked += 1;
             match asked {
                 1 => Err(Error::away("the broker is away")),
@@ -137,7 +137,7 @@ mod tests {
     fn a_start_that_waits_can_be_given_up() {
         let starting = Starting::default();
         starting.give_up();
-        let error = starting.patiently(|| Err::<(), _>(Error::away("the broker is away"))).expect_err("given up");
+        let error = starting.retry_while_away(|| Err::<(), _>(Error::away("the broker is away"))).expect_err("given up");
         assert_eq!(error.kind(), Kind::Away);
     }
 }

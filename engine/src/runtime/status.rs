@@ -41,7 +41,7 @@ impl Runtime {
             }
         }
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
-        self.asking.pins.advance(committed.txid());
+        self.hub.pins.advance(committed.txid());
         self.apply_hold(&inner);
         if inner.unfolded_bytes >= self.facts.fold_bytes {
             self.fold_alarm.ring();
@@ -92,7 +92,7 @@ impl Runtime {
             set_aside: inner.set_aside.clone(),
             records_per_s,
             batches_per_s,
-            sources_at_end: inner.pond.as_ref().is_some_and(|pond| pond.all_ended_and_committed()),
+            sources_at_end: inner.intake.as_ref().is_some_and(|intake| intake.all_ended_and_committed()),
             waiting: self.waiting(&inner),
             notices: inner.notices.values().flatten().cloned().collect(),
             partitions,
@@ -102,9 +102,9 @@ impl Runtime {
             store_bytes: inner.store_bytes,
             longest_slice_us: micros(inner.longest_slice),
             queries: QueriesStatus {
-                requests: self.asking.outstanding.load(SeqCst),
-                kept_bytes: self.asking.pins.kept_bytes(),
-                cancelled: self.asking.pins.cancelled(),
+                requests: self.hub.outstanding.load(SeqCst),
+                kept_bytes: self.hub.pins.kept_bytes(),
+                cancelled: self.hub.pins.cancelled(),
                 held_up_by: self.held_up_by(),
             },
             generations: inner.generations,

@@ -10,11 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tidemill_engine::Runtime;
-use tidemill_engine::port::Kept;
+use tidemill_engine::port::UnsentGuard;
 use tidemill_proto::{QueryRequest, QueryResponse};
 use tonic::{Status, Streaming};
 
-type UnderWay = Pin<Box<dyn Future<Output = (QueryResponse, Kept)> + Send>>;
+type UnderWay = Pin<Box<dyn Future<Output = (QueryResponse, UnsentGuard)> + Send>>;
 
 /// The call.
 pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
@@ -26,14 +26,14 @@ pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Reque
             connection: connection.clone(),
             requests: Some(requests.into_inner()),
             under_way: FuturesUnordered::new(),
-            sent: Kept::default(),
+            sent: UnsentGuard::default(),
         };
         std::future::ready(Ok::<_, Status>(tonic::Response::new(answers)))
     });
     grpc.streaming(many, request).await.map(axum::body::Body::new)
 }
 
-/// The answers to a stream of requests. While nobody takes answers no more requests are read; what those give that were is counted until it is taken ([`Kept`]). Dropping it gives
+/// The answers to a stream of requests. While nobody takes answers no more requests are read; what those give that were is counted until it is taken ([`UnsentGuard`]). Dropping it gives
 /// up what is under way.
 struct Answers {
     runtime: Arc<Runtime>,
@@ -42,7 +42,7 @@ struct Answers {
     requests: Option<Streaming<QueryRequest>>,
     under_way: FuturesUnordered<UnderWay>,
     /// Counts the answer that was given last: the next is asked for when there is room for it, so that one is on its way by then.
-    sent: Kept,
+    sent: UnsentGuard,
 }
 
 impl Stream for Answers {
@@ -50,7 +50,7 @@ impl Stream for Answers {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        this.sent = Kept::default();
+        this.sent = UnsentGuard::default();
         loop {
             // Answers go out before more requests come in.
             if let Poll::Ready(Some((response, kept))) = Pin::new(&mut this.under_way).poll_next(context) {

@@ -1,15 +1,15 @@
 //! The skeleton of every operator of a query: items are taken one after the other, in slices, and a panic is the failure of one item.
 
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::meter::Busy;
 use crate::dataflow::stream::activator;
 use crate::panics::failure_message;
 use crate::plan::{NodeId, NodeKind};
 use crate::query::requests::{Part, Raw, Requests};
 use crate::record::{Data, Record};
-use crate::request::backlog::{Before, LOOK_AGAIN};
+use crate::request::backlog::{LOOK_AGAIN, QueueDepth};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
-use crate::request::stuck::Inside;
+use crate::request::watchdog::WatchGuard;
 use crate::request::weight::Weight;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -85,7 +85,7 @@ pub(super) fn number_of<T>(waiting: &Waiting<T>) -> usize {
 }
 
 /// Gives one waiting item after the other to `each`, until there are none left or the slice is over.
-pub(super) fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut Slice, mut each: impl FnMut(Item<T>)) {
+pub(super) fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut TimeSlice, mut each: impl FnMut(Item<T>)) {
     while let Some(items) = waiting.front_mut()
         && !slice.was_over()
     {
@@ -125,7 +125,7 @@ pub(super) fn each_value<'q, T: Record, U: Record>(
                 before.tell(number_of(&waiting));
                 return activator.activate_after(LOOK_AGAIN);
             }
-            let (mut slice, mut slow) = (Slice::begin(), None);
+            let (mut slice, mut slow) = (TimeSlice::begin(), None);
             let busy = part.enter();
             while let Some(items) = waiting.front_mut()
                 && !slice.was_over()
@@ -151,7 +151,7 @@ pub(super) fn run<T, U>(
     part: &Part,
     items: &mut std::vec::IntoIter<Item<T>>,
     given: &mut Vec<Item<U>>,
-    (slice, slow): (&mut Slice, &mut Option<bool>),
+    (slice, slow): (&mut TimeSlice, &mut Option<bool>),
     logic: &mut impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure>,
 ) {
     let mut at = None;
@@ -220,16 +220,16 @@ impl Part {
     }
 
     /// The worker is in this operator until what is returned is dropped.
-    pub(super) fn enter(&self) -> (Inside<'_>, Busy<'_>) {
+    pub(super) fn enter(&self) -> (WatchGuard<'_>, Busy<'_>) {
         (self.context.stuck.enter(self.node), self.meter.busy())
     }
 
     /// The next operator of the query is built: what waits before it.
-    pub(super) fn before(&self) -> Before {
+    pub(super) fn before(&self) -> QueueDepth {
         let context = &self.context;
         let operator = context.query_operators.get();
         context.query_operators.set(operator + 1);
-        Before::new(&context.backlog, operator, &self.end)
+        QueueDepth::new(&context.backlog, operator, &self.end)
     }
 
     pub(super) fn is_live(&self, ticket: Ticket) -> bool {

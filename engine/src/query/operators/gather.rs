@@ -1,12 +1,12 @@
 //! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
 
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::stream::activator;
 use crate::query::operators::each::{MOST_GATHERED, ToHome, Waiting, give, number_of, take_waiting};
 use crate::query::requests::{Part, Raw};
 use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
-use crate::request::live::RequestId;
+use crate::request::live_requests::RequestId;
 use crate::request::weight::Weight;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -58,7 +58,7 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(part.take(items)));
             let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let busy = part.enter();
             absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()));
             for (_, gathered) in open.drain() {
@@ -109,7 +109,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
                 leaving.retain(|leaving| part.is_live(leaving.ticket));
             }
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let busy = part.enter();
             for id in
                 absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()))
@@ -141,7 +141,7 @@ fn absorb<T, S: Default>(
     part: &Part,
     waiting: &mut Waiting<T>,
     open: &mut ById<S>,
-    slice: &mut Slice,
+    slice: &mut TimeSlice,
     (add, bytes): (&mut impl FnMut(&mut S, T), &impl Fn(&S) -> usize),
 ) -> Vec<RequestId> {
     let mut complete = Vec::new();
@@ -188,7 +188,7 @@ fn leave<S, U, I: ExactSizeIterator<Item = U>>(
 /// Gives of all that is leaving in turn, until the slice is over: one large result keeps no small one waiting.
 pub(super) fn give_in_turn<U, I: ExactSizeIterator<Item = U>>(
     leaving: &mut VecDeque<Leaving<I>>,
-    slice: &mut Slice,
+    slice: &mut TimeSlice,
     given: &mut Vec<Item<U>>,
 ) {
     while !slice.was_over()

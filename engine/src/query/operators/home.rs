@@ -1,6 +1,6 @@
 //! The end of a query: what becomes of a request goes to its home, where the answer is made.
 
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
 use crate::query::operators::each::{ToHome, Waiting, number_of, take_waiting};
@@ -25,11 +25,11 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
             if waiting.is_empty() {
                 return;
             }
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let busy = part.enter();
             take_waiting(&mut waiting, &mut slice, |item| {
                 let (ticket, weight) = (item.ticket, item.weight);
-                let take = |item| part.context.desk.borrow_mut().take_home(item, part.whole, N::ONE);
+                let take = |item| part.context.in_flight.borrow_mut().take_home(item, part.whole, N::ONE);
                 // Writing a result is the user's code too.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| take(item))) {
                     take(Item { ticket, weight, held: Held::Failed(part.panicked(panic.as_ref())) });

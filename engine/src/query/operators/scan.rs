@@ -2,7 +2,7 @@
 
 use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, give_in_turn};
-use crate::batch::slice::Slice;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::state::State;
 use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
@@ -209,7 +209,7 @@ fn scan_here<'q, K: Key, V: Storable, U: Data>(
                 }
             });
             let Some(capability) = &capability else { return };
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let busy = (!scanning.is_empty()).then(|| part.enter());
             let held_up = before.is_held_up();
             while !held_up
@@ -365,7 +365,7 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
             }
             input.for_each(|_, items| waiting.push_back(part.take(items)));
             let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
-            let mut slice = Slice::begin();
+            let mut slice = TimeSlice::begin();
             let busy = part.enter();
             take_waiting(&mut waiting, &mut slice, |item| sort_in(item, &part, &mut open, &mut leaving, &mut given));
             if !before.is_held_up() {

@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 const SMALL: usize = 1 << 10;
 
 /// See the module's documentation. One for a run.
-pub(crate) struct Unsent {
+pub(crate) struct UnsentBytes {
     bytes: Arc<AtomicUsize>,
     most: usize,
 }
 
 /// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it as long.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct UnsentGuard {
     _counted: Option<Arc<Counted>>,
 }
 
@@ -32,17 +32,17 @@ impl Drop for Counted {
 }
 
 /// Whether something is counted is no part of what an answer says.
-impl PartialEq for Kept {
-    fn eq(&self, _: &Kept) -> bool {
+impl PartialEq for UnsentGuard {
+    fn eq(&self, _: &UnsentGuard) -> bool {
         true
     }
 }
 
-impl Eq for Kept {}
+impl Eq for UnsentGuard {}
 
-impl Unsent {
-    pub(crate) fn new(most: usize) -> Unsent {
-        Unsent { bytes: Arc::default(), most }
+impl UnsentBytes {
+    pub(crate) fn new(most: usize) -> UnsentBytes {
+        UnsentBytes { bytes: Arc::default(), most }
     }
 
     /// How many there may be.
@@ -51,23 +51,23 @@ impl Unsent {
     }
 
     /// Counts an answer of so many bytes, if there is room. One that is larger than the bound has room while there is no other.
-    pub(crate) fn keep(&self, bytes: usize) -> Option<Kept> {
+    pub(crate) fn keep(&self, bytes: usize) -> Option<UnsentGuard> {
         if bytes < SMALL {
-            return Some(Kept::default());
+            return Some(UnsentGuard::default());
         }
         let before = self.bytes.fetch_add(bytes, Relaxed);
         let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
-        (before == 0 || before + bytes <= self.most).then(|| Kept { _counted: Some(Arc::new(counted)) })
+        (before == 0 || before + bytes <= self.most).then(|| UnsentGuard { _counted: Some(Arc::new(counted)) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::request::unsent::*;
+    use crate::request::unsent_bytes::*;
 
     #[test]
     fn there_is_room_up_to_the_bound_and_again_when_an_answer_is_taken() {
-        let unsent = Unsent::new(10_000);
+        let unsent = UnsentBytes::new(10_000);
         let first = unsent.keep(6_000).expect("there is room");
         assert!(unsent.keep(5_000).is_none(), "there is no room for both");
         let copy = first.clone();

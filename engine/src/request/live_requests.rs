@@ -29,7 +29,7 @@ impl RequestId {
 }
 
 /// See the module's documentation. One for all workers and generations of a run.
-pub(crate) struct Live {
+pub(crate) struct LiveRequests {
     homes: Vec<Home>,
     /// How many requests have ended before everything of them was home: what is left of them is to be dropped.
     given_up: AtomicUsize,
@@ -40,12 +40,12 @@ struct Home {
     begun: AtomicU64,
 }
 
-impl Live {
+impl LiveRequests {
     /// A table for so many workers, each with so many requests at once.
-    pub(crate) fn new(workers: usize, places: usize) -> Live {
+    pub(crate) fn new(workers: usize, places: usize) -> LiveRequests {
         assert!(places <= PLACES, "a worker has at most {PLACES} places");
         let home = || Home { places: (0..places).map(|_| AtomicU64::new(0)).collect(), begun: AtomicU64::new(1) };
-        Live { homes: (0..workers).map(|_| home()).collect(), given_up: AtomicUsize::new(0) }
+        LiveRequests { homes: (0..workers).map(|_| home()).collect(), given_up: AtomicUsize::new(0) }
     }
 
     /// How many requests can run at once on one worker.
@@ -81,11 +81,11 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
-    use crate::request::live::*;
+    use crate::request::live_requests::*;
 
     #[test]
     fn a_number_says_where_it_is_at_home_and_is_used_once() {
-        let live = Live::new(3, 8);
+        let live = LiveRequests::new(3, 8);
         let first = live.begin(2, 5);
         assert_eq!((first.home(), first.place()), (2, 5));
         assert!(live.is_live(first));

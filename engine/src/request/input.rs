@@ -4,7 +4,7 @@ use crate::request::item::Ticket;
 use std::any::Any;
 
 /// Where a query's requests enter its dataflow on this worker.
-pub(crate) trait Entrance {
+pub(crate) trait QueryInput {
     /// A request begins, with arguments of the query's own type.
     fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>);
 }

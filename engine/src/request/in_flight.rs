@@ -1,13 +1,13 @@
-//! One worker's desk: the requests that are at home here, from when they begin until they are answered or given up.
+//! One worker's in_flight: the requests that are at home here, from when they begin until they are answered or given up.
 
 use crate::json;
-use crate::request::ask::{Admitted, Answer, Ask, Format, QueryError, Reply};
-use crate::request::entrance::Entrance;
-use crate::request::hub::Asking;
+use crate::request::ask::{Answer, Ask, Format, Permit, QueryError, Reply};
+use crate::request::hub::RequestHub;
+use crate::request::input::QueryInput;
 use crate::request::item::{Failure, Held, Item, Ticket};
-use crate::request::live::{Live, RequestId};
+use crate::request::live_requests::{LiveRequests, RequestId};
 use crate::request::pins::Pins;
-use crate::request::unsent::Unsent;
+use crate::request::unsent_bytes::UnsentBytes;
 use crate::request::weight::Weight;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::codec;
 
-/// How often the desk looks for requests whose time is over, or that nobody waits for.
+/// How often the in_flight looks for requests whose time is over, or that nobody waits for.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(5);
 
 struct Running {
-    admitted: Admitted,
+    admitted: Permit,
     id: RequestId,
     ticket: Ticket,
     reply: Box<dyn Reply>,
@@ -34,11 +34,11 @@ struct Running {
 }
 
 /// See the module's documentation.
-pub(crate) struct Desk {
+pub(crate) struct InFlight {
     worker: usize,
-    live: Arc<Live>,
+    live: Arc<LiveRequests>,
     pins: Arc<Pins>,
-    unsent: Arc<Unsent>,
+    unsent: Arc<UnsentBytes>,
     running: Vec<Option<Box<Running>>>,
     free: Vec<usize>,
     waiting: VecDeque<Ask>,
@@ -47,14 +47,14 @@ pub(crate) struct Desk {
     swept: Instant,
 }
 
-impl Desk {
-    pub(crate) fn new(worker: usize, asking: &Asking) -> Desk {
-        let places = asking.live.places();
-        Desk {
+impl InFlight {
+    pub(crate) fn new(worker: usize, hub: &RequestHub) -> InFlight {
+        let places = hub.live.places();
+        InFlight {
             worker,
-            live: Arc::clone(&asking.live),
-            pins: Arc::clone(&asking.pins),
-            unsent: Arc::clone(&asking.unsent),
+            live: Arc::clone(&hub.live),
+            pins: Arc::clone(&hub.pins),
+            unsent: Arc::clone(&hub.unsent),
             running: (0..places).map(|_| None).collect(),
             free: (0..places).rev().collect(),
             waiting: VecDeque::new(),
@@ -63,7 +63,7 @@ impl Desk {
         }
     }
 
-    /// A request has come in. It begins at [`Desk::begin`].
+    /// A request has come in. It begins at [`InFlight::begin`].
     pub(crate) fn receive(&mut self, ask: Ask) {
         self.waiting.push_back(ask);
     }
@@ -74,7 +74,7 @@ impl Desk {
     }
 
     /// Lets requests that wait begin, as long as there are places: all of them as of the last committed batch.
-    pub(crate) fn begin(&mut self, entrances: &[std::rc::Rc<dyn Entrance>]) {
+    pub(crate) fn begin(&mut self, entrances: &[std::rc::Rc<dyn QueryInput>]) {
         if self.waiting.is_empty() || self.free.is_empty() {
             return;
         }
@@ -206,7 +206,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for InFlight {
     fn drop(&mut self) {
         for place in 0..self.running.len() {
             self.give_up(place, QueryError::gone());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const NAMED_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module's documentation. One for a run.
-pub(crate) struct Stuck {
+pub(crate) struct Watchdog {
     began: Instant,
     /// By worker: the operator's number plus one, and since when, in microseconds; zero when in none.
     workers: Vec<Entered>,
@@ -23,9 +23,9 @@ pub(crate) struct Stuck {
 #[repr(align(128))]
 struct Entered(AtomicU64, AtomicU64);
 
-impl Stuck {
-    pub(crate) fn new(workers: usize) -> Stuck {
-        Stuck { began: Instant::now(), workers: (0..workers).map(|_| Entered::default()).collect() }
+impl Watchdog {
+    pub(crate) fn new(workers: usize) -> Watchdog {
+        Watchdog { began: Instant::now(), workers: (0..workers).map(|_| Entered::default()).collect() }
     }
 
     /// Operators that have been at it for longer than a second, with the worker and for how long.
@@ -46,15 +46,15 @@ impl Stuck {
 }
 
 /// One worker's side of it.
-pub(crate) struct OfWorker {
-    pub(crate) stuck: Arc<Stuck>,
+pub(crate) struct WorkerWatch {
+    pub(crate) stuck: Arc<Watchdog>,
     pub(crate) worker: usize,
     entered: Cell<u64>,
 }
 
-impl OfWorker {
-    pub(crate) fn new(stuck: Arc<Stuck>, worker: usize) -> OfWorker {
-        OfWorker { stuck, worker, entered: Cell::new(0) }
+impl WorkerWatch {
+    pub(crate) fn new(stuck: Arc<Watchdog>, worker: usize) -> WorkerWatch {
+        WorkerWatch { stuck, worker, entered: Cell::new(0) }
     }
 
     /// How often an operator of a query has had something to do here.
@@ -63,24 +63,24 @@ impl OfWorker {
     }
 
     /// The worker is in this operator of a query until what is returned is dropped.
-    pub(crate) fn enter(&self, node: NodeId) -> Inside<'_> {
+    pub(crate) fn enter(&self, node: NodeId) -> WatchGuard<'_> {
         self.entered.set(self.entered.get() + 1);
         self.enter_stream(node)
     }
 
     /// The worker is in this operator of a stream until what is returned is dropped.
-    pub(crate) fn enter_stream(&self, node: NodeId) -> Inside<'_> {
+    pub(crate) fn enter_stream(&self, node: NodeId) -> WatchGuard<'_> {
         let Entered(at, since) = &self.stuck.workers[self.worker];
         since.store(u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
         at.store(node.0 as u64 + 1, Relaxed);
-        Inside(at)
+        WatchGuard(at)
     }
 }
 
-/// See [`OfWorker::enter`].
-pub(crate) struct Inside<'s>(&'s AtomicU64);
+/// See [`WorkerWatch::enter`].
+pub(crate) struct WatchGuard<'s>(&'s AtomicU64);
 
-impl Drop for Inside<'_> {
+impl Drop for WatchGuard<'_> {
     fn drop(&mut self) {
         self.0.store(0, Relaxed);
     }
