@@ -10,12 +10,9 @@ use crate::dead_letter::DeadLetter;
 use crate::failure::policy::{DeadLetterTarget, OnFailure};
 use crate::failure::search::{Excluded, Trial};
 use crate::plan::{NodeId, NodeKind, Plan};
-use crate::request::backlog::Backlog;
 use crate::request::hub::RequestHub;
 use crate::request::in_flight::InFlight;
-use crate::request::live_requests::LiveRequests;
-use crate::request::pins::Pins;
-use crate::request::watchdog;
+use crate::request::watchdog::WorkerWatch;
 use crate::sink::AnySink;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,34 +25,21 @@ use tidemill_state::schema::Schema;
 use tidemill_state::{Points, Result, Txid};
 use timely::dataflow::operators::probe;
 
+/// A worker's view of one generation: the part that all workers share, and its own.
 pub(crate) struct Context {
+    pub(crate) shared: Shared,
+    /// The worker's number, from 0.
     pub(crate) index: usize,
-    pub(crate) peers: usize,
-    pub(crate) latch: Arc<Latch>,
-    pub(crate) intake: Arc<Intake>,
-    pub(crate) committed: Arc<AtomicU64>,
-    pub(crate) schema: Schema,
-    pub(crate) key_groups: u16,
-    /// The batch after which this generation goes on.
-    pub(crate) after: Txid,
-    /// The run's sinks, in the program's order; empty while it is only described.
-    pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
-    work: Arc<Work>,
-    pub(crate) pins: Arc<Pins>,
-    pub(crate) live: Arc<LiveRequests>,
-    pub(crate) stuck: watchdog::WorkerWatch,
-    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) watch: WorkerWatch,
     /// How many operators of queries have been built.
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) in_flight: RefCell<InFlight>,
-    pub(crate) excluded: Arc<Excluded>,
-    pub(crate) trial: Option<Arc<Trial>>,
     /// The sinks for dead letters.
     pub(crate) letters: RefCell<Vec<DeadLetterTarget>>,
     /// Whether chunks keep their records for dead letters.
     pub(crate) keeps_records: Cell<bool>,
-    /// What is done with records at which an operator fails, from here on in the program.
+    /// The policy for records at which an operator fails, from here on in the program.
     pub(crate) on_failure: RefCell<OnFailure>,
     pub(crate) probe: probe::Handle<u64>,
     pub(crate) plan: RefCell<Plan>,
@@ -64,26 +48,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(seat: Seat, shared: Shared) -> Rc<Context> {
+    pub(crate) fn new(index: usize, shared: Shared) -> Rc<Context> {
         Rc::new(Context {
-            index: seat.index,
-            peers: seat.peers,
-            latch: shared.latch,
-            intake: shared.intake,
-            committed: shared.committed,
-            schema: shared.schema,
-            key_groups: shared.key_groups,
-            after: shared.after,
-            sinks: shared.sinks,
-            work: shared.work,
-            pins: Arc::clone(&shared.hub.pins),
-            live: Arc::clone(&shared.hub.live),
-            stuck: watchdog::WorkerWatch::new(Arc::clone(&shared.hub.stuck), seat.index),
-            backlog: Arc::clone(&shared.hub.backlog),
+            index,
+            watch: WorkerWatch::new(Arc::clone(&shared.hub.stuck), index),
             query_operators: Cell::new(0),
-            in_flight: RefCell::new(InFlight::new(seat.index, &shared.hub)),
-            excluded: shared.excluded,
-            trial: shared.trial,
+            in_flight: RefCell::new(InFlight::new(index, &shared.hub)),
             letters: RefCell::default(),
             keeps_records: Cell::new(false),
             on_failure: RefCell::default(),
@@ -91,22 +61,23 @@ impl Context {
             plan: RefCell::default(),
             declared: RefCell::default(),
             batches: RefCell::default(),
+            shared,
         })
     }
 
     /// How this worker counts what is done at a node.
     pub(crate) fn meter(&self, node: NodeId) -> Meter {
-        self.work.meter(node, self.index)
+        self.shared.work.meter(node, self.index)
     }
 
     /// What code that sees a whole batch is told of it.
     pub(crate) fn batch(&self, txid: Txid) -> Batch {
-        Batch { txid, time_ms: self.intake.time_of(txid) }
+        Batch { txid, time_ms: self.shared.intake.time_of(txid) }
     }
 
     /// The last committed batch.
     pub(crate) fn committed(&self) -> Txid {
-        Txid(self.committed.load(SeqCst))
+        Txid(self.shared.committed.load(SeqCst))
     }
 
     /// Changes what this worker has made of batch `txid`.
@@ -148,27 +119,24 @@ impl Context {
 
     /// The ranges of a batch in words, with a comma in front; empty if it is not closed.
     pub(crate) fn ranges_of(&self, txid: Txid) -> String {
-        self.intake.describe_ranges(txid)
+        self.shared.intake.describe_ranges(txid)
     }
-}
-
-/// Which worker a context is for.
-#[derive(Clone, Copy)]
-pub(crate) struct Seat {
-    pub(crate) index: usize,
-    pub(crate) peers: usize,
 }
 
 /// What all workers of a generation share.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    /// The number of workers.
+    pub(crate) peers: usize,
     pub(crate) latch: Arc<Latch>,
     pub(crate) points: Arc<Points>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) committed: Arc<AtomicU64>,
     pub(crate) schema: Schema,
     pub(crate) key_groups: u16,
+    /// The batch after which this generation continues.
     pub(crate) after: Txid,
+    /// The run's sinks, in the program's order; empty while it is only described.
     pub(crate) sinks: Arc<Vec<Arc<dyn AnySink>>>,
     pub(crate) work: Arc<Work>,
     pub(crate) hub: Arc<RequestHub>,

@@ -25,7 +25,7 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(site: &Site) -> Guard {
         let Site { context, node, on_failure } = site;
-        let (latch, batch) = (Arc::clone(&context.latch), Cell::new(Txid::NONE));
+        let (latch, batch) = (Arc::clone(&context.shared.latch), Cell::new(Txid::NONE));
         let (on_failure, meter) = (on_failure.clone(), context.meter(*node));
         Guard { latch, context: Rc::clone(context), node: *node, on_failure, batch, meter }
     }
@@ -51,7 +51,7 @@ impl Guard {
         records: impl IntoIterator<Item = T>,
         mut body: impl FnMut(T) -> Result<(), String>,
     ) -> Option<Vec<usize>> {
-        let _inside = self.context.stuck.enter_stream(self.node);
+        let _inside = self.context.watch.enter_stream(self.node);
         let (mut records, mut next, mut set_aside) = (records.into_iter(), 0, Vec::new());
         let quiet = self.on_failure.goes_on();
         loop {
@@ -81,7 +81,7 @@ impl Guard {
         records: Vec<T>,
         mut f: impl FnMut(T) -> U,
     ) -> Option<(Vec<U>, Vec<usize>)> {
-        let _inside = self.context.stuck.enter_stream(self.node);
+        let _inside = self.context.watch.enter_stream(self.node);
         let place = |at| origin.and_then(|origin| origin.place(at));
         if !self.on_failure.goes_on() {
             // Nothing is kept once one has failed, so they may be replaced where they lie: the standard library does if they are of one size.
@@ -118,7 +118,7 @@ impl Guard {
 
     /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
     pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
-        let _inside = self.context.stuck.enter_stream(self.node);
+        let _inside = self.context.watch.enter_stream(self.node);
         match panics::caught(self.on_failure.goes_on(), body) {
             Ok(()) => true,
             Err(message) => {

@@ -175,14 +175,14 @@ impl<S: Source> SourceFeed<S> {
 
     /// In a trial, up to where a partition is read, if it is.
     fn trial_end(&self, at: usize) -> Option<Option<u64>> {
-        let trial = self.context.trial.as_ref()?;
+        let trial = self.context.shared.trial.as_ref()?;
         Some(trial.end_of(&self.name, &self.partition(at).name))
     }
 
     /// Takes the records out that are known to make their batch fail, and sets them aside; and in a trial those that are not tried.
     fn leave_out(&self, at: usize, records: &mut Records<S::Item>) {
         let partition = &self.partition(at).name;
-        if let Some(excluded) = self.context.excluded.of_partition(&self.name, partition) {
+        if let Some(excluded) = self.context.shared.excluded.of_partition(&self.name, partition) {
             for (record, why) in records.take_those(|offset| excluded.get(&offset).cloned()) {
                 let place = Place { source: self.name.to_string(), partition: partition.to_string(), offset: record.0 };
                 let letters = self.context.letters.borrow();
@@ -190,11 +190,11 @@ impl<S: Source> SourceFeed<S> {
                 let (txid, bytes) = (Txid(*self.input.time()), || vec![record.1].bytes(0));
                 let set_aside = self.context.set_aside(txid, letters, why.operator, &why.message, Some(place), bytes);
                 if let Err(error) = set_aside {
-                    self.context.latch.fail(error);
+                    self.context.shared.latch.fail(error);
                 }
             }
         }
-        if let Some(trial) = &self.context.trial {
+        if let Some(trial) = &self.context.shared.trial {
             let mut chosen = trial.choose(&self.name, partition, &records.offsets).into_iter();
             records.take_those(|_| if chosen.next() == Some(true) { None } else { Some(()) });
         }
@@ -242,7 +242,9 @@ impl<S: Source> SourceFeed<S> {
         let (status, lost) = match read {
             Ok(status) => (status, None),
             // What was read before the loss is committed: it may be nowhere else any more.
-            Err(error) if error.kind() == Kind::SourceLost && self.context.trial.is_none() => (ReadStatus::End, Some(error)),
+            Err(error) if error.kind() == Kind::SourceLost && self.context.shared.trial.is_none() => {
+                (ReadStatus::End, Some(error))
+            }
             Err(error) => return Err(error),
         };
         let mut turn = match status {
@@ -272,7 +274,7 @@ impl<S: Source> SourceFeed<S> {
             self.meter.worked(began.elapsed());
         }
         let ends = lost.is_some();
-        lost.into_iter().for_each(|lost| self.context.intake.end_with(lost));
+        lost.into_iter().for_each(|lost| self.context.shared.intake.end_with(lost));
         Ok((counts, counts.0 == 0 && !ends && status != ReadStatus::More))
     }
 }

@@ -4,7 +4,7 @@ use crate::batch::BatchLimits;
 use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
 use crate::clock::Clock;
-use crate::dataflow::context::{Context, Seat, Shared};
+use crate::dataflow::context::{Context, Shared};
 use crate::dataflow::declared::{Convert, Declared};
 use crate::panics;
 use crate::plan::Plan;
@@ -80,6 +80,7 @@ where
 {
     let limits = BatchLimits::default();
     let shared = Shared {
+        peers: 1,
         latch: Arc::new(Latch::default()),
         points: Arc::new(Points::none()),
         intake: Arc::new(Intake::new(limits, Clock::default(), Txid::NONE, 1)),
@@ -93,7 +94,7 @@ where
         work: Arc::default(),
         hub: Arc::new(RequestHub::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
     };
-    let context = Context::new(Seat { index: 0, peers: 1 }, shared);
+    let context = Context::new(0, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());
     let mut worker = timely::worker::Worker::new(timely::WorkerConfig::default(), allocator, None);
     let built = panics::located(|| worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) })));

@@ -100,7 +100,7 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
 ) -> UnsentGuard<'s, A, Parcel<PK, P>> {
     let context = &site.context;
     let id = declare::<A::Key, A::Value>(context, name, placement);
-    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context.key_groups, context.after));
+    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context.shared.key_groups, context.shared.after));
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));
     let applier = Applier {
@@ -167,7 +167,7 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
             });
             let mut slice = TimeSlice::begin();
             let (mut changes, mut given) = (changes_output.activate(), given_output.activate());
-            let mut more = !applier.state.release(applier.context.pins.floor());
+            let mut more = !applier.state.release(applier.context.shared.hub.pins.floor());
             while applier.guard.is_running()
                 && let Some((&txid, _)) = applier.waiting.first_key_value()
                 && !frontiers[0].less_equal(&txid)
@@ -350,5 +350,5 @@ pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placem
     }
     declared.program.states.push(codec.decl());
     declared.codecs.push(std::sync::Arc::new(codec));
-    context.schema.state(name).unwrap_or(StateId(0))
+    context.shared.schema.state(name).unwrap_or(StateId(0))
 }

@@ -41,7 +41,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     ) -> Stream<'s, T> {
         let (raw, site) = self.read();
         let site = site.behind(NodeKind::Moved(kind), at, &[]);
-        let (guard, peers) = (Guard::new(&site), site.context.peers);
+        let (guard, peers) = (Guard::new(&site), site.context.shared.peers);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());
         let mut input = builder.new_input(raw, Pipeline);
         let (mut output, sent) = builder.new_output::<Vec<Sent<T>>>();

@@ -251,7 +251,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
                         (self.asked, self.trouble) = (None, None);
                         return true;
                     }
-                    Ok(Told::Failed(why)) if self.context.intake.is_stopping() => {
+                    Ok(Told::Failed(why)) if self.context.shared.intake.is_stopping() => {
                         let text = format!("external state \"{}\" cannot be asked: {why}", self.external.name);
                         self.guard.fail_for_good(&Error::away(text));
                         return false;

@@ -80,7 +80,7 @@ pub(super) fn expand_chunk<T, U>(
     });
     let records_given = emit.records();
     records_given.truncate(whole);
-    // PartitionDiscovery step by step would copy most of the records again for each chunk.
+    // Growing step by step would copy most of the records again for each chunk.
     *expected = records_given.len() + records_given.len() / 8;
     let Some(set_aside) = well else { return };
     given.items = std::mem::take(records_given);

@@ -63,8 +63,8 @@ impl<K: Key> Keys<K> {
         let here = |key: &K| {
             let mut encoded = Vec::new();
             keys::encode_key(key, &mut encoded).expect("the unit can be a key");
-            let group = keys::group_of(keys::hash_key(&encoded), site.context.key_groups);
-            group.owner(site.context.peers) == site.context.index
+            let group = keys::group_of(keys::hash_key(&encoded), site.context.shared.key_groups);
+            group.owner(site.context.shared.peers) == site.context.index
         };
         match self {
             Keys::OfItems => None,
@@ -166,7 +166,7 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
     builder.build(move |mut capabilities| {
         // Moved on with the frontier: the right to give something for a batch of which no record comes.
         let mut held = capabilities.pop().filter(|_| always.is_some());
-        let (mut open, mut next) = (BTreeMap::new(), context.after.next().0);
+        let (mut open, mut next) = (BTreeMap::new(), context.shared.after.next().0);
         move |frontiers: &[MutableAntichain<u64>]| {
             let _busy = guard.meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<K, P>>| {

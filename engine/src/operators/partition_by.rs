@@ -25,7 +25,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn partition_by<K: Key>(self, mut key: impl FnMut(&T) -> K + 'static) -> Stream<'s, T> {
-        let (groups, peers) = (self.site.context.key_groups, self.site.context.peers);
+        let (groups, peers) = (self.site.context.shared.key_groups, self.site.context.shared.peers);
         let mut encoded = Vec::new();
         self.exchange("partition_by", Location::caller(), move |record, _| {
             keys::encode_key(&key(record), &mut encoded).map_err(|why| why.to_string())?;

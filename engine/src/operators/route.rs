@@ -54,7 +54,7 @@ pub(crate) struct Sorter<K, V> {
 impl<K: Key, V> Sorter<K, V> {
     /// For parcels of `most` items at most.
     pub(crate) fn new(site: &Site, parts: usize, most: usize) -> Sorter<K, V> {
-        let (groups, peers) = (site.context.key_groups, site.context.peers);
+        let (groups, peers) = (site.context.shared.key_groups, site.context.shared.peers);
         let parcel = |at: usize| Parcel { to: (at / parts) as u64, part: at % parts, items: Vec::new() };
         let parcels = (0..peers * parts).map(parcel).collect();
         Sorter { placement: Placement::ByKey, groups, peers, parts, most, parcels, encoded: Vec::new() }

@@ -20,7 +20,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 /// large a record may be, all workers then know.
 fn sink_of_this_run<S: Sink>(context: &Context, sink: S) -> Arc<S> {
     let place = context.declared.borrow().sinks.len();
-    let known = context.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
+    let known = context.shared.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
     known.and_then(std::result::Result::ok).unwrap_or_else(|| Arc::new(sink))
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkI
     let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
     declared.program.sinks.push(SinkDecl { name: name.to_string(), kind, exactly_once });
     declared.sinks.push(Arc::clone(&sink) as Arc<dyn crate::sink::AnySink>);
-    (context.schema.sink(name).unwrap_or(SinkId(0)), sink)
+    (context.shared.schema.sink(name).unwrap_or(SinkId(0)), sink)
 }
 
 impl<T: Record + Data> Stream<'_, T> {

@@ -40,7 +40,7 @@ impl<'s> Topology<'s> {
         let kind = format!("{} of {}", source.kind(), type_name::<S::Item>());
         declared.program.sources.push(SourceDecl { name: name.to_string(), kind });
         declared.sources.push(Arc::clone(&source) as Arc<dyn crate::source::AnySource>);
-        let id = context.schema.source(name).unwrap_or(SourceId(0));
+        let id = context.shared.schema.source(name).unwrap_or(SourceId(0));
         let place = declared.feeds.len();
         let letters = source.dead_letters();
         let site = Site { context: Rc::clone(context), node, on_failure: context.on_failure.borrow().clone() };

@@ -125,7 +125,7 @@ struct Update<K, V, U, C> {
 impl<K, V, U, C> Update<K, V, U, C> {
     fn new(site: &Site, call: C) -> Update<K, V, U, C> {
         let context = &site.context;
-        Update { call, groups: context.key_groups, peers: context.peers, index: context.index, types: PhantomData }
+        Update { call, groups: context.shared.key_groups, peers: context.shared.peers, index: context.index, types: PhantomData }
     }
 }
 

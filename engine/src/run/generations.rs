@@ -253,6 +253,7 @@ impl Generations {
             generation: number,
             workers,
             shared: Shared {
+                peers: workers,
                 latch: Arc::clone(&latch),
                 points: Arc::clone(&self.points),
                 intake: Arc::clone(&intake),

@@ -7,7 +7,7 @@ use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;
 use crate::batch::intake::Turn;
 use crate::batch::{Range, WorkerDelta, slice};
-use crate::dataflow::context::{Context, Seat, Shared};
+use crate::dataflow::context::{Context, Shared};
 use crate::dataflow::declared::Declared;
 use crate::dataflow::topology::{self, Build, Topology};
 use crate::panics;
@@ -117,7 +117,7 @@ struct Worker<'j> {
 impl<'j> Worker<'j> {
     fn start(timely: &mut timely::worker::Worker, job: &'j Job) -> Result<Worker<'j>> {
         let index = timely.index();
-        let context = Context::new(Seat { index, peers: job.workers }, job.shared.clone());
+        let context = Context::new(index, job.shared.clone());
         let built = panics::located(|| {
             timely.dataflow(|scope| (job.build)(&Topology { scope, context: Rc::clone(&context) }));
         });
@@ -237,7 +237,7 @@ impl<'j> Worker<'j> {
 
     /// Whether a request has passed here since the last look.
     fn requests_passed(&mut self) -> bool {
-        let entered = self.context.stuck.entered();
+        let entered = self.context.watch.entered();
         let passed = std::mem::replace(&mut self.entered, entered) != entered;
         if passed {
             self.asked = Instant::now();
@@ -346,7 +346,8 @@ impl<'j> Worker<'j> {
 
     /// Looks after the requests that are at home here, and lets go of old values that no request needs. Gives when to look again.
     fn tend_queries(&mut self) -> Option<Duration> {
-        let Context { pins, live, in_flight, declared, .. } = &*self.context;
+        let Context { shared, in_flight, declared, .. } = &*self.context;
+        let (pins, live) = (&shared.hub.pins, &shared.hub.live);
         let due = in_flight.borrow_mut().sweep(Instant::now(), || self.job.runtime.held_up_by());
         let given_up = live.given_up();
         if given_up != self.given_up {
@@ -431,6 +432,6 @@ fn restore(job: &Job, context: &Context, declared: &Declared) -> Result<()> {
 
 /// The error of a row that cannot be read, with its state and key.
 fn unreadable(context: &Context, declared: &Declared, (id, key, value): (StateId, &[u8], Option<&[u8]>)) -> Option<Error> {
-    let name = context.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
+    let name = context.shared.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
     declared.codecs.iter().find(|codec| codec.decl().name == *name)?.read_row(key, value).err()
 }

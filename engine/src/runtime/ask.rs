@@ -1,4 +1,4 @@
-//! RequestHub from outside: what is let in, how it finds a home, and how long it is waited for.
+//! Requests from outside: admission, how it finds a home, and how long it is waited for.
 
 use crate::clock::millis;
 use crate::plan::NodeId;

@@ -28,7 +28,7 @@ pub(super) fn by_address<T: 'static>(part: &Part) -> Exchange<Item<Sent<T>>, imp
 
 /// A copy of each value for every worker, addressed to it.
 pub(super) fn for_all<'q, T: Record>(raw: Raw<'q, T>, part: &Part) -> Raw<'q, Sent<T>> {
-    let (peers, mut copies) = (part.context.peers as u64, Vec::new());
+    let (peers, mut copies) = (part.context.shared.peers as u64, Vec::new());
     each_value(raw, part, "broadcast", Pipeline, move |ticket, weight, what: T, given| {
         copies.clear();
         copies.extend((1..peers).map(|to| Sent { to, what: what.clone() }));

@@ -221,7 +221,7 @@ impl Part {
 
     /// The worker is in this operator until what is returned is dropped.
     pub(super) fn enter(&self) -> (WatchGuard<'_>, Busy<'_>) {
-        (self.context.stuck.enter(self.node), self.meter.busy())
+        (self.context.watch.enter(self.node), self.meter.busy())
     }
 
     /// The next operator of the query is built: what waits before it.
@@ -229,11 +229,11 @@ impl Part {
         let context = &self.context;
         let operator = context.query_operators.get();
         context.query_operators.set(operator + 1);
-        QueueDepth::new(&context.backlog, operator, &self.end)
+        QueueDepth::new(&context.shared.hub.backlog, operator, &self.end)
     }
 
     pub(super) fn is_live(&self, ticket: Ticket) -> bool {
-        self.context.live.is_live(ticket.id)
+        self.context.shared.hub.live.is_live(ticket.id)
     }
 
     /// What a panic or an `Err` in this operator's closure means for its request.

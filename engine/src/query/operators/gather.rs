@@ -101,7 +101,7 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
         let (mut given, mut given_up) = (Vec::new(), 0);
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let seen = part.context.live.given_up();
+            let seen = part.context.shared.hub.live.given_up();
             if seen != given_up {
                 // What belongs to a request that is gone goes too: nothing else would ever complete it.
                 given_up = seen;

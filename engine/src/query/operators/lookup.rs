@@ -92,7 +92,7 @@ fn addressed<'q, T: Record, K: Key, W: Record>(
     placement: Placement,
     mut key: impl FnMut(T) -> (K, W) + 'static,
 ) -> Raw<'q, Sent<Wanted<K, W>>> {
-    let (groups, peers, behind) = (part.context.key_groups, part.context.peers, part.clone());
+    let (groups, peers, behind) = (part.context.shared.key_groups, part.context.shared.peers, part.clone());
     let mut encoded = Vec::new();
     each_value(raw, part, "keys", Pipeline, move |ticket, weight, record, given| {
         let (key, record) = key(record);

@@ -121,7 +121,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     ) -> Requests<'q, U> {
         let part = self.part.behind(NodeKind::Exchange("scan"), Location::caller(), &[state.changes.site.node]);
         let (behind, mut number) = (part.clone(), part.context.index as u64);
-        let peers = part.context.peers as u64;
+        let peers = part.context.shared.peers as u64;
         let scans = crate::query::operators::each::each_value(
             self.raw,
             &part,
@@ -357,7 +357,7 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
         let mut leaving: VecDeque<Leaving<IntoValues<Vec<u8>, U>>> = VecDeque::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
         move |_frontiers| {
-            let seen = part.context.live.given_up();
+            let seen = part.context.shared.hub.live.given_up();
             if seen != given_up {
                 given_up = seen;
                 open.retain(|_, gathered| part.is_live(gathered.ticket));
