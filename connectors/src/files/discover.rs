@@ -5,6 +5,7 @@ use super::families::{Families, Missed};
 use super::folders::Folders;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known};
+use super::names::SETTLED_AFTER;
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::quiet::{Left, Quiet, Watch};
 use super::shared::NAMELESS_FOR;
@@ -43,6 +44,8 @@ struct Remembered {
     quiet: Quiet,
     /// Whose name no known file had at the looks before, the last one at the end.
     nameless: VecDeque<Families>,
+    /// When these have changed last.
+    renamed: Option<Instant>,
 }
 
 impl Memory {
@@ -199,11 +202,16 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
+    if !joining.is_empty() || remembered.nameless.back().is_none_or(|before| !before.has_same_names(&nameless)) {
+        remembered.renamed = Some(Instant::now());
+    }
     remembered.nameless.push_back(nameless);
     if remembered.nameless.len() > NAMELESS_FOR {
         remembered.nameless.pop_front();
     }
-    let is_open = open || remembered.nameless.iter().any(|families| !families.is_empty());
+    // A name that no known file has for long is that of an empty file, say: a change of names, or a line in it, is noticed.
+    let is_settled = remembered.renamed.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+    let is_open = open || (!is_settled && remembered.nameless.iter().any(|families| !families.is_empty()));
     (remembered.is_open, remembered.waiting, remembered.unreadable) = (is_open, waiting, unreadable);
     remembered.links = listing.links;
     (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);

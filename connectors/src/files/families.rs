@@ -51,6 +51,11 @@ impl Families {
         self.0.is_empty()
     }
 
+    /// Whether these are families of the same names.
+    pub(super) fn has_same_names(&self, other: &Families) -> bool {
+        self.0.keys().eq(other.0.keys())
+    }
+
     /// Takes those of an earlier look in place of the same of this one.
     pub(super) fn as_before(&mut self, earlier: &Families) {
         self.0.extend(earlier.0.iter().map(|(path, family)| (path.clone(), family.clone())));
