@@ -5,7 +5,7 @@
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::Witness;
 use super::reading::Reading;
-use super::settings::{Isolation, Kafka};
+use super::settings::Isolation;
 use super::source::name_of;
 use super::topics::{ASK_EVERY, Listed, Probe};
 use std::collections::BTreeMap;
@@ -26,7 +26,6 @@ const MOST_SILENT: u32 = 3;
 
 /// The doubts of the partitions that one client reads.
 pub(super) struct Doubts {
-    kafka: Kafka,
     reading: Arc<Reading>,
     open: Mutex<Open>,
 }
@@ -114,8 +113,8 @@ impl Doubt {
 
 impl Doubts {
     /// No doubts.
-    pub(super) fn new(kafka: Kafka, reading: Arc<Reading>) -> Doubts {
-        Doubts { kafka, reading, open: Mutex::default() }
+    pub(super) fn new(reading: Arc<Reading>) -> Doubts {
+        Doubts { reading, open: Mutex::default() }
     }
 
     /// Has a thread ask about this partition.
@@ -160,7 +159,7 @@ impl Doubts {
         }
         let probe = match probe {
             Some(probe) => probe,
-            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted)?),
+            None => probe.insert(Probe::new(&self.reading.kafka(), Isolation::Uncommitted)?),
         };
         let mut topics: BTreeMap<&str, Result<Option<Listed>>> = BTreeMap::new();
         let mut silent = 0;

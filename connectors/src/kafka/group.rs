@@ -89,7 +89,7 @@ impl Member {
     /// the group was told meanwhile is told again.
     fn replace_client(&mut self) {
         let made = self.kafka.asking(Isolation::Committed);
-        if let Ok((consumer, events)) = made.and_then(|config| client::create::<Consumer>(&self.kafka, &config)) {
+        if let Ok((consumer, events)) = made.and_then(|config| client::create_at_once::<Consumer>(&self.kafka, &config)) {
             client::look_at_events(&consumer);
             let old = std::mem::replace(&mut self.consumer, consumer);
             // It takes its leave of the brokers, which nobody has to wait for.

@@ -4,8 +4,9 @@
 //! committer's, and neither must wait for a closure that may take long. So the closure runs on a
 //! thread of its own alone: before the first client is made, when three fifths of a token's life
 //! are over (clients ask after four fifths), and every [`AGAIN_AFTER`] after a failure. Whoever
-//! makes a client waits for the first token, but no longer than [`GIVEN_WITHIN`]. All clients of
-//! one [`super::Kafka`] share the token.
+//! makes a client waits for the first token, but no longer than [`GIVEN_WITHIN`]; a worker does not
+//! wait. All clients of one [`super::Kafka`] share the token, and those of a source on its workers
+//! that of the instance that has begun it: see [`super::run_facts`].
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,17 @@ impl Tokens {
                 return Err(Error::away(late).while_doing(DOING));
             }
             state = self.called.wait_timeout(state, left).expect("no holder of this lock panics").0;
+        }
+    }
+
+    /// Has the closure called if it never was. Waits for nothing: without a token, [`Tokens::current`] returns why.
+    pub(super) fn want(self: &Arc<Tokens>) {
+        let mut state = self.state();
+        if state.thread.is_none()
+            && let Err(error) = self.have_called(&mut state)
+        {
+            // Whoever wants one next tries again.
+            tracing::warn!(%error, "no token for Kafka is asked for");
         }
     }
 

@@ -475,7 +475,7 @@ mod tests {
             topic: "t".into(),
             partition: 3,
             reading: Arc::clone(reading),
-            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(reading))),
+            doubts: Arc::new(Doubts::new(Arc::clone(reading))),
             kafka,
             decoder,
             undecodable: Undecodable::Stop,

@@ -147,7 +147,7 @@ impl Topics {
     ) -> KafkaSource<T> {
         let reading = Arc::new(Reading::new(self.kafka.clone(), self.buffer_bytes));
         KafkaSource {
-            doubts: Arc::new(Doubts::new(self.kafka.clone(), Arc::clone(&reading))),
+            doubts: Arc::new(Doubts::new(Arc::clone(&reading))),
             topics: self,
             kind: kind.to_string(),
             decoder: Arc::new(decoder),
@@ -396,9 +396,6 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn adopt(&self, facts: &StartFacts) {
         if let Ok(facts) = Arc::clone(facts).downcast::<RunFacts>() {
-            if let Some(topology) = facts.topology() {
-                self.kafka().belongs_to(&topology);
-            }
             self.reading.adopt(facts);
         }
     }
@@ -409,8 +406,8 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         let (entries, facts) = (self.topics.list.entries()?, self.reading.facts());
-        facts.set_topology(start.topology);
         self.kafka().belongs_to(start.topology);
+        facts.set_kafka(self.kafka());
         self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         // Before anything follows from it: one broker that is behind does not make a loss.
@@ -459,7 +456,7 @@ impl<T: Data> Source for KafkaSource<T> {
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
         let (topic, number) = parse(partition)?;
         let reader = KafkaReader::new(Opened {
-            kafka: self.kafka().clone(),
+            kafka: self.reading.kafka(),
             topic: topic.to_string(),
             partition: number,
             reading: Arc::clone(&self.reading),
