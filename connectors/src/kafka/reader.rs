@@ -171,7 +171,10 @@ impl<T> KafkaReader<T> {
                 self.doubt = None;
                 Ok(true)
             }
-            (_, why) => Ok(why != Why::Reported),
+            (_, why) => {
+                self.opened.doubts.keep_asking();
+                Ok(why != Why::Reported)
+            }
         }
     }
 

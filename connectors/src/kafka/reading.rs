@@ -88,11 +88,13 @@ impl Reading {
         drop(current);
         // Closing waits for librdkafka's threads. Whoever lets go last would do it: that must not be a worker.
         if let Some(Client { consumer, .. }) = old {
-            std::thread::spawn(move || {
+            let wait = move || {
                 while Arc::strong_count(&consumer) > 1 {
                     std::thread::sleep(LEFT_WITHIN);
                 }
-            });
+            };
+            // Without a thread it is as well whoever is last.
+            drop(std::thread::Builder::new().spawn(wait));
         }
         Ok(())
     }
