@@ -177,7 +177,8 @@ impl<T: Data> KafkaSink<T> {
     /// start waits for a registry that is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
     ///
     /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a `decimal` and a
-    /// `duration` are written from bytes, such as a `Vec<u8>`. A record that does not fit fails its batch (69).
+    /// `duration` are written from bytes, such as a `Vec<u8>`; a `decimal` also from an `i128`, its number without the
+    /// point, or a `u128` that fits one. A record that does not fit fails its batch (69).
     #[must_use]
     pub fn avro(self, registry: &SchemaRegistry, schema: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Avro, schema);
