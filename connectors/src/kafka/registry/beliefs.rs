@@ -88,7 +88,7 @@ impl Beliefs {
         is_believed
     }
 
-    /// Forgets that the registry may not know an id.
+    /// Forgets that the registry may not know an id: it knows it, or has answered otherwise, or not at all.
     pub(super) fn forget_unknown(&mut self, id: u32) {
         self.doubted.remove(&id);
     }

@@ -227,7 +227,10 @@ impl Schemas {
                 state.wanted.clear();
                 return;
             }
-            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => why,
+            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
+                state.beliefs.forget_unknown(id);
+                why
+            }
         };
         if let Some(wanted) = state.wanted.get_mut(&id) {
             wanted.why = Some(why);
@@ -286,6 +289,22 @@ mod tests {
             Ok(Schema { language: Language::Avro, text: "\"long\"".into(), references: Vec::new() })
         });
         assert!(schemas.get(5).is_ok_and(|schema| schema.text == "\"long\""));
+    }
+
+    #[test]
+    fn whatever_comes_between_ends_the_agreement_that_an_id_is_unknown() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let never = Failure::Never { why: "a proxy's".into(), is_certain: false };
+        for between in [Failure::Away("no answer".into()), never, Failure::Rejected("a proxy's".into())] {
+            let schemas = wanted();
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(0));
+            schemas.settle(5, Err(between.clone()), at(7));
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(9));
+            assert!(matches!(schemas.get(5), Err(NoRecord::NotYet(_))), "{between:?}");
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(17));
+            assert!(schemas.state.lock().expect("a test").wanted.is_empty(), "{between:?}");
+        }
     }
 
     #[test]
