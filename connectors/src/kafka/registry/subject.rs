@@ -106,4 +106,3 @@ mod tests {
         assert_eq!(at(unknown(), 17), Kind::Config);
     }
 }
-
