@@ -4,7 +4,7 @@
 //! what is not: the id is then wanted, and a thread fetches what is wanted until nothing is.
 
 use super::super::decode::NoRecord;
-use super::beliefs::Beliefs;
+use super::beliefs::{Beliefs, Request};
 use super::rest::{Access, Failure, Rest, escaped, no_registry};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
@@ -140,7 +140,8 @@ impl Schemas {
     /// Returns the id of a schema under a subject, registered if it may be. Waits for the registry.
     pub(super) fn id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
         let answer = self.ask_id_of(subject, registers, language, text);
-        self.state.lock().expect("no holder of this lock panics").beliefs.hear(answer, Instant::now())
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        state.beliefs.hear(&Request::Subject(subject.to_string()), answer, Instant::now())
     }
 
     fn ask_id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
@@ -207,7 +208,7 @@ impl Schemas {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         let state = &mut *state;
         let is_in_doubt = matches!(fetched, Err(Failure::Never { .. } | Failure::Unknown(_)));
-        let why = match state.beliefs.hear(fetched, now) {
+        let why = match state.beliefs.hear(&Request::Schema(id), fetched, now) {
             Ok(schema) => {
                 self.known.write().expect("no holder of this lock panics").insert(id, Arc::new(schema));
                 state.beliefs.forget_unknown(id);
@@ -225,6 +226,7 @@ impl Schemas {
             }
             Err(Failure::Config(_)) => {
                 state.wanted.clear();
+                state.beliefs.forget_doubts();
                 return;
             }
             Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
