@@ -3,8 +3,10 @@
 //! One of several registries may be behind the others, and a proxy in front of them answers for a registry that is
 //! being restarted. So the same answer must come for a while before a message is given up for it, or a run ends.
 
-use super::rest::Failure;
+use super::rest::{Access, Failure};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long all answers must be the same before they are believed.
@@ -29,7 +31,7 @@ pub(super) enum Request {
 #[derive(Default)]
 pub(super) struct Beliefs {
     /// Whether the registry was ever of use to this user.
-    was_of_use: bool,
+    was_of_use: Arc<AtomicBool>,
     /// Since when it refuses a request, as far as that is not believed. By request: what it answers to another one is no
     /// word about this.
     refused_since: HashMap<Request, Instant>,
@@ -42,6 +44,15 @@ pub(super) struct Beliefs {
 }
 
 impl Beliefs {
+    /// No beliefs about the registry that is reached so, but whether it was ever of use in this process: each worker has
+    /// a registry value of its own, and another after a failure.
+    pub(super) fn of(access: &Access) -> Beliefs {
+        static OF_USE: Mutex<Option<HashMap<Access, Arc<AtomicBool>>>> = Mutex::new(None);
+        let mut of_use = OF_USE.lock().expect("no holder of this lock panics");
+        let was_of_use = Arc::clone(of_use.get_or_insert_default().entry(access.clone()).or_default());
+        Beliefs { was_of_use, ..Beliefs::default() }
+    }
+
     /// The refusal that is believed: nothing can be fetched before the settings are corrected.
     pub(super) fn refusal(&mut self, now: Instant) -> Option<&str> {
         let is_old = |(since, _): &mut (Instant, String)| now.saturating_duration_since(*since) >= BELIEVED_FOR;
@@ -66,7 +77,7 @@ impl Beliefs {
         match answer {
             Err(Failure::Never { why, is_certain }) => {
                 let since = *self.refused_since.entry(request.clone()).or_insert(now);
-                if now.saturating_duration_since(since) < doubted_for(is_certain, self.was_of_use) {
+                if now.saturating_duration_since(since) < doubted_for(is_certain, self.was_of_use.load(SeqCst)) {
                     return Err(Failure::Away(why));
                 }
                 self.refused = Some((now, why.clone()));
@@ -81,7 +92,7 @@ impl Beliefs {
                 Err(Failure::Away(why))
             }
             answer => {
-                self.was_of_use = true;
+                self.was_of_use.store(true, SeqCst);
                 self.refused_since.remove(request);
                 answer
             }
@@ -124,6 +135,7 @@ fn doubted_for(is_certain: bool, was_of_use: bool) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rest::Authorization;
     use super::*;
 
     fn never(is_certain: bool) -> Result<(), Failure> {
@@ -135,7 +147,7 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         for (was_of_use, is_certain, believed_at) in [(false, true, 0), (false, false, 8), (true, true, 60), (true, false, 60)] {
-            let mut beliefs = Beliefs { was_of_use, ..Beliefs::default() };
+            let mut beliefs = Beliefs { was_of_use: Arc::new(was_of_use.into()), ..Beliefs::default() };
             let believed = (0..100).find(|second| {
                 matches!(beliefs.hear(&Request::Schema(5), never(is_certain), at(*second)), Err(Failure::Config(_)))
             });
@@ -144,6 +156,19 @@ mod tests {
             assert!(beliefs.refusal(at(believed_at + 60)).is_none(), "and asked anew");
             assert!(beliefs.refused_since.is_empty());
         }
+    }
+
+    #[test]
+    fn a_registry_that_was_of_use_was_so_for_every_value_with_the_same_access() {
+        let refused_at_once = |access: &Access| {
+            let refused = Beliefs::of(access).hear(&Request::Schema(5), never(true), Instant::now());
+            matches!(refused, Err(Failure::Config(_)))
+        };
+        let access = Access::of("http://of-use");
+        let other = Access { authorization: Some(Authorization::Bearer("x".into())), ..access.clone() };
+        assert!(refused_at_once(&access));
+        Beliefs::of(&access).hear(&Request::Schema(5), Ok(()), Instant::now()).expect("a good answer");
+        assert!(!refused_at_once(&access) && refused_at_once(&other));
     }
 
     #[test]
@@ -163,7 +188,7 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         for other in [Ok(()), Err(Failure::Away("500".into())), Err(Failure::Unknown("no such id".into()))] {
-            let mut beliefs = Beliefs { was_of_use: true, ..Beliefs::default() };
+            let mut beliefs = Beliefs { was_of_use: Arc::new(true.into()), ..Beliefs::default() };
             for second in 0..=60 {
                 let outcome = beliefs.hear(&Request::Schema(5), never(true), at(second));
                 assert_eq!(matches!(outcome, Err(Failure::Config(_))), second == 60, "{other:?} {second}");

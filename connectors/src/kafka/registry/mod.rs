@@ -69,7 +69,7 @@ use tidemill_engine::source::Data;
 ///
 /// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
 /// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a
-/// minute if the registry was of use before.
+/// minute if the registry was of use to the process before.
 #[derive(Clone)]
 pub struct SchemaRegistry {
     access: Access,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How a registry is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
     pub(super) urls: Vec<String>,
     pub(super) authorization: Option<Authorization>,
@@ -20,7 +20,7 @@ pub(super) struct Access {
 }
 
 /// The sender of a request.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Authorization {
     Basic { user: String, password: String },
     Bearer(String),

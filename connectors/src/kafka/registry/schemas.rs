@@ -85,7 +85,8 @@ struct Wanted {
 
 impl Schemas {
     pub(super) fn new(access: Access) -> Schemas {
-        Schemas { access, rest: OnceLock::new(), known: RwLock::default(), state: Mutex::default() }
+        let state = State { beliefs: Beliefs::of(&access), ..State::default() };
+        Schemas { access, rest: OnceLock::new(), known: RwLock::default(), state: Mutex::new(state) }
     }
 
     /// Returns the schema of an id, if it is here; else has it fetched. Never waits for the registry.
