@@ -17,6 +17,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is made sure, while a query is waited for, that the topology still answers.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
+/// After so many checks in a row without a connection the topology is gone: one alone may hit a connection that has just
+/// ended.
+const REFUSED_CHECKS: u32 = 2;
+
 /// A running topology, by its address.
 #[derive(Clone)]
 pub(super) struct Remote {
@@ -85,6 +89,9 @@ impl Remote {
 
     /// As [`Remote::get`], with a body of JSON. The topology has a time-out of its own for queries
     /// (`--query-time-out`), so the answer is waited for as long as the topology answers other requests.
+    ///
+    /// A connection that has ended unseen, as one that a router forgets does, is waited for too: ureq sets no TCP
+    /// keep-alive.
     pub(super) fn post(&self, path: &str, body: String) -> Result<Answer> {
         let (remote, path) = (self.clone(), path.to_owned());
         let (sender, answers) = std::sync::mpsc::sync_channel(1);
@@ -96,14 +103,21 @@ impl Remote {
             .name("request".into())
             .spawn(request)
             .map_err(|why| system::error("a request needs a thread", &why))?;
+        let mut refused = 0;
         loop {
             match answers.recv_timeout(self.check_every) {
                 Ok(answer) => return answer,
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(why) = self.check() {
-                        return answers.try_recv().unwrap_or(Err(why));
+                Err(RecvTimeoutError::Timeout) => match self.check() {
+                    Ok(()) => refused = 0,
+                    Err(why) => {
+                        refused += 1;
+                        // Somebody has taken a connection and is silent, or nobody is there any more: a host that was
+                        // restarted does not end the connection of the query.
+                        if matches!(why, ureq::Error::Timeout(_)) || refused == REFUSED_CHECKS {
+                            return answers.try_recv().unwrap_or_else(|_| Err(self.unanswered(why)));
+                        }
                     }
-                }
+                },
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::bug("the thread of a request has ended without an answer"));
                 }
@@ -112,13 +126,9 @@ impl Remote {
     }
 
     /// Makes sure that the topology answers at all.
-    fn check(&self) -> Result<()> {
+    fn check(&self) -> std::result::Result<(), ureq::Error> {
         let request = self.agent.get(format!("{}/healthz", self.url)).config().timeout_global(Some(self.answer_within)).build();
-        // An error of the connection is the request's too, which tells it.
-        match request.call() {
-            Err(why @ ureq::Error::Timeout(_)) => Err(self.unanswered(why)),
-            _ => Ok(()),
-        }
+        request.call().map(drop)
     }
 
     fn unanswered(&self, why: ureq::Error) -> Error {
@@ -280,6 +290,21 @@ mod tests {
         assert!(error.to_string().contains("stands still"), "{error}");
     }
 
+    /// A host that was restarted ends no connection.
+    #[test]
+    fn a_query_of_a_topology_that_is_gone_is_not_waited_for_though_its_connection_stays() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let remote = Remote { check_every: Duration::from_millis(200), ..Remote::at(&address).expect("an address") };
+        let (sender, outcome) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(remote.post("/v1/query/words", "1".into()).map(|answer| answer.status)));
+        let _query = listener.accept().expect("a connection");
+        drop(listener);
+        let error = outcome.recv_timeout(Duration::from_secs(60)).expect("it ends").expect_err("nobody answers");
+        assert_eq!(error.kind(), Kind::TryAgain);
+        assert!(error.to_string().contains("no topology answers"), "{error}");
+    }
+
     #[test]
     fn a_query_is_waited_for_while_the_topology_answers() {
         use std::io::{Read, Write};
@@ -292,13 +317,16 @@ mod tests {
             write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
         };
         let (mut query, mut checks) = (None, 0);
-        while checks < 5 {
+        while checks < 7 {
             let (mut stream, _) = listener.accept().expect("a connection");
             let mut head = [0; 4096];
             let read = stream.read(&mut head).expect("a request");
             if head[..read].starts_with(b"GET /healthz ") {
                 checks += 1;
-                reply(&mut stream, "ok");
+                // One connection in two ends without an answer.
+                if checks % 2 == 0 {
+                    reply(&mut stream, "ok");
+                }
             } else {
                 query = Some(stream);
             }

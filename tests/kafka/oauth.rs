@@ -112,6 +112,38 @@ fn a_run_outlives_its_tokens_and_publishes_each_record_once() {
     assert_eq!(out, (0..fed).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
+/// Each worker builds a `Kafka` of its own. The provider answers once, and is unreachable from then on.
+#[test]
+fn the_workers_use_the_token_that_the_start_was_given() {
+    let name = "workers-token";
+    let brokers = broker().address();
+    create_topic(&brokers, &format!("{name}-in"), 4, &[]);
+    let messages: Vec<_> = (0..40).map(|number| (number % 4, None, Some("line"))).collect();
+    produce(&brokers, &format!("{name}-in"), &messages);
+    let calls = Arc::new(AtomicU32::new(0));
+    let build = move |topology: &Topology<'_>| {
+        let counted = Arc::clone(&calls);
+        let kafka = secured().oauth(move || match counted.fetch_add(1, SeqCst) {
+            0 => Ok(token()),
+            _ => Err(Error::away("the provider does not answer")),
+        });
+        topology
+            .source("in", kafka.source([format!("{name}-in")]).utf8())
+            .group_by(|line: &Str| line.clone())
+            .persistent_aggregate("lines", Count);
+    };
+    let place = folder();
+    let settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new(name, place.path().join("state")) };
+    let engine = Engine::start(settings, build).expect("the provider answers");
+    let began = Instant::now();
+    while engine.runtime().status().records < 40 {
+        assert!(!engine.is_over() && began.elapsed() < PATIENCE, "{:?}", engine.runtime().status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    engine.stop();
+    engine.wait().expect("it stops");
+}
+
 #[test]
 fn what_can_never_work_is_refused_with_the_reason() {
     make("tokenless");

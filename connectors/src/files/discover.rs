@@ -202,7 +202,7 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
-    if !joining.is_empty() || !remembered.nameless.back().is_some_and(|before| before.has_same_names(&nameless)) {
+    if !joining.is_empty() || remembered.nameless.back().is_none_or(|before| !before.has_same_names(&nameless)) {
         remembered.renamed = Some(Instant::now());
     }
     remembered.nameless.push_back(nameless);

@@ -19,6 +19,8 @@ pub(super) struct Seen {
     pub(super) high: i64,
     /// Whether the last record before the position is another than the one that was read; `None` if it is gone.
     pub(super) replaced: Option<bool>,
+    /// The offset at which the partition ends for this source, if it does.
+    pub(super) bound: Option<i64>,
 }
 
 /// What a start does with a partition that was read before.
@@ -35,7 +37,8 @@ pub(super) enum Resume {
 impl Seen {
     /// What is lost of the partition, if something is.
     fn loss(&self, name: &str) -> Option<String> {
-        let Seen { was, now, recorded, low, high, replaced } = *self;
+        let Seen { was, now, recorded, low, high, replaced, bound } = *self;
+        let is_read = bound.is_some_and(|bound| bound <= recorded);
         if let (Some(was), Some(now)) = (was, now)
             && was != now
         {
@@ -49,7 +52,7 @@ impl Seen {
             Some(format!(
                 "{name}: the record before {recorded} is not the one that was read: the topic was deleted and made again"
             ))
-        } else if recorded < low {
+        } else if recorded < low && !is_read {
             Some(format!("{name}: need {recorded}, the log starts at {low}: {} records lost", low - recorded))
         } else {
             None
@@ -155,7 +158,7 @@ pub(super) fn judge(name: &str, doubted: Doubted, answer: &Answer, agree: Durati
             (BELIEVED_AFTER, lost)
         }
         Answer::There { low, high, replaced } => {
-            let seen = Seen { was: None, now: None, recorded: next, low, high, replaced };
+            let seen = Seen { was: None, now: None, recorded: next, low, high, replaced, bound: None };
             let Some(what) = seen.loss(name) else { return Verdict::ReadOn };
             // What retention has passed does not come back; an end may be behind for a moment, with a new leader.
             let is_final = next < low || replaced == Some(true);
@@ -173,7 +176,8 @@ mod tests {
     #[test]
     fn every_row_of_what_a_start_may_see() {
         let (a, b) = (Some(id(1)), Some(id(2)));
-        let seen = |recorded, low, high, replaced| Seen { was: a, now: a, recorded, low, high, replaced };
+        let seen = |recorded, low, high, replaced| Seen { was: a, now: a, recorded, low, high, replaced, bound: None };
+        let until = |bound, seen: Seen| Seen { bound: Some(bound), ..seen };
         let ids = |was, now, seen: Seen| Seen { was, now, ..seen };
         for (seen, on_loss, expected) in [
             (seen(5, 0, 10, Some(false)), OnLoss::Refuse, "at"),
@@ -205,6 +209,13 @@ mod tests {
             (ids(None, b, seen(5, 0, 10, Some(false))), OnLoss::Refuse, "at"),
             (ids(a, None, seen(5, 0, 10, None)), OnLoss::Refuse, "at"),
             (ids(None, None, seen(5, 0, 10, Some(true))), OnLoss::Refuse, "is not the one that was read"),
+            // Read to where it ends for the source: what has expired since is not wanted. It is still the same partition.
+            (until(1200, seen(1200, 5000, 9000, None)), OnLoss::Refuse, "at"),
+            (until(900, seen(1200, 5000, 9000, None)), OnLoss::Latest, "at"),
+            (until(1201, seen(1200, 5000, 9000, None)), OnLoss::Refuse, "need 1200, the log starts at 5000"),
+            (until(5, ids(a, b, seen(5, 0, 10, None))), OnLoss::Refuse, "deleted and made again"),
+            (until(5, seen(11, 0, 10, None)), OnLoss::Refuse, "it was truncated"),
+            (until(5, seen(5, 0, 10, Some(true))), OnLoss::Refuse, "is not the one that was read"),
         ] {
             let got = match resume("orders[3]", seen, on_loss) {
                 Resume::At => "at".to_string(),

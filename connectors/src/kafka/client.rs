@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 use tidemill_state::{Error, Kind};
 
-/// Makes a client.
+/// Makes a client. Waits for a token, if one is needed and none has come yet.
 ///
 /// # Errors
 /// Kind Config: librdkafka does not take the settings. Without a token, if one is needed, what gives them decides.
@@ -22,6 +22,21 @@ where
 {
     if let Some(tokens) = kafka.tokens() {
         tokens.begin()?;
+    }
+    create_at_once(kafka, config)
+}
+
+/// As [`create`], on a thread that must not wait for a token, and where one that is missing is no error: librdkafka
+/// reports it as a trouble of the client, and asks for it again.
+///
+/// # Errors
+/// Kind Config: librdkafka does not take the settings.
+pub(super) fn create_at_once<C>(kafka: &Kafka, config: &ClientConfig) -> Result<(C, Events), Error>
+where
+    C: FromClientConfigAndContext<Events>,
+{
+    if let Some(tokens) = kafka.tokens() {
+        tokens.want();
     }
     let events = Events::new(kafka.standing(), kafka.tokens());
     let client = config.create_with_context(events.clone()).map_err(|why| {

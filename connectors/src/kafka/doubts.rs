@@ -5,7 +5,7 @@
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::Witness;
 use super::reading::Reading;
-use super::settings::{Isolation, Kafka};
+use super::settings::Isolation;
 use super::source::name_of;
 use super::topics::{ASK_EVERY, Listed, Probe};
 use std::collections::BTreeMap;
@@ -26,7 +26,6 @@ const MOST_SILENT: u32 = 3;
 
 /// The doubts of the partitions that one client reads.
 pub(super) struct Doubts {
-    kafka: Kafka,
     reading: Arc<Reading>,
     open: Mutex<Open>,
 }
@@ -114,8 +113,8 @@ impl Doubt {
 
 impl Doubts {
     /// No doubts.
-    pub(super) fn new(kafka: Kafka, reading: Arc<Reading>) -> Doubts {
-        Doubts { kafka, reading, open: Mutex::default() }
+    pub(super) fn new(reading: Arc<Reading>) -> Doubts {
+        Doubts { reading, open: Mutex::default() }
     }
 
     /// Has a thread ask about this partition.
@@ -123,11 +122,26 @@ impl Doubts {
         let doubt = Arc::new(doubt);
         let mut open = self.open.lock().expect("no holder of this lock panics");
         open.doubts.push(Arc::clone(&doubt));
-        if !std::mem::replace(&mut open.is_asking, true) {
-            let doubts = Arc::clone(self);
-            std::thread::spawn(move || doubts.settle());
-        }
+        drop(open);
+        self.keep_asking();
         doubt
+    }
+
+    /// Makes sure that a thread asks while anything is in doubt. Called again and again by those who wait: the operating
+    /// system may refuse a thread for a moment, and one may have panicked.
+    pub(super) fn keep_asking(self: &Arc<Self>) {
+        self.keep_asking_on(std::thread::Builder::new());
+    }
+
+    fn keep_asking_on(self: &Arc<Self>, thread: std::thread::Builder) {
+        let mut open = self.open.lock().expect("no holder of this lock panics");
+        if !open.is_asking && !open.doubts.is_empty() {
+            let doubts = Arc::clone(self);
+            match thread.spawn(move || doubts.settle()) {
+                Ok(_) => open.is_asking = true,
+                Err(error) => tracing::debug!(%error, "no thread asks about partitions in doubt"),
+            }
+        }
     }
 
     /// Asks until nothing is in doubt any more.
@@ -160,7 +174,7 @@ impl Doubts {
         }
         let probe = match probe {
             Some(probe) => probe,
-            None => probe.insert(Probe::new(&self.kafka, Isolation::Uncommitted)?),
+            None => probe.insert(Probe::new(&self.reading.kafka(), Isolation::Uncommitted)?),
         };
         let mut topics: BTreeMap<&str, Result<Option<Listed>>> = BTreeMap::new();
         let mut silent = 0;
@@ -249,6 +263,21 @@ mod tests {
         assert!(matches!(gone.verdict(), Some(Verdict::Lost(why)) if why.contains("t[0]: the topic was deleted")));
         assert!(doubt.hear(&there, at(200)));
         assert_eq!(doubt.verdict(), Some(Verdict::ReadOn));
+    }
+
+    #[test]
+    fn a_thread_that_is_refused_is_asked_for_again() {
+        let reading = Arc::new(Reading::new(super::super::settings::Kafka::new("127.0.0.1:1"), 1 << 20));
+        let doubts = Arc::new(Doubts::new(reading));
+        let doubt = Arc::new(Doubt::new("t", 0, 5, Witness::default(), true, Why::Reported));
+        let is_asking = || doubts.open.lock().expect("a test").is_asking;
+        doubts.keep_asking();
+        assert!(!is_asking(), "nothing is in doubt");
+        doubts.open.lock().expect("a test").doubts.push(Arc::clone(&doubt));
+        doubts.keep_asking_on(std::thread::Builder::new().stack_size(1 << 60));
+        assert!(!is_asking());
+        doubts.keep_asking();
+        assert!(is_asking());
     }
 
     #[test]

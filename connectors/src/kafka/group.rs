@@ -4,6 +4,7 @@ use super::client;
 use super::events::{Consumer, Events};
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of, parse};
+use super::threads;
 use super::topics::STUCK_AFTER;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -89,11 +90,9 @@ impl Member {
     /// the group was told meanwhile is told again.
     fn replace_client(&mut self) {
         let made = self.kafka.asking(Isolation::Committed);
-        if let Ok((consumer, events)) = made.and_then(|config| client::create::<Consumer>(&self.kafka, &config)) {
+        if let Ok((consumer, events)) = made.and_then(|config| client::create_at_once::<Consumer>(&self.kafka, &config)) {
             client::look_at_events(&consumer);
-            let old = std::mem::replace(&mut self.consumer, consumer);
-            // It takes its leave of the brokers, which nobody has to wait for.
-            std::thread::spawn(move || drop(old));
+            threads::let_go(std::mem::replace(&mut self.consumer, consumer));
             self.events = events;
             self.pending = std::mem::take(&mut self.all).into_iter().chain(std::mem::take(&mut self.pending)).collect();
         }

@@ -83,6 +83,7 @@ mod settings;
 mod sink;
 mod source;
 mod statistics;
+mod threads;
 mod topic_list;
 mod topics;
 

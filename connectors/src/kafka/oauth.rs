@@ -4,8 +4,9 @@
 //! committer's, and neither must wait for a closure that may take long. So the closure runs on a
 //! thread of its own alone: before the first client is made, when three fifths of a token's life
 //! are over (clients ask after four fifths), and every [`AGAIN_AFTER`] after a failure. Whoever
-//! makes a client waits for the first token, but no longer than [`GIVEN_WITHIN`]. All clients of
-//! one [`super::Kafka`] share the token.
+//! makes a client waits for the first token, but no longer than [`GIVEN_WITHIN`]; a worker does not
+//! wait. All clients of one [`super::Kafka`] share the token, and those of a source on its workers
+//! that of the instance that has begun it: see [`super::run_facts`].
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,12 @@ use tidemill_state::{Error, Kind, Result};
 
 /// How long after a failure the closure is called again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How often it is looked at least whether a token is due: the clock may be set, and the machine suspended.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How long a token is kept at most that is valid for ever.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long a thread that makes a client waits for a token.
 const GIVEN_WITHIN: Duration = Duration::from_secs(5);
@@ -71,11 +78,41 @@ pub(super) struct Tokens {
 struct State {
     token: Option<Token>,
     /// When the closure is to be called again: now, if there was no call yet.
-    due: Option<SystemTime>,
+    due: Option<Due>,
     /// Why the last call brought none.
     failure: Option<(Kind, String)>,
     /// The thread that calls the closure, once it was needed.
     thread: Option<Thread>,
+}
+
+/// The time of the next call of the closure: the earlier of two.
+#[derive(Clone, Copy)]
+struct Due {
+    /// By a clock that is never set, and may stand still while the machine is suspended.
+    at: Instant,
+    /// By the clock that a token expires by. `None` after a failure.
+    by_clock: Option<SystemTime>,
+}
+
+impl Due {
+    /// The time after a token was given that is valid for so long.
+    fn within(left: Duration, now: Instant, clock: SystemTime) -> Due {
+        let wait = left.mul_f64(0.6);
+        Due { at: now.checked_add(wait).unwrap_or(now + LONGEST), by_clock: clock.checked_add(wait) }
+    }
+
+    /// The time after a failure.
+    fn again(now: Instant) -> Due {
+        Due { at: now + AGAIN_AFTER, by_clock: None }
+    }
+
+    /// How long to sleep before the next look; zero if it is due.
+    fn wait(&self, now: Instant, clock: SystemTime) -> Duration {
+        match self.by_clock {
+            Some(due) if due <= clock => Duration::ZERO,
+            _ => self.at.saturating_duration_since(now).min(LOOK_EVERY),
+        }
+    }
 }
 
 impl State {
@@ -122,6 +159,17 @@ impl Tokens {
         }
     }
 
+    /// Has the closure called if it never was. Waits for nothing: without a token, [`Tokens::current`] returns why.
+    pub(super) fn want(self: &Arc<Tokens>) {
+        let mut state = self.state();
+        if state.thread.is_none()
+            && let Err(error) = self.have_called(&mut state)
+        {
+            // Whoever wants one next tries again.
+            tracing::warn!(%error, "no token for Kafka is asked for");
+        }
+    }
+
     /// Has the closure called now, on its own thread.
     fn have_called(self: &Arc<Tokens>, state: &mut State) -> Result<()> {
         state.due = None;
@@ -156,11 +204,12 @@ impl Tokens {
         let mut state = self.state();
         let outcome = match given {
             Ok((token, left)) => {
-                (state.token, state.due, state.failure) = (Some(token), Some(now + left.mul_f64(0.6)), None);
+                let due = Due::within(left, Instant::now(), now);
+                (state.token, state.due, state.failure) = (Some(token), Some(due), None);
                 Ok(())
             }
             Err(error) => {
-                state.due = Some(now + AGAIN_AFTER);
+                state.due = Some(Due::again(Instant::now()));
                 state.failure = Some((error.kind(), error.to_string()));
                 Err(error.while_doing(DOING))
             }
@@ -181,7 +230,7 @@ const DOING: &str = "a token for Kafka (Kafka::oauth)";
 fn keep_fresh(tokens: &Weak<Tokens>) {
     while let Some(used) = tokens.upgrade() {
         let due = used.state().due;
-        let wait = due.and_then(|due| due.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        let wait = due.map_or(Duration::ZERO, |due| due.wait(Instant::now(), SystemTime::now()));
         if wait.is_zero() {
             if let Err(error) = used.call() {
                 tracing::warn!(%error, again_in = ?AGAIN_AFTER, "there is no new token for Kafka; the last one is used while it is valid");
@@ -234,6 +283,28 @@ mod tests {
             assert!(SystemTime::now() < until, "its thread keeps it");
             std::thread::park_timeout(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_and_a_suspended_machine_do_not_delay_a_token() {
+        let (began, clock) = (Instant::now(), SystemTime::now());
+        let (seconds, day) = (Duration::from_secs, Duration::from_secs(86_400));
+        let token = Due::within(seconds(1_000), began, clock);
+        let failure = Due::again(began);
+        for (case, due, passed, clock, expected) in [
+            ("a fresh token", token, 0, clock, LOOK_EVERY),
+            ("just before", token, 598, clock + seconds(598), seconds(2)),
+            ("three fifths", token, 600, clock + seconds(600), Duration::ZERO),
+            ("suspended, or set forward", token, 1, clock + day, Duration::ZERO),
+            ("set back", token, 1, clock - day, LOOK_EVERY),
+            ("set back, and three fifths", token, 600, clock - day, Duration::ZERO),
+            ("a failure", failure, 0, clock, LOOK_EVERY),
+            ("a failure, and set back", failure, 5, clock - day, Duration::ZERO),
+            ("a failure, and set forward", failure, 3, clock + day, seconds(2)),
+        ] {
+            assert_eq!(due.wait(began + seconds(passed), clock), expected, "{case}");
+        }
+        assert_eq!(Due::within(Duration::MAX, began, clock).wait(began, clock), LOOK_EVERY, "it is valid for ever");
     }
 
     /// A worker and the committer make clients too, and must not run code that may take long.

@@ -3,6 +3,7 @@
 
 use super::identity::Record;
 use super::source::{ANSWER_WITHIN, name_of, parse};
+use super::threads;
 use super::topics::{Probe, is_without_leader};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -96,12 +97,10 @@ impl Probe {
             Err(why) => names.iter().for_each(|name| note(name, Err(why.clone()))),
         };
         let groups = by_leader(names, |topic, partition| self.leader_of(topic, partition));
-        let look = &look;
-        std::thread::scope(|scope| {
-            for names in groups.values() {
-                scope.spawn(move || look(names));
-            }
-        });
+        let groups: Vec<Vec<&str>> = groups.into_values().collect();
+        if let Some(panicked) = threads::at_once(&groups, |names| look(names)).into_iter().find_map(std::result::Result::err) {
+            std::panic::resume_unwind(panicked);
+        }
     }
 
     /// As [`Probe::offsets`], where every partition has to have the offset.

@@ -171,7 +171,10 @@ impl<T> KafkaReader<T> {
                 self.doubt = None;
                 Ok(true)
             }
-            (_, why) => Ok(why != Why::Reported),
+            (_, why) => {
+                self.opened.doubts.keep_asking();
+                Ok(why != Why::Reported)
+            }
         }
     }
 
@@ -475,7 +478,7 @@ mod tests {
             topic: "t".into(),
             partition: 3,
             reading: Arc::clone(reading),
-            doubts: Arc::new(Doubts::new(kafka.clone(), Arc::clone(reading))),
+            doubts: Arc::new(Doubts::new(Arc::clone(reading))),
             kafka,
             decoder,
             undecodable: Undecodable::Stop,

@@ -12,6 +12,7 @@ use tidemill_state::Result;
 
 /// See the module's documentation.
 pub(super) struct Reading {
+    /// For an instance without facts of a run.
     kafka: Kafka,
     /// The bytes that all partitions of the source may take, over all workers.
     buffer_bytes: usize,
@@ -38,6 +39,12 @@ impl Reading {
     /// The facts of the run.
     pub(super) fn facts(&self) -> Arc<RunFacts> {
         Arc::clone(&self.facts.lock().expect("no holder of this lock panics"))
+    }
+
+    /// The cluster, as all instances of the source in this run reach it. Each worker's own `Kafka` comes from the
+    /// closure that builds the topology: it has no token yet, and no standing with the brokers.
+    pub(super) fn kafka(&self) -> Kafka {
+        self.facts().kafka().unwrap_or_else(|| self.kafka.clone())
     }
 
     /// Takes the facts of the instance that has begun the source.
@@ -81,19 +88,23 @@ impl Reading {
         drop(current);
         // Closing waits for librdkafka's threads. Whoever lets go last would do it: that must not be a worker.
         if let Some(Client { consumer, .. }) = old {
-            std::thread::spawn(move || {
+            let wait = move || {
                 while Arc::strong_count(&consumer) > 1 {
                     std::thread::sleep(LEFT_WITHIN);
                 }
-            });
+            };
+            // Without a thread it is as well whoever is last.
+            drop(std::thread::Builder::new().spawn(wait));
         }
         Ok(())
     }
 
     fn make(&self, number: u64) -> Result<Client> {
         let share = Share::of(self.buffer_bytes, self.facts().partitions());
-        let settings = self.kafka.reading(Isolation::Committed, share)?;
-        let (mut consumer, events) = client::create::<Consumer>(&self.kafka, &settings)?;
+        let kafka = self.kafka();
+        let settings = kafka.reading(Isolation::Committed, share)?;
+        // A worker makes it, which must not wait.
+        let (mut consumer, events) = client::create_at_once::<Consumer>(&kafka, &settings)?;
         // A token, if the brokers want one, is given by a look at the reports.
         client::look_at_events(&consumer);
         // Whatever came before this is set is pending.
@@ -122,3 +133,58 @@ impl Waker {
 
 /// How often it is looked whether the readers have left a client that was replaced.
 const LEFT_WITHIN: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::super::oauth::Token;
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+    use std::time::{Instant, SystemTime};
+    use tidemill_state::Error;
+
+    /// Each worker has a `Kafka` of its own, whose closure may be slow, or get no answer.
+    #[test]
+    fn a_worker_reads_with_the_tokens_of_the_instance_that_has_begun() {
+        let begun = Kafka::new("127.0.0.1:1").oauth(|| Ok(Token::new("t0", SystemTime::now() + Duration::from_secs(3600))));
+        begun.tokens().expect("there are some").begin().expect("one is given");
+        let facts = Arc::new(RunFacts::default());
+        facts.set_kafka(&begun);
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let own = Kafka::new("127.0.0.1:1").oauth(move || {
+            counted.fetch_add(1, SeqCst);
+            Err(Error::away("no answer"))
+        });
+        let reading = Reading::new(own, 1 << 20);
+        reading.adopt(facts);
+        reading.client().expect("the token is there");
+        reading.replace(0).expect("also for another client");
+        assert_eq!(calls.load(SeqCst), 0);
+        let shared = |kafka: &Kafka| Arc::as_ptr(kafka.standing());
+        assert_eq!(shared(&reading.kafka()), shared(&begun));
+    }
+
+    #[test]
+    fn a_worker_waits_for_no_token_and_needs_none_to_make_its_client() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let slow = Kafka::new("127.0.0.1:1").oauth(move || {
+            let _ = held.lock().expect("a test").recv();
+            Err(Error::away("no answer"))
+        });
+        let reading = Reading::new(slow.clone(), 1 << 20);
+        let began = Instant::now();
+        let client = reading.client().expect("librdkafka asks for a token again");
+        assert!(began.elapsed() < Duration::from_secs(4), "it has waited: {:?}", began.elapsed());
+        drop(release);
+        while slow.tokens().expect("there are some").current().is_err_and(|why| !why.contains("no answer")) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the closure is not called");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        while client.events.trouble().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is no trouble");
+            reading.tend();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

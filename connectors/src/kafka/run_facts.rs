@@ -1,6 +1,7 @@
 //! Facts that all instances of a source share in one run: the one that begins and looks for partitions, and one on each
 //! worker that reads them.
 
+use super::settings::Kafka;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -13,7 +14,7 @@ pub(super) struct RunFacts(Mutex<Facts>, AtomicUsize);
 
 #[derive(Default)]
 struct Facts {
-    topology: Option<String>,
+    kafka: Option<Kafka>,
     /// By partition: the offset after the last record that is read.
     bounds: BTreeMap<String, i64>,
     /// By partition: the end of its log, and when its leader returned that.
@@ -38,13 +39,14 @@ impl RunFacts {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    /// The topology's name: that of the consumer group, unless another is set.
-    pub(super) fn topology(&self) -> Option<String> {
-        self.lock().topology.clone()
+    /// The cluster as the instance that has begun the source reaches it: with its tokens, the standing of its user, and
+    /// the name of the consumer group.
+    pub(super) fn kafka(&self) -> Option<Kafka> {
+        self.lock().kafka.clone()
     }
 
-    pub(super) fn set_topology(&self, topology: &str) {
-        self.lock().topology = Some(topology.to_string());
+    pub(super) fn set_kafka(&self, kafka: &Kafka) {
+        self.lock().kafka = Some(kafka.clone());
     }
 
     /// How many partitions there are, over all workers; at least 1.

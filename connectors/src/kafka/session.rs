@@ -6,6 +6,7 @@ use super::events::Events;
 use super::message::Encoded;
 use super::settings::{Kafka, Takes};
 use super::source::ANSWER_WITHIN;
+use super::threads;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -107,8 +108,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
-            // It waits for its connections to close, which nobody else has to.
-            std::thread::spawn(move || drop(producer));
+            threads::let_go(producer);
         }
     }
 }

@@ -147,7 +147,7 @@ impl Topics {
     ) -> KafkaSource<T> {
         let reading = Arc::new(Reading::new(self.kafka.clone(), self.buffer_bytes));
         KafkaSource {
-            doubts: Arc::new(Doubts::new(self.kafka.clone(), Arc::clone(&reading))),
+            doubts: Arc::new(Doubts::new(Arc::clone(&reading))),
             topics: self,
             kind: kind.to_string(),
             decoder: Arc::new(decoder),
@@ -168,7 +168,8 @@ impl Topics {
 /// far it is, for tools that show lag; nothing is ever read from it. Only records of committed transactions are read; aborted ones, and what compaction has removed, are holes in the offsets.
 /// A position passes them as soon as the end of the partition is reached, so that they may expire.
 ///
-/// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost; a topic that was truncated, deleted and
+/// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost, unless the partition was
+/// read to its end ([`Topics::until_offset`]); a topic that was truncated, deleted and
 /// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; a partition that is gone is forgotten. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
 /// for, at a start and later; memory stays within [`Topics::buffer_bytes`].
 ///
@@ -275,6 +276,8 @@ impl<T: Data> KafkaSource<T> {
     fn resume(&self, partitions: &Partitions<'_>, start: &Start<'_>, begun: &mut Begun) -> Result<()> {
         let (mut known, mut gone) = (Vec::new(), None);
         let mut records: Vec<(&str, Record)> = Vec::new();
+        // Those of this run's first start.
+        let bounds = self.reading.facts();
         for (name, from) in start.recorded {
             let recorded =
                 i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
@@ -294,7 +297,8 @@ impl<T: Data> KafkaSource<T> {
             let (low, high) = if is_other { partitions.range(name)? } else { partitions.range_with(name, recorded)? };
             let record = witness.record.filter(|record| !is_other && recorded <= high && record.offset >= low);
             records.extend(record.map(|record| (name.as_str(), record)));
-            known.push((name, witness, record.is_some(), Seen { was, now, recorded, low, high, replaced: None }));
+            let bound = self.topics.until.offsets.get(name).copied().into_iter().chain(bounds.bound_of(name)).min();
+            known.push((name, witness, record.is_some(), Seen { was, now, recorded, low, high, replaced: None, bound }));
         }
         let mut replaced = partitions.are_replaced(&records)?.into_iter();
         for (name, witness, is_compared, seen) in known {
@@ -396,9 +400,6 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn adopt(&self, facts: &StartFacts) {
         if let Ok(facts) = Arc::clone(facts).downcast::<RunFacts>() {
-            if let Some(topology) = facts.topology() {
-                self.kafka().belongs_to(&topology);
-            }
             self.reading.adopt(facts);
         }
     }
@@ -409,8 +410,8 @@ impl<T: Data> Source for KafkaSource<T> {
 
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         let (entries, facts) = (self.topics.list.entries()?, self.reading.facts());
-        facts.set_topology(start.topology);
         self.kafka().belongs_to(start.topology);
+        facts.set_kafka(self.kafka());
         self.group.begin(self.kafka())?;
         let probe = self.probe()?;
         // Before anything follows from it: one broker that is behind does not make a loss.
@@ -459,7 +460,7 @@ impl<T: Data> Source for KafkaSource<T> {
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
         let (topic, number) = parse(partition)?;
         let reader = KafkaReader::new(Opened {
-            kafka: self.kafka().clone(),
+            kafka: self.reading.kafka(),
             topic: topic.to_string(),
             partition: number,
             reading: Arc::clone(&self.reading),

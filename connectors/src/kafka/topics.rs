@@ -6,6 +6,7 @@ use super::events::{Consumer, Events};
 use super::identity::TopicId;
 use super::settings::{Isolation, Kafka};
 use super::source::{ANSWER_WITHIN, name_of};
+use super::threads;
 use super::topic_list::Entry;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -37,9 +38,7 @@ pub(super) struct Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        let consumer = self.consumer.take();
-        // It takes its leave of the brokers, which nobody has to wait for.
-        std::thread::spawn(move || drop(consumer));
+        threads::let_go(self.consumer.take());
     }
 }
 
@@ -265,14 +264,10 @@ impl Probe {
         if topics.len() <= FEW_TOPICS {
             return Ok(each(&topics)?.into_iter().collect());
         }
-        let listed: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
-            let asking: Vec<_> = topics.chunks(share).map(|some| scope.spawn(move || each(some))).collect();
-            let joined = asking.into_iter().map(|asking| asking.join());
-            joined.map(|listed| listed.unwrap_or_else(|_| Err(Error::bug("a look at a topic panicked")))).collect()
-        });
+        let shares: Vec<&[&str]> = topics.chunks(share).collect();
         let mut all = BTreeMap::new();
-        for some in listed {
-            all.extend(some?);
+        for some in threads::at_once(&shares, |some| each(some)) {
+            all.extend(some.unwrap_or_else(|_| Err(Error::bug("a look at a topic panicked")))?);
         }
         Ok(all)
     }

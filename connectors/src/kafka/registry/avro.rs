@@ -314,6 +314,70 @@ mod tests {
         assert!(written.is_err_and(|why| why.to_string().contains("no long of Avro")));
     }
 
+    /// A number that the crate would write in the other order of its bytes, as another number.
+    #[test]
+    fn a_large_integer_is_the_number_of_a_decimal() {
+        let bytes = r#"{"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2}"#;
+        let fixed = |size: usize, precision: usize| {
+            format!(
+                r#"{{"type": "fixed", "name": "D", "size": {size}, "logicalType": "decimal", "precision": {precision}, "scale": 2}}"#
+            )
+        };
+        for (number, expected) in [
+            (0_i128, vec![0]),
+            (1, vec![1]),
+            (-1, vec![0xff]),
+            (127, vec![127]),
+            (128, vec![0, 128]),
+            (-128, vec![128]),
+            (-129, vec![0xff, 127]),
+            (0x0102_0304, vec![1, 2, 3, 4]),
+        ] {
+            let length = u8::try_from(expected.len() * 2).expect("it is short");
+            assert_eq!(written(bytes, number), [&[length], &*expected].concat(), "{number}");
+            let sign = if number < 0 { 0xff } else { 0 };
+            let filled = [vec![sign; 8 - expected.len()], expected.clone()].concat();
+            assert_eq!(written(&fixed(8, 18), number), filled, "{number}");
+            let either = format!(r#"["null", {bytes}]"#);
+            assert_eq!(written(&either, Some(number)), [&[2, length], &*expected].concat(), "{number}");
+            assert_eq!(reading(bytes, &[], None).read::<Vec<u8>>(&written(bytes, number)), Ok(expected), "{number}");
+        }
+        assert_eq!(written(bytes, 300_u128), [4, 1, 44]);
+        let largest = 10_i128.pow(38) - 1;
+        assert_eq!(written(bytes, largest), [&[32], &largest.to_be_bytes()[..]].concat());
+        assert_eq!(written(&fixed(16, 38), largest), largest.to_be_bytes());
+        let refused = |schema: &str, number: i128| {
+            let written = ValueWriter::of(schema).expect("it is a schema").write(&number, &mut Vec::new());
+            written.expect_err("it is too large").to_string()
+        };
+        assert!(refused(bytes, largest + 1).contains("39 digits"), "{}", refused(bytes, largest + 1));
+        assert!(refused(&fixed(2, 4), 10_000).contains("5 digits"), "{}", refused(&fixed(2, 4), 10_000));
+        // Where sixteen bytes are wanted, they are the number's, as the crate has them.
+        let plain = r#"{"type": "fixed", "name": "F", "size": 16}"#;
+        assert_eq!(written(plain, 1_i128), 1_i128.to_le_bytes());
+    }
+
+    #[test]
+    fn bytes_and_numbers_that_two_schemas_would_take_are_what_was_meant() {
+        /// Bytes as `serde_bytes` gives them.
+        struct Bytes(Vec<u8>);
+        impl Serialize for Bytes {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        let age: Vec<u8> = (1..=12).collect();
+        let duration = r#"{"type": "fixed", "name": "Age", "size": 12, "logicalType": "duration"}"#;
+        assert_eq!(written(duration, Bytes(age.clone())), age);
+        assert_eq!(written(&format!(r#"["null", {duration}]"#), Some(Bytes(age.clone()))), [&[2], &*age].concat());
+        assert_eq!(written(&format!(r#"[{duration}, "bytes"]"#), Bytes(age.clone())), [&[2, 24], &*age].concat());
+        for (kind, logical) in [("long", "timestamp-millis"), ("long", "local-timestamp-micros"), ("long", "time-micros")] {
+            let either =
+                format!(r#"[{{"type": "fixed", "name": "F", "size": 8}}, {{"type": "{kind}", "logicalType": "{logical}"}}]"#);
+            assert_eq!(written(&either, 3_u64), [2, 6], "{logical}");
+        }
+    }
+
     /// What was read as bytes is written as what it was: the crate takes eight bytes for an `u64`, and a `Vec` for an array.
     #[test]
     fn bytes_of_a_fixed_size_decimals_and_durations_come_back() {

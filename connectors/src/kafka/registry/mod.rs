@@ -69,7 +69,7 @@ use tidemill_engine::source::Data;
 ///
 /// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
 /// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a
-/// minute if the registry was of use before.
+/// minute if the registry was of use to the process before.
 #[derive(Clone)]
 pub struct SchemaRegistry {
     access: Access,
@@ -177,7 +177,8 @@ impl<T: Data> KafkaSink<T> {
     /// start waits for a registry that is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
     ///
     /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a `decimal` and a
-    /// `duration` are written from bytes, such as a `Vec<u8>`. A record that does not fit fails its batch (69).
+    /// `duration` are written from bytes, such as a `Vec<u8>`; a `decimal` also from an `i128`, its number without the
+    /// point, or a `u128` that fits one. A record that does not fit fails its batch (69).
     #[must_use]
     pub fn avro(self, registry: &SchemaRegistry, schema: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Avro, schema);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How a registry is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
     pub(super) urls: Vec<String>,
     pub(super) authorization: Option<Authorization>,
@@ -20,7 +20,7 @@ pub(super) struct Access {
 }
 
 /// The sender of a request.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Authorization {
     Basic { user: String, password: String },
     Bearer(String),
@@ -262,9 +262,13 @@ fn check(url: &str) -> Result<(), Failure> {
 fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, Failure> {
     move |mut answer| {
         let status = answer.status().as_u16();
-        let text = answer.body_mut().with_config().limit(LARGEST).read_to_string();
-        let text = text.map_err(|why| Failure::Away(format!("{url} does not answer to the end: {why}")))?;
-        let json = serde_json::from_str::<Json>(&text).ok();
+        let bytes = match answer.body_mut().with_config().limit(LARGEST).read_to_vec() {
+            Ok(bytes) => bytes,
+            // It comes again as large. The status decides, as if there were no content.
+            Err(ureq::Error::BodyExceedsLimit(_)) => Vec::new(),
+            Err(why) => return Err(Failure::Away(format!("{url} does not answer to the end: {why}"))),
+        };
+        let json = serde_json::from_str::<Json>(&String::from_utf8_lossy(&bytes)).ok();
         let error_code = json.as_ref().and_then(|json| json["error_code"].as_u64());
         let message = json.as_ref().and_then(|json| json["message"].as_str()).unwrap_or_default();
         let what = format!("{url} answers {status}{}{}", if message.is_empty() { "" } else { ": " }, shorten(message));
@@ -272,7 +276,7 @@ fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, 
         let is_its_own = error_code.is_some();
         let is_none = |what: &str| Failure::Never { why: no_registry(what), is_certain: false };
         if (200..=299).contains(&status) {
-            return json.ok_or_else(|| is_none(&format!("{url} answers with something else than JSON")));
+            return json.ok_or_else(|| is_none(&format!("{url} answers with something else than JSON, or with too much")));
         }
         Err(match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
             Some(StatusClass::Refused) => Failure::Never {
@@ -398,14 +402,16 @@ mod tests {
     }
 
     /// Asks a server that answers one request so.
-    fn answered(answer: &'static str) -> Result<Json, Failure> {
+    fn answered(answer: impl AsRef<[u8]> + Send + 'static) -> Result<Json, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://127.0.0.1:{}", listener.local_addr().expect("it is bound").port());
         let serving = std::thread::spawn(move || {
             let mut stream = listener.accept()?.0;
             let mut lines = BufReader::new(stream.try_clone()?).lines();
             while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-            stream.write_all(answer.as_bytes())
+            // Whoever has read enough ends the connection.
+            let _ = stream.write_all(answer.as_ref());
+            std::io::Result::Ok(())
         });
         let asked = Rest::new(&Access::of(&url)).and_then(|rest| rest.get("/schemas/ids/1"));
         serving.join().expect("it does not panic").expect("it has answered");
@@ -435,6 +441,24 @@ mod tests {
             };
             assert_eq!(got, expected, "{answer}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_text_or_too_large_comes_again_and_is_no_registrys() {
+        let with = |status: &str, body: &[u8]| {
+            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            answered([head.as_bytes(), body].concat())
+        };
+        let large = vec![b' '; 17 << 20];
+        for body in [b"\xff\xfe{}", &*large] {
+            let never = with("200", body).expect_err("it is no schema");
+            assert!(matches!(never, Failure::Never { is_certain: false, .. }), "{never:?}");
+            let away = with("503", body).expect_err("it is no schema");
+            assert!(matches!(away, Failure::Away(_)), "{away:?}");
+        }
+        // Text in which some byte is wrong is read on: what matters of it is ASCII.
+        let unknown = with("404", b"{\"error_code\": 40403, \"message\": \"\xe9\"}").expect_err("it is no schema");
+        assert!(matches!(unknown, Failure::Unknown(_)), "{unknown:?}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Values as Rust's serde gives them, made those that a schema of Avro takes.
 //!
-//! The crate for Avro writes an `u64` as eight bytes, which only a `fixed` takes, and bytes in a `Vec<u8>` as an array of
-//! numbers, which only `bytes` takes.
+//! The crate for Avro writes an `u64` as eight bytes and an `i128` or `u128` as sixteen, little-endian, and bytes in a
+//! `Vec<u8>` as an array of numbers. Only a `fixed` takes the former as they are meant, and only `bytes` the latter: a
+//! `decimal` would take sixteen bytes too, as another number.
 
+use apache_avro::Decimal;
 use apache_avro::Schema;
 use apache_avro::schema::Name;
 use apache_avro::types::Value;
@@ -34,6 +36,9 @@ impl<'s> RustValues<'s> {
     fn fit_one(&self, value: Value, candidates: &Candidates<'s>) -> Result<Value, apache_avro::Error> {
         Ok(match value {
             Value::Fixed(8, bytes) if !takes_fixed(candidates) => long(&bytes)?,
+            Value::Fixed(16, bytes) if takes_decimal(candidates) => Value::Decimal(decimal(bytes)?),
+            // As `serde_bytes` gives them.
+            Value::Bytes(bytes) if bytes.len() == DURATION && takes_duration(candidates) => Value::Fixed(DURATION, bytes),
             Value::Array(items) => match bytes_for(&items, candidates) {
                 Some(bytes) => bytes,
                 None => {
@@ -93,9 +98,56 @@ impl<'s> RustValues<'s> {
 
 /// Whether eight bytes are meant where a value may be an `u64`: a schema has them, and none is a number.
 fn takes_fixed(candidates: &Candidates<'_>) -> bool {
-    let is_number = |schema: &&Schema| matches!(schema, Schema::Int | Schema::Long | Schema::Float | Schema::Double);
-    let is_fixed = |schema: &&Schema| matches!(schema, Schema::Fixed(fixed) if fixed.size == 8);
-    candidates.iter().any(is_fixed) && !candidates.iter().any(is_number)
+    candidates.iter().any(|schema| is_fixed(schema, 8)) && !candidates.iter().any(|schema| is_number(schema))
+}
+
+fn is_fixed(schema: &Schema, size: usize) -> bool {
+    matches!(schema, Schema::Fixed(fixed) if fixed.size == size)
+}
+
+/// Whether a schema takes a number, as itself or as a time or date.
+fn is_number(schema: &Schema) -> bool {
+    matches!(
+        schema,
+        Schema::Int
+            | Schema::Long
+            | Schema::Float
+            | Schema::Double
+            | Schema::Date
+            | Schema::TimeMillis
+            | Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos
+    )
+}
+
+/// Whether sixteen bytes are the number of a decimal.
+fn takes_decimal(candidates: &Candidates<'_>) -> bool {
+    let is_decimal = |schema: &&Schema| matches!(schema, Schema::Decimal(_));
+    candidates.iter().any(is_decimal) && !candidates.iter().any(|schema| is_fixed(schema, 16))
+}
+
+/// The size of a duration.
+const DURATION: usize = 12;
+
+/// Whether twelve bytes are a duration: a schema has that, and none takes bytes as they are.
+fn takes_duration(candidates: &Candidates<'_>) -> bool {
+    let is_duration = |schema: &&Schema| matches!(schema, Schema::Duration(_));
+    let takes_bytes = |schema: &&Schema| matches!(schema, Schema::Bytes | Schema::Decimal(_)) || is_fixed(schema, DURATION);
+    candidates.iter().any(is_duration) && !candidates.iter().any(takes_bytes)
+}
+
+/// The number that the crate has written as sixteen bytes, in as few bytes as its sign allows. The schema's precision is
+/// compared later.
+fn decimal(mut bytes: Vec<u8>) -> Result<Decimal, apache_avro::Error> {
+    bytes.reverse();
+    let is_needless = |pair: &[u8]| matches!(pair, [0, next] if *next < 0x80) || matches!(pair, [0xff, next] if *next >= 0x80);
+    let needless = bytes.windows(2).take_while(|pair| is_needless(pair)).count();
+    Decimal::new(&bytes[needless..])
 }
 
 /// The bytes that an array of numbers is, for schemas that take bytes and no array.

@@ -4,7 +4,7 @@
 //! what is not: the id is then wanted, and a thread fetches what is wanted until nothing is.
 
 use super::super::decode::NoRecord;
-use super::beliefs::Beliefs;
+use super::beliefs::{Beliefs, Request};
 use super::rest::{Access, Failure, Rest, escaped, no_registry};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
@@ -85,7 +85,8 @@ struct Wanted {
 
 impl Schemas {
     pub(super) fn new(access: Access) -> Schemas {
-        Schemas { access, rest: OnceLock::new(), known: RwLock::default(), state: Mutex::default() }
+        let state = State { beliefs: Beliefs::of(&access), ..State::default() };
+        Schemas { access, rest: OnceLock::new(), known: RwLock::default(), state: Mutex::new(state) }
     }
 
     /// Returns the schema of an id, if it is here; else has it fetched. Never waits for the registry.
@@ -140,7 +141,8 @@ impl Schemas {
     /// Returns the id of a schema under a subject, registered if it may be. Waits for the registry.
     pub(super) fn id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
         let answer = self.ask_id_of(subject, registers, language, text);
-        self.state.lock().expect("no holder of this lock panics").beliefs.hear(answer, Instant::now())
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        state.beliefs.hear(&Request::Subject(subject.to_string()), answer, Instant::now())
     }
 
     fn ask_id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
@@ -207,7 +209,7 @@ impl Schemas {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         let state = &mut *state;
         let is_in_doubt = matches!(fetched, Err(Failure::Never { .. } | Failure::Unknown(_)));
-        let why = match state.beliefs.hear(fetched, now) {
+        let why = match state.beliefs.hear(&Request::Schema(id), fetched, now) {
             Ok(schema) => {
                 self.known.write().expect("no holder of this lock panics").insert(id, Arc::new(schema));
                 state.beliefs.forget_unknown(id);
@@ -225,9 +227,13 @@ impl Schemas {
             }
             Err(Failure::Config(_)) => {
                 state.wanted.clear();
+                state.beliefs.forget_doubts();
                 return;
             }
-            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => why,
+            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
+                state.beliefs.forget_unknown(id);
+                why
+            }
         };
         if let Some(wanted) = state.wanted.get_mut(&id) {
             wanted.why = Some(why);
@@ -286,6 +292,22 @@ mod tests {
             Ok(Schema { language: Language::Avro, text: "\"long\"".into(), references: Vec::new() })
         });
         assert!(schemas.get(5).is_ok_and(|schema| schema.text == "\"long\""));
+    }
+
+    #[test]
+    fn whatever_comes_between_ends_the_agreement_that_an_id_is_unknown() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let never = Failure::Never { why: "a proxy's".into(), is_certain: false };
+        for between in [Failure::Away("no answer".into()), never, Failure::Rejected("a proxy's".into())] {
+            let schemas = wanted();
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(0));
+            schemas.settle(5, Err(between.clone()), at(7));
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(9));
+            assert!(matches!(schemas.get(5), Err(NoRecord::NotYet(_))), "{between:?}");
+            schemas.settle(5, Err(Failure::Unknown("404".into())), at(17));
+            assert!(schemas.state.lock().expect("a test").wanted.is_empty(), "{between:?}");
+        }
     }
 
     #[test]

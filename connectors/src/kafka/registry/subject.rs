@@ -52,30 +52,57 @@ impl Subject {
         if id.load(SeqCst) != 0 {
             return Ok(());
         }
-        let found = schemas.id_of(name, *registers, *language, text).map_err(|failure| match failure {
-            Failure::Away(why) | Failure::Never { why, .. } => {
-                Error::away(format!("the schema of subject {name} cannot be registered: {why}"))
-            }
-            // One of several registries may be behind the others.
-            Failure::Unknown(why) if !self.is_unknown_for_long(Instant::now()) => {
-                Error::away(format!("subject {name} has no version with the sink's schema so far ({why})"))
-            }
-            Failure::Unknown(why) => Error::config(format!(
-                "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
-                 (without SchemaRegistry::look_up_only)"
-            )),
-            Failure::Rejected(why) => Error::config(format!(
-                "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
-            )),
-            Failure::Config(why) => Error::config(format!("subject {name}: {why}")),
-        })?;
+        let found = schemas.id_of(name, *registers, *language, text).map_err(|failure| self.judge(failure, Instant::now()))?;
         id.store(u64::from(found) + 1, SeqCst);
         Ok(())
     }
 
-    /// Whether the registry has had no such schema for so long that it is believed.
-    fn is_unknown_for_long(&self, now: Instant) -> bool {
+    /// Returns the error of an attempt that failed.
+    fn judge(&self, failure: Failure, now: Instant) -> Error {
+        let name = &self.0.name;
         let mut since = self.0.unknown_since.lock().expect("no holder of this lock panics");
-        now.saturating_duration_since(*since.get_or_insert(now)) >= BELIEVED_AFTER
+        if !matches!(failure, Failure::Unknown(_)) {
+            *since = None;
+        }
+        match failure {
+            Failure::Unknown(why) => {
+                // One of several registries may be behind the others.
+                if now.saturating_duration_since(*since.get_or_insert(now)) < BELIEVED_AFTER {
+                    return Error::away(format!("subject {name} has no version with the sink's schema so far ({why})"));
+                }
+                Error::config(format!(
+                    "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
+                     (without SchemaRegistry::look_up_only)"
+                ))
+            }
+            Failure::Away(why) | Failure::Never { why, .. } => {
+                Error::away(format!("the schema of subject {name} cannot be registered: {why}"))
+            }
+            Failure::Rejected(why) => Error::config(format!(
+                "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
+            )),
+            Failure::Config(why) => Error::config(format!("subject {name}: {why}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rest::Access;
+    use super::*;
+    use std::time::Duration;
+    use tidemill_state::Kind;
+
+    #[test]
+    fn a_schema_that_is_not_there_is_believed_once_all_answers_agree() {
+        let schemas = Arc::new(Schemas::new(Access::of("http://127.0.0.1:1")));
+        let subject = Subject::of_values("t", schemas, false, Language::Avro, "");
+        let began = Instant::now();
+        let at = |failure: Failure, seconds| subject.judge(failure, began + Duration::from_secs(seconds)).kind();
+        let unknown = || Failure::Unknown("404".into());
+        assert_eq!((at(unknown(), 0), at(unknown(), 7)), (Kind::Away, Kind::Away));
+        assert_eq!(at(Failure::Away("no answer".into()), 7), Kind::Away);
+        assert_eq!((at(unknown(), 9), at(unknown(), 16)), (Kind::Away, Kind::Away));
+        assert_eq!(at(unknown(), 17), Kind::Config);
     }
 }
