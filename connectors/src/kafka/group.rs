@@ -3,9 +3,10 @@
 use super::client;
 use super::events::{Consumer, Events};
 use super::settings::{Isolation, Kafka};
-use super::source::{ANSWER_WITHIN, name_of, parse};
 use super::threads;
 use super::topics::STUCK_AFTER;
+use crate::kafka::partition::{name_of, parse};
+use crate::kafka::settings::ANSWER_WITHIN;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};

@@ -1,9 +1,10 @@
 //! The marker of a sink: a record in a compacted topic of its own, written in the same transaction as the output that it covers.
 
 use super::admin::Admin;
-use super::settings::{Isolation, Kafka};
-use super::source::{ANSWER_WITHIN, name_of};
+use super::settings::{Isolation, Kafka, PROGRESS};
 use super::topics::Probe;
+use crate::kafka::partition::name_of;
+use crate::kafka::settings::ANSWER_WITHIN;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
@@ -12,9 +13,6 @@ use std::time::{Duration, Instant};
 use tidemill_engine::sink::{Marker, Owner};
 use tidemill_state::{Error, Incarnation, Result, Txid};
 use xxhash_rust::xxh3::xxh3_64;
-
-/// How the names of progress topics end.
-pub(super) const PROGRESS: &str = ".progress";
 
 /// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);

@@ -65,6 +65,7 @@ mod oauth;
 mod offsets;
 mod opened;
 mod operator;
+mod partition;
 mod partitions;
 mod payload;
 mod presence;

@@ -7,7 +7,7 @@ use super::events::Events;
 use super::identity::Witness;
 use super::reading::{Client, Reading, Waker};
 use super::settings::Kafka;
-use super::source::name_of;
+use crate::kafka::partition::name_of;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::{Offset, TopicPartitionList};

@@ -14,12 +14,16 @@ use super::message::Encoded;
 use super::refused::{Place, is_for_good, place_of};
 use super::session::{LOOK, Session, is_purged, to_topic};
 use super::settings::{Isolation, Kafka, Takes};
-use super::sink::Shared;
 use super::topics::Probe;
+use crate::kafka::findings::Findings;
+use crate::kafka::presence::Presence;
+use crate::kafka::refused::Refused;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::util::Timeout;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tidemill_engine::sink::{Entry, Marker, Outcome, Owner, Prepared, Publisher};
@@ -458,6 +462,30 @@ impl Drop for Delivered<'_> {
             self.publisher.session = None;
         }
     }
+}
+
+/// What a sink and its publishers share.
+pub(super) struct Shared {
+    pub(super) kafka: Kafka,
+    pub(super) topic: String,
+    /// With how many partitions the topic is made, if it is missing and may be made.
+    pub(super) create: Option<i32>,
+    pub(super) dead_letters: Option<String>,
+    /// For the test that shows what then goes wrong.
+    pub(super) trusts_every_commit: bool,
+    /// The sink's progress topic, once it was looked at, with the clients that do.
+    pub(super) progress: Mutex<Option<Arc<Progress>>>,
+    /// The largest message that the topic takes; 0 until it is known.
+    pub(super) max_message_bytes: AtomicUsize,
+    /// The same of the dead letters' topic.
+    pub(super) max_letter_bytes: AtomicUsize,
+    pub(super) presence: Mutex<Presence>,
+    /// What was found of the topics.
+    pub(super) findings: Findings,
+    /// Commits that took so long that they were not trusted.
+    pub(super) slow_commits: SlowCommits,
+    /// What the brokers refused for good.
+    pub(super) refused: Mutex<Refused>,
 }
 
 #[cfg(test)]

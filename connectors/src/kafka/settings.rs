@@ -3,18 +3,15 @@
 use super::backoff::{self, Backoff};
 use super::events::Standing;
 use super::group_name::GroupName;
-use super::message::Message;
 use super::oauth::{Token, Tokens};
 use super::operator;
 use super::setting_names;
-use super::sink::KafkaSink;
-use super::source::Topics;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use tidemill_engine::source::Data;
+use std::time::Duration;
 use tidemill_state::{Error, Result};
 
 /// A Kafka cluster, as sources and sinks reach it.
@@ -96,21 +93,6 @@ impl Kafka {
     pub fn oauth(mut self, token: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Kafka {
         self.tokens = Some(Arc::new(Tokens::new(Box::new(token))));
         self
-    }
-
-    /// These topics as a source; say next what its records are, as in `kafka.source(["words"]).utf8()`. A name with `*`, `?` or `[…]` is a pattern:
-    /// topics that match it later join.
-    pub fn source<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Topics {
-        Topics::new(self.clone(), topics.into_iter().map(Into::into).collect())
-    }
-
-    /// This topic as a sink. `encode` makes a record's message.
-    pub fn sink<T: Data>(
-        &self,
-        topic: impl Into<String>,
-        encode: impl Fn(&T) -> Message + Send + Sync + 'static,
-    ) -> KafkaSink<T> {
-        KafkaSink::new(self, topic.into(), encode)
     }
 
     /// The brokers, as they were given.
@@ -350,6 +332,12 @@ impl fmt::Debug for Kafka {
         f.debug_struct("Kafka").field("brokers", &self.brokers).field("settings", &self.settings.keys()).finish()
     }
 }
+
+/// How long a broker may take to answer about topics and offsets.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How the names of progress topics end.
+pub(super) const PROGRESS: &str = ".progress";
 
 #[cfg(test)]
 mod tests {

@@ -2,17 +2,26 @@
 
 use super::backoff::SlowCommits;
 use super::findings::Findings;
-use super::marker::Progress;
 use super::message::Message;
-use super::presence::Presence;
 use super::publisher::KafkaPublisher;
-use super::refused::Refused;
 use super::settings::Kafka;
+use crate::kafka::publisher::Shared;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use tidemill_engine::sink::{Delivery, Owner, Publisher, Sink};
 use tidemill_engine::source::Data;
 use tidemill_state::{Error, Result};
+
+impl Kafka {
+    /// This topic as a sink. `encode` makes a record's message.
+    pub fn sink<T: Data>(
+        &self,
+        topic: impl Into<String>,
+        encode: impl Fn(&T) -> Message + Send + Sync + 'static,
+    ) -> KafkaSink<T> {
+        KafkaSink::new(self, topic.into(), encode)
+    }
+}
 
 /// A topic as a sink. Made by [`Kafka::sink`].
 ///
@@ -36,30 +45,6 @@ pub struct KafkaSink<T> {
 
 type Encoder<T> = dyn Fn(&T) -> Result<Message> + Send + Sync;
 type Ready = dyn Fn() -> Result<()> + Send + Sync;
-
-/// What a sink and its publishers share.
-pub(super) struct Shared {
-    pub(super) kafka: Kafka,
-    pub(super) topic: String,
-    /// With how many partitions the topic is made, if it is missing and may be made.
-    pub(super) create: Option<i32>,
-    pub(super) dead_letters: Option<String>,
-    /// For the test that shows what then goes wrong.
-    pub(super) trusts_every_commit: bool,
-    /// The sink's progress topic, once it was looked at, with the clients that do.
-    pub(super) progress: Mutex<Option<Arc<Progress>>>,
-    /// The largest message that the topic takes; 0 until it is known.
-    pub(super) max_message_bytes: AtomicUsize,
-    /// The same of the dead letters' topic.
-    pub(super) max_letter_bytes: AtomicUsize,
-    pub(super) presence: Mutex<Presence>,
-    /// What was found of the topics.
-    pub(super) findings: Findings,
-    /// Commits that took so long that they were not trusted.
-    pub(super) slow_commits: SlowCommits,
-    /// What the brokers refused for good.
-    pub(super) refused: Mutex<Refused>,
-}
 
 impl<T: Data> KafkaSink<T> {
     pub(super) fn new(kafka: &Kafka, topic: String, encode: impl Fn(&T) -> Message + Send + Sync + 'static) -> KafkaSink<T> {

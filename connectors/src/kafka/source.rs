@@ -16,6 +16,7 @@ use super::settings::{Isolation, Kafka};
 use super::topic_list::TopicList;
 use super::topics::{self, Listed, Probe};
 use crate::Str;
+use crate::kafka::partition::{name_of, parse};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -24,6 +25,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tidemill_engine::sink::Sink;
 use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start, StartFacts};
 use tidemill_state::{Error, Position, Result};
+
+impl Kafka {
+    /// These topics as a source; say next what its records are, as in `kafka.source(["words"]).utf8()`. A name with `*`, `?` or `[…]` is a pattern:
+    /// topics that match it later join.
+    pub fn source<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Topics {
+        Topics::new(self.clone(), topics.into_iter().map(Into::into).collect())
+    }
+}
 
 /// Topics to read; say next what their records are.
 #[derive(Clone, Debug)]
@@ -201,9 +210,6 @@ const BUFFER_BYTES: usize = 512 << 20;
 
 /// How often the topics that are read are compared with those that have their names.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a broker may take to answer about topics and offsets.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 impl<T: Data> KafkaSource<T> {
     /// Leaves out messages that cannot be decoded, and counts them.
@@ -477,20 +483,6 @@ impl<T: Data> Source for KafkaSource<T> {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// How a partition is named: `orders[3]`.
-pub(super) fn name_of(topic: &str, partition: i32) -> String {
-    format!("{topic}[{partition}]")
-}
-
-/// The topic and partition of a name.
-pub(super) fn parse(name: &str) -> Result<(&str, i32)> {
-    let parsed = name
-        .strip_suffix(']')
-        .and_then(|name| name.rsplit_once('['))
-        .and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
-    parsed.ok_or_else(|| Error::damaged(format!("\"{name}\" is no partition of a topic, such as orders[3]")))
 }
 
 #[cfg(test)]
