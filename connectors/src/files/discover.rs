@@ -370,7 +370,7 @@ mod tests {
     }
 
     fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>) -> Result<Begun> {
-        let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Earliest);
+        let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Refuse);
         source.begin(&Start { topology: "t", is_new: !begun, begun, recorded, first: None, on_loss, to_end: false })
     }
 

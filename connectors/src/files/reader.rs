@@ -7,6 +7,7 @@ use super::lines::LineTaker;
 use super::listing::{self, Listing};
 use super::locate::{self, Known, Place};
 use super::opened::{Look, Opened};
+use super::shared::Claim;
 use super::watcher::{Rest, Watcher};
 use super::witness::Witness;
 use super::{Removed, Settings, Unreadable};
@@ -38,6 +39,8 @@ pub(super) struct FileReader<D> {
     /// While it may not open its file; and when that was looked at last.
     waiting: Option<(Waiting, Instant)>,
     trouble: Option<String>,
+    /// To the file, once it is known which it is.
+    claim: Option<Claim>,
 }
 
 enum Stage {
@@ -101,10 +104,13 @@ impl<D: Decode> FileReader<D> {
             reads: 0,
             waiting: None,
             trouble: None,
+            claim: None,
         };
+        reader.claim = known.id().map(|id| reader.settings.shared.claim(id));
         // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
         match open(&known, &reader.settings) {
             Ok(opened) if reader.settings.follow && !reader.settings.descriptors.are_scarce() => {
+                reader.claim = Some(reader.settings.shared.claim(opened.id()));
                 reader.stage = Stage::Open(Box::new(opened));
             }
             Ok(_) => {}
@@ -141,7 +147,11 @@ impl<D: Decode> FileReader<D> {
             tracing::warn!("{why}; the file is left out until it can be read");
         }
         self.trouble = Some(why);
-        self.close();
+        // What is open may be all that there is of the file: a disk that fails for a moment is read on by that.
+        let is_kept = matches!(&self.stage, Stage::Open(file) if error.kind() == Kind::TryAgain && file.may_be_all_there_is());
+        if !is_kept {
+            self.close();
+        }
         // One that is not followed is tried again by the next start.
         if self.settings.follow { ReadStatus::Idle(TRY_AGAIN_AFTER) } else { ReadStatus::End }
     }
@@ -172,6 +182,7 @@ impl<D: Decode> FileReader<D> {
         match open(known, &self.settings) {
             Ok(opened) => {
                 self.settings.shared.is_open(&known.name);
+                self.claim = Some(self.settings.shared.claim(opened.id()));
                 self.stage = Stage::Open(Box::new(opened));
                 Ok(None)
             }
@@ -200,8 +211,14 @@ impl<D: Decode> FileReader<D> {
             return Ok(false);
         }
         let listing = Listing::of(&self.settings.globs)?;
-        let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
-        Ok(is_gone && locate::heir(known, listing.files.iter())?.is_none())
+        if !matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone) {
+            return Ok(false);
+        }
+        if let Some(hidden) = listing.hidden.first() {
+            return Err(hidden.error.clone());
+        }
+        let unread = listing.files.iter().filter(|found| !self.settings.shared.is_read(found.id));
+        Ok(locate::heir(known, unread)?.is_none())
     }
 
     /// Ends the file that is gone, if it has been for long enough, and others were looked for: a rotation may be under way.
@@ -216,12 +233,7 @@ impl<D: Decode> FileReader<D> {
         if self.settings.removed == Removed::Fail {
             return Err(locate::removed(known.path(), known.offset));
         }
-        tracing::warn!(
-            "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and before it was \
-             removed, are lost)",
-            known.path(),
-            known.offset
-        );
+        tracing::warn!("{}", locate::forgotten(known));
         self.stage = Stage::Ended(known.witness.position(known.offset));
         Ok(ReadStatus::Retired)
     }
@@ -272,7 +284,11 @@ impl<D: Decode> FileReader<D> {
                 }
             }
             self.reads += 1;
-            if self.reads.is_multiple_of(READS_IN_A_ROW) && self.settings.descriptors.are_wanted() && !file.is_in_long_line() {
+            if self.reads.is_multiple_of(READS_IN_A_ROW)
+                && self.settings.descriptors.are_wanted()
+                && !file.is_in_long_line()
+                && !file.may_be_all_there_is()
+            {
                 self.close();
                 return Ok(ReadStatus::Idle(OPEN_AGAIN_AFTER));
             }
