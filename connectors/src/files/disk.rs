@@ -66,7 +66,7 @@ pub(super) fn before_read(_: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub(super) use failing::{before_read, fail, fail_reads, told_to_fail};
+pub(super) use failing::{before_read, fail, fail_reads, slow, told_to_fail};
 
 /// Looks and reads of this thread that fail: the user of tests may look at and read everything.
 #[cfg(test)]
@@ -76,9 +76,11 @@ mod failing {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
+    use std::time::Duration;
 
     thread_local! {
         static FAILING: RefCell<BTreeMap<PathBuf, Errno>> = const { RefCell::new(BTreeMap::new()) };
+        static SLOW: RefCell<BTreeMap<PathBuf, Duration>> = const { RefCell::new(BTreeMap::new()) };
         /// With how many reads do not fail before.
         static FAILING_READS: RefCell<BTreeMap<PathBuf, (usize, Errno)>> = const { RefCell::new(BTreeMap::new()) };
     }
@@ -114,7 +116,22 @@ mod failing {
         Failing(path.to_owned())
     }
 
+    /// Lets looks at this path take so long, until the guard is dropped.
+    pub(in super::super) fn slow(path: &Path, time: Duration) -> Slow {
+        SLOW.with_borrow_mut(|slow| slow.insert(path.to_owned(), time));
+        Slow(path.to_owned())
+    }
+
+    pub(in super::super) struct Slow(PathBuf);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            SLOW.with_borrow_mut(|slow| slow.remove(&self.0));
+        }
+    }
+
     pub(in super::super) fn told_to_fail(path: &Path) -> Option<io::Error> {
+        SLOW.with_borrow(|slow| slow.get(path).copied()).into_iter().for_each(std::thread::sleep);
         FAILING.with_borrow(|failing| failing.get(path).copied()).map(io::Error::from)
     }
 

@@ -336,6 +336,11 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
     Err(Error::source_lost(format!("{}: leads to another file than a moment ago; start again", found.path)).perhaps_elsewhere())
 }
 
+/// Whether the file of a position is where its reader finds it.
+pub(super) fn is_beside(known: &Known) -> bool {
+    Folders::default().beside(known).files.iter().any(|found| Some(found.id) == known.id())
+}
+
 /// Opens the file of a position for its reader: the one with its device and inode.
 pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
     let path = known.path();

@@ -86,6 +86,16 @@ impl Names {
         self.settled.elapsed() >= SETTLED_AFTER
     }
 
+    /// Whether its name led to a file that has nothing yet, at the last look.
+    pub(super) fn have_empty_successor(&self) -> bool {
+        self.seen == Seen::Empty
+    }
+
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.settled = self.settled.checked_sub(SETTLED_AFTER).expect("the clock began before");
+    }
+
     fn look_every(&self, rotated_after: Duration) -> Duration {
         if self.are_settled() { LOOK_EVERY_AT_LEAST } else { LOOK_EVERY.min(rotated_after) }
     }

@@ -295,6 +295,21 @@ impl Opened {
         !is_linked || self.names.leads_here() == Some(false)
     }
 
+    /// Whether it is found again if it is closed, and was read to its end, and its name leads to an empty file for a while.
+    pub(super) fn can_wait_closed(&self) -> bool {
+        let is_read = self.is_plain() && self.file.length == self.offset();
+        is_read
+            && self.is_linked
+            && self.names.have_empty_successor()
+            && self.names.are_settled()
+            && locate::is_beside(&self.known())
+    }
+
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.names.settle();
+    }
+
     /// Whether its names have led where they lead for a while.
     pub(super) fn is_settled(&self) -> bool {
         self.names.are_settled()

@@ -170,12 +170,13 @@ impl<D: Decode> FileReader<D> {
             _ => return Ok(None),
         };
         if self.settings.follow && self.settings.descriptors.are_taken() {
-            let (_, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            let (waiting, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            let wait = waiting.next_look(OPEN_AGAIN_AFTER);
             if looked.elapsed() >= LOOK_WHILE_WAITING {
                 *looked = Instant::now();
                 self.note_growth(false);
             }
-            return Ok(Some(ReadStatus::Idle(OPEN_AGAIN_AFTER)));
+            return Ok(Some(ReadStatus::Idle(wait)));
         }
         self.waiting = None;
         let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(None) };
@@ -318,6 +319,11 @@ impl<D: Decode> FileReader<D> {
             return Ok(ReadStatus::Idle(wait));
         }
         let Some(as_it_is) = file.begin_rest(&self.settings) else {
+            // It stays until its successor has something: others do not wait for that.
+            if self.settings.descriptors.are_wanted() && file.can_wait_closed() {
+                self.close();
+                return Ok(ReadStatus::Idle(LOOK_AFTER_SETTLED_NAMES));
+            }
             return Ok(ReadStatus::Idle(if file.is_settled() { LOOK_AFTER_SETTLED_NAMES } else { LOOK_AFTER_NAMES }));
         };
         let rest = watcher.rest(as_it_is, waker.clone());
@@ -412,4 +418,71 @@ fn open(known: &Known, settings: &Settings) -> Result<Opened> {
     let Some(hidden) = listing.hidden.first() else { return Err(error) };
     let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
     Err(if is_gone { hidden.error.clone() } else { error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Files, Lines, Str};
+    use std::fs;
+    use std::task::Wake;
+
+    struct Sleeper;
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn read(reader: &mut FileReader<Lines>) -> (Vec<Str>, ReadStatus) {
+        let mut into = Records::with_limits(100, usize::MAX);
+        let status = reader.read(&mut into).expect("read");
+        (into.iter().map(|(_, line)| line.clone()).collect(), status)
+    }
+
+    #[test]
+    fn rotated_files_with_empty_successors_make_room_for_files_with_lines() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        let names = ["a.log", "b.log", "c.log"];
+        names.iter().for_each(|name| fs::write(at(name), "1\n").expect("written"));
+        let source = Files::lines_of(names.map(at)).follow().open_files(2).rotated_after(Duration::from_millis(30));
+        let open = |name: &str| {
+            let mut reader = FileReader::open(&at(name), source.settings(), Lines::default(), None).expect("opened");
+            reader.wake_with(Waker::from(Arc::new(Sleeper)));
+            reader
+        };
+        let (mut first, mut second) = (open("a.log"), open("b.log"));
+        for (reader, name) in [(&mut first, "a.log"), (&mut second, "b.log")] {
+            assert_eq!(read(reader).0, ["1"]);
+            fs::rename(at(name), at(&format!("{name}.1"))).expect("renamed");
+            fs::write(at(name), "").expect("written");
+        }
+        let mut third = open("c.log");
+        let began = Instant::now();
+        let mut last = Vec::new();
+        while last.is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it waits");
+            read(&mut first);
+            read(&mut second);
+            if began.elapsed() > Duration::from_secs(1) {
+                for reader in [&mut first, &mut second] {
+                    if let Stage::Open(file) = &mut reader.stage {
+                        file.settle();
+                    }
+                }
+            }
+            last = read(&mut third).0;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(last, ["1"]);
+        drop(third);
+        // The same partition is read on, and ends with its successor.
+        fs::write(at("a.log"), "2\n").expect("written");
+        let mut end = read(&mut first);
+        while !matches!(end.1, ReadStatus::Retired) {
+            assert!(end.0.is_empty() && began.elapsed() < Duration::from_secs(120), "{end:?}");
+            std::thread::sleep(Duration::from_millis(10));
+            end = read(&mut first);
+        }
+    }
 }
