@@ -307,7 +307,7 @@ fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
 ///
 /// # Errors
 /// One of them cannot be read, which may be it, and no other is.
-pub(super) fn first_prefix<'a>(known: &Known, files: &mut dyn Iterator<Item = &'a Found>) -> Result<Option<FileId>> {
+pub(super) fn first_prefix(known: &Known, files: &mut dyn Iterator<Item = &Found>) -> Result<Option<FileId>> {
     let mut failed = None;
     for found in files {
         match beside_record(known, &found.path) {
