@@ -3,9 +3,9 @@
 use super::disk::Hidden;
 use super::families::{Families, Missed};
 use super::folders::Folders;
-use super::identity::{CONVINCING, Content};
+use super::identity::CONVINCING;
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Known, Place, WAY_ON, shrunk};
+use super::locate::{self, Known, Place, shrunk};
 use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
 use super::opened::Opened;
 use super::rotated::is_rotated_name;
@@ -140,7 +140,9 @@ impl Beginning<'_> {
             self.leave_out(name, Error::config(why))?;
         }
         for hidden in &self.listing.hidden {
-            self.leave_out(&hidden.path, hidden.error.clone())?;
+            if hidden.is_folder || !self.is_recorded(&hidden.path) {
+                self.leave_out(&hidden.path, hidden.error.clone())?;
+            }
         }
         for glob in &self.listing.unmatched {
             let error = listing::nothing_matches(glob);
@@ -155,14 +157,22 @@ impl Beginning<'_> {
         Ok(())
     }
 
+    /// Whether a recorded file was seen there last: its reader names what is wrong with it.
+    fn is_recorded(&self, path: &str) -> bool {
+        self.recorded.iter().any(|(name, position)| Known::read(name, position).is_ok_and(|known| known.path() == path))
+    }
+
     /// One file does not end the run of the others, unless it is to.
     fn leave_out(&mut self, name: &str, error: Error) -> Result<()> {
         if self.settings.unreadable() == Unreadable::Fail {
             return Err(error);
         }
-        self.unreadable.push((name.to_owned(), error.to_string()));
-        self.begun.warnings.push(format!("{error}; it is left out"));
-        self.left_out.get_or_insert(error);
+        let why = (name.to_owned(), error.to_string());
+        if !self.unreadable.contains(&why) {
+            self.unreadable.push(why);
+            self.begun.warnings.push(format!("{error}; it is left out"));
+            self.left_out.get_or_insert(error);
+        }
         Ok(())
     }
 
@@ -214,7 +224,10 @@ impl Beginning<'_> {
         self.begun.warnings.push(format!("{error}; it is left out until it can be read"));
         self.taken.extend(known.id());
         self.families.add(&known, known.id().and_then(|id| self.listing.by_id(id)));
-        self.begun.partitions.push((known.name.clone(), Some(position.clone())));
+        // That it had more than was read is known to this process only: the next start must know it too.
+        let is_as_recorded = Witness::read(&known.name, position)?.ended == known.witness.ended;
+        let position = if is_as_recorded { position.clone() } else { known.witness.position(known.offset) };
+        self.begun.partitions.push((known.name.clone(), Some(position)));
         self.settled.push(known);
         Ok(())
     }
@@ -240,8 +253,7 @@ impl Beginning<'_> {
             && is_convincing
             && let Some(copy) = self.listing.files.iter().find(|copy| copy.path == known.path())
             && !self.taken.contains(&copy.id)
-            && locate::heir(&known, std::iter::once(copy))?.is_some()
-            && has_all_of(copy, &found)?
+            && locate::takes_its_place(&known, copy, &found)?
         {
             return self.inherit(known, copy.clone());
         }
@@ -260,14 +272,24 @@ impl Beginning<'_> {
             Ok(None) if cut.is_none() => self.listing.hidden.first().map_or(Ok(()), |hidden| Err(hidden.error.clone())),
             heir => heir.map(drop),
         };
-        if let Err(error) = heir {
-            if cut.is_some() {
-                return Err(error);
+        let copy = if cut.is_some() { self.copied_before_it_was_cut(&known) } else { Ok(None) };
+        let position = &self.recorded[&known.name];
+        let copy = match (heir, copy) {
+            (_, Ok(Some(copy))) => Some(copy),
+            (Err(error), _) | (_, Err(error)) if cut.is_some() => return Err(error),
+            (Err(error), _) if error.kind() == Kind::Config && self.on_loss != OnLoss::Refuse => {
+                // What nobody may look into would keep it for good.
+                self.families.add(&known, None);
+                self.let_go(&known.name, &error);
+                return self.pass_over_remains(&known);
             }
-            let position = &self.recorded[&known.name];
-            return self.keep_unread(known, position, error);
-        }
-        let copy = if cut.is_some() { self.copied_before_it_was_cut(&known)? } else { None };
+            (Err(error), _) => return self.keep_unread(known, position, error),
+            (Ok(()), _) => None,
+        };
+        let is_changed = match self.is_changed_in_a_new_file(&known) {
+            Err(error) if cut.is_none() && leaves_out(&error) => return self.keep_unread(known, position, error),
+            is_changed => cut.is_none() && is_changed?,
+        };
         self.families.add(&known, None);
         if let Some(copy) = copy {
             // One that no glob matches is not to be taken for a file that was missed.
@@ -283,7 +305,7 @@ impl Beginning<'_> {
             self.begun.retired.push(known.name.clone());
             return self.pass_over_remains(&known);
         }
-        let had_ended = Known::read(&known.name, &self.recorded[&known.name])?.witness.ended;
+        let had_ended = Known::read(&known.name, position)?.witness.ended;
         if cut.is_none() && had_ended && !known.witness.ended && self.on_loss == OnLoss::Refuse {
             // More had come than was recorded. That is recorded first: a start after this one must know it too.
             self.begun.partitions.push((known.name.clone(), Some(known.witness.position(known.offset))));
@@ -292,17 +314,12 @@ impl Beginning<'_> {
         }
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
-            Some(found) => changed(&found.path, known.offset),
+            Some(found) => locate::changed(&found.path, known.offset),
             None if !known.witness.ended => locate::missing(known.path(), known.offset),
-            None if self.is_changed_in_a_new_file(&known)? => changed(known.path(), known.offset),
+            None if is_changed => locate::changed(known.path(), known.offset),
             None if self.settings.removed == Removed::Fail => locate::removed(known.path(), known.offset),
             None => {
-                self.begun.warnings.push(format!(
-                    "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and \
-                     before it was removed, are lost)",
-                    known.path(),
-                    known.offset
-                ));
+                self.begun.warnings.push(locate::forgotten(&known));
                 self.begun.retired.push(known.name);
                 return Ok(());
             }
@@ -329,20 +346,19 @@ impl Beginning<'_> {
         }
         let beside = self.folders.beside(known).files;
         let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
-        let rotated = others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
-        for found in rotated {
-            if locate::beside_record(known, &found.path)? == Content::Prefix {
-                return Ok(Some(found.id));
-            }
-        }
-        Ok(None)
+        let mut rotated =
+            others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
+        locate::first_prefix(known, &mut rotated)
     }
 
     /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
     fn is_changed_in_a_new_file(&self, known: &Known) -> Result<bool> {
+        if self.settings.follow {
+            return Ok(false);
+        }
         let changed = self.listing.files.iter().find(|found| found.path == known.path() && !self.taken.contains(&found.id));
         let head = changed.map(|found| locate::known_head(&found.path)).transpose()?.flatten();
-        Ok(!self.settings.follow && head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED))
+        Ok(head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED))
     }
 
     fn inherit(&mut self, known: Known, heir: Found) -> Result<()> {
@@ -376,9 +392,13 @@ impl Beginning<'_> {
         if error.kind() != Kind::SourceLost || self.on_loss == OnLoss::Refuse {
             return Err(error);
         }
+        self.let_go(name, &error);
+        Ok(())
+    }
+
+    fn let_go(&mut self, name: &str, error: &Error) {
         self.begun.warnings.push(format!("nothing more is read of {name}: {error}"));
         self.begun.retired.push(name.to_owned());
-        Ok(())
     }
 
     /// What is left of a file that is let go of was read, and is not read again.
@@ -387,9 +407,14 @@ impl Beginning<'_> {
         if lost.offset == 0 {
             return Ok(());
         }
-        for found in &self.listing.files {
+        for found in self.listing.files.iter().filter(|found| found.length > 0) {
             let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
-            let head = locate::known_head(&found.path)?.unwrap_or_default();
+            let head = match locate::known_head(&found.path) {
+                _ if self.taken.contains(&found.id) => continue,
+                Err(error) if own => return Err(error),
+                // It is of something else, as far as its name shows.
+                head => head.ok().flatten().unwrap_or_default(),
+            };
             let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
             let remains = convincing || (own && begins.begins_as(&head));
             if !remains || !self.taken.insert(found.id) {
@@ -469,19 +494,4 @@ impl Beginning<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a copy has all content of its original, also what was not read.
-fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
-    Ok(match locate::beside_original(&copy.path, &original.path)? {
-        Ok(Content::Whole(_)) => true,
-        Ok(Content::Prefix) => copy.length >= original.length,
-        _ => false,
-    })
-}
-
-fn changed(path: &str, offset: u64) -> Error {
-    Error::source_lost(format!(
-        "{path}: the content before byte {offset} is not what was read: the file was changed or replaced; {WAY_ON}"
-    ))
 }

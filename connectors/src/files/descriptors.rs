@@ -11,6 +11,9 @@ static OF_THE_PROCESS: LazyLock<Arc<Count>> = LazyLock::new(Arc::default);
 /// How long a reader waits for a descriptor before the status names that.
 const NAMED_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a reader looks at least whether it may open its file.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
+
 /// How many files are held open, and how many readers wait until they may open theirs.
 #[derive(Debug, Default)]
 pub(super) struct Count {
@@ -94,6 +97,13 @@ pub(super) struct Waiting {
     since: Instant,
 }
 
+impl Waiting {
+    /// Returns when to look again: at first after so long, and less often the longer it takes.
+    pub(super) fn next_look(&self, at_first: Duration) -> Duration {
+        (self.since.elapsed() / 8).clamp(at_first, LOOK_AT_LEAST)
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.count.waiting.fetch_sub(1, SeqCst);
@@ -116,6 +126,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(NAMED_AFTER).expect("the clock began before");
         let mut waiting = waiting;
         waiting.since = long_ago;
+        assert_eq!(waiting.next_look(Duration::from_millis(20)), LOOK_AT_LEAST);
         let long = theirs.trouble("a.log", &waiting);
         assert!(long.is_some_and(|why| why.contains("a.log") && why.contains("4 followed files")));
         drop((held, waiting));

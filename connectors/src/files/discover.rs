@@ -101,8 +101,8 @@ pub(super) fn discover(
         return Ok(Vec::new());
     }
     let links = std::mem::take(&mut remembered.links);
-    let watch = Watch::over(&settings.globs, &links);
     let began = Instant::now();
+    let watch = Watch::over(&settings.globs, &links);
     remembered.learn(partitions);
     let found = look(settings, &mut remembered, partitions);
     // Of a new link only the next look watches what it leads to.
@@ -165,7 +165,10 @@ fn look(
     let is_waiting = |found: &Found| before.files.iter().any(|(_, missed)| missed.id == found.id);
     look.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
     look.unreadable.extend(listing.left_out.iter().cloned());
-    listing.hidden.iter().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
+    // The reader of a known file names what is wrong with it.
+    let names: BTreeSet<&str> = known.values().map(Known::path).collect();
+    let hidden = listing.hidden.iter().filter(|hidden| hidden.is_folder || !names.contains(&*hidden.path));
+    hidden.for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
     before.unseen.values().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
     let unmatched = listing.unmatched.iter().map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
     look.unreadable.extend(unmatched);
@@ -173,7 +176,8 @@ fn look(
     for found in &listing.files {
         match ids.get(&found.id) {
             Some(known) => match check_known(known, found) {
-                Err(error) if leaves_out(&error) => look.cannot_see(&found.path, &error),
+                // Its reader names it.
+                Err(error) if leaves_out(&error) => {}
                 checked => checked?,
             },
             None if is_waiting(found) || look.is_unseen(&found.path, &before) => {}
@@ -370,7 +374,7 @@ mod tests {
     }
 
     fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>) -> Result<Begun> {
-        let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Earliest);
+        let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Refuse);
         source.begin(&Start { topology: "t", is_new: !begun, begun, recorded, first: None, on_loss, to_end: false })
     }
 
@@ -431,10 +435,17 @@ mod tests {
         let place = Place::new(&[("x.log", "x1\n"), ("y.log", "y1\n")]);
         let source = place.source("*.log");
         let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
-        let _failing = disk::fail(&place.at("y.log"), Errno::IO);
+        let _failing = ["y.log", "z.log"].map(|name| disk::fail(&place.at(name), Errno::IO));
+        place.write("z.log", "z1\n");
         place.write("new.log", "2\n");
         assert_eq!(found(&source, &mut known), [place.name("new.log")]);
-        assert_eq!(source.left_out()[0].0, place.name("y.log"));
+        // What is wrong with a known file is the trouble of its reader.
+        assert_eq!(source.left_out().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [place.name("z.log")]);
+        let recorded = known.into_iter().filter_map(|(name, position)| Some((name, position?))).collect();
+        let again = place.source("*.log");
+        let begun = begin(&again, &recorded).expect("it begins");
+        let of = |name: &str| begun.warnings.iter().filter(|why| why.contains(&place.name(name))).count();
+        assert_eq!((of("y.log"), of("z.log"), again.left_out().len()), (1, 1, 1), "{:?}", begun.warnings);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Looks at names and folders on the disk, and what an error hides from such a look.
 
-use std::fs::{self, Metadata, ReadDir};
+use std::fs::{self, File, Metadata, ReadDir};
 use std::io;
 use std::path::Path;
 use tidemill_state::{Error, system};
@@ -47,15 +47,28 @@ pub(super) fn entries(folder: &Path) -> Result<Option<ReadDir>, Hidden> {
     }
 }
 
+/// Opens a file for reading.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    before_read(path)?;
+    File::open(path)
+}
+
 #[cfg(not(test))]
 fn told_to_fail(_: &Path) -> Option<io::Error> {
     None
 }
 
-#[cfg(test)]
-pub(super) use failing::{fail, told_to_fail};
+/// Called before each read of an opened file: tests let it fail.
+#[cfg(not(test))]
+#[inline]
+pub(super) fn before_read(_: &Path) -> io::Result<()> {
+    Ok(())
+}
 
-/// Looks of this thread that fail: the user of tests may look at everything.
+#[cfg(test)]
+pub(super) use failing::{before_read, fail, fail_reads, slow, told_to_fail};
+
+/// Looks and reads of this thread that fail: the user of tests may look at and read everything.
 #[cfg(test)]
 mod failing {
     use super::{Path, io};
@@ -63,9 +76,38 @@ mod failing {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
+    use std::time::Duration;
 
     thread_local! {
         static FAILING: RefCell<BTreeMap<PathBuf, Errno>> = const { RefCell::new(BTreeMap::new()) };
+        static SLOW: RefCell<BTreeMap<PathBuf, Duration>> = const { RefCell::new(BTreeMap::new()) };
+        /// With how many reads do not fail before.
+        static FAILING_READS: RefCell<BTreeMap<PathBuf, (usize, Errno)>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// Lets opens and reads of this path fail after so many more of them, until the guard is dropped.
+    pub(in super::super) fn fail_reads(path: &Path, after: usize, errno: Errno) -> FailingReads {
+        FAILING_READS.with_borrow_mut(|failing| failing.insert(path.to_owned(), (after, errno)));
+        FailingReads(path.to_owned())
+    }
+
+    pub(in super::super) fn before_read(path: &Path) -> io::Result<()> {
+        FAILING_READS.with_borrow_mut(|failing| match failing.get_mut(path) {
+            None => Ok(()),
+            Some((0, errno)) => Err((*errno).into()),
+            Some((before, _)) => {
+                *before -= 1;
+                Ok(())
+            }
+        })
+    }
+
+    pub(in super::super) struct FailingReads(PathBuf);
+
+    impl Drop for FailingReads {
+        fn drop(&mut self) {
+            FAILING_READS.with_borrow_mut(|failing| failing.remove(&self.0));
+        }
     }
 
     /// Lets looks at this path fail, until the guard is dropped.
@@ -74,7 +116,22 @@ mod failing {
         Failing(path.to_owned())
     }
 
+    /// Lets looks at this path take so long, until the guard is dropped.
+    pub(in super::super) fn slow(path: &Path, time: Duration) -> Slow {
+        SLOW.with_borrow_mut(|slow| slow.insert(path.to_owned(), time));
+        Slow(path.to_owned())
+    }
+
+    pub(in super::super) struct Slow(PathBuf);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            SLOW.with_borrow_mut(|slow| slow.remove(&self.0));
+        }
+    }
+
     pub(in super::super) fn told_to_fail(path: &Path) -> Option<io::Error> {
+        SLOW.with_borrow(|slow| slow.get(path).copied()).into_iter().for_each(std::thread::sleep);
         FAILING.with_borrow(|failing| failing.get(path).copied()).map(io::Error::from)
     }
 

@@ -2,10 +2,12 @@
 
 use super::disk::{self, Hidden};
 use glob::{MatchOptions, Pattern};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::DirEntry;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use tidemill_state::{Error, Result};
+use tidemill_state::{Error, Kind, Result};
 
 /// A name that matches and is no folder's. One without wildcards in its last part may not be there.
 #[derive(Clone, Debug)]
@@ -19,6 +21,11 @@ pub(super) struct Name {
 pub(super) struct Expanded {
     pub(super) names: Vec<Name>,
     pub(super) hidden: Vec<Hidden>,
+    /// The folders that were looked into, those that nobody may look into left out, and those below them in which the next
+    /// part of the glob may appear. What matches changes with the names in them.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// The device and inode of each folder above, within `**`.
+    above: Vec<(u64, u64)>,
 }
 
 /// Within a part of a path.
@@ -37,7 +44,7 @@ pub(super) fn expand(glob: &str) -> Result<Expanded> {
     let mut expanded = Expanded::default();
     // A folder is not read.
     if !glob.ends_with('/') {
-        expanded.walk(Path::new(if glob.starts_with('/') { "/" } else { "." }), &parts);
+        expanded.walk(Path::new(if glob.starts_with('/') { "/" } else { "." }), &parts, false);
     }
     Ok(expanded)
 }
@@ -76,28 +83,38 @@ fn is_dotted(name: &OsStr) -> bool {
 }
 
 impl Expanded {
-    fn walk(&mut self, folder: &Path, parts: &[Part]) {
+    fn walk(&mut self, folder: &Path, parts: &[Part], is_below_pattern: bool) {
         match parts {
             [] | [Part::Folders] => {}
             [Part::Literal(part), rest @ ..] => {
                 let path = below(folder, OsStr::new(part));
+                if is_below_pattern {
+                    self.folders.insert(folder.to_owned());
+                }
                 if rest.is_empty() {
                     let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
                     self.names.push(Name { path, is_link });
                 } else {
-                    self.walk(&path, rest);
+                    self.walk(&path, rest, is_below_pattern);
                 }
             }
             [Part::Folders, rest @ ..] => {
+                // A link may lead to a folder that it is in: without an end, and to what is found there anyway.
+                let id = disk::metadata(folder).ok().flatten().map(|metadata| (metadata.dev(), metadata.ino()));
+                if id.is_some_and(|id| self.above.contains(&id)) {
+                    return;
+                }
+                self.above.extend(id);
                 for entry in self.entries(folder) {
                     let path = below(folder, &entry.file_name());
                     if Part::Folders.matches(&entry.file_name()) && self.is_folder(&entry, &path) {
-                        self.walk(&path, parts);
+                        self.walk(&path, parts, true);
                     }
                     // Several of them are as one.
                     let after = rest.iter().position(|part| !matches!(part, Part::Folders)).unwrap_or(rest.len());
                     self.take(&entry, path, &rest[after..]);
                 }
+                self.above.truncate(self.above.len() - usize::from(id.is_some()));
             }
             [Part::Pattern(_), ..] => {
                 for entry in self.entries(folder) {
@@ -119,12 +136,17 @@ impl Expanded {
             let is_link = kind.as_ref().is_ok_and(|kind| kind.is_symlink());
             self.names.extend((!kind.is_ok_and(|kind| kind.is_dir())).then_some(Name { path, is_link }));
         } else if self.is_folder(entry, &path) {
-            self.walk(&path, rest);
+            self.walk(&path, rest, true);
         }
     }
 
     fn entries(&mut self, folder: &Path) -> Vec<DirEntry> {
-        let entries = disk::entries(folder).unwrap_or_else(|hidden| {
+        let entries = disk::entries(folder);
+        // With the right to look into a folder changes what the one above it has.
+        if entries.as_ref().map_or_else(|hidden| hidden.error.kind() != Kind::Config, Option::is_some) {
+            self.folders.insert(folder.to_owned());
+        }
+        let entries = entries.unwrap_or_else(|hidden| {
             self.hidden.push(hidden);
             None
         });
@@ -219,5 +241,16 @@ mod tests {
         let deep = ["good/a.log", "other/deep/a.log"].map(String::from).to_vec();
         assert_eq!(paths(folder.path(), "**/*.log"), (deep, vec!["bad".into()]));
         assert_eq!(paths(folder.path(), "good/*.log").1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn links_to_a_folder_above_end_a_search() {
+        let folder = make(&["l/a.log", "l/x/b.log"]);
+        for link in ["l/up", "l/again", "l/x/top", "l/x/up"] {
+            std::os::unix::fs::symlink(folder.path().join("l"), folder.path().join(link)).expect("linked");
+        }
+        let expected = (vec!["l/a.log".into(), "l/x/b.log".into()], vec![]);
+        assert_eq!(paths(folder.path(), "l/**/*.log"), expected);
+        assert_eq!(paths(folder.path(), "**/l/**/*.log"), expected);
     }
 }

@@ -1,11 +1,13 @@
 //! Bytes of an opened file: plain, or decompressed as they are read.
 
+use super::disk;
 use super::packed::{self, Compression, Unpacker};
 use super::running::{BLOCK_BYTES, Running, Sum, sum_of};
 use super::window::{WITNESS_BYTES, Window, to_u64};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use tidemill_state::{Error, Result, system};
 
 /// Where the content comes from.
@@ -27,6 +29,7 @@ impl Input {
     pub(super) fn fill(&mut self, path: &str, window: &mut Window) -> Result<usize> {
         let offset = window.end_offset();
         let filled = window.fill(|room| {
+            disk::before_read(Path::new(path))?;
             loop {
                 match self.read(room) {
                     Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
@@ -85,7 +88,8 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
     let mut bytes = vec![0; length];
     let mut have = 0;
     while have < length {
-        match file.read_at(&mut bytes[have..], offset + to_u64(have)) {
+        let read = disk::before_read(Path::new(path)).and_then(|()| file.read_at(&mut bytes[have..], offset + to_u64(have)));
+        match read {
             Ok(0) => break,
             Ok(read) => have += read,
             Err(why) if why.kind() == io::ErrorKind::Interrupted => {}

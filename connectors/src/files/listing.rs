@@ -79,7 +79,7 @@ impl Listing {
 
     /// Adds the files that a glob matches. Returns whether it matches any name, or may match one that is hidden.
     fn add(&mut self, glob: &str, named: &mut BTreeMap<String, Found>) -> Result<bool> {
-        let Expanded { names, hidden } = expand(glob)?;
+        let Expanded { names, hidden, .. } = expand(glob)?;
         let mut any = !hidden.is_empty();
         self.hidden.extend(hidden);
         for Name { path, is_link } in names {

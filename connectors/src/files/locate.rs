@@ -1,9 +1,11 @@
 //! Where the file of a recorded position is now: under its name, under another, or as a copy.
 
+use super::disk;
 use super::folders::Folders;
 use super::identity::{Content, Facts, Kinship, Original, identify};
 use super::input::{self, Input};
 use super::listing::{self, FileId, Found, Listing};
+use super::newcomers::leaves_out;
 use super::packed::Compression;
 use super::running::sum_of;
 use super::window::{WITNESS_BYTES, to_u64};
@@ -185,7 +187,7 @@ fn read_beside_record(known: &Known, path: &str) -> io::Result<Content> {
 
 /// A position of the format before remembers the first and the last bytes only.
 fn beside_old_record(known: &Known, path: &str) -> io::Result<Content> {
-    let file = File::open(path)?;
+    let file = disk::open(Path::new(path))?;
     let offset = known.offset;
     let failed = |why: Error| io::Error::other(why.to_string());
     let plain = Compression::recognise(&content_head(path)?).is_none();
@@ -240,7 +242,7 @@ fn length(path: &str) -> io::Result<u64> {
 
 /// The content of a file from its beginning.
 fn content(path: &str) -> io::Result<Input> {
-    let file = File::open(path)?;
+    let file = disk::open(Path::new(path))?;
     let mut head = [0; 4];
     let have = std::os::unix::fs::FileExt::read_at(&file, &mut head, 0)?;
     Ok(Input::new(file, Compression::recognise(&head[..have])))
@@ -254,6 +256,9 @@ pub(super) fn content_head(path: &str) -> io::Result<Vec<u8>> {
 }
 
 /// The file that takes the place of one that is gone: among `files`, one that has all that is known of it.
+///
+/// # Errors
+/// One of them cannot be read, which may be it, and no other has its place.
 pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) -> Result<Option<Found>> {
     let is_kin = |found: &Found| {
         let content = beside_record(known, &found.path)?;
@@ -262,20 +267,61 @@ pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) ->
         let unmoved = listing::file_at(Path::new(&found.path))?.is_some_and(|now| now.id == found.id);
         Ok(identify(Facts { same_inode, same_path, original: Original::Gone, content }) == Kinship::Heir && unmoved)
     };
+    // Under its own name first, then where rotation leaves it: app.log.1, app.log.1.gz.
+    let rank = |found: &Found| (found.path != known.path(), !found.path.starts_with(known.first_path()));
     let mut kin = Vec::new();
-    for found in files {
-        if is_kin(found)? {
-            kin.push(found);
+    let mut failed = None;
+    for found in files.filter(|found| found.length > 0) {
+        match is_kin(found) {
+            Ok(true) => kin.push(found),
+            Ok(false) => {}
+            Err(error) if failed.as_ref().is_none_or(|(other, _)| rank(found) < *other) => failed = Some((rank(found), error)),
+            Err(_) => {}
         }
     }
-    // Under its own name first, then where rotation leaves it: app.log.1, app.log.1.gz.
-    let rank = |found: &&Found| (found.path != known.path(), !found.path.starts_with(known.first_path()), found.path.clone());
-    Ok(kin.into_iter().min_by_key(rank).cloned())
+    match (kin.into_iter().min_by_key(|found| (rank(found), &found.path)), failed) {
+        (Some(heir), Some((other, error))) if other < rank(heir) => Err(error),
+        (None, Some((_, error))) => Err(error),
+        (heir, _) => Ok(heir.cloned()),
+    }
+}
+
+/// Whether a copy under the old name of a renamed file has its place. One that cannot be read has not: the file itself is read on.
+pub(super) fn takes_its_place(known: &Known, copy: &Found, original: &Found) -> Result<bool> {
+    match heir(known, std::iter::once(copy)).and_then(|heir| Ok(heir.is_some() && has_all_of(copy, original)?)) {
+        Err(error) if leaves_out(&error) => Ok(false),
+        takes => takes,
+    }
+}
+
+/// Whether a copy has all content of its original, also what was not read.
+fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
+    Ok(match beside_original(&copy.path, &original.path)? {
+        Ok(Content::Whole(_)) => true,
+        Ok(Content::Prefix) => copy.length >= original.length,
+        _ => false,
+    })
+}
+
+/// The first of `files` that has the beginning of one that is gone, and no more.
+///
+/// # Errors
+/// One of them cannot be read, which may be it, and no other is.
+pub(super) fn first_prefix(known: &Known, files: &mut dyn Iterator<Item = &Found>) -> Result<Option<FileId>> {
+    let mut failed = None;
+    for found in files {
+        match beside_record(known, &found.path) {
+            Ok(Content::Prefix) => return Ok(Some(found.id)),
+            Ok(_) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(None), Err)
 }
 
 /// Opens a file, and reads the first up to 4 KiB that it has on disk.
 pub(super) fn open(path: &str, offset: u64) -> Result<(File, Vec<u8>)> {
-    let file = File::open(path).map_err(|why| cannot_open(path, offset, &why))?;
+    let file = disk::open(Path::new(path)).map_err(|why| cannot_open(path, offset, &why))?;
     let head = input::bytes_at(path, &file, 0, WITNESS_BYTES)?;
     Ok((file, head))
 }
@@ -290,7 +336,12 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
     Err(Error::source_lost(format!("{}: leads to another file than a moment ago; start again", found.path)).perhaps_elsewhere())
 }
 
-/// Opens the file of a position for its reader.
+/// Whether the file of a position is where its reader finds it.
+pub(super) fn is_beside(known: &Known) -> bool {
+    Folders::default().beside(known).files.iter().any(|found| Some(found.id) == known.id())
+}
+
+/// Opens the file of a position for its reader: the one with its device and inode.
 pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
     let path = known.path();
     let at_path = listing::regular(Path::new(path))?;
@@ -301,10 +352,11 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
             match at_path.filter(|found| found.id == id) {
                 None => {
                     let beside = Folders::default().beside(known);
-                    let renamed = beside.files.iter().find(|found| found.id == id).cloned();
-                    match renamed {
-                        None => heir(known, beside.whole()?.iter())?,
-                        renamed => renamed,
+                    match beside.files.iter().find(|found| found.id == id) {
+                        // Another file with its content may be one that another partition reads: a start, which knows
+                        // those of all, chooses the heir.
+                        None => beside.whole().map(|_| None)?,
+                        renamed => renamed.cloned(),
                     }
                 }
                 named => named,
@@ -314,6 +366,13 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
     let found = found.ok_or_else(|| missing(path, known.offset))?;
     let file = open(&found.path, known.offset)?.0;
     Ok((found.path, file))
+}
+
+/// The error of a file with other content than what was read.
+pub(super) fn changed(path: &str, offset: u64) -> Error {
+    Error::source_lost(format!(
+        "{path}: the content before byte {offset} is not what was read: the file was changed or replaced; {WAY_ON}"
+    ))
 }
 
 pub(super) fn shrunk(path: &str, offset: u64, length: u64) -> Error {
@@ -333,6 +392,16 @@ pub(super) fn removed(path: &str, offset: u64) -> Error {
         "{path}: was read to its end, byte {offset}, and is gone, which .removed(Removed::Fail) makes an error: put it back, or \
          let go of it with --on-loss earliest"
     ))
+}
+
+/// The warning of a file that was read to its end and is gone, if files may go.
+pub(super) fn forgotten(known: &Known) -> String {
+    format!(
+        "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and before it was \
+         removed, are lost)",
+        known.path(),
+        known.offset
+    )
 }
 
 fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {

@@ -1,5 +1,7 @@
 //! Text files as a source, and a file of JSON lines as a sink: what a user names and sets.
 
+#[cfg(test)]
+mod bad_disk;
 mod begin;
 mod decode;
 mod descriptors;

@@ -3,7 +3,7 @@
 use super::Settings;
 use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
-use super::listing::{self, FileId, Listing};
+use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known, Place};
 use super::shared::Looks;
 use std::path::Path;
@@ -69,6 +69,12 @@ impl Names {
         here && self.matched
     }
 
+    /// Whether the last name leads to the file; none if nobody can look.
+    pub(super) fn leads_here(&self) -> Option<bool> {
+        let found = listing::file_at(Path::new(&self.path)).ok()?;
+        Some(found.is_some_and(|found| found.id == self.id))
+    }
+
     /// Called when something has come.
     pub(super) fn grew(&mut self, looks: &Looks) {
         self.since = (Instant::now(), looks.completed());
@@ -78,6 +84,16 @@ impl Names {
     /// Whether they have led where they lead for a while, and nothing has come.
     pub(super) fn are_settled(&self) -> bool {
         self.settled.elapsed() >= SETTLED_AFTER
+    }
+
+    /// Whether its name led to a file that has nothing yet, at the last look.
+    pub(super) fn have_empty_successor(&self) -> bool {
+        self.seen == Seen::Empty
+    }
+
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.settled = self.settled.checked_sub(SETTLED_AFTER).expect("the clock began before");
     }
 
     fn look_every(&self, rotated_after: Duration) -> Duration {
@@ -92,21 +108,25 @@ impl Names {
     /// Called while nothing comes, with whether any name leads to the file. Returns whether the file, read up to `known`, has
     /// ended: no glob leads to it any more, and nothing has come for `rotated_after`, in which new files were looked for.
     pub(super) fn has_ended(&mut self, settings: &Settings, known: &Known, is_linked: bool) -> Result<bool> {
-        let Settings { globs, rotated_after, shared, .. } = settings;
-        let looks = &shared.looks;
         // After a pause of the process others must be able to look too before anything ends.
-        let paused = self.looked.elapsed() > self.look_every(*rotated_after) + 2 * LOOK_EVERY;
+        let paused = self.looked.elapsed() > self.look_every(settings.rotated_after) + 2 * LOOK_EVERY;
         self.looked = Instant::now();
-        let seen = match self.look(settings, known, is_linked) {
-            Ok(seen) => seen,
-            // Nobody can see where its names lead: it is read on by what is open, and ends later.
+        match self.end(settings, known, is_linked, paused) {
+            // Nobody can see where its names lead, or whether another file is a copy: it is read on by what is open, and
+            // ends later.
             Err(error) if matches!(error.kind(), Kind::TryAgain | Kind::Config) => {
                 tracing::debug!(%error, path = self.path, "the names of a followed file cannot be looked at");
-                self.since = (self.looked, looks.completed());
-                return Ok(false);
+                self.since = (self.looked, settings.shared.looks.completed());
+                Ok(false)
             }
-            Err(error) => return Err(error),
-        };
+            ended => ended,
+        }
+    }
+
+    fn end(&mut self, settings: &Settings, known: &Known, is_linked: bool, paused: bool) -> Result<bool> {
+        let Settings { globs, rotated_after, shared, .. } = settings;
+        let looks = &shared.looks;
+        let seen = self.look(settings, known, is_linked)?;
         let changed = seen != self.seen;
         self.seen = seen;
         if changed || paused {
@@ -119,7 +139,7 @@ impl Names {
         if replaced && !is_only_headed_alike(globs, known)? {
             return Err(moved(known, self.name(known)));
         }
-        Ok(over && !self.is_kept_for_a_copy(settings, known)?)
+        Ok(over && !self.is_kept(settings, known, is_linked)?)
     }
 
     fn look(&mut self, settings: &Settings, known: &Known, is_linked: bool) -> Result<Seen> {
@@ -137,12 +157,7 @@ impl Names {
             self.matched = true;
             return Ok(Seen::Here);
         }
-        // A glob may lead to it where nobody can look, if it is not seen where none does.
-        if let Some(hidden) = listing.hidden.first().filter(|_| is_linked)
-            && !Folders::default().beside(known).files.iter().any(|found| found.id == self.id)
-        {
-            return Err(hidden.error.clone());
-        }
+        self.check_not_hidden(&listing, known, is_linked)?;
         let named = at(self.name(known))?;
         Ok(named.map_or(Seen::Nowhere, |found| if found.length == 0 { Seen::Empty } else { Seen::Other }))
     }
@@ -152,22 +167,43 @@ impl Names {
         if self.matched { &self.path } else { known.first_path() }
     }
 
-    /// A copy that matches would be read as a new file once this one is forgotten.
-    fn is_kept_for_a_copy(&mut self, settings: &Settings, known: &Known) -> Result<bool> {
-        let globs = &settings.globs;
+    /// A glob may lead to it where nobody can look, if it is not seen where none does.
+    fn check_not_hidden(&self, listing: &Listing, known: &Known, is_linked: bool) -> Result<()> {
+        match listing.hidden.first().filter(|_| is_linked) {
+            Some(hidden) if !Folders::default().beside(known).files.iter().any(|found| found.id == self.id) => {
+                Err(hidden.error.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks once more before it ends: it may have a name again, and a copy that matches would be read as a new file once
+    /// this one is forgotten.
+    fn is_kept(&mut self, settings: &Settings, known: &Known, is_linked: bool) -> Result<bool> {
+        let Settings { globs, shared, .. } = settings;
         let listing = Listing::of(globs)?;
-        let mut copy = None;
-        for found in listing.files.iter().filter(|found| found.id != self.id) {
-            if is_plain_copy(known, &found.path)? {
-                copy = Some(found);
+        if listing.by_id(self.id).is_some() {
+            self.since = (Instant::now(), shared.looks.completed());
+            return Ok(true);
+        }
+        self.check_not_hidden(&listing, known, is_linked)?;
+        let may_be_copy = |found: &&Found| found.length >= known.offset && found.id != self.id && !shared.is_read(found.id);
+        let (mut copy, mut failed) = (None, None);
+        for found in listing.files.iter().filter(may_be_copy) {
+            match is_plain_copy(known, &found.path) {
+                Ok(is_copy) => copy = copy.or(is_copy.then_some(found)),
+                Err(error) => failed = Some(error),
+            }
+            if copy.is_some() {
                 break;
             }
         }
-        let Some(copy) = copy else { return Ok(false) };
+        // One that cannot be read now may be the copy.
+        let Some(copy) = copy else { return failed.map_or(Ok(false), Err) };
         if is_only_headed_alike(globs, known)? {
             return Ok(false);
         }
-        self.since = (Instant::now(), settings.shared.looks.completed());
+        self.since = (Instant::now(), shared.looks.completed());
         match locate::find(known, &listing, &mut Folders::default())? {
             Place::There(_) => Ok(true),
             Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),
@@ -196,4 +232,29 @@ fn is_plain_copy(known: &Known, path: &str) -> Result<bool> {
 /// The file's content is to be read on under another name, in another file.
 fn moved(known: &Known, path: &str) -> Error {
     Error::source_lost(format!("{}: is replaced by its copy {path}, at byte {}", known.path(), known.offset)).perhaps_elsewhere()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Files;
+    use tidemill_engine::source::{Records, Source};
+
+    #[test]
+    fn a_file_that_has_a_name_again_when_it_would_end_is_kept() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        std::fs::write(at("a.log"), "a\n").expect("written");
+        let source = Files::lines(at("*.log")).follow();
+        let mut reader = source.open(&at("a.log"), None).expect("opened");
+        reader.read(&mut Records::with_limits(1, usize::MAX)).expect("read");
+        let known = Known::read(&at("a.log"), &reader.position()).expect("ours");
+        let settings = source.settings();
+        let id = known.id().expect("it has one");
+        let mut names = Names::new(at("a.log"), id, &settings.shared.looks);
+        std::fs::rename(at("a.log"), at("b.log")).expect("renamed");
+        assert!(names.is_kept(&settings, &known, true).expect("it can look"));
+        std::fs::rename(at("b.log"), at("b.old")).expect("renamed");
+        assert!(!names.is_kept(&settings, &known, true).expect("it can look"));
+    }
 }

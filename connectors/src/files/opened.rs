@@ -10,6 +10,8 @@ use super::packed::{Compression, Verifier};
 use super::watcher::RestingFile;
 use super::window::{WITNESS_BYTES, Window, to_u64};
 use super::witness::{FileWitness, Identity, Witness, packed_mark};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use tidemill_state::{Error, Position, Result};
 
@@ -28,6 +30,8 @@ pub(super) struct Opened {
     input: Input,
     names: Names,
     file: FileWitness,
+    /// The offset at which it was opened: no position is before that.
+    opened_at: u64,
     /// The position that a compressed file is being read up to again.
     rewind_to: Option<Known>,
     /// The pass over a compressed file that checks it, before a line of it is given.
@@ -83,6 +87,7 @@ impl Opened {
             lines: 0,
             names: Names::new(path.clone(), FileId::of(&metadata), &settings.shared.looks),
             file: FileWitness::of(&path, &metadata, &head),
+            opened_at: known.offset,
             rewind_to: None,
             verifier: None,
             packed: None,
@@ -153,6 +158,10 @@ impl Opened {
         &self.partition
     }
 
+    pub(super) fn id(&self) -> FileId {
+        self.names.id
+    }
+
     /// The path that led to the file last.
     pub(super) fn path(&self) -> &str {
         &self.names.path
@@ -177,16 +186,19 @@ impl Opened {
 
     /// Goes a step towards the recorded position, if it is not yet reached.
     fn rewind(&mut self) -> Result<bool> {
-        let Some(known) = self.rewind_to.take() else { return Ok(false) };
+        let Some(known) = &self.rewind_to else { return Ok(false) };
+        let to = known.offset;
         if self.input.fill(&self.names.path, &mut self.window)? == 0 {
-            return Err(shrunk(&self.names.path, known.offset, self.window.end_offset()));
+            return Err(shrunk(&self.names.path, to, self.window.end_offset()));
         }
-        let left = usize::try_from(known.offset - self.window.offset()).unwrap_or(usize::MAX);
+        let left = usize::try_from(to - self.window.offset()).unwrap_or(usize::MAX);
         self.window.consume(left.min(self.window.unread().len()));
-        if self.window.offset() == known.offset {
+        // Until all of it was found right the position is the recorded one: what an error leaves is committed.
+        if self.window.offset() == to
+            && let Some(known) = self.rewind_to.clone()
+        {
             self.arrived(&known.witness)?;
-        } else {
-            self.rewind_to = Some(known);
+            self.rewind_to = None;
         }
         Ok(true)
     }
@@ -195,12 +207,21 @@ impl Opened {
     pub(super) fn fill(&mut self, settings: &Settings) -> Result<usize> {
         let from = self.window.end_offset();
         let came = self.input.fill(&self.names.path, &mut self.window)?;
-        let Input::Plain(file) = &self.input else { return Ok(came) };
+        let Input::Plain(file) = &mut self.input else { return Ok(came) };
         // Compared after the read: what came is then of the file whose end was at `from`, and not of what replaced it.
         let before = self.window.before_last(came);
-        if input::bytes_at(&self.names.path, file, from - to_u64(before.len()), before.len())? != before {
-            self.window.take_back(came);
-            return Err(self.cut());
+        match input::bytes_at(&self.names.path, file, from - to_u64(before.len()), before.len()) {
+            Ok(now) if now == before => {}
+            Ok(_) => {
+                self.window.take_back(came);
+                return Err(self.cut());
+            }
+            // What came was not compared: it is read again, if the file is kept open.
+            Err(error) => {
+                self.window.take_back(came);
+                file.seek(SeekFrom::Start(from)).map_err(|why| input::unreadable(&self.names.path, from, &why))?;
+                return Err(error);
+            }
         }
         // It may have been cut and rewritten since it was opened: nothing was read yet that would show it.
         if from == 0 && came > 0 {
@@ -267,6 +288,28 @@ impl Opened {
         !self.is_linked
     }
 
+    /// Whether a plain file may be lost once it is closed: no name leads to it, or its last one does not.
+    pub(super) fn may_be_all_there_is(&self) -> bool {
+        let Input::Plain(file) = &self.input else { return false };
+        let is_linked = file.metadata().map_or(self.is_linked, |metadata| metadata.nlink() > 0);
+        !is_linked || self.names.leads_here() == Some(false)
+    }
+
+    /// Whether it is found again if it is closed, and was read to its end, and its name leads to an empty file for a while.
+    pub(super) fn can_wait_closed(&self) -> bool {
+        let is_read = self.is_plain() && self.file.length == self.offset();
+        is_read
+            && self.is_linked
+            && self.names.have_empty_successor()
+            && self.names.are_settled()
+            && locate::is_beside(&self.known())
+    }
+
+    #[cfg(test)]
+    pub(super) fn settle(&mut self) {
+        self.names.settle();
+    }
+
     /// Whether its names have led where they lead for a while.
     pub(super) fn is_settled(&self) -> bool {
         self.names.are_settled()
@@ -281,7 +324,7 @@ impl Opened {
             return Err(self.cut());
         }
         (self.file.length, self.file.modified) = (metadata.len(), listing::modified(&metadata));
-        self.is_linked = std::os::unix::fs::MetadataExt::nlink(&metadata) > 0;
+        self.is_linked = metadata.nlink() > 0;
         Ok(())
     }
 
@@ -343,7 +386,10 @@ impl Opened {
     pub(super) fn known(&self) -> Known {
         let before = self.rewind_to.as_ref().or(self.long_line.as_ref().map(|line| &line.before));
         let here = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
-        before.cloned().unwrap_or_else(here)
+        let known = before.cloned().unwrap_or_else(here);
+        // One before it would be committed, and what comes after it read twice.
+        assert!(known.offset >= self.opened_at, "no position is before the one at which its file was opened");
+        known
     }
 
     pub(super) fn position(&self) -> Position {

@@ -1,6 +1,7 @@
 //! When the folders of a source must be looked at again: as long as nothing has changed there, they
 //! are not.
 
+use super::expand::expand;
 use super::watcher::{FolderWatch, LONGEST_REST_OF_LOOKS, REST_OF_LOOKS, Rest, RestingFile, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -77,10 +78,8 @@ fn folders_of(glob: &str) -> BTreeSet<PathBuf> {
     let literal = parts.iter().find(|part| is_literal(part)).copied().unwrap_or(Path::new(""));
     let there = literal.ancestors().find(|part| part.is_dir()).unwrap_or(Path::new("."));
     folders.insert(there.to_owned());
-    for pattern in parts.into_iter().filter(|part| !is_literal(part)).filter_map(Path::to_str) {
-        let found = glob::glob(pattern).into_iter().flatten().flatten();
-        folders.extend(found.filter(|path| path.is_dir()));
-    }
+    // What is no glob is an error of the look after it.
+    folders.extend(expand(glob).unwrap_or_default().folders);
     // What one of them is called may lead elsewhere.
     for folder in folders.clone() {
         add_folders_of_links(&folder, &mut folders);
@@ -139,6 +138,22 @@ mod tests {
             assert_eq!(same(&found), same(&expected), "{glob}");
         }
         assert_eq!(folders_of("*.log"), BTreeSet::from([PathBuf::from(".")]));
+    }
+
+    #[test]
+    fn a_folder_without_the_right_to_look_into_it_and_a_cycle_of_links_leave_the_others_watched() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("a/x")).expect("made");
+        fs::create_dir_all(at("b")).expect("made");
+        ["a/up", "a/x/up", "a/x/again"].iter().for_each(|link| {
+            std::os::unix::fs::symlink(at("a"), at(link)).expect("linked");
+        });
+        let glob = at("**/*.log");
+        let folders = || folders_of(glob.to_str().expect("UTF-8"));
+        assert_eq!(folders(), ["", "a", "a/x", "b"].map(|path| folder.path().join(path).components().collect()).into());
+        let _failing = super::super::disk::fail(&at("b"), rustix::io::Errno::ACCESS);
+        assert_eq!(folders(), ["", "a", "a/x"].map(|path| folder.path().join(path).components().collect()).into());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::lines::LineTaker;
 use super::listing::{self, Listing};
 use super::locate::{self, Known, Place};
 use super::opened::{Look, Opened};
+use super::shared::Claim;
 use super::watcher::{Rest, Watcher};
 use super::witness::Witness;
 use super::{Removed, Settings, Unreadable};
@@ -38,6 +39,8 @@ pub(super) struct FileReader<D> {
     /// While it may not open its file; and when that was looked at last.
     waiting: Option<(Waiting, Instant)>,
     trouble: Option<String>,
+    /// To the file, once it is known which it is.
+    claim: Option<Claim>,
 }
 
 enum Stage {
@@ -101,10 +104,13 @@ impl<D: Decode> FileReader<D> {
             reads: 0,
             waiting: None,
             trouble: None,
+            claim: None,
         };
+        reader.claim = known.id().map(|id| reader.settings.shared.claim(id));
         // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
         match open(&known, &reader.settings) {
             Ok(opened) if reader.settings.follow && !reader.settings.descriptors.are_scarce() => {
+                reader.claim = Some(reader.settings.shared.claim(opened.id()));
                 reader.stage = Stage::Open(Box::new(opened));
             }
             Ok(_) => {}
@@ -141,7 +147,11 @@ impl<D: Decode> FileReader<D> {
             tracing::warn!("{why}; the file is left out until it can be read");
         }
         self.trouble = Some(why);
-        self.close();
+        // What is open may be all that there is of the file: a disk that fails for a moment is read on by that.
+        let is_kept = matches!(&self.stage, Stage::Open(file) if error.kind() == Kind::TryAgain && file.may_be_all_there_is());
+        if !is_kept {
+            self.close();
+        }
         // One that is not followed is tried again by the next start.
         if self.settings.follow { ReadStatus::Idle(TRY_AGAIN_AFTER) } else { ReadStatus::End }
     }
@@ -160,18 +170,20 @@ impl<D: Decode> FileReader<D> {
             _ => return Ok(None),
         };
         if self.settings.follow && self.settings.descriptors.are_taken() {
-            let (_, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            let (waiting, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            let wait = waiting.next_look(OPEN_AGAIN_AFTER);
             if looked.elapsed() >= LOOK_WHILE_WAITING {
                 *looked = Instant::now();
                 self.note_growth(false);
             }
-            return Ok(Some(ReadStatus::Idle(OPEN_AGAIN_AFTER)));
+            return Ok(Some(ReadStatus::Idle(wait)));
         }
         self.waiting = None;
         let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(None) };
         match open(known, &self.settings) {
             Ok(opened) => {
                 self.settings.shared.is_open(&known.name);
+                self.claim = Some(self.settings.shared.claim(opened.id()));
                 self.stage = Stage::Open(Box::new(opened));
                 Ok(None)
             }
@@ -200,8 +212,14 @@ impl<D: Decode> FileReader<D> {
             return Ok(false);
         }
         let listing = Listing::of(&self.settings.globs)?;
-        let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
-        Ok(is_gone && locate::heir(known, listing.files.iter())?.is_none())
+        if !matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone) {
+            return Ok(false);
+        }
+        if let Some(hidden) = listing.hidden.first() {
+            return Err(hidden.error.clone());
+        }
+        let unread = listing.files.iter().filter(|found| !self.settings.shared.is_read(found.id));
+        Ok(locate::heir(known, unread)?.is_none())
     }
 
     /// Ends the file that is gone, if it has been for long enough, and others were looked for: a rotation may be under way.
@@ -216,12 +234,7 @@ impl<D: Decode> FileReader<D> {
         if self.settings.removed == Removed::Fail {
             return Err(locate::removed(known.path(), known.offset));
         }
-        tracing::warn!(
-            "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and before it was \
-             removed, are lost)",
-            known.path(),
-            known.offset
-        );
+        tracing::warn!("{}", locate::forgotten(known));
         self.stage = Stage::Ended(known.witness.position(known.offset));
         Ok(ReadStatus::Retired)
     }
@@ -272,7 +285,11 @@ impl<D: Decode> FileReader<D> {
                 }
             }
             self.reads += 1;
-            if self.reads.is_multiple_of(READS_IN_A_ROW) && self.settings.descriptors.are_wanted() && !file.is_in_long_line() {
+            if self.reads.is_multiple_of(READS_IN_A_ROW)
+                && self.settings.descriptors.are_wanted()
+                && !file.is_in_long_line()
+                && !file.may_be_all_there_is()
+            {
                 self.close();
                 return Ok(ReadStatus::Idle(OPEN_AGAIN_AFTER));
             }
@@ -302,6 +319,11 @@ impl<D: Decode> FileReader<D> {
             return Ok(ReadStatus::Idle(wait));
         }
         let Some(as_it_is) = file.begin_rest(&self.settings) else {
+            // It stays until its successor has something: others do not wait for that.
+            if self.settings.descriptors.are_wanted() && file.can_wait_closed() {
+                self.close();
+                return Ok(ReadStatus::Idle(LOOK_AFTER_SETTLED_NAMES));
+            }
             return Ok(ReadStatus::Idle(if file.is_settled() { LOOK_AFTER_SETTLED_NAMES } else { LOOK_AFTER_NAMES }));
         };
         let rest = watcher.rest(as_it_is, waker.clone());
@@ -396,4 +418,71 @@ fn open(known: &Known, settings: &Settings) -> Result<Opened> {
     let Some(hidden) = listing.hidden.first() else { return Err(error) };
     let is_gone = matches!(locate::find(known, &listing, &mut Folders::default())?, Place::Gone);
     Err(if is_gone { hidden.error.clone() } else { error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Files, Lines, Str};
+    use std::fs;
+    use std::task::Wake;
+
+    struct Sleeper;
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn read(reader: &mut FileReader<Lines>) -> (Vec<Str>, ReadStatus) {
+        let mut into = Records::with_limits(100, usize::MAX);
+        let status = reader.read(&mut into).expect("read");
+        (into.iter().map(|(_, line)| line.clone()).collect(), status)
+    }
+
+    #[test]
+    fn rotated_files_with_empty_successors_make_room_for_files_with_lines() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        let names = ["a.log", "b.log", "c.log"];
+        names.iter().for_each(|name| fs::write(at(name), "1\n").expect("written"));
+        let source = Files::lines_of(names.map(at)).follow().open_files(2).rotated_after(Duration::from_millis(30));
+        let open = |name: &str| {
+            let mut reader = FileReader::open(&at(name), source.settings(), Lines::default(), None).expect("opened");
+            reader.wake_with(Waker::from(Arc::new(Sleeper)));
+            reader
+        };
+        let (mut first, mut second) = (open("a.log"), open("b.log"));
+        for (reader, name) in [(&mut first, "a.log"), (&mut second, "b.log")] {
+            assert_eq!(read(reader).0, ["1"]);
+            fs::rename(at(name), at(&format!("{name}.1"))).expect("renamed");
+            fs::write(at(name), "").expect("written");
+        }
+        let mut third = open("c.log");
+        let began = Instant::now();
+        let mut last = Vec::new();
+        while last.is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it waits");
+            read(&mut first);
+            read(&mut second);
+            if began.elapsed() > Duration::from_secs(1) {
+                for reader in [&mut first, &mut second] {
+                    if let Stage::Open(file) = &mut reader.stage {
+                        file.settle();
+                    }
+                }
+            }
+            last = read(&mut third).0;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(last, ["1"]);
+        drop(third);
+        // The same partition is read on, and ends with its successor.
+        fs::write(at("a.log"), "2\n").expect("written");
+        let mut end = read(&mut first);
+        while !matches!(end.1, ReadStatus::Retired) {
+            assert!(end.0.is_empty() && began.elapsed() < Duration::from_secs(120), "{end:?}");
+            std::thread::sleep(Duration::from_millis(10));
+            end = read(&mut first);
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Facts that the instances of one source share: each worker builds its own, and the one that a start begins looks for new files.
 
 use super::descriptors::Count;
-use super::listing::Listing;
+use super::listing::{FileId, Listing};
 use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,27 @@ pub(super) struct Shared {
     pub(super) descriptors: Arc<Count>,
     grown: Mutex<BTreeMap<String, u64>>,
     listing: Mutex<Option<(Instant, Arc<Listing>)>>,
+    /// The files that readers have, each with how many.
+    read: Mutex<HashMap<FileId, usize>>,
+}
+
+/// A reader's claim to its file, while it is kept.
+#[derive(Debug)]
+pub(super) struct Claim {
+    shared: Arc<Shared>,
+    id: FileId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut read = self.shared.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut readers) = read.entry(self.id) {
+            *readers.get_mut() -= 1;
+            if *readers.get() == 0 {
+                readers.remove();
+            }
+        }
+    }
 }
 
 /// How many looks for new files were completed. A followed file ends only after others were looked for: until then it shows
@@ -62,6 +84,17 @@ impl Shared {
     pub(super) fn had_more_than(&self, partition: &str, offset: u64) -> bool {
         let grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
         grown.get(partition).is_some_and(|read| *read >= offset)
+    }
+
+    /// Takes note that a reader has this file: no other partition resumes in it.
+    pub(super) fn claim(self: &Arc<Shared>, id: FileId) -> Claim {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
+        Claim { shared: Arc::clone(self), id }
+    }
+
+    /// Whether a reader has this file.
+    pub(super) fn is_read(&self, id: FileId) -> bool {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     /// The files that match, as of at most so long ago: many readers look at the same time.

@@ -29,6 +29,12 @@ pub(super) const LONGEST_REST_OF_LOOKS: Duration = Duration::from_secs(15);
 /// How many files are looked at while others wait to be added.
 const AT_ONCE: usize = 256;
 
+/// A look at a file that takes so long is on a slow disk: notices of others are taken after it.
+const SLOW_LOOK: Duration = Duration::from_millis(10);
+
+/// How many notices and watches are kept at most while watches are added. With more, whatever is being added counts as changed.
+const MOST_KEPT: usize = 64 << 10;
+
 /// The longest wait for a notice: how long the thread outlives the last reader.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
@@ -194,8 +200,17 @@ impl Watcher {
             };
             let Some((number, _)) = some.last() else { return };
             last = Some(*number);
-            let looks = some.iter().map(|(number, file)| (*number, file.length, file.look()));
-            let changed: Vec<_> = looks.filter(|(_, before, now)| *now != Some(*before)).collect();
+            let mut changed = Vec::new();
+            for (number, file) in &some {
+                let began = Instant::now();
+                let now = file.look();
+                if now != Some(file.length) {
+                    changed.push((*number, file.length, now));
+                }
+                if began.elapsed() >= SLOW_LOOK {
+                    self.take();
+                }
+            }
             if !changed.is_empty() {
                 let mut watched = self.lock();
                 changed.into_iter().for_each(|(number, before, now)| watched.wake(number, now > Some(before)));
@@ -244,11 +259,11 @@ impl Watched {
 
     /// Ends the watches that nothing has, unless what is being added may have been given one of them.
     fn end_unused(&mut self, notices: &Notices) {
-        if self.adding > 0 {
+        if self.adding > 0 && self.unused.len() < MOST_KEPT {
             return;
         }
         self.early.clear();
-        self.overflowed = false;
+        self.overflowed = self.adding > 0;
         for watch in std::mem::take(&mut self.unused) {
             if !self.by_watch.contains_key(&watch) {
                 notices.forget(watch);
@@ -258,9 +273,22 @@ impl Watched {
 
     fn notice(&mut self, watch: i32, written: bool) {
         let numbers: Vec<u64> = self.by_watch.get(&watch).into_iter().flatten().copied().collect();
-        numbers.into_iter().for_each(|number| self.wake(number, written));
+        for number in &numbers {
+            self.wake(*number, written);
+        }
+        // That of a file ends with its first notice.
+        if numbers.iter().any(|number| self.resting.contains_key(number)) {
+            self.by_watch.remove(&watch);
+            for number in numbers {
+                self.resting.entry(number).and_modify(|resting| resting.watch = None);
+            }
+        }
         // What is being added may be given a watch that another has already.
         if self.adding > 0 {
+            if self.early.len() >= MOST_KEPT {
+                self.early.clear();
+                self.overflowed = true;
+            }
             *self.early.entry(watch).or_default() |= written;
         }
     }
@@ -512,6 +540,51 @@ mod tests {
         assert!(watched.early.is_empty() && watched.unused.is_empty() && watched.adding == 0);
         drop(watched);
         assert_eq!(left(&watcher), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_kept_while_a_watch_is_added_is_bounded() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "a\n").expect("written");
+        let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
+        let notices = watcher.notices.as_ref().expect("the system has some");
+        watcher.lock().adding += 1;
+        let rest = watcher.rest(resting(&path), Waker::from(Arc::new(Counted::default())));
+        fs::write(&path, "a\nb\n").expect("written");
+        watcher.take();
+        drop(rest);
+        assert_eq!(left(&watcher), 0);
+        assert!(watcher.lock().unused.is_empty(), "its watch has ended with the notice");
+        let most = i32::try_from(MOST_KEPT).expect("it is small");
+        // No watch has such a number.
+        let numbers = || (0..most + 10).map(|number| i32::MAX - number);
+        let mut watched = watcher.lock();
+        numbers().for_each(|number| watched.notice(number, true));
+        assert!(watched.early.len() <= MOST_KEPT && watched.overflowed);
+        watched.overflowed = false;
+        for number in numbers() {
+            watched.unused.insert(number);
+            watched.end_unused(notices);
+        }
+        assert!(watched.unused.len() < MOST_KEPT && watched.overflowed && watched.adding == 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_look_at_files_on_a_slow_disk_does_not_put_off_the_notices_of_others() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let [slow, quick] = ["slow", "quick"].map(|name| folder.path().join(name));
+        [&slow, &quick].iter().for_each(|path| fs::write(path, "a\n").expect("written"));
+        let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
+        let woken = Arc::new(Counted::default());
+        let _rests = [&slow, &quick].map(|path| watcher.rest(resting(path), Waker::from(Arc::clone(&woken))));
+        // Only a notice shows it: it is as long as before.
+        fs::write(&quick, "b\n").expect("written");
+        let _slow = super::super::disk::slow(&slow, 2 * SLOW_LOOK);
+        watcher.look_at_all();
+        assert!(*woken.0.lock().expect("nobody panics") > 0, "its notice was not taken");
     }
 
     #[cfg(target_os = "linux")]
