@@ -5,13 +5,15 @@ use super::families::{Families, Missed};
 use super::folders::Folders;
 use super::identity::CONVINCING;
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Known, Place, shrunk};
-use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
+use super::locate::{self, Known, Place};
+use super::loss;
+use super::newcomers::{Judgement, Newcomers, name_for};
 use super::opened::Opened;
 use super::rotated::is_rotated_name;
 use super::window::WITNESS_BYTES;
 use super::witness::Witness;
-use super::{Removed, Settings, Unreadable};
+use crate::files::loss::{leaves_out, shrunk};
+use crate::files::settings::{Removed, Settings, Unreadable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tidemill_engine::source::{Begun, First, OnLoss, Start};
@@ -314,10 +316,10 @@ impl Beginning<'_> {
         }
         let error = match cut {
             Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
-            Some(found) => locate::changed(&found.path, known.offset),
-            None if !known.witness.ended => locate::missing(known.path(), known.offset),
-            None if is_changed => locate::changed(known.path(), known.offset),
-            None if self.settings.removed == Removed::Fail => locate::removed(known.path(), known.offset),
+            Some(found) => loss::changed(&found.path, known.offset),
+            None if !known.witness.ended => loss::missing(known.path(), known.offset),
+            None if is_changed => loss::changed(known.path(), known.offset),
+            None if self.settings.removed == Removed::Fail => loss::removed(known.path(), known.offset),
             None => {
                 self.begun.warnings.push(locate::forgotten(&known));
                 self.begun.retired.push(known.name);
@@ -330,7 +332,7 @@ impl Beginning<'_> {
 
     /// The file that takes the place of one that is gone.
     fn heir(&mut self, known: &Known) -> Result<Option<Found>> {
-        let beside = self.folders.beside(known);
+        let beside = known.beside(&mut self.folders);
         let files = self.listing.files.iter().chain(&beside.files).filter(|found| !self.taken.contains(&found.id));
         let heir = locate::heir(known, files)?;
         if heir.is_none() {
@@ -344,7 +346,7 @@ impl Beginning<'_> {
         if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
             return Ok(None);
         }
-        let beside = self.folders.beside(known).files;
+        let beside = known.beside(&mut self.folders).files;
         let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
         let mut rotated =
             others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));

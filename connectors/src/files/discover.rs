@@ -1,16 +1,18 @@
 //! New files of a source that follows, while it is read.
 
-use super::Settings;
 use super::families::{Families, Missed};
 use super::folders::Folders;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known};
+use super::loss;
 use super::names::SETTLED_AFTER;
-use super::newcomers::{Judgement, Newcomers, leaves_out, name_for};
+use super::newcomers::{Judgement, Newcomers, name_for};
 use super::quiet::{Left, Quiet, Watch};
 use super::shared::NAMELESS_FOR;
 use super::watcher::RestingFile;
 use super::witness::Witness;
+use crate::files::loss::leaves_out;
+use crate::files::settings::Settings;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -324,7 +326,7 @@ fn check_known(known: &Known, found: &Found) -> Result<()> {
         Err(error) => return Err(error),
         Ok(false) => {}
     }
-    Err(Error::source_lost(format!("{}: was cut, overwritten or replaced; {}", found.path, locate::WAY_ON)).perhaps_elsewhere())
+    Err(Error::source_lost(format!("{}: was cut, overwritten or replaced; {}", found.path, loss::WAY_ON)).perhaps_elsewhere())
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Family {
         folders: &mut Folders,
         follow: bool,
     ) -> std::result::Result<Vec<Found>, Hidden> {
-        let beside = folders.beside(&self.one);
+        let beside = self.one.beside(folders);
         let target = self.one.witness.file.as_ref().map_or("", |file| &file.real);
         let may_be = |hidden: &Hidden| hidden.is_folder || rotated::may_have_had(path, target, &hidden.path);
         if let Some(hidden) = beside.hidden.into_iter().find(may_be) {

@@ -2,7 +2,6 @@
 
 use super::disk::{self, Hidden};
 use super::listing::{self, Found};
-use super::locate::Known;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tidemill_state::{Kind, Result};
@@ -29,10 +28,9 @@ impl Beside {
 }
 
 impl Folders {
-    /// The regular files beside the file of `known`, and beside what its path linked to; hidden ones left out, unless it is one.
-    pub(super) fn beside(&mut self, known: &Known) -> Beside {
-        let real = known.witness.file.as_ref().map(|file| file.real.as_str());
-        let paths = [Some(known.path()), Some(known.first_path()), real.filter(|real| !real.is_empty())];
+    /// The regular files beside a file, by its path and the one at which it came first, and beside the path that it linked to; hidden ones left out, unless it is one.
+    pub(super) fn beside(&mut self, path: &str, first_path: &str, real: Option<&str>) -> Beside {
+        let paths = [Some(path), Some(first_path), real.filter(|real| !real.is_empty())];
         let mut folders: Vec<PathBuf> = paths.into_iter().flatten().filter_map(folder).collect();
         folders.sort_unstable();
         folders.dedup();
@@ -43,7 +41,7 @@ impl Folders {
             beside.hidden.extend_from_slice(&seen.hidden);
         }
         let is_dotted = |path: &str| Path::new(path).file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !is_dotted(known.first_path()) {
+        if !is_dotted(first_path) {
             beside.files.retain(|found| !is_dotted(&found.path));
             beside.hidden.retain(|hidden| hidden.is_folder || !is_dotted(&hidden.path));
         }

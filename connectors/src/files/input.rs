@@ -3,12 +3,14 @@
 use super::disk;
 use super::packed::{self, Compression, Unpacker};
 use super::running::{BLOCK_BYTES, Running, Sum, sum_of};
-use super::window::{WITNESS_BYTES, Window, to_u64};
+use super::window::{WITNESS_BYTES, Window};
+use crate::files::loss::unreadable;
+use crate::files::running::to_u64;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use tidemill_state::{Error, Result, system};
+use tidemill_state::{Error, Result};
 
 /// Where the content comes from.
 pub(super) enum Input {
@@ -101,9 +103,5 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
 }
 
 fn cut_meanwhile(path: &str) -> Error {
-    Error::source_lost(format!("{path}: was cut while it was opened; {}", super::locate::WAY_ON))
-}
-
-pub(super) fn unreadable(path: &str, offset: u64, why: &io::Error) -> Error {
-    system::error(format!("{path}: nothing is lost, but it cannot be read at byte {offset}"), why)
+    Error::source_lost(format!("{path}: was cut while it was opened; {}", crate::files::loss::WAY_ON))
 }

@@ -1,23 +1,20 @@
 //! Where the file of a recorded position is now: under its name, under another, or as a copy.
 
-use super::disk;
-use super::folders::Folders;
+use super::folders::{Beside, Folders};
 use super::identity::{Content, Facts, Kinship, Original, identify};
 use super::input::{self, Input};
 use super::listing::{self, FileId, Found, Listing};
-use super::newcomers::leaves_out;
 use super::packed::Compression;
 use super::running::sum_of;
-use super::window::{WITNESS_BYTES, to_u64};
+use super::window::WITNESS_BYTES;
 use super::witness::{FileWitness, Identity, Witness};
+use super::{disk, loss};
+use crate::files::loss::{leaves_out, missing, shrunk};
+use crate::files::running::to_u64;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use tidemill_state::{Error, Position, Result, system};
-
-/// What an operator can do when content that was read is not there any more.
-pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
-     with the next start. Without one, --on-loss earliest lets go of the rest of it, and --start-over begins from scratch";
 
 /// A partition, and how far it was read.
 #[derive(Clone, Debug)]
@@ -35,6 +32,12 @@ impl Known {
 
     pub(super) fn path(&self) -> &str {
         self.witness.path(&self.name)
+    }
+
+    /// The regular files beside this one, and beside what its path linked to.
+    pub(super) fn beside(&self, folders: &mut Folders) -> Beside {
+        let real = self.witness.file.as_ref().map(|file| file.real.as_str());
+        folders.beside(self.path(), self.first_path(), real)
     }
 
     pub(super) fn id(&self) -> Option<FileId> {
@@ -55,7 +58,7 @@ impl Known {
             return Ok(self.witness.position(self.offset));
         }
         let (file, head) = open_found(found, self.offset)?;
-        let metadata = file.metadata().map_err(|why| input::unreadable(&found.path, 0, &why))?;
+        let metadata = file.metadata().map_err(|why| loss::unreadable(&found.path, 0, &why))?;
         let mut witness = self.witness.clone().in_file(FileWitness::of(&found.path, &metadata, &head));
         let is_plain = Compression::recognise(&head).is_none();
         witness.ended = match is_plain {
@@ -106,7 +109,7 @@ pub(super) fn find(known: &Known, listing: &Listing, folders: &mut Folders) -> R
             match named.or_else(|| listing.by_id(id).cloned()) {
                 None => {
                     at_path?;
-                    let beside = folders.beside(known);
+                    let beside = known.beside(folders);
                     match beside.files.iter().find(|found| found.id == id) {
                         None => beside.whole().map(|_| None)?,
                         found => found.cloned(),
@@ -151,7 +154,7 @@ pub(super) fn beside_record(known: &Known, path: &str) -> Result<Content> {
 /// Kind TryAgain: it failed for a reason that passes, and shows nothing of the file.
 pub(super) fn unless_it_passes<T>(path: &str, read: io::Result<T>) -> Result<io::Result<T>> {
     match read {
-        Err(why) if system::passes(&why) => Err(input::unreadable(path, 0, &why)),
+        Err(why) if system::passes(&why) => Err(loss::unreadable(path, 0, &why)),
         read => Ok(read),
     }
 }
@@ -329,7 +332,7 @@ pub(super) fn open(path: &str, offset: u64) -> Result<(File, Vec<u8>)> {
 /// Opens a file that was found under its path, if that still leads to it.
 pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> {
     let (file, head) = open(&found.path, offset)?;
-    let metadata = file.metadata().map_err(|why| input::unreadable(&found.path, offset, &why))?;
+    let metadata = file.metadata().map_err(|why| loss::unreadable(&found.path, offset, &why))?;
     if FileId::of(&metadata) == found.id {
         return Ok((file, head));
     }
@@ -338,7 +341,7 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
 
 /// Whether the file of a position is where its reader finds it.
 pub(super) fn is_beside(known: &Known) -> bool {
-    Folders::default().beside(known).files.iter().any(|found| Some(found.id) == known.id())
+    known.beside(&mut Folders::default()).files.iter().any(|found| Some(found.id) == known.id())
 }
 
 /// Opens the file of a position for its reader: the one with its device and inode.
@@ -351,7 +354,7 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
             // Renamed or replaced since the start looked.
             match at_path.filter(|found| found.id == id) {
                 None => {
-                    let beside = Folders::default().beside(known);
+                    let beside = known.beside(&mut Folders::default());
                     match beside.files.iter().find(|found| found.id == id) {
                         // Another file with its content may be one that another partition reads: a start, which knows
                         // those of all, chooses the heir.
@@ -366,32 +369,6 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
     let found = found.ok_or_else(|| missing(path, known.offset))?;
     let file = open(&found.path, known.offset)?.0;
     Ok((found.path, file))
-}
-
-/// The error of a file with other content than what was read.
-pub(super) fn changed(path: &str, offset: u64) -> Error {
-    Error::source_lost(format!(
-        "{path}: the content before byte {offset} is not what was read: the file was changed or replaced; {WAY_ON}"
-    ))
-}
-
-pub(super) fn shrunk(path: &str, offset: u64, length: u64) -> Error {
-    Error::source_lost(format!(
-        "{path}: reading must go on at byte {offset}, but the content has only {length} bytes: the file was cut or replaced; {WAY_ON}"
-    ))
-}
-
-/// The error of a file that was read up to `offset` and is not there.
-pub(super) fn missing(path: &str, offset: u64) -> Error {
-    Error::source_lost(format!("{path}: is missing, and reading must go on at byte {offset} of it; {WAY_ON}"))
-}
-
-/// The error of a file that was read to its end and is gone, if files are to stay.
-pub(super) fn removed(path: &str, offset: u64) -> Error {
-    Error::source_lost(format!(
-        "{path}: was read to its end, byte {offset}, and is gone, which .removed(Removed::Fail) makes an error: put it back, or \
-         let go of it with --on-loss earliest"
-    ))
 }
 
 /// The warning of a file that was read to its end and is gone, if files may go.

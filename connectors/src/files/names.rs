@@ -1,11 +1,11 @@
 //! The names of a followed file while it is read: whether one still leads to it, and when it ends.
 
-use super::Settings;
 use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known, Place};
 use super::shared::Looks;
+use crate::files::settings::Settings;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
@@ -170,7 +170,7 @@ impl Names {
     /// A glob may lead to it where nobody can look, if it is not seen where none does.
     fn check_not_hidden(&self, listing: &Listing, known: &Known, is_linked: bool) -> Result<()> {
         match listing.hidden.first().filter(|_| is_linked) {
-            Some(hidden) if !Folders::default().beside(known).files.iter().any(|found| found.id == self.id) => {
+            Some(hidden) if !known.beside(&mut Folders::default()).files.iter().any(|found| found.id == self.id) => {
                 Err(hidden.error.clone())
             }
             _ => Ok(()),

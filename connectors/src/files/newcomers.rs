@@ -1,9 +1,9 @@
 //! Files that no recorded position is of: new partitions, copies of known ones, and files that cannot be read.
 
 use super::identity::{CONVINCING, Content, Facts, Kinship, Original, identify};
-use super::input;
 use super::listing::{Found, Listing};
 use super::locate::{self, Known};
+use super::loss;
 use super::packed::Compression;
 use super::window::WITNESS_BYTES;
 use super::witness::{FileWitness, Identity, Witness};
@@ -73,7 +73,7 @@ impl<'a> Newcomers<'a> {
     pub(super) fn judge(&self, found: &Found, listing: &Listing) -> Result<Judgement> {
         let path = &found.path;
         let (file, head) = locate::open_found(found, 0)?;
-        let metadata = file.metadata().map_err(|why| input::unreadable(path, 0, &why))?;
+        let metadata = file.metadata().map_err(|why| loss::unreadable(path, 0, &why))?;
         if let Some(format) = Compression::unreadable(&head) {
             return Err(Error::config(format!(
                 "{path}: is {format} data, which cannot be read; unpack it, or compress it with gzip or zstd"
@@ -129,11 +129,6 @@ impl<'a> Newcomers<'a> {
 fn copy(path: &str, known: &Known) -> Judgement {
     let why = format!("{path}: has the content of {}, whose records are read: it is a copy, and is not read", known.path());
     Judgement::LeftOut(why, Some(known.name.clone()))
-}
-
-/// Whether this file alone is left out: it cannot be read, now or ever.
-pub(super) fn leaves_out(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Config | Kind::TryAgain)
 }
 
 /// A name for the partition of the file at `path` that no other has.

@@ -1,15 +1,18 @@
 //! A file while it is being read: the part of it in memory, and the checks that it is still the file that it was.
 
-use super::Settings;
 use super::descriptors::Held;
 use super::input::{self, Input};
 use super::listing::{self, FileId};
-use super::locate::{self, Known, WAY_ON, shrunk};
+use super::locate::{self, Known};
+use super::loss;
 use super::names::Names;
 use super::packed::{Compression, Verifier};
 use super::watcher::RestingFile;
-use super::window::{WITNESS_BYTES, Window, to_u64};
+use super::window::{WITNESS_BYTES, Window};
 use super::witness::{FileWitness, Identity, Witness, packed_mark};
+use crate::files::loss::{WAY_ON, shrunk};
+use crate::files::running::to_u64;
+use crate::files::settings::Settings;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -74,7 +77,7 @@ impl Opened {
     /// Opens the file of a position and checks that it holds what was read, as far as that needs no decompression.
     pub(super) fn open(known: &Known, settings: &Settings) -> Result<Opened> {
         let (path, file) = locate::open_known(known)?;
-        let metadata = file.metadata().map_err(|why| input::unreadable(&path, known.offset, &why))?;
+        let metadata = file.metadata().map_err(|why| loss::unreadable(&path, known.offset, &why))?;
         let head = input::bytes_at(&path, &file, 0, WITNESS_BYTES)?;
         let compression = Compression::recognise(&head);
         let is_new = known.witness.file.is_none() && known.offset == 0;
@@ -219,7 +222,7 @@ impl Opened {
             // What came was not compared: it is read again, if the file is kept open.
             Err(error) => {
                 self.window.take_back(came);
-                file.seek(SeekFrom::Start(from)).map_err(|why| input::unreadable(&self.names.path, from, &why))?;
+                file.seek(SeekFrom::Start(from)).map_err(|why| loss::unreadable(&self.names.path, from, &why))?;
                 return Err(error);
             }
         }
@@ -319,7 +322,7 @@ impl Opened {
     pub(super) fn check_not_cut(&mut self) -> Result<()> {
         let Input::Plain(file) = &self.input else { return Ok(()) };
         let end = self.window.end_offset();
-        let metadata = file.metadata().map_err(|why| input::unreadable(&self.names.path, end, &why))?;
+        let metadata = file.metadata().map_err(|why| loss::unreadable(&self.names.path, end, &why))?;
         if metadata.len() < end {
             return Err(self.cut());
         }

@@ -133,7 +133,7 @@ fn another_begins(packed: &mut impl BufRead, after_one: bool) -> io::Result<bool
 /// The error of content that cannot be decompressed after its first `offset` bytes.
 pub(super) fn damaged(path: &str, compression: Compression, offset: u64, why: &io::Error) -> Error {
     if why.raw_os_error().is_some() {
-        return super::input::unreadable(path, offset, why);
+        return crate::files::loss::unreadable(path, offset, why);
     }
     let why = why.to_string();
     if why.contains("too much memory") {
@@ -165,7 +165,7 @@ impl Verifier {
     pub(super) fn step(&mut self, path: &str) -> Result<bool> {
         match self.content.read(&mut self.buffer) {
             Ok(read) => {
-                self.offset += super::window::to_u64(read);
+                self.offset += crate::files::running::to_u64(read);
                 Ok(read == 0)
             }
             Err(why) if why.kind() == io::ErrorKind::Interrupted => Ok(false),

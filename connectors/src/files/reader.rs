@@ -6,11 +6,12 @@ use super::folders::Folders;
 use super::lines::LineTaker;
 use super::listing::{self, Listing};
 use super::locate::{self, Known, Place};
+use super::loss;
 use super::opened::{Look, Opened};
 use super::shared::Claim;
 use super::watcher::{Rest, Watcher};
 use super::witness::Witness;
-use super::{Removed, Settings, Unreadable};
+use crate::files::settings::{Removed, Settings, Unreadable};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
@@ -232,7 +233,7 @@ impl<D: Decode> FileReader<D> {
             return Ok(ReadStatus::Idle(LOOK_FOR_GONE.min(rotated_after)));
         }
         if self.settings.removed == Removed::Fail {
-            return Err(locate::removed(known.path(), known.offset));
+            return Err(loss::removed(known.path(), known.offset));
         }
         tracing::warn!("{}", locate::forgotten(known));
         self.stage = Stage::Ended(known.witness.position(known.offset));
@@ -274,7 +275,7 @@ impl<D: Decode> FileReader<D> {
                 Look::Ended => {
                     lines.take_unfinished(file)?;
                     if self.settings.removed == Removed::Fail && file.is_removed() {
-                        return Err(locate::removed(file.path(), file.offset()));
+                        return Err(loss::removed(file.path(), file.offset()));
                     }
                     tracing::info!(
                         "{}: no name of it matches any more, and it was read to its end: it is forgotten",

@@ -3,7 +3,6 @@
 //! A chain of checksums (xxh3) over aligned blocks of 64 KiB, and one over the block that has begun: a restart reads
 //! only that block again.
 
-use super::window::to_u64;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
@@ -86,6 +85,11 @@ pub(super) fn sum_of(content: impl Read, length: u64) -> io::Result<Option<Sum>>
             Err(why) => return Err(why),
         }
     }
+}
+
+/// A length in memory as a length in a file.
+pub(super) fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).expect("a length in memory fits 64 bits")
 }
 
 #[cfg(test)]

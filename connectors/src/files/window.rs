@@ -1,6 +1,7 @@
 //! The part of a file's content that is in memory: what is not read yet, and the last bytes before it, which a position's witness needs.
 
 use super::running::{Running, Sum};
+use crate::files::running::to_u64;
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -157,9 +158,4 @@ impl Window {
             self.bytes.resize(self.end + 2 * READ_BYTES + unread, 0);
         }
     }
-}
-
-/// A length in memory as a length in a file.
-pub(super) fn to_u64(length: usize) -> u64 {
-    u64::try_from(length).expect("a length in memory fits 64 bits")
 }

@@ -217,7 +217,7 @@ impl Witness {
         Err(Error::source_lost(format!(
             "{path}: the content before byte {} is not what was read: the file was changed or replaced; {}",
             window.offset(),
-            super::locate::WAY_ON
+            crate::files::loss::WAY_ON
         )))
     }
 }
