@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -248,6 +248,27 @@ fn a_file_that_is_cut_while_it_rests_is_an_error() {
     woken.wait();
     let error = error(&mut *reader);
     assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
+}
+
+/// The length alone does not show that it was cut: lines of a fixed width are as long as those before them.
+#[test]
+fn a_file_that_is_written_anew_to_the_same_length_while_it_rests_is_an_error() {
+    let overwrite = |path: &Path| {
+        let mut file = fs::OpenOptions::new().write(true).open(path).expect("opened");
+        file.write_all(b"6\n7\n").expect("written");
+    };
+    let cut = |path: &Path| fs::write(path, "6\n7\n").expect("written");
+    for change in [&overwrite as &dyn Fn(&Path), &cut] {
+        let log = Log::new("1\n2\n");
+        let mut reader = log.reader();
+        let woken = Arc::new(Woken::default());
+        assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
+        assert_eq!(until_it_rests(&mut *reader).0, ["1", "2"]);
+        change(&log.path);
+        woken.wait();
+        let error = error(&mut *reader);
+        assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
+    }
 }
 
 /// A source of two files at a time, the first of which is at its end and closed while the second and a third are open.

@@ -15,7 +15,7 @@ use crate::files::running::to_u64;
 use crate::files::settings::Settings;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Error, Position, Result};
 
 /// How often the length of a followed file is looked at: a new line is seen at most this long after it was written.
@@ -49,7 +49,18 @@ pub(super) struct Opened {
     expected: Option<Identity>,
     /// Whether a name in any folder led to it, when its length was looked at last.
     is_linked: bool,
+    /// The time of its last change when its end was compared with what was read; 0 if it may change again within that time.
+    compared: i64,
     _held: Held,
+}
+
+/// The resolution of times of changes, with room to spare: the kernel's clock for them ticks every few milliseconds.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Returns whether a change from now on has another time than this one, in nanoseconds since 1970.
+fn is_past(modified: i64) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u128::try_from(modified).is_ok_and(|modified| modified + TICK.as_nanos() < now.as_nanos())
 }
 
 /// A line that is longer than the limit, while it is passed over.
@@ -98,6 +109,7 @@ impl Opened {
             given_without_newline: false,
             long_line: None,
             is_linked: true,
+            compared: 0,
             _held: settings.descriptors.hold(),
             expected: (known.offset == 0 && compression.is_none()).then(|| known.witness.begins.clone()),
         };
@@ -318,7 +330,8 @@ impl Opened {
         self.names.are_settled()
     }
 
-    /// Looks at a plain file's length: it may not be shorter than what was read.
+    /// Looks at a plain file's length: it may not be shorter than what was read. If it is as long, but was written since, it
+    /// may have been cut in between: its end must be what was read. A longer one is compared when it is read on.
     pub(super) fn check_not_cut(&mut self) -> Result<()> {
         let Input::Plain(file) = &self.input else { return Ok(()) };
         let end = self.window.end_offset();
@@ -326,7 +339,15 @@ impl Opened {
         if metadata.len() < end {
             return Err(self.cut());
         }
-        (self.file.length, self.file.modified) = (metadata.len(), listing::modified(&metadata));
+        let modified = listing::modified(&metadata);
+        if metadata.len() == end && modified != self.compared {
+            let before = self.window.before_last(0);
+            if input::bytes_at(&self.names.path, file, end - to_u64(before.len()), before.len())? != before {
+                return Err(self.cut());
+            }
+            self.compared = if is_past(modified) { modified } else { 0 };
+        }
+        (self.file.length, self.file.modified) = (metadata.len(), modified);
         self.is_linked = metadata.nlink() > 0;
         Ok(())
     }
@@ -439,7 +460,8 @@ impl Opened {
             return None;
         }
         self.window.shrink();
-        Some(RestingFile { path: self.names.path.as_str().into(), id: self.names.id, length: self.file.length })
+        let (length, modified) = (self.file.length, self.file.modified);
+        Some(RestingFile { path: self.names.path.as_str().into(), id: self.names.id, length, modified })
     }
 
     /// The position at the end of the file.

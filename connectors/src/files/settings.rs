@@ -22,7 +22,7 @@ pub enum Malformed {
     /// Stop, with an error that names file, line and byte.
     #[default]
     Fail,
-    /// Pass over the line, and count it ([`Reader::take_skipped`]).
+    /// Pass over the line, and count it ([`tidemill_engine::source::Reader::take_skipped`]).
     Skip,
 }
 

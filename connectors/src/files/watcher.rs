@@ -83,21 +83,29 @@ pub(super) struct RestingFile {
     pub(super) path: Arc<str>,
     pub(super) id: FileId,
     pub(super) length: u64,
+    /// The time of its last change, in nanoseconds since 1970.
+    pub(super) modified: i64,
 }
 
 impl RestingFile {
     pub(super) fn of(found: &Found) -> RestingFile {
-        RestingFile { path: found.path.as_str().into(), id: found.id, length: found.length }
+        let Found { path, id, length, modified } = found;
+        RestingFile { path: path.as_str().into(), id: *id, length: *length, modified: *modified }
     }
 
     fn is_as_it_was(&self) -> bool {
-        self.look() == Some(self.length)
+        self.is_so(self.look().as_ref())
     }
 
-    /// Its length now, if its name leads to it.
-    fn look(&self) -> Option<u64> {
+    /// Returns whether the file that is there now is as it was.
+    fn is_so(&self, now: Option<&Found>) -> bool {
+        now.is_some_and(|found| (found.length, found.modified) == (self.length, self.modified))
+    }
+
+    /// The file now, if its name leads to it.
+    fn look(&self) -> Option<Found> {
         let found = listing::regular(Path::new(&*self.path)).ok().flatten();
-        found.filter(|found| found.id == self.id).map(|found| found.length)
+        found.filter(|found| found.id == self.id)
     }
 }
 
@@ -204,8 +212,8 @@ impl Watcher {
             for (number, file) in &some {
                 let began = Instant::now();
                 let now = file.look();
-                if now != Some(file.length) {
-                    changed.push((*number, file.length, now));
+                if !file.is_so(now.as_ref()) {
+                    changed.push((*number, now.is_some_and(|found| found.length > file.length)));
                 }
                 if began.elapsed() >= SLOW_LOOK {
                     self.take();
@@ -213,7 +221,7 @@ impl Watcher {
             }
             if !changed.is_empty() {
                 let mut watched = self.lock();
-                changed.into_iter().for_each(|(number, before, now)| watched.wake(number, now > Some(before)));
+                changed.into_iter().for_each(|(number, has_grown)| watched.wake(number, has_grown));
             }
         }
     }
