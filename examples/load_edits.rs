@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sent += 1;
     }
     producer.flush(Duration::from_secs(30))?;
-    println!("{sent} lines are in topic {} after {:.1} s", arguments.topic, began.elapsed().as_secs_f64());
+    println!("{sent} lines were added to topic {} in {:.1} s", arguments.topic, began.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 use std::time::Duration;
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
@@ -86,11 +87,13 @@ const ROWS: [(&str, &str, &str); 11] = [
 ];
 
 fn print_table(running: &Running) {
-    println!("edits of 2015-09-12, up to batch {}", running.committed());
+    let mut table = format!("edits of 2015-09-12, up to batch {}\n", running.committed());
     for (state, key, title) in ROWS {
-        match running.value::<u64>(state, key) {
-            Ok(count) => println!("  {title:<22}{:>12}", count.unwrap_or(0)),
-            Err(error) => println!("  {title:<22}{error}"),
-        }
+        table += &match running.value::<u64>(state, key) {
+            Ok(count) => format!("  {title:<22}{:>12}\n", count.unwrap_or(0)),
+            Err(error) => format!("  {title:<22}{error}\n"),
+        };
     }
+    // The run goes on when nobody reads the table any more, as behind `| head`.
+    let _ = std::io::stdout().write_all(table.as_bytes());
 }

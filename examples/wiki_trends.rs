@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example wiki_trends -- run --state target/trends
-//! cargo run --release --example wiki_trends -- query trend '["2015-09-12T06:00", "2015-09-12T06:59", "robot"]'
+//! cargo run --release --example wiki_trends -- query trend '["2015-09-12T00:00", "2015-09-12T00:59", "robot"]'
 //! cargo run --release --example wiki_trends -- query top 10
 //! cargo run --release --example wiki_trends -- query page '"Jeremy Corbyn"'
 //! ```

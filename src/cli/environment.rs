@@ -22,6 +22,9 @@ const OTHERS: [&str; 4] = [STATE, AT, "TIDEMILL_CRASH_AT", "TIDEMILL_LONG"];
 /// passed on by their own names belong here too.
 const OPEN_PREFIXES: [&str; 3] = ["TIDEMILL_TEST_", "TIDEMILL_BENCH_", "TIDEMILL_KAFKA_"];
 
+/// From this likeness on, from 0 to 1, a name is taken for another that was mistyped.
+const ALIKE: f64 = 0.6;
+
 /// Variables that are refused, with the argument that takes their place.
 const ARGUMENTS_ONLY: [(&str, &str); 2] = [("TIDEMILL_ON_LOSS", "--on-loss"), ("TIDEMILL_SINK_ASSUME", "--sink-assume")];
 
@@ -61,7 +64,13 @@ fn refusal(name: &str, known: &[String]) -> Option<String> {
     }
     let likeness = |known: &String| strsim::normalized_damerau_levenshtein(own, &known[PREFIX.len().min(known.len())..]);
     let nearest = known.iter().filter(|known| known.starts_with(PREFIX)).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let nearest = nearest.map_or_else(String::new, |nearest| format!(": the nearest that there is is {nearest}"));
+    // Kafka's settings are not listed: they are librdkafka's.
+    let kafka = strsim::normalized_damerau_levenshtein(own.split('_').next().unwrap_or_default(), "KAFKA");
+    let nearest = match nearest.filter(|known| likeness(known) >= ALIKE) {
+        _ if kafka >= ALIKE => format!(": a setting of Kafka begins with {PREFIX}KAFKA_"),
+        Some(nearest) => format!(": did you mean {nearest}?"),
+        None => String::new(),
+    };
     Some(format!("the environment variable {name} is unknown{nearest}. Correct it or unset it; run --help lists the variables"))
 }
 
@@ -103,6 +112,7 @@ mod tests {
             ("TIDEMILL_WORKRES", ["is unknown", "TIDEMILL_WORKERS"]),
             ("TIDEMILL_MAX_BATCH_DEALY", ["is unknown", "TIDEMILL_MAX_BATCH_DELAY"]),
             ("TIDEMILL_", ["is unknown", "run --help"]),
+            ("TIDEMILL_KAFAK_CLIENT_ID", ["is unknown", "begins with TIDEMILL_KAFKA_"]),
             ("TIDEMILL_workers", ["is unknown", "TIDEMILL_"]),
             ("TIDEMILL_ON_LOSS", ["one start", "give --on-loss as an argument"]),
             ("TIDEMILL_SINK_ASSUME", ["one start", "give --sink-assume as an argument"]),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use tidemill_engine::{Engine, Starting, Topology, outline};
+use tidemill_engine::{Engine, Starting, Status, Topology, outline};
 use tidemill_server::Listening;
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
@@ -84,9 +84,10 @@ where
     let runtime = Arc::clone(engine.runtime());
     let outcome = engine.wait().inspect(|()| {
         say(&format!(
-            "stopped after batch {}: {}",
+            "stopped after batch {}: {}{}",
             runtime.committed(),
-            counted(runtime.status().records, from, runtime.committed())
+            counted(&runtime.status(), from),
+            unpublished(&runtime.status())
         ));
     });
     if runtime.has_threads() {
@@ -169,10 +170,31 @@ fn begin_anew(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How much was committed between two batches of one run.
-fn counted(records: u64, from: Txid, to: Txid) -> String {
+/// Returns how much a run has committed since the batch that it began after, and how much of that was left out.
+fn counted(status: &Status, from: Txid) -> String {
     let some = |number: u64, one: &str, more: &str| format!("{} {}", thousands(number), if number == 1 { one } else { more });
-    format!("{} in {} committed", some(records, "record", "records"), some(to.0 - from.0, "batch", "batches"))
+    let batches = some(status.committed.0.saturating_sub(from.0), "batch", "batches");
+    let mut text = format!("{} in {batches} committed", some(status.records, "record", "records"));
+    for (number, what) in [
+        (status.set_aside.values().sum(), "set aside"),
+        (status.partitions.iter().map(|partition| partition.skipped).sum::<u64>(), "skipped by policy"),
+    ] {
+        if number > 0 {
+            text += &format!(", {} {what}", thousands(number));
+        }
+    }
+    text
+}
+
+/// Returns the sinks that have not confirmed all output; nothing is lost by that.
+fn unpublished(status: &Status) -> String {
+    let behind = status.sinks.iter().filter(|sink| sink.backlog_bytes > 0);
+    let named: Vec<String> = behind.map(|sink| format!("\"{}\"", sink.name)).collect();
+    if named.is_empty() {
+        String::new()
+    } else {
+        format!(". Output for {} is not confirmed: the next start sends it", named.join(", "))
+    }
 }
 
 /// What has been said already.
@@ -268,7 +290,7 @@ impl Watch<'_> {
     fn tell_end(&mut self) {
         self.told.at_end = true;
         let runtime = self.engine.runtime();
-        let counted = counted(runtime.status().records, self.engine.start_report().committed, runtime.committed());
+        let counted = counted(&runtime.status(), self.engine.start_report().committed);
         let next = match &self.port {
             _ if self.exit_at_end => "; ending".to_string(),
             Some(port) => format!("; serving on {port} until it is stopped"),
