@@ -40,7 +40,7 @@ impl crate::Builder {
     /// The same for threads that may sleep.
     ///
     /// # Errors
-    /// As [`Builder::connect`], and if the operating system gives no thread.
+    /// As [`crate::Builder::connect`], and if the operating system gives no thread.
     pub fn connect_blocking(self) -> Result<Client, Error> {
         Client::new(self.connect()?)
     }
