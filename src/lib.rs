@@ -42,6 +42,7 @@ pub use tidemill_engine::{
     Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, WorkerShare, outline,
 };
 pub use tidemill_engine::{aggregates, json, plan, sink, source, states};
+#[doc(inline)]
 pub use tidemill_server as server;
 pub use tidemill_state::resolve::Assume;
 pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Line, Points, Position, Result, Store, Txid};

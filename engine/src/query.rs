@@ -5,8 +5,8 @@
 //! which is pinned (see the module `pins`) until it is over.
 
 use crate::query::operators::each::give;
-use crate::query::requests::{Number, Part, Requests};
-use crate::request::codec::{QueryDecl, TypedQuery};
+use crate::query::requests::{Number, Part};
+use crate::request::codec::TypedQuery;
 mod operators;
 pub(crate) mod requests;
 
@@ -14,11 +14,13 @@ use crate::dataflow::topology::Topology;
 use crate::plan::NodeKind;
 use crate::record::Data;
 pub use crate::request::ask;
+pub use crate::request::codec::QueryDecl;
 use crate::request::input::QueryInput;
 use crate::request::item::{Held, Item, Ticket};
 use crate::request::weight::Weight;
 pub use operators::GroupedRequests;
 pub use operators::scan::Scan;
+pub use requests::{Many, One, Requests};
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::cell::RefCell;
