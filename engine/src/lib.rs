@@ -4,8 +4,8 @@
 //! timestamp of every record is the number of its batch, and timely's progress tracking determines
 //! when a batch is complete.
 //!
-//! The folders, in the order in which they can be read. A file imports none that stands above it:
-//! there is no circle of files, which a test holds (`tests/house/circles.rs`).
+//! The folders, in an order in which they can be read. No file imports itself through others
+//! (`tests/house/circles.rs`): each can be read with those below it alone.
 //!
 //! | folder or file | content |
 //! | --- | --- |
