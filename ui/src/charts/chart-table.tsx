@@ -1,5 +1,5 @@
 // A chart's values as a table: at most sixty rows, evenly taken, the newest first.
-import type { Line } from "./line-chart";
+import type { Line } from "./types";
 
 const MOST_ROWS = 60;
 

@@ -4,34 +4,8 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { themeVersion } from "../store/theme";
 import { ChartTable } from "./chart-table";
-import type { Colour } from "./palette";
 import { optionsOf, stackedOf } from "./plot-options";
-
-export interface Line {
-  label: string;
-  colour: Colour;
-  values: (number | null)[];
-}
-
-export interface LineChartProps {
-  title: string;
-  /** Seconds since 1970, one for each value. */
-  times: number[];
-  lines: Line[];
-  height: number;
-  format: (value: number | null) => string;
-  formatTime: (seconds: number) => string;
-  utc?: boolean;
-  stacked?: boolean;
-  /** What the horizontal axis shows, in seconds. */
-  span: { from: number; to: number };
-  /** Charts with the same name have their cursors at the same time. */
-  group: string;
-  /** A range was dragged. */
-  onBrush?: (from: number, to: number) => void;
-  /** Shown beside the title instead of the newest values. */
-  totals?: string[];
-}
+import type { LineChartProps } from "./types";
 
 export function LineChart(props: LineChartProps) {
   const { title, times, lines, height, format, formatTime, span } = props;

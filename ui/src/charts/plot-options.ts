@@ -1,6 +1,6 @@
 // How uPlot draws the charts of this page.
 import uPlot from "uplot";
-import type { LineChartProps } from "./line-chart";
+import type { LineChartProps } from "./types";
 import { colour, faded } from "./palette";
 
 const FONT = "11px system-ui, sans-serif";
