@@ -235,7 +235,7 @@ pub struct Question<'a> {
     pub arguments: &'a [u8],
     /// As what the arguments come and the answer goes.
     pub format: Format,
-    /// How long it may take: at most [`QueryLimits::time_out`], which is also what it may take if this is `None`.
+    /// How long it may take: at most [`crate::QueryLimits::time_out`], which is also what it may take if this is `None`.
     pub time_out: Option<Duration>,
     /// What the answer must be of: it is waited for, within the time.
     pub at_least: &'a [AtLeast<'a>],
