@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What time it is: the system's, or one that a test sets.
+/// The time: the system's, or one that a test sets.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicU64>>);
 
@@ -28,14 +28,12 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         match &self.0 {
             Some(time) => time.load(SeqCst),
-            None => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
+            None => now_ms(),
         }
     }
 }
 
+/// A duration in whole microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -47,7 +45,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 /// Milliseconds since 1970, by the system.
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 /// The longest that a point in time is put off: clocks do not reach further.

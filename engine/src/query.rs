@@ -2,7 +2,7 @@
 //!
 //! A query is a dataflow of its own over the same workers. Every record in it carries the request that it belongs to and a share of that request's weight; a request is
 //! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
-//! which is pinned (see the module `pins`) until it is over.
+//! which is pinned (see `request/pins.rs`) until it is over.
 
 use crate::query::operators::each::give;
 use crate::query::requests::{Number, Part};

@@ -218,7 +218,7 @@ struct Watch<'m> {
     _kind: IgnoredAny,
     id: String,
     query: String,
-    /// UnsentGuard as they came: the query reads them by its own types.
+    /// Kept as they came: the query reads them by its own types.
     #[serde(borrow)]
     arguments: &'m RawValue,
     #[serde(default = "every_second")]

@@ -1,7 +1,7 @@
 //! From the bytes of a line to a record.
 
+use super::settings::{Invalid, Malformed};
 use crate::Str;
-use crate::files::settings::{Invalid, Malformed};
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,11 +1,10 @@
 //! Bytes of an opened file: plain, or decompressed as they are read.
 
 use super::disk;
+use super::loss::unreadable;
 use super::packed::{self, Compression, Unpacker};
-use super::running::{BLOCK_BYTES, Running, Sum, sum_of};
+use super::running::{BLOCK_BYTES, Running, Sum, sum_of, to_u64};
 use super::window::{WITNESS_BYTES, Window};
-use crate::files::loss::unreadable;
-use crate::files::running::to_u64;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;

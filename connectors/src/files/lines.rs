@@ -4,8 +4,8 @@ use super::decode::{Decode, Decoded};
 use super::marks::{Beginning, beginning};
 use super::opened::Opened;
 use super::quote;
-use crate::files::running::to_u64;
-use crate::files::settings::{LongLines, Settings};
+use super::running::to_u64;
+use super::settings::{LongLines, Settings};
 use tidemill_engine::source::{DeadLetter, Records};
 use tidemill_state::{Error, Result};
 

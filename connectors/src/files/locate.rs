@@ -1,16 +1,15 @@
 //! Where the file of a recorded position is now: under its name, under another, or as a copy.
 
+use super::disk;
 use super::folders::{Beside, Folders};
 use super::identity::{Content, Facts, Kinship, Original, identify};
 use super::input::{self, Input};
 use super::listing::{self, FileId, Found, Listing};
+use super::loss::{self, leaves_out, missing, shrunk};
 use super::packed::Compression;
-use super::running::sum_of;
+use super::running::{sum_of, to_u64};
 use super::window::WITNESS_BYTES;
 use super::witness::{FileWitness, Identity, Witness};
-use super::{disk, loss};
-use crate::files::loss::{leaves_out, missing, shrunk};
-use crate::files::running::to_u64;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;

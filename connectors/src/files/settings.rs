@@ -1,7 +1,7 @@
 //! Settings of a source of files, and its policies for bad input.
 
-use crate::files::descriptors::Descriptors;
-use crate::files::shared::Shared;
+use super::descriptors::Descriptors;
+use super::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::source::DeadLetterSink;

@@ -1,7 +1,6 @@
 //! The part of a file's content that is in memory: what is not read yet, and the last bytes before it, which a position's witness needs.
 
-use super::running::{Running, Sum};
-use crate::files::running::to_u64;
+use super::running::{Running, Sum, to_u64};
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 

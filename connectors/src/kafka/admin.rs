@@ -2,9 +2,8 @@
 
 use super::client;
 use super::events::Events;
-use super::settings::Kafka;
+use super::settings::{ANSWER_WITHIN, Kafka};
 use super::topics::ASK_EVERY;
-use crate::kafka::settings::ANSWER_WITHIN;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
 
+use super::partition::parse;
 use super::partitions::Partitions;
 use super::topic_list::{Entry, TopicList};
 use super::topics::Listed;
-use crate::kafka::partition::parse;
 use std::collections::BTreeMap;
 use tidemill_state::{Error, Result};
 

@@ -1,8 +1,8 @@
 //! From a message to a record: the decoders, and what is done with a message that they refuse.
 
 use super::identity::Record;
+use super::partition::name_of;
 use crate::Str;
-use crate::kafka::partition::name_of;
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Headers, OwnedMessage};
 use serde::de::DeserializeOwned;

@@ -3,10 +3,10 @@
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
 use super::offsets::At;
+use super::partition::{name_of, parse};
+use super::settings::ANSWER_WITHIN;
 use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
-use crate::kafka::partition::{name_of, parse};
-use crate::kafka::settings::ANSWER_WITHIN;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

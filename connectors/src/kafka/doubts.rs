@@ -4,12 +4,13 @@
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::Witness;
+use super::partition::name_of;
 use super::reading::Reading;
 use super::settings::Isolation;
 use super::topics::{ASK_EVERY, Listed, Probe};
-use crate::kafka::partition::name_of;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};

@@ -1,12 +1,10 @@
 //! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read from it, but that it is there.
 
-use super::client;
 use super::events::{Consumer, Events};
-use super::settings::{Isolation, Kafka};
-use super::threads;
+use super::partition::{name_of, parse};
+use super::settings::{ANSWER_WITHIN, Isolation, Kafka};
 use super::topics::STUCK_AFTER;
-use crate::kafka::partition::{name_of, parse};
-use crate::kafka::settings::ANSWER_WITHIN;
+use super::{client, threads};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};

@@ -1,10 +1,9 @@
 //! The marker of a sink: a record in a compacted topic of its own, written in the same transaction as the output that it covers.
 
 use super::admin::Admin;
-use super::settings::{Isolation, Kafka, PROGRESS};
+use super::partition::name_of;
+use super::settings::{ANSWER_WITHIN, Isolation, Kafka, PROGRESS};
 use super::topics::Probe;
-use crate::kafka::partition::name_of;
-use crate::kafka::settings::ANSWER_WITHIN;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};

@@ -2,10 +2,10 @@
 //! with thousands of them takes as long as one with a few.
 
 use super::identity::Record;
+use super::partition::{name_of, parse};
+use super::settings::ANSWER_WITHIN;
 use super::threads;
 use super::topics::{Probe, is_without_leader};
-use crate::kafka::partition::{name_of, parse};
-use crate::kafka::settings::ANSWER_WITHIN;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};

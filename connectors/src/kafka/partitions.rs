@@ -3,10 +3,10 @@
 use super::begin::BELIEVED_AFTER;
 use super::identity::{Record, TopicId};
 use super::offsets::At;
+use super::partition::parse;
 use super::settings::Isolation;
 use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
-use crate::kafka::partition::parse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use tidemill_engine::source::First;

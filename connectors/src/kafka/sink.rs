@@ -3,10 +3,10 @@
 use super::backoff::SlowCommits;
 use super::findings::Findings;
 use super::message::Message;
-use super::publisher::KafkaPublisher;
+use super::publisher::{KafkaPublisher, Shared};
 use super::settings::Kafka;
-use crate::kafka::publisher::Shared;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use tidemill_engine::sink::{Delivery, Owner, Publisher, Sink};
 use tidemill_engine::source::Data;

@@ -1,6 +1,6 @@
 //! The topics that a source reads: by name, by glob, or by regular expression.
 
-use crate::kafka::settings::PROGRESS;
+use super::settings::PROGRESS;
 use regex::Regex;
 use tidemill_state::{Error, Result};
 

@@ -1,14 +1,12 @@
 //! A client that asks a cluster about topics: which there are, their ids and partitions, where those begin and end.
 
 use super::begin::Answer;
-use super::client;
 use super::events::{Consumer, Events};
 use super::identity::TopicId;
-use super::settings::{Isolation, Kafka};
-use super::threads;
+use super::partition::name_of;
+use super::settings::{ANSWER_WITHIN, Isolation, Kafka};
 use super::topic_list::Entry;
-use crate::kafka::partition::name_of;
-use crate::kafka::settings::ANSWER_WITHIN;
+use super::{client, threads};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
