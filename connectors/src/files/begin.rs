@@ -476,7 +476,7 @@ impl Beginning<'_> {
         if !self.taken.insert(found.id) {
             return Ok(());
         }
-        match newcomers.judge(found, self.listing) {
+        match newcomers.judge(path, found, self.listing) {
             Ok(Judgement::Joins(position)) => {
                 let begun = |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
                 let renewed = self.renewed.remove(&found.id);

@@ -182,7 +182,7 @@ fn look(
                 checked => checked?,
             },
             None if is_waiting(found) || look.is_unseen(&found.path, &before) => {}
-            None => look.take(&found.path, found, || newcomers.judge(found, &listing))?,
+            None => look.take(&found.path, found, || newcomers.judge(&found.path, found, &listing))?,
         }
     }
     // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
@@ -197,7 +197,7 @@ fn look(
         let joining: Vec<Known> = joining.collect();
         let newcomers = Newcomers::new(known.values().chain(&joining), false);
         for (path, found) in &missed {
-            look.take(path, found, || newcomers.judge(found, &listing))?;
+            look.take(path, found, || newcomers.judge(path, found, &listing))?;
         }
     }
     let Look { joining, left_out, judged, unreadable, waiting, open, .. } = look;
@@ -510,7 +510,7 @@ mod tests {
         assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);
         let mut reader = place.source("*/*.log").open(&place.name("b/y.log"), None).expect("opened");
         assert_eq!(read(&mut *reader, MOMENT).0, ["y1"]);
-        place.rename("b/y.log", "b/y.log.1");
+        place.rename("b/y.log", "b/y.log.old");
         drop(_failing);
         let _other = (fs::create_dir(place.at("c")).expect("made"), disk::fail(&place.at("c"), Errno::ACCESS));
         assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);

@@ -33,7 +33,8 @@ impl Families {
             (None, Some(heir)) => heir.modified,
             (None, None) => file.modified,
         };
-        let (named, born) = (original.is_some_and(|found| found.path == known.first_path()), file.id().born);
+        let named = original.is_some_and(|found| found.path == known.first_path());
+        let born = file.first_born();
         let family = self.0.entry(known.first_path().to_owned());
         let family = family.or_insert_with(|| Family { one: known.clone(), modified, born, named });
         family.modified = family.modified.max(modified);

@@ -4,6 +4,7 @@ use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known, Place};
+use super::rotated::is_rotated_name;
 use super::settings::Settings;
 use super::shared::Looks;
 use std::path::Path;
@@ -39,6 +40,8 @@ enum Seen {
     Here,
     /// To nothing.
     Nowhere,
+    /// To nothing for a while, and the file, or what was made of it, has a name that rotation gives.
+    Vacant,
     /// To a file that has nothing yet: until it has, this one shows where a rotation stands.
     Empty,
     /// To another file.
@@ -86,9 +89,9 @@ impl Names {
         self.settled.elapsed() >= SETTLED_AFTER
     }
 
-    /// Whether its name led to a file that has nothing yet, at the last look.
-    pub(super) fn have_empty_successor(&self) -> bool {
-        self.seen == Seen::Empty
+    /// Whether its name led to a file that has nothing yet, or to none, at the last look, and it waits for what comes.
+    pub(super) fn wait_for_a_successor(&self) -> bool {
+        matches!(self.seen, Seen::Empty | Seen::Vacant)
     }
 
     #[cfg(test)]
@@ -127,8 +130,9 @@ impl Names {
         let Settings { globs, rotated_after, shared, .. } = settings;
         let looks = &shared.looks;
         let seen = self.look(settings, known, is_linked)?;
-        let changed = seen != self.seen;
-        self.seen = seen;
+        let is_still_vacant = (self.seen, seen) == (Seen::Vacant, Seen::Nowhere);
+        let changed = seen != self.seen && !is_still_vacant;
+        self.seen = if is_still_vacant { self.seen } else { seen };
         if changed || paused {
             self.grew(looks);
         }
@@ -199,7 +203,13 @@ impl Names {
             }
         }
         // One that cannot be read now may be the copy.
-        let Some(copy) = copy else { return failed.map_or(Ok(false), Err) };
+        let Some(copy) = copy else {
+            let is_kept = failed.map_or_else(|| Ok(self.shows_a_rotation(known, is_linked)), Err)?;
+            if is_kept {
+                self.since = (Instant::now(), shared.looks.completed());
+            }
+            return Ok(is_kept);
+        };
         if is_only_headed_alike(globs, known)? {
             return Ok(false);
         }
@@ -208,6 +218,20 @@ impl Names {
             Place::There(_) => Ok(true),
             Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),
         }
+    }
+
+    /// Whether its name leads to nothing, and it has one that rotation gives, or a file that was made of it: as long as no other
+    /// file has come after it, only this one shows which files have had the name since.
+    fn shows_a_rotation(&mut self, known: &Known, is_linked: bool) -> bool {
+        if !matches!(self.seen, Seen::Nowhere | Seen::Vacant) {
+            return false;
+        }
+        let modified = known.witness.file.as_ref().map_or(0, |file| file.modified);
+        let is_it = |found: &Found| found.id == self.id || (!is_linked && found.length > 0 && found.modified >= modified);
+        let beside = known.beside(&mut Folders::default()).files;
+        let shows = beside.iter().any(|found| is_it(found) && is_rotated_name(known.first_path(), &found.path));
+        self.seen = if shows { Seen::Vacant } else { Seen::Nowhere };
+        shows
     }
 }
 

@@ -1,13 +1,14 @@
 //! Files that no recorded position is of: new partitions, copies of known ones, and files that cannot be read.
 
 use super::identity::{CONVINCING, Content, Facts, Kinship, Original, identify};
-use super::listing::{Found, Listing};
+use super::listing::{self, Found, Listing};
 use super::locate::{self, Known};
 use super::loss;
 use super::packed::Compression;
 use super::window::WITNESS_BYTES;
 use super::witness::{FileWitness, Identity, Witness};
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use tidemill_state::{Error, Kind, Position, Result};
 
 /// What comes of a newcomer.
@@ -60,17 +61,20 @@ impl<'a> Newcomers<'a> {
             alike.extend(self.wholes.get(&(*length, whole)).into_iter().flatten());
         }
         if let Some(longest) = ours.parts().last() {
-            let longer = |at: &&usize| self.known[**at].witness.begins.length > head.len();
+            let longer = |at: &&usize| {
+                let begins = &self.known[**at].witness.begins;
+                begins.length > head.len() && begins.begins_as(head)
+            };
             alike.extend(self.parts.get(&longest).into_iter().flatten().filter(longer));
         }
         alike.into_iter().map(|at| self.known[at]).collect()
     }
 
-    /// Decides what comes of a file that no known partition has.
+    /// Decides what comes of a file that no known partition has, and that came first at the path `first`.
     ///
     /// # Errors
     /// It cannot be read (kind Config), or not now.
-    pub(super) fn judge(&self, found: &Found, listing: &Listing) -> Result<Judgement> {
+    pub(super) fn judge(&self, first: &str, found: &Found, listing: &Listing) -> Result<Judgement> {
         let path = &found.path;
         let (file, head) = locate::open_found(found, 0)?;
         let metadata = file.metadata().map_err(|why| loss::unreadable(path, 0, &why))?;
@@ -97,16 +101,19 @@ impl<'a> Newcomers<'a> {
         if let (Some(compression), true) = (compression, self.follow) {
             return Err(super::opened::followed_compressed(path, compression));
         }
-        let file = FileWitness::of(path, &metadata, &head[..head.len().min(WITNESS_BYTES)]);
+        let mut file = FileWitness::of(path, &metadata, &head[..head.len().min(WITNESS_BYTES)]);
+        if path != first
+            && let Some(named) = listing::file_at(Path::new(first))?
+        {
+            file = file.perhaps_copied_from(named.id.born);
+        }
         Ok(Judgement::Joins(Witness::of_new(file, &head).position(0)))
     }
 
     fn kinship(&self, known: &Known, found: &Found, listing: &Listing) -> Result<Option<Kinship>> {
         let original = match known.id().and_then(|id| listing.by_id(id)) {
             Some(original) => Some(original.clone()),
-            None => {
-                super::listing::file_at(std::path::Path::new(known.path()))?.filter(|original| Some(original.id) == known.id())
-            }
+            None => listing::file_at(Path::new(known.path()))?.filter(|original| Some(original.id) == known.id()),
         };
         let there = match original.map(|original| locate::holds(known, &original).map(|holds| holds.then_some(original))) {
             Some(Err(error)) if error.kind() == Kind::TryAgain => return Err(error),

@@ -99,7 +99,7 @@ impl Opened {
             window: Window::default(),
             lines: 0,
             names: Names::new(path.clone(), FileId::of(&metadata), &settings.shared.looks),
-            file: FileWitness::of(&path, &metadata, &head),
+            file: FileWitness::of(&path, &metadata, &head).read_after(known.witness.file.as_ref()),
             opened_at: known.offset,
             rewind_to: None,
             verifier: None,
@@ -314,7 +314,7 @@ impl Opened {
         let is_read = self.is_plain() && self.file.length == self.offset();
         is_read
             && self.is_linked
-            && self.names.have_empty_successor()
+            && self.names.wait_for_a_successor()
             && self.names.are_settled()
             && locate::is_beside(&self.known())
     }
@@ -337,6 +337,9 @@ impl Opened {
         let metadata = file.metadata().map_err(|why| loss::unreadable(&self.names.path, end, &why))?;
         if metadata.len() < end {
             return Err(self.cut());
+        }
+        if self.expected.as_ref().is_some_and(|expected| metadata.len() < to_u64(expected.length)) {
+            return Err(self.changed());
         }
         let modified = listing::modified(&metadata);
         if metadata.len() == end && modified != self.compared {

@@ -47,8 +47,9 @@ pub(super) fn may_have_had(first: &str, target: &str, path: &str) -> bool {
     is_rotated_name(first, path) || (is_link && is_of_the_same_shape(target, path))
 }
 
-/// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed and born so: they were changed later,
-/// and born later, if their births are known. A file that lost the name before, and was written on to, is changed later only.
+/// The files that had the name `first`, or that it led to as it led to `target`, after one that was changed and born so: they were
+/// changed later, and are no older, if their births are known. A file that was copied and cut is as old as what was read of it. One
+/// that lost the name before, and was written on to, is changed later only.
 pub(super) fn between<'a>(
     first: &'a str,
     target: &'a str,
@@ -58,8 +59,8 @@ pub(super) fn between<'a>(
     // One that is being compressed has both names.
     let packed = |path: &'a str| [".gz", ".zst"].iter().find_map(|suffix| path.strip_suffix(suffix));
     let is_twice = move |path: &'a str| packed(path).is_some_and(|plain| beside.iter().any(|found| found.path == plain));
-    let was_born_later = move |found: &Found| born == 0 || found.id.born == 0 || found.id.born > born;
-    let later = move |found: &&Found| found.length > 0 && found.modified > modified && was_born_later(found);
+    let is_no_older = move |found: &Found| born == 0 || found.id.born == 0 || found.id.born >= born;
+    let later = move |found: &&Found| found.length > 0 && found.modified > modified && is_no_older(found);
     beside.iter().filter(later).filter(move |found| may_have_had(first, target, &found.path) && !is_twice(&found.path))
 }
 

@@ -53,6 +53,9 @@ pub(super) struct FileWitness {
     pub(super) modified: i64,
     /// Of a compressed file, its first bytes on disk; those of a plain one are its content.
     packed: Option<Identity>,
+    /// Of what may be a copy, the birth of its original, which may have been cut, and be written on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    original_born: Option<i64>,
 }
 
 /// The checksum over the first bytes of a file: min(4 KiB, its length then) of them.
@@ -62,7 +65,14 @@ pub(super) struct Identity {
     pub(super) whole: u64,
     /// Over the first 1, 2, 4, … of them, 32 bits each: what a shorter file is compared with.
     doubled: Vec<u32>,
+    /// Over the first [`LINES`] lines, each with the number of bytes up to its end: many files begin with equal bytes, and
+    /// differ in their first line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<(usize, u32)>,
 }
+
+/// How many first lines an identity tells apart.
+const LINES: usize = 4;
 
 /// Of nothing, which every file begins with.
 impl Default for Identity {
@@ -77,7 +87,8 @@ impl Identity {
         let head = &head[..head.len().min(WITNESS_BYTES)];
         let lengths = std::iter::successors(Some(1_usize), |length| Some(length * 2));
         let doubled = lengths.take_while(|length| *length <= head.len()).map(|length| short_sum(&head[..length]));
-        Identity { length: head.len(), whole: xxh3_64(head), doubled: doubled.collect() }
+        let lines = line_ends(head).take(LINES).map(|end| (end, short_sum(&head[..end])));
+        Identity { length: head.len(), whole: xxh3_64(head), doubled: doubled.collect(), lines: lines.collect() }
     }
 
     /// How many first bytes at least a file that begins with `head` has in common with this one.
@@ -102,8 +113,20 @@ impl Identity {
             return self.length > 0 && self.fits(head);
         }
         let known = self.doubled.iter().enumerate().rev().find(|(power, _)| 1 << power <= head.len());
-        known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum)
+        known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum) && self.has_lines_of(head)
     }
+
+    /// Whether these first bytes, which are fewer, have the same lines, as far as those are known.
+    fn has_lines_of(&self, head: &[u8]) -> bool {
+        let ours = self.lines.iter().filter(|(end, _)| *end <= head.len());
+        let theirs = line_ends(head).take(self.lines.len()).map(|end| (end, short_sum(&head[..end])));
+        ours.copied().eq(theirs)
+    }
+}
+
+/// The number of bytes up to the end of each line.
+fn line_ends(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1)
 }
 
 fn short_sum(bytes: &[u8]) -> u32 {
@@ -118,7 +141,26 @@ impl FileWitness {
         let FileId { device, inode, born } = FileId::of(metadata);
         let (length, modified) = (metadata.len(), listing::modified(metadata));
         let packed = Compression::recognise(head).map(|_| Identity::of(head));
-        FileWitness { path: path.to_owned(), real, device, inode, born, length, modified, packed }
+        FileWitness { path: path.to_owned(), real, device, inode, born, length, modified, packed, original_born: None }
+    }
+
+    /// The same file, read on where `before` was read.
+    pub(super) fn read_after(self, before: Option<&FileWitness>) -> FileWitness {
+        let original_born = before.and_then(|before| {
+            let is_same = before.id() == self.id();
+            if is_same { before.original_born } else { Some(before.first_born()) }
+        });
+        FileWitness { original_born, ..self }
+    }
+
+    /// The same file, which is perhaps a copy of one that was born then.
+    pub(super) fn perhaps_copied_from(self, born: i64) -> FileWitness {
+        FileWitness { original_born: (born < self.born).then_some(born), ..self }
+    }
+
+    /// The birth of the file, or that of its original: one that comes after it under its name is no older.
+    pub(super) fn first_born(&self) -> i64 {
+        self.original_born.unwrap_or(self.born)
     }
 
     pub(super) fn id(&self) -> FileId {
@@ -161,7 +203,7 @@ impl Witness {
     pub(super) fn in_file(self, file: FileWitness) -> Witness {
         let same = self.file.as_ref().is_some_and(|known| known.id() == file.id());
         let (packed, verified) = if same { (self.packed, self.verified) } else { (0, 0) };
-        Witness { packed, verified, file: Some(file), ..self }
+        Witness { packed, verified, file: Some(file.read_after(self.file.as_ref())), ..self }
     }
 
     /// Whether this is the end of the compressed file with that mark.
@@ -238,6 +280,11 @@ mod tests {
         assert!(!identity.fits(b"line 1\nline 4\n"));
         assert!(identity.begins_as(b"line 1\n") && !identity.begins_as(b"time 1\n") && !identity.begins_as(b""));
         assert_eq!((identity.shares(b"line 1\nline 4\n"), identity.shares(b"time")), (8, 0));
+        // As long as 64 bytes are equal, and 72 are not.
+        let line = |number: u32| format!("{number:070}\n");
+        let identity = Identity::of(line(1).repeat(3).as_bytes());
+        assert!(identity.begins_as(line(1).as_bytes()) && !identity.begins_as(line(2).as_bytes()));
+        assert!(identity.begins_as(&line(1).as_bytes()[..68]) && !identity.begins_as((line(1) + "\n").as_bytes()));
         assert!(Identity::default().fits(b"anything"), "a position of the format before has no identity");
         assert!(Identity::of(b"").fits(b"anything") && !Identity::of(b"").begins_as(b"anything"));
     }
