@@ -116,7 +116,7 @@ pub(crate) struct Range {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     pub(crate) skipped: u64,
-    /// Whether the partition has ended for good: its position is removed instead of recorded.
+    /// True if the partition has ended for good: its position is removed instead of recorded.
     pub(crate) retired: bool,
 }
 

@@ -52,9 +52,9 @@ pub struct Settings {
     pub first: Option<StartAt>,
     /// What to do if records are gone at a source before they were read.
     pub on_loss: OnLoss,
-    /// Whether the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
+    /// True if the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
     pub to_end: bool,
-    /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
+    /// True if a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
     /// What time it is for batches ([`crate::Batch::time_ms`]): the system's, or a test's.

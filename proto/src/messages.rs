@@ -47,7 +47,7 @@ message! {
         3 lineage: String,
         /// The result, in the request's encoding.
         4 result: Vec<u8>,
-        /// Whether the result is one value, as an option, or a vector of any number of them.
+        /// True if the result is one value, as an option, or a vector of any number of them.
         5 one: bool,
         /// Why there is no result.
         6 error: Option<QueryError>,

@@ -122,7 +122,7 @@ impl Live {
         (None, receiver)
     }
 
-    /// Whether nobody takes part any more. The feed is then over.
+    /// Returns whether nobody takes part any more. The feed is then over.
     fn is_left(&self, feed: &Feed, channel: &Channel) -> bool {
         let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
         let left = channel.sender.receiver_count() == 0;

@@ -47,7 +47,7 @@ impl Section {
         usize::try_from(self.changes).expect("a usize holds a u32")
     }
 
-    /// Whether nothing changed.
+    /// Returns whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes == 0

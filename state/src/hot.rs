@@ -68,7 +68,7 @@ struct Old<V> {
 struct Changed<V> {
     txid: Txid,
     old: Vec<Old<V>>,
-    /// Whether the batch removed a key: its slot is then free once the batch is released.
+    /// True if the batch removed a key: its slot is then free once the batch is released.
     removed: bool,
     /// How many keys had a value before it.
     keys_before: usize,
@@ -164,7 +164,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.changed.iter().find(|changed| changed.txid > at).map_or(self.keys, |changed| changed.keys_before)
     }
 
-    /// Whether no key has a value.
+    /// Returns whether no key has a value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys == 0
@@ -366,7 +366,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         value.as_ref()
     }
 
-    /// Whether the map can be read as of batch `at`: the old values that this needs are not released.
+    /// Returns whether the map can be read as of batch `at`: the old values that this needs are not released.
     #[must_use]
     pub fn holds(&self, at: Txid) -> bool {
         at >= self.released

@@ -52,7 +52,7 @@ pub(crate) struct Look {
     text: String,
     /// The first part that can only be read from bytes that name their fields and kinds.
     pub(crate) unreadable: Option<String>,
-    /// Whether a map is in it.
+    /// True if a map is in it.
     pub(crate) has_maps: bool,
 }
 
@@ -99,7 +99,7 @@ struct Enum {
     variants: usize,
     /// The variant that is looked into next; beyond the last, all have been, and it begins again: there may be other enums behind them.
     next: usize,
-    /// Whether it was met in this pass.
+    /// True if it was met in this pass.
     met: bool,
 }
 

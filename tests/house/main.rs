@@ -7,6 +7,7 @@ mod support {
 }
 
 mod circles;
+mod words;
 
 use std::fs;
 use std::path::Path;

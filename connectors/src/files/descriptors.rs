@@ -54,17 +54,17 @@ impl Descriptors {
         Waiting { count: Arc::clone(&self.count), since: Instant::now() }
     }
 
-    /// Whether a file that rests is not to be held open: the other half is for those from which something comes.
+    /// Returns whether a file that rests is not to be held open: the other half is for those from which something comes.
     pub(super) fn are_scarce(&self) -> bool {
         self.count.held.load(SeqCst) > self.most / 2
     }
 
-    /// Whether no more may be opened.
+    /// Returns whether no more may be opened.
     pub(super) fn are_taken(&self) -> bool {
         self.count.held.load(SeqCst) >= self.most
     }
 
-    /// Whether one that is read is to give its turn to another.
+    /// Returns whether one that is read is to give its turn to another.
     pub(super) fn are_wanted(&self) -> bool {
         self.count.waiting.load(SeqCst) > 0 && self.are_taken()
     }

@@ -121,7 +121,7 @@ impl FileMarker {
         Marker { topology: self.topology, txid: self.txid, incarnation: self.incarnation }
     }
 
-    /// Whether `file` is, up to the marker's length, what was written.
+    /// Returns whether `file` is, up to the marker's length, what was written.
     pub(super) fn is_of(&self, file: &File) -> io::Result<bool> {
         Ok(tail(file, self.length)? == self.tail)
     }

@@ -29,7 +29,7 @@ impl Watch {
 pub(super) struct Left {
     /// Files of which it is not known yet what they are.
     pub(super) waiting: Vec<RestingFile>,
-    /// Whether it left another question open.
+    /// True if it left another question open.
     pub(super) open: bool,
     /// When the next one must come if nothing is watched: a file must not end before it.
     pub(super) at_most: Duration,
@@ -56,12 +56,12 @@ impl Quiet {
         Quiet { until: Some(Instant::now() + every), watch, _waiting: rests }
     }
 
-    /// Whether a change would end it.
+    /// Returns whether a change would end it.
     pub(super) fn is_watched(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Whether it lasts, as long as the known partitions are the same.
+    /// Returns whether it lasts, as long as the known partitions are the same.
     pub(super) fn lasts(&self) -> bool {
         let unchanged = !self.watch.as_ref().is_some_and(FolderWatch::has_changed);
         unchanged && self.until.is_some_and(|until| Instant::now() < until)

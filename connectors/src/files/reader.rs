@@ -132,7 +132,7 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Whether the run goes on without this file for now.
+    /// Returns whether the run goes on without this file for now.
     fn is_left_out(&self, error: &Error) -> bool {
         let unverified = match &self.stage {
             Stage::Open(file) => file.is_being_verified() && file.offset() == 0,
@@ -206,7 +206,7 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
+    /// Returns whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
     /// read as a new file once this one is forgotten.
     fn is_gone(&self, known: &Known) -> Result<bool> {
         if !(self.settings.follow && known.witness.ended) {

@@ -61,9 +61,9 @@ struct Watched {
     early: HashMap<i32, bool>,
     /// Watches that nothing has any more. What is being added may be given one of them: they end after that.
     unused: BTreeSet<i32>,
-    /// Whether notices were dropped meanwhile.
+    /// True if notices were dropped meanwhile.
     overflowed: bool,
-    /// Whether a file had no watch: said once.
+    /// True if a file had no watch: said once.
     some_unwatched: bool,
 }
 
@@ -73,7 +73,7 @@ struct Resting {
     waker: Waker,
     watch: Option<i32>,
     woken: bool,
-    /// Whether the file was seen to be written to.
+    /// True if the file was seen to be written to.
     written: Arc<AtomicBool>,
 }
 
@@ -342,7 +342,7 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Whether the file was seen to be written to meanwhile.
+    /// Returns whether the file was seen to be written to meanwhile.
     pub(super) fn was_written(&self) -> bool {
         self.written.load(SeqCst)
     }
@@ -378,7 +378,7 @@ impl Wake for Flag {
 }
 
 impl FolderWatch {
-    /// Whether a name has come, gone or changed, or a file that is watched beside.
+    /// Returns whether a name has come, gone or changed, or a file that is watched beside.
     pub(super) fn has_changed(&self) -> bool {
         self.watcher.take();
         self.changed.0.load(SeqCst)

@@ -17,7 +17,7 @@ pub(super) struct Seen {
     pub(super) low: i64,
     /// The offset after the last.
     pub(super) high: i64,
-    /// Whether the last record before the position is another than the one that was read; `None` if it is gone.
+    /// True if the last record before the position is another than the one that was read; `None` if it is gone.
     pub(super) replaced: Option<bool>,
     /// The offset at which the partition ends for this source, if it does.
     pub(super) bound: Option<i64>,
@@ -96,7 +96,7 @@ pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
 pub(super) struct Doubted {
     /// The offset that comes next.
     pub(super) next: i64,
-    /// Whether something was read of it.
+    /// True if something was read of it.
     pub(super) was_well: bool,
 }
 

@@ -105,7 +105,7 @@ impl Doubt {
 }
 
 impl Doubt {
-    /// Whether all answers up to this good one were good for so long.
+    /// Returns whether all answers up to this good one were good for so long.
     fn is_good_for(&self, long: Duration, now: Instant) -> bool {
         let mut since = self.good_since.lock().expect("no holder of this lock panics");
         now.saturating_duration_since(*since.get_or_insert(now)) >= long

@@ -29,7 +29,7 @@ struct Member {
     /// All that the group was ever told.
     all: BTreeMap<String, i64>,
     told: Instant,
-    /// Whether it was logged that the group may not be used.
+    /// True if it was logged that the group may not be used.
     warned: bool,
 }
 

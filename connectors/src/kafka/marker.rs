@@ -93,12 +93,12 @@ impl Progress {
         })
     }
 
-    /// Whether it is this owner's.
+    /// Returns whether it is this owner's.
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
         self.topic == topic_of(owner)
     }
 
-    /// Whether one of its clients has not been answered for so long that others should ask.
+    /// Returns whether one of its clients has not been answered for so long that others should ask.
     pub(super) fn is_stuck(&self) -> bool {
         self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
@@ -160,7 +160,7 @@ impl Progress {
         }
     }
 
-    /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
+    /// Returns whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
     pub(super) fn is_settled(&self) -> Result<bool> {
         self.tend();
         if self.committed.partitions_of(&self.topic)?.is_none() {

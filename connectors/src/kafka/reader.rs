@@ -52,7 +52,7 @@ pub(super) struct KafkaReader<T> {
     doubt: Option<Arc<Doubt>>,
     /// The next message, which cannot be decoded yet.
     held: Option<Held>,
-    /// Whether something was read.
+    /// True if something was read.
     was_well: bool,
     skipped: u64,
     /// Facts of the run, and the partition's name in them.
@@ -127,7 +127,7 @@ impl<T> KafkaReader<T> {
         }
     }
 
-    /// Whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
+    /// Returns whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
     fn is_same_topic(&mut self) -> Result<bool> {
         let events = &self.client().events;
         if !events.are_pending() && self.ids_version == Some(events.ids_version()) {
@@ -151,7 +151,7 @@ impl<T> KafkaReader<T> {
         self.doubt = Some(self.opened.doubts.ask(doubt));
     }
 
-    /// Whether nothing may be read before a doubt is settled.
+    /// Returns whether nothing may be read before a doubt is settled.
     fn is_in_doubt(&self) -> bool {
         self.doubt.as_ref().is_some_and(|doubt| doubt.why == Why::Reported)
     }
@@ -273,7 +273,7 @@ impl<T> KafkaReader<T> {
         Ok(Next::Record)
     }
 
-    /// Whether everything was read that is to be read.
+    /// Returns whether everything was read that is to be read.
     fn has_reached_its_bound(&self) -> bool {
         self.bound.is_some_and(|bound| self.opened.next.is_some_and(|next| next >= bound))
     }

@@ -89,7 +89,7 @@ impl RunFacts {
         self.lock().notices.extend(notices);
     }
 
-    /// Whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
+    /// Returns whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let mut facts = self.lock();
         let is_due = facts.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);

@@ -93,7 +93,7 @@ impl Session {
         self.producer().begin_transaction().err()
     }
 
-    /// Whether a newer producer of this sink has been seen.
+    /// Returns whether a newer producer of this sink has been seen.
     pub(super) fn is_fenced(&self, why: &KafkaError) -> bool {
         let fenced = |code: RDKafkaErrorCode| {
             matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
@@ -111,7 +111,7 @@ impl Drop for Session {
     }
 }
 
-/// Whether a message was not sent because its transaction had failed for something else.
+/// Returns whether a message was not sent because its transaction had failed for something else.
 pub(super) fn is_purged(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }

@@ -202,7 +202,7 @@ pub struct KafkaSource<T> {
     doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
-    /// Whether every partition has an end, and none joins: since it was begun.
+    /// True if every partition has an end, and none joins: since it was begun.
     is_bounded: AtomicBool,
 }
 

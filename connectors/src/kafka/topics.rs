@@ -74,7 +74,7 @@ impl Probe {
         Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since, leaders })
     }
 
-    /// Whether no call was answered for so long that another client should ask.
+    /// Returns whether no call was answered for so long that another client should ask.
     pub(super) fn is_stuck(&self) -> bool {
         let since = *self.silent_since.lock().expect("no holder of this lock panics");
         since.is_some_and(|since| since.elapsed() >= STUCK_AFTER)
@@ -276,7 +276,7 @@ impl Probe {
 const TOPICS_AT_ONCE: usize = 16;
 const FEW_TOPICS: usize = 2;
 
-/// Whether an error of a partition that was listed means that no leader of it is known.
+/// Returns whether an error of a partition that was listed means that no leader of it is known.
 pub(super) fn is_without_leader(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::LeaderNotAvailable) || client::is_unknown_topic(code)
 }

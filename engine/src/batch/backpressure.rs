@@ -59,7 +59,7 @@ impl Backpressure {
         self.change(|inner| inner.full_disk = why);
     }
 
-    /// Whether the sources wait for disk space.
+    /// Returns whether the sources wait for disk space.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.lock().full_disk.is_some()
     }

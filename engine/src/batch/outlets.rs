@@ -145,7 +145,7 @@ impl Outlets {
         self.lock().ends
     }
 
-    /// Whether every sink has confirmed all of its output.
+    /// Returns whether every sink has confirmed all of its output.
     pub(crate) fn are_confirmed(&self) -> bool {
         self.lock().sinks.iter().all(SinkStatus::is_confirmed)
     }

@@ -30,7 +30,7 @@ impl TimeSlice {
         TimeSlice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
     }
 
-    /// Whether the operator should stop here and activate itself again.
+    /// Returns whether the operator should stop here and activate itself again.
     #[inline]
     pub(crate) fn is_over(&mut self) -> bool {
         self.left -= 1;
@@ -61,7 +61,7 @@ impl TimeSlice {
         self.over |= self.began.elapsed() >= self.length;
     }
 
-    /// Whether the slice was found to be over.
+    /// Returns whether the slice was found to be over.
     pub(crate) fn was_over(&self) -> bool {
         self.over
     }
@@ -79,7 +79,7 @@ pub(crate) fn take_longest() -> Duration {
     LONGEST.with(|longest| longest.replace(Duration::ZERO))
 }
 
-/// Whether requests come and go on this worker: its slices are then shorter.
+/// Returns whether requests come and go on this worker: its slices are then shorter.
 pub(crate) fn beside_requests(requests: bool) {
     LENGTH.with(|length| length.set(if requests { SLICE_BESIDE_REQUESTS } else { SLICE }));
 }

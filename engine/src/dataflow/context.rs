@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) in_flight: RefCell<InFlight>,
     /// The sinks for dead letters.
     pub(crate) letters: RefCell<Vec<DeadLetterTarget>>,
-    /// Whether chunks keep their records for dead letters.
+    /// True if chunks keep their records for dead letters.
     pub(crate) keeps_records: Cell<bool>,
     /// The policy for records at which an operator fails, from here on in the program.
     pub(crate) on_failure: RefCell<OnFailure>,

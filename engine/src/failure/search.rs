@@ -152,7 +152,7 @@ impl Trial {
         self.left.fetch_sub(1, SeqCst);
     }
 
-    /// Whether all workers have.
+    /// Returns whether all workers have.
     pub(crate) fn is_through(&self) -> bool {
         self.left.load(SeqCst) == 0
     }

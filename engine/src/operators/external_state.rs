@@ -189,7 +189,7 @@ type TellOf<E> = Told<<E as ExternalState>::Key, <E as ExternalState>::Value>;
 struct Open<K, T> {
     capability: Capability<u64>,
     records: Vec<(K, T)>,
-    /// Whether the values of all keys are there: what is left is to be given.
+    /// True if the values of all keys are there: what is left is to be given.
     complete: bool,
 }
 
@@ -241,7 +241,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
         }
     }
 
-    /// Whether the answers for all keys of a batch are there; if not, they are on their way.
+    /// Returns whether the answers for all keys of a batch are there; if not, they are on their way.
     fn has_all(&mut self, txid: u64) -> bool {
         if let Some((of, told)) = &self.asked {
             loop {

@@ -137,7 +137,7 @@ pub type Outcome = Result<Answer, QueryError>;
 pub(crate) trait Reply: Send {
     fn answer(self: Box<Self>, outcome: Outcome);
 
-    /// Whether nobody waits for it any more.
+    /// Returns whether nobody waits for it any more.
     fn is_gone(&self) -> bool;
 
     /// The request was not sent, and whoever sent it knows.

@@ -56,7 +56,7 @@ impl QueueDepth {
         self.told = waiting;
     }
 
-    /// Whether the operators behind this one have more than enough to do.
+    /// Returns whether the operators behind this one have more than enough to do.
     pub(crate) fn is_held_up(&self) -> bool {
         let behind = self.backlog.waiting.get(self.operator + 1..self.end.get().min(OPERATORS)).unwrap_or_default();
         behind.iter().map(|waiting| waiting.load(Relaxed)).sum::<usize>() > MOST

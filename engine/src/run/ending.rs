@@ -28,7 +28,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) phase: Phase,
-    /// Whether everything that the phase waits for has ended.
+    /// True if everything that the phase waits for has ended.
     pub(crate) done: bool,
     /// For how long the run has been ending, since a stop or a failure; `None` while it goes on.
     pub(crate) ending_for: Option<Duration>,

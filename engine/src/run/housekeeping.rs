@@ -70,7 +70,7 @@ impl PutOff {
         PutOff { since: now, tried: now, reported: None }
     }
 
-    /// Whether the disk fails, and not for want of space, which somebody may free.
+    /// Returns whether the disk fails, and not for want of space, which somebody may free.
     fn ends_the_run(&self, why: &Error) -> bool {
         !is_for_space(why) && self.since.elapsed() >= FOLDS_MAY_FAIL_FOR
     }
@@ -84,7 +84,7 @@ impl PutOff {
     }
 }
 
-/// Whether a fold failed for want of space on the disk.
+/// Returns whether a fold failed for want of space on the disk.
 fn is_for_space(why: &Error) -> bool {
     let why = why.to_string();
     [NO_ROOM, "No space left", "quota exceeded"].iter().any(|text| why.contains(text))
@@ -93,7 +93,7 @@ fn is_for_space(why: &Error) -> bool {
 /// In the error of a fold that is not tried.
 const NO_ROOM: &str = "a fold may need";
 
-/// Whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
+/// Returns whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
 /// more would come.
 fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> bool) -> bool {
     unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())

@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub(crate) assignments: Vec<Vec<Assignment>>,
     /// By source: the facts of its start.
     pub(crate) facts: Vec<Option<StartFacts>>,
-    /// Whether partitions may join: the sources are then never at their end.
+    /// True if partitions may join: the sources are then never at their end.
     pub(crate) discovers: bool,
     pub(crate) deltas: crossbeam_channel::Sender<Message>,
     pub(crate) inboxes: Vec<crossbeam_channel::Receiver<ToWorker>>,
@@ -235,7 +235,7 @@ impl<'j> Worker<'j> {
         [idle, report].into_iter().flatten().fold(LONGEST_PARK, Duration::min)
     }
 
-    /// Whether a request has passed here since the last look.
+    /// Returns whether a request has passed here since the last look.
     fn requests_passed(&mut self) -> bool {
         let entered = self.context.watch.entered();
         let passed = std::mem::replace(&mut self.entered, entered) != entered;

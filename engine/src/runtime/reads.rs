@@ -53,7 +53,7 @@ pub struct PageWish {
 pub struct Page {
     /// The batch.
     pub txid: Txid,
-    /// Whether it is another than was wished: that one is no longer held.
+    /// True if it is another than was wished: that one is no longer held.
     pub moved_on: bool,
     /// The rows in the order of their keys, as a JSON array of `{"key":…,"value":…}`.
     pub rows: String,

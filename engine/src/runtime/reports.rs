@@ -27,7 +27,7 @@ pub struct Status {
     pub topology: String,
     /// `starting`, `running`, `paused`, `stopping` or `failed`.
     pub phase: &'static str,
-    /// Whether the port lets the sources be paused, resumed and drained: it asks for a token then.
+    /// True if the port lets the sources be paused, resumed and drained: it asks for a token then.
     pub controls: bool,
     /// The last committed batch.
     #[schemars(with = "u64")]
@@ -49,7 +49,7 @@ pub struct Status {
     pub records_per_s: f64,
     /// Batches per second, over the last seconds.
     pub batches_per_s: f64,
-    /// Whether every source is at its end and everything is committed.
+    /// True if every source is at its end and everything is committed.
     pub sources_at_end: bool,
     /// Why the sources wait, if they do.
     pub waiting: Option<String>,

@@ -30,7 +30,7 @@ pub(super) enum Request {
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Beliefs {
-    /// Whether the registry was ever of use to this user.
+    /// True if the registry was ever of use to this user.
     was_of_use: Arc<AtomicBool>,
     /// Since when it refuses a request, as far as that is not believed. By request: what it answers to another one is no
     /// word about this.
