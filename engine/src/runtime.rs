@@ -106,7 +106,7 @@ pub struct Runtime {
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
-    /// How many looks for new partitions are under way.
+    /// The number of looks for new partitions that are under way.
     pub(crate) looks: AtomicUsize,
     pub(crate) timings: Timings,
     pub(crate) work: Arc<Work>,

@@ -24,7 +24,7 @@ pub struct Settings {
     pub name: String,
     /// The folder of the state.
     pub state: PathBuf,
-    /// How many workers, at least 1. May differ from run to run.
+    /// The number of workers, at least 1. May differ from run to run.
     pub workers: usize,
     /// What a commit waits for.
     pub durability: Durability,
@@ -69,7 +69,7 @@ pub struct Settings {
 const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
 
 impl Settings {
-    /// How many bytes of deltas may be committed and not folded before the sources wait.
+    /// Returns the number of bytes of deltas that may be committed and not folded before the sources wait.
     pub(crate) fn most_unfolded(&self) -> u64 {
         let usual = || self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES);
         // Below that no fold would begin, and the sources would wait for ever.

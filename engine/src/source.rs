@@ -41,7 +41,7 @@ pub trait Source: Send + Sync + 'static {
     /// Whatever keeps the list from being made; a source with nothing to read says so here (kind Config).
     fn partitions(&self) -> Result<Vec<String>>;
 
-    /// How often to ask again for [`Source::partitions`]; `None` for a fixed set. New ones join at a batch boundary.
+    /// Returns the interval at which to ask again for [`Source::partitions`]; `None` for a fixed set. New ones join at a batch boundary.
     fn discover_every(&self) -> Option<Duration> {
         None
     }
@@ -254,7 +254,7 @@ pub trait Reader<T>: Send {
         None
     }
 
-    /// How many records were skipped by policy since the last call; for metrics and the log.
+    /// Returns the number of records that were skipped by policy since the last call; for metrics and the log.
     fn take_skipped(&mut self) -> u64 {
         0
     }
@@ -346,7 +346,7 @@ impl<T> Records<T> {
         self.items.len() + self.set_aside.len() >= self.max_records || self.bytes >= self.max_bytes
     }
 
-    /// How many records there are.
+    /// Returns the number of records that there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
@@ -358,7 +358,7 @@ impl<T> Records<T> {
         self.items.is_empty()
     }
 
-    /// How many bytes of input they were.
+    /// Returns the number of bytes of input they were.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

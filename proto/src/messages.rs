@@ -13,7 +13,7 @@ message! {
         3 arguments: Vec<u8>,
         /// As what the arguments come and the result goes: an [`Encoding`].
         4 encoding: i32,
-        /// How long it may take, in milliseconds; 0 for as long as the server allows.
+        /// The time it may take, in milliseconds; 0 for as long as the server allows.
         5 timeout_ms: u64,
         /// The answer must be of this batch or a later one.
         6 at_least_txid: u64,

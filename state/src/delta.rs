@@ -76,7 +76,7 @@ pub fn assemble(sections: &[Section]) -> Result<Vec<u8>> {
 /// The earlier change of a key, by the same worker in the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
-    /// How many batches ago, at least 1.
+    /// The number of batches ago, at least 1.
     pub batches: u64,
     /// The number of the change in its section.
     pub change: u32,

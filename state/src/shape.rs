@@ -18,7 +18,7 @@ const DEEP: u32 = 8;
 const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 
-/// How often a type is looked through: each time at other variants of its enums.
+/// The number of times a type is looked through: each time at other variants of its enums.
 const MOST_PASSES: usize = 64;
 
 /// The longest description, in bytes: of a longer one the rest is a checksum.
@@ -106,7 +106,7 @@ struct Enum {
 #[derive(Default)]
 struct Tracer {
     text: String,
-    /// How many parts may still be looked at.
+    /// The number of parts that may still be looked at.
     left: u32,
     depth: u32,
     /// By their names.

@@ -273,7 +273,7 @@ impl Store {
         Txid(self.folded.load(SeqCst))
     }
 
-    /// How many bytes of deltas are committed and not folded.
+    /// Returns the number of bytes of deltas that are committed and not folded.
     #[must_use]
     pub fn unfolded_bytes(&self) -> u64 {
         self.unfolded_bytes.load(SeqCst)

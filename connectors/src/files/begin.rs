@@ -18,7 +18,7 @@ use std::time::Duration;
 use tidemill_engine::source::{Begun, OnLoss, Start, StartAt};
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// How often a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
+/// The number of times a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
 const MOST_LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 

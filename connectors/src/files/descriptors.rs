@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 /// Of the sources that have no limit of their own.
 static OF_THE_PROCESS: LazyLock<Arc<Count>> = LazyLock::new(Arc::default);
 
-/// How long a reader waits for a descriptor before the status names that.
+/// The time a reader waits for a descriptor before the status names that.
 const NAMED_AFTER: Duration = Duration::from_secs(5);
 
-/// How often a reader looks at least whether it may open its file.
+/// The interval at which a reader looks at least whether it may open its file.
 const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
 
-/// How many files are held open, and how many readers wait until they may open theirs.
+/// The number of files that are held open, and how many readers wait until they may open theirs.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     held: AtomicUsize,

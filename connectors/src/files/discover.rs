@@ -33,7 +33,7 @@ struct Remembered {
     waiting: Vec<RestingFile>,
     /// Names that match and are symbolic links.
     links: BTreeSet<PathBuf>,
-    /// How often the source was begun: a look of an earlier time leaves nothing here.
+    /// The number of times the source was begun: a look of an earlier time leaves nothing here.
     begun: u64,
     reported: BTreeSet<String>,
     judged: Judged,

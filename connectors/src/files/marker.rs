@@ -28,7 +28,7 @@ pub(super) struct FileMarker {
     pub(super) tail: String,
 }
 
-/// How many bytes before its length a marker remembers.
+/// The number of bytes before its length a marker remembers.
 const TAIL_BYTES: u64 = 4 << 10;
 
 /// The marker as it is written: with the checksum (xxh3, hexadecimal) of its compact JSON without the checksum.

@@ -11,11 +11,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// How often names are looked at while nothing comes; and those that have led where they lead for a while.
+/// The interval at which names are looked at while nothing comes; and those that have led where they lead for a while.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY_AT_LEAST: Duration = Duration::from_secs(5);
 
-/// How long names lead where they lead until they are looked at less often.
+/// The time names lead where they lead until they are looked at less often.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The names of a followed file.

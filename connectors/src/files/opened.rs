@@ -17,10 +17,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Error, Position, Result};
 
-/// How often the length of a followed file is looked at: a new line is seen at most this long after it was written.
+/// The interval at which the length of a followed file is looked at: a new line is seen at most this long after it was written.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// How often the names of a followed file are looked at that was read to its end and cannot grow.
+/// The interval at which the names of a followed file are looked at that was read to its end and cannot grow.
 const LOOK_AFTER_END: Duration = Duration::from_millis(500);
 
 /// An opened file, and how far it is read.
@@ -66,7 +66,7 @@ fn is_past(modified: i64) -> bool {
 pub(super) struct LongLine {
     /// The position before it.
     pub(super) before: Known,
-    /// How many bytes of it have come, its newline included.
+    /// The number of bytes of it that have come, its newline included.
     pub(super) length: usize,
     /// The first of them.
     pub(super) head: Vec<u8>,

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often it is asked for new files.
+/// The interval at which it is asked for new files.
 pub(super) const DISCOVER_EVERY: Duration = Duration::from_millis(500);
 
-/// How often folders are looked at that are watched, though nothing has changed.
+/// The interval at which folders are looked at that are watched, though nothing has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A watch over all that a look depends on, begun before it.

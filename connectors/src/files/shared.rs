@@ -44,7 +44,7 @@ impl Drop for Claim {
     }
 }
 
-/// How many looks for new files were completed. A followed file ends only after others were looked for: until then it shows
+/// The number of looks for new files that were completed. A followed file ends only after others were looked for: until then it shows
 /// where a rotation stands.
 #[derive(Debug, Default)]
 pub(super) struct Looks(AtomicU64);

@@ -71,7 +71,7 @@ pub(super) struct Identity {
     lines: Vec<(usize, u32)>,
 }
 
-/// How many first lines an identity tells apart.
+/// The number of first lines an identity tells apart.
 const LINES: usize = 4;
 
 /// Of nothing, which every file begins with.
@@ -91,7 +91,7 @@ impl Identity {
         Identity { length: head.len(), whole: xxh3_64(head), doubled: doubled.collect(), lines: lines.collect() }
     }
 
-    /// How many first bytes at least a file that begins with `head` has in common with this one.
+    /// Returns the number of first bytes at least a file that begins with `head` has in common with this one.
     pub(super) fn shares(&self, head: &[u8]) -> usize {
         let same = |(length, sum): &(usize, u32)| head.get(..*length).is_some_and(|head| short_sum(head) == *sum);
         self.parts().take_while(same).last().map_or(0, |(length, _)| length)

@@ -130,14 +130,14 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
-/// How long the answers must agree before they are believed: a broker that has just started, or lags behind the
+/// The time the answers must agree before they are believed: a broker that has just started, or lags behind the
 /// controller, gives stale ones.
 pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
 
 /// As [`BELIEVED_AFTER`], for another id: a stale answer has an old one, which a topic that was just made again has left.
 const BELIEVED_ID_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a user without a right is taken for one whose right is not known everywhere yet.
+/// The time a user without a right is taken for one whose right is not known everywhere yet.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// Judges an answer about a partition in doubt. All answers for `agree` were bad.

@@ -24,15 +24,15 @@ use std::time::{Duration, Instant, SystemTime};
 /// A client that reads.
 pub(super) type Consumer = BaseConsumer<Events>;
 
-/// How long a partition may be without a leader, or its leader without a connection, before that is trouble: a
+/// The time a partition may be without a leader, or its leader without a connection, before that is trouble: a
 /// leader that moves takes a second or two.
 const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the trouble with one broker lasts before it is taken for that of all: longer than the time between two
+/// The time the trouble with one broker lasts before it is taken for that of all: longer than the time between two
 /// statistics, which show whether another can be reached.
 const ONE_BROKER_FOR: Duration = Duration::from_secs(3);
 
-/// How long brokers that took a client before may refuse it before that is final: their view of users may be stale.
+/// The time brokers that took a client before may refuse it before that is final: their view of users may be stale.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// The standing of this user with the brokers, shared by all clients of one source or sink.
@@ -81,7 +81,7 @@ struct Reports {
     ids_version: AtomicU64,
     /// True if something may lie in the main queue.
     pending: AtomicBool,
-    /// How many reports came.
+    /// The number of reports that came.
     handled: AtomicU64,
     retries: AtomicU64,
     delivered: AtomicUsize,
@@ -233,17 +233,17 @@ impl Events {
         self.0.pending.store(pending, SeqCst);
     }
 
-    /// How many reports came.
+    /// Returns the number of reports that came.
     pub(super) fn handled(&self) -> u64 {
         self.0.handled.load(SeqCst)
     }
 
-    /// How often requests were sent again or timed out, as of about a second ago.
+    /// Returns the number of times requests were sent again or timed out, as of about a second ago.
     pub(super) fn retries(&self) -> u64 {
         self.0.retries.load(SeqCst)
     }
 
-    /// How many messages were delivered, or have failed, since the last call of [`Events::forget_deliveries`].
+    /// Returns the number of messages that were delivered, or have failed, since the last call of [`Events::forget_deliveries`].
     pub(super) fn reported(&self) -> usize {
         self.0.delivered.load(SeqCst) + self.0.failed.lock().expect("no holder of this lock panics").len()
     }

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tidemill_state::{Position, Result};
 
-/// How often the group is told.
+/// The interval at which the group is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The group of one source. Empty until the source is begun.

@@ -13,13 +13,13 @@ use tidemill_engine::sink::{Marker, Owner};
 use tidemill_state::{Error, Incarnation, Result, Txid};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
+/// The time an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
 
 /// How large a segment of the topic is.
 const SEGMENT_BYTES: &str = "16777216";
 
-/// How many offsets before the end are read first to find the last marker.
+/// The number of offsets before the end are read first to find the last marker.
 const FIRST_LOOK: i64 = 64;
 
 /// A marker as it is written. JSON, so that a person can read the topic.

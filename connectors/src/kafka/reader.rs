@@ -24,19 +24,19 @@ use std::time::{Duration, Instant};
 use tidemill_engine::source::{ReadStatus, Reader, Records};
 use tidemill_state::{Error, Position, Result};
 
-/// How long a reader sleeps that nothing wakes.
+/// The time a reader sleeps that nothing wakes.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// How long a reader sleeps whose partition is in doubt.
+/// The time a reader sleeps whose partition is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(50);
 
-/// How often events beside the records are looked at: errors, statistics.
+/// The interval at which events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a transaction must be open to be reported: most end before.
+/// The time a transaction must be open to be reported: most end before.
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// How many messages are skipped in one go: what is skipped fills no batch, and the worker has more to do.
+/// The number of messages that are skipped in one go: what is skipped fills no batch, and the worker has more to do.
 const SKIPPED_AT_ONCE: u64 = 256;
 
 /// See the module's documentation.

@@ -11,10 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::time::Duration;
 use tidemill_state::{Error, Result};
 
-/// How long the brokers may take to fence older producers.
+/// The time the brokers may take to fence older producers.
 const INIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often deliveries are looked at: at first, and when they take long.
+/// The interval at which deliveries are looked at: at first, and when they take long.
 pub(super) const LOOK: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(10));
 
 /// One producer.

@@ -18,7 +18,7 @@ use tidemill_state::{Error, Kind, Result};
 /// After so long without an answer a client is replaced: librdkafka may have dropped every broker that it knew.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// How often the brokers are asked again whether something is really lost.
+/// The interval at which the brokers are asked again whether something is really lost.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A client that asks and does not read. Threads may share it: where order matters, one asks at a time.
@@ -272,7 +272,7 @@ impl Probe {
     }
 }
 
-/// How many topics are asked about at the same time, and up to how many it is done one after the other.
+/// The number of topics that are asked about at the same time, and up to how many it is done one after the other.
 const TOPICS_AT_ONCE: usize = 16;
 const FEW_TOPICS: usize = 2;
 

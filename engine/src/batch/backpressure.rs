@@ -91,7 +91,7 @@ impl Backpressure {
         self.change(|inner| inner.unfolded_bytes = bytes);
     }
 
-    /// How many bytes of changes are committed and not folded.
+    /// Returns the number of bytes of changes that are committed and not folded.
     pub(crate) fn unfolded_bytes(&self) -> u64 {
         self.lock().unfolded_bytes
     }

@@ -57,7 +57,7 @@ pub struct PartitionProgress {
     pub offset: u64,
     /// How much is known to come from there on, in the same unit.
     pub lag: Option<u64>,
-    /// How many records were skipped by policy in this run, before that offset.
+    /// The number of records that were skipped by policy in this run, before that offset.
     pub skipped: u64,
     /// True if the partition is at its end.
     pub ended: bool,

@@ -139,7 +139,7 @@ impl Intake {
         Ok(Turn::Read { records, bytes: self.limits.max_bytes.saturating_sub(open.bytes).clamp(1, CHUNK_BYTES) })
     }
 
-    /// How long a worker that has nothing to read may sleep before the open batch is due.
+    /// Returns the time a worker that has nothing to read may sleep before the open batch is due.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.lock().since.map(|since| self.limits.max_delay.saturating_sub(since.elapsed()))
     }

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long an operator may go on before it lets the others have their turn.
+/// The time an operator may go on before it lets the others have their turn.
 const SLICE: Duration = Duration::from_micros(150);
 
 /// The same while requests come and go: several slices make a turn, and a request takes several turns.
 const SLICE_BESIDE_REQUESTS: Duration = Duration::from_micros(40);
 
-/// How many items are handled between two looks at the clock.
+/// The number of items that are handled between two looks at the clock.
 const ITEMS_PER_LOOK: u32 = 32;
 
 thread_local! {

@@ -31,7 +31,7 @@ pub(crate) struct Context {
     /// The worker's number, from 0.
     pub(crate) index: usize,
     pub(crate) watch: WorkerWatch,
-    /// How many operators of queries have been built.
+    /// The number of operators of queries that have been built.
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) in_flight: RefCell<InFlight>,

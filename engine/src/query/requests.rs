@@ -62,7 +62,7 @@ mod sealed {
     }
 }
 
-/// How many results a query gives for a request: [`Many`] or [`One`].
+/// The number of results a query gives for a request: [`Many`] or [`One`].
 pub trait Number: sealed::Number {}
 
 impl<N: sealed::Number> Number for N {}

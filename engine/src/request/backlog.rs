@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How many operators are counted. Those beyond it never wait, and nobody waits for them.
+/// The number of operators that are counted. Those beyond it never wait, and nobody waits for them.
 const OPERATORS: usize = 4096;
 
-/// How many records may wait behind an operator before it does: some of the engine's slices.
+/// The number of records that may wait behind an operator before it does: some of the engine's slices.
 const MOST: usize = 8192;
 
 /// When an operator that waits looks again.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::codec;
 
-/// How often the in_flight looks for requests whose time is over, or that nobody waits for.
+/// The interval at which requests in flight are looked through for requests whose time is over, or that nobody waits for.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(5);
 
 struct Running {

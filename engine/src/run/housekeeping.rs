@@ -47,13 +47,13 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
     Ok(())
 }
 
-/// How often the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
+/// The interval at which the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a fold that was put off waits for the next try.
+/// The time a fold that was put off waits for the next try.
 const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How long folds may fail in a row for another reason than space before they end the run, and how often a fold that is
+/// The time folds may fail in a row for another reason than space before they end the run, and how often a fold that is
 /// put off is reported.
 const FOLDS_MAY_FAIL_FOR: Duration = Duration::from_secs(60);
 

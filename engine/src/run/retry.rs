@@ -14,13 +14,13 @@ pub(crate) struct Facts {
     pub(crate) kind: Kind,
     /// True if the source whose records were lost may find them elsewhere, if it is begun again.
     pub(crate) perhaps_elsewhere: bool,
-    /// How many generations have failed in a row without a commit, this one included.
+    /// The number of generations that have failed in a row without a commit, this one included.
     pub(crate) failures: u32,
     /// The last committed batch.
     pub(crate) committed: Txid,
     /// The batch that failed, if its policy is to search for the records to blame.
     pub(crate) suspect: Option<Txid>,
-    /// How often failing user code is tried again ([`crate::Settings::retries`]).
+    /// The number of times failing user code is tried again ([`crate::Settings::retries`]).
     pub(crate) retries: u32,
     /// True if the run may go on after records are lost at a source.
     pub(crate) skips_losses: bool,

@@ -17,19 +17,19 @@ use tidemill_state::hot::Range;
 use tidemill_state::{Error, Result, Txid, keys};
 use tokio::sync::oneshot;
 
-/// How long a batch is held for the next page.
+/// The time a batch is held for the next page.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How long a batch is held for walks in all: what later batches overwrite is kept meanwhile.
+/// The time a batch is held for walks in all: what later batches overwrite is kept meanwhile.
 const LONGEST_WALK: Duration = Duration::from_secs(60);
 
-/// How many batches are held for next pages.
+/// The number of batches that are held for next pages.
 const LEASES: usize = 64;
 
 /// The most rows of a page.
 pub const MOST_ROWS: usize = 10_000;
 
-/// How many pages are read at once: each worker has up to a page's bytes for each.
+/// The number of pages that are read at once: each worker has up to a page's bytes for each.
 const PAGES_AT_ONCE: usize = 16;
 
 /// The most keys that are asked for at once: a worker answers them in one go.

@@ -54,7 +54,7 @@ pub(super) enum Failure {
     Config(String),
 }
 
-/// How long a connection, and a request as a whole, may take.
+/// The time a connection, and a request as a whole, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
