@@ -3,6 +3,7 @@
 
 use super::{link_targets, names_in, nothing_in, numbered, prose, read, root};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The folder of the chapters.
 const BOOK: &str = "docs/book/src";
@@ -91,11 +92,8 @@ fn links_of_the_book_lead_to_something() {
                     offenders.push(format!("{path}:{number}: {link}: {why}"));
                 }
             }
-            if let Some(file) = line.strip_prefix("{{#include ").and_then(|rest| rest.strip_suffix("}}")) {
-                if !root().join(folder).join(file).exists() {
-                    offenders.push(format!("{path}:{number}: {file} is not there"));
-                }
-            }
+            let file = included_by(line).filter(|file| !root().join(folder).join(file).exists());
+            offenders.extend(file.map(|file| format!("{path}:{number}: {file} is not there")));
         }
     }
     nothing_in("links of the book that lead nowhere", offenders);
@@ -125,14 +123,19 @@ fn follow(document: &str, folder: &str, link: &str) -> Result<(), String> {
 }
 
 /// The text of a document with the files that it includes.
-fn included(document: &std::path::Path) -> String {
+fn included(document: &Path) -> String {
     let text = read(document);
     let folder = document.parent().expect("a document is in a folder");
     let lines = text.lines().map(|line| {
-        let file = line.strip_prefix("{{#include ").and_then(|rest| rest.strip_suffix("}}"));
+        let file = included_by(line);
         file.map_or_else(|| line.to_string(), |file| read(&folder.join(file)))
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The file that a line includes, as mdBook does it.
+fn included_by(line: &str) -> Option<&str> {
+    line.strip_prefix("{{#include ")?.strip_suffix("}}")
 }
 
 /// The names by which links find the headings of a document.
