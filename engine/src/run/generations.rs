@@ -104,7 +104,7 @@ impl Generations {
                 retries: self.settings.retries,
                 skips_losses: self.settings.on_loss != OnLoss::Refuse,
                 // A wait that was given up knows of the stop before the run does.
-                stopping: self.is_stopping() || (error.kind() == Kind::Away && self.settings.starting.is_given_up()),
+                stopping: self.is_stopping() || (error.kind() == Kind::Unreachable && self.settings.starting.is_given_up()),
                 crashed: self.points.stopped(),
             };
             let (next, why) = match (retry::after_failure(facts), suspected) {
@@ -280,7 +280,7 @@ impl Generations {
             barrier: Barrier::new(workers),
         };
         // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
-        self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_none());
+        self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_some());
         if self.runtime.fatal().is_some() || self.is_stopping() {
             intake.stop();
         }
@@ -357,7 +357,7 @@ impl Generations {
                 noted.set(true);
                 failed.set(Some(Instant::now()));
                 self.runtime.note_error(&error);
-                self.runtime.close_inboxes();
+                self.runtime.inboxes.close();
             }
             if failed.get().is_some_and(|failed| failed.elapsed() >= NAMED_AFTER) {
                 failed.set(None);

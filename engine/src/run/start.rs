@@ -1,10 +1,10 @@
 //! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
 
 use crate::batch::feed::Assignment;
+use crate::batch::outlets::SinkStatus;
 use crate::batch::publish::not_settled;
 use crate::dataflow::topology::Description;
 use crate::run::migrate;
-use crate::runtime::reports::SinkStatus;
 use crate::settings::Settings;
 use crate::sink::{AnySink, Marker, Owner, Publisher};
 use crate::source::{self, AnySource, StartFacts};
@@ -75,7 +75,7 @@ impl ClaimedSink {
 /// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.
 ///
 /// # Errors
-/// The start would be refused, or something that it would wait for is away (kind Away).
+/// The start would be refused, or something that it would wait for is away (kind Unreachable).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
     let program = ProgramAtStart { settings, description, known_as: settings.name.clone() };
     if !Store::exists(&settings.state)? {
