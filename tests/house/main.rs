@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod checkout;
 }
 
+mod book;
 mod circles;
 mod words;
 
@@ -13,8 +14,8 @@ use std::fs;
 use std::path::Path;
 use support::checkout::root;
 
-/// The documents whose paths and links are checked.
-const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "examples/data/README.md"];
+/// The documents whose paths and links are checked, beside those of the book.
+const DOCUMENTS: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/errors.md", "examples/data/README.md"];
 
 /// The most lines that a production file may have, without its tests.
 const MOST_LINES: usize = 500;
@@ -28,9 +29,9 @@ fn every_path_named_in_the_documents_exists() {
     let top = names_in(&root);
     let sources = sources();
     let mut offenders = Vec::new();
-    for document in DOCUMENTS {
-        let text = read(&root.join(document));
-        let folder = Path::new(document).parent().unwrap_or(Path::new(""));
+    for document in DOCUMENTS.map(str::to_owned).into_iter().chain(book::documents()) {
+        let text = read(&root.join(&document));
+        let folder = Path::new(&document).parent().unwrap_or(Path::new(""));
         for (number, line) in prose(&text) {
             for path in in_backticks(line).filter_map(|quoted| as_path(quoted, &top)) {
                 if !root.join(path).exists() && !names_a_source(path, &sources) {
