@@ -19,7 +19,7 @@ BENCH ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka setup-test setup-book page demo kafka test test-long bench bench-compare lint doc book deny
+.PHONY: help setup setup-kafka setup-test setup-book page demo kafka test test-long bench bench-compare check hooks lint doc book deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,15 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 
 bench-compare: setup-kafka ## compare the benchmarks BENCH (word_count kafka) with those of the commit BASE
 	@scripts/bench-compare.sh $(BASE) $(BENCH)
+
+check: setup ## what a change needs before it is sent, in a minute: formatting, clippy, the house rules
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --release -- -D warnings
+	cargo test --quiet --release --workspace --test house
+
+hooks: ## check each commit of this clone: formatting, spelling, the house rules
+	git config core.hooksPath scripts/hooks
+	@echo "scripts/hooks/pre-commit runs before each commit; git config --unset core.hooksPath ends that"
 
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check
