@@ -1,4 +1,5 @@
-//! A sink of your own, exactly once: a table in SQLite, with its marker in the same transaction as its rows.
+//! A sink of your own, exactly once: a table in SQLite, with its marker in the same transaction as
+//! its rows.
 //!
 //! ```text
 //! cargo run --release --example custom_sink -- run --state target/table --exit-at-end
@@ -6,8 +7,9 @@
 //! cargo test --release --example custom_sink
 //! ```
 //!
-//! Each batch appends the new count of each of its words. Killed and started again, it holds each row once, although it is
-//! only ever appended to. The steps are `claim` (this run is the newest) and `commit` (rows and marker, or neither).
+//! Each batch appends the new count of each of its words. However often the program is killed and
+//! started again, each row is in the table once. Look at `change` (only the newest run may write)
+//! and `commit` (rows and marker, or neither).
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::PathBuf;
@@ -15,7 +17,8 @@ use tidemill::prelude::*;
 use tidemill::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
 use tidemill::{Incarnation, Txid, clap, json};
 
-/// A row is kept as it was encoded; its columns are made of it. `progress` has one row: the newest run, and the marker.
+/// A row is kept as it was encoded; its columns are made of it. `progress` has one row: the newest
+/// run, and the marker.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS counts (
         record TEXT NOT NULL, word TEXT AS (record ->> 0), count INTEGER AS (record ->> 1));
@@ -53,7 +56,8 @@ struct TablePublisher {
 }
 
 impl TablePublisher {
-    /// Makes a change in one transaction, as the newest run: an older one is refused, also if it was the newest until now.
+    /// Makes a change in one transaction, as the newest run. A run is refused as soon as a newer
+    /// one has made a change.
     fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>, &Owner) -> Result<T>) -> Result<T> {
         let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         transaction.execute_batch(TABLES).map_err(failed)?;
@@ -146,7 +150,7 @@ fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     json::from_str(text).map_err(|why| Error::sink(format!("the table progress is damaged: {why}; restore the database")))
 }
 
-/// Sorts SQLite's errors by what to do: a damaged database has to be restored, anything else may pass.
+/// Sorts SQLite's errors by what the operator must do: restore a damaged database, or start again.
 fn failed(why: rusqlite::Error) -> Error {
     match why.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -1,4 +1,5 @@
-//! A source of your own: paragraphs, which are records of several lines between empty ones. It counts how long they are.
+//! A source of your own: paragraphs, records of several lines with empty lines between them,
+//! counted by their length.
 //!
 //! ```text
 //! cargo run --release --example custom_source -- run --state target/paragraphs --exit-at-end
@@ -6,8 +7,9 @@
 //! cargo test --release --example custom_source
 //! ```
 //!
-//! The topology is the last ten lines. Above it is the contract of a source: partitions (the files), positions (byte
-//! offsets, with a witness that recognises the file), a reader that resumes at any of them. The conformance suite checks it.
+//! Look at the three parts of a source: partitions (the files), positions (byte offsets, with a
+//! witness that recognises the file), and a reader that resumes at any position. The conformance
+//! suite in the test at the end checks their contract.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -17,10 +19,12 @@ use tidemill::prelude::*;
 use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{Kind, Position};
 
-/// The paragraphs of the text files of a folder, each file a partition. Files must stay as they are; each start finds new ones.
+/// The paragraphs of the text files of a folder, each file a partition. Files must stay as they
+/// are; each start finds new ones.
 struct Paragraphs(PathBuf);
 
-/// The number of bytes before a position that are kept in its witness. They recognise the file, and cost nothing to check.
+/// The number of bytes before a position that its witness keeps: enough to recognise the file, and
+/// cheap to check.
 const WITNESS_BYTES: usize = 64;
 
 /// The most paragraphs of one call, so that no call holds its worker for long.
@@ -46,7 +50,8 @@ impl Source for Paragraphs {
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<String>>> {
         let path = self.0.join(partition);
-        // A file that was read before and is not as it was is lost input: it must never be read from its beginning again.
+        // A file that was read before and has changed is lost input. It must never be read from its
+        // beginning again.
         let kind = if from.is_some() { Kind::SourceLost } else { Kind::Config };
         let failed = |why: io::Error| Error::new(kind, format!("{}: {why}; put the file back as it was", path.display()));
         let start = from.cloned().unwrap_or_default();
@@ -55,7 +60,8 @@ impl Source for Paragraphs {
     }
 }
 
-/// Opens a file at a position whose witness fits: the bytes before the offset are those that were read.
+/// Opens a file at a position whose witness fits: the bytes before the offset are those that were
+/// read.
 fn open_at(path: &Path, position: &Position) -> io::Result<BufReader<File>> {
     let mut input = BufReader::new(File::open(path)?);
     let mut before = vec![0; position.witness.len()];
@@ -72,7 +78,8 @@ struct ParagraphReader {
 }
 
 impl ParagraphReader {
-    /// The bytes up to the end of the next paragraph, with the empty lines before it; none at the end of the file.
+    /// The bytes up to the end of the next paragraph, with the empty lines before it; none at the
+    /// end of the file.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         loop {

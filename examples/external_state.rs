@@ -1,4 +1,5 @@
-//! A store that is not the topology's: edits of Wikipedia are counted by language, whose names are in a database.
+//! A store that is not the topology's: edits of Wikipedia are counted by language, whose names are
+//! in a database.
 //!
 //! ```text
 //! cargo run --release --example external_state -- fill target/languages.db
@@ -6,8 +7,9 @@
 //! cargo run --release --example external_state -- state scan languages --state target/languages
 //! ```
 //!
-//! The database (SQLite) is asked for all keys of a batch at once, on a thread of its own. Start `run` first and `fill`
-//! later: the first batch waits for the answer, a warning reports why, and the counts are the same in the end.
+//! Look at `get_many`: one call for all keys of a batch, on a thread of its own. Start `run` before
+//! `fill`: the first batch waits for the database, a warning reports why, and the counts are the
+//! same in the end.
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,8 @@ impl ExternalState for Languages {
 
     fn get_many(&self, channels: &[Str]) -> std::result::Result<Vec<Option<Str>>, String> {
         let failed = |why: rusqlite::Error| format!("{}: {why}", self.0.display());
-        // Read-only, so that a database that is not there yet is an error: this call is then repeated until there is one.
+        // Read-only, so that a missing database is an error: the call is repeated until it
+        // succeeds.
         let database = Connection::open_with_flags(&self.0, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
         let mut name = database.prepare("SELECT name FROM languages WHERE channel = ?1").map_err(failed)?;
         let mut name_of =
@@ -59,7 +62,8 @@ fn main() -> Result<()> {
         return fill(path).map_err(|why| Error::config(format!("{path}: {why}")));
     }
     tidemill::main_with(|topology, arguments: &Arguments| {
-        // The defaults: a call may take 10 s, and each batch asks anew. Answers can also be kept for some batches.
+        // The defaults: a call may take 10 s, and each batch asks anew. Answers can also be kept
+        // for some batches.
         let languages = topology.external_state("languages", Languages(arguments.languages.clone()), Default::default());
         topology
             .source("edits", Files::json_lines::<Edit>("examples/data/wikipedia-edits-2015-09-12.json.gz"))

@@ -6,9 +6,10 @@
 //! cargo run --release --example join -- state scan together --state target/join
 //! ```
 //!
-//! `paid` has every order, once: each side is kept as a table, and each change of one looks the other up. `together` has only
-//! the orders whose payment came in the same batch, since `join_batch` keeps nothing from batch to batch; run it again on a
-//! new state with another `--max-batch-records`, and `together` differs, while `paid` does not.
+//! `paid` counts every order once: each side is kept as a table, and each change of one side looks
+//! up the other. `together` counts only the orders whose payment is in the same batch: `join_batch`
+//! keeps nothing between batches. With another `--max-batch-records`, on a new state, `together`
+//! differs and `paid` does not.
 
 use tidemill::Inner;
 use tidemill::prelude::*;
@@ -20,7 +21,8 @@ fn amount(order: u64) -> u64 {
     100 + order % 50
 }
 
-/// Payment `number`: of an order, in another order than theirs, each once. Every tenth is less than the amount.
+/// Payment `number`: the order that it is for, each once and in no order, and the sum. Every tenth
+/// sum is too little.
 fn payment(number: u64) -> (u64, u64) {
     let order = number * 7_919 % ORDERS;
     (order, amount(order) - u64::from(order.is_multiple_of(10)))
@@ -35,8 +37,9 @@ fn main() -> Result<()> {
         let orders = topology.source("orders", Generator::new(1, |_, order| (order, amount(order))).records(ORDERS));
         let payments = topology.source("payments", Generator::new(2, |_, number| payment(number)).records(ORDERS));
 
-        // Over all batches. A pair of one batch would be found from both sides, and one of two batches from the later side
-        // only: so one side looks the other up as of the batch before, and the other side as of the batch itself.
+        // Over all batches. A pair of one batch would be found from both sides, and one of two
+        // batches from the later side only: so one side looks the other up as of the batch before,
+        // and the other side as of the batch itself.
         let order_table = orders.clone().map(|(order, amount)| (order, Some(amount))).upsert("orders");
         let payment_table = payments.clone().map(|(order, paid)| (order, Some(paid))).upsert("payments");
         let late_orders = order_table.changes().lookup_before(&payment_table, |change| change.key);

@@ -1,4 +1,5 @@
-//! A program that changes under its state: the value of a state gets another type, and the counts so far are kept.
+//! A program that changes under its state: the value of a state gets another type, and the counts
+//! so far are kept.
 //!
 //! ```text
 //! cargo run --release --example migration -- run --version 1 --input 'examples/data/text/al*.txt' --state target/migration --exit-at-end
@@ -7,8 +8,9 @@
 //! cargo run --release --example migration -- state get words the --state target/migration
 //! ```
 //!
-//! Version 1 reads one text and counts its words, in 32 bits. Version 2 knows more of each word, and goes on with both texts:
-//! the first is not read again. Without the migration its start is refused, and nothing is changed.
+//! Version 1 reads one text and counts its words, in 32 bits. Version 2 keeps more of each word,
+//! and reads both texts: the first is not read again. Without the migration (`--no-migration`) its
+//! start is refused, and nothing is changed.
 
 use serde::{Deserialize, Serialize};
 use tidemill::aggregates::fold;
@@ -17,7 +19,8 @@ use tidemill::prelude::*;
 
 #[derive(clap::Args, Clone)]
 struct Arguments {
-    /// The program as it was (1) or is now (2). In a program of yours the old version is in its history
+    /// The program as it was (1) or is now (2). In a program of yours the old version is in its
+    /// history
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     version: u8,
     /// Leave the migration out, to see the start refused
@@ -50,8 +53,8 @@ fn version_1(topology: &Topology<'_>, arguments: &Arguments) {
 
 fn version_2(topology: &Topology<'_>, arguments: &Arguments) {
     if !arguments.no_migration {
-        // Done once on each store, before its next batch; kept here as long as there are stores of version 1.
-        // The changes are made in this order, so that the second one uses the new name.
+        // Done once on each store, before its next batch; kept here as long as there are stores of
+        // version 1. The changes are made in this order, so that the second one uses the new name.
         topology
             .migration("2026-12 tallies of words")
             .rename_state("counts", "words")
