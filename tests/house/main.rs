@@ -15,7 +15,8 @@ use std::path::Path;
 use support::checkout::root;
 
 /// The documents whose paths and links are checked, beside those of the book.
-const DOCUMENTS: [&str; 5] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/errors.md", "examples/data/README.md"];
+const DOCUMENTS: [&str; 6] =
+    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/errors.md", "examples/README.md", "examples/data/README.md"];
 
 /// The most lines that a production file may have, without its tests.
 const MOST_LINES: usize = 500;
@@ -46,6 +47,14 @@ fn every_path_named_in_the_documents_exists() {
         }
     }
     nothing_in("paths that a document names, but that do not exist", offenders);
+}
+
+#[test]
+fn every_example_is_in_their_table() {
+    let table = read(&root().join("examples/README.md"));
+    let examples = names_in(&root().join("examples")).into_iter().filter(|name| name.ends_with(".rs"));
+    let offenders = examples.filter(|name| !table.contains(&format!("[`{name}`]({name})")));
+    nothing_in("examples without a row in examples/README.md", offenders);
 }
 
 #[test]
