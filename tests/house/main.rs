@@ -7,6 +7,7 @@ mod support {
 }
 
 mod circles;
+mod dependencies;
 
 use std::fs;
 use std::path::Path;
