@@ -339,8 +339,9 @@ fn bare_server() -> std::net::SocketAddr {
     std::thread::spawn(move || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
-            let answer =
-                || async { ([("content-type", "application/json")], "{\"txid\":12,\"line\":\"0123456789abcdef\",\"result\":8}") };
+            let answer = || async {
+                ([("content-type", "application/json")], "{\"txid\":12,\"lineage\":\"0123456789abcdef\",\"result\":8}")
+            };
             let routes = axum::Router::new().route("/v1/query/{name}", axum::routing::post(answer));
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             let _ = axum::serve(listener, routes).await;

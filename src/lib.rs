@@ -36,16 +36,16 @@ pub use clap;
 pub use tidemill_connectors as connectors;
 pub use tidemill_connectors::kafka;
 pub use tidemill_engine::{
-    Answer, AtLeast, Batch, BatchLimits, BatchReport, Caching, Change, Clock, Data, Emit, Engine, External, ExternalState,
-    Format, Full, Grouped, Inner, Join, Left, Many, Migration, OnFailure, One, Outline, Part, PartitionProgress, Pipeline,
-    Publication, QueriesStatus, QueryDecl, QueryError, QueryLimits, Question, RangeReport, Record, Requests, Retry, Right,
+    Answer, AtLeast, Batch, BatchLimits, BatchReport, Change, Clock, Data, Emit, Engine, External, ExternalState, Format, Full,
+    Grouped, Inner, Join, Left, LookupCache, Many, Migration, OnFailure, One, Outline, Part, PartitionProgress, Pipeline,
+    Publication, QueriesStatus, QueryDecl, QueryError, QueryLimits, QueryRequest, RangeReport, Record, Requests, Retry, Right,
     Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology, Value, WorkerShare, outline,
 };
 pub use tidemill_engine::{aggregates, json, plan, sink, source, states};
 #[doc(inline)]
 pub use tidemill_server as server;
 pub use tidemill_state::resolve::Assume;
-pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Line, Points, Position, Result, Store, Txid};
+pub use tidemill_state::{CrashPoint, Durability, Error, Incarnation, Kind, Lineage, Points, Position, Result, Store, Txid};
 
 /// The suites for sources, sinks, aggregations, and types of values and keys, also for those of your own.
 pub mod conformance {

@@ -91,13 +91,13 @@ impl Client {
         let began = Instant::now();
         let until = began + wanted.time_out;
         let mut attempts = 0;
-        // The line in which the caller's own txid is: that of when it was asked for.
-        let own = At { line: self.0.seen.now().line, txid: wanted.txid };
+        // The lineage in which the caller's own txid is: that of when it was asked for.
+        let own = At { lineage: self.0.seen.now().lineage, txid: wanted.txid };
         loop {
             attempts += 1;
             let seen = self.0.seen.now();
             let last = match self.attempt(&request, &seen, &own, until).await {
-                Ok(response) => match self.0.seen.answered(&At { line: response.line.clone(), txid: response.txid }) {
+                Ok(response) => match self.0.seen.answered(&At { lineage: response.lineage.clone(), txid: response.txid }) {
                     Verdict::Taken => return Ok(Answered { name: request.name, response }),
                     Verdict::Again | Verdict::Replaced(_) => continue,
                 },
@@ -105,10 +105,10 @@ impl Client {
                 Err(Failure::Lasting(Error::TimedOut { what, .. })) => Error::TimedOut { after: began.elapsed(), what },
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error)) => error,
-                Err(Failure::Replaced(now)) => match self.0.seen.replaced(&seen.line, &now) {
+                Err(Failure::Replaced(now)) => match self.0.seen.replaced(&seen.lineage, &now) {
                     Verdict::Replaced(was) => return Err(Error::StateReplaced { was, now }),
                     // Another request has reported it. What this one waits for is of the old state all the same.
-                    _ if own.txid > 0 => return Err(Error::StateReplaced { was: own.line, now }),
+                    _ if own.txid > 0 => return Err(Error::StateReplaced { was: own.lineage, now }),
                     _ => continue,
                 },
             };
@@ -123,12 +123,12 @@ impl Client {
     /// One attempt, of what was seen and is wanted.
     async fn attempt(&self, request: &QueryRequest, seen: &At, own: &At, until: Instant) -> Result<QueryResponse, Failure> {
         let left = until.saturating_duration_since(Instant::now());
-        let txid = if own.line == seen.line || own.line.is_empty() { own.txid } else { 0 };
+        let txid = if own.lineage == seen.lineage || own.lineage.is_empty() { own.txid } else { 0 };
         let request = QueryRequest {
             // At least 1: 0 stands for as long as the server allows.
             timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
             at_least_txid: seen.txid.max(txid),
-            line: seen.line.clone(),
+            lineage: seen.lineage.clone(),
             ..request.clone()
         };
         match tokio::time::timeout_at(until + GRACE, self.0.connection.attempt(request)).await {

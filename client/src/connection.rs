@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     Passing(Error),
     /// It will not.
     Lasting(Error),
-    /// The state is of another line now.
+    /// The state is of another lineage now.
     Replaced(String),
 }
 
@@ -91,7 +91,7 @@ fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
         Some(ErrorKind::TooLarge) => Failure::Lasting(Error::TooLarge(what)),
         Some(ErrorKind::NotHeld) => Failure::Passing(Error::NotHeld(what)),
         Some(ErrorKind::Unavailable) => Failure::Passing(Error::Unavailable(what)),
-        Some(ErrorKind::StateReplaced) => Failure::Replaced(error.line),
+        Some(ErrorKind::StateReplaced) => Failure::Replaced(error.lineage),
         Some(ErrorKind::FunctionFailed) => Failure::Lasting(Error::Failed(what)),
         Some(ErrorKind::Unspecified) | None => Failure::Lasting(Error::Foreign(what)),
     }

@@ -92,7 +92,7 @@ impl fmt::Display for Error {
             Error::NoSuchQuery { name, known } => write!(f, "there is no query \"{name}\"; there are: {}", known.join(", "))?,
             Error::TimedOut { after, what } => write!(f, "there was no answer within {} ms: {what}", after.as_millis())?,
             Error::StateReplaced { was, now } => {
-                write!(f, "the server's state was replaced: it was of line {was}, and is of line {now}")?
+                write!(f, "the server's state was replaced: it was of lineage {was}, and is of lineage {now}")?
             }
             Error::NoValue { name } => write!(f, "\"{name}\" gives no value for these arguments")?,
             Error::WrongType { name, what } => write!(f, "the answer of \"{name}\" is of another type: {what}")?,

@@ -1,4 +1,4 @@
-//! What a client has seen of the server's state: its line, and the greatest batch in it. It decides what every request asks for and what becomes of every answer.
+//! What a client has seen of the server's state: its lineage, and the greatest batch in it. It decides what every request asks for and what becomes of every answer.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -6,21 +6,21 @@ use std::sync::{Mutex, MutexGuard};
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<At>);
 
-/// A batch of a line. The empty line is one that is not known yet.
+/// A batch of a lineage. The empty lineage is one that is not known yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct At {
-    pub(crate) line: String,
+    pub(crate) lineage: String,
     pub(crate) txid: u64,
 }
 
-/// What becomes of an answer, or of being told of another line.
+/// What becomes of an answer, or of being told of another lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is taken.
     Taken,
     /// The request is to be sent again: others have learnt something in the meantime.
     Again,
-    /// The state was replaced: it was of this line.
+    /// The state was replaced: it was of this lineage.
     Replaced(String),
 }
 
@@ -37,11 +37,11 @@ impl Seen {
     /// An answer has come that is of this.
     pub(crate) fn answered(&self, of: &At) -> Verdict {
         let mut seen = self.lock();
-        if seen.line.is_empty() {
+        if seen.lineage.is_empty() {
             seen.clone_from(of);
             return Verdict::Taken;
         }
-        if seen.line != of.line {
+        if seen.lineage != of.lineage {
             // Two requests have found two lines. Which one is there now, the server knows.
             return Verdict::Again;
         }
@@ -49,13 +49,13 @@ impl Seen {
         Verdict::Taken
     }
 
-    /// A request that asked for this line was told that there is that one now. Only the first to be told reports it.
+    /// A request that asked for this lineage was told that there is that one now. Only the first to be told reports it.
     pub(crate) fn replaced(&self, asked: &str, now: &str) -> Verdict {
         let mut seen = self.lock();
-        if seen.line != asked {
+        if seen.lineage != asked {
             return Verdict::Again;
         }
-        *seen = At { line: now.to_string(), txid: 0 };
+        *seen = At { lineage: now.to_string(), txid: 0 };
         Verdict::Replaced(asked.to_string())
     }
 }
@@ -64,8 +64,8 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn at(line: &str, txid: u64) -> At {
-        At { line: line.into(), txid }
+    fn at(lineage: &str, txid: u64) -> At {
+        At { lineage: lineage.into(), txid }
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(seen.answered(&at("a", 3)), Verdict::Taken);
         assert_eq!(seen.now(), at("a", 5));
         assert_eq!(seen.answered(&at("b", 9)), Verdict::Again);
-        assert_eq!(seen.now(), at("a", 5), "which line is there, the server says");
+        assert_eq!(seen.now(), at("a", 5), "which lineage is there, the server says");
         assert_eq!(seen.replaced("a", "b"), Verdict::Replaced("a".into()));
         assert_eq!(seen.replaced("a", "b"), Verdict::Again);
         assert_eq!(seen.now(), at("b", 0));

@@ -60,7 +60,7 @@ mod update_state;
 mod upsert;
 
 pub use emit::Emit;
-pub use external_state::{Caching, External, ExternalState};
+pub use external_state::{External, ExternalState, LookupCache};
 pub use group_by::Grouped;
 pub use join_batch::{Full, Inner, Join, Left, Right};
 pub use update_state::Part;

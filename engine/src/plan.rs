@@ -19,7 +19,7 @@ pub enum NodeKind {
     /// An operator whose records are first sent to the worker that owns their key.
     Exchange(&'static str),
     /// An operator that sends records to other workers, not by key.
-    Moved(&'static str),
+    Repartitioned(&'static str),
     /// A source, by its name.
     Source(String),
     /// A state, by its name; records are first sent to the worker that owns their key.
@@ -65,7 +65,7 @@ impl Plan {
                 NodeKind::State(name) => ("states", name),
                 NodeKind::Sink(name) => ("sinks", name),
                 NodeKind::Query(name) => ("queries", name),
-                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Moved(_) => return None,
+                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Repartitioned(_) => return None,
             };
             let first = self.nodes[..index].iter().find(|first| first.kind == node.kind)?;
             Some(Error::config(format!(
@@ -109,7 +109,7 @@ impl Plan {
             let shape = match node.kind {
                 NodeKind::State(_) => ", shape=cylinder",
                 NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Query(_) => ", shape=cds",
-                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Moved(_) => "",
+                NodeKind::Operator(_) | NodeKind::Exchange(_) | NodeKind::Repartitioned(_) => "",
             };
             let _ = writeln!(text, "  n{} [label={:?}{shape}];", node.id.0, label(node));
             for input in &node.inputs {
@@ -125,14 +125,14 @@ impl Plan {
 fn way(node: &Node) -> Option<&'static str> {
     match node.kind {
         NodeKind::State(_) | NodeKind::Exchange(_) => Some("by key"),
-        NodeKind::Moved(how) => Some(how),
+        NodeKind::Repartitioned(how) => Some(how),
         NodeKind::Operator(_) | NodeKind::Source(_) | NodeKind::Sink(_) | NodeKind::Query(_) => None,
     }
 }
 
 fn label(node: &Node) -> String {
     match &node.kind {
-        NodeKind::Operator(name) | NodeKind::Exchange(name) | NodeKind::Moved(name) => format!("{name}#{}", node.id.0),
+        NodeKind::Operator(name) | NodeKind::Exchange(name) | NodeKind::Repartitioned(name) => format!("{name}#{}", node.id.0),
         NodeKind::Source(name) => format!("source \"{name}\""),
         NodeKind::State(name) => format!("state \"{name}\""),
         NodeKind::Sink(name) => format!("sink \"{name}\""),

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 use tidemill_state::store::Committed;
-use tidemill_state::{Error, Incarnation, Kind, Line, Points, Result, Store, Txid};
+use tidemill_state::{Error, Incarnation, Kind, Lineage, Points, Result, Store, Txid};
 
 struct Inner {
     phase: &'static str,
@@ -88,7 +88,7 @@ pub(crate) struct Facts {
     /// The sources' names.
     pub(crate) sources: Vec<String>,
     pub(crate) key_groups: u16,
-    pub(crate) line: Line,
+    pub(crate) lineage: Lineage,
     pub(crate) incarnation: Incarnation,
     pub(crate) outbox_bytes: usize,
     /// The sources wait while this many bytes of changes are not folded.

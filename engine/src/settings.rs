@@ -4,7 +4,7 @@ use crate::batch::BatchLimits;
 use crate::clock::Clock;
 use crate::request::hub::QueryLimits;
 use crate::runtime::starting::Starting;
-use crate::source::{First, OnLoss};
+use crate::source::{OnLoss, StartAt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Settings {
     /// How often in a row a failure of user code builds the dataflows anew in this process, before it ends the run. 0: the first one does.
     pub retries: u32,
     /// Where sources begin that were never read; `None` for what each says itself.
-    pub first: Option<First>,
+    pub first: Option<StartAt>,
     /// What to do if records are gone at a source before they were read.
     pub on_loss: OnLoss,
     /// Whether the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.

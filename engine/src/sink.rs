@@ -106,14 +106,14 @@ pub trait Publisher: Send {
     /// and has not got everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
     ///
     /// # Errors
-    /// Kind Away if the sink is away.
+    /// Kind Unreachable if the sink is away.
     fn is_settled(&mut self) -> Result<bool>;
 
     /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says is a hint while another run may still publish.
     /// `None` always for [`Delivery::AtLeastOnce`].
     ///
     /// # Errors
-    /// The marker cannot be read: kind Sink if it is damaged, Away if the sink is away.
+    /// The marker cannot be read: kind Sink if it is damaged, Unreachable if the sink is away.
     fn marker(&mut self) -> Result<Option<Marker>>;
 
     /// Keeps every other publisher of this sink from committing anything more, takes back output that has no marker, and then reads the marker: from here on it is
@@ -126,7 +126,7 @@ pub trait Publisher: Send {
     /// Writes the marker with this txid and this run's incarnation, after [`Publisher::take_over`]. From then on older runs are fenced.
     ///
     /// # Errors
-    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, Away if it is away.
+    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, Unreachable if it is away.
     fn claim(&mut self, txid: Txid) -> Result<()>;
 
     /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is confirmed until the returned value is committed;

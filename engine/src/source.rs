@@ -25,7 +25,7 @@ use tidemill_state::{Error, Kind, Position, Result};
 ///    tell may be left to [`Source::begin`], which comes before.
 /// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
 ///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
-/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Away when a run begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has nothing to
+/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has nothing to
 ///    give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the run.
 pub trait Source: Send + Sync + 'static {
     /// What the source gives.
@@ -72,9 +72,9 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// # Errors
     /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
-    /// not know; kind Away.
+    /// not know; kind Unreachable.
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
-        if start.first.is_some_and(|first| first != First::Earliest) && !start.begun {
+        if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
             return Err(Error::config(
                 "this source can be read from its beginning only: leave --from out, or say --from earliest",
             ));
@@ -156,7 +156,7 @@ pub struct Start<'a> {
     /// Where each partition is gone on from, as the store has it.
     pub recorded: &'a BTreeMap<String, Position>,
     /// Where to begin if it was never begun, as the operator says; `None` for what the source itself says.
-    pub first: Option<First>,
+    pub first: Option<StartAt>,
     /// What to do if records are gone that were not read.
     pub on_loss: OnLoss,
     /// Whether the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
@@ -183,7 +183,7 @@ pub struct Begun {
 
 /// Where a source begins that was never read (`--from`). A restart goes on from the store, whatever is said here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum First {
+pub enum StartAt {
     /// With the oldest record that is there.
     Earliest,
     /// With the records that come after the start.

@@ -18,7 +18,7 @@ message! {
         /// The answer must be of this batch or a later one.
         6 at_least_txid: u64,
         /// The line of that batch; empty for whichever the server has.
-        7 line: String,
+        7 lineage: String,
         /// The answer must be of a batch that holds these records.
         8 at_least_position: Vec<Position>,
     }
@@ -44,7 +44,7 @@ message! {
         /// The committed batch that all of the answer is from.
         2 txid: u64,
         /// The line of the batches.
-        3 line: String,
+        3 lineage: String,
         /// The result, in the request's encoding.
         4 result: Vec<u8>,
         /// Whether the result is one value, as an option, or a vector of any number of them.
@@ -66,7 +66,7 @@ message! {
         /// The queries that there are, if the one that was asked is not.
         4 known: Vec<String>,
         /// The line that there is now, if the state was replaced.
-        5 line: String,
+        5 lineage: String,
     }
 }
 

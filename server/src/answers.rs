@@ -49,12 +49,12 @@ pub(super) async fn status(State(runtime): State<Arc<Runtime>>, method: Method, 
 
 pub(super) async fn topology(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
     let Json(plan) = as_json(runtime.plan(), &method, &uri)?;
-    Ok(Json(json!({"name": runtime.topology(), "line": runtime.line().to_string(), "nodes": plan["nodes"]})))
+    Ok(Json(json!({"name": runtime.topology(), "lineage": runtime.lineage().to_string(), "nodes": plan["nodes"]})))
 }
 
 pub(super) async fn operators(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
     let Json(operators) = as_json(&runtime.operators(), &method, &uri)?;
-    Ok(Json(json!({"line": runtime.line().to_string(), "operators": operators})))
+    Ok(Json(json!({"lineage": runtime.lineage().to_string(), "operators": operators})))
 }
 
 #[derive(Deserialize)]
@@ -79,7 +79,7 @@ pub(super) async fn batches(
         return Err(wrong(format!("limit={limit} is not between 1 and {MOST_BATCHES}")));
     }
     let Json(batches) = as_json(&runtime.batches_in_brief(limit), &method, &uri)?;
-    Ok(Json(json!({"line": runtime.line().to_string(), "batches": batches})))
+    Ok(Json(json!({"lineage": runtime.lineage().to_string(), "batches": batches})))
 }
 
 pub(super) async fn batch(
@@ -102,7 +102,7 @@ pub(super) async fn batch(
         return Err(Refusal::new(StatusCode::NOT_FOUND, what, at()).remedy("ask for one of those that /v1/batches lists"));
     };
     let Json(mut batch) = as_json(&batch, &method, &uri)?;
-    batch["line"] = runtime.line().to_string().into();
+    batch["lineage"] = runtime.lineage().to_string().into();
     Ok(Json(batch))
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn page(
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
     let _admitted = runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    Ok(json_response(StatusCode::OK, page.to_json(&runtime.line().to_string()).into_bytes()))
+    Ok(json_response(StatusCode::OK, page.to_json(&runtime.lineage().to_string()).into_bytes()))
 }
 
 /// Which keys are wanted.
@@ -195,7 +195,7 @@ pub(super) async fn values(
         keys.into_iter().map(|key| serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_string())).collect();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
     let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    let body = format!("{{\"txid\":{txid},\"line\":\"{}\",\"rows\":{rows}}}", runtime.line());
+    let body = format!("{{\"txid\":{txid},\"lineage\":\"{}\",\"rows\":{rows}}}", runtime.lineage());
     Ok(json_response(StatusCode::OK, body.into_bytes()))
 }
 
@@ -209,18 +209,18 @@ async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> OfSta
     let codec = runtime.find_state(name).map(|(_, codec)| codec).map_err(|_| no_such_state(runtime, name, at.clone()))?;
     let shown = codec.parse_key(key, runtime.key_groups()).and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
-    let line = runtime.line().to_string();
+    let lineage = runtime.lineage().to_string();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, at.clone()))?;
     match runtime.read_state(name, key).await {
         Ok((txid, Some(value))) => {
-            let body = format!("{{\"txid\":{txid},\"line\":\"{line}\",\"key\":{shown},\"value\":{value}}}");
+            let body = format!("{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"key\":{shown},\"value\":{value}}}");
             Ok(json_response(StatusCode::OK, body.into_bytes()))
         }
         Ok((txid, None)) => {
             Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
                 .remedy("nothing, if the key was never given a value; else ask again after a later batch")
                 .knowing("txid", txid.to_string())
-                .knowing("line", format!("\"{line}\""))
+                .knowing("lineage", format!("\"{lineage}\""))
                 .knowing("key", shown))
         }
         Err(error) => {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_engine::Runtime;
 use tidemill_engine::port::UnsentGuard;
-use tidemill_engine::{AtLeast, Format, QueryError, Question};
+use tidemill_engine::{AtLeast, Format, QueryError};
 use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
 use tonic::server::Grpc;
@@ -69,9 +69,10 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 
 /// The answer to a request, or why there is none; and what counts it until it is sent.
 async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, UnsentGuard) {
-    let mut response = QueryResponse { number: request.number, line: runtime.line().to_string(), ..QueryResponse::default() };
-    if !request.line.is_empty() && request.line != response.line {
-        response.error = Some(replaced(&request, &response.line));
+    let mut response =
+        QueryResponse { number: request.number, lineage: runtime.lineage().to_string(), ..QueryResponse::default() };
+    if !request.lineage.is_empty() && request.lineage != response.lineage {
+        response.error = Some(replaced(&request, &response.lineage));
         return (response, UnsentGuard::default());
     }
     match ask(runtime, connection, &request).await {
@@ -109,12 +110,12 @@ async fn ask(
         offset: position.offset,
     });
     let at_least: Vec<AtLeast<'_>> = txid.into_iter().chain(positions).collect();
-    let question = Question {
+    let request = tidemill_engine::QueryRequest {
         name: &request.name,
         arguments: &request.arguments,
         format,
         time_out: (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms)),
         at_least: &at_least,
     };
-    Ok((runtime.ask(question).await?, one))
+    Ok((runtime.ask(request).await?, one))
 }

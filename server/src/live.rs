@@ -1,7 +1,7 @@
 //! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries come by themselves.
 //!
 //! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second; a batch comes again when a sink has confirmed its output or its changes are folded; of more than 500 the newest come, and `left_out` says how many do not;
-//! `{"type":"answer","id":…,"txid":…,"line":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
+//! `{"type":"answer","id":…,"txid":…,"lineage":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
 //! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits, and `{"type":"unwatch","id":…}`.
 //!
 //! What several sockets want alike is made once for all of them: many open pages cost little more than one.
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_engine::port::Changed;
-use tidemill_engine::{Format, QueryError, Question, Runtime};
+use tidemill_engine::{Format, QueryError, QueryRequest, Runtime};
 use tidemill_state::Txid;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -179,8 +179,8 @@ impl Live {
         while !self.is_left(feed, channel) {
             let next = Instant::now() + every;
             if answered.is_none_or(|answered| answered < self.runtime.committed()) {
-                let question = Question { name, arguments, format: Format::Json, time_out: None, at_least: &[] };
-                match self.runtime.ask(question).await {
+                let request = QueryRequest { name, arguments, format: Format::Json, time_out: None, at_least: &[] };
+                match self.runtime.ask(request).await {
                     Ok(answer) => {
                         answered = Some(answer.txid);
                         let rest = String::from_utf8_lossy(&answer_of(&self.runtime, &answer)).into();

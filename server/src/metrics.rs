@@ -268,7 +268,7 @@ mod tests {
             phase: "running",
             controls: false,
             committed: Txid(7),
-            line: String::new(),
+            lineage: String::new(),
             incarnation: String::new(),
             workers: 2,
             started_at_ms: 1_700_000_000_999,

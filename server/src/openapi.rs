@@ -24,7 +24,7 @@ impl Described {
 
 fn describe(runtime: &Runtime) -> Value {
     let name = |name: &str| parameter(name, "path", true, json!({"type": "string"}));
-    let batch = json!({"txid": {"type": "integer"}, "line": {"type": "string"}});
+    let batch = json!({"txid": {"type": "integer"}, "lineage": {"type": "string"}});
     // What is answered is described by the types that are written: the two cannot differ.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut types = settings.with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
@@ -33,10 +33,10 @@ fn describe(runtime: &Runtime) -> Value {
         paths.insert(path.into(), json!({"get": said_as("text/plain", what, &[], json!({"type": "string"}))}));
     }
     paths.insert("/openapi.json".into(), json!({"get": operation("This description", &[], json!({"type": "object"}))}));
-    let of_line = |what: &str, of: Value| object(&json!({"line": {"type": "string"}, what: of}));
+    let of_lineage = |what: &str, of: Value| object(&json!({"lineage": {"type": "string"}, what: of}));
     let list = |of: Value| json!({"type": "array", "items": of});
     let ready = object(&json!({"ready": {"type": "boolean"}, "txid": {"type": "integer"}}));
-    let mut topology = of_line("nodes", list(types.subschema_for::<Node>().to_value()));
+    let mut topology = of_lineage("nodes", list(types.subschema_for::<Node>().to_value()));
     topology["properties"]["name"] = json!({"type": "string"});
     let query = object(
         &json!({"name": {"type": "string"}, "arguments": {"type": "string"}, "result": {"type": "string"}, "one": {"type": "boolean"}}),
@@ -52,19 +52,22 @@ fn describe(runtime: &Runtime) -> Value {
         (
             "/v1/operators",
             "What each operator has done on each worker since the run began",
-            of_line("operators", list(types.subschema_for::<OperatorWork>().to_value())),
+            of_lineage("operators", list(types.subschema_for::<OperatorWork>().to_value())),
         ),
-        ("/v1/queries", "The queries, with the types of their arguments and results", of_line("queries", list(query))),
+        ("/v1/queries", "The queries, with the types of their arguments and results", of_lineage("queries", list(query))),
     ] {
         paths.insert(path.into(), json!({"get": operation(what, &[], answer)}));
     }
     let limit = parameter("limit", "query", false, json!({"type": "integer"}));
     let report = types.subschema_for::<BatchReport>().to_value();
-    let newest = of_line("batches", list(report.clone()));
+    let newest = of_lineage("batches", list(report.clone()));
     paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), newest)}));
     let txid = parameter("txid", "path", true, json!({"type": "integer"}));
-    let line = object(&json!({"line": {"type": "string"}}));
-    paths.insert("/v1/batches/{txid}".into(), json!({"get": operation("One batch", &[txid], json!({"allOf": [report, line]}))}));
+    let lineage = object(&json!({"lineage": {"type": "string"}}));
+    paths.insert(
+        "/v1/batches/{txid}".into(),
+        json!({"get": operation("One batch", &[txid], json!({"allOf": [report, lineage]}))}),
+    );
     let live = "A web socket: status, operators, batches and watched queries as they come. Without the upgrade it is refused";
     paths.insert("/v1/live".into(), json!({"get": {
         "summary": live, "responses": {"101": {"description": "It speaks the web socket protocol from here on"}, "default": refused()},

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::{Answer, AtLeast, Format, Question, Runtime};
+use tidemill_engine::{Answer, AtLeast, Format, QueryRequest, Runtime};
 use tidemill_state::Txid;
 
 /// What a request may ask for beside its arguments.
@@ -30,10 +30,10 @@ pub(super) struct Wishes {
 
 /// What can be asked.
 pub(super) async fn list(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
-    Json(json!({"line": runtime.line().to_string(), "queries": runtime.queries()}))
+    Json(json!({"lineage": runtime.lineage().to_string(), "queries": runtime.queries()}))
 }
 
-/// `{"txid": C, "line": …, "result": …}`.
+/// `{"txid": C, "lineage": …, "result": …}`.
 pub(super) async fn ask(
     State(runtime): State<Arc<Runtime>>,
     name: Result<Path<String>, PathRejection>,
@@ -61,8 +61,8 @@ pub(super) async fn ask(
         })?);
     }
     let time_out = wishes.timeout_ms.map(Duration::from_millis);
-    let question = Question { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
-    match runtime.ask(question).await {
+    let request = QueryRequest { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
+    match runtime.ask(request).await {
         Ok(answer) => Ok(json_body(StatusCode::OK, sending::whole(answer_of(&runtime, &answer), answer.kept))),
         Err(error) => Err(Refusal::of_query(&error, at())),
     }
@@ -72,7 +72,7 @@ pub(super) async fn ask(
 pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes, .. }: &Answer) -> Vec<u8> {
     // The result is JSON already: it is not read again only to be written again.
     let mut whole = Vec::with_capacity(bytes.len() + 64);
-    whole.extend_from_slice(format!("{{\"txid\":{txid},\"line\":\"{}\",\"result\":", runtime.line()).as_bytes());
+    whole.extend_from_slice(format!("{{\"txid\":{txid},\"lineage\":\"{}\",\"result\":", runtime.lineage()).as_bytes());
     whole.extend_from_slice(bytes);
     whole.push(b'}');
     whole

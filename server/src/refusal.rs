@@ -37,7 +37,7 @@ impl Refusal {
     pub(super) fn of(error: &Error, place: String) -> Refusal {
         let (status, remedy) = match error.kind() {
             Kind::Config => (StatusCode::BAD_REQUEST, "correct the request"),
-            Kind::TryAgain | Kind::Away => (StatusCode::SERVICE_UNAVAILABLE, "send the same request again in a moment"),
+            Kind::TryAgain | Kind::Unreachable => (StatusCode::SERVICE_UNAVAILABLE, "send the same request again in a moment"),
             Kind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "report it with the log: this is a fault of Tidemill"),
             Kind::Damaged | Kind::Foreign | Kind::SourceLost | Kind::Sink | Kind::UserCode => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "look at the log and at /v1/status")

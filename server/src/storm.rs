@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::sync::Arc;
-use tidemill_engine::{Format, QueryError, Question, Runtime};
+use tidemill_engine::{Format, QueryError, QueryRequest, Runtime};
 
 /// The arguments in the path.
 pub(super) async fn get_with(
@@ -43,7 +43,7 @@ pub(super) async fn post(
 }
 
 async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
-    match runtime.ask(Question { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
+    match runtime.ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
         Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
         // Storm tells a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),

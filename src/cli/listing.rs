@@ -13,7 +13,7 @@ pub(super) struct Listing {
     /// The last committed batch.
     #[serde(alias = "committed")]
     txid: Txid,
-    line: String,
+    lineage: String,
     /// Where each partition is continued. A running topology does not say: it is ahead of what is committed.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     positions: Option<Vec<ListedPosition>>,
@@ -83,7 +83,7 @@ impl Listing {
         Ok(Listing {
             topology: facts.schema.topology,
             txid: facts.committed,
-            line: store.line().to_string(),
+            lineage: store.lineage().to_string(),
             positions: Some(positions),
             states,
             sinks: Some(sinks.collect()),
@@ -103,8 +103,12 @@ impl Listing {
 
     /// For a person.
     pub(super) fn to_text(&self) -> String {
-        let mut text =
-            format!("{}: batch {} committed, line {}\n", printable::line(&self.topology), thousands(self.txid.0), self.line);
+        let mut text = format!(
+            "{}: batch {} committed, lineage {}\n",
+            printable::line(&self.topology),
+            thousands(self.txid.0),
+            self.lineage
+        );
         if let Some(positions) = &self.positions {
             let rows: Vec<_> = positions
                 .iter()

@@ -57,7 +57,7 @@ where
     let serve = |listening: Listening| listening.serve_while_starting(Arc::clone(&settings.starting), &name);
     let server = listening.map(serve).transpose()?;
     let engine = match Engine::start(settings, build) {
-        Err(error) if error.kind() == Kind::Away && stop.load(SeqCst) => {
+        Err(error) if error.kind() == Kind::Unreachable && stop.load(SeqCst) => {
             say(&format!("stopped while it waited at the start, no batch was begun: {error}"));
             return Ok(());
         }

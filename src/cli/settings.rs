@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tidemill_connectors::kafka::Overrides;
-use tidemill_engine::source::{First, OnLoss};
+use tidemill_engine::source::{OnLoss, StartAt};
 use tidemill_engine::{BatchLimits, QueryLimits, Settings};
 use tidemill_server::Access;
 use tidemill_state::resolve::Assume;
@@ -147,19 +147,19 @@ enum Assumed {
     Lost,
 }
 
-/// See [`First`].
+/// See [`StartAt`].
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
-struct Beginning(First);
+struct Beginning(StartAt);
 
 impl FromStr for Beginning {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Beginning, String> {
         match text {
-            "earliest" => Ok(Beginning(First::Earliest)),
-            "latest" => Ok(Beginning(First::Latest)),
-            time => time_ms(time).map(|ms| Beginning(First::Time(ms))).ok_or_else(|| {
+            "earliest" => Ok(Beginning(StartAt::Earliest)),
+            "latest" => Ok(Beginning(StartAt::Latest)),
+            time => time_ms(time).map(|ms| Beginning(StartAt::Time(ms))).ok_or_else(|| {
                 format!(
                     "\"{text}\" is no beginning: give earliest, latest, a date (2026-11-30), a date and time \
                      (2026-11-30T12:00:00Z; UTC without an offset), or milliseconds since 1970 (1764000000000)"
@@ -433,7 +433,7 @@ mod tests {
             ("1970-13-01", None),
             ("", None),
         ] {
-            let expected = expected.map(|ms| Beginning(First::Time(ms)));
+            let expected = expected.map(|ms| Beginning(StartAt::Time(ms)));
             assert_eq!(text.parse::<Beginning>().ok(), expected, "{text}");
         }
     }
@@ -587,7 +587,7 @@ mod tests {
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);
         assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
-        assert_eq!((first, on_loss), (Some(First::Latest), OnLoss::Earliest));
+        assert_eq!((first, on_loss), (Some(StartAt::Latest), OnLoss::Earliest));
         assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
         assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));
         assert_eq!(

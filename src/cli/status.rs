@@ -30,9 +30,9 @@ fn summary(status: &Json) -> String {
         [
             "run".into(),
             format!(
-                "{} on line {}, {} workers, {}",
+                "{} on lineage {}, {} workers, {}",
                 text("incarnation"),
-                text("line"),
+                text("lineage"),
                 number("workers"),
                 since(&status["started_at_ms"])
             ),
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_status_is_readable_and_one_that_says_less_is_too() {
         let full = summary(&json!({
-            "topology": "word_count", "phase": "running", "committed": 1234, "line": "0a", "incarnation": "3-0b", "workers": 2, "records": 98765,
+            "topology": "word_count", "phase": "running", "committed": 1234, "lineage": "0a", "incarnation": "3-0b", "workers": 2, "records": 98765,
             "records_per_s": 1500.4, "batches_per_s": 2.5, "waiting": "the outbox is full", "unfolded_bytes": 2048,
             "partitions": [{"source": "s", "partition": "a.txt", "offset": 10, "lag": 5, "skipped": 0, "ended": false}],
             "states": [{"name": "counts", "key": "compact_str::CompactString", "value": "u64", "keys": 7}],

@@ -27,7 +27,7 @@ pub enum Kind {
     /// The same command may succeed later: folder in use, write failed, peer died.
     TryAgain,
     /// What the topology reads or writes is away, such as a broker: a run waits for it.
-    Away,
+    Unreachable,
 }
 
 impl Kind {
@@ -43,7 +43,7 @@ impl Kind {
             Kind::UserCode => "user_code",
             Kind::Bug => "bug",
             Kind::TryAgain => "try_again",
-            Kind::Away => "away",
+            Kind::Unreachable => "unreachable",
         }
     }
 
@@ -56,8 +56,8 @@ impl Kind {
     /// ```
     #[must_use]
     pub fn named(name: &str) -> Option<Kind> {
-        use Kind::{Away, Bug, Config, Damaged, Foreign, Sink, SourceLost, TryAgain, UserCode};
-        let all = [Config, Damaged, Foreign, SourceLost, Sink, UserCode, Bug, TryAgain, Away];
+        use Kind::{Bug, Config, Damaged, Foreign, Sink, SourceLost, TryAgain, Unreachable, UserCode};
+        let all = [Config, Damaged, Foreign, SourceLost, Sink, UserCode, Bug, TryAgain, Unreachable];
         all.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -72,7 +72,7 @@ impl Kind {
             Kind::Sink => 68,
             Kind::UserCode => 69,
             Kind::Bug => 70,
-            Kind::TryAgain | Kind::Away => 75,
+            Kind::TryAgain | Kind::Unreachable => 75,
         }
     }
 }
@@ -138,9 +138,9 @@ impl Error {
         Error::new(Kind::TryAgain, message)
     }
 
-    /// See [`Kind::Away`].
-    pub fn away(message: impl Into<String>) -> Error {
-        Error::new(Kind::Away, message)
+    /// See [`Kind::Unreachable`].
+    pub fn unreachable(message: impl Into<String>) -> Error {
+        Error::new(Kind::Unreachable, message)
     }
 
     /// What it asks of the caller.

@@ -74,11 +74,11 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// A store's line: a nonce made when it is created. Txids can be compared only within one line.
+/// A store's lineage: a nonce made when it is created. Txids can be compared only within one lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Line(pub u64);
+pub struct Lineage(pub u64);
 
-impl fmt::Display for Line {
+impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }

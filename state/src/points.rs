@@ -32,7 +32,7 @@ macro_rules! points {
 points! {
     /// The store is open and checked; nothing is changed yet.
     RecoveryOpened = "recovery-opened",
-    /// The incarnation of this run is durable, and a new line if one was due; the folder's mode is still that of the last run.
+    /// The incarnation of this run is durable, and a new lineage if one was due; the folder's mode is still that of the last run.
     IncarnationWritten = "incarnation-written",
     /// The incarnation of this run is durable, and the folder's mode is its own.
     IncarnationRaised = "incarnation-raised",

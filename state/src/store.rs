@@ -30,7 +30,7 @@ use crate::facts::StoreFacts;
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::migration::Plan;
 use crate::schema::Schema;
-use crate::{CrashPoint, Error, Incarnation, Line, Points, Result, Txid};
+use crate::{CrashPoint, Error, Incarnation, Lineage, Points, Result, Txid};
 pub(crate) use failed::writing_file;
 use folder::{Folder, Mode};
 pub use folder::{free_bytes, move_aside, process_holding};
@@ -100,7 +100,7 @@ impl Committed {
 struct Made {
     key_groups: u16,
     key_hash: String,
-    line: Line,
+    lineage: Lineage,
     by: String,
 }
 
@@ -147,7 +147,7 @@ impl Store {
             let made = Made {
                 key_groups: crate::keys::KEY_GROUPS,
                 key_hash: crate::keys::KEY_HASH.into(),
-                line: Line(rand::random()),
+                lineage: Lineage(rand::random()),
                 by: PROGRAM.into(),
             };
             let mut batch = StoreWrite::default();
@@ -246,10 +246,10 @@ impl Store {
         self.made.key_groups
     }
 
-    /// The store's line: txids are comparable only within it.
+    /// The store's lineage: txids are comparable only within it.
     #[must_use]
-    pub fn line(&self) -> Line {
-        self.made.line
+    pub fn lineage(&self) -> Lineage {
+        self.made.lineage
     }
 
     /// The name that the topology's traces outside have (markers, transactions, consumer groups), if it is not the topology's own: a
@@ -296,7 +296,7 @@ impl Store {
     }
 
     /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one. If the machine may
-    /// have lost batches of the last run, the store gets a new line in the same write.
+    /// have lost batches of the last run, the store gets a new lineage in the same write.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
@@ -313,14 +313,14 @@ impl Store {
             }
         }
         if self.last.lost_by_the_machine() {
-            self.made.line = Line(rand::random());
+            self.made.lineage = Lineage(rand::random());
         }
         let mut batch = StoreWrite::default();
         put(&mut batch, family(&self.db, "meta"), b"store", &self.made)?;
         put(&mut batch, family(&self.db, "meta"), b"incarnations", &history)?;
         self.write_synced(batch)?;
         points.reach(CrashPoint::IncarnationWritten)?;
-        // After the line: the new mode no longer shows that the machine has lost batches. A crash in between draws one line more, which does no harm.
+        // After the lineage: the new mode no longer shows that the machine has lost batches. A crash in between draws one lineage more, which does no harm.
         self.folder.set_mode(Mode::running(self.durability))?;
         self.begun.store(true, SeqCst);
         Ok(incarnation)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::testing::{Io, Kit, assert_exactly_once};
-use tidemill::{BatchLimits, Caching, Engine, ExternalState, Kind, OnFailure, Settings, Store};
+use tidemill::{BatchLimits, Engine, ExternalState, Kind, LookupCache, OnFailure, Settings, Store};
 use tidemill_state::codec;
 
 /// Squares of numbers, given as `behave` says: the number of the call, and the keys.
@@ -28,7 +28,7 @@ fn squares(keys: &[u64]) -> Vec<Option<u64>> {
     keys.iter().map(|key| (*key % 2 == 0).then(|| key * key)).collect()
 }
 
-fn looked_up<E: ExternalState<Key = u64, Value = u64>>(topology: &Topology<'_>, io: &Io, store: E, caching: Caching) {
+fn looked_up<E: ExternalState<Key = u64, Value = u64>>(topology: &Topology<'_>, io: &Io, store: E, caching: LookupCache) {
     // Whatever is away is no record's fault: nothing may be set aside for it.
     topology.on_failure(OnFailure::SKIP);
     let squares = topology.external_state("squares", store, caching);
@@ -43,7 +43,7 @@ fn sorted(kit: &Kit) -> Vec<(u64, Option<u64>)> {
 
 /// The records and squares come whole, though the first calls go as `behave` says; and how many calls were made.
 fn comes_in_spite_of(
-    caching: Caching,
+    caching: LookupCache,
     behave: impl Fn(usize, &[u64]) -> Result<Vec<Option<u64>>, String> + Clone + Send + Sync + 'static,
 ) -> usize {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -58,13 +58,13 @@ fn comes_in_spite_of(
 
 #[test]
 fn one_that_is_away_or_answers_wrongly_is_asked_again() {
-    let soon = Caching { time_out: Duration::from_millis(100), batches: 1 };
+    let soon = LookupCache { time_out: Duration::from_millis(100), batches: 1 };
     let away = |call: usize, keys: &[u64]| if call < 3 { Err("not now".to_string()) } else { Ok(squares(keys)) };
-    assert!(comes_in_spite_of(Caching::default(), away) > 3);
+    assert!(comes_in_spite_of(LookupCache::default(), away) > 3);
     let panics = |call: usize, keys: &[u64]| if call < 2 { panic!("on purpose") } else { Ok(squares(keys)) };
-    assert!(comes_in_spite_of(Caching::default(), panics) > 2);
+    assert!(comes_in_spite_of(LookupCache::default(), panics) > 2);
     let short = |call: usize, keys: &[u64]| Ok(if call < 2 { Vec::new() } else { squares(keys) });
-    assert!(comes_in_spite_of(Caching::default(), short) > 2);
+    assert!(comes_in_spite_of(LookupCache::default(), short) > 2);
     let slow = |call: usize, keys: &[u64]| {
         std::thread::sleep(Duration::from_millis(if call < 2 { 400 } else { 0 }));
         Ok(squares(keys))
@@ -82,7 +82,7 @@ fn of_calls_that_do_not_return_there_are_not_more_and_more() {
         }
         Ok(squares(keys))
     };
-    let caching = Caching { time_out: Duration::from_millis(1), batches: 1 };
+    let caching = LookupCache { time_out: Duration::from_millis(1), batches: 1 };
     let one_worker = |settings: &mut Settings| settings.workers = 1;
     let mut kit = Kit::with(one_worker, move |topology, io| {
         looked_up(topology, io, Squares(Arc::clone(&counted), behave.clone()), caching);
@@ -112,7 +112,7 @@ fn answers_are_kept_for_as_many_batches_as_said() {
             noted.lock().expect("nobody panics with it").extend(keys);
             Ok(squares(keys))
         };
-        let caching = Caching { batches, ..Caching::default() };
+        let caching = LookupCache { batches, ..LookupCache::default() };
         let mut kit = Kit::new(move |topology, io| {
             looked_up(topology, io, Squares(Arc::default(), behave.clone()), caching);
         });
@@ -133,7 +133,7 @@ fn with_one_that_fails_now_and_then_everything_comes_once_after_each_crash() {
         |topology, io| {
             let behave =
                 |call: usize, keys: &[u64]| if call.is_multiple_of(3) { Err("not now".to_string()) } else { Ok(squares(keys)) };
-            let squares = topology.external_state("squares", Squares(Arc::default(), behave), Caching::default());
+            let squares = topology.external_state("squares", Squares(Arc::default(), behave), LookupCache::default());
             let found = topology.source("in", io.source::<u64>("in")).lookup_external(&squares, |number| *number);
             let sums = found
                 .group_by(|(number, _)| number % 3)
@@ -157,7 +157,7 @@ fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
             let is_back = Arc::clone(&is_back);
             let behave =
                 move |_: usize, keys: &[u64]| if is_back.load(SeqCst) { Ok(squares(keys)) } else { Err("away".to_string()) };
-            let squares = topology.external_state("squares", Squares(Arc::clone(&calls), behave), Caching::default());
+            let squares = topology.external_state("squares", Squares(Arc::clone(&calls), behave), LookupCache::default());
             let numbers = topology.source("numbers", Generator::new(1, |_, number| number).records(100));
             numbers.lookup_external(&squares, |number| *number).persistent_aggregate("count", Count);
         })
@@ -172,7 +172,7 @@ fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
     let stopping = Instant::now();
     engine.stop();
     if let Err(error) = engine.wait() {
-        assert_eq!(error.kind(), Kind::Away, "{error}");
+        assert_eq!(error.kind(), Kind::Unreachable, "{error}");
     }
     assert!(stopping.elapsed() < Duration::from_secs(10), "a stop does not wait for what is away");
     is_back.store(true, SeqCst);

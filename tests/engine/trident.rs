@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tidemill::prelude::*;
 use tidemill::testing::{Io, Kit};
-use tidemill::{Format, QueryError, Question, outline};
+use tidemill::{Format, QueryError, QueryRequest, outline};
 
 fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(String::from).collect()
@@ -54,9 +54,9 @@ fn feed(kit: &mut Kit, batch: &[&str]) {
 }
 
 fn try_ask(kit: &Kit, name: &str, arguments: &str) -> Result<Json, QueryError> {
-    let question = Question { name, arguments: arguments.as_bytes(), format: Format::Storm, time_out: None, at_least: &[] };
+    let request = QueryRequest { name, arguments: arguments.as_bytes(), format: Format::Storm, time_out: None, at_least: &[] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let answer = runtime.block_on(kit.engine().runtime().ask(question))?;
+    let answer = runtime.block_on(kit.engine().runtime().ask(request))?;
     let mut answer: Json = serde_json::from_slice(&answer.bytes).expect("JSON");
     // The outputs of a query come in any order.
     answer.as_array_mut().expect("an array of outputs").sort_by_key(ToString::to_string);

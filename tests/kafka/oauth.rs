@@ -92,7 +92,7 @@ fn a_run_outlives_its_tokens_and_publishes_each_record_once() {
     let kafka = secured().oauth(move || {
         // The first call finds nobody, as a provider may: it is made again.
         match counted.fetch_add(1, SeqCst) {
-            0 => Err(Error::away("the provider does not answer")),
+            0 => Err(Error::unreachable("the provider does not answer")),
             _ => Ok(token()),
         }
     });
@@ -125,7 +125,7 @@ fn the_workers_use_the_token_that_the_start_was_given() {
         let counted = Arc::clone(&calls);
         let kafka = secured().oauth(move || match counted.fetch_add(1, SeqCst) {
             0 => Ok(token()),
-            _ => Err(Error::away("the provider does not answer")),
+            _ => Err(Error::unreachable("the provider does not answer")),
         });
         topology
             .source("in", kafka.source([format!("{name}-in")]).utf8())

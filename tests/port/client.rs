@@ -101,11 +101,11 @@ fn ask(client: &blocking::Client, row: &Row) -> Answer {
 fn i7_an_answer_names_its_batch_and_its_line() {
     let mut place = Place::with(|_| {});
     let client = place.client();
-    let line = place.kit.engine().runtime().status().line;
+    let lineage = place.kit.engine().runtime().status().lineage;
     for n in 1..=10 {
         let txid = place.feed("tide");
         let answer = client.query::<_, u64>("words", "tide").expect("an answer");
-        assert_eq!((answer.txid, answer.value, answer.line), (txid, n, line.clone()));
+        assert_eq!((answer.txid, answer.value, answer.lineage), (txid, n, lineage.clone()));
     }
 }
 
@@ -301,7 +301,7 @@ fn a_replaced_state_is_reported_once_and_then_taken() {
     let other = client.clone();
     match client.query::<_, u64>("words", "tide") {
         Err(Error::StateReplaced { was, now }) => {
-            assert_eq!((was, now), (old.line, kit.engine().runtime().status().line));
+            assert_eq!((was, now), (old.lineage, kit.engine().runtime().status().lineage));
         }
         other => panic!("{other:?}"),
     }
@@ -419,9 +419,9 @@ fn a_pipeline_answers_each_request_once_and_fast_ones_first() {
             ..json(1, "words", "\"the\"")
         };
         assert_eq!(pipeline(&channel, vec![held]).await[0].result, b"2");
-        let other_line = QueryRequest { line: "0".repeat(16), ..json(1, "words", "\"the\"") };
-        let error = pipeline(&channel, vec![other_line]).await.remove(0).error.expect("another line");
-        assert_eq!((error.kind, error.line), (ErrorKind::StateReplaced.into(), place.kit.engine().runtime().status().line));
+        let other_lineage = QueryRequest { lineage: "0".repeat(16), ..json(1, "words", "\"the\"") };
+        let error = pipeline(&channel, vec![other_lineage]).await.remove(0).error.expect("another lineage");
+        assert_eq!((error.kind, error.lineage), (ErrorKind::StateReplaced.into(), place.kit.engine().runtime().status().lineage));
     });
 }
 

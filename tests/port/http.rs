@@ -80,7 +80,7 @@ fn values_are_answered_with_the_batch_and_the_line() {
     let port = Port::open(&["a b a", "b", "a/b ä"]);
     let (status, value) = port.get("/v1/state/counts/a");
     assert_eq!((status, &value["key"], &value["value"], &value["txid"]), (200, &Json::from("a"), &Json::from(2), &Json::from(3)));
-    assert_eq!(value["line"].as_str().map(str::len), Some(16));
+    assert_eq!(value["lineage"].as_str().map(str::len), Some(16));
     assert_eq!(port.get("/v1/state/counts/a%2Fb").1["value"], 1);
     assert_eq!(port.get("/v1/state/counts/%C3%A4").1["value"], 1);
     for path in ["/v1/state/counts/none", "/v1/state/counts/"] {
@@ -108,7 +108,7 @@ fn health_status_topology_and_batches_are_answered() {
     );
     assert_eq!((&status["states"][0]["name"], &status["states"][0]["keys"]), (&Json::from("counts"), &Json::from(3)));
     let (_, topology) = port.get("/v1/topology");
-    assert_eq!((&topology["name"], &topology["line"]), (&Json::from("words"), &status["line"]));
+    assert_eq!((&topology["name"], &topology["lineage"]), (&Json::from("words"), &status["lineage"]));
     assert!(topology["nodes"].as_array().is_some_and(|nodes| nodes.len() >= 3), "{topology}");
     let txids = |path: &str| -> Vec<u64> {
         let (_, batches) = port.get(path);
@@ -117,7 +117,7 @@ fn health_status_topology_and_batches_are_answered() {
     assert_eq!(txids("/v1/batches"), [3, 2, 1]);
     assert_eq!(txids("/v1/batches?limit=2"), [3, 2]);
     let (code, batch) = port.get("/v1/batches/2");
-    assert_eq!((code, &batch["txid"], &batch["line"]), (200, &2.into(), &status["line"]), "{batch}");
+    assert_eq!((code, &batch["txid"], &batch["lineage"]), (200, &2.into(), &status["lineage"]), "{batch}");
     port.refused("GET /v1/batches/4", HERE, 404, &["batch 4 is not known", "batches 1 to 3"]);
     port.refused("GET /v1/batches/last", HERE, 400, &["a number from 1 on"]);
     for wrong in ["limit=0", "limit=10001", "limit=x", "count=1"] {

@@ -156,7 +156,7 @@ fn a_watched_query_is_answered_after_each_commit_as_a_request_is() {
         for (socket, id) in [(&mut one, "tides"), (&mut other, "\"quoted\"")] {
             let told = socket.until("the answer", |message| message["type"] == "answer" && message["txid"] == txid);
             assert_eq!((&told["id"], &told["result"]), (&json!(id), &json!(2 * round)), "{told}");
-            assert!(told["line"].is_string(), "{told}");
+            assert!(told["lineage"].is_string(), "{told}");
         }
     }
     // Who comes later is told the last answer, and who has had enough no more.

@@ -85,7 +85,7 @@ impl Port {
         let (status, answer) = self.json("POST", &format!("/v1/query/{name}"), &arguments.to_string());
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer["txid"], json!(self.engine.runtime().committed()));
-        assert_eq!(answer["line"].as_str().map(str::len), Some(self.engine.runtime().status().line.len()));
+        assert_eq!(answer["lineage"].as_str().map(str::len), Some(self.engine.runtime().status().lineage.len()));
         answer["result"].clone()
     }
 

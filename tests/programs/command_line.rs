@@ -189,7 +189,7 @@ fn answers(bodies: Vec<String>) -> String {
 #[test]
 fn a_scan_over_batches_that_moved_on_does_not_end_well() {
     let page = |txid: u64, moved: bool, key: &str, next: &str| {
-        format!("{{\"txid\":{txid},\"line\":\"0a\",\"moved_on\":{moved}{next},\"rows\":[{{\"key\":\"{key}\",\"value\":1}}]}}")
+        format!("{{\"txid\":{txid},\"lineage\":\"0a\",\"moved_on\":{moved}{next},\"rows\":[{{\"key\":\"{key}\",\"value\":1}}]}}")
     };
     let folder = folder();
     let scan = |second: bool| {

@@ -184,7 +184,7 @@ fn a_running_one_answers_on_its_port() {
     for (name, key, value) in EDITS {
         let (code, answer) = running.get(&format!("/v1/state/{name}/{}", key.replace('#', "%23")));
         assert_eq!((code, &answer["key"], &answer["value"]), (200, &key.into(), &value.into()), "{name}");
-        assert_eq!((&answer["txid"], &answer["line"]), (txid, &status["line"]), "{name}: {answer}");
+        assert_eq!((&answer["txid"], &answer["lineage"]), (txid, &status["lineage"]), "{name}: {answer}");
     }
     assert_eq!(running.get("/v1/state/robots/cyborg").0, 404);
     let (_, topology) = running.get("/v1/topology");

@@ -277,7 +277,7 @@ fn read_request(stream: &mut TcpStream) {
 fn a_command_that_asks_a_topology_has_the_code_of_what_it_is_answered() {
     let asked = |at: &str| run("word_count", &["query", "words", "tide", "--at", at]);
     for (status, body, code) in [
-        ("200 OK", r#"{"txid": 1, "line": "l", "result": 7}"#, 0),
+        ("200 OK", r#"{"txid": 1, "lineage": "l", "result": 7}"#, 0),
         ("500 Internal", r#"{"error": {"kind": "user_code", "what": "it panicked", "where": "here", "do": "mend it"}}"#, 69),
         ("500 Internal", r#"{"error": {"kind": "bug", "what": "a fault", "where": "here", "do": "report it"}}"#, 70),
         ("429 Too Many", r#"{"error": {"kind": "try_again", "what": "too many", "where": "here", "do": "later"}}"#, 75),
@@ -288,7 +288,7 @@ fn a_command_that_asks_a_topology_has_the_code_of_what_it_is_answered() {
         assert_eq!(outcome.code, Some(code), "{status} {body}: {outcome:#?}");
     }
     // Longer than a connection may take.
-    let slow = stub("200 OK", r#"{"txid": 1, "line": "l", "result": 7}"#, Duration::from_secs(12));
+    let slow = stub("200 OK", r#"{"txid": 1, "lineage": "l", "result": 7}"#, Duration::from_secs(12));
     let outcome = asked(&slow);
     outcome.is("a slow answer", 0, &["7"]);
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").to_string();

@@ -10,8 +10,8 @@ use tidemill_proto::{Position, QueryResponse};
 pub struct Answer<R> {
     /// The batch.
     pub txid: u64,
-    /// The line of the server's state: batches can be compared only within one.
-    pub line: String,
+    /// The lineage of the server's state: batches can be compared only within one.
+    pub lineage: String,
     /// The result.
     pub value: R,
 }
@@ -76,10 +76,10 @@ impl Request {
 
 impl Answered {
     pub(crate) fn decode<R: DeserializeOwned>(self) -> Result<Answer<R>, Error> {
-        let Answered { name, response: QueryResponse { txid, line, result, one, .. } } = self;
+        let Answered { name, response: QueryResponse { txid, lineage, result, one, .. } } = self;
         let value = if one { encoding::decode::<Option<R>>(&result) } else { encoding::decode(&result).map(Some) };
         match value {
-            Ok(Some(value)) => Ok(Answer { txid, line, value }),
+            Ok(Some(value)) => Ok(Answer { txid, lineage, value }),
             Ok(None) => Err(Error::NoValue { name }),
             Err(why) => {
                 let many = if one { "one value, or none" } else { "a vector" };

@@ -15,7 +15,7 @@ use super::window::WITNESS_BYTES;
 use super::witness::Witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tidemill_engine::source::{Begun, First, OnLoss, Start};
+use tidemill_engine::source::{Begun, OnLoss, Start, StartAt};
 use tidemill_state::{Error, Kind, Position, Result};
 
 /// How often a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
@@ -24,7 +24,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Where each partition begins or is read on, and what is left out: names with reasons.
 pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Vec<(String, String)>)> {
-    if start.first.is_some_and(|first| first != First::Earliest) && !start.begun {
+    if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
         return Err(Error::config("this source can be read from its beginning only: leave --from out, or give --from earliest"));
     }
     let mut before = None;

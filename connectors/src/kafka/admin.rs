@@ -44,7 +44,7 @@ impl Admin {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
             // Another topic has as many: some brokers are down.
             Some(Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor))) if replicas.is_some() => {
-                Err(Error::away(format!("{doing} with {} replicas: {code}", replicas.unwrap_or_default())))
+                Err(Error::unreachable(format!("{doing} with {} replicas: {code}", replicas.unwrap_or_default())))
             }
             Some(Err((_, RDKafkaErrorCode::InvalidTopic))) => Err(Error::config(format!("no topic can be named \"{topic}\""))),
             Some(Err((_, code))) => Err(failed(&KafkaError::AdminOp(code))),

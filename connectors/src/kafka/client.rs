@@ -102,7 +102,7 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
     let (kind, what) = match error_class::of_call(error) {
         ErrorClass::Passes => {
             let why = events.trouble().map_or(String::new(), |why| format!(" ({why})"));
-            (Kind::Away, format!("the brokers at {brokers} do not answer as they should: {error}{why}"))
+            (Kind::Unreachable, format!("the brokers at {brokers} do not answer as they should: {error}{why}"))
         }
         ErrorClass::Never(remedy) => {
             (Kind::Config, format!("the brokers at {brokers} refuse it: {error}. This does not pass: {remedy}"))

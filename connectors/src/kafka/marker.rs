@@ -182,7 +182,7 @@ impl Progress {
                 return self.last_before(stable);
             }
             if Instant::now() >= until {
-                return Err(Error::away(format!(
+                return Err(Error::unreachable(format!(
                     "{}: a transaction is open at offset {}, and does not end: which output is there cannot be known before it does",
                     name_of(&self.topic, 0),
                     stable.1
@@ -238,7 +238,7 @@ impl Progress {
                 }
                 None if Instant::now() >= until => {
                     let brokers = self.kafka.brokers();
-                    let silent = || Error::away(format!("{name}: the brokers at {brokers} do not send the sink's marker"));
+                    let silent = || Error::unreachable(format!("{name}: the brokers at {brokers} do not send the sink's marker"));
                     break Err(refused.map_or_else(silent, failed));
                 }
                 Some(Err(_)) | None => {}
@@ -278,7 +278,7 @@ pub(super) fn await_topic(probe: &Probe, topic: &str) -> Result<i32> {
         match probe.partitions_of(topic)? {
             Some(partitions) if partitions > 0 => return Ok(partitions),
             _ if Instant::now() >= until => {
-                return Err(Error::away(format!("topic {topic} was made, and the brokers do not know it yet")));
+                return Err(Error::unreachable(format!("topic {topic} was made, and the brokers do not know it yet")));
             }
             _ => std::thread::sleep(Duration::from_millis(20)),
         }

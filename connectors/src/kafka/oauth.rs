@@ -137,7 +137,7 @@ impl Tokens {
     /// failed.
     ///
     /// # Errors
-    /// What the closure returned; kind Away if it has not returned within [`GIVEN_WITHIN`].
+    /// What the closure returned; kind Unreachable if it has not returned within [`GIVEN_WITHIN`].
     pub(super) fn begin(self: &Arc<Tokens>) -> Result<()> {
         let until = Instant::now() + GIVEN_WITHIN;
         let mut state = self.state();
@@ -153,7 +153,7 @@ impl Tokens {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let late = format!("the closure has not returned within {} s", GIVEN_WITHIN.as_secs());
-                return Err(Error::away(late).while_doing(DOING));
+                return Err(Error::unreachable(late).while_doing(DOING));
             }
             state = self.called.wait_timeout(state, left).expect("no holder of this lock panics").0;
         }
@@ -199,7 +199,7 @@ impl Tokens {
         let now = SystemTime::now();
         let given = given.and_then(|token| match token.expires.duration_since(now) {
             Ok(left) if !left.is_zero() => Ok((token, left)),
-            _ => Err(Error::away("the token that was given has expired already")),
+            _ => Err(Error::unreachable("the token that was given has expired already")),
         });
         let mut state = self.state();
         let outcome = match given {
@@ -316,7 +316,7 @@ mod tests {
             seen.lock().expect("a test").push(std::thread::current().id());
             match counted.fetch_add(1, SeqCst) {
                 0 => Ok(Token::new("t0", SystemTime::now() + Duration::from_millis(100))),
-                1 => Err(Error::away("no answer")),
+                1 => Err(Error::unreachable("no answer")),
                 _ => Ok(Token::new("t1", SystemTime::now() + Duration::from_secs(3600))),
             }
         });
@@ -328,7 +328,7 @@ mod tests {
         }
         let began = Instant::now();
         let error = tokens.begin().expect_err("the last one has expired, and none has come");
-        assert!(error.kind() == Kind::Away && error.to_string().contains("no answer"), "{error}");
+        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("no answer"), "{error}");
         assert!(began.elapsed() < GIVEN_WITHIN, "it has failed just now: nobody waits");
         while let Err(error) = tokens.begin() {
             assert!(Instant::now() < until, "{error}");
@@ -347,7 +347,7 @@ mod tests {
             Ok(Token::new("late", SystemTime::now() + Duration::from_secs(3600)))
         });
         let error = tokens.begin().expect_err("it takes too long");
-        assert!(error.kind() == Kind::Away && error.to_string().contains("has not returned"), "{error}");
+        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("has not returned"), "{error}");
         drop(release);
         tokens.begin().expect("the same call has returned");
         assert_eq!(tokens.current().map(|token| token.value), Ok("late".to_string()));
@@ -357,10 +357,10 @@ mod tests {
     fn what_the_closure_returns_decides_and_a_token_is_never_shown() {
         let error = tokens(|| Err(Error::config("wrong client secret"))).begin().expect_err("there is none");
         assert!(error.kind() == Kind::Config && error.to_string().contains("wrong client secret"), "{error}");
-        let error = tokens(|| Err(Error::away("no answer"))).begin().expect_err("there is none");
-        assert_eq!(error.kind(), Kind::Away);
+        let error = tokens(|| Err(Error::unreachable("no answer"))).begin().expect_err("there is none");
+        assert_eq!(error.kind(), Kind::Unreachable);
         let error = tokens(|| Ok(Token::new("x", SystemTime::UNIX_EPOCH))).begin().expect_err("it has expired");
-        assert!(error.kind() == Kind::Away && error.to_string().contains("expired"), "{error}");
+        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("expired"), "{error}");
         let error = tokens(|| panic!("in the closure")).begin().expect_err("there is none");
         assert_eq!(error.kind(), Kind::UserCode);
         let shown = format!("{:?}", Token::new("hunter2", SystemTime::now()).principal("tide"));

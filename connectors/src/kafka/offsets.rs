@@ -57,7 +57,7 @@ impl Probe {
             Err(why) => {
                 if why.rdkafka_error_code().is_some_and(is_without_leader) {
                     self.refresh(topics.iter().map(String::as_str))?;
-                    return Err(Error::away(format!("some partitions of {} have no leader now ({why})", list(&topics))));
+                    return Err(Error::unreachable(format!("some partitions of {} have no leader now ({why})", list(&topics))));
                 }
                 return Err(self.failed(&format!("the offsets of {}", list(&topics)), &why));
             }
@@ -76,7 +76,7 @@ impl Probe {
                 }
                 (Ok(()), Offset::Offset(offset), _) => Ok(Some(offset)),
                 (Ok(()), Offset::End, At::Time(_)) => Ok(None),
-                (Ok(()), other, _) => Err(Error::away(format!("{name}: its leader answered {other:?} for an offset"))),
+                (Ok(()), other, _) => Err(Error::unreachable(format!("{name}: its leader answered {other:?} for an offset"))),
             };
             offsets.insert(name, offset);
         }
@@ -90,7 +90,7 @@ impl Probe {
         let look = |names: &[&str]| match self.offsets(names.iter().copied(), At::End) {
             Ok(mut offsets) => {
                 for name in names {
-                    let missing = || Error::away(format!("{name}: its end is not known"));
+                    let missing = || Error::unreachable(format!("{name}: its end is not known"));
                     let end = offsets.remove(*name).unwrap_or_else(|| Err(missing()));
                     note(name, end.and_then(|end| end.ok_or_else(missing)));
                 }
@@ -244,6 +244,6 @@ mod tests {
         let ends = |second| [("words[0]".to_string(), Ok(0)), ("words[1]".to_string(), second)].into();
         assert_eq!(look(), ends(Ok(0)));
         cluster.broker_down(2).expect("it is known");
-        assert_eq!(look(), ends(Err(Kind::Away)));
+        assert_eq!(look(), ends(Err(Kind::Unreachable)));
     }
 }

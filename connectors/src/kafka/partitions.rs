@@ -9,7 +9,7 @@ use super::topic_list::Entry;
 use super::topics::{ASK_EVERY, Listed, Probe, names_in};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
-use tidemill_engine::source::First;
+use tidemill_engine::source::StartAt;
 use tidemill_state::{Error, Result};
 
 /// The partitions that are there, with their offsets.
@@ -40,7 +40,7 @@ impl<'a> Partitions<'a> {
         let begins = probe.all_offsets(names.iter().map(String::as_str), At::Beginning)?;
         let mut ends = probe.all_offsets(names.iter().map(String::as_str), At::End)?;
         let range = |(name, low): (String, i64)| {
-            let high = ends.remove(&name).ok_or_else(|| Error::away(format!("{name}: its end is not known")))?;
+            let high = ends.remove(&name).ok_or_else(|| Error::unreachable(format!("{name}: its end is not known")))?;
             Ok((name, (low, high)))
         };
         let ranges = begins.into_iter().map(range).collect::<Result<_>>()?;
@@ -99,13 +99,13 @@ impl<'a> Partitions<'a> {
     }
 
     /// Where partitions begin that were never read.
-    pub(super) fn first(&self, names: &[&str], first: First) -> Result<BTreeMap<String, i64>> {
+    pub(super) fn first(&self, names: &[&str], first: StartAt) -> Result<BTreeMap<String, i64>> {
         match first {
-            First::Earliest => {
+            StartAt::Earliest => {
                 names.iter().map(|name| Ok(((*name).to_string(), self.range(name)?.0))).collect::<Result<BTreeMap<_, _>>>()
             }
-            First::Latest => self.stable_ends(names),
-            First::Time(ms) => self.at_time(names, ms),
+            StartAt::Latest => self.stable_ends(names),
+            StartAt::Time(ms) => self.at_time(names, ms),
         }
     }
 

@@ -116,7 +116,9 @@ impl KafkaPublisher {
         if presence.one_is_missing(Instant::now()) {
             return Error::config(no_topic(topic, brokers, self.kafka().tokens().is_some()));
         }
-        Error::away(format!("topic {topic} was there, and a broker at {brokers} does not know it now: it is looked for again"))
+        Error::unreachable(format!(
+            "topic {topic} was there, and a broker at {brokers} does not know it now: it is looked for again"
+        ))
     }
 
     /// A new producer. When it is there, no older one of this sink can commit anything more.
@@ -154,7 +156,7 @@ impl KafkaPublisher {
         let error = match error_class::code_of(why) {
             // The next session looks whether it is there.
             Some(code) if client::is_unknown_topic(code) => {
-                Error::away(format!("{doing}: a broker does not know the topic ({why})"))
+                Error::unreachable(format!("{doing}: a broker does not know the topic ({why})"))
             }
             _ => session.failed(&self.shared.kafka, doing, why),
         };
@@ -415,7 +417,10 @@ impl Publisher for KafkaPublisher {
                 return Ok(());
             }
         }
-        Err(Error::away(format!("the brokers at {} are too slow to be trusted with a transaction", self.kafka().brokers())))
+        Err(Error::unreachable(format!(
+            "the brokers at {} are too slow to be trusted with a transaction",
+            self.kafka().brokers()
+        )))
     }
 
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>> {

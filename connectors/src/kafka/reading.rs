@@ -153,7 +153,7 @@ mod tests {
         let counted = Arc::clone(&calls);
         let own = Kafka::new("127.0.0.1:1").oauth(move || {
             counted.fetch_add(1, SeqCst);
-            Err(Error::away("no answer"))
+            Err(Error::unreachable("no answer"))
         });
         let reading = Reading::new(own, 1 << 20);
         reading.adopt(facts);
@@ -170,7 +170,7 @@ mod tests {
         let held = Mutex::new(held);
         let slow = Kafka::new("127.0.0.1:1").oauth(move || {
             let _ = held.lock().expect("a test").recv();
-            Err(Error::away("no answer"))
+            Err(Error::unreachable("no answer"))
         });
         let reading = Reading::new(slow.clone(), 1 << 20);
         let began = Instant::now();

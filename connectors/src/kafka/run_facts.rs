@@ -112,7 +112,7 @@ impl RunFacts {
                 facts.silent.remove(name);
                 facts.ends.insert(name.to_string(), (end, now));
             }
-            Err(why) if why.kind() == Kind::Away => {
+            Err(why) if why.kind() == Kind::Unreachable => {
                 facts.silent.entry(name.to_string()).or_insert_with(|| (now, why.to_string()));
             }
             Err(_) => {}
@@ -175,8 +175,8 @@ mod tests {
         let silence = |heard, now| facts.silence("t[0]", at(heard), at(now));
         facts.note_end("t[0]", Err(Error::config("a mistake")), at(0));
         assert_eq!(silence(0, 60), None, "the leader did answer");
-        facts.note_end("t[0]", Err(Error::away("no answer")), at(0));
-        facts.note_end("t[0]", Err(Error::away("still none")), at(5));
+        facts.note_end("t[0]", Err(Error::unreachable("no answer")), at(0));
+        facts.note_end("t[0]", Err(Error::unreachable("still none")), at(5));
         assert_eq!(silence(0, 9), None);
         assert_eq!(silence(0, 10).as_deref(), Some("no answer"));
         assert_eq!(silence(5, 10), None, "records came meanwhile");
@@ -191,7 +191,7 @@ mod tests {
         let facts = RunFacts::default();
         for second in [0, 5, 10] {
             facts.note_end("t[0]", Ok(7), at(second));
-            facts.note_end("t[1]", Err(Error::away("no answer")), at(second));
+            facts.note_end("t[1]", Err(Error::unreachable("no answer")), at(second));
         }
         assert_eq!(facts.silence("t[0]", at(0), at(12)), None);
         assert_eq!(facts.end_of("t[0]", None, at(0), at(12)), Some(7));

@@ -30,7 +30,7 @@ impl Session {
     /// the id can commit anything more.
     ///
     /// # Errors
-    /// Kind Config if the brokers or librdkafka refuse it, Away if the brokers do not answer.
+    /// Kind Config if the brokers or librdkafka refuse it, Unreachable if the brokers do not answer.
     pub(super) fn begin(kafka: &Kafka, id: &str, topic: &str, takes: Takes) -> Result<Session> {
         let (producer, events) = client::create::<BaseProducer<Events>>(kafka, &kafka.publishing(id, takes)?)?;
         let session = Session { producer: Some(producer), events, trusted_within: kafka.backoff()?.trusted_within() };

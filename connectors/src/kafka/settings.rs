@@ -70,7 +70,7 @@ impl Kafka {
     /// client connects, and again when three fifths of a token's life are over. Nothing else waits
     /// for it longer than 5 s; whatever needs a token then is tried again.
     ///
-    /// An error of kind Away ([`tidemill_state::Error::away`]) is waited for; any other ends a
+    /// An error of kind Unreachable ([`tidemill_state::Error::unreachable`]) is waited for; any other ends a
     /// start. While a run goes on, each is logged and tried again, and the last token is used as
     /// long as it is valid.
     ///
@@ -85,7 +85,7 @@ impl Kafka {
     /// use tidemill_connectors::kafka::{Kafka, Token};
     /// # fn token_of_the_provider() -> std::io::Result<String> { Ok("eyJhbGciOiJub25lIn0.e30.".into()) }
     /// let kafka = Kafka::new("broker-1:9093").oauth(|| {
-    ///     let value = token_of_the_provider().map_err(|why| tidemill_state::Error::away(why.to_string()))?;
+    ///     let value = token_of_the_provider().map_err(|why| tidemill_state::Error::unreachable(why.to_string()))?;
     ///     Ok(Token::new(value, SystemTime::now() + Duration::from_secs(900)))
     /// });
     /// ```
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn what_an_operator_gives_is_compared_with_tokens_as_what_code_gives_is() {
-        let with_tokens = Kafka::new("localhost:9092").oauth(|| Err(Error::away("none in this test")));
+        let with_tokens = Kafka::new("localhost:9092").oauth(|| Err(Error::unreachable("none in this test")));
         let given = |settings: &[(&str, &str)]| {
             with_tokens.with_tokens(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
         };
@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn tokens_and_their_mechanism_come_together() {
         let plain = || Kafka::new("localhost:9092");
-        let with = |kafka: Kafka| kafka.oauth(|| Err(Error::away("none in this test")));
+        let with = |kafka: Kafka| kafka.oauth(|| Err(Error::unreachable("none in this test")));
         let config = with(plain()).administering().expect("they are allowed");
         assert_eq!((config.get("sasl.mechanisms"), config.get("security.protocol")), (Some("OAUTHBEARER"), Some("sasl_ssl")));
         let config = with(plain().set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "oauthbearer"));

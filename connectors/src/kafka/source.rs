@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tidemill_engine::sink::Sink;
-use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, First, OnLoss, Reader, Source, Start, StartFacts};
+use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, OnLoss, Reader, Source, Start, StartAt, StartFacts};
 use tidemill_state::{Error, Position, Result};
 
 impl Kafka {
@@ -40,7 +40,7 @@ impl Kafka {
 pub struct Topics {
     kafka: Kafka,
     list: TopicList,
-    first: First,
+    first: StartAt,
     offsets: BTreeMap<String, i64>,
     until: Until,
     discover_every: Duration,
@@ -52,7 +52,7 @@ impl Topics {
         Topics {
             kafka: kafka.apart(),
             list: TopicList::new(&names),
-            first: First::Earliest,
+            first: StartAt::Earliest,
             offsets: BTreeMap::new(),
             until: Until::default(),
             discover_every: Duration::from_secs(10),
@@ -63,7 +63,7 @@ impl Topics {
     /// Where to begin when the topology has never read this source, if `--from` does not say it: from the oldest record, if this is left out. A
     /// restart always goes on from the store, and a partition or topic that joins later is read from its beginning.
     #[must_use]
-    pub fn first(mut self, first: First) -> Topics {
+    pub fn first(mut self, first: StartAt) -> Topics {
         self.first = first;
         self
     }
@@ -244,7 +244,7 @@ impl<T: Data> KafkaSource<T> {
     }
 
     /// Where partitions begin that belong to a source that was never read.
-    fn first_of(&self, partitions: &Partitions<'_>, names: &[&str], first: Option<First>) -> Result<BTreeMap<String, i64>> {
+    fn first_of(&self, partitions: &Partitions<'_>, names: &[&str], first: Option<StartAt>) -> Result<BTreeMap<String, i64>> {
         let (mut begins, mut others) = (BTreeMap::new(), Vec::new());
         for name in names {
             let Some(offset) = self.topics.offsets.get(*name).filter(|_| first.is_none()) else {
@@ -431,7 +431,7 @@ impl<T: Data> Source for KafkaSource<T> {
         for (name, from) in start.recorded {
             let (topic, _) = parse(name)?;
             if self.topics.list.includes(topic) && !lost.contains(topic) && !partitions.may_be(name, Witness::of(from).topic) {
-                return Err(Error::away(format!(
+                return Err(Error::unreachable(format!(
                     "{name}: the brokers at {} contradict each other about its topic",
                     self.kafka().brokers()
                 )));
@@ -442,7 +442,7 @@ impl<T: Data> Source for KafkaSource<T> {
         let new: Vec<&str> = partitions.names().filter(|name| !start.recorded.contains_key(*name)).collect();
         // A topic that a pattern meets later is one that joins, also if it is the first.
         let begins =
-            if start.begun { partitions.first(&new, First::Earliest)? } else { self.first_of(&partitions, &new, start.first)? };
+            if start.begun { partitions.first(&new, StartAt::Earliest)? } else { self.first_of(&partitions, &new, start.first)? };
         for (name, from) in begins {
             let witness = Witness { topic: partitions.id_of(&name), record: None };
             begun.partitions.push((name, Some(witness.at(from))));

@@ -93,7 +93,7 @@ impl Probe {
             client::look_at_events(self.consumer());
         }
         let error = client::error(&self.kafka, &self.events, doing, why);
-        if error.kind() == Kind::Away {
+        if error.kind() == Kind::Unreachable {
             self.silent_since.lock().expect("no holder of this lock panics").get_or_insert_with(Instant::now);
         }
         error
@@ -210,7 +210,7 @@ impl Probe {
         match why.rdkafka_error_code() {
             Some(code) if is_without_leader(code) => {
                 let brokers = self.kafka.brokers();
-                Error::away(format!("{name}: the brokers at {brokers} have no leader for it now ({why})"))
+                Error::unreachable(format!("{name}: the brokers at {brokers} have no leader for it now ({why})"))
             }
             _ => self.failed(&name, why),
         }
@@ -304,16 +304,16 @@ mod tests {
         cluster.partition_leader("words", 0, None).expect("a known partition");
         let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
         let without = probe.range("words", 0).expect_err("it has no leader");
-        assert_eq!(without.kind(), Kind::Away, "{without}");
+        assert_eq!(without.kind(), Kind::Unreachable, "{without}");
         // Together with others it is the same.
         let together = || probe.all_offsets(["words[0]", "others[0]"], At::End);
         cluster.create_topic("others", 1, 1).expect("a new topic");
         let without = together().expect_err("one has no leader");
-        assert_eq!(without.kind(), Kind::Away, "{without}");
+        assert_eq!(without.kind(), Kind::Unreachable, "{without}");
         cluster.partition_leader("words", 0, Some(1)).expect("a known broker");
         let began = Instant::now();
         while let Err(why) = probe.range("words", 0).and_then(|_| together()) {
-            assert_eq!(why.kind(), Kind::Away, "{why}");
+            assert_eq!(why.kind(), Kind::Unreachable, "{why}");
             assert!(began.elapsed() < Duration::from_secs(30), "it is not found again: {why}");
             std::thread::sleep(ASK_EVERY);
         }

@@ -50,7 +50,7 @@ impl Publishing {
                     self.runtime.wait_for_output(self.index);
                 }
                 Err(error)
-                    if matches!(error.kind(), Kind::TryAgain | Kind::Away)
+                    if matches!(error.kind(), Kind::TryAgain | Kind::Unreachable)
                         && !self.points.stopped()
                         && !self.store.has_failed() =>
                 {
@@ -184,5 +184,5 @@ impl Publishing {
 
 /// What was found of a sink that is not settled is not the last word: the transaction that is open may hold what is missing.
 pub(crate) fn not_settled(found: &Error) -> Error {
-    Error::away(format!("a transaction has not ended, and may hold what is missed ({found})"))
+    Error::unreachable(format!("a transaction has not ended, and may hold what is missed ({found})"))
 }

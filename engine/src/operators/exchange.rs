@@ -40,7 +40,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         mut to: impl FnMut(&T, Txid) -> Result<To, String> + 'static,
     ) -> Stream<'s, T> {
         let (raw, site) = self.read();
-        let site = site.behind(NodeKind::Moved(kind), at, &[]);
+        let site = site.behind(NodeKind::Repartitioned(kind), at, &[]);
         let (guard, peers) = (Guard::new(&site), site.context.shared.peers);
         let mut builder = OperatorBuilder::new(kind.to_string(), raw.scope());
         let mut input = builder.new_input(raw, Pipeline);

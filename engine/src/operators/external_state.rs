@@ -38,7 +38,7 @@ use timely::scheduling::SyncActivator;
 /// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of the keys.
 /// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next time: a batch that is done again may see other values.
 /// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while an earlier call has not returned: one that takes longer than
-///    [`Caching::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker and in each generation of the dataflows: after that it is not called until one returns.
+///    [`LookupCache::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker and in each generation of the dataflows: after that it is not called until one returns.
 pub trait ExternalState: Send + Sync + 'static {
     /// Its keys.
     type Key: Key + Sync;
@@ -54,7 +54,7 @@ pub trait ExternalState: Send + Sync + 'static {
 
 /// How an external state is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caching {
+pub struct LookupCache {
     /// How long one call may take before it is given up and made again.
     pub time_out: Duration,
     /// For how many batches an answer is kept, that of its own counted: 0 and 1 ask in each batch for all of its keys. On each worker at most as many answers are kept as these
@@ -62,10 +62,10 @@ pub struct Caching {
     pub batches: u64,
 }
 
-impl Default for Caching {
+impl Default for LookupCache {
     /// 10 seconds; each batch asks for all of its keys.
     fn default() -> Self {
-        Caching { time_out: Duration::from_secs(10), batches: 1 }
+        LookupCache { time_out: Duration::from_secs(10), batches: 1 }
     }
 }
 
@@ -73,7 +73,7 @@ impl Default for Caching {
 pub struct External<E> {
     name: String,
     store: Arc<E>,
-    caching: Caching,
+    caching: LookupCache,
     /// How many calls have not returned: of those that took too long too.
     calls: Arc<AtomicUsize>,
 }
@@ -94,7 +94,7 @@ impl Topology<'_> {
     ///
     /// # Contract
     /// See [`ExternalState`], and [`Stream::lookup_external`] for an example. The name is for messages.
-    pub fn external_state<E: ExternalState>(&self, name: &str, store: E, caching: Caching) -> External<E> {
+    pub fn external_state<E: ExternalState>(&self, name: &str, store: E, caching: LookupCache) -> External<E> {
         External { name: name.to_string(), store: Arc::new(store), caching, calls: Arc::default() }
     }
 }
@@ -108,7 +108,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// owns the key, in no particular order.
     ///
     /// ```
-    /// # use tidemill_engine::{Caching, ExternalState, testing::Kit};
+    /// # use tidemill_engine::{LookupCache, ExternalState, testing::Kit};
     /// struct Names;
     ///
     /// impl ExternalState for Names {
@@ -120,7 +120,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// }
     ///
     /// let mut kit = Kit::new(|topology, io| {
-    ///     let names = topology.external_state("names", Names, Caching::default());
+    ///     let names = topology.external_state("names", Names, LookupCache::default());
     ///     topology.source("in", io.source::<u64>("in")).lookup_external(&names, |id| *id).sink("out", io.sink("out"));
     /// });
     /// kit.feed("in", [1u64, 2]);
@@ -253,7 +253,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
                     }
                     Ok(Told::Failed(why)) if self.context.shared.intake.is_stopping() => {
                         let text = format!("external state \"{}\" cannot be asked: {why}", self.external.name);
-                        self.guard.fail_for_good(&Error::away(text));
+                        self.guard.fail_for_good(&Error::unreachable(text));
                         return false;
                     }
                     Ok(Told::Failed(why)) if self.trouble.as_ref() == Some(&why) => {}

@@ -228,7 +228,7 @@ pub(crate) struct Ask {
 
 /// One request.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct QueryRequest<'a> {
     /// The query's name.
     pub name: &'a str,
     /// Its arguments, in `format`.

@@ -72,7 +72,7 @@ impl Engine {
                 codecs: description.codecs.clone(),
                 sources: description.program.sources.iter().map(|source| source.name.clone()).collect(),
                 key_groups: begun.store.key_groups(),
-                line: begun.store.line(),
+                lineage: begun.store.lineage(),
                 incarnation: begun.incarnation,
                 outbox_bytes: settings.outbox_bytes,
                 fold_bytes: settings.fold_bytes,

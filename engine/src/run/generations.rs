@@ -104,7 +104,7 @@ impl Generations {
                 retries: self.settings.retries,
                 skips_losses: self.settings.on_loss != OnLoss::Refuse,
                 // A wait that was given up knows of the stop before the run does.
-                stopping: self.is_stopping() || (error.kind() == Kind::Away && self.settings.starting.is_given_up()),
+                stopping: self.is_stopping() || (error.kind() == Kind::Unreachable && self.settings.starting.is_given_up()),
                 crashed: self.points.stopped(),
             };
             let (next, why) = match (retry::after_failure(facts), suspected) {

@@ -60,7 +60,7 @@ impl Facts {
 
 /// Decides what follows a failed generation.
 pub(crate) fn after_failure(facts: Facts) -> Next {
-    if facts.kind == Kind::Away && facts.stopping {
+    if facts.kind == Kind::Unreachable && facts.stopping {
         return Next::Stop;
     }
     if facts.crashed {
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn every_row_of_what_follows_a_failure() {
         let lost = Facts { kind: Kind::SourceLost, ..FACTS };
-        let away = Facts { kind: Kind::Away, ..FACTS };
+        let away = Facts { kind: Kind::Unreachable, ..FACTS };
         let suspect = |batch| Facts { suspect: Some(Txid(batch)), ..FACTS };
         for (facts, expected) in [
             (FACTS, Next::Fail),

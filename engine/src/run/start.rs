@@ -75,7 +75,7 @@ impl ClaimedSink {
 /// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.
 ///
 /// # Errors
-/// The start would be refused, or something that it would wait for is away (kind Away).
+/// The start would be refused, or something that it would wait for is away (kind Unreachable).
 pub(crate) fn check(settings: &Settings, description: &Description) -> Result<Decision> {
     let program = ProgramAtStart { settings, description, known_as: settings.name.clone() };
     if !Store::exists(&settings.state)? {

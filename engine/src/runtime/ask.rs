@@ -2,7 +2,7 @@
 
 use crate::clock::millis;
 use crate::plan::NodeId;
-use crate::request::ask::{Ask, AtLeast, Format, Numbered, Outcome, QueryError, Question, Reply};
+use crate::request::ask::{Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply};
 use crate::request::codec::QueryDecl;
 use crate::request::hub::{QueryLimits, RequestHub};
 use crate::runtime::Runtime;
@@ -33,27 +33,27 @@ impl Runtime {
     ///
     /// # Errors
     /// Every way in which there is no answer, see [`QueryError`].
-    pub async fn ask(&self, question: Question<'_>) -> Outcome {
+    pub async fn ask(&self, request: QueryRequest<'_>) -> Outcome {
         let began = Instant::now();
-        let outcome = self.ask_in_time(&question).await;
+        let outcome = self.ask_in_time(&request).await;
         // Names that nobody has declared are without number: no series for them.
         if !matches!(outcome, Err(QueryError::NoSuchQuery { .. })) {
-            self.timings.asked(question.name, began.elapsed(), &outcome);
+            self.timings.asked(request.name, began.elapsed(), &outcome);
         }
         outcome
     }
 
-    async fn ask_in_time(&self, question: &Question<'_>) -> Outcome {
-        let time_out = self.time_out_of(question.time_out);
+    async fn ask_in_time(&self, request: &QueryRequest<'_>) -> Outcome {
+        let time_out = self.time_out_of(request.time_out);
         let asked = async {
-            self.wait_until(question.at_least).await?;
+            self.wait_until(request.at_least).await?;
             let (reply, answer) = oneshot::channel();
-            self.send(question, time_out, Box::new(reply))?;
+            self.send(request, time_out, Box::new(reply))?;
             answer.await.unwrap_or_else(|_| Err(QueryError::gone()))
         };
         match tokio::time::timeout(time_out, asked).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.timed_out(question.name, time_out)),
+            Err(_) => Err(self.timed_out(request.name, time_out)),
         }
     }
 
@@ -88,10 +88,10 @@ impl Runtime {
     pub fn ask_typed<R: DeserializeOwned>(&self, name: &str, arguments: &impl Serialize) -> Result<(Txid, R), QueryError> {
         let mut encoded = Vec::new();
         codec::encode(arguments, &mut encoded).map_err(|why| QueryError::BadArguments(why.to_string()))?;
-        let question = Question { name, arguments: &encoded, format: Format::Bincode, time_out: None, at_least: &[] };
+        let request = QueryRequest { name, arguments: &encoded, format: Format::Bincode, time_out: None, at_least: &[] };
         let (to, answers) = crossbeam_channel::bounded(1);
         let time_out = self.time_out_of(None);
-        self.send(&question, time_out, Box::new(Numbered::new(0, to)))?;
+        self.send(&request, time_out, Box::new(Numbered::new(0, to)))?;
         let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
         let one = self.hub.queries[self.hub.find(name)?].decl().one;
@@ -120,11 +120,11 @@ impl Runtime {
         asked.map_or(self.hub.limits.time_out, |asked| asked.min(self.hub.limits.time_out))
     }
 
-    fn send(&self, question: &Question<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
-        let query = self.hub.find(question.name)?;
-        self.hub.queries[query].answers_in(question.format)?;
-        let arguments = self.hub.queries[query].arguments(question.arguments, question.format)?;
-        self.send_to(query, arguments, question.format, time_out, reply)
+    fn send(&self, request: &QueryRequest<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
+        let query = self.hub.find(request.name)?;
+        self.hub.queries[query].answers_in(request.format)?;
+        let arguments = self.hub.queries[query].arguments(request.arguments, request.format)?;
+        self.send_to(query, arguments, request.format, time_out, reply)
     }
 
     fn send_to(

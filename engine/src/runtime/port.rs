@@ -5,7 +5,7 @@ use super::timings::Timings;
 use crate::request::ask::QueryError;
 use crate::table::codec::StateCodec;
 use std::sync::Arc;
-use tidemill_state::Line;
+use tidemill_state::Lineage;
 
 #[doc(hidden)]
 impl Runtime {
@@ -14,9 +14,9 @@ impl Runtime {
         &self.facts.topology
     }
 
-    /// The store's line.
-    pub fn line(&self) -> Line {
-        self.facts.line
+    /// The store's lineage.
+    pub fn lineage(&self) -> Lineage {
+        self.facts.lineage
     }
 
     /// The number of key groups.

@@ -258,10 +258,10 @@ pub(crate) async fn within<T>(answer: oneshot::Receiver<T>) -> Result<T> {
 impl Page {
     /// Returns the page as it is answered. On the last page there is no `next`.
     #[doc(hidden)]
-    pub fn to_json(&self, line: &str) -> String {
+    pub fn to_json(&self, lineage: &str) -> String {
         let Page { txid, moved_on, rows, next } = self;
         let next = next.as_ref().map_or(String::new(), |next| format!(",\"next\":{next}"));
-        format!("{{\"txid\":{txid},\"line\":\"{line}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}")
+        format!("{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}")
     }
 }
 

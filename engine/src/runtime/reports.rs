@@ -32,8 +32,8 @@ pub struct Status {
     /// The last committed batch.
     #[schemars(with = "u64")]
     pub committed: Txid,
-    /// The store's line: txids are comparable only within it.
-    pub line: String,
+    /// The store's lineage: txids are comparable only within it.
+    pub lineage: String,
     /// The run.
     pub incarnation: String,
     /// How many workers.

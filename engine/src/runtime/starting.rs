@@ -46,7 +46,7 @@ impl Starting {
         Starting { signal: flag, ..Starting::default() }
     }
 
-    /// Makes a start that waits fail, with kind Away.
+    /// Makes a start that waits fail, with kind Unreachable.
     pub fn give_up(&self) {
         self.given_up.store(true, SeqCst);
     }
@@ -64,13 +64,13 @@ impl Starting {
     /// Calls `ask` until what it asks is no longer away.
     ///
     /// # Errors
-    /// Those of `ask` but for kind Away, which comes only when the start is given up.
+    /// Those of `ask` but for kind Unreachable, which comes only when the start is given up.
     pub(crate) fn retry_while_away<T>(&self, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
         let (mut pause, began) = (PAUSE.0, Instant::now());
         let mut told: Option<Instant> = None;
         loop {
             match ask() {
-                Err(error) if error.kind() == Kind::Away && !self.is_given_up() => {
+                Err(error) if error.kind() == Kind::Unreachable && !self.is_given_up() => {
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         tracing::warn!(%error, since = ?began.elapsed(), "waiting; it goes on by itself when that is back");
                         told = Some(Instant::now());
@@ -114,7 +114,7 @@ mod tests {
         let got = starting.retry_while_away(|| {
             asked += 1;
             match asked {
-                1 => Err(Error::away("the broker is away")),
+                1 => Err(Error::unreachable("the broker is away")),
                 2 => {
                     assert_eq!(starting.waiting().expect("it waits").waiting_for, "the broker is away");
                     Ok(7)
@@ -137,7 +137,7 @@ mod tests {
     fn a_start_that_waits_can_be_given_up() {
         let starting = Starting::default();
         starting.give_up();
-        let error = starting.retry_while_away(|| Err::<(), _>(Error::away("the broker is away"))).expect_err("given up");
-        assert_eq!(error.kind(), Kind::Away);
+        let error = starting.retry_while_away(|| Err::<(), _>(Error::unreachable("the broker is away"))).expect_err("given up");
+        assert_eq!(error.kind(), Kind::Unreachable);
     }
 }

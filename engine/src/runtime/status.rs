@@ -84,7 +84,7 @@ impl Runtime {
             phase: if inner.phase == "running" && inner.paused_since_ms.is_some() { "paused" } else { inner.phase },
             controls: self.controls.load(SeqCst),
             committed: self.committed(),
-            line: self.facts.line.to_string(),
+            lineage: self.facts.lineage.to_string(),
             incarnation: self.facts.incarnation.to_string(),
             workers: self.facts.workers,
             started_at_ms: self.started_at_ms,

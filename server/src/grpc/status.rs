@@ -4,13 +4,13 @@ use tidemill_engine::{QueryError, Runtime};
 use tidemill_proto::{ErrorKind, QueryRequest};
 use tonic::{Code, Status};
 
-/// That the request is about another line than the one that is here.
-pub(super) fn replaced(request: &QueryRequest, line: &str) -> tidemill_proto::QueryError {
+/// That the request is about another lineage than the one that is here.
+pub(super) fn replaced(request: &QueryRequest, lineage: &str) -> tidemill_proto::QueryError {
     tidemill_proto::QueryError {
         kind: ErrorKind::StateReplaced.into(),
-        what: format!("the state was replaced: the request is about line {}, and here is line {line}", request.line),
-        remedy: "forget the batches of the other line, and send the request without it".into(),
-        line: line.to_string(),
+        what: format!("the state was replaced: the request is about lineage {}, and here is lineage {lineage}", request.lineage),
+        remedy: "forget the batches of the other lineage, and send the request without it".into(),
+        lineage: lineage.to_string(),
         ..tidemill_proto::QueryError::default()
     }
 }
@@ -36,7 +36,7 @@ pub(super) fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto
         what: error.to_string(),
         remedy: remedy.into(),
         known,
-        line: runtime.line().to_string(),
+        lineage: runtime.lineage().to_string(),
     }
 }
 

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::points::Effect;
     use crate::store::Durability;
-    use crate::{Kind, Line};
+    use crate::{Kind, Lineage};
 
     /// A store whose format is this; none for one that has no row of it.
     fn of_format(dir: &Path, number: Option<u32>) {
@@ -187,7 +187,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
         let mut write = StoreWrite::default();
-        put(&mut write, family(&store.db, "meta"), NUMBER.as_bytes(), &Line(7)).expect("short");
+        put(&mut write, family(&store.db, "meta"), NUMBER.as_bytes(), &Lineage(7)).expect("short");
         store.write_synced(write).expect("written");
         drop(store);
         let error = Store::inspect(dir.path()).err().expect("it is damaged");

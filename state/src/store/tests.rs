@@ -2,12 +2,12 @@
 
 use super::{Batch, Durability, Store};
 use crate::points::Effect;
-use crate::{CrashPoint, Line, Points, Txid};
+use crate::{CrashPoint, Lineage, Points, Txid};
 use std::fs;
 use std::path::Path;
 
-fn line(dir: &Path) -> Line {
-    Store::inspect(dir).expect("it can be looked at").line()
+fn lineage(dir: &Path) -> Lineage {
+    Store::inspect(dir).expect("it can be looked at").lineage()
 }
 
 /// The files that RocksDB writes beside its tables are bounded within a run. It records the options that it runs with.
@@ -19,7 +19,7 @@ fn its_messages_and_its_manifest_are_bounded() {
     let newest = names.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("OPTIONS-"))).max();
     let options = fs::read_to_string(newest.expect("RocksDB has written its options")).expect("it can be read");
     let value = |name: &str| -> u64 {
-        let value = options.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        let value = options.lines().find_map(|lineage| lineage.trim().strip_prefix(name)?.strip_prefix('='));
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is not in {options}"))
     };
     let most = 16 << 20;
@@ -46,7 +46,7 @@ fn lost_by_the_machine(dir: &Path) {
 fn i7_the_line_is_new_after_a_crash_of_the_machine_also_if_the_start_crashes_before_its_mode_is_written() {
     let dir = tempfile::tempdir().expect("a folder");
     lost_by_the_machine(dir.path());
-    let old = line(dir.path());
+    let old = lineage(dir.path());
     let points = Points::none();
     points.arm(CrashPoint::IncarnationWritten, Effect::Stop, 1);
     let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
@@ -55,11 +55,11 @@ fn i7_the_line_is_new_after_a_crash_of_the_machine_also_if_the_start_crashes_bef
     let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
     let counter = store.raise_incarnation(&Points::none()).expect("raised").counter;
     assert_eq!(counter, 3, "the crashed start has used one");
-    assert_ne!(store.line(), old, "batches of the old line may be numbered again");
+    assert_ne!(store.lineage(), old, "batches of the old lineage may be numbered again");
     drop(store);
-    // Within one boot nothing was lost: the line stays.
-    let now = line(dir.path());
+    // Within one boot nothing was lost: the lineage stays.
+    let now = lineage(dir.path());
     let mut store = Store::open(dir.path(), Durability::Process).expect("opened");
     store.raise_incarnation(&Points::none()).expect("raised");
-    assert_eq!(store.line(), now);
+    assert_eq!(store.lineage(), now);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tidemill::aggregates::{BatchAggregator, DistinctCount, FirstN, LastN, Variance, fold, top_k, top_k_by};
 use tidemill::prelude::*;
 use tidemill::testing::Io;
-use tidemill::{Batch, Caching, ExternalState, Full, Inner, Left, Part, Right};
+use tidemill::{Batch, ExternalState, Full, Inner, Left, LookupCache, Part, Right};
 
 /// A key and a value.
 pub(crate) type Record = (u8, u64);
@@ -213,7 +213,7 @@ fn lookups<'s>(topology: &Topology<'s>, right: &Stream<'s, Record>, counts: &Sta
     let found = |(record, value): (Record, Option<(u64, u64)>)| [row(record), vec![some(value.map(|value| value.1))]].concat();
     right.clone().lookup_before(counts, key).map(found).sink("lookup_before", out("lookup_before"));
     right.clone().lookup_after(counts, key).map(found).sink("lookup_after", out("lookup_after"));
-    let squares = topology.external_state("squares", Squares, Caching { batches: 2, ..Caching::default() });
+    let squares = topology.external_state("squares", Squares, LookupCache { batches: 2, ..LookupCache::default() });
     let found = right.clone().lookup_external(&squares, key);
     found.map(|(record, value)| [row(record), vec![some(value)]].concat()).sink("lookup_external", out("lookup_external"));
     // Two states joined by their changes: each pair once.

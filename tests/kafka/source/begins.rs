@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidemill::Kind;
-use tidemill::source::First;
+use tidemill::source::StartAt;
 
 /// Where a source of 100 records begins.
 #[derive(Clone, Copy)]
 struct Begins {
     /// Where the program says.
-    first: First,
+    first: StartAt,
     offset: Option<i64>,
     /// What `--from` says.
-    from: Option<First>,
+    from: Option<StartAt>,
     /// The first record that is read.
     at: usize,
     /// The first that a new topology of the same program reads, of 110.
@@ -55,7 +55,7 @@ fn check_begin(case: &str, topic: &str, base: i64, begins: Begins) {
     stop(engine);
     send(105..110);
     // Said the other way round, so that it would be seen.
-    let otherwise = if at == 0 { First::Latest } else { First::Earliest };
+    let otherwise = if at == 0 { StartAt::Latest } else { StartAt::Earliest };
     let engine = copying.start(Some(otherwise), program.clone()).expect("it starts");
     reaches(&engine, [(name.as_str(), 110)]);
     copying.has_copied(&format!("{case}, restarted"), copies(topic, at..110));
@@ -71,17 +71,17 @@ fn check_begin(case: &str, topic: &str, base: i64, begins: Begins) {
 fn a_new_topology_begins_where_it_is_told_and_a_restart_never_does() {
     let base = now_ms() - 60_000;
     let begins = |first, from, at, at_anew| Begins { first, offset: None, from, at, at_anew };
-    let at_offset = |offset, from, at, at_anew| Begins { first: First::Latest, offset: Some(offset), from, at, at_anew };
+    let at_offset = |offset, from, at, at_anew| Begins { first: StartAt::Latest, offset: Some(offset), from, at, at_anew };
     let cases = [
-        ("from the earliest", begins(First::Earliest, None, 0, 0)),
-        ("from the latest", begins(First::Latest, None, 100, 110)),
-        ("from a record's time", begins(First::Time(base + 500), None, 50, 50)),
-        ("from a time between two records", begins(First::Time(base + 501), None, 51, 51)),
-        ("from a time after all records", begins(First::Time(base + 10_000), None, 100, 110)),
+        ("from the earliest", begins(StartAt::Earliest, None, 0, 0)),
+        ("from the latest", begins(StartAt::Latest, None, 100, 110)),
+        ("from a record's time", begins(StartAt::Time(base + 500), None, 50, 50)),
+        ("from a time between two records", begins(StartAt::Time(base + 501), None, 51, 51)),
+        ("from a time after all records", begins(StartAt::Time(base + 10_000), None, 100, 110)),
         ("from an offset", at_offset(40, None, 40, 40)),
         ("from the offset of the end", at_offset(100, None, 100, 100)),
-        ("told otherwise on the command line", begins(First::Latest, Some(First::Earliest), 0, 0)),
-        ("told a time on the command line", at_offset(40, Some(First::Time(base)), 0, 0)),
+        ("told otherwise on the command line", begins(StartAt::Latest, Some(StartAt::Earliest), 0, 0)),
+        ("told a time on the command line", at_offset(40, Some(StartAt::Time(base)), 0, 0)),
     ];
     // Some at a time: each waits most of its time.
     for some in cases.chunks(5) {

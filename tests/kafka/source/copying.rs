@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
-use tidemill::source::{First, Source};
+use tidemill::source::{Source, StartAt};
 use tidemill::{Engine, Settings, Status};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,14 +41,14 @@ impl Copying {
         self.folder.path().join("out")
     }
 
-    pub(crate) fn settings(&self, from: Option<First>) -> Settings {
+    pub(crate) fn settings(&self, from: Option<StartAt>) -> Settings {
         let state = self.folder.path().join("state");
         let mut settings = Settings { workers: 1, disk_reserve: 0, first: from, ..Settings::new(&self.name, state) };
         settings.batches.max_records = 10;
         settings
     }
 
-    pub(crate) fn start<S>(&self, from: Option<First>, source: impl Fn() -> S + Send + Sync + 'static) -> Result<Engine>
+    pub(crate) fn start<S>(&self, from: Option<StartAt>, source: impl Fn() -> S + Send + Sync + 'static) -> Result<Engine>
     where
         S: Source<Item = String>,
     {

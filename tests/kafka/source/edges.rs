@@ -9,7 +9,7 @@ use crate::support::topics::{
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
-use tidemill::source::{First, OnLoss};
+use tidemill::source::{OnLoss, StartAt};
 use tidemill::{Engine, Kind, Settings, Status};
 
 fn now_ms() -> i64 {
@@ -156,7 +156,7 @@ fn a_time_before_1970_is_before_all_records() {
     create_topic(&brokers(), "ancient", 1, &[]);
     send("ancient", 0, 0..10);
     let copying = Copying::new("ancient");
-    let engine = copying.start(Some(First::Time(-1)), source(&["ancient"])).expect("it starts");
+    let engine = copying.start(Some(StartAt::Time(-1)), source(&["ancient"])).expect("it starts");
     reaches(&engine, [("ancient[0]", 10)]);
     stop(engine);
     copying.has_copied("from 1969 on", copies("ancient", 0..10));

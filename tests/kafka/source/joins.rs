@@ -6,7 +6,7 @@ use crate::support::hooked::{Hooked, Read};
 use crate::support::topics::{add_partitions, create_topic, produce};
 use std::time::{Duration, Instant};
 use tidemill::Status;
-use tidemill::source::First;
+use tidemill::source::StartAt;
 
 #[test]
 fn a_partition_that_is_added_is_read_from_its_start() {
@@ -26,7 +26,7 @@ fn a_partition_that_is_added_is_read_from_its_start() {
     // While it is stopped, too; and whatever is said of first starts.
     add_partitions(&brokers, "grown", 4);
     send("grown", 3, 0..5);
-    let engine = copying.start(Some(First::Latest), source(&["grown"])).expect("it starts");
+    let engine = copying.start(Some(StartAt::Latest), source(&["grown"])).expect("it starts");
     reaches(&engine, [("grown[0]", 60), ("grown[1]", 25), ("grown[2]", 25), ("grown[3]", 5)]);
     stop(engine);
     let mut expected = copies("grown", 0..60);
@@ -64,7 +64,7 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
         }
     };
     // The first start is over when no topic is there yet: what comes later joins, and is not skipped.
-    let engine = copying.start(Some(First::Latest), slow()).expect("it starts");
+    let engine = copying.start(Some(StartAt::Latest), slow()).expect("it starts");
     stop(engine);
     let mut engine = None;
     let mut last_crash = 0;
@@ -72,7 +72,7 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
         create_topic(&brokers, topic, 2, &[]);
         send(topic, 0, 0..RECORDS / 2);
         send(topic, 1, 0..RECORDS / 2);
-        let running = engine.take().unwrap_or_else(|| copying.start(Some(First::Latest), slow()).expect("it starts"));
+        let running = engine.take().unwrap_or_else(|| copying.start(Some(StartAt::Latest), slow()).expect("it starts"));
         let read = |status: &Status| {
             let of_topic = status.partitions.iter().filter(|partition| partition.partition.starts_with(topic.as_str()));
             of_topic.map(|partition| partition.offset).sum::<u64>()
@@ -87,7 +87,7 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
         assert!(read(&status) < RECORDS as u64, "{topic} is read whole before the crash");
         running.crash();
         last_crash += 1;
-        engine = Some(copying.start(Some(First::Latest), slow()).expect("it starts"));
+        engine = Some(copying.start(Some(StartAt::Latest), slow()).expect("it starts"));
     }
     assert_eq!(last_crash, topics.len());
     let names: Vec<String> =

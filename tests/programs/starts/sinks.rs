@@ -172,7 +172,7 @@ fn to_start_over_moves_the_state_aside_and_begins_anew() {
     counts_are("begun anew", &damaged.state(), &whole);
 }
 
-/// Txids can be compared within a line. It changes when what was counted may be counted again: when the machine, not only the process, has ended
+/// Txids can be compared within a lineage. It changes when what was counted may be counted again: when the machine, not only the process, has ended
 /// under durability "process". The boot in which the last run wrote is in the file `mode`.
 #[test]
 fn the_line_changes_only_when_the_machine_may_have_lost_something() {
@@ -182,7 +182,7 @@ fn the_line_changes_only_when_the_machine_may_have_lost_something() {
         let state = place.state();
         let list = run("word_count", &["state", "list", "--json", "--state", state.to_str().expect("UTF-8")]);
         let list: serde_json::Value = serde_json::from_str(&list.is("state list", 0, &[]).out).expect("JSON");
-        list["line"].as_str().expect("a line").to_string()
+        list["lineage"].as_str().expect("a lineage").to_string()
     };
     let kill = |durability: &str| {
         let mut running = place.start(&["--input", input_of[1], "--follow", "--durability", durability], &[]);

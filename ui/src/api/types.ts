@@ -33,7 +33,7 @@ export interface Status {
   topology: string;
   waiting?: string | null;
   committed?: number;
-  line?: string;
+  lineage?: string;
   incarnation?: string;
   workers?: number;
   started_at_ms?: number;
@@ -92,7 +92,7 @@ export interface PlanNode {
 }
 
 export interface Topology {
-  line: string;
+  lineage: string;
   name: string;
   nodes: PlanNode[];
 }
@@ -106,7 +106,7 @@ export interface QueryInfo {
 
 export interface Page {
   txid: number;
-  line: string;
+  lineage: string;
   moved_on?: boolean;
   next?: unknown;
   rows: { key: unknown; value: unknown }[];

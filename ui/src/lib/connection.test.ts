@@ -44,7 +44,7 @@ async function connected() {
   return live;
 }
 
-const RUNNING = { phase: "running", topology: "test", committed: 3, line: "a", incarnation: "b" };
+const RUNNING = { phase: "running", topology: "test", committed: 3, lineage: "a", incarnation: "b" };
 
 test("a topology that starts is no server that does not answer", async () => {
   answers = { "/v1/status": { phase: "starting", topology: "test", waiting: "the broker" } };
@@ -55,8 +55,8 @@ test("a topology that starts is no server that does not answer", async () => {
 });
 
 test("without a web socket batches and operators are asked for", async () => {
-  const operators = (records: number) => ({ line: "a", operators: [{ id: 7, workers: [{ records, busy_us: 1 }] }] });
-  answers = { "/v1/status": RUNNING, "/v1/batches": { line: "a", batches: [] }, "/v1/operators": operators(0), "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
+  const operators = (records: number) => ({ lineage: "a", operators: [{ id: 7, workers: [{ records, busy_us: 1 }] }] });
+  answers = { "/v1/status": RUNNING, "/v1/batches": { lineage: "a", batches: [] }, "/v1/operators": operators(0), "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
   const { link, operatorRates } = await connected();
   await vi.advanceTimersByTimeAsync(1500);
   answers["/v1/operators"] = operators(100);
@@ -92,7 +92,7 @@ class StillSocket {
 
 test("a server that stands still is said within six seconds, and is back with the next socket", async () => {
   vi.stubGlobal("WebSocket", StillSocket);
-  answers = { "/v1/batches": { line: "a", batches: [] }, "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
+  answers = { "/v1/batches": { lineage: "a", batches: [] }, "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
   const { link, heardAt } = await connected();
   await vi.advanceTimersByTimeAsync(100);
   expect(link.value.mode).toBe("live");
@@ -125,8 +125,8 @@ test("without a web socket a server that stands still is said within six seconds
 function serving(committed: number, limits: readonly number[]): void {
   const batch = (txid: number) => ({ txid, records: 1, changes: 1, delta_bytes: 1, output_records: 0, fill_us: 1, compute_us: 1, commit_us: 1, committed_at_ms: txid });
   const newest = (limit: number) => Array.from({ length: Math.min(limit, committed) }, (_, index) => batch(committed - index));
-  answers = { "/v1/status": { ...RUNNING, committed }, "/v1/operators": { line: "a", operators: [] }, "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
-  for (const limit of limits) answers[`/v1/batches?limit=${limit}`] = { line: "a", batches: newest(limit) };
+  answers = { "/v1/status": { ...RUNNING, committed }, "/v1/operators": { lineage: "a", operators: [] }, "/v1/topology": { nodes: [] }, "/v1/queries": { queries: [] } };
+  for (const limit of limits) answers[`/v1/batches?limit=${limit}`] = { lineage: "a", batches: newest(limit) };
 }
 
 const LIMITS = [200, 1000, 10_000];
@@ -188,7 +188,7 @@ test("a watched query that is refused for now is asked again, also if nothing mo
   const heard: string[] = [];
   watch({ query: "top", arguments: 1, every_ms: 1000, onAnswer: () => heard.push("answer"), onError: () => heard.push("error") });
   await vi.advanceTimersByTimeAsync(1500);
-  answers["/v1/query/top"] = { txid: 3, line: "a", result: [] };
+  answers["/v1/query/top"] = { txid: 3, lineage: "a", result: [] };
   await vi.advanceTimersByTimeAsync(5000);
   expect([heard.at(0), heard.filter((one) => one === "answer").length]).toEqual(["error", 1]);
 });

@@ -11,7 +11,7 @@ beforeEach(() => {
     asked.push(`${method} ${path} ${String(body ?? "")}`.trim());
     const [key = ""] = (JSON.parse(String(body)) as { keys: string[] }).keys;
     const values: Record<string, unknown> = { ".": 7, "a/b": 7, none: null, wide: "NaN" };
-    return Promise.resolve(Response.json({ txid: 5, line: "a", rows: [key in values ? { key, value: values[key] } : { key }] }));
+    return Promise.resolve(Response.json({ txid: 5, lineage: "a", rows: [key in values ? { key, value: values[key] } : { key }] }));
   });
 });
 afterEach(() => vi.unstubAllGlobals());

@@ -102,7 +102,7 @@ async function poll(): Promise<void> {
     happened({ type: "polled" });
     applyStatus(now);
     // Until it has started there is nothing else to ask for: the other paths would only refuse.
-    if (now.line === undefined) return later(POLL_MS, openSocket);
+    if (now.lineage === undefined) return later(POLL_MS, openSocket);
     await Promise.all([pollBatches(), pollOperators()]);
     later(POLL_MS, ++polls % POLLS === 0 ? openSocket : () => void poll());
   } catch (why) {
@@ -122,8 +122,8 @@ async function pollBatches(): Promise<void> {
 
 async function pollOperators(): Promise<void> {
   const wishes = { withinMs: ANSWER_WITHIN_MS };
-  const { line, operators } = await request<{ line: string; operators: OperatorTotals[] }>("/v1/operators", wishes);
-  if (isCurrent(line)) applyOperators(operators);
+  const { lineage, operators } = await request<{ lineage: string; operators: OperatorTotals[] }>("/v1/operators", wishes);
+  if (isCurrent(lineage)) applyOperators(operators);
 }
 
 function unlock(): void {

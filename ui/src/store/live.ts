@@ -32,7 +32,7 @@ const FIRST_BATCHES = 1000;
 /** How long there is at least from one request for all batches to the next. */
 const FILL_EVERY_MS = 10_000;
 
-let line: string | null = null;
+let lineage: string | null = null;
 let incarnation: string | null = null;
 /** Batches that came before the list of the earlier ones did. */
 let held: Batch[] | null = [];
@@ -56,16 +56,16 @@ function beginOver(): void {
 }
 
 /** Whether the answer of a request is of the store that is shown. */
-export function isCurrent(ofLine: string): boolean {
-  return line === null || line === ofLine;
+export function isCurrent(ofLineage: string): boolean {
+  return lineage === null || lineage === ofLineage;
 }
 
 export function applyStatus(now: Status): void {
   together(() => {
-    const first = line === null;
-    if (now.line && line !== null && now.line !== line) beginOver();
-    const anew = now.line !== undefined && (now.line !== line || now.incarnation !== incarnation);
-    line = now.line ?? line;
+    const first = lineage === null;
+    if (now.lineage && lineage !== null && now.lineage !== lineage) beginOver();
+    const anew = now.lineage !== undefined && (now.lineage !== lineage || now.incarnation !== incarnation);
+    lineage = now.lineage ?? lineage;
     incarnation = now.incarnation ?? incarnation;
     status.value = now;
     heardAt.value = Date.now();
@@ -75,7 +75,7 @@ export function applyStatus(now: Status): void {
       void loadBatches();
     }
     // The first row waits for what the batches of before tell.
-    if (now.line && (held === null || history.ring.length > 0)) {
+    if (now.lineage && (held === null || history.ring.length > 0)) {
       history.add(now, log, serverNow());
       historyVersion.value += 1;
     }
@@ -97,10 +97,10 @@ export function applyOperators(operators: OperatorTotals[]): void {
 
 /** The dataflow and what can be asked. */
 async function loadPlan(): Promise<void> {
-  const wanted = line;
+  const wanted = lineage;
   try {
     const [plan, list] = await Promise.all([request<Topology>("/v1/topology"), request<{ queries: QueryInfo[] }>("/v1/queries")]);
-    if (wanted !== line) return;
+    if (wanted !== lineage) return;
     topology.value = plan;
     queries.value = list.queries;
   } catch {
@@ -111,11 +111,11 @@ async function loadPlan(): Promise<void> {
 
 /** The batches that were committed while this page was not listening. */
 export async function loadBatches(limit = FIRST_BATCHES): Promise<void> {
-  const wanted = line;
+  const wanted = lineage;
   held ??= [];
   try {
     const { batches } = await request<{ batches: Batch[] }>(`/v1/batches?limit=${limit}`);
-    if (wanted !== line) return;
+    if (wanted !== lineage) return;
     const gap = log.merge(batches);
     // What is missing now, the server does not have either.
     if (limit === BATCHES_KEPT) incomplete = false;
@@ -124,7 +124,7 @@ export async function loadBatches(limit = FIRST_BATCHES): Promise<void> {
   } catch {
     // Those that come from now on are shown all the same.
   }
-  if (wanted !== line) return;
+  if (wanted !== lineage) return;
   const since = held ?? [];
   held = null;
   applyBatches(since);

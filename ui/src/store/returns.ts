@@ -14,7 +14,7 @@ effect(() => {
   const now = status.value;
   if (link.value.mode === "down") before = now;
   // One that is still starting would only refuse.
-  else if (before !== undefined && now !== before && now?.line !== undefined && now.phase !== "starting") {
+  else if (before !== undefined && now !== before && now?.lineage !== undefined && now.phase !== "starting") {
     before = undefined;
     returns.value = returns.peek() + 1;
   }

@@ -5,7 +5,7 @@ import { stringify } from "../lib/json";
 
 export interface Answer {
   txid: number;
-  line: string;
+  lineage: string;
   result: unknown;
 }
 

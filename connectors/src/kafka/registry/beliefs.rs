@@ -72,13 +72,13 @@ impl Beliefs {
     }
 
     /// Takes the answer to a request, or why there is none. [`Failure::Never`] becomes [`Failure::Config`] once it is believed, and
-    /// [`Failure::Away`] before.
+    /// [`Failure::Unreachable`] before.
     pub(super) fn hear<A>(&mut self, request: &Request, answer: Result<A, Failure>, now: Instant) -> Result<A, Failure> {
         match answer {
             Err(Failure::Never { why, is_certain }) => {
                 let since = *self.refused_since.entry(request.clone()).or_insert(now);
                 if now.saturating_duration_since(since) < doubted_for(is_certain, self.was_of_use.load(SeqCst)) {
-                    return Err(Failure::Away(why));
+                    return Err(Failure::Unreachable(why));
                 }
                 self.refused = Some((now, why.clone()));
                 Err(Failure::Config(why))
@@ -87,9 +87,9 @@ impl Beliefs {
                 self.refused = Some((now, why.clone()));
                 Err(Failure::Config(why))
             }
-            Err(Failure::Away(why)) => {
+            Err(Failure::Unreachable(why)) => {
                 self.refused_since.remove(request);
-                Err(Failure::Away(why))
+                Err(Failure::Unreachable(why))
             }
             answer => {
                 self.was_of_use.store(true, SeqCst);
@@ -175,11 +175,14 @@ mod tests {
     fn a_good_answer_and_silence_end_the_agreement_of_refusals() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        for between in [Ok(()), Err(Failure::Away("no answer".into())), Err(Failure::Unknown("no such id".into()))] {
+        for between in [Ok(()), Err(Failure::Unreachable("no answer".into())), Err(Failure::Unknown("no such id".into()))] {
             let mut beliefs = Beliefs::default();
-            assert!(matches!(beliefs.hear(&Request::Schema(5), never(false), at(0)), Err(Failure::Away(_))));
+            assert!(matches!(beliefs.hear(&Request::Schema(5), never(false), at(0)), Err(Failure::Unreachable(_))));
             assert_eq!(beliefs.hear(&Request::Schema(5), between.clone(), at(7)), between);
-            assert!(matches!(beliefs.hear(&Request::Schema(5), never(false), at(9)), Err(Failure::Away(_))), "{between:?}");
+            assert!(
+                matches!(beliefs.hear(&Request::Schema(5), never(false), at(9)), Err(Failure::Unreachable(_))),
+                "{between:?}"
+            );
         }
     }
 
@@ -187,7 +190,7 @@ mod tests {
     fn a_request_that_is_refused_again_and_again_is_believed_whatever_others_get() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        for other in [Ok(()), Err(Failure::Away("500".into())), Err(Failure::Unknown("no such id".into()))] {
+        for other in [Ok(()), Err(Failure::Unreachable("500".into())), Err(Failure::Unknown("no such id".into()))] {
             let mut beliefs = Beliefs { was_of_use: Arc::new(true.into()), ..Beliefs::default() };
             for second in 0..=60 {
                 let outcome = beliefs.hear(&Request::Schema(5), never(true), at(second));

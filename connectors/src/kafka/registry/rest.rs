@@ -38,7 +38,7 @@ impl Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// It passes by itself: no connection, a time-out, a server in trouble.
-    Away(String),
+    Unreachable(String),
     /// The registry has no such schema, subject or version.
     Unknown(String),
     /// It will be so until something is corrected, as the sentence describes: the registry refuses the user, its
@@ -159,7 +159,7 @@ fn more_decisive(one: Failure, other: Failure) -> Failure {
         Failure::Never { is_certain: false, .. } => 0,
         // One that is behind does not know what one that is unreachable may know.
         Failure::Unknown(_) => 1,
-        Failure::Away(_) => 2,
+        Failure::Unreachable(_) => 2,
         Failure::Never { is_certain: true, .. } => 3,
         Failure::Rejected(_) | Failure::Config(_) => 4,
     };
@@ -186,7 +186,7 @@ fn unsent(url: &str, why: &ureq::Error) -> Failure {
         (None, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl) => {
             Failure::Config(format!("{url} cannot be asked: {why}. Correct the URL, or that of the proxy"))
         }
-        _ => Failure::Away(format!("{url} cannot be reached: {why}")),
+        _ => Failure::Unreachable(format!("{url} cannot be reached: {why}")),
     }
 }
 
@@ -266,7 +266,7 @@ fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, 
             Ok(bytes) => bytes,
             // It comes again as large. The status decides, as if there were no content.
             Err(ureq::Error::BodyExceedsLimit(_)) => Vec::new(),
-            Err(why) => return Err(Failure::Away(format!("{url} does not answer to the end: {why}"))),
+            Err(why) => return Err(Failure::Unreachable(format!("{url} does not answer to the end: {why}"))),
         };
         let json = serde_json::from_str::<Json>(&String::from_utf8_lossy(&bytes)).ok();
         let error_code = json.as_ref().and_then(|json| json["error_code"].as_u64());
@@ -286,7 +286,7 @@ fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, 
             Some(StatusClass::Missing) if error_code.is_some_and(|code| code >= 40_000) => Failure::Unknown(what),
             Some(StatusClass::Rejected) => Failure::Rejected(what),
             Some(StatusClass::Missing | StatusClass::NoRegistry) => is_none(&what),
-            None => Failure::Away(what),
+            None => Failure::Unreachable(what),
         })
     }
 }
@@ -433,7 +433,7 @@ mod tests {
         ] {
             let failure = answered(answer).expect_err("it is no schema");
             let got = match &failure {
-                Failure::Away(_) => "away",
+                Failure::Unreachable(_) => "away",
                 Failure::Never { is_certain: false, .. } => "never",
                 Failure::Never { is_certain: true, .. } => "certain",
                 Failure::Unknown(_) => "unknown",
@@ -454,7 +454,7 @@ mod tests {
             let never = with("200", body).expect_err("it is no schema");
             assert!(matches!(never, Failure::Never { is_certain: false, .. }), "{never:?}");
             let away = with("503", body).expect_err("it is no schema");
-            assert!(matches!(away, Failure::Away(_)), "{away:?}");
+            assert!(matches!(away, Failure::Unreachable(_)), "{away:?}");
         }
         // Text in which some byte is wrong is read on: what matters of it is ASCII.
         let unknown = with("404", b"{\"error_code\": 40403, \"message\": \"\xe9\"}").expect_err("it is no schema");
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_decides_is_found_among_those_of_several_urls() {
-        let away = || Failure::Away("1".into());
+        let away = || Failure::Unreachable("1".into());
         let unknown = || Failure::Unknown("2".into());
         let never = |is_certain| Failure::Never { why: "3".into(), is_certain };
         for (one, other, expected) in [

@@ -230,7 +230,7 @@ impl Schemas {
                 state.beliefs.forget_doubts();
                 return;
             }
-            Err(Failure::Away(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
+            Err(Failure::Unreachable(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
                 state.beliefs.forget_unknown(id);
                 why
             }
@@ -260,7 +260,7 @@ fn fetch_wanted(schemas: &Weak<Schemas>, fetch: impl Fn(&Schemas, u32) -> Result
         if wait.is_zero() {
             // A thread that ended here would be waited for by all messages from then on.
             let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&schemas, id)));
-            let panicked = |_| Err(Failure::Away("the look-up panicked (its message is in the log)".into()));
+            let panicked = |_| Err(Failure::Unreachable("the look-up panicked (its message is in the log)".into()));
             schemas.settle(id, fetched.unwrap_or_else(panicked), Instant::now());
         } else {
             drop(schemas);
@@ -299,7 +299,7 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let never = Failure::Never { why: "a proxy's".into(), is_certain: false };
-        for between in [Failure::Away("no answer".into()), never, Failure::Rejected("a proxy's".into())] {
+        for between in [Failure::Unreachable("no answer".into()), never, Failure::Rejected("a proxy's".into())] {
             let schemas = wanted();
             schemas.settle(5, Err(Failure::Unknown("404".into())), at(0));
             schemas.settle(5, Err(between.clone()), at(7));

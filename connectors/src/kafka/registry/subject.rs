@@ -45,7 +45,7 @@ impl Subject {
     /// Registers the schema, or looks it up, unless that was done. Waits for the registry.
     ///
     /// # Errors
-    /// Kind Away: the registry cannot be reached, or its answer is not believed yet. Kind Config: it refuses the user or
+    /// Kind Unreachable: the registry cannot be reached, or its answer is not believed yet. Kind Config: it refuses the user or
     /// the schema, or has not the schema.
     pub(super) fn find(&self) -> Result<()> {
         let Inner { name, schemas, registers, language, text, id, .. } = &*self.0;
@@ -68,15 +68,15 @@ impl Subject {
             Failure::Unknown(why) => {
                 // One of several registries may be behind the others.
                 if now.saturating_duration_since(*since.get_or_insert(now)) < BELIEVED_AFTER {
-                    return Error::away(format!("subject {name} has no version with the sink's schema so far ({why})"));
+                    return Error::unreachable(format!("subject {name} has no version with the sink's schema so far ({why})"));
                 }
                 Error::config(format!(
                     "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
                      (without SchemaRegistry::look_up_only)"
                 ))
             }
-            Failure::Away(why) | Failure::Never { why, .. } => {
-                Error::away(format!("the schema of subject {name} cannot be registered: {why}"))
+            Failure::Unreachable(why) | Failure::Never { why, .. } => {
+                Error::unreachable(format!("the schema of subject {name} cannot be registered: {why}"))
             }
             Failure::Rejected(why) => Error::config(format!(
                 "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
@@ -100,9 +100,9 @@ mod tests {
         let began = Instant::now();
         let at = |failure: Failure, seconds| subject.judge(failure, began + Duration::from_secs(seconds)).kind();
         let unknown = || Failure::Unknown("404".into());
-        assert_eq!((at(unknown(), 0), at(unknown(), 7)), (Kind::Away, Kind::Away));
-        assert_eq!(at(Failure::Away("no answer".into()), 7), Kind::Away);
-        assert_eq!((at(unknown(), 9), at(unknown(), 16)), (Kind::Away, Kind::Away));
+        assert_eq!((at(unknown(), 0), at(unknown(), 7)), (Kind::Unreachable, Kind::Unreachable));
+        assert_eq!(at(Failure::Unreachable("no answer".into()), 7), Kind::Unreachable);
+        assert_eq!((at(unknown(), 9), at(unknown(), 16)), (Kind::Unreachable, Kind::Unreachable));
         assert_eq!(at(unknown(), 17), Kind::Config);
     }
 }

@@ -105,7 +105,7 @@ function Browse({ state }: { state: StateInfo }) {
     request<Page>(`/v1/state/${encodeURIComponent(state.name)}?${wishes.toString()}`, { signal: stop.signal, exact: true }).then(
       (now) => {
         setError(null);
-        if (isCurrent(now.line)) setPage(now);
+        if (isCurrent(now.lineage)) setPage(now);
       },
       (why: unknown) => stop.signal.aborted || setError(why),
     );
