@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod checkout;
 }
 
+mod baseline;
 mod circles;
 mod dependencies;
 

@@ -203,10 +203,10 @@
 //! state. The crate has no error for a topic that may not be described: the topic comes back without
 //! settings (`admin.rs`).
 //!
-//! An error of kind Away (`state/src/error.rs`) is waited for: at a start by
+//! An error of kind Unreachable (`state/src/error.rs`) is waited for: at a start by
 //! `engine/src/runtime/starting.rs`, by publishers with growing pauses, by readers on their own. A
-//! failed authentication of a client whose user the brokers accepted before is Away until it has
-//! lasted for a minute: the brokers' view of users may be stale.
+//! failed authentication of a client whose user the brokers accepted before is Unreachable until it
+//! has lasted for a minute: the brokers' view of users may be stale.
 
 mod admin;
 mod backoff;
