@@ -14,8 +14,12 @@ use std::fs;
 use std::path::Path;
 use support::checkout::root;
 
-/// The documents whose paths and links are checked.
-const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "examples/data/README.md"];
+/// The documents whose paths and links are checked, beside the records of decisions.
+const DOCUMENTS: [&str; 6] =
+    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "SECURITY.md", "benches/README.md", "examples/data/README.md"];
+
+/// The folder of the records of decisions.
+const DECISIONS: &str = "docs/decisions";
 
 /// The most lines that a production file may have, without its tests.
 const MOST_LINES: usize = 500;
@@ -29,9 +33,9 @@ fn every_path_named_in_the_documents_exists() {
     let top = names_in(&root);
     let sources = sources();
     let mut offenders = Vec::new();
-    for document in DOCUMENTS {
-        let text = read(&root.join(document));
-        let folder = Path::new(document).parent().unwrap_or(Path::new(""));
+    for document in documents() {
+        let text = read(&root.join(&document));
+        let folder = Path::new(&document).parent().unwrap_or(Path::new(""));
         for (number, line) in prose(&text) {
             for path in in_backticks(line).filter_map(|quoted| as_path(quoted, &top)) {
                 if !root.join(path).exists() && !names_a_source(path, &sources) {
@@ -46,6 +50,19 @@ fn every_path_named_in_the_documents_exists() {
         }
     }
     nothing_in("paths that a document names, but that do not exist", offenders);
+}
+
+#[test]
+fn every_decision_is_listed_in_the_architecture() {
+    let architecture = read(&root().join("ARCHITECTURE.md"));
+    let listed = |file: &str, title: &str| architecture.contains(&format!("- [{}]({DECISIONS}/{file}) {title}\n", &file[..4]));
+    let offenders = names_in(&root().join(DECISIONS)).into_iter().skip(1).filter_map(|file| {
+        let text = read(&root().join(DECISIONS).join(&file));
+        let heading = text.lines().next().unwrap_or_default();
+        let title = heading.strip_prefix(&format!("# {}. ", &file[..4])).unwrap_or("a heading with the record's number");
+        (!listed(&file, title)).then(|| format!("{file}: {title}"))
+    });
+    nothing_in("decisions that ARCHITECTURE.md does not list by their title", offenders);
 }
 
 #[test]
@@ -132,6 +149,12 @@ fn what_counts_as_a_line() {
 fn nothing_in(what: &str, offenders: impl IntoIterator<Item = String>) {
     let offenders: Vec<String> = offenders.into_iter().collect();
     assert!(offenders.is_empty(), "{what}:\n  {}\n", offenders.join("\n  "));
+}
+
+/// Every document whose paths and links are checked.
+fn documents() -> Vec<String> {
+    let decisions = names_in(&root().join(DECISIONS)).into_iter().map(|name| format!("{DECISIONS}/{name}"));
+    DOCUMENTS.iter().map(|&document| document.to_owned()).chain(decisions).collect()
 }
 
 fn read(path: &Path) -> String {

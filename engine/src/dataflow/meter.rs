@@ -4,7 +4,7 @@
 //! add up to the last record.
 //!
 //! The guard around an operator's code has its meter, which reads the clock twice for each chunk of
-//! up to 256 records. docs/decisions/0019-a-meter-in-every-guard.md has what that costs.
+//! up to 256 records. docs/decisions/0019-meters.md has what that costs.
 
 use crate::plan::NodeId;
 use schemars::JsonSchema;
