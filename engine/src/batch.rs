@@ -26,11 +26,13 @@ use tidemill_state::delta::Section;
 use tidemill_state::outbox::PayloadWriter;
 use tidemill_state::{Position, SinkId, SourceId, WorkerIndex};
 
+pub(crate) mod backpressure;
 pub(crate) mod chunk;
 pub(crate) mod commit;
 pub(crate) mod feed;
 pub(crate) mod intake;
 pub(crate) mod latch;
+pub(crate) mod outlets;
 pub(crate) mod publish;
 pub(crate) mod report;
 pub(crate) mod slice;

@@ -47,6 +47,7 @@ mod table;
 pub mod testing;
 
 pub use batch::feed::PartitionProgress;
+pub use batch::outlets::SinkStatus;
 pub use batch::report::{BatchReport, Publication, RangeReport, Retry, WorkerShare};
 pub use batch::{Batch, BatchLimits};
 pub use clock::Clock;
@@ -67,7 +68,7 @@ pub use run::engine::{Engine, StartReport};
 pub use runtime::Runtime;
 pub use runtime::ask::Pipeline;
 pub use runtime::reads::{Page, PageWish};
-pub use runtime::reports::{QueriesStatus, SinkStatus, StateStatus, Status};
+pub use runtime::reports::{QueriesStatus, StateStatus, Status};
 pub use runtime::starting::{Starting, Waiting};
 pub use settings::Settings;
 

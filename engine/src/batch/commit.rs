@@ -9,14 +9,13 @@ use crate::batch::latch::Latch;
 use crate::batch::report::{BatchReport, RangeReport, WorkerShare};
 use crate::batch::{Range, WorkerDelta};
 use crate::clock::micros;
-use crate::runtime::Runtime;
 use crate::source::AnySource;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::outbox::{ENTRY_HEADER_BYTES, encode_entry};
-use tidemill_state::store::Output;
+use tidemill_state::store::{Committed, Output};
 use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, Txid};
 
 /// What the committer is told.
@@ -33,9 +32,30 @@ pub(crate) enum Message {
     Stop,
 }
 
+/// One write that made batches durable.
+pub(crate) struct Commit {
+    pub(crate) committed: Committed,
+    /// Of each batch, in order.
+    pub(crate) reports: Vec<BatchReport>,
+    pub(crate) took: Duration,
+    /// Of which sink, of which batch, how many bytes.
+    pub(crate) outputs: Vec<(SinkId, Txid, usize)>,
+}
+
+/// The run around the committer. It is called once something is durable, on the committer's thread.
+pub(crate) trait OnCommit: Send + Sync {
+    fn committed(&self, commit: Commit);
+
+    /// Partitions have moved on without a record, and every batch before that is committed.
+    fn moved_on(&self, ranges: &[Range]);
+
+    /// Partitions, each by its source and its name, have ended for good, and their positions are removed: the names are free.
+    fn retired(&self, partitions: Vec<(String, String)>);
+}
+
 pub(crate) struct Committer {
     pub(crate) store: Arc<Store>,
-    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) run: Arc<dyn OnCommit>,
     pub(crate) points: Arc<Points>,
     pub(crate) workers: usize,
     /// The batch of each sink's last entry.
@@ -132,7 +152,7 @@ impl Committer {
         let due: Vec<(Txid, Vec<Range>)> = due;
         let ranges: Vec<Range> = due.into_iter().flat_map(|(_, ranges)| ranges).collect();
         if !ranges.is_empty() {
-            self.runtime.show_moved(&ranges);
+            self.run.moved_on(&ranges);
             let (retired, moved): (Vec<Range>, Vec<Range>) = ranges.into_iter().partition(|range| range.retired);
             let positions: Vec<_> = moved.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
             self.tell_sources(positions.iter());
@@ -144,7 +164,7 @@ impl Committer {
                 self.store.retire(retired.iter().map(|range| (range.source, range.partition.clone())));
                 // Durable before the name is free: another partition that takes it must not find the old position.
                 self.tidy()?;
-                self.runtime.retire(retired.into_iter().map(|range| (range.source_name, range.partition)));
+                self.run.retired(retired.into_iter().map(|range| (range.source_name, range.partition)).collect());
             }
         }
         Ok(())
@@ -202,7 +222,7 @@ impl Committer {
             let of_batch = |batch: &Batch, output: &Output| (output.sink, batch.txid, output.entry.len() - ENTRY_HEADER_BYTES);
             let outputs = batches.iter().flat_map(|batch| batch.outputs.iter().map(move |output| of_batch(batch, output)));
             let outputs = outputs.collect();
-            self.runtime.show_committed(committed, reports, took, outputs);
+            self.run.committed(Commit { committed, reports, took, outputs });
             self.tell_sources(batches.iter().flat_map(|batch| &batch.positions));
             if let Some((_, _, intake)) = &self.generation {
                 intake.committed(committed.txid());

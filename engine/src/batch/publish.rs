@@ -1,6 +1,6 @@
 //! Publishing: each sink's committed output, in order of the batches, from the outbox to the sink. One thread per sink; one that is down stops no other.
 
-use crate::runtime::Runtime;
+use crate::batch::outlets::Outlets;
 use crate::sink::{AnySink, Entry, Marker, Outcome, Owner, Publisher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,24 @@ const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// The first and the longest pause after a failure.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// The run around the publishers.
+pub(crate) trait OnPublish: Send + Sync {
+    /// The last batch that is shown as committed: nothing after it is published.
+    fn committed(&self) -> Txid;
+
+    /// A sink took so long for the output that it was given.
+    fn published(&self, sink: &str, took: Duration);
+
+    /// A sink has confirmed the output of these batches.
+    fn confirmed(&self, sink: &str, batches: &mut dyn Iterator<Item = Txid>);
+
+    /// A publication has failed, and is tried again.
+    fn failed(&self, error: &Error);
+
+    /// Sleeps so long, or until the run is being stopped.
+    fn pause(&self, how_long: Duration);
+}
 
 pub(crate) struct Publishing {
     pub(crate) id: SinkId,
@@ -23,7 +41,8 @@ pub(crate) struct Publishing {
     /// The last batch that the sink holds.
     pub(crate) cursor: Txid,
     pub(crate) store: Arc<Store>,
-    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) outlets: Arc<Outlets>,
+    pub(crate) run: Arc<dyn OnPublish>,
     pub(crate) points: Arc<Points>,
 }
 
@@ -32,14 +51,14 @@ impl Publishing {
     pub(crate) fn run(mut self) -> Result<()> {
         let (mut pause, mut failing_since) = (BACK_OFF.0, None::<Instant>);
         loop {
-            let stopping = self.runtime.publishing_ends();
+            let stopping = self.outlets.ends();
             if stopping.is_some_and(|at| Instant::now() >= at) || self.points.stopped() {
                 return Ok(());
             }
             match self.publish_next() {
                 Ok(true) => {
                     pause = BACK_OFF.0;
-                    self.runtime.sink_error(self.index, None);
+                    self.outlets.set_error(self.index, None);
                     if let Some(since) = failing_since.take() {
                         tracing::info!(sink = self.name, after = ?since.elapsed(), "output is taken again");
                     }
@@ -47,7 +66,7 @@ impl Publishing {
                 Ok(false) if stopping.is_some() => return Ok(()),
                 Ok(false) => {
                     self.publisher.iter_mut().for_each(|publisher| publisher.idle());
-                    self.runtime.wait_for_output(self.index);
+                    self.outlets.wait_for_output(self.index);
                 }
                 Err(error)
                     if matches!(error.kind(), Kind::TryAgain | Kind::Unreachable)
@@ -56,9 +75,10 @@ impl Publishing {
                 {
                     tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
                     failing_since.get_or_insert_with(Instant::now);
-                    self.runtime.sink_error(self.index, Some(error.to_string()));
+                    self.outlets.set_error(self.index, Some(error.to_string()));
+                    self.run.failed(&error);
                     self.publisher = None;
-                    self.runtime.sleep_unless_stopped(pause);
+                    self.run.pause(pause);
                     pause = (pause * 2).min(BACK_OFF.1);
                 }
                 Err(error) => return Err(error.while_doing(&format!("sink \"{}\"", self.name))),
@@ -69,14 +89,14 @@ impl Publishing {
     /// Publishes the next batches' output. Returns whether there was some.
     fn publish_next(&mut self) -> Result<bool> {
         if self.publisher.is_none() {
-            self.runtime.sink_is_busy(self.index, Some("its publisher is made anew, and reads what it holds".into()));
+            self.outlets.set_call(self.index, Some("its publisher is made anew, and reads what it holds".into()));
             self.reopen()?;
-            self.runtime.sink_is_busy(self.index, None);
+            self.outlets.set_call(self.index, None);
         }
         let entries = self.next_entries()?;
         let Some(last) = entries.last().map(|entry| entry.txid) else { return Ok(false) };
         let began = Instant::now();
-        self.runtime.sink_is_busy(self.index, Some(format!("it was given batch {last}, and has not confirmed it")));
+        self.outlets.set_call(self.index, Some(format!("it was given batch {last}, and has not confirmed it")));
         // Only what is durable may be seen.
         self.store.sync_log()?;
         self.points.reach(CrashPoint::BeforePublish)?;
@@ -98,7 +118,7 @@ impl Publishing {
         }
         // The marker may say that nothing of it is there: then it is given again, and counted when it is confirmed.
         if self.cursor >= last {
-            self.runtime.timings.published(&self.name, began.elapsed());
+            self.run.published(&self.name, began.elapsed());
         }
         Ok(true)
     }
@@ -106,16 +126,17 @@ impl Publishing {
     fn confirm(&self, entries: &[Entry]) {
         self.store.confirm(self.id, entries.iter().map(|entry| entry.txid));
         let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
-        self.runtime.show_published(self.index, self.cursor, bytes, entries.iter().map(|entry| entry.txid));
+        self.outlets.confirm(self.index, self.cursor, bytes);
+        self.run.confirmed(&self.name, &mut entries.iter().map(|entry| entry.txid));
     }
 
     fn next_entries(&self) -> Result<Vec<Entry>> {
         let (mut entries, mut bytes, mut cursor) = (Vec::new(), 0, self.cursor);
-        if self.runtime.last_output(self.index) <= self.cursor {
+        if self.outlets.last_output(self.index) <= self.cursor {
             return Ok(entries);
         }
         // The outbox may be ahead of what is shown as committed for an instant; what is not shown is not published.
-        let committed = self.runtime.committed();
+        let committed = self.run.committed();
         self.store.read_outbox(self.id, self.cursor, |txid, prev, payload| {
             if txid > committed {
                 return Ok(false);
@@ -133,7 +154,7 @@ impl Publishing {
 
     /// After a failure whose outcome is unknown, and after a commit that cannot be trusted: the sink's marker says what it holds.
     fn reopen(&mut self) -> Result<()> {
-        self.runtime.count_rebuild(self.index);
+        self.outlets.count_rebuild(self.index);
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
             // Looked at before anything is fenced: a run that was taken over must not disturb its successor.

@@ -98,7 +98,7 @@ impl Discovery {
             tracing::info!(source = &**name, partition, "a partition joins");
             known.insert(partition.clone(), from.clone());
             let assignment = Assignment { source: *index, partition, from };
-            self.runtime.assign(self.generation, *next % self.workers, assignment);
+            self.runtime.inboxes.assign(self.generation, *next % self.workers, assignment);
             *next += 1;
         }
         Ok(())

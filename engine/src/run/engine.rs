@@ -1,7 +1,8 @@
 //! A run: from the start to the stop, over all of its generations.
 
-use crate::batch::commit::Committer;
-use crate::batch::publish::Publishing;
+use crate::batch::backpressure::Bounds;
+use crate::batch::commit::{Committer, OnCommit};
+use crate::batch::publish::{OnPublish, Publishing};
 use crate::dataflow::topology::{Build, Description, Topology, describe};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
@@ -74,9 +75,8 @@ impl Engine {
                 key_groups: begun.store.key_groups(),
                 lineage: begun.store.lineage(),
                 incarnation: begun.incarnation,
-                outbox_bytes: settings.outbox_bytes,
                 fold_bytes: settings.fold_bytes,
-                unfolded_bytes: settings.most_unfolded(),
+                bounds: Bounds { unfolded_bytes: settings.most_unfolded(), outbox_bytes: settings.outbox_bytes },
                 started,
             },
             begun.store.committed(),
@@ -229,7 +229,7 @@ impl Run {
         let last_output = publishers.iter().map(|sink| (sink.id, sink.last)).collect();
         let committer = Committer {
             store: Arc::clone(&store),
-            runtime: Arc::clone(&runtime),
+            run: Arc::clone(&runtime) as Arc<dyn OnCommit>,
             points: Arc::clone(&points),
             workers: settings.workers,
             last_output,
@@ -260,7 +260,8 @@ impl Run {
                 publisher: Some(sink.publisher),
                 cursor: sink.cursor,
                 store: Arc::clone(&store),
-                runtime: Arc::clone(&runtime),
+                outlets: Arc::clone(&runtime.outlets),
+                run: Arc::clone(&runtime) as Arc<dyn OnPublish>,
                 points: Arc::clone(&points),
             };
             other(PUBLISHER, Box::new(move || publishing.run()));

@@ -280,7 +280,7 @@ impl Generations {
             barrier: Barrier::new(workers),
         };
         // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
-        self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_none());
+        self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_some());
         if self.runtime.fatal().is_some() || self.is_stopping() {
             intake.stop();
         }
@@ -357,7 +357,7 @@ impl Generations {
                 noted.set(true);
                 failed.set(Some(Instant::now()));
                 self.runtime.note_error(&error);
-                self.runtime.close_inboxes();
+                self.runtime.inboxes.close();
             }
             if failed.get().is_some_and(|failed| failed.elapsed() >= NAMED_AFTER) {
                 failed.set(None);

@@ -11,9 +11,10 @@ use tidemill_state::{Error, Kind, Points, Result, Store};
 pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64, reserve: u64) -> Result<()> {
     let mut put_off: Option<PutOff> = None;
     let mut sized: Option<Instant> = None;
-    while runtime.publishing_ends().is_none() && !points.stopped() {
+    while runtime.outlets.ends().is_none() && !points.stopped() {
         // A start is not slowed down by a fold: the workers load their states first.
-        let is_due = runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.waits_for_disk());
+        let is_due =
+            runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.backpressure.is_disk_full());
         if is_due && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER) {
             match fold_once(store, runtime, points, reserve)? {
                 Ok(()) => {
@@ -135,7 +136,7 @@ fn free_bytes(store: &Store) -> u64 {
 /// store itself may need soon if that is more; 0 holds nothing back.
 pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: u64) {
     let mut low = false;
-    while runtime.publishing_ends().is_none() && !points.stopped() {
+    while runtime.outlets.ends().is_none() && !points.stopped() {
         let free = free_bytes(store);
         let reserve = if set == 0 { 0 } else { set.max(store.room_needed()) };
         // Some slack on the way back, so that it does not go to and fro.
@@ -149,10 +150,10 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: 
                     "disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting at committed txid {committed}, nothing lost"
                 );
                 tracing::warn!("{why}");
-                runtime.wait_for_disk(Some(why));
+                runtime.set_full_disk(Some(why));
             } else {
                 tracing::info!("there is disk space again: going on after batch {committed}");
-                runtime.wait_for_disk(None);
+                runtime.set_full_disk(None);
             }
         }
         runtime.sleep_unless_stopped(Duration::from_millis(250));

@@ -1,10 +1,10 @@
 //! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
 
 use crate::batch::feed::Assignment;
+use crate::batch::outlets::SinkStatus;
 use crate::batch::publish::not_settled;
 use crate::dataflow::topology::Description;
 use crate::run::migrate;
-use crate::runtime::reports::SinkStatus;
 use crate::settings::Settings;
 use crate::sink::{AnySink, Marker, Owner, Publisher};
 use crate::source::{self, AnySource, StartFacts};

@@ -148,7 +148,8 @@ impl Runtime {
             Ask { admitted, query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
         // All homes in turn.
         let home = next.fetch_add(1, SeqCst) % self.facts.workers;
-        self.tell(home, ToWorker::Ask(ask))
+        self.inboxes
+            .send(home, ToWorker::Ask(ask))
             .map_err(|()| QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into()))
     }
 

@@ -9,14 +9,11 @@ use tidemill_state::Error;
 impl Runtime {
     /// Sinks have until then to publish what is committed.
     pub(crate) fn end_publishing(&self, at: Instant) {
-        self.lock().publishing_ends = Some(at);
+        self.outlets.end_at(at);
         self.fold_alarm.ring();
-        self.changed.notify_all();
+        // Whoever has seen that there is no end yet waits by now, and is woken.
+        drop(self.lock());
         self.stopped.notify_all();
-    }
-
-    pub(crate) fn publishing_ends(&self) -> Option<Instant> {
-        self.lock().publishing_ends
     }
 
     /// Records the error that ends the run.
@@ -29,7 +26,6 @@ impl Runtime {
         if let Some(intake) = &inner.intake {
             intake.stop();
         }
-        self.changed.notify_all();
         self.stopped.notify_all();
     }
 
@@ -46,7 +42,6 @@ impl Runtime {
         if let Some(intake) = &inner.intake {
             intake.stop();
         }
-        self.changed.notify_all();
         self.stopped.notify_all();
     }
 
@@ -83,7 +78,7 @@ impl Runtime {
     /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.
     pub(crate) fn sleep_unless_stopped(&self, how_long: Duration) {
         let inner = self.lock();
-        let running = |inner: &mut Inner| !self.stopping.load(SeqCst) && inner.publishing_ends.is_none() && inner.fatal.is_none();
+        let running = |inner: &mut Inner| !self.stopping.load(SeqCst) && self.outlets.ends().is_none() && inner.fatal.is_none();
         let (inner, waited) = self.stopped.wait_timeout_while(inner, how_long, running).expect("no holder of this lock panics");
         drop(inner);
         if !waited.timed_out() {

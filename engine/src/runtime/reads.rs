@@ -80,7 +80,7 @@ impl Runtime {
         let (reply, answer) = oneshot::channel();
         let most_bytes = self.hub.limits.answer_bytes;
         let read = ToWorker::Read { state, keys: vec![key.clone()], at: None, most_bytes, reply };
-        self.tell(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
+        self.inboxes.send(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
         let (txid, values) = within(answer).await??;
         let value = values.into_iter().next().flatten();
         Ok((txid, value.map(|value| codec.value_to_json(&key, &value)).transpose()?))
@@ -123,7 +123,7 @@ impl Runtime {
             let (reply, answer) = oneshot::channel();
             let bytes = self.hub.limits.answer_bytes;
             let page = PageOf { state, range: range.clone(), limit, bytes, at: pin.at, rows: Vec::new(), reply };
-            self.tell(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
+            self.inboxes.send(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
             answers.push(answer);
         }
         let (mut rows, mut more) = (BTreeMap::new(), false);
@@ -174,7 +174,7 @@ impl Runtime {
             let (reply, answer) = oneshot::channel();
             let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
             let read = ToWorker::Read { state, keys, at: Some(pin.at), most_bytes: self.hub.limits.answer_bytes, reply };
-            self.tell(worker, read).map_err(|()| unavailable())?;
+            self.inboxes.send(worker, read).map_err(|()| unavailable())?;
             answers.push((numbers, answer));
         }
         for (numbers, answer) in answers {

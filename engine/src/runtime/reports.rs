@@ -1,11 +1,11 @@
 //! What is told of a run: its status, its batches. Only of committed ones.
 
 use crate::batch::feed::PartitionProgress;
+use crate::batch::outlets::SinkStatus;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-use tidemill_state::{SinkId, Txid};
+use tidemill_state::Txid;
 
 /// What is asked of a topology.
 #[derive(Clone, Debug, Default, JsonSchema, Serialize)]
@@ -86,73 +86,4 @@ pub struct StateStatus {
     pub value: String,
     /// How many keys have a value.
     pub keys: usize,
-}
-
-/// One sink, in [`Status`].
-#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
-pub struct SinkStatus {
-    /// Its name.
-    pub name: String,
-    /// The last batch that it holds, of those that have output for it.
-    #[schemars(with = "u64")]
-    pub published: Txid,
-    /// Bytes of committed output that it has not confirmed.
-    pub backlog_bytes: usize,
-    /// How often its publisher was made anew in this run, after a failure or a commit that could not be trusted.
-    pub rebuilds: u64,
-    /// Why it does not take output now, if so.
-    pub error: Option<String>,
-    /// Since when, in milliseconds since 1970.
-    pub error_since_ms: Option<u64>,
-    #[serde(skip)]
-    pub(crate) id: Option<SinkId>,
-    #[serde(skip)]
-    pub(crate) last_output: Txid,
-    #[serde(skip)]
-    pub(crate) busy: Option<Busy>,
-}
-
-/// A call of a sink's publisher that has not returned.
-#[derive(Clone, Debug)]
-pub(crate) struct Busy {
-    /// Shown if the call takes long.
-    pub(crate) doing: String,
-    pub(crate) since: Instant,
-    /// The same in milliseconds since 1970.
-    pub(crate) since_ms: u64,
-}
-
-/// How long a call of a publisher may take before the status names it.
-const BUSY_WITHIN: Duration = Duration::from_secs(5);
-
-impl SinkStatus {
-    /// Returns the status as it is shown outside: with a call that does not return, if there is no worse.
-    pub(crate) fn as_shown(&self, now: Instant) -> SinkStatus {
-        let mut shown = self.clone();
-        let lasting = self.busy.as_ref().filter(|busy| now.saturating_duration_since(busy.since) >= BUSY_WITHIN);
-        if let (None, Some(busy)) = (&self.error, lasting) {
-            shown.error = Some(format!("{}: the sink is slow, or does not answer; nothing is lost", busy.doing));
-            shown.error_since_ms = Some(busy.since_ms);
-        }
-        shown
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::runtime::reports::*;
-
-    #[test]
-    fn a_call_of_a_publisher_that_does_not_return_is_named_unless_there_is_worse() {
-        let since = Instant::now();
-        let busy = Some(Busy { doing: "it was given batch 7, and has not confirmed it".into(), since, since_ms: 12 });
-        let status = SinkStatus { busy, ..SinkStatus::default() };
-        assert_eq!(status.as_shown(since + BUSY_WITHIN / 2).error, None);
-        let late = status.as_shown(since + BUSY_WITHIN);
-        assert!(late.error.is_some_and(|why| why.contains("batch 7")));
-        assert_eq!(late.error_since_ms, Some(12));
-        let failed = SinkStatus { error: Some("refused".into()), error_since_ms: Some(3), ..status };
-        let shown = failed.as_shown(since + BUSY_WITHIN);
-        assert_eq!((shown.error.as_deref(), shown.error_since_ms), (Some("refused"), Some(3)));
-    }
 }

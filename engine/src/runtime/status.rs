@@ -1,26 +1,22 @@
-//! What runs, as it is told outside.
+//! The status of a run, and what it follows: commits, publications, the disk.
 
-use crate::batch::report::BatchReport;
+use crate::batch::Range;
+use crate::batch::commit::{Commit, OnCommit};
+use crate::batch::publish::OnPublish;
 use crate::clock::{micros, now_ms};
 use crate::runtime::Runtime;
 use crate::runtime::history::Batches;
 use crate::runtime::progress::WorkerReport;
 use crate::runtime::reports::{QueriesStatus, StateStatus, Status};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
-use tidemill_state::store::Committed;
+use std::time::Duration;
 use tidemill_state::type_names::readable;
-use tidemill_state::{SinkId, Txid};
+use tidemill_state::{Error, Txid};
 
-impl Runtime {
-    /// Shows a commit to everyone: the number, the reports, and the sinks that have output now.
-    pub(crate) fn show_committed(
-        &self,
-        committed: Committed,
-        mut reports: Vec<BatchReport>,
-        took: Duration,
-        outputs: Vec<(SinkId, Txid, usize)>,
-    ) {
+/// The status, the queries and the sinks follow a commit.
+impl OnCommit for Runtime {
+    fn committed(&self, commit: Commit) {
+        let Commit { committed, mut reports, took, outputs } = commit;
         let (commit_us, at) = (micros(took), now_ms());
         let mut inner = self.lock();
         for report in &mut reports {
@@ -30,25 +26,77 @@ impl Runtime {
             for (operator, count) in &report.set_aside {
                 *inner.set_aside.entry(operator.clone()).or_default() += count;
             }
-            inner.unfolded_bytes += report.delta_bytes;
             inner.extent.commit(report);
         }
+        let delta_bytes = reports.iter().map(|report| report.delta_bytes).sum();
         reports.into_iter().for_each(|report| inner.batches.push(report));
-        for (sink, txid, bytes) in outputs {
-            for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
-                status.backlog_bytes += bytes;
-                status.last_output = txid;
-            }
-        }
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
         self.hub.pins.advance(committed.txid());
-        self.apply_hold(&inner);
-        if inner.unfolded_bytes >= self.facts.fold_bytes {
+        self.outlets.add(outputs);
+        self.backpressure.set_backlog(self.outlets.backlog_bytes());
+        if self.backpressure.add_unfolded(delta_bytes) >= self.facts.fold_bytes {
             self.fold_alarm.ring();
         }
-        self.changed.notify_all();
         drop(inner);
         self.shown.send_replace(());
+    }
+
+    fn moved_on(&self, ranges: &[Range]) {
+        let mut inner = self.lock();
+        for range in ranges {
+            inner.extent.cover(&range.source_name, &range.partition, range.end.offset, range.skipped);
+        }
+        drop(inner);
+        self.shown.send_replace(());
+    }
+
+    fn retired(&self, partitions: Vec<(String, String)>) {
+        let mut inner = self.lock();
+        for (source, partition) in partitions {
+            inner.extent.forget(&source, &partition);
+            inner.retired.push((source, partition));
+        }
+    }
+}
+
+impl OnPublish for Runtime {
+    fn committed(&self) -> Txid {
+        Runtime::committed(self)
+    }
+
+    fn published(&self, sink: &str, took: Duration) {
+        self.timings.published(sink, took);
+    }
+
+    fn confirmed(&self, sink: &str, batches: &mut dyn Iterator<Item = Txid>) {
+        let mut inner = self.lock();
+        inner.batches.published(sink, batches);
+        self.backpressure.set_backlog(self.outlets.backlog_bytes());
+    }
+
+    fn failed(&self, error: &Error) {
+        self.note_error(error);
+    }
+
+    fn pause(&self, how_long: Duration) {
+        self.sleep_unless_stopped(how_long);
+    }
+}
+
+impl Runtime {
+    /// The disk has too little space, for this reason; or enough. The sources wait meanwhile.
+    pub(crate) fn set_full_disk(&self, why: Option<String>) {
+        if why.is_some() {
+            // A fold gives room back.
+            self.fold_alarm.ring();
+        }
+        self.backpressure.set_full_disk(why);
+    }
+
+    /// How many bytes of changes are not folded, and how many the store's tables have.
+    pub(crate) fn set_stored(&self, unfolded: u64, tables: u64) {
+        self.lock().store_bytes = tables;
+        self.backpressure.set_unfolded(unfolded);
     }
 
     /// Sets the notices of a source, and logs those that are new.
@@ -81,7 +129,7 @@ impl Runtime {
         let (batches_per_s, records_per_s) = rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
         Status {
             topology: self.facts.topology.clone(),
-            phase: if inner.phase == "running" && inner.paused_since_ms.is_some() { "paused" } else { inner.phase },
+            phase: if inner.phase == "running" && self.backpressure.is_paused() { "paused" } else { inner.phase },
             controls: self.controls.load(SeqCst),
             committed: self.committed(),
             lineage: self.facts.lineage.to_string(),
@@ -93,12 +141,12 @@ impl Runtime {
             records_per_s,
             batches_per_s,
             sources_at_end: inner.intake.as_ref().is_some_and(|intake| intake.all_ended_and_committed()),
-            waiting: self.waiting(&inner),
+            waiting: self.backpressure.reason(),
             notices: inner.notices.values().flatten().cloned().collect(),
             partitions,
             states: states.collect(),
-            sinks: inner.sinks.iter().map(|sink| sink.as_shown(Instant::now())).collect(),
-            unfolded_bytes: inner.unfolded_bytes,
+            sinks: self.outlets.statuses(),
+            unfolded_bytes: self.backpressure.unfolded_bytes(),
             store_bytes: inner.store_bytes,
             longest_slice_us: micros(inner.longest_slice),
             queries: QueriesStatus {
