@@ -52,6 +52,29 @@ fn every_path_named_in_the_documents_exists() {
     nothing_in("paths that a document names, but that do not exist", offenders);
 }
 
+/// Paths from the top of the repository, or from the `src` of the file's own crate.
+#[test]
+fn every_path_named_in_the_documentation_of_a_module_exists() {
+    let root = root();
+    let top = names_in(&root);
+    let sources = sources();
+    let (mut named, mut offenders) = (0, Vec::new());
+    for (file, text) in &sources {
+        let of_crate = file.split_once("src/").map_or("", |(before, _)| before);
+        for (number, line) in numbered(text).filter(|(_, line)| line.starts_with("//!")) {
+            for path in in_backticks(line).filter_map(|quoted| as_path(quoted, &top)) {
+                let found = root.join(path).exists() || root.join(of_crate).join("src").join(path).exists();
+                named += 1;
+                if !found && !names_a_source(path, &sources) {
+                    offenders.push(format!("{file}:{number}: `{path}`"));
+                }
+            }
+        }
+    }
+    nothing_in("paths that the documentation of a module names, but that do not exist", offenders);
+    assert!(named > 50, "the documentation was read");
+}
+
 #[test]
 fn every_decision_is_listed_in_the_architecture() {
     let architecture = read(&root().join("ARCHITECTURE.md"));

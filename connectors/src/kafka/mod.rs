@@ -12,17 +12,23 @@
 //!     .persistent_aggregate("counts", Count)
 //!     .changes()
 //!     .sink("out", kafka.sink("counts", |change: &Change<Str, u64>| {
-//!         Message::new().key(change.key.as_bytes()).value(change.new.unwrap_or_default().to_string())
+//!         let count = change.new.unwrap_or_default();
+//!         Message::new().key(change.key.as_bytes()).value(count.to_string())
 //!     }));
 //! # }
 //! ```
 //!
-//! **In**: each partition of a topic is a partition of the source, assigned by the topology and by no consumer group; positions are offsets, and lie in the
-//! store. Only records of committed transactions are read. **Out**: the output of a batch, or of several while the sink is behind, is one Kafka
-//! transaction, together with a marker that says up to which batch the sink has come; a consumer with `isolation.level=read_committed` sees the output of each batch
-//! once. See [`KafkaSource`] and [`KafkaSink`] for what each promises and refuses.
+//! **In**: each partition of a topic is a partition of the source, assigned by the topology and by
+//! no consumer group. Positions are offsets, and lie in the store. Only records of committed
+//! transactions are read.
 //!
-//! All settings of librdkafka pass through under its own names ([`Kafka::set`]): TLS, SASL, buffers. Those that the guarantee rests on are refused.
+//! **Out**: the output of a batch, or of several while the sink is behind, is one Kafka
+//! transaction, together with a marker of the last batch that the sink holds. A consumer with
+//! `isolation.level=read_committed` sees the output of each batch once. [`KafkaSource`] and
+//! [`KafkaSink`] describe what each promises and refuses.
+//!
+//! All settings of librdkafka pass through under its own names ([`Kafka::set`]): TLS, SASL,
+//! buffers. Those that the guarantee rests on are refused.
 //!
 //! # Rights
 //!
@@ -32,12 +38,12 @@
 //! | for | operation | resource |
 //! | --- | --- | --- |
 //! | a source | Read, Describe | each topic |
-//! | a source, at its first start | Read | the group: the topology's name, or the setting `group.id` |
+//! | a source, at its first start | Read | the group: the topology's name, or `group.id` |
 //! | lag tools; without it a run goes on, and warns | Read | the group |
 //! | a sink | Write, Describe, DescribeConfigs | the output topic, and that of the dead letters |
-//! | a sink | Read, Write, Describe, DescribeConfigs | its progress topic, `<topology>.<sink>.progress` |
-//! | a sink, until its progress topic is there | Create | the progress topic, or the cluster |
-//! | a sink that may make its topic ([`KafkaSink::create`]) | Create | the output topic, or the cluster |
+//! | a sink | Read, Write, Describe, DescribeConfigs | the topic `<topology>.<sink>.progress` |
+//! | a sink, until its progress topic exists | Create | that topic, or the cluster |
+//! | a sink with [`KafkaSink::create`] | Create | the output topic, or the cluster |
 //! | a sink | Write, Describe | the transactional id `<topology>.<sink>` |
 //!
 //! After `--start-over` the topology has the name `<name>-<nonce>` in these: grant them by the
