@@ -10,10 +10,10 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// How long it may take to connect.
+/// The time it may take to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often a connection on which nothing comes is asked whether it is alive: behind a machine that is gone, nothing else would tell.
+/// The interval at which a connection on which nothing comes is asked whether it is alive: behind a machine that is gone, nothing else would tell.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.

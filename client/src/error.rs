@@ -20,7 +20,7 @@ pub enum Error {
     BadRequest(String),
     /// There was no answer in time. The server was there.
     TimedOut {
-        /// How long it was waited for.
+        /// The time it was waited for.
         after: Duration,
         /// What the server says about it, or what the last attempt came to.
         what: String,

@@ -63,7 +63,7 @@ impl<F> Generator<F> {
         self
     }
 
-    /// How many records partition `index` gives in all.
+    /// Returns the number of records partition `index` gives in all.
     fn share(&self, index: u64) -> u64 {
         match self.records {
             Some(records) => records / self.partitions + u64::from(index < records % self.partitions),
@@ -239,7 +239,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// How many records are due now, at least one; or how long until the next one is.
+    /// Returns the number of records that are due now, at least one; or how long until the next one is.
     fn due(&mut self) -> Result<u64, Duration> {
         let (start, given) = *self.since.get_or_insert_with(|| (Instant::now(), 0));
         let elapsed = start.elapsed().as_secs_f64();

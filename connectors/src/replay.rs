@@ -24,7 +24,7 @@ pub struct Replay<S: Source> {
     source: S,
     time_ms: Box<TimeOf<S::Item>>,
     speed: f64,
-    /// How long a round is, if there is another after it.
+    /// The time a round is, if there is another after it.
     period: Option<Duration>,
     loaded: OnceLock<Arc<Loaded<S::Item>>>,
 }
@@ -35,7 +35,7 @@ impl<S: Source> Replay<S> {
         Replay { source, time_ms: Box::new(time_ms), speed: 1.0, period: None, loaded: OnceLock::new() }
     }
 
-    /// How many times faster it goes than it happened.
+    /// Sets the number of times faster it goes than it happened.
     #[must_use]
     pub fn speed(mut self, factor: f64) -> Replay<S> {
         self.speed = factor;

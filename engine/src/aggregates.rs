@@ -102,7 +102,7 @@ pub struct Min;
 #[derive(Clone, Copy, Debug)]
 pub struct Max;
 
-/// Whether `a` is a value that compares with itself: all but NaN do.
+/// Returns whether `a` is a value that compares with itself: all but NaN do.
 #[allow(clippy::eq_op, reason = "NaN is what does not equal itself")]
 fn compares<T: PartialOrd>(a: &T) -> bool {
     a == a

@@ -55,7 +55,7 @@ pub struct Batch {
 pub(crate) struct WorkerBatch {
     pub(crate) sections: Vec<Section>,
     pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
-    /// How many records were set aside, by operator.
+    /// The number of records that were set aside, by operator.
     pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
@@ -70,9 +70,9 @@ pub(crate) struct WorkerDelta {
     pub(crate) delta: Vec<u8>,
     pub(crate) outputs: Vec<(SinkId, PayloadWriter)>,
     pub(crate) ranges: Vec<Range>,
-    /// How many keys its states have after the batch.
+    /// The number of keys its states have after the batch.
     pub(crate) keys: Vec<usize>,
-    /// How many records were set aside, by operator.
+    /// The number of records that were set aside, by operator.
     pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct Range {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     pub(crate) skipped: u64,
-    /// Whether the partition has ended for good: its position is removed instead of recorded.
+    /// True if the partition has ended for good: its position is removed instead of recorded.
     pub(crate) retired: bool,
 }
 

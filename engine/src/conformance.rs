@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use tidemill_state::outbox::PayloadWriter;
 use tidemill_state::{Error, Incarnation, Kind, Position, Txid};
 
-/// How long the suite waits for a record that is due.
+/// The time the suite waits for a record that is due.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// At most so many places to restart at, spread over the partition.

@@ -8,7 +8,7 @@ use std::sync::Once;
 use tidemill_state::Result;
 
 thread_local! {
-    /// Whether a panic of this thread is not printed, because it is reported otherwise.
+    /// True if a panic of this thread is not printed, because it is reported otherwise.
     static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Where this thread has panicked last.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -35,7 +35,7 @@ pub fn located<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// Whether this is the text of a print to a standard output that its reader has closed, as `| head` does.
+/// Returns whether this is the text of a print to a standard output that its reader has closed, as `| head` does.
 #[must_use]
 pub fn is_of_a_closed_output(message: &str) -> bool {
     message.contains("failed printing to stdout") && message.contains("Broken pipe")

@@ -81,7 +81,7 @@ impl Plan {
         self.nodes.get(id.0).map_or_else(|| format!("#{}", id.0), |node| format!("{} ({})", label(node), node.at))
     }
 
-    /// Whether a batch's records come to a node from other workers.
+    /// Returns whether a batch's records come to a node from other workers.
     pub(crate) fn receives(&self, id: NodeId) -> bool {
         let node = &self.nodes[id.0];
         let begins_at = std::iter::successors(Some(node), |node| node.inputs.first().map(|input| &self.nodes[input.0])).last();

@@ -106,7 +106,7 @@ pub struct Runtime {
     /// Told of the end of the run only: who waits here is not woken by every commit.
     stopped: Condvar,
     pub(crate) stopping: AtomicBool,
-    /// How many looks for new partitions are under way.
+    /// The number of looks for new partitions that are under way.
     pub(crate) looks: AtomicUsize,
     pub(crate) timings: Timings,
     pub(crate) work: Arc<Work>,
@@ -213,7 +213,7 @@ impl Runtime {
         }
     }
 
-    /// Whether this is committed.
+    /// Returns whether this is committed.
     pub(crate) fn is_committed(&self, wanted: &AtLeast<'_>) -> std::result::Result<bool, QueryError> {
         let AtLeast::Position { source, partition, offset } = *wanted else {
             return Ok(matches!(wanted, AtLeast::Txid(txid) if *txid <= self.committed()));
@@ -234,7 +234,7 @@ impl Runtime {
         self.lock().last_error = Some(error.to_string());
     }
 
-    /// Whether every source is at its end, everything is committed and every sink has confirmed it.
+    /// Returns whether every source is at its end, everything is committed and every sink has confirmed it.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
         let inner = self.lock();
@@ -242,7 +242,7 @@ impl Runtime {
         read && inner.workers.iter().all(|worker| worker.ready) && self.outlets.are_confirmed()
     }
 
-    /// Whether the workers have loaded their states and read their sources.
+    /// Returns whether the workers have loaded their states and read their sources.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.inboxes.are_open() && self.lock().workers.iter().all(|worker| worker.ready)
@@ -278,7 +278,7 @@ impl Runtime {
         self.hub.pins.cancel_oldest();
     }
 
-    /// Whether the workers run, no batch is on its way and every sink has what is committed: for tests.
+    /// Returns whether the workers run, no batch is on its way and every sink has what is committed: for tests.
     pub(crate) fn is_at_rest(&self) -> bool {
         let inner = self.lock();
         let nothing_open = inner.intake.as_ref().is_some_and(|intake| intake.nothing_in_flight());

@@ -24,7 +24,7 @@ pub struct Settings {
     pub name: String,
     /// The folder of the state.
     pub state: PathBuf,
-    /// How many workers, at least 1. May differ from run to run.
+    /// The number of workers, at least 1. May differ from run to run.
     pub workers: usize,
     /// What a commit waits for.
     pub durability: Durability,
@@ -52,9 +52,9 @@ pub struct Settings {
     pub first: Option<StartAt>,
     /// What to do if records are gone at a source before they were read.
     pub on_loss: OnLoss,
-    /// Whether the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
+    /// True if the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
     pub to_end: bool,
-    /// Whether a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
+    /// True if a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
     /// What time it is for batches ([`crate::Batch::time_ms`]): the system's, or a test's.
@@ -69,7 +69,7 @@ pub struct Settings {
 const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
 
 impl Settings {
-    /// How many bytes of deltas may be committed and not folded before the sources wait.
+    /// Returns the number of bytes of deltas that may be committed and not folded before the sources wait.
     pub(crate) fn most_unfolded(&self) -> u64 {
         let usual = || self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES);
         // Below that no fold would begin, and the sources would wait for ever.

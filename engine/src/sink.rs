@@ -57,14 +57,14 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Whether nothing is published in its name: a start looks at what the sink holds, before it decides, and so does a
+    /// Returns whether nothing is published in its name: a start looks at what the sink holds, before it decides, and so does a
     /// check of a state. Nothing outside may then be changed.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         self.incarnation.counter == u64::MAX
     }
 
-    /// Whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
+    /// Returns whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
     #[must_use]
     pub fn is_newer_than(&self, marker: &Marker) -> bool {
         self.incarnation.counter > marker.incarnation.counter
@@ -93,7 +93,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Whether a run wrote it that began after this one, or beside it. A marker of an earlier run may be seen although a later one is committed, and not visible yet.
+    /// Returns whether a run wrote it that began after this one, or beside it. A marker of an earlier run may be seen although a later one is committed, and not visible yet.
     #[must_use]
     pub fn is_newer_than(&self, run: Incarnation) -> bool {
         self.incarnation.counter > run.counter || (self.incarnation.counter == run.counter && self.incarnation != run)
@@ -102,7 +102,7 @@ impl Marker {
 
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
-    /// Whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
+    /// Returns whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
     /// and has not got everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub trait Source: Send + Sync + 'static {
     /// Whatever keeps the list from being made; a source with nothing to read says so here (kind Config).
     fn partitions(&self) -> Result<Vec<String>>;
 
-    /// How often to ask again for [`Source::partitions`]; `None` for a fixed set. New ones join at a batch boundary.
+    /// Returns the interval at which to ask again for [`Source::partitions`]; `None` for a fixed set. New ones join at a batch boundary.
     fn discover_every(&self) -> Option<Duration> {
         None
     }
@@ -148,10 +148,10 @@ pub trait Source: Send + Sync + 'static {
 pub struct Start<'a> {
     /// The topology, by the name that its traces outside have: for a consumer group, say.
     pub topology: &'a str,
-    /// Whether there is no store yet, and nobody has ordered to start over: whatever the topology has left outside is then
+    /// True if there is no store yet, and nobody has ordered to start over: whatever the topology has left outside is then
     /// not this state's.
     pub is_new: bool,
-    /// Whether the store has begun this source before. Its first start is over then, also if it had no partition yet.
+    /// True if the store has begun this source before. Its first start is over then, also if it had no partition yet.
     pub begun: bool,
     /// Where each partition is gone on from, as the store has it.
     pub recorded: &'a BTreeMap<String, Position>,
@@ -159,7 +159,7 @@ pub struct Start<'a> {
     pub first: Option<StartAt>,
     /// What to do if records are gone that were not read.
     pub on_loss: OnLoss,
-    /// Whether the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
+    /// True if the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
     /// partitions end now, if it can, and then is bounded ([`Source::is_bounded`]).
     pub to_end: bool,
 }
@@ -242,7 +242,7 @@ pub trait Reader<T>: Send {
         false
     }
 
-    /// Whether something has come since the last read said [`ReadStatus::Idle`]: it is then read before its time. A reader that says so also unparks the
+    /// Returns whether something has come since the last read said [`ReadStatus::Idle`]: it is then read before its time. A reader that says so also unparks the
     /// thread on which it was read last. Called at each turn of the worker: a source of many
     /// partitions uses [`Reader::wake_with`].
     fn woken(&self) -> bool {
@@ -254,7 +254,7 @@ pub trait Reader<T>: Send {
         None
     }
 
-    /// How many records were skipped by policy since the last call; for metrics and the log.
+    /// Returns the number of records that were skipped by policy since the last call; for metrics and the log.
     fn take_skipped(&mut self) -> u64 {
         0
     }
@@ -340,25 +340,25 @@ impl<T> Records<T> {
         self.set_aside.retain(|letter| letter.offset.is_none_or(|offset| offset < end));
     }
 
-    /// Whether a reader must stop here. The record that crosses the limit of bytes is still given, so that any record passes.
+    /// Returns whether a reader must stop here. The record that crosses the limit of bytes is still given, so that any record passes.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.items.len() + self.set_aside.len() >= self.max_records || self.bytes >= self.max_bytes
     }
 
-    /// How many records there are.
+    /// Returns the number of records that there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many bytes of input they were.
+    /// Returns the number of bytes of input they were.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

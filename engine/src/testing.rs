@@ -35,7 +35,7 @@ pub use tidemill_state::points::Effect;
 pub use tidemill_state::{CrashPoint, Txid};
 use tidemill_state::{Error, Points, Result, codec};
 
-/// How long a step, a start or an answer may take before the kit gives up: long enough for any machine.
+/// The time a step, a start or an answer may take before the kit gives up: long enough for any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type BuildWith = dyn Fn(&Topology<'_>, &Io) + Send + Sync;

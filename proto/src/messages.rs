@@ -13,7 +13,7 @@ message! {
         3 arguments: Vec<u8>,
         /// As what the arguments come and the result goes: an [`Encoding`].
         4 encoding: i32,
-        /// How long it may take, in milliseconds; 0 for as long as the server allows.
+        /// The time it may take, in milliseconds; 0 for as long as the server allows.
         5 timeout_ms: u64,
         /// The answer must be of this batch or a later one.
         6 at_least_txid: u64,
@@ -47,7 +47,7 @@ message! {
         3 lineage: String,
         /// The result, in the request's encoding.
         4 result: Vec<u8>,
-        /// Whether the result is one value, as an option, or a vector of any number of them.
+        /// True if the result is one value, as an option, or a vector of any number of them.
         5 one: bool,
         /// Why there is no result.
         6 error: Option<QueryError>,

@@ -72,7 +72,7 @@ impl Access {
         self
     }
 
-    /// Whether this address may be listened on.
+    /// Returns whether this address may be listened on.
     pub(super) fn check(&self, listen: SocketAddr) -> Result<()> {
         if listen.ip().is_loopback() || self.token.is_some() || self.open {
             return Ok(());
@@ -84,7 +84,7 @@ impl Access {
         )))
     }
 
-    /// Whether it asks for a token.
+    /// Returns whether it asks for a token.
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -96,7 +96,7 @@ impl Access {
         address || name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the request has the token. Takes the same time for every wrong one of the same length.
+    /// Returns whether the request has the token. Takes the same time for every wrong one of the same length.
     ///
     /// A browser sends no headers of a page's own with a web socket, but names of protocols: there it is `bearer.` and the token in base64url.
     fn knows(&self, headers: &HeaderMap) -> bool {
@@ -174,7 +174,7 @@ async fn admit_or_refuse(access: &Access, most_bytes: usize, request: Request, n
     next.run(request).await
 }
 
-/// Whether a browser sends this on behalf of a page of another origin. Reading is the browser's own matter; what could do something is refused.
+/// Returns whether a browser sends this on behalf of a page of another origin. Reading is the browser's own matter; what could do something is refused.
 fn is_from_elsewhere(request: &Request, host: &str) -> bool {
     // What a web socket brings can be read by the page that has opened it, whosesoever that is.
     let is_socket = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);

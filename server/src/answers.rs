@@ -22,7 +22,7 @@ type Answer = Result<Json<Value>, Refusal>;
 /// lose their digits.
 type OfState = Result<Response, Refusal>;
 
-/// How many batches are listed if the request does not say, and at most.
+/// The number of batches that are listed if the request does not say, and at most.
 const BATCHES: usize = 100;
 const MOST_BATCHES: usize = 10_000;
 
@@ -137,7 +137,7 @@ pub(super) struct WhichRows {
     at: Option<u64>,
 }
 
-/// How many rows a page has if the request does not say.
+/// The number of rows a page has if the request does not say.
 const ROWS: usize = 1000;
 
 /// Rows of a state in the order of its keys.

@@ -26,7 +26,7 @@ pub(super) struct Idle {
     first: Duration,
     /// While an answer is waited for that has a bound of its own, longer than that of queries.
     asked: Duration,
-    /// How long a request may take, in milliseconds.
+    /// The time a request may take, in milliseconds.
     longest: Arc<AtomicU64>,
 }
 
@@ -53,7 +53,7 @@ impl Idle {
     }
 }
 
-/// How often it is said that there is no room.
+/// The interval at which it is said that there is no room.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Accepts connections, as many as there is room for.
@@ -119,7 +119,7 @@ pub(super) struct Connection {
     /// When something has moved last; before anything was answered, when it was accepted.
     moved: Instant,
     answered: bool,
-    /// How many such answers are waited for.
+    /// The number of such answers that are waited for.
     waits: Arc<AtomicUsize>,
     /// When to look, at the latest.
     due: Pin<Box<Sleep>>,

@@ -45,10 +45,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-/// How long requests in flight may take when the server stops.
+/// The time requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many requests may be under way on one connection of HTTP/2; further ones wait at the client.
+/// The number of requests that may be under way on one connection of HTTP/2; further ones wait at the client.
 const MOST_STREAMS: u32 = 1024;
 
 /// A port that is bound, and not answered yet: bound before a run begins, so that a port that is taken keeps it from beginning.

@@ -39,10 +39,10 @@ const MOST_WATCHES: usize = 16;
 /// The longest message of a client, in bytes.
 const MOST_MESSAGE_BYTES: usize = 64 << 10;
 
-/// How many messages may wait for a client that reads slowly; it misses those that come meanwhile.
+/// The number of messages that may wait for a client that reads slowly; it misses those that come meanwhile.
 const MESSAGES_KEPT: usize = 16;
 
-/// How long a client may take to read a message.
+/// The time a client may take to read a message.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
 
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ const BATCHES_EVERY: Duration = Duration::from_millis(500);
 /// The most batches in one message.
 const MOST_BATCHES: usize = 500;
 
-/// How often a watched query may be asked.
+/// The number of times a watched query may be asked.
 const WATCH_EVERY_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 
 /// What is made for sockets of one run.
@@ -122,7 +122,7 @@ impl Live {
         (None, receiver)
     }
 
-    /// Whether nobody takes part any more. The feed is then over.
+    /// Returns whether nobody takes part any more. The feed is then over.
     fn is_left(&self, feed: &Feed, channel: &Channel) -> bool {
         let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
         let left = channel.sender.receiver_count() == 0;

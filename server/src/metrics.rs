@@ -62,7 +62,7 @@ use std::sync::atomic::AtomicU64;
 use tidemill_engine::port::{OfSink, Timings};
 use tidemill_engine::{PartitionProgress, Runtime, Status};
 
-/// How many partitions of a source have series of their own.
+/// The number of partitions of a source that have series of their own.
 const PARTITIONS: usize = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -20,7 +20,7 @@ use tidemill_state::Txid;
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wishes {
-    /// How long it may take, in milliseconds.
+    /// The time it may take, in milliseconds.
     timeout_ms: Option<u64>,
     /// The batch that the answer must not be older than.
     at_least: Option<u64>,

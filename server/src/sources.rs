@@ -36,10 +36,10 @@ pub(super) struct HowLong {
     timeout_ms: Option<u64>,
 }
 
-/// How long a drain is waited for if the request does not say, and at most.
+/// The time a drain is waited for if the request does not say, and at most.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether all is done.
+/// The interval at which it is looked whether all is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The sources wait, and the answer comes once everything that was read is committed and confirmed by the sinks.

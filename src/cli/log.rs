@@ -11,10 +11,10 @@ use tracing_subscriber::EnvFilter;
 const DEFAULT_FILTER: &str =
     "info,axum=warn,h2=warn,hyper=warn,hyper_util=warn,mio=warn,timely=warn,tokio=warn,tower=warn,ureq=warn,ureq_proto=warn";
 
-/// Whether log lines are JSON.
+/// True if log lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Whether the last line of the terminal is the progress line, to be erased before anything else is written.
+/// True if the last line of the terminal is the progress line, to be erased before anything else is written.
 static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 const ERASE_LINE: &str = "\r\x1b[2K";

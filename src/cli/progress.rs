@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tidemill_engine::{Runtime, Status};
 
-/// How often it is rewritten.
+/// The interval at which it is rewritten.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// The progress line, where there is a terminal to show it.

@@ -8,13 +8,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Result, system};
 
-/// How long a connection may take.
+/// The time a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an answer may take that needs no query.
+/// The time an answer may take that needs no query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often it is made sure, while a query is waited for, that the topology still answers.
+/// The interval at which it is made sure, while a query is waited for, that the topology still answers.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// After so many checks in a row without a connection the topology is gone: one alone may hit a connection that has just

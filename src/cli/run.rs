@@ -18,7 +18,7 @@ use tidemill_server::Listening;
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
 
-/// How often the run is looked at: often until the workers are ready, since that moment is told.
+/// The interval at which the run is looked at: often until the workers are ready, since that moment is told.
 const LOOK_AT_START: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 

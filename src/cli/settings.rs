@@ -28,7 +28,7 @@ pub(super) struct Options {
     /// The topology's name, recorded in its state and sinks [default: the binary's]
     #[arg(long, env = "TIDEMILL_NAME")]
     name: Option<String>,
-    /// How many workers; may differ from run to run [default: one a core, at most 8]
+    /// The number of workers; may differ from run to run [default: one a core, at most 8]
     #[arg(long, env = "TIDEMILL_WORKERS", value_name = "N")]
     workers: Option<usize>,
     /// Where to answer, or none [default: 127.0.0.1:7070]
@@ -43,13 +43,13 @@ pub(super) struct Options {
     /// Listen off loopback without a token: everybody who reaches the port may read
     #[arg(long, env = "TIDEMILL_OPEN_TO_ALL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     open_to_all: Option<bool>,
-    /// How long a request to a query may take [default: 5s]
+    /// The time a request to a query may take [default: 5s]
     #[arg(long, env = "TIDEMILL_QUERY_TIME_OUT", value_name = "TIME")]
     query_time_out: Option<Span>,
-    /// How many requests to queries run at once on each worker [default: 1024]
+    /// The number of requests to queries run at once on each worker [default: 1024]
     #[arg(long, env = "TIDEMILL_QUERIES_RUNNING", value_name = "N")]
     queries_running: Option<usize>,
-    /// How many requests wait beside them; more are refused [default: 4096]
+    /// The number of requests that wait beside them; more are refused [default: 4096]
     #[arg(long, env = "TIDEMILL_QUERIES_WAITING", value_name = "N")]
     queries_waiting: Option<usize>,
     /// The largest request [default: 1MiB]
@@ -58,10 +58,10 @@ pub(super) struct Options {
     /// The largest answer [default: 16MiB]
     #[arg(long, env = "TIDEMILL_ANSWER_BYTES", value_name = "SIZE")]
     answer_bytes: Option<Bytes>,
-    /// How many bytes are kept for requests that read an earlier batch than the last; then the oldest of them fail [default: 256MiB]
+    /// The number of bytes that are kept for requests that read an earlier batch than the last; then the oldest of them fail [default: 256MiB]
     #[arg(long, env = "TIDEMILL_PIN_BYTES", value_name = "SIZE")]
     pin_bytes: Option<Bytes>,
-    /// How many bytes of answers may wait until clients take them; further large ones are refused [default: 256MiB]
+    /// The number of bytes of answers that may wait until clients take them; further large ones are refused [default: 256MiB]
     #[arg(long, env = "TIDEMILL_UNSENT_BYTES", value_name = "SIZE")]
     unsent_bytes: Option<Bytes>,
     /// End when all sources are at their end and everything is committed and published

@@ -138,7 +138,7 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
     })
 }
 
-/// How many rows of a running topology are asked for at once.
+/// The number of rows of a running topology that are asked for at once.
 const ROWS_AT_ONCE: u64 = 1000;
 
 enum Where {

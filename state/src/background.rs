@@ -5,7 +5,7 @@ use std::cell::Cell;
 /// By how much the niceness of a thread in the background is raised: it gets about a third of the time that one that is not gets, when both have work.
 const NICENESS: i32 = 5;
 
-/// How many steps of work are done between two offers of the processor: some 50 us.
+/// The number of steps of work that are done between two offers of the processor: some 50 us.
 const STEPS: u32 = 512;
 
 /// Lowers the priority of the calling thread (on Linux; elsewhere it may be the whole process's). Where that is not allowed it stays as it was.

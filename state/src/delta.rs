@@ -47,7 +47,7 @@ impl Section {
         usize::try_from(self.changes).expect("a usize holds a u32")
     }
 
-    /// Whether nothing changed.
+    /// Returns whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes == 0
@@ -76,7 +76,7 @@ pub fn assemble(sections: &[Section]) -> Result<Vec<u8>> {
 /// The earlier change of a key, by the same worker in the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
-    /// How many batches ago, at least 1.
+    /// The number of batches ago, at least 1.
     pub batches: u64,
     /// The number of the change in its section.
     pub change: u32,

@@ -155,7 +155,7 @@ impl Error {
         Error { perhaps_elsewhere: true, ..self }
     }
 
-    /// Whether the records may be elsewhere, see [`Error::perhaps_elsewhere`].
+    /// Returns whether the records may be elsewhere, see [`Error::perhaps_elsewhere`].
     #[must_use]
     pub fn is_perhaps_elsewhere(&self) -> bool {
         self.perhaps_elsewhere

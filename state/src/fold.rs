@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 pub struct Folded {
     /// The batch up to which the store is folded now.
     pub upto: Txid,
-    /// How many bytes of deltas went in.
+    /// The number of bytes of deltas that went in.
     pub log_bytes: u64,
-    /// How many keys were written or removed.
+    /// The number of keys that were written or removed.
     pub keys: usize,
 }
 

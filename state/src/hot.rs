@@ -68,9 +68,9 @@ struct Old<V> {
 struct Changed<V> {
     txid: Txid,
     old: Vec<Old<V>>,
-    /// Whether the batch removed a key: its slot is then free once the batch is released.
+    /// True if the batch removed a key: its slot is then free once the batch is released.
     removed: bool,
-    /// How many keys had a value before it.
+    /// The number of keys that had a value before it.
     keys_before: usize,
 }
 
@@ -100,7 +100,7 @@ pub struct HotChange<'a, K, V> {
     pub new: Option<&'a V>,
 }
 
-/// How many keys are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
+/// The number of keys that are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
 pub const TOUCHED_AT_ONCE: usize = 32;
 
 /// See the module's documentation. Keys come with their stable hash ([`crate::keys::hash_key`]).
@@ -164,7 +164,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.changed.iter().find(|changed| changed.txid > at).map_or(self.keys, |changed| changed.keys_before)
     }
 
-    /// Whether no key has a value.
+    /// Returns whether no key has a value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys == 0
@@ -314,7 +314,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         }
     }
 
-    /// How many keys batch `txid` changed. It must be the newest that was applied, or one that changed nothing.
+    /// Returns the number of keys batch `txid` changed. It must be the newest that was applied, or one that changed nothing.
     #[must_use]
     pub fn changed_in(&self, txid: Txid) -> usize {
         match self.changed.back() {
@@ -366,13 +366,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         value.as_ref()
     }
 
-    /// Whether the map can be read as of batch `at`: the old values that this needs are not released.
+    /// Returns whether the map can be read as of batch `at`: the old values that this needs are not released.
     #[must_use]
     pub fn holds(&self, at: Txid) -> bool {
         at >= self.released
     }
 
-    /// How many bytes the kept old values take, if each holds `outside` bytes outside itself.
+    /// Returns the number of bytes the kept old values take, if each holds `outside` bytes outside itself.
     #[must_use]
     pub fn kept_bytes(&self, outside: usize) -> usize {
         self.kept * (size_of::<Old<V>>() + outside)

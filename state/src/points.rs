@@ -87,7 +87,7 @@ points! {
 }
 
 impl CrashPoint {
-    /// Whether only sinks with transactions get there.
+    /// Returns whether only sinks with transactions get there.
     #[must_use]
     pub fn is_of_transactions(self) -> bool {
         use CrashPoint::{SinkBegun, SinkDelivered, SinkEnded, SinkMarkerClaimed, SinkMarkerRead, SinkProduced};
@@ -184,7 +184,7 @@ impl Points {
         self.active.store(true, SeqCst);
     }
 
-    /// Whether a simulated crash has happened.
+    /// Returns whether a simulated crash has happened.
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.stopped.load(SeqCst)

@@ -10,7 +10,7 @@ use std::fmt;
 /// What a start does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether the store is made.
+    /// True if the store is made.
     pub create: bool,
     /// The batch to go on after.
     pub after: Txid,

@@ -14,7 +14,7 @@ pub struct StateDecl {
     pub key: String,
     /// The type of its values.
     pub value: String,
-    /// Whether all of its keys are on one worker, whatever they are.
+    /// True if all of its keys are on one worker, whatever they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
     /// What its keys are made of, see [`crate::shape`]: a type may change without its name. Empty if it is not known.
@@ -34,7 +34,7 @@ pub struct TypeDecl {
     pub parts: String,
 }
 
-/// Whether two descriptions of what a type is made of differ; one that is not known does not.
+/// Returns whether two descriptions of what a type is made of differ; one that is not known does not.
 pub(crate) fn parts_differ(one: &str, other: &str) -> bool {
     !one.is_empty() && !other.is_empty() && one != other
 }
@@ -77,7 +77,7 @@ pub struct SinkDecl {
     pub name: String,
     /// What kind of sink it is.
     pub kind: String,
-    /// Whether it keeps a marker, and so holds each batch once.
+    /// True if it keeps a marker, and so holds each batch once.
     pub exactly_once: bool,
 }
 

@@ -21,7 +21,7 @@ const DEEP: u32 = 8;
 const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 
-/// How often a type is looked through: each time at other variants of its enums.
+/// The number of times a type is looked through: each time at other variants of its enums.
 const MOST_PASSES: usize = 64;
 
 /// The longest description, in bytes: of a longer one the rest is a checksum.
@@ -55,7 +55,7 @@ pub(crate) struct Look {
     text: String,
     /// The first part that can only be read from bytes that name their fields and kinds.
     pub(crate) unreadable: Option<String>,
-    /// Whether a map is in it.
+    /// True if a map is in it.
     pub(crate) has_maps: bool,
 }
 
@@ -102,14 +102,14 @@ struct Enum {
     variants: usize,
     /// The variant that is looked into next; beyond the last, all have been, and it begins again: there may be other enums behind them.
     next: usize,
-    /// Whether it was met in this pass.
+    /// True if it was met in this pass.
     met: bool,
 }
 
 #[derive(Default)]
 struct Tracer {
     text: String,
-    /// How many parts may still be looked at.
+    /// The number of parts that may still be looked at.
     left: u32,
     depth: u32,
     /// By their names.

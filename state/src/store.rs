@@ -118,9 +118,9 @@ pub struct Store {
     housekeeping: Mutex<Housekeeping>,
     /// How the run before this one wrote.
     last: Mode,
-    /// Whether a run has begun on it: only then is there something to note about its end.
+    /// True if a run has begun on it: only then is there something to note about its end.
     begun: AtomicBool,
-    /// Whether a write has failed: what it left is unknown, and nothing is written after it.
+    /// True if a write has failed: what it left is unknown, and nothing is written after it.
     failed: AtomicBool,
     folder: Folder,
 }
@@ -273,7 +273,7 @@ impl Store {
         Txid(self.folded.load(SeqCst))
     }
 
-    /// How many bytes of deltas are committed and not folded.
+    /// Returns the number of bytes of deltas that are committed and not folded.
     #[must_use]
     pub fn unfolded_bytes(&self) -> u64 {
         self.unfolded_bytes.load(SeqCst)
@@ -429,7 +429,7 @@ impl Store {
         self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| self.write_failed(&why))
     }
 
-    /// Whether a write has failed: the process must end.
+    /// Returns whether a write has failed: the process must end.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed.load(SeqCst)

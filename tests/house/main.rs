@@ -9,6 +9,7 @@ mod support {
 mod baseline;
 mod circles;
 mod dependencies;
+mod words;
 
 use std::fs;
 use std::path::Path;

@@ -43,7 +43,7 @@ impl Builder {
         self
     }
 
-    /// How long a request may take with all its attempts, if it does not say: 5 s if not set. The server has a bound of its own for
+    /// Sets the time a request may take with all its attempts, if it does not say: 5 s if not set. The server has a bound of its own for
     /// each attempt; when that is over and there is time left, the request is sent again.
     #[must_use]
     pub fn time_out(mut self, time_out: Duration) -> Builder {
@@ -51,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// How often a request may be sent again; within its time-out as often as needed if not set. 0: never.
+    /// Sets the number of times a request may be sent again; within its time-out as often as needed if not set. 0: never.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Builder {
         self.attempts = retries.saturating_add(1);

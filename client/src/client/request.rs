@@ -59,7 +59,7 @@ impl Request {
         self
     }
 
-    /// How long it may take with all its attempts.
+    /// Sets the time it may take with all its attempts.
     pub fn time_out(mut self, time_out: Duration) -> Request {
         self.wanted.time_out = time_out;
         self

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tidemill_engine::source::{Begun, OnLoss, Start, StartAt};
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// How often a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
+/// The number of times a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
 const MOST_LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
@@ -48,7 +48,7 @@ pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Ve
 struct Look {
     begun: Begun,
     taken: BTreeSet<FileId>,
-    /// Whether a recorded file is not under a name that matches.
+    /// True if a recorded file is not under a name that matches.
     unusual: bool,
     notes: Vec<String>,
     unreadable: Vec<(String, String)>,
@@ -124,7 +124,7 @@ struct Beginning<'a> {
     left_out: Option<Error>,
     /// All of them by name, each with the reason.
     unreadable: Vec<(String, String)>,
-    /// Whether a recorded file is not as it was.
+    /// True if a recorded file is not as it was.
     unusual: bool,
     notes: Vec<String>,
     begun: Begun,
@@ -158,7 +158,7 @@ impl Beginning<'_> {
         Ok(())
     }
 
-    /// Whether a recorded file was seen there last: its reader names what is wrong with it.
+    /// Returns whether a recorded file was seen there last: its reader names what is wrong with it.
     fn is_recorded(&self, path: &str) -> bool {
         self.recorded.iter().any(|(name, position)| Known::read(name, position).is_ok_and(|known| known.path() == path))
     }
@@ -352,7 +352,7 @@ impl Beginning<'_> {
         locate::first_prefix(known, &mut rotated)
     }
 
-    /// Whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
+    /// Returns whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
     fn is_changed_in_a_new_file(&self, known: &Known) -> Result<bool> {
         if self.settings.follow {
             return Ok(false);

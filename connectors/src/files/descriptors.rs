@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 /// Of the sources that have no limit of their own.
 static OF_THE_PROCESS: LazyLock<Arc<Count>> = LazyLock::new(Arc::default);
 
-/// How long a reader waits for a descriptor before the status names that.
+/// The time a reader waits for a descriptor before the status names that.
 const NAMED_AFTER: Duration = Duration::from_secs(5);
 
-/// How often a reader looks at least whether it may open its file.
+/// The interval at which a reader looks at least whether it may open its file.
 const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
 
-/// How many files are held open, and how many readers wait until they may open theirs.
+/// The number of files that are held open, and how many readers wait until they may open theirs.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     held: AtomicUsize,
@@ -54,17 +54,17 @@ impl Descriptors {
         Waiting { count: Arc::clone(&self.count), since: Instant::now() }
     }
 
-    /// Whether a file that rests is not to be held open: the other half is for those from which something comes.
+    /// Returns whether a file that rests is not to be held open: the other half is for those from which something comes.
     pub(super) fn are_scarce(&self) -> bool {
         self.count.held.load(SeqCst) > self.most / 2
     }
 
-    /// Whether no more may be opened.
+    /// Returns whether no more may be opened.
     pub(super) fn are_taken(&self) -> bool {
         self.count.held.load(SeqCst) >= self.most
     }
 
-    /// Whether one that is read is to give its turn to another.
+    /// Returns whether one that is read is to give its turn to another.
     pub(super) fn are_wanted(&self) -> bool {
         self.count.waiting.load(SeqCst) > 0 && self.are_taken()
     }

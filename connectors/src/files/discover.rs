@@ -28,12 +28,12 @@ type Judged = HashMap<(FileId, u64, i64), (String, Option<String>)>;
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Whether the last look left a question open, and the files that it left for a later one.
+    /// True if the last look left a question open, and the files that it left for a later one.
     is_open: bool,
     waiting: Vec<RestingFile>,
     /// Names that match and are symbolic links.
     links: BTreeSet<PathBuf>,
-    /// How often the source was begun: a look of an earlier time leaves nothing here.
+    /// The number of times the source was begun: a look of an earlier time leaves nothing here.
     begun: u64,
     reported: BTreeSet<String>,
     judged: Judged,
@@ -234,7 +234,7 @@ struct Look<'a> {
     judged: Judged,
     /// Files of which it is not known yet what they are.
     waiting: Vec<RestingFile>,
-    /// Whether something is to be looked at again soon.
+    /// True if something is to be looked at again soon.
     open: bool,
 }
 
@@ -253,7 +253,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Whether a file of this path is not known from another now, or may have come after one that cannot be seen.
+    /// Returns whether a file of this path is not known from another now, or may have come after one that cannot be seen.
     fn is_unseen(&self, path: &str, missed: &Missed) -> bool {
         missed.unseen.contains_key(path) || self.unreadable.iter().any(|(hidden, _)| hidden == path)
     }

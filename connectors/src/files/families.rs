@@ -18,7 +18,7 @@ struct Family {
     /// The last change and the last birth of any of them.
     modified: i64,
     born: i64,
-    /// Whether one of them has the name.
+    /// True if one of them has the name.
     named: bool,
 }
 
@@ -52,7 +52,7 @@ impl Families {
         self.0.is_empty()
     }
 
-    /// Whether these are families of the same names.
+    /// Returns whether these are families of the same names.
     pub(super) fn has_same_names(&self, other: &Families) -> bool {
         self.0.keys().eq(other.0.keys())
     }

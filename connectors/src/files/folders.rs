@@ -49,7 +49,7 @@ impl Folders {
     }
 }
 
-/// How often a folder is listed at most, until two lists are the same.
+/// The number of times a folder is listed at most, until two lists are the same.
 const MOST_LISTINGS: u32 = 10;
 
 /// The regular files in a folder, by their paths. A file that is renamed while its folder is listed may be in the list

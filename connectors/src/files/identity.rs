@@ -3,9 +3,9 @@
 /// What is known of a file beside a recorded position and the file that the position was read from, the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Whether it has the original's device and inode.
+    /// True if it has the original's device and inode.
     pub(super) same_inode: bool,
-    /// Whether it has the path at which the original was seen last.
+    /// True if it has the path at which the original was seen last.
     pub(super) same_path: bool,
     /// Whether the original is there, with all that was read of it.
     pub(super) original: Original,

@@ -133,7 +133,7 @@ impl Listing {
     }
 }
 
-/// Whether a glob matches this path, without a look at the disk. Of one that is written in another way, such as `./a`, only a listing shows it.
+/// Returns whether a glob matches this path, without a look at the disk. Of one that is written in another way, such as `./a`, only a listing shows it.
 pub(super) fn matches(glob: &str, path: &str) -> bool {
     let plain = |path: &str| path.trim_start_matches("./").to_string();
     let (glob, path) = (&*plain(glob), &*plain(path));

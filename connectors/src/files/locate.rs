@@ -123,7 +123,7 @@ pub(super) fn find(known: &Known, listing: &Listing, folders: &mut Folders) -> R
     Ok(if holds(known, &found)? { Place::There(found) } else { Place::Cut(found) })
 }
 
-/// Whether the file holds what was read, as far as that takes no decompression.
+/// Returns whether the file holds what was read, as far as that takes no decompression.
 pub(super) fn holds(known: &Known, found: &Found) -> Result<bool> {
     let (file, head) = open_found(found, known.offset)?;
     if !known.witness.fits(&head) {
@@ -288,7 +288,7 @@ pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) ->
     }
 }
 
-/// Whether a copy under the old name of a renamed file has its place. One that cannot be read has not: the file itself is read on.
+/// Returns whether a copy under the old name of a renamed file has its place. One that cannot be read has not: the file itself is read on.
 pub(super) fn takes_its_place(known: &Known, copy: &Found, original: &Found) -> Result<bool> {
     match heir(known, std::iter::once(copy)).and_then(|heir| Ok(heir.is_some() && has_all_of(copy, original)?)) {
         Err(error) if leaves_out(&error) => Ok(false),
@@ -296,7 +296,7 @@ pub(super) fn takes_its_place(known: &Known, copy: &Found, original: &Found) -> 
     }
 }
 
-/// Whether a copy has all content of its original, also what was not read.
+/// Returns whether a copy has all content of its original, also what was not read.
 fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
     Ok(match beside_original(&copy.path, &original.path)? {
         Ok(Content::Whole(_)) => true,
@@ -338,7 +338,7 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
     Err(Error::source_lost(format!("{}: leads to another file than a moment ago; start again", found.path)).perhaps_elsewhere())
 }
 
-/// Whether the file of a position is where its reader finds it.
+/// Returns whether the file of a position is where its reader finds it.
 pub(super) fn is_beside(known: &Known) -> bool {
     known.beside(&mut Folders::default()).files.iter().any(|found| Some(found.id) == known.id())
 }
@@ -384,7 +384,7 @@ fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
     if system::leads_nowhere(why) { missing(path, offset) } else { system::error(format!("{path}: cannot be opened"), why) }
 }
 
-/// Whether the file is not compressed; none if it may not be read.
+/// Returns whether the file is not compressed; none if it may not be read.
 ///
 /// # Errors
 /// Kind TryAgain: it cannot be read now.

@@ -37,7 +37,7 @@ pub(super) fn unreadable(path: &str, offset: u64, why: &io::Error) -> Error {
     system::error(format!("{path}: nothing is lost, but it cannot be read at byte {offset}"), why)
 }
 
-/// Whether this file alone is left out: it cannot be read, now or ever.
+/// Returns whether this file alone is left out: it cannot be read, now or ever.
 pub(super) fn leaves_out(error: &Error) -> bool {
     matches!(error.kind(), Kind::Config | Kind::TryAgain)
 }

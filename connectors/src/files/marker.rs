@@ -28,7 +28,7 @@ pub(super) struct FileMarker {
     pub(super) tail: String,
 }
 
-/// How many bytes before its length a marker remembers.
+/// The number of bytes before its length a marker remembers.
 const TAIL_BYTES: u64 = 4 << 10;
 
 /// The marker as it is written: with the checksum (xxh3, hexadecimal) of its compact JSON without the checksum.
@@ -121,7 +121,7 @@ impl FileMarker {
         Marker { topology: self.topology, txid: self.txid, incarnation: self.incarnation }
     }
 
-    /// Whether `file` is, up to the marker's length, what was written.
+    /// Returns whether `file` is, up to the marker's length, what was written.
     pub(super) fn is_of(&self, file: &File) -> io::Result<bool> {
         Ok(tail(file, self.length)? == self.tail)
     }

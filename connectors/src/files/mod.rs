@@ -275,7 +275,7 @@ impl<D: Decode> FileSource<D> {
         self
     }
 
-    /// How long nothing may have come from a followed file that no glob leads to any more until it has ended; 5 s if not set.
+    /// Sets the time nothing may have come from a followed file that no glob leads to any more until it has ended; 5 s if not set.
     #[must_use]
     pub fn rotated_after(mut self, time: Duration) -> FileSource<D> {
         self.settings.rotated_after = time;

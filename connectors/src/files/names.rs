@@ -11,18 +11,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// How often names are looked at while nothing comes; and those that have led where they lead for a while.
+/// The interval at which names are looked at while nothing comes; and those that have led where they lead for a while.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY_AT_LEAST: Duration = Duration::from_secs(5);
 
-/// How long names lead where they lead until they are looked at less often.
+/// The time names lead where they lead until they are looked at less often.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The names of a followed file.
 pub(super) struct Names {
     /// The one that led to it when it was looked at last.
     pub(super) path: String,
-    /// Whether a glob matches that. A file that was found beside its name has none.
+    /// True if a glob matches that. A file that was found beside its name has none.
     matched: bool,
     pub(super) id: FileId,
     seen: Seen,
@@ -49,7 +49,7 @@ enum Seen {
 }
 
 impl Names {
-    /// Whether a glob leads to the file, as of the last look.
+    /// Returns whether a glob leads to the file, as of the last look.
     pub(super) fn is_matched(&self) -> bool {
         self.matched && self.seen == Seen::Here
     }
@@ -59,7 +59,7 @@ impl Names {
         Names { path, matched: false, id, seen: Seen::Here, since: (now, looks.completed()), looked: now, settled: now }
     }
 
-    /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
+    /// Returns whether the last name still leads to the file, and a glob matches it: nothing is to be
     /// looked for then.
     pub(super) fn is_here(&mut self, settings: &Settings) -> bool {
         let globs = &settings.globs;
@@ -72,7 +72,7 @@ impl Names {
         here && self.matched
     }
 
-    /// Whether the last name leads to the file; none if nobody can look.
+    /// Returns whether the last name leads to the file; none if nobody can look.
     pub(super) fn leads_here(&self) -> Option<bool> {
         let found = listing::file_at(Path::new(&self.path)).ok()?;
         Some(found.is_some_and(|found| found.id == self.id))
@@ -84,12 +84,12 @@ impl Names {
         self.settled = self.since.0;
     }
 
-    /// Whether they have led where they lead for a while, and nothing has come.
+    /// Returns whether they have led where they lead for a while, and nothing has come.
     pub(super) fn are_settled(&self) -> bool {
         self.settled.elapsed() >= SETTLED_AFTER
     }
 
-    /// Whether its name led to a file that has nothing yet, or to none, at the last look, and it waits for what comes.
+    /// Returns whether its name led to a file that has nothing yet, or to none, at the last look, and it waits for what comes.
     pub(super) fn wait_for_a_successor(&self) -> bool {
         matches!(self.seen, Seen::Empty | Seen::Vacant)
     }
@@ -103,7 +103,7 @@ impl Names {
         if self.are_settled() { LOOK_EVERY_AT_LEAST } else { LOOK_EVERY.min(rotated_after) }
     }
 
-    /// Whether it is time to look at the names.
+    /// Returns whether it is time to look at the names.
     pub(super) fn is_due(&self, rotated_after: Duration) -> bool {
         self.looked.elapsed() >= self.look_every(rotated_after)
     }
@@ -220,7 +220,7 @@ impl Names {
         }
     }
 
-    /// Whether its name leads to nothing, and it has one that rotation gives, or a file that was made of it: as long as no other
+    /// Returns whether its name leads to nothing, and it has one that rotation gives, or a file that was made of it: as long as no other
     /// file has come after it, only this one shows which files have had the name since.
     fn shows_a_rotation(&mut self, known: &Known, is_linked: bool) -> bool {
         if !matches!(self.seen, Seen::Nowhere | Seen::Vacant) {

@@ -17,10 +17,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Error, Position, Result};
 
-/// How often the length of a followed file is looked at: a new line is seen at most this long after it was written.
+/// The interval at which the length of a followed file is looked at: a new line is seen at most this long after it was written.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// How often the names of a followed file are looked at that was read to its end and cannot grow.
+/// The interval at which the names of a followed file are looked at that was read to its end and cannot grow.
 const LOOK_AFTER_END: Duration = Duration::from_millis(500);
 
 /// An opened file, and how far it is read.
@@ -46,7 +46,7 @@ pub(super) struct Opened {
     long_line: Option<LongLine>,
     /// The beginning that the file had when it was listed, while nothing is read of it. `None` once its first bytes were read.
     expected: Option<Identity>,
-    /// Whether a name in any folder led to it, when its length was looked at last.
+    /// True if a name in any folder led to it, when its length was looked at last.
     is_linked: bool,
     /// The time of its last change when its end was compared with what was read; 0 if it may change again within that time.
     compared: i64,
@@ -66,7 +66,7 @@ fn is_past(modified: i64) -> bool {
 pub(super) struct LongLine {
     /// The position before it.
     pub(super) before: Known,
-    /// How many bytes of it have come, its newline included.
+    /// The number of bytes of it that have come, its newline included.
     pub(super) length: usize,
     /// The first of them.
     pub(super) head: Vec<u8>,
@@ -256,12 +256,12 @@ impl Opened {
         Ok(came)
     }
 
-    /// Whether a compressed file is still being checked: nothing of it was given.
+    /// Returns whether a compressed file is still being checked: nothing of it was given.
     pub(super) fn is_being_verified(&self) -> bool {
         self.verifier.is_some()
     }
 
-    /// Whether it is a plain file, which may grow.
+    /// Returns whether it is a plain file, which may grow.
     pub(super) fn is_plain(&self) -> bool {
         self.packed.is_none()
     }
@@ -297,19 +297,19 @@ impl Opened {
         Ok(Some(if ended { Look::Ended } else { Look::Idle(wait) }))
     }
 
-    /// Whether no name in any folder led to the file, when its length was looked at last.
+    /// Returns whether no name in any folder led to the file, when its length was looked at last.
     pub(super) fn is_removed(&self) -> bool {
         !self.is_linked
     }
 
-    /// Whether a plain file may be lost once it is closed: no name leads to it, or its last one does not.
+    /// Returns whether a plain file may be lost once it is closed: no name leads to it, or its last one does not.
     pub(super) fn may_be_all_there_is(&self) -> bool {
         let Input::Plain(file) = &self.input else { return false };
         let is_linked = file.metadata().map_or(self.is_linked, |metadata| metadata.nlink() > 0);
         !is_linked || self.names.leads_here() == Some(false)
     }
 
-    /// Whether it is found again if it is closed, and was read to its end, and its name leads to an empty file for a while.
+    /// Returns whether it is found again if it is closed, and was read to its end, and its name leads to an empty file for a while.
     pub(super) fn can_wait_closed(&self) -> bool {
         let is_read = self.is_plain() && self.file.length == self.offset();
         is_read
@@ -324,7 +324,7 @@ impl Opened {
         self.names.settle();
     }
 
-    /// Whether its names have led where they lead for a while.
+    /// Returns whether its names have led where they lead for a while.
     pub(super) fn is_settled(&self) -> bool {
         self.names.are_settled()
     }
@@ -369,7 +369,7 @@ impl Opened {
             .perhaps_elsewhere()
     }
 
-    /// Whether the line before the offset was given without its newline, which has not come yet.
+    /// Returns whether the line before the offset was given without its newline, which has not come yet.
     pub(super) fn has_given_line(&self) -> bool {
         self.given_without_newline
     }
@@ -434,7 +434,7 @@ impl Opened {
         self.long_line = Some(LongLine { before: self.known(), length: 0, head: Vec::new(), keep });
     }
 
-    /// Whether the window is in the middle of a line that is passed over.
+    /// Returns whether the window is in the middle of a line that is passed over.
     pub(super) fn is_in_long_line(&self) -> bool {
         self.long_line.is_some()
     }

@@ -110,7 +110,7 @@ impl Read for Unpacker {
     }
 }
 
-/// Whether another member follows. Zeros, as tapes and block devices pad with, may follow the last.
+/// Returns whether another member follows. Zeros, as tapes and block devices pad with, may follow the last.
 fn another_begins(packed: &mut impl BufRead, after_one: bool) -> io::Result<bool> {
     let mut padded = false;
     loop {

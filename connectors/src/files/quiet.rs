@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often it is asked for new files.
+/// The interval at which it is asked for new files.
 pub(super) const DISCOVER_EVERY: Duration = Duration::from_millis(500);
 
-/// How often folders are looked at that are watched, though nothing has changed.
+/// The interval at which folders are looked at that are watched, though nothing has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A watch over all that a look depends on, begun before it.
@@ -29,7 +29,7 @@ impl Watch {
 pub(super) struct Left {
     /// Files of which it is not known yet what they are.
     pub(super) waiting: Vec<RestingFile>,
-    /// Whether it left another question open.
+    /// True if it left another question open.
     pub(super) open: bool,
     /// When the next one must come if nothing is watched: a file must not end before it.
     pub(super) at_most: Duration,
@@ -56,12 +56,12 @@ impl Quiet {
         Quiet { until: Some(Instant::now() + every), watch, _waiting: rests }
     }
 
-    /// Whether a change would end it.
+    /// Returns whether a change would end it.
     pub(super) fn is_watched(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Whether it lasts, as long as the known partitions are the same.
+    /// Returns whether it lasts, as long as the known partitions are the same.
     pub(super) fn lasts(&self) -> bool {
         let unchanged = !self.watch.as_ref().is_some_and(FolderWatch::has_changed);
         unchanged && self.until.is_some_and(|until| Instant::now() < until)

@@ -52,7 +52,7 @@ enum Stage {
     Open(Box<Opened>),
     /// Compressed, of a source that follows, and read to the end.
     Following(Box<Opened>, Position),
-    /// Followed, read to the end, closed, and not there any more since then, when so many looks for new files were completed.
+    /// Followed, read to the end, closed, and not there any more since then, when so many looks for new files that were completed.
     Gone(Box<Known>, (Instant, u64)),
     /// Read to the end.
     Ended(Position),
@@ -61,7 +61,7 @@ enum Stage {
 /// After so many looks at which nothing had come a followed file rests.
 const LOOKS_BEFORE_REST: u32 = 4;
 
-/// How often a quiet file is looked at that must not rest: no name leads to it any more, say.
+/// The interval at which a quiet file is looked at that must not rest: no name leads to it any more, say.
 const LOOK_AFTER_NAMES: Duration = Duration::from_millis(80);
 
 /// The same, if its names have led where they lead for a while: that of a rotated file whose successor is empty, say.
@@ -82,10 +82,10 @@ const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// After so many reads one that is held open gives way to one that waits.
 const READS_IN_A_ROW: u32 = 64;
 
-/// How often a file is looked at that waits until it can be opened.
+/// The interval at which a file is looked at that waits until it can be opened.
 const LOOK_WHILE_WAITING: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether a file that is gone is back.
+/// The interval at which it is looked whether a file that is gone is back.
 const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
 
 impl<D: Decode> FileReader<D> {
@@ -132,7 +132,7 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Whether the run goes on without this file for now.
+    /// Returns whether the run goes on without this file for now.
     fn is_left_out(&self, error: &Error) -> bool {
         let unverified = match &self.stage {
             Stage::Open(file) => file.is_being_verified() && file.offset() == 0,
@@ -206,7 +206,7 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
+    /// Returns whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
     /// read as a new file once this one is forgotten.
     fn is_gone(&self, known: &Known) -> Result<bool> {
         if !(self.settings.follow && known.witness.ended) {

@@ -3,7 +3,7 @@
 use super::listing::Found;
 use std::path::Path;
 
-/// Whether `path` is a name that rotation gives to a file that was `first`: app.log.1, app.log-20260131.gz, app-20260131.log, app.1.log.
+/// Returns whether `path` is a name that rotation gives to a file that was `first`: app.log.1, app.log-20260131.gz, app-20260131.log, app.1.log.
 pub(super) fn is_rotated_name(first: &str, path: &str) -> bool {
     let name = |path| Path::new(path).file_name().and_then(|name| name.to_str());
     let (Some(first), Some(name)) = (name(first), name(path)) else { return false };
@@ -28,7 +28,7 @@ pub(super) fn is_rotated_name(first: &str, path: &str) -> bool {
 /// The least number of digits of a date, such as 260131: app-8080.log and error-404.log are not rotated files.
 const DATE_DIGITS: usize = 6;
 
-/// Whether two names differ in their numbers only: the targets of a link that is turned, app-1.log and app-2.log.
+/// Returns whether two names differ in their numbers only: the targets of a link that is turned, app-1.log and app-2.log.
 fn is_of_the_same_shape(target: &str, path: &str) -> bool {
     let shape = |path| {
         let name: String = Path::new(path).file_name()?.to_str()?.to_owned();
@@ -40,7 +40,7 @@ fn is_of_the_same_shape(target: &str, path: &str) -> bool {
     shape(target).is_some_and(|shape_of_target| shape(path) == Some(shape_of_target))
 }
 
-/// Whether a file of this path may have had the name `first`, or may be what that led to as it led to `target`.
+/// Returns whether a file of this path may have had the name `first`, or may be what that led to as it led to `target`.
 pub(super) fn may_have_had(first: &str, target: &str, path: &str) -> bool {
     let name = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
     let is_link = name(first) != name(target) && !is_rotated_name(first, target);

@@ -78,7 +78,7 @@ pub(crate) struct Settings {
     pub(crate) max_line_bytes: usize,
     pub(crate) rotated_after: Duration,
     pub(crate) long_lines: LongLines,
-    /// Whether what cannot be decoded goes to the dead letters.
+    /// True if what cannot be decoded goes to the dead letters.
     pub(crate) sets_aside: bool,
     /// None if it is not set.
     pub(crate) unreadable: Option<Unreadable>,

@@ -44,7 +44,7 @@ impl Drop for Claim {
     }
 }
 
-/// How many looks for new files were completed. A followed file ends only after others were looked for: until then it shows
+/// The number of looks for new files that were completed. A followed file ends only after others were looked for: until then it shows
 /// where a rotation stands.
 #[derive(Debug, Default)]
 pub(super) struct Looks(AtomicU64);
@@ -60,7 +60,7 @@ impl Looks {
         self.0.fetch_add(looks, SeqCst);
     }
 
-    /// Whether three looks have ended since there were so many, the first of which may have begun before. A source whose new
+    /// Returns whether three looks have ended since there were so many, the first of which may have begun before. A source whose new
     /// files nobody looks for is not waited for.
     pub(super) fn have_seen_since(&self, completed: u64) -> bool {
         let now = self.completed();
@@ -80,7 +80,7 @@ impl Shared {
         self.grown.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
     }
 
-    /// Whether the file of a partition had more than was read of it up to `offset`, when it was closed.
+    /// Returns whether the file of a partition had more than was read of it up to `offset`, when it was closed.
     pub(super) fn had_more_than(&self, partition: &str, offset: u64) -> bool {
         let grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
         grown.get(partition).is_some_and(|read| *read >= offset)
@@ -92,7 +92,7 @@ impl Shared {
         Claim { shared: Arc::clone(self), id }
     }
 
-    /// Whether a reader has this file.
+    /// Returns whether a reader has this file.
     pub(super) fn is_read(&self, id: FileId) -> bool {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }

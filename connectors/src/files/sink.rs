@@ -73,7 +73,7 @@ struct Claimed {
     marker: FileMarker,
 }
 
-/// Whether a path leads to a folder.
+/// Returns whether a path leads to a folder.
 fn is_folder(path: &Path) -> Result<bool> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.is_dir()),

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// How often every file that rests is looked at: with notices, and without.
+/// The interval at which every file that rests is looked at: with notices, and without.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY_WITHOUT_NOTICES: Duration = Duration::from_millis(500);
 
@@ -26,13 +26,13 @@ pub(super) const REST_OF_LOOKS: u32 = 100;
 /// The longest time between two looks, however long they take.
 pub(super) const LONGEST_REST_OF_LOOKS: Duration = Duration::from_secs(15);
 
-/// How many files are looked at while others wait to be added.
+/// The number of files that are looked at while others wait to be added.
 const AT_ONCE: usize = 256;
 
 /// A look at a file that takes so long is on a slow disk: notices of others are taken after it.
 const SLOW_LOOK: Duration = Duration::from_millis(10);
 
-/// How many notices and watches are kept at most while watches are added. With more, whatever is being added counts as changed.
+/// The number of notices and watches that are kept at most while watches are added. With more, whatever is being added counts as changed.
 const MOST_KEPT: usize = 64 << 10;
 
 /// The longest wait for a notice: how long the thread outlives the last reader.
@@ -54,16 +54,16 @@ struct Watched {
     folders: BTreeMap<u64, Arc<Flag>>,
     /// Which of both a watch is of.
     by_watch: HashMap<i32, BTreeSet<u64>>,
-    /// How many calls that add watches are under way.
+    /// The number of calls that add watches and are under way.
     adding: usize,
     /// Notices that came meanwhile, of watches that nothing is known to have: they may be what is being added. With whether
     /// there was a write.
     early: HashMap<i32, bool>,
     /// Watches that nothing has any more. What is being added may be given one of them: they end after that.
     unused: BTreeSet<i32>,
-    /// Whether notices were dropped meanwhile.
+    /// True if notices were dropped meanwhile.
     overflowed: bool,
-    /// Whether a file had no watch: said once.
+    /// True if a file had no watch: said once.
     some_unwatched: bool,
 }
 
@@ -73,7 +73,7 @@ struct Resting {
     waker: Waker,
     watch: Option<i32>,
     woken: bool,
-    /// Whether the file was seen to be written to.
+    /// True if the file was seen to be written to.
     written: Arc<AtomicBool>,
 }
 
@@ -342,7 +342,7 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Whether the file was seen to be written to meanwhile.
+    /// Returns whether the file was seen to be written to meanwhile.
     pub(super) fn was_written(&self) -> bool {
         self.written.load(SeqCst)
     }
@@ -378,7 +378,7 @@ impl Wake for Flag {
 }
 
 impl FolderWatch {
-    /// Whether a name has come, gone or changed, or a file that is watched beside.
+    /// Returns whether a name has come, gone or changed, or a file that is watched beside.
     pub(super) fn has_changed(&self) -> bool {
         self.watcher.take();
         self.changed.0.load(SeqCst)

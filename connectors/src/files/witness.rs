@@ -27,7 +27,7 @@ pub(super) struct Witness {
     pub(super) packed: u64,
     /// The [`packed_mark`] of a compressed file whose checksums were all found right; else 0.
     pub(super) verified: u64,
-    /// Whether all that the file had when it was looked at last is before the position.
+    /// True if all that the file had when it was looked at last is before the position.
     pub(super) ended: bool,
     /// The first bytes of the content before the position; at its beginning, those that are there if the file is plain.
     pub(super) begins: Identity,
@@ -71,7 +71,7 @@ pub(super) struct Identity {
     lines: Vec<(usize, u32)>,
 }
 
-/// How many first lines an identity tells apart.
+/// The number of first lines an identity tells apart.
 const LINES: usize = 4;
 
 /// Of nothing, which every file begins with.
@@ -91,7 +91,7 @@ impl Identity {
         Identity { length: head.len(), whole: xxh3_64(head), doubled: doubled.collect(), lines: lines.collect() }
     }
 
-    /// How many first bytes at least a file that begins with `head` has in common with this one.
+    /// Returns the number of first bytes at least a file that begins with `head` has in common with this one.
     pub(super) fn shares(&self, head: &[u8]) -> usize {
         let same = |(length, sum): &(usize, u32)| head.get(..*length).is_some_and(|head| short_sum(head) == *sum);
         self.parts().take_while(same).last().map_or(0, |(length, _)| length)
@@ -102,12 +102,12 @@ impl Identity {
         self.doubled.iter().enumerate().map(|(power, sum)| (1 << power, *sum))
     }
 
-    /// Whether a file that begins with `head` can be this one. Every file can be one that was empty.
+    /// Returns whether a file that begins with `head` can be this one. Every file can be one that was empty.
     pub(super) fn fits(&self, head: &[u8]) -> bool {
         head.get(..self.length).is_some_and(|head| xxh3_64(head) == self.whole)
     }
 
-    /// Whether a file that begins with `head`, and may be shorter, begins as this one did.
+    /// Returns whether a file that begins with `head`, and may be shorter, begins as this one did.
     pub(super) fn begins_as(&self, head: &[u8]) -> bool {
         if head.len() >= self.length {
             return self.length > 0 && self.fits(head);
@@ -116,7 +116,7 @@ impl Identity {
         known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum) && self.has_lines_of(head)
     }
 
-    /// Whether these first bytes, which are fewer, have the same lines, as far as those are known.
+    /// Returns whether these first bytes, which are fewer, have the same lines, as far as those are known.
     fn has_lines_of(&self, head: &[u8]) -> bool {
         let ours = self.lines.iter().filter(|(end, _)| *end <= head.len());
         let theirs = line_ends(head).take(self.lines.len()).map(|end| (end, short_sum(&head[..end])));
@@ -189,7 +189,7 @@ impl Witness {
         Witness { ended: file.length == 0, begins, ..Witness::of(&Window::default(), 0, file) }
     }
 
-    /// Whether the file is known by these first bytes on disk.
+    /// Returns whether the file is known by these first bytes on disk.
     pub(super) fn fits(&self, head: &[u8]) -> bool {
         self.file.as_ref().and_then(|file| file.packed.as_ref()).unwrap_or(&self.begins).fits(head)
     }
@@ -206,7 +206,7 @@ impl Witness {
         Witness { packed, verified, file: Some(file.read_after(self.file.as_ref())), ..self }
     }
 
-    /// Whether this is the end of the compressed file with that mark.
+    /// Returns whether this is the end of the compressed file with that mark.
     pub(super) fn is_end_of(&self, packed: u64) -> bool {
         self.packed != 0 && self.packed == packed
     }
@@ -245,7 +245,7 @@ impl Witness {
         }
     }
 
-    /// Whether these are the first and the last up to 4 KiB before the position.
+    /// Returns whether these are the first and the last up to 4 KiB before the position.
     pub(super) fn has_ends(&self, head: &[u8], tail: &[u8]) -> bool {
         (xxh3_64(head), xxh3_64(tail)) == (self.head, self.tail)
     }

@@ -80,5 +80,5 @@ impl Admin {
     }
 }
 
-/// How long a topic that is listed may be without settings before that is taken for a refusal.
+/// The time a topic that is listed may be without settings before that is taken for a refusal.
 const DESCRIBED_WITHIN: Duration = Duration::from_secs(10);

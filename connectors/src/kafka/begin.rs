@@ -17,7 +17,7 @@ pub(super) struct Seen {
     pub(super) low: i64,
     /// The offset after the last.
     pub(super) high: i64,
-    /// Whether the last record before the position is another than the one that was read; `None` if it is gone.
+    /// True if the last record before the position is another than the one that was read; `None` if it is gone.
     pub(super) replaced: Option<bool>,
     /// The offset at which the partition ends for this source, if it does.
     pub(super) bound: Option<i64>,
@@ -96,7 +96,7 @@ pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
 pub(super) struct Doubted {
     /// The offset that comes next.
     pub(super) next: i64,
-    /// Whether something was read of it.
+    /// True if something was read of it.
     pub(super) was_well: bool,
 }
 
@@ -130,14 +130,14 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
-/// How long the answers must agree before they are believed: a broker that has just started, or lags behind the
+/// The time the answers must agree before they are believed: a broker that has just started, or lags behind the
 /// controller, gives stale ones.
 pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
 
 /// As [`BELIEVED_AFTER`], for another id: a stale answer has an old one, which a topic that was just made again has left.
 const BELIEVED_ID_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a user without a right is taken for one whose right is not known everywhere yet.
+/// The time a user without a right is taken for one whose right is not known everywhere yet.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// Judges an answer about a partition in doubt. All answers for `agree` were bad.

@@ -17,7 +17,7 @@ pub(super) struct Until {
 }
 
 impl Until {
-    /// Whether the source comes to an end: each of its partitions does, and none is still to come. `unbounded` are those
+    /// Returns whether the source comes to an end: each of its partitions does, and none is still to come. `unbounded` are those
     /// without an end. Of a source that has one, no partition joins any more.
     pub(super) fn bounds_all(
         &self,

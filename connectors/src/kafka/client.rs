@@ -118,7 +118,7 @@ pub(super) fn error(kafka: &Kafka, events: &Events, doing: &str, error: &KafkaEr
     Error::new(kind, format!("{doing}: {what}"))
 }
 
-/// Whether an error means that the brokers do not know a topic. One broker may say so for a moment of a topic that is there.
+/// Returns whether an error means that the brokers do not know a topic. One broker may say so for a moment of a topic that is there.
 pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }

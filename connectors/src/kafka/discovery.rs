@@ -97,10 +97,10 @@ impl Discovery {
     }
 }
 
-/// How many calls of one comparison may remain unanswered.
+/// The number of calls of one comparison that may remain unanswered.
 const MOST_SILENT: u32 = 2;
 
-/// How many topics are asked about one by one.
+/// The number of topics that are asked about one by one.
 const FEW_TOPICS: usize = 10;
 
 /// The topics of partitions, with what is known of each.

@@ -15,14 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// How often the brokers are asked: about what must not be read on, and about what is only in trouble.
+/// The interval at which the brokers are asked: about what must not be read on, and about what is only in trouble.
 const WAITS: (Duration, Duration) = (ASK_EVERY, Duration::from_secs(3));
 
-/// How long a client may be in trouble before the brokers are asked, and how long they must then answer before it is replaced: librdkafka
+/// The time a client may be in trouble before the brokers are asked, and how long they must then answer before it is replaced: librdkafka
 /// reconnects within 10 s.
 pub(super) const IN_TROUBLE_FOR: Duration = Duration::from_secs(15);
 
-/// How many leaders may leave a question unanswered in one round.
+/// The number of leaders that may leave a question unanswered in one round.
 const MOST_SILENT: u32 = 3;
 
 /// The doubts of the partitions that one client reads.
@@ -58,7 +58,7 @@ pub(super) struct Doubt {
     bad_since: Mutex<Option<Instant>>,
     good_since: Mutex<Option<Instant>>,
     verdict: Mutex<Option<Verdict>>,
-    /// How often its partition's leader did not answer.
+    /// The number of times its partition's leader did not answer.
     silent: AtomicU32,
 }
 
@@ -105,7 +105,7 @@ impl Doubt {
 }
 
 impl Doubt {
-    /// Whether all answers up to this good one were good for so long.
+    /// Returns whether all answers up to this good one were good for so long.
     fn is_good_for(&self, long: Duration, now: Instant) -> bool {
         let mut since = self.good_since.lock().expect("no holder of this lock panics");
         now.saturating_duration_since(*since.get_or_insert(now)) >= long

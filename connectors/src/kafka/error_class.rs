@@ -108,7 +108,7 @@ pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// Whether a failed TLS handshake fails again: the certificate of the broker is not trusted, or is another's.
+/// Returns whether a failed TLS handshake fails again: the certificate of the broker is not trusted, or is another's.
 pub(super) fn is_distrust(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }

@@ -24,15 +24,15 @@ use std::time::{Duration, Instant, SystemTime};
 /// A client that reads.
 pub(super) type Consumer = BaseConsumer<Events>;
 
-/// How long a partition may be without a leader, or its leader without a connection, before that is trouble: a
+/// The time a partition may be without a leader, or its leader without a connection, before that is trouble: a
 /// leader that moves takes a second or two.
 const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the trouble with one broker lasts before it is taken for that of all: longer than the time between two
+/// The time the trouble with one broker lasts before it is taken for that of all: longer than the time between two
 /// statistics, which show whether another can be reached.
 const ONE_BROKER_FOR: Duration = Duration::from_secs(3);
 
-/// How long brokers that took a client before may refuse it before that is final: their view of users may be stale.
+/// The time brokers that took a client before may refuse it before that is final: their view of users may be stale.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// The standing of this user with the brokers, shared by all clients of one source or sink.
@@ -52,7 +52,7 @@ impl Standing {
         self.refused_since.lock().expect("no holder of this lock panics").get_or_insert(now);
     }
 
-    /// Whether a refusal is the brokers' last word: they never took this user, or have refused it for a minute.
+    /// Returns whether a refusal is the brokers' last word: they never took this user, or have refused it for a minute.
     fn is_final(&self, now: Instant) -> bool {
         let since = *self.refused_since.lock().expect("no holder of this lock panics");
         !self.was_well.load(SeqCst) || since.is_some_and(|since| now.saturating_duration_since(since) >= REFUSED_FOR)
@@ -71,17 +71,17 @@ struct Reports {
     /// The reason why brokers cannot be reached.
     trouble: Mutex<Option<Trouble>>,
     refusal: Mutex<Option<Refusal>>,
-    /// Whether the brokers refuse the client's group, which it needs for nothing but lag tools.
+    /// True if the brokers refuse the client's group, which it needs for nothing but lag tools.
     group_refused: AtomicBool,
     partitions: Mutex<HashMap<String, HashMap<i32, Reported>>>,
-    /// Whether a partition has a reason of its own why it cannot be read.
+    /// True if a partition has a reason of its own why it cannot be read.
     partition_trouble: AtomicBool,
     ids: Mutex<HashMap<String, TopicId>>,
     /// Raised whenever the id of a topic changes.
     ids_version: AtomicU64,
-    /// Whether something may lie in the main queue.
+    /// True if something may lie in the main queue.
     pending: AtomicBool,
-    /// How many reports came.
+    /// The number of reports that came.
     handled: AtomicU64,
     retries: AtomicU64,
     delivered: AtomicUsize,
@@ -92,7 +92,7 @@ struct Reports {
 struct Trouble {
     why: String,
     since: Instant,
-    /// Whether it is of all brokers. One of a single broker passes with the next statistics if another can be reached.
+    /// True if it is of all brokers. One of a single broker passes with the next statistics if another can be reached.
     is_of_all: bool,
 }
 
@@ -105,7 +105,7 @@ impl Trouble {
 /// The brokers' refusal of this client.
 struct Refusal {
     reason: String,
-    /// Whether it may pass: a failed authentication, of a client that the brokers took before.
+    /// True if it may pass: a failed authentication, of a client that the brokers took before.
     may_pass: bool,
 }
 
@@ -140,7 +140,7 @@ impl Events {
         Events(Arc::new(Reports { standing: Arc::clone(standing), tokens: tokens.cloned(), ..Reports::default() }))
     }
 
-    /// Whether the brokers refuse the client's consumer group.
+    /// Returns whether the brokers refuse the client's consumer group.
     pub(super) fn is_group_refused(&self) -> bool {
         self.0.group_refused.load(SeqCst)
     }
@@ -223,7 +223,7 @@ impl Events {
         self.0.ids_version.load(SeqCst)
     }
 
-    /// Whether something may lie in the client's main queue.
+    /// Returns whether something may lie in the client's main queue.
     pub(super) fn are_pending(&self) -> bool {
         self.0.pending.load(SeqCst)
     }
@@ -233,22 +233,22 @@ impl Events {
         self.0.pending.store(pending, SeqCst);
     }
 
-    /// How many reports came.
+    /// Returns the number of reports that came.
     pub(super) fn handled(&self) -> u64 {
         self.0.handled.load(SeqCst)
     }
 
-    /// How often requests were sent again or timed out, as of about a second ago.
+    /// Returns the number of times requests were sent again or timed out, as of about a second ago.
     pub(super) fn retries(&self) -> u64 {
         self.0.retries.load(SeqCst)
     }
 
-    /// How many messages were delivered, or have failed, since the last call of [`Events::forget_deliveries`].
+    /// Returns the number of messages that were delivered, or have failed, since the last call of [`Events::forget_deliveries`].
     pub(super) fn reported(&self) -> usize {
         self.0.delivered.load(SeqCst) + self.0.failed.lock().expect("no holder of this lock panics").len()
     }
 
-    /// Whether a message has failed with such a code.
+    /// Returns whether a message has failed with such a code.
     pub(super) fn has_failed(&self, with: impl Fn(RDKafkaErrorCode) -> bool) -> bool {
         let failed = self.0.failed.lock().expect("no holder of this lock panics");
         failed.iter().any(|failed| with(failed.code))
@@ -430,7 +430,7 @@ fn end_in(reason: &str) -> Option<i64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Whether a broker that returns this will return it again.
+/// Returns whether a broker that returns this will return it again.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
     matches!(error_class::of(code), ErrorClass::Unauthenticated | ErrorClass::Forbidden)
 }

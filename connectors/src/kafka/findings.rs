@@ -8,7 +8,7 @@ use super::settings::Takes;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long it is taken for true.
+/// The time it is taken for true.
 const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// See the module's documentation.

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tidemill_state::{Position, Result};
 
-/// How often the group is told.
+/// The interval at which the group is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The group of one source. Empty until the source is begun.
@@ -29,7 +29,7 @@ struct Member {
     /// All that the group was ever told.
     all: BTreeMap<String, i64>,
     told: Instant,
-    /// Whether it was logged that the group may not be used.
+    /// True if it was logged that the group may not be used.
     warned: bool,
 }
 

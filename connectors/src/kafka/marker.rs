@@ -13,13 +13,13 @@ use tidemill_engine::sink::{Marker, Owner};
 use tidemill_state::{Error, Incarnation, Result, Txid};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How long an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
+/// The time an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
 
 /// How large a segment of the topic is.
 const SEGMENT_BYTES: &str = "16777216";
 
-/// How many offsets before the end are read first to find the last marker.
+/// The number of offsets before the end are read first to find the last marker.
 const FIRST_LOOK: i64 = 64;
 
 /// A marker as it is written. JSON, so that a person can read the topic.
@@ -93,12 +93,12 @@ impl Progress {
         })
     }
 
-    /// Whether it is this owner's.
+    /// Returns whether it is this owner's.
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
         self.topic == topic_of(owner)
     }
 
-    /// Whether one of its clients has not been answered for so long that others should ask.
+    /// Returns whether one of its clients has not been answered for so long that others should ask.
     pub(super) fn is_stuck(&self) -> bool {
         self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
@@ -160,7 +160,7 @@ impl Progress {
         }
     }
 
-    /// Whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
+    /// Returns whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
     pub(super) fn is_settled(&self) -> Result<bool> {
         self.tend();
         if self.committed.partitions_of(&self.topic)?.is_none() {

@@ -81,7 +81,7 @@ impl Message {
         }
     }
 
-    /// How many bytes of a topic's limit it takes: those of a batch with this message alone, uncompressed.
+    /// Returns the number of bytes of a topic's limit it takes: those of a batch with this message alone, uncompressed.
     pub(super) fn bytes(&self) -> usize {
         let part = |bytes: Option<&[u8]>| bytes.map_or(1, |bytes| length_bytes(bytes.len()) + bytes.len());
         let headers = self.headers.iter().map(|(name, value)| part(Some(name.as_bytes())) + part(value.as_deref()));
@@ -123,7 +123,7 @@ pub(super) const OVERHEAD_BYTES: usize = 128;
 /// What stands before the records of a batch.
 const BATCH_OVERHEAD_BYTES: usize = 61;
 
-/// How many bytes a length takes in a record: a signed number in groups of seven bits.
+/// Returns the number of bytes a length takes in a record: a signed number in groups of seven bits.
 fn length_bytes(length: usize) -> usize {
     usize::try_from((usize::BITS - length.leading_zeros() + 1).div_ceil(7)).expect("it is small")
 }

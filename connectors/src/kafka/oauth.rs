@@ -18,13 +18,13 @@ use tidemill_state::{Error, Kind, Result};
 /// How long after a failure the closure is called again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How often it is looked at least whether a token is due: the clock may be set, and the machine suspended.
+/// The interval at which it is looked at least whether a token is due: the clock may be set, and the machine suspended.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// How long a token is kept at most that is valid for ever.
+/// The time a token is kept at most that is valid for ever.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
-/// How long a thread that makes a client waits for a token.
+/// The time a thread that makes a client waits for a token.
 const GIVEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A token that the brokers take for a user: see [`super::Kafka::oauth`].

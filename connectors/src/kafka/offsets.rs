@@ -27,7 +27,7 @@ pub(super) enum At {
 /// An offset of each partition. `None` for a time after all of its records.
 pub(super) type Offsets = BTreeMap<String, Result<Option<i64>>>;
 
-/// How many partitions are read together to look at one record of each: each may fetch up to a mebibyte.
+/// The number of partitions that are read together to look at one record of each: each may fetch up to a mebibyte.
 const READ_AT_ONCE: usize = 64;
 
 impl Probe {

@@ -65,7 +65,7 @@ impl<'a> Partitions<'a> {
         self.topics.get(topic)?.id
     }
 
-    /// Whether a partition is there, and its topic may be the one of this id.
+    /// Returns whether a partition is there, and its topic may be the one of this id.
     pub(super) fn may_be(&self, name: &str, was: Option<TopicId>) -> bool {
         let listed = parse(name).ok().and_then(|(topic, number)| Some((self.topics.get(topic)?, number)));
         listed.is_some_and(|(listed, number)| listed.speaks_against(was, number).is_none())
@@ -93,7 +93,7 @@ impl<'a> Partitions<'a> {
         self.ranges.iter().map(|(name, (_, high))| (name.clone(), *high))
     }
 
-    /// Whether each of these records is another now; `None` if it is gone.
+    /// Returns whether each of these records is another now; `None` if it is gone.
     pub(super) fn are_replaced(&self, records: &[(&str, Record)]) -> Result<Vec<Option<bool>>> {
         self.probe.are_replaced(records)
     }

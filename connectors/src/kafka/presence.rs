@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a topic that was there must be missing.
+/// The time a topic that was there must be missing.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// See the module's documentation.

@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 use tidemill_engine::sink::{Entry, Marker, Outcome, Owner, Prepared, Publisher};
 use tidemill_state::{CrashPoint, Error, Result, Txid};
 
-/// How long deliveries are waited for before a broker that cannot be reached is taken for one that is away.
+/// The time deliveries are waited for before a broker that cannot be reached is taken for one that is away.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
 
-/// How often a claim is made that cannot be trusted, before it is left to a new start.
+/// The number of times a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
 
 /// See the module's documentation.

@@ -24,19 +24,19 @@ use std::time::{Duration, Instant};
 use tidemill_engine::source::{ReadStatus, Reader, Records};
 use tidemill_state::{Error, Position, Result};
 
-/// How long a reader sleeps that nothing wakes.
+/// The time a reader sleeps that nothing wakes.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// How long a reader sleeps whose partition is in doubt.
+/// The time a reader sleeps whose partition is in doubt.
 const IN_DOUBT: Duration = Duration::from_millis(50);
 
-/// How often events beside the records are looked at: errors, statistics.
+/// The interval at which events beside the records are looked at: errors, statistics.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a transaction must be open to be reported: most end before.
+/// The time a transaction must be open to be reported: most end before.
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// How many messages are skipped in one go: what is skipped fills no batch, and the worker has more to do.
+/// The number of messages that are skipped in one go: what is skipped fills no batch, and the worker has more to do.
 const SKIPPED_AT_ONCE: u64 = 256;
 
 /// See the module's documentation.
@@ -52,7 +52,7 @@ pub(super) struct KafkaReader<T> {
     doubt: Option<Arc<Doubt>>,
     /// The next message, which cannot be decoded yet.
     held: Option<Held>,
-    /// Whether something was read.
+    /// True if something was read.
     was_well: bool,
     skipped: u64,
     /// Facts of the run, and the partition's name in them.
@@ -127,7 +127,7 @@ impl<T> KafkaReader<T> {
         }
     }
 
-    /// Whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
+    /// Returns whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
     fn is_same_topic(&mut self) -> Result<bool> {
         let events = &self.client().events;
         if !events.are_pending() && self.ids_version == Some(events.ids_version()) {
@@ -151,7 +151,7 @@ impl<T> KafkaReader<T> {
         self.doubt = Some(self.opened.doubts.ask(doubt));
     }
 
-    /// Whether nothing may be read before a doubt is settled.
+    /// Returns whether nothing may be read before a doubt is settled.
     fn is_in_doubt(&self) -> bool {
         self.doubt.as_ref().is_some_and(|doubt| doubt.why == Why::Reported)
     }
@@ -273,7 +273,7 @@ impl<T> KafkaReader<T> {
         Ok(Next::Record)
     }
 
-    /// Whether everything was read that is to be read.
+    /// Returns whether everything was read that is to be read.
     fn has_reached_its_bound(&self) -> bool {
         self.bound.is_some_and(|bound| self.opened.next.is_some_and(|next| next >= bound))
     }

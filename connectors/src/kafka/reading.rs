@@ -131,7 +131,7 @@ impl Waker {
     }
 }
 
-/// How often it is looked whether the readers have left a client that was replaced.
+/// The interval at which it is looked whether the readers have left a client that was replaced.
 const LEFT_WITHIN: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub(super) fn place_of(entries: &[Entry], number: usize) -> Option<Place> {
     None
 }
 
-/// Whether the brokers will refuse the message again.
+/// Returns whether the brokers will refuse the message again.
 pub(super) fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{PolicyViolation, UnknownPartition};
     error_class::of(code) == ErrorClass::Message || matches!(code, PolicyViolation | UnknownPartition)

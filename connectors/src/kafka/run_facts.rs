@@ -25,10 +25,10 @@ struct Facts {
     notices: Vec<String>,
 }
 
-/// How long the end of a log is believed that was not looked up again.
+/// The time the end of a log is believed that was not looked up again.
 const BELIEVED_FOR: Duration = Duration::from_secs(20);
 
-/// How long looks at the end of a log may fail before that is trouble.
+/// The time looks at the end of a log may fail before that is trouble.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// The least time between two looks at the ends.
@@ -49,7 +49,7 @@ impl RunFacts {
         self.lock().kafka = Some(kafka.clone());
     }
 
-    /// How many partitions there are, over all workers; at least 1.
+    /// Returns the number of partitions that there are, over all workers; at least 1.
     pub(super) fn partitions(&self) -> usize {
         self.1.load(SeqCst).max(1)
     }
@@ -89,7 +89,7 @@ impl RunFacts {
         self.lock().notices.extend(notices);
     }
 
-    /// Whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
+    /// Returns whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let mut facts = self.lock();
         let is_due = facts.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);

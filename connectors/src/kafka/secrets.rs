@@ -20,7 +20,7 @@ fn without_wrong_value(text: &str) -> String {
     }
 }
 
-/// Whether the value of a setting is nobody's business.
+/// Returns whether the value of a setting is nobody's business.
 fn is_secret(name: &str) -> bool {
     ["password", "passphrase", "secret", ".pem", "oauthbearer.config", "kinit.cmd"].iter().any(|part| name.contains(part))
 }

@@ -11,10 +11,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::time::Duration;
 use tidemill_state::{Error, Result};
 
-/// How long the brokers may take to fence older producers.
+/// The time the brokers may take to fence older producers.
 const INIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often deliveries are looked at: at first, and when they take long.
+/// The interval at which deliveries are looked at: at first, and when they take long.
 pub(super) const LOOK: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(10));
 
 /// One producer.
@@ -93,7 +93,7 @@ impl Session {
         self.producer().begin_transaction().err()
     }
 
-    /// Whether a newer producer of this sink has been seen.
+    /// Returns whether a newer producer of this sink has been seen.
     pub(super) fn is_fenced(&self, why: &KafkaError) -> bool {
         let fenced = |code: RDKafkaErrorCode| {
             matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
@@ -111,7 +111,7 @@ impl Drop for Session {
     }
 }
 
-/// Whether a message was not sent because its transaction had failed for something else.
+/// Returns whether a message was not sent because its transaction had failed for something else.
 pub(super) fn is_purged(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }

@@ -279,7 +279,7 @@ impl Share {
         self.0 / 2
     }
 
-    /// How many messages are fetched ahead: what they take beside their bytes is within the other half.
+    /// Returns the number of messages that are fetched ahead: what they take beside their bytes is within the other half.
     fn messages(self) -> usize {
         self.0 / 2 / Share::MESSAGE_BYTES
     }
@@ -333,7 +333,7 @@ impl fmt::Debug for Kafka {
     }
 }
 
-/// How long a broker may take to answer about topics and offsets.
+/// The time a broker may take to answer about topics and offsets.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How the names of progress topics end.

@@ -113,7 +113,7 @@ impl Topics {
         self
     }
 
-    /// How often new partitions, and new topics of a pattern, are looked for; every 10 s, if this is left out. They join at a batch boundary.
+    /// Sets the interval at which new partitions, and new topics of a pattern, are looked for; every 10 s, if this is left out. They join at a batch boundary.
     #[must_use]
     pub fn discover_every(mut self, every: Duration) -> Topics {
         self.discover_every = every;
@@ -202,14 +202,14 @@ pub struct KafkaSource<T> {
     doubts: Arc<Doubts>,
     /// Tells how far it is, once the source was begun.
     group: Group,
-    /// Whether every partition has an end, and none joins: since it was begun.
+    /// True if every partition has an end, and none joins: since it was begun.
     is_bounded: AtomicBool,
 }
 
 /// The memory for messages that wait, if nothing else is set.
 const BUFFER_BYTES: usize = 512 << 20;
 
-/// How often the topics that are read are compared with those that have their names.
+/// The interval at which the topics that are read are compared with those that have their names.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 impl<T: Data> KafkaSource<T> {

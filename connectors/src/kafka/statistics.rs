@@ -43,7 +43,7 @@ pub(super) struct TopicStatistics {
 #[derive(Deserialize)]
 pub(super) struct PartitionStatistics {
     pub(super) partition: i32,
-    /// Whether it is read.
+    /// True if it is read.
     #[serde(default)]
     desired: bool,
     #[serde(default)]

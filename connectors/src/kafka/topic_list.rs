@@ -29,12 +29,12 @@ impl Entry {
         Ok(Entry::Topic(text.to_string()))
     }
 
-    /// Whether topics that match it may come later.
+    /// Returns whether topics that match it may come later.
     pub(super) fn is_pattern(&self) -> bool {
         !matches!(self, Entry::Topic(_))
     }
 
-    /// Whether it means this topic.
+    /// Returns whether it means this topic.
     pub(super) fn matches(&self, topic: &str) -> bool {
         // Kafka's own topics are no one's input, and a progress topic is the sinks' own: they are read by name only.
         let is_own = || topic.starts_with("__") || topic.ends_with(PROGRESS);
@@ -81,12 +81,12 @@ impl TopicList {
         }
     }
 
-    /// Whether a topic of this name is among those to read.
+    /// Returns whether a topic of this name is among those to read.
     pub(super) fn includes(&self, topic: &str) -> bool {
         self.entries.as_ref().is_ok_and(|entries| entries.iter().any(|entry| entry.matches(topic)))
     }
 
-    /// Whether a topic of this name can be made later and is then read.
+    /// Returns whether a topic of this name can be made later and is then read.
     pub(super) fn may_come(&self, topic: &str) -> bool {
         self.entries.as_ref().is_ok_and(|entries| entries.iter().any(|entry| entry.is_pattern() && entry.matches(topic)))
     }

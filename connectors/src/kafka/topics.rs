@@ -18,7 +18,7 @@ use tidemill_state::{Error, Kind, Result};
 /// After so long without an answer a client is replaced: librdkafka may have dropped every broker that it knew.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// How often the brokers are asked again whether something is really lost.
+/// The interval at which the brokers are asked again whether something is really lost.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A client that asks and does not read. Threads may share it: where order matters, one asks at a time.
@@ -74,7 +74,7 @@ impl Probe {
         Ok(Probe { kafka: kafka.clone(), consumer: Some(Arc::new(consumer)), events, alone, silent_since, leaders })
     }
 
-    /// Whether no call was answered for so long that another client should ask.
+    /// Returns whether no call was answered for so long that another client should ask.
     pub(super) fn is_stuck(&self) -> bool {
         let since = *self.silent_since.lock().expect("no holder of this lock panics");
         since.is_some_and(|since| since.elapsed() >= STUCK_AFTER)
@@ -272,11 +272,11 @@ impl Probe {
     }
 }
 
-/// How many topics are asked about at the same time, and up to how many it is done one after the other.
+/// The number of topics that are asked about at the same time, and up to how many it is done one after the other.
 const TOPICS_AT_ONCE: usize = 16;
 const FEW_TOPICS: usize = 2;
 
-/// Whether an error of a partition that was listed means that no leader of it is known.
+/// Returns whether an error of a partition that was listed means that no leader of it is known.
 pub(super) fn is_without_leader(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::LeaderNotAvailable) || client::is_unknown_topic(code)
 }

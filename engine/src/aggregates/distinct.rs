@@ -25,7 +25,7 @@ impl Default for Distinct {
 }
 
 impl Distinct {
-    /// How many different records there were, about.
+    /// Returns the number of different records that there were, about.
     #[must_use]
     pub fn estimate(&self) -> u64 {
         self.0.estimate().round() as u64

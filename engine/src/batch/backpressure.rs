@@ -59,7 +59,7 @@ impl Backpressure {
         self.change(|inner| inner.full_disk = why);
     }
 
-    /// Whether the sources wait for disk space.
+    /// Returns whether the sources wait for disk space.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.lock().full_disk.is_some()
     }
@@ -91,7 +91,7 @@ impl Backpressure {
         self.change(|inner| inner.unfolded_bytes = bytes);
     }
 
-    /// How many bytes of changes are committed and not folded.
+    /// Returns the number of bytes of changes that are committed and not folded.
     pub(crate) fn unfolded_bytes(&self) -> u64 {
         self.lock().unfolded_bytes
     }

@@ -68,7 +68,7 @@ pub(crate) struct Committer {
     pub(crate) sources: Vec<(SourceId, Arc<dyn AnySource>)>,
 }
 
-/// How long housekeeping waits for a commit to ride in.
+/// The time housekeeping waits for a commit to ride in.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// How much goes into one write when several batches are complete.

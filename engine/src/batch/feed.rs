@@ -35,7 +35,7 @@ pub(crate) trait Feed {
     /// How long until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
-    /// Whether a partition was read, or has joined, since the last call of [`Feed::progress`].
+    /// Returns whether a partition was read, or has joined, since the last call of [`Feed::progress`].
     fn has_news(&self) -> bool;
 
     /// The progress of partitions by slot where it may have changed since the last call; none of
@@ -57,9 +57,9 @@ pub struct PartitionProgress {
     pub offset: u64,
     /// How much is known to come from there on, in the same unit.
     pub lag: Option<u64>,
-    /// How many records were skipped by policy in this run, before that offset.
+    /// The number of records that were skipped by policy in this run, before that offset.
     pub skipped: u64,
-    /// Whether the partition is at its end.
+    /// True if the partition is at its end.
     pub ended: bool,
     /// Why nothing comes, if something is wrong that passes by itself.
     pub trouble: Option<String>,

@@ -34,7 +34,7 @@ struct Open {
     promised: u64,
     bytes: u64,
     since: Option<Instant>,
-    /// Whether a worker was told to wait because everything was promised: it is woken when a promise comes back.
+    /// True if a worker was told to wait because everything was promised: it is woken when a promise comes back.
     refused: bool,
     /// Workers whose sources are all at their end.
     ended: Vec<bool>,
@@ -139,7 +139,7 @@ impl Intake {
         Ok(Turn::Read { records, bytes: self.limits.max_bytes.saturating_sub(open.bytes).clamp(1, CHUNK_BYTES) })
     }
 
-    /// How long a worker that has nothing to read may sleep before the open batch is due.
+    /// Returns the time a worker that has nothing to read may sleep before the open batch is due.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.lock().since.map(|since| self.limits.max_delay.saturating_sub(since.elapsed()))
     }
@@ -191,7 +191,7 @@ impl Intake {
         if open.given > 0 && open.promised == 0 { self.close(open, points).map(|_| ()) } else { Ok(()) }
     }
 
-    /// Whether no record is in a batch that is not committed.
+    /// Returns whether no record is in a batch that is not committed.
     pub(crate) fn nothing_in_flight(&self) -> bool {
         let open = self.lock();
         open.given == 0 && open.promised == 0 && self.committed.load(SeqCst) + 1 == open.txid.0
@@ -263,7 +263,7 @@ impl Intake {
         }
     }
 
-    /// Whether every source is at its end and every record is in a committed batch.
+    /// Returns whether every source is at its end and every record is in a committed batch.
     pub(crate) fn all_ended_and_committed(&self) -> bool {
         let open = self.lock();
         // One that has lost records is not at its end.
@@ -272,7 +272,7 @@ impl Intake {
         ended && self.nothing_in_flight()
     }
 
-    /// Whether every source is at its end, and no batch was ever begun.
+    /// Returns whether every source is at its end, and no batch was ever begun.
     pub(crate) fn has_ended_empty(&self) -> bool {
         let open = self.lock();
         open.ended.iter().all(|ended| *ended) && open.given == 0 && open.promised == 0 && open.opened_at.is_empty()
@@ -296,12 +296,12 @@ impl Intake {
         self.lock().lost.clone()
     }
 
-    /// Whether it was told to stop.
+    /// Returns whether it was told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
-    /// Whether a worker that is at batch `at` will never be given more to do.
+    /// Returns whether a worker that is at batch `at` will never be given more to do.
     pub(crate) fn is_finished(&self, at: Txid) -> bool {
         let open = self.lock();
         open.stopping && open.txid == at && open.given == 0 && open.promised == 0

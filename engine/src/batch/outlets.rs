@@ -18,7 +18,7 @@ pub struct SinkStatus {
     pub published: Txid,
     /// Bytes of committed output that it has not confirmed.
     pub backlog_bytes: usize,
-    /// How often its publisher was made anew in this run, after a failure or a commit that could not be trusted.
+    /// The number of times its publisher was made anew in this run, after a failure or a commit that could not be trusted.
     pub rebuilds: u64,
     /// Why it does not take output now, if so.
     pub error: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Call {
     since_ms: u64,
 }
 
-/// How long a call of a publisher may take before the status names it.
+/// The time a call of a publisher may take before the status names it.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 impl SinkStatus {
@@ -145,12 +145,12 @@ impl Outlets {
         self.lock().ends
     }
 
-    /// Whether every sink has confirmed all of its output.
+    /// Returns whether every sink has confirmed all of its output.
     pub(crate) fn are_confirmed(&self) -> bool {
         self.lock().sinks.iter().all(SinkStatus::is_confirmed)
     }
 
-    /// How many bytes of committed output are not confirmed.
+    /// Returns the number of bytes of committed output that are not confirmed.
     pub(crate) fn backlog_bytes(&self) -> usize {
         self.lock().sinks.iter().map(|sink| sink.backlog_bytes).sum()
     }

@@ -11,17 +11,17 @@ pub struct BatchReport {
     /// Its number.
     #[schemars(with = "u64")]
     pub txid: Txid,
-    /// How many source records it covers.
+    /// The number of source records it covers.
     pub records: u64,
-    /// How many bytes of input they were.
+    /// The number of bytes of input they were.
     pub bytes: u64,
-    /// How many keys of states it changed.
+    /// The number of keys of states it changed.
     pub changes: u64,
     /// The size of its deltas.
     pub delta_bytes: u64,
-    /// How many records it gave to sinks.
+    /// The number of records it gave to sinks.
     pub output_records: u64,
-    /// How many records were set aside, by the operator that failed at them, or the source that
+    /// The number of records that were set aside, by the operator that failed at them, or the source that
     /// could not decode them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, u64>,
@@ -29,13 +29,13 @@ pub struct BatchReport {
     pub fill_us: u64,
     /// From then until every worker had completed it.
     pub compute_us: u64,
-    /// How long the write took that made it durable, alone or with the batches before and after it.
+    /// The time the write took that made it durable, alone or with the batches before and after it.
     pub commit_us: u64,
     /// When it was committed, in milliseconds since 1970.
     pub committed_at_ms: u64,
-    /// How long each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
+    /// The time each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
     pub publish: Vec<Publication>,
-    /// How long the fold took that ended with this batch, if one did: it took in the changes of those before it too.
+    /// The time the fold took that ended with this batch, if one did: it took in the changes of those before it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold_us: Option<u64>,
     /// What each worker did of it, by number. Not in lists of batches over the port.
@@ -47,7 +47,7 @@ pub struct BatchReport {
     /// What it covers of each partition. Not in lists of batches over the port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<RangeReport>,
-    /// How many keys each worker's states have after it.
+    /// The number of keys each worker's states have after it.
     #[serde(skip)]
     pub(crate) keys: Vec<(WorkerIndex, Vec<usize>)>,
 }
@@ -58,9 +58,9 @@ pub struct WorkerShare {
     /// The worker.
     #[schemars(with = "u32")]
     pub worker: WorkerIndex,
-    /// How many source records it read.
+    /// The number of source records it read.
     pub records: u64,
-    /// How many keys of its states changed.
+    /// The number of keys of its states changed.
     pub changes: u64,
     /// The size of its delta.
     pub delta_bytes: u64,
@@ -68,7 +68,7 @@ pub struct WorkerShare {
     pub compute_us: u64,
 }
 
-/// How long a sink took to confirm a batch's output.
+/// The time a sink took to confirm a batch's output.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Publication {
     /// The sink.

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long an operator may go on before it lets the others have their turn.
+/// The time an operator may go on before it lets the others have their turn.
 const SLICE: Duration = Duration::from_micros(150);
 
 /// The same while requests come and go: several slices make a turn, and a request takes several turns.
 const SLICE_BESIDE_REQUESTS: Duration = Duration::from_micros(40);
 
-/// How many items are handled between two looks at the clock.
+/// The number of items that are handled between two looks at the clock.
 const ITEMS_PER_LOOK: u32 = 32;
 
 thread_local! {
@@ -30,7 +30,7 @@ impl TimeSlice {
         TimeSlice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
     }
 
-    /// Whether the operator should stop here and activate itself again.
+    /// Returns whether the operator should stop here and activate itself again.
     #[inline]
     pub(crate) fn is_over(&mut self) -> bool {
         self.left -= 1;
@@ -61,7 +61,7 @@ impl TimeSlice {
         self.over |= self.began.elapsed() >= self.length;
     }
 
-    /// Whether the slice was found to be over.
+    /// Returns whether the slice was found to be over.
     pub(crate) fn was_over(&self) -> bool {
         self.over
     }
@@ -79,7 +79,7 @@ pub(crate) fn take_longest() -> Duration {
     LONGEST.with(|longest| longest.replace(Duration::ZERO))
 }
 
-/// Whether requests come and go on this worker: its slices are then shorter.
+/// Returns whether requests come and go on this worker: its slices are then shorter.
 pub(crate) fn beside_requests(requests: bool) {
     LENGTH.with(|length| length.set(if requests { SLICE_BESIDE_REQUESTS } else { SLICE }));
 }

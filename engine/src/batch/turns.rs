@@ -22,7 +22,7 @@ pub(crate) enum Turn {
     Over,
 }
 
-/// How many chunks one partition gives before another has its turn: many small files are then read,
+/// The number of chunks one partition gives before another has its turn: many small files are then read,
 /// and closed, one after the other.
 const CHUNKS_IN_A_ROW: u32 = 16;
 
@@ -31,10 +31,10 @@ const CHUNKS_IN_A_ROW: u32 = 16;
 pub(crate) struct Turns {
     slots: Vec<Slot>,
     ready: VecDeque<usize>,
-    /// How many chunks the first of the ready ones has given in a row.
+    /// The number of chunks the first of the ready ones has given in a row.
     in_a_row: u32,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// How many are idle.
+    /// The number of idle ones.
     idle: usize,
     /// Idle partitions whose readers wake nobody: they are looked at each time.
     polled: BTreeSet<usize>,

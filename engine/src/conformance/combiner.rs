@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use std::fmt::Debug;
 use tidemill_state::codec;
 
-/// How many random splits of the records are tried.
+/// The number of random splits of the records that are tried.
 const ROUNDS: u64 = 300;
 
 /// Checks clauses 1 to 4 of [`Combiner`]'s contract on these records: that results do not depend on how the records are ordered, split, combined and stored.

@@ -31,13 +31,13 @@ pub(crate) struct Context {
     /// The worker's number, from 0.
     pub(crate) index: usize,
     pub(crate) watch: WorkerWatch,
-    /// How many operators of queries have been built.
+    /// The number of operators of queries that have been built.
     pub(crate) query_operators: Cell<usize>,
     /// The requests that are at home on this worker.
     pub(crate) in_flight: RefCell<InFlight>,
     /// The sinks for dead letters.
     pub(crate) letters: RefCell<Vec<DeadLetterTarget>>,
-    /// Whether chunks keep their records for dead letters.
+    /// True if chunks keep their records for dead letters.
     pub(crate) keeps_records: Cell<bool>,
     /// The policy for records at which an operator fails, from here on in the program.
     pub(crate) on_failure: RefCell<OnFailure>,

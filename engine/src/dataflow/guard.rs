@@ -35,7 +35,7 @@ impl Guard {
         self.batch.set(Txid(txid.unwrap_or_default()));
     }
 
-    /// Whether nothing has failed in this generation.
+    /// Returns whether nothing has failed in this generation.
     pub(crate) fn is_running(&self) -> bool {
         !self.latch.is_set()
     }

@@ -87,7 +87,7 @@ pub struct WorkerWork {
     /// Of an operator that sends a batch's records to other workers: those that it then had to do with there. What is combined before it is sent counts once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<u64>,
-    /// How long it worked at them, in microseconds.
+    /// The time it worked at them, in microseconds.
     pub busy_us: u64,
 }
 

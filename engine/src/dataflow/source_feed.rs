@@ -28,7 +28,7 @@ struct Partition<T> {
     /// Records skipped since the last range.
     skipped: u64,
     trouble: Option<(String, u64)>,
-    /// Whether its position is to be removed: see [`ReadStatus::Retired`].
+    /// True if its position is to be removed: see [`ReadStatus::Retired`].
     retired: bool,
 }
 

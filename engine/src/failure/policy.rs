@@ -27,7 +27,7 @@ impl OnFailure {
     /// Leave the record out, and count it: `set_aside` in the report of its batch, `tidemill_records_set_aside_total` in the metrics.
     pub const SKIP: OnFailure = OnFailure(Policy::Skip);
 
-    /// Whether the topology goes on without the record.
+    /// Returns whether the topology goes on without the record.
     pub(crate) fn goes_on(&self) -> bool {
         !matches!(self.0, Policy::Stop)
     }

@@ -15,10 +15,10 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Txid};
 
-/// How many trials one batch is given.
+/// The number of trials one batch is given.
 pub(crate) const MOST_TRIALS: u32 = 200;
 
-/// How long they may take in all. What comes before and after a trial does not count: waiting for a source that is away, and loading the states.
+/// The time they may take in all. What comes before and after a trial does not count: waiting for a source that is away, and loading the states.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a search has ended without a result.
@@ -32,7 +32,7 @@ pub(crate) enum GivenUp {
     NotFound(String),
 }
 
-/// How many trials are left for a batch, and how much of their time.
+/// The number of trials that are left for a batch, and how much of their time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Budget(std::sync::Arc<Spent>);
 
@@ -117,7 +117,7 @@ impl Trial {
         self.began.get_or_init(Instant::now);
     }
 
-    /// How long it has run.
+    /// Returns the time it has run.
     pub(crate) fn took(&self) -> Duration {
         self.began.get().map_or(Duration::ZERO, Instant::elapsed)
     }
@@ -152,7 +152,7 @@ impl Trial {
         self.left.fetch_sub(1, SeqCst);
     }
 
-    /// Whether all workers have.
+    /// Returns whether all workers have.
     pub(crate) fn is_through(&self) -> bool {
         self.left.load(SeqCst) == 0
     }

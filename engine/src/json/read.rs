@@ -12,7 +12,7 @@ use std::fmt;
 /// values: passes everything on, and reads the texts for floating-point numbers that JSON lacks.
 pub(super) struct Reader<I> {
     inner: I,
-    /// Whether it reads a map's key, where JSON has numbers as texts.
+    /// True if it reads a map's key, where JSON has numbers as texts.
     key: bool,
 }
 

@@ -140,7 +140,7 @@ struct Applier<P, A: Apply<P>> {
     encoder: Encoder,
 }
 
-/// How many changes are encoded between two looks at the clock.
+/// The number of changes that are encoded between two looks at the clock.
 const CHANGES_PER_LOOK: usize = 256;
 
 type Changes<A, P> = Chunk<Change<<A as Apply<P>>::Key, <A as Apply<P>>::Value>>;

@@ -45,10 +45,10 @@ impl<K, V> Default for Results<K, V> {
 /// Any number: the keys are spread by another hash over workers, so this one need not be random per run to keep tables even.
 const RESULTS_SEED: u64 = 0x7469_6465_6d69_6c6c;
 
-/// How many results travel together.
+/// The number of results that travel together.
 const RESULTS_AT_ONCE: usize = 256;
 
-/// How many records are looked up together.
+/// The number of records that are looked up together.
 const RECORDS_AT_ONCE: usize = 32;
 
 impl<K: Key, V> Results<K, V> {

@@ -55,7 +55,7 @@ pub trait ExternalState: Send + Sync + 'static {
 /// How an external state is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupCache {
-    /// How long one call may take before it is given up and made again.
+    /// The time one call may take before it is given up and made again.
     pub time_out: Duration,
     /// For how many batches an answer is kept, that of its own counted: 0 and 1 ask in each batch for all of its keys. On each worker at most as many answers are kept as these
     /// batches have keys.
@@ -74,7 +74,7 @@ pub struct External<E> {
     name: String,
     store: Arc<E>,
     caching: LookupCache,
-    /// How many calls have not returned: of those that took too long too.
+    /// The number of calls that have not returned: of those that took too long too.
     calls: Arc<AtomicUsize>,
 }
 
@@ -189,11 +189,11 @@ type TellOf<E> = Told<<E as ExternalState>::Key, <E as ExternalState>::Value>;
 struct Open<K, T> {
     capability: Capability<u64>,
     records: Vec<(K, T)>,
-    /// Whether the values of all keys are there: what is left is to be given.
+    /// True if the values of all keys are there: what is left is to be given.
     complete: bool,
 }
 
-/// How many records are given in one chunk: those behind take each in one go.
+/// The number of records that are given in one chunk: those behind take each in one go.
 const RECORDS_AT_ONCE: usize = 256;
 
 struct RequestHub<T, E: ExternalState> {
@@ -241,7 +241,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
         }
     }
 
-    /// Whether the answers for all keys of a batch are there; if not, they are on their way.
+    /// Returns whether the answers for all keys of a batch are there; if not, they are on their way.
     fn has_all(&mut self, txid: u64) -> bool {
         if let Some((of, told)) = &self.asked {
             loop {
@@ -293,7 +293,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
 /// The first and the longest pause between two calls.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// How often the one who asked is looked for while a pause lasts, or told again that nothing comes.
+/// The interval at which the one who asked is looked for while a pause lasts, or told again that nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Asks until there is an answer, or nobody waits for it any more.
@@ -324,7 +324,7 @@ fn ask<E: ExternalState>(external: &External<E>, keys: Vec<E::Key>, tell: &Sende
     }
 }
 
-/// How many calls may not have returned, on one worker, before no more are made: each holds a thread.
+/// The number of calls that may not have returned, on one worker, before no more are made: each holds a thread.
 const MOST_CALLS: usize = 8;
 
 /// One call, on a thread that is left to itself when it takes too long.

@@ -26,7 +26,7 @@ pub(crate) struct Parcel<K, V> {
     pub(crate) items: Vec<(u64, K, V)>,
 }
 
-/// How many items these are.
+/// Returns the number of these items.
 pub(crate) fn number_in<K, V>(parcels: &[Parcel<K, V>]) -> usize {
     parcels.iter().map(|parcel| parcel.items.len()).sum()
 }
@@ -87,7 +87,7 @@ impl<K: Key, V> Sorter<K, V> {
 pub(crate) struct Routing {
     /// In how many parts.
     pub(crate) parts: usize,
-    /// How many travel together at most.
+    /// The number of items that travel together at most.
     pub(crate) most: usize,
     pub(crate) placement: Placement,
 }

@@ -34,11 +34,11 @@ pub(crate) struct Part {
     pub(crate) context: Rc<Context>,
     pub(crate) node: NodeId,
     pub(crate) meter: Meter,
-    /// Whether the records that come here were counted before, at the same node.
+    /// True if the records that come here were counted before, at the same node.
     pub(crate) counted: bool,
     /// What the weights of one request add up to here.
     pub(crate) whole: Weight,
-    /// Whether every record is where its request arrived.
+    /// True if every record is where its request arrived.
     pub(crate) home: bool,
     /// The first operator behind the query: see [`backlog`].
     pub(crate) end: Rc<Cell<usize>>,
@@ -62,7 +62,7 @@ mod sealed {
     }
 }
 
-/// How many results a query gives for a request: [`Many`] or [`One`].
+/// The number of results a query gives for a request: [`Many`] or [`One`].
 pub trait Number: sealed::Number {}
 
 impl<N: sealed::Number> Number for N {}

@@ -59,7 +59,7 @@ pub enum QueryError {
     TooLarge {
         /// Which of the two.
         what: &'static str,
-        /// How many bytes it may have.
+        /// The number of bytes it may have.
         limit: usize,
     },
     /// The function's own code failed.
@@ -137,7 +137,7 @@ pub type Outcome = Result<Answer, QueryError>;
 pub(crate) trait Reply: Send {
     fn answer(self: Box<Self>, outcome: Outcome);
 
-    /// Whether nobody waits for it any more.
+    /// Returns whether nobody waits for it any more.
     fn is_gone(&self) -> bool;
 
     /// The request was not sent, and whoever sent it knows.
@@ -221,7 +221,7 @@ pub(crate) struct Ask {
     pub(crate) format: Format,
     pub(crate) begun: Instant,
     pub(crate) deadline: Instant,
-    /// How many bytes the answer may have.
+    /// The number of bytes the answer may have.
     pub(crate) most_bytes: usize,
     pub(crate) reply: Box<dyn Reply>,
 }
@@ -235,7 +235,7 @@ pub struct QueryRequest<'a> {
     pub arguments: &'a [u8],
     /// As what the arguments come and the answer goes.
     pub format: Format,
-    /// How long it may take: at most [`crate::QueryLimits::time_out`], which is also what it may take if this is `None`.
+    /// The time it may take: at most [`crate::QueryLimits::time_out`], which is also what it may take if this is `None`.
     pub time_out: Option<Duration>,
     /// What the answer must be of: it is waited for, within the time.
     pub at_least: &'a [AtLeast<'a>],

@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How many operators are counted. Those beyond it never wait, and nobody waits for them.
+/// The number of operators that are counted. Those beyond it never wait, and nobody waits for them.
 const OPERATORS: usize = 4096;
 
-/// How many records may wait behind an operator before it does: some of the engine's slices.
+/// The number of records that may wait behind an operator before it does: some of the engine's slices.
 const MOST: usize = 8192;
 
 /// When an operator that waits looks again.
@@ -56,7 +56,7 @@ impl QueueDepth {
         self.told = waiting;
     }
 
-    /// Whether the operators behind this one have more than enough to do.
+    /// Returns whether the operators behind this one have more than enough to do.
     pub(crate) fn is_held_up(&self) -> bool {
         let behind = self.backlog.waiting.get(self.operator + 1..self.end.get().min(OPERATORS)).unwrap_or_default();
         behind.iter().map(|waiting| waiting.load(Relaxed)).sum::<usize>() > MOST

@@ -17,7 +17,7 @@ pub struct QueryDecl {
     pub arguments: String,
     /// The type of a result.
     pub result: String,
-    /// Whether the answer is one result, or an array of any number of them.
+    /// True if the answer is one result, or an array of any number of them.
     pub one: bool,
 }
 
@@ -25,7 +25,7 @@ pub struct QueryDecl {
 pub(crate) trait QueryCodec: Send + Sync {
     fn decl(&self) -> &QueryDecl;
     fn arguments(&self, bytes: &[u8], format: Format) -> Result<Box<dyn Any + Send>, QueryError>;
-    /// Whether these are of the type of its arguments.
+    /// Returns whether these are of the type of its arguments.
     fn takes(&self, arguments: &(dyn Any + Send)) -> bool;
     /// Refuses a format in which its results could not be read.
     fn answers_in(&self, format: Format) -> Result<(), QueryError>;

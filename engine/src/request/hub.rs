@@ -15,21 +15,21 @@ use std::time::Duration;
 /// What requests may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueryLimits {
-    /// How many requests run at once on each worker.
+    /// The number of requests that run at once on each worker.
     pub running: usize,
-    /// How many wait beside them, over all workers; more are refused.
+    /// The number of requests that wait beside them, over all workers; more are refused.
     pub waiting: usize,
-    /// How many requests of one client (one connection), over HTTP or gRPC, may be under way at once.
+    /// The number of requests of one client (one connection), over HTTP or gRPC, that may be under way at once.
     pub per_client: usize,
-    /// How long a request may take if it does not say, and at most.
+    /// The time a request may take if it does not say, and at most.
     pub time_out: Duration,
-    /// How many bytes a request may have.
+    /// The number of bytes a request may have.
     pub request_bytes: usize,
-    /// How many bytes an answer may have.
+    /// The number of bytes an answer may have.
     pub answer_bytes: usize,
-    /// How many bytes of old values are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
+    /// The number of bytes of old values that are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
     pub pin_bytes: usize,
-    /// How many bytes of answers may wait until they are taken: at the bound further large ones are refused.
+    /// The number of bytes of answers that may wait until they are taken: at the bound further large ones are refused.
     pub unsent_bytes: usize,
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::codec;
 
-/// How often the in_flight looks for requests whose time is over, or that nobody waits for.
+/// The interval at which requests in flight are looked through for requests whose time is over, or that nobody waits for.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(5);
 
 struct Running {
@@ -68,7 +68,7 @@ impl InFlight {
         self.waiting.push_back(ask);
     }
 
-    /// Whether somebody waits for an answer from here.
+    /// Returns whether somebody waits for an answer from here.
     pub(crate) fn is_busy(&self) -> bool {
         self.free.len() < self.running.len() || !self.waiting.is_empty()
     }
@@ -289,7 +289,7 @@ impl Write for Bounded<'_> {
 }
 
 impl Bounded<'_> {
-    /// Whether it fits.
+    /// Returns whether it fits.
     fn json<R: Serialize>(&mut self, value: &R) -> Result<bool, QueryError> {
         match json::write(value, self) {
             Ok(()) => Ok(true),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct RequestId(u64);
 
-/// How many requests can run at once on one worker: 2^16.
+/// The number of requests that can run at once on one worker: 2^16.
 pub(crate) const PLACES: usize = 1 << PLACE_BITS;
 const PLACE_BITS: u32 = 16;
 const COUNT_BITS: u32 = 40;
@@ -31,7 +31,7 @@ impl RequestId {
 /// See the module's documentation. One for all workers and generations of a run.
 pub(crate) struct LiveRequests {
     homes: Vec<Home>,
-    /// How many requests have ended before everything of them was home: what is left of them is to be dropped.
+    /// The number of requests that have ended before everything of them was home: what is left of them is to be dropped.
     given_up: AtomicUsize,
 }
 
@@ -48,7 +48,7 @@ impl LiveRequests {
         LiveRequests { homes: (0..workers).map(|_| home()).collect(), given_up: AtomicUsize::new(0) }
     }
 
-    /// How many requests can run at once on one worker.
+    /// Returns the number of requests that can run at once on one worker.
     pub(crate) fn places(&self) -> usize {
         self.homes.first().map_or(0, |home| home.places.len())
     }

@@ -124,7 +124,7 @@ impl Pins {
         self.kept.iter().map(|kept| kept.load(SeqCst)).sum()
     }
 
-    /// How many pins were cancelled.
+    /// Returns the number of pins that were cancelled.
     pub(crate) fn cancelled(&self) -> u64 {
         self.cancelled.load(SeqCst)
     }

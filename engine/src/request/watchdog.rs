@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long an operator of a query may be at it before it is named.
+/// The time an operator of a query may be at it before it is named.
 const NAMED_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module's documentation. One for a run.
@@ -57,7 +57,7 @@ impl WorkerWatch {
         WorkerWatch { stuck, worker, entered: Cell::new(0) }
     }
 
-    /// How often an operator of a query has had something to do here.
+    /// Returns the number of times an operator of a query has had something to do here.
     pub(crate) fn entered(&self) -> u64 {
         self.entered.get()
     }

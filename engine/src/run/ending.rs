@@ -28,11 +28,11 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) phase: Phase,
-    /// Whether everything that the phase waits for has ended.
+    /// True if everything that the phase waits for has ended.
     pub(crate) done: bool,
     /// For how long the run has been ending, since a stop or a failure; `None` while it goes on.
     pub(crate) ending_for: Option<Duration>,
-    /// How long a stop may take.
+    /// The time a stop may take.
     pub(crate) drain: Duration,
 }
 
@@ -103,7 +103,7 @@ impl Ending<'_> {
     }
 }
 
-/// How often a wait looks whether an end was asked for.
+/// The interval at which a wait looks whether an end was asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) fn write_hangs(store: &Store) -> Error {

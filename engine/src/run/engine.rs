@@ -129,7 +129,7 @@ impl Engine {
         self.starting.give_up();
     }
 
-    /// Whether the run has ended, well or not.
+    /// Returns whether the run has ended, well or not.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.supervisor.as_ref().is_none_or(JoinHandle::is_finished)

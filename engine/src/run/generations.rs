@@ -39,13 +39,13 @@ pub(crate) struct Generations {
     pub(crate) deltas: Sender<crate::batch::commit::Message>,
     /// What the topology is called outside.
     pub(crate) known_as: String,
-    /// How many generations there were.
+    /// The number of generations that there were.
     pub(crate) numbers: u64,
     /// True if the last listing of the sources found elsewhere what the generation before it had lost.
     pub(crate) found_elsewhere: Cell<bool>,
 }
 
-/// How long a generation may take to end after its failure before the closures that hold it up are named.
+/// The time a generation may take to end after its failure before the closures that hold it up are named.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 /// How a generation is run.

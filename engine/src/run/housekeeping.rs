@@ -47,13 +47,13 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
     Ok(())
 }
 
-/// How often the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
+/// The interval at which the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a fold that was put off waits for the next try.
+/// The time a fold that was put off waits for the next try.
 const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How long folds may fail in a row for another reason than space before they end the run, and how often a fold that is
+/// The time folds may fail in a row for another reason than space before they end the run, and how often a fold that is
 /// put off is reported.
 const FOLDS_MAY_FAIL_FOR: Duration = Duration::from_secs(60);
 
@@ -70,7 +70,7 @@ impl PutOff {
         PutOff { since: now, tried: now, reported: None }
     }
 
-    /// Whether the disk fails, and not for want of space, which somebody may free.
+    /// Returns whether the disk fails, and not for want of space, which somebody may free.
     fn ends_the_run(&self, why: &Error) -> bool {
         !is_for_space(why) && self.since.elapsed() >= FOLDS_MAY_FAIL_FOR
     }
@@ -84,7 +84,7 @@ impl PutOff {
     }
 }
 
-/// Whether a fold failed for want of space on the disk.
+/// Returns whether a fold failed for want of space on the disk.
 fn is_for_space(why: &Error) -> bool {
     let why = why.to_string();
     [NO_ROOM, "No space left", "quota exceeded"].iter().any(|text| why.contains(text))
@@ -93,7 +93,7 @@ fn is_for_space(why: &Error) -> bool {
 /// In the error of a fold that is not tried.
 const NO_ROOM: &str = "a fold may need";
 
-/// Whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
+/// Returns whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
 /// more would come.
 fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> bool) -> bool {
     unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())

@@ -12,21 +12,21 @@ const LOSSES_IN_A_ROW: u32 = 3;
 pub(crate) struct Facts {
     /// The failure's kind.
     pub(crate) kind: Kind,
-    /// Whether the source whose records were lost may find them elsewhere, if it is begun again.
+    /// True if the source whose records were lost may find them elsewhere, if it is begun again.
     pub(crate) perhaps_elsewhere: bool,
-    /// How many generations have failed in a row without a commit, this one included.
+    /// The number of generations that have failed in a row without a commit, this one included.
     pub(crate) failures: u32,
     /// The last committed batch.
     pub(crate) committed: Txid,
     /// The batch that failed, if its policy is to search for the records to blame.
     pub(crate) suspect: Option<Txid>,
-    /// How often failing user code is tried again ([`crate::Settings::retries`]).
+    /// The number of times failing user code is tried again ([`crate::Settings::retries`]).
     pub(crate) retries: u32,
-    /// Whether the run may go on after records are lost at a source.
+    /// True if the run may go on after records are lost at a source.
     pub(crate) skips_losses: bool,
-    /// Whether the run was told to stop.
+    /// True if the run was told to stop.
     pub(crate) stopping: bool,
-    /// Whether a test simulates a crash.
+    /// True if a test simulates a crash.
     pub(crate) crashed: bool,
 }
 
@@ -47,12 +47,12 @@ pub(crate) enum Next {
 }
 
 impl Facts {
-    /// Whether the run goes on after a loss of this kind.
+    /// Returns whether the run goes on after a loss of this kind.
     pub(crate) fn passes_over(&self, kind: Kind) -> bool {
         kind == Kind::SourceLost && (self.skips_losses || self.perhaps_elsewhere) && self.failures <= LOSSES_IN_A_ROW
     }
 
-    /// Whether user code that has failed is tried again.
+    /// Returns whether user code that has failed is tried again.
     pub(crate) fn retried(&self) -> bool {
         self.kind == Kind::UserCode && self.failures <= self.retries
     }

@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub(crate) assignments: Vec<Vec<Assignment>>,
     /// By source: the facts of its start.
     pub(crate) facts: Vec<Option<StartFacts>>,
-    /// Whether partitions may join: the sources are then never at their end.
+    /// True if partitions may join: the sources are then never at their end.
     pub(crate) discovers: bool,
     pub(crate) deltas: crossbeam_channel::Sender<Message>,
     pub(crate) inboxes: Vec<crossbeam_channel::Receiver<ToWorker>>,
@@ -46,17 +46,17 @@ pub(crate) struct Job {
 /// The longest that a worker sleeps when nothing else wakes it.
 const LONGEST_PARK: Duration = Duration::from_secs(1);
 
-/// How often a worker tells how far it has read.
+/// The interval at which a worker tells how far it has read.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// For how long after a request a worker offers its processor at every turn; and how long after a record it does not linger: whoever commits, folds and asks needs the
 /// processors too.
 const LATELY: Duration = Duration::from_millis(10);
 
-/// How long a worker that a request has just passed looks for the next one before it sleeps: waking it costs about as much.
+/// The time a worker that a request has just passed looks for the next one before it sleeps: waking it costs about as much.
 const LINGER: Duration = Duration::from_micros(20);
 
-/// How many questions a worker answers before it goes on with other work.
+/// The number of questions a worker answers before it goes on with other work.
 const QUESTIONS_AT_ONCE: usize = 256;
 
 /// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
@@ -235,7 +235,7 @@ impl<'j> Worker<'j> {
         [idle, report].into_iter().flatten().fold(LONGEST_PARK, Duration::min)
     }
 
-    /// Whether a request has passed here since the last look.
+    /// Returns whether a request has passed here since the last look.
     fn requests_passed(&mut self) -> bool {
         let entered = self.context.watch.entered();
         let passed = std::mem::replace(&mut self.entered, entered) != entered;
@@ -413,7 +413,7 @@ impl<'j> Worker<'j> {
         self.job.runtime.worker_report((self.job.generation, self.index), partitions, longest);
     }
 
-    /// How many keys this worker's states have after batch `at`.
+    /// Returns the number of keys this worker's states have after batch `at`.
     fn keys(&self, at: Txid) -> Vec<usize> {
         self.context.declared.borrow().states.iter().map(|state| state.keys(at)).collect()
     }

@@ -58,7 +58,7 @@ impl CommittedProgress {
         self.keys[worker] = keys;
     }
 
-    /// How many keys a state has over all workers.
+    /// Returns the number of keys a state has over all workers.
     pub(crate) fn keys(&self, state: usize) -> usize {
         self.keys.iter().filter_map(|keys| keys.get(state)).sum()
     }

@@ -20,7 +20,7 @@ impl Runtime {
         }
     }
 
-    /// Whether the sources are paused, every record that was read is committed, and every sink has confirmed it.
+    /// Returns whether the sources are paused, every record that was read is committed, and every sink has confirmed it.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let inner = self.lock();
@@ -28,7 +28,7 @@ impl Runtime {
         self.backpressure.is_paused() && idle && self.outlets.are_confirmed()
     }
 
-    /// Whether the port takes such orders.
+    /// Returns whether the port takes such orders.
     #[doc(hidden)]
     pub fn allow_control(&self, allowed: bool) {
         self.controls.store(allowed, SeqCst);

@@ -68,7 +68,7 @@ impl Runtime {
         self.lock().left_behind.clone()
     }
 
-    /// Whether threads of the run may still be at work after its end: those left behind, and a look for new partitions
+    /// Returns whether threads of the run may still be at work after its end: those left behind, and a look for new partitions
     /// that is under way. A process ends without the destructors of its libraries then, which would run beneath them.
     #[must_use]
     pub fn has_threads(&self) -> bool {

@@ -36,7 +36,7 @@ pub(super) struct Batches {
     /// One after the other, without a gap.
     kept: VecDeque<Kept>,
     ranges: usize,
-    /// Whether there were more.
+    /// True if there were more.
     forgotten: bool,
     changes: u64,
     failures: Vec<Failure>,

@@ -17,19 +17,19 @@ use tidemill_state::hot::Range;
 use tidemill_state::{Error, Result, Txid, keys};
 use tokio::sync::oneshot;
 
-/// How long a batch is held for the next page.
+/// The time a batch is held for the next page.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How long a batch is held for walks in all: what later batches overwrite is kept meanwhile.
+/// The time a batch is held for walks in all: what later batches overwrite is kept meanwhile.
 const LONGEST_WALK: Duration = Duration::from_secs(60);
 
-/// How many batches are held for next pages.
+/// The number of batches that are held for next pages.
 const LEASES: usize = 64;
 
 /// The most rows of a page.
 pub const MOST_ROWS: usize = 10_000;
 
-/// How many pages are read at once: each worker has up to a page's bytes for each.
+/// The number of pages that are read at once: each worker has up to a page's bytes for each.
 const PAGES_AT_ONCE: usize = 16;
 
 /// The most keys that are asked for at once: a worker answers them in one go.
@@ -53,7 +53,7 @@ pub struct PageWish {
 pub struct Page {
     /// The batch.
     pub txid: Txid,
-    /// Whether it is another than was wished: that one is no longer held.
+    /// True if it is another than was wished: that one is no longer held.
     pub moved_on: bool,
     /// The rows in the order of their keys, as a JSON array of `{"key":…,"value":…}`.
     pub rows: String,

@@ -14,7 +14,7 @@ pub struct QueriesStatus {
     pub requests: usize,
     /// Bytes of old values that are kept for batches on their way and for requests that read an earlier batch.
     pub kept_bytes: usize,
-    /// How many reads were cancelled because the values that they need took too much memory.
+    /// The number of reads that were cancelled because the values that they need took too much memory.
     pub cancelled: u64,
     /// Closures of queries that have not returned for more than a second, in words.
     pub held_up_by: Option<String>,
@@ -27,7 +27,7 @@ pub struct Status {
     pub topology: String,
     /// `starting`, `running`, `paused`, `stopping` or `failed`.
     pub phase: &'static str,
-    /// Whether the port lets the sources be paused, resumed and drained: it asks for a token then.
+    /// True if the port lets the sources be paused, resumed and drained: it asks for a token then.
     pub controls: bool,
     /// The last committed batch.
     #[schemars(with = "u64")]
@@ -36,7 +36,7 @@ pub struct Status {
     pub lineage: String,
     /// The run.
     pub incarnation: String,
-    /// How many workers.
+    /// The number of workers.
     pub workers: usize,
     /// When the run began, in milliseconds since 1970.
     pub started_at_ms: u64,
@@ -49,7 +49,7 @@ pub struct Status {
     pub records_per_s: f64,
     /// Batches per second, over the last seconds.
     pub batches_per_s: f64,
-    /// Whether every source is at its end and everything is committed.
+    /// True if every source is at its end and everything is committed.
     pub sources_at_end: bool,
     /// Why the sources wait, if they do.
     pub waiting: Option<String>,
@@ -69,7 +69,7 @@ pub struct Status {
     pub longest_slice_us: u64,
     /// What is asked.
     pub queries: QueriesStatus,
-    /// How often the dataflows were built: once, and anew after each failure that was retried.
+    /// The number of times the dataflows were built: once, and anew after each failure that was retried.
     pub generations: u64,
     /// The last error.
     pub last_error: Option<String>,
@@ -84,6 +84,6 @@ pub struct StateStatus {
     pub key: String,
     /// The type of its values.
     pub value: String,
-    /// How many keys have a value.
+    /// The number of keys that have a value.
     pub keys: usize,
 }

@@ -36,7 +36,7 @@ pub struct Waiting {
 /// The first and the longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// How often a wait that goes on is told again.
+/// The interval at which a wait that goes on is told again.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
 impl Starting {

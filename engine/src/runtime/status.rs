@@ -93,7 +93,7 @@ impl Runtime {
         self.backpressure.set_full_disk(why);
     }
 
-    /// How many bytes of changes are not folded, and how many the store's tables have.
+    /// Returns the number of bytes of changes that are not folded, and how many the store's tables have.
     pub(crate) fn set_stored(&self, unfolded: u64, tables: u64) {
         self.lock().store_bytes = tables;
         self.backpressure.set_unfolded(unfolded);

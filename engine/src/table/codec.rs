@@ -21,7 +21,7 @@ pub trait StateCodec: Send + Sync {
     /// The text is no such key.
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)>;
 
-    /// Whether its keys are texts: then they have prefixes.
+    /// Returns whether its keys are texts: then they have prefixes.
     fn has_text_keys(&self) -> bool;
 
     /// Writes an encoded key as JSON, as [`crate::json`] describes it.

@@ -21,13 +21,13 @@ pub(crate) trait WorkerState {
     /// Adds the next rows of a page, some of them. Returns whether it is done, and then whether there may be more behind its last row.
     fn page(&self, page: &mut PageOf) -> Result<Option<bool>>;
 
-    /// How many keys have a value here as of batch `at`.
+    /// Returns the number of keys that have a value here as of batch `at`.
     fn keys(&self, at: Txid) -> usize;
 
     /// Lets go of some old values of batches up to `floor`. Returns whether all are gone.
     fn release(&self, floor: Txid) -> bool;
 
-    /// How many bytes the old values take that are kept: what they hold outside themselves is estimated from a few.
+    /// Returns the number of bytes the old values take that are kept: what they hold outside themselves is estimated from a few.
     fn kept_bytes(&self) -> usize;
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct TypedState<K, V> {
     pub(crate) placement: Placement,
     groups: u16,
     pub(crate) map: std::cell::RefCell<HotMap<K, V>>,
-    /// How often the bytes of old values were asked for, and how many each of them holds outside itself, about.
+    /// The number of times the bytes of old values were asked for, and how many each of them holds outside itself, about.
     outside: std::cell::Cell<(u32, usize)>,
 }
 
@@ -134,22 +134,22 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
     }
 }
 
-/// How many keys a page looks at before the worker goes on with other work.
+/// The number of keys a page looks at before the worker goes on with other work.
 const KEYS_AT_ONCE: usize = 256;
 
-/// How many old values are let go of at once.
+/// The number of old values that are let go of at once.
 const RELEASED_AT_ONCE: usize = 4096;
 
-/// How often a worker asks for the bytes of old values before some are looked at again.
+/// The number of times a worker asks for the bytes of old values before some are looked at again.
 const CALLS_PER_SAMPLE: u32 = 256;
 
-/// How many old values are looked at.
+/// The number of old values that are looked at.
 const SAMPLED: usize = 16;
 
 /// The most bytes that are encoded for a sample: one value of a large kind is enough.
 const SAMPLED_BYTES: usize = 64 << 10;
 
-/// How many bytes these values have on average once they are encoded: about what they hold outside themselves.
+/// Returns the number of bytes that these values have on average once they are encoded: about what they hold outside themselves.
 fn encoded_size<'v, V: Storable>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
     let (mut counted, mut number) = (Counted(0), 0);
     for value in values {
@@ -189,7 +189,7 @@ pub(crate) struct PageOf {
     pub(crate) state: usize,
     pub(crate) range: Range,
     pub(crate) limit: usize,
-    /// How many bytes the rows may still have: the row that goes over it is the last.
+    /// The number of bytes the rows may still have: the row that goes over it is the last.
     pub(crate) bytes: usize,
     pub(crate) at: Txid,
     pub(crate) rows: Rows,

@@ -16,7 +16,7 @@ type Seen = BTreeMap<String, Vec<String>>;
 /// How long after a batch a point is waited for that comes by itself: a fold, the trimming of the log.
 const A_LITTLE_LATER: Duration = Duration::from_millis(500);
 
-/// How many rows are shown of what differs.
+/// The number of rows that are shown of what differs.
 const ROWS_SHOWN: usize = 5;
 
 /// Runs a topology on `batches` batches, which `feed` feeds by their numbers from 0: once without a crash, and once for each crash point that it reaches, crashing there in the middle of the

@@ -13,7 +13,7 @@ use tidemill_proto::{HealthCheckRequest, HealthCheckResponse, ProtoCodec, SERVIC
 use tonic::Status;
 use tonic::server::Grpc;
 
-/// How often a watch looks.
+/// The interval at which a watch looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 type Codec = ProtoCodec<HealthCheckResponse, HealthCheckRequest>;

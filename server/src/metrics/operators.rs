@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use tidemill_engine::{OperatorWork, Runtime, Status};
 
-/// How many operators have series of their own.
+/// The number of operators that have series of their own.
 const OPERATORS: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Mode {
     pub(super) durability: Durability,
-    /// Whether it was stopped with everything on the disk.
+    /// True if it was stopped with everything on the disk.
     stopped: bool,
     /// The boot of the operating system that it ran in.
     boot: String,
@@ -26,12 +26,12 @@ impl Mode {
         Mode { stopped: true, ..Mode::running(durability) }
     }
 
-    /// Whether it was stopped with everything on the disk.
+    /// Returns whether it was stopped with everything on the disk.
     pub(super) fn ended_cleanly(&self) -> bool {
         self.stopped
     }
 
-    /// Whether the machine may have lost what the last run had handed to the operating system.
+    /// Returns whether the machine may have lost what the last run had handed to the operating system.
     pub(super) fn lost_by_the_machine(&self) -> bool {
         self.durability == Durability::Process && !self.stopped && self.boot != boot()
     }
@@ -166,7 +166,7 @@ impl Folder {
     }
 }
 
-/// Whether there is a store in `dir`. A folder that cannot be looked into is an error: it may have one.
+/// Returns whether there is a store in `dir`. A folder that cannot be looked into is an error: it may have one.
 pub(super) fn holds_store(dir: &Path) -> Result<bool> {
     match fs::metadata(dir.join("db")) {
         Ok(_) => Ok(true),

@@ -71,7 +71,7 @@ fn missing_table(database: &Path, why: &str) -> Result<Option<PathBuf>> {
     Ok((is_number && !is_there(&table)?).then_some(table))
 }
 
-/// Whether there is such a file. One that cannot be looked at may be there.
+/// Returns whether there is such a file. One that cannot be looked at may be there.
 fn is_there(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|why| failed(path, &why))
 }

@@ -65,7 +65,7 @@ fn bound_nesting() {
 /// Reads values of one schema.
 struct ValueReader {
     reader: GenericDatumReader<'static>,
-    /// Whether a value is bytes alone: these are written without their length.
+    /// True if a value is bytes alone: these are written without their length.
     is_bytes: bool,
 }
 

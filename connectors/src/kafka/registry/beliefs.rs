@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long all answers must be the same before they are believed.
+/// The time all answers must be the same before they are believed.
 pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
 
 /// As [`BELIEVED_AFTER`], for a refusal by a registry that was of use before.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// How long a belief lasts. Then the registry is asked anew.
+/// The time a belief lasts. Then the registry is asked anew.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// A request to a registry.
@@ -30,7 +30,7 @@ pub(super) enum Request {
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Beliefs {
-    /// Whether the registry was ever of use to this user.
+    /// True if the registry was ever of use to this user.
     was_of_use: Arc<AtomicBool>,
     /// Since when it refuses a request, as far as that is not believed. By request: what it answers to another one is no
     /// word about this.
@@ -124,7 +124,7 @@ impl Beliefs {
     }
 }
 
-/// How long a refusal is doubted.
+/// Returns the time a refusal is doubted.
 fn doubted_for(is_certain: bool, was_of_use: bool) -> Duration {
     match (is_certain, was_of_use) {
         (_, true) => REFUSED_FOR,

@@ -45,7 +45,7 @@ pub(super) enum Failure {
     /// certificate is not trusted, or the server is no registry.
     Never {
         why: String,
-        /// Whether no proxy can have caused it, in place of a registry that is being restarted.
+        /// True if no proxy can have caused it, in place of a registry that is being restarted.
         is_certain: bool,
     },
     /// The registry does not take this request, such as a schema that is not compatible.
@@ -54,7 +54,7 @@ pub(super) enum Failure {
     Config(String),
 }
 
-/// How long a connection, and a request as a whole, may take.
+/// The time a connection, and a request as a whole, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 

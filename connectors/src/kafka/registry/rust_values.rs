@@ -96,7 +96,7 @@ impl<'s> RustValues<'s> {
     }
 }
 
-/// Whether eight bytes are meant where a value may be an `u64`: a schema has them, and none is a number.
+/// Returns whether eight bytes are meant where a value may be an `u64`: a schema has them, and none is a number.
 fn takes_fixed(candidates: &Candidates<'_>) -> bool {
     candidates.iter().any(|schema| is_fixed(schema, 8)) && !candidates.iter().any(|schema| is_number(schema))
 }
@@ -105,7 +105,7 @@ fn is_fixed(schema: &Schema, size: usize) -> bool {
     matches!(schema, Schema::Fixed(fixed) if fixed.size == size)
 }
 
-/// Whether a schema takes a number, as itself or as a time or date.
+/// Returns whether a schema takes a number, as itself or as a time or date.
 fn is_number(schema: &Schema) -> bool {
     matches!(
         schema,
@@ -125,7 +125,7 @@ fn is_number(schema: &Schema) -> bool {
     )
 }
 
-/// Whether sixteen bytes are the number of a decimal.
+/// Returns whether sixteen bytes are the number of a decimal.
 fn takes_decimal(candidates: &Candidates<'_>) -> bool {
     let is_decimal = |schema: &&Schema| matches!(schema, Schema::Decimal(_));
     candidates.iter().any(is_decimal) && !candidates.iter().any(|schema| is_fixed(schema, 16))
@@ -134,7 +134,7 @@ fn takes_decimal(candidates: &Candidates<'_>) -> bool {
 /// The size of a duration.
 const DURATION: usize = 12;
 
-/// Whether twelve bytes are a duration: a schema has that, and none takes bytes as they are.
+/// Returns whether twelve bytes are a duration: a schema has that, and none takes bytes as they are.
 fn takes_duration(candidates: &Candidates<'_>) -> bool {
     let is_duration = |schema: &&Schema| matches!(schema, Schema::Duration(_));
     let takes_bytes = |schema: &&Schema| matches!(schema, Schema::Bytes | Schema::Decimal(_)) || is_fixed(schema, DURATION);

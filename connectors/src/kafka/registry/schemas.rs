@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How long a schema may take before that is trouble.
+/// The time a schema may take before that is trouble.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// The time between two attempts: at first, and at most.
@@ -22,7 +22,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// The time after which a registry is asked again whose answer is not believed yet.
 const DOUBTED: Duration = Duration::from_secs(1);
 
-/// How long the thread sleeps at most, so that it ends soon when nobody needs it any more.
+/// The time the thread sleeps at most, so that it ends soon when nobody needs it any more.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The most schemas that one schema may refer to, directly and through others.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use tidemill_state::Txid;
 
-/// How many answers are let go of at once beside as many as the last batch brought: some 200 us.
+/// The number of answers that are let go of at once beside as many as the last batch brought: some 200 us.
 const AT_ONCE: usize = 2048;
 
 /// Answers by key, and which keys each batch brought.
@@ -17,7 +17,7 @@ pub(super) struct Remembered<K, V> {
     answers: HashMap<K, (Option<V>, Txid)>,
     /// The keys of each batch that brought answers, the oldest first.
     brought: VecDeque<(Txid, Vec<K>)>,
-    /// How many answers the last of them brought.
+    /// The number of answers the last of them brought.
     last: usize,
 }
 

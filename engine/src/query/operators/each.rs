@@ -79,7 +79,7 @@ impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
 /// Containers of items that have come and wait.
 pub(super) type Waiting<T> = VecDeque<std::vec::IntoIter<Item<T>>>;
 
-/// How many items they are.
+/// Returns the number of items they are.
 pub(super) fn number_of<T>(waiting: &Waiting<T>) -> usize {
     waiting.iter().map(|items| items.as_slice().len()).sum()
 }
@@ -254,5 +254,5 @@ impl Part {
     }
 }
 
-/// How many bytes one request may gather, not counting what values hold outside themselves.
+/// The number of bytes one request may gather, not counting what values hold outside themselves.
 pub(super) const MOST_GATHERED: usize = 64 << 20;

@@ -169,7 +169,7 @@ struct Scanning {
     of_a_slice: Weight,
     wanted: Wanted,
     at: At,
-    /// How many rows it has given.
+    /// The number of rows it has given.
     rows: usize,
 }
 
@@ -179,7 +179,7 @@ enum At {
     Range(Range),
 }
 
-/// How many keys a scan looks at before others have their turn.
+/// The number of keys a scan looks at before others have their turn.
 const KEYS_AT_ONCE: usize = 256;
 
 fn scan_here<'q, K: Key, V: Storable, U: Data>(
@@ -332,7 +332,7 @@ struct Gathered<U> {
     ticket: Ticket,
     weight: Weight,
     rows: BTreeMap<Vec<u8>, U>,
-    /// How many bytes they have, with those of their keys.
+    /// The number of bytes they have, with those of their keys.
     bytes: usize,
 }
 
