@@ -19,7 +19,7 @@ BENCH ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka setup-test page demo kafka test test-long bench bench-compare lint doc deny
+.PHONY: help setup setup-kafka setup-test setup-book page demo kafka test test-long bench bench-compare check hooks lint doc book deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,15 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 bench-compare: setup-kafka ## compare the benchmarks BENCH with those of the commit BASE; without BASE, with the baseline
 	@$(if $(BASE),scripts/bench-compare.sh $(BASE) $(BENCH),scripts/bench-baseline.sh $(BENCH))
 
+check: setup ## what a change needs before it is sent, in a minute: formatting, clippy, the house rules
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --release -- -D warnings
+	cargo test --quiet --release --workspace --test house
+
+hooks: ## check each commit of this clone: formatting, spelling, the house rules
+	git config core.hooksPath scripts/hooks
+	@echo "scripts/hooks/pre-commit runs before each commit; git config --unset core.hooksPath ends that"
+
 lint: setup ## formatting, and clippy's warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
@@ -70,6 +79,21 @@ lint: setup ## formatting, and clippy's warnings as errors
 
 doc: setup ## build the documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release
+
+# Nothing that a build or a test needs: only `make book` and `make setup-book` use it.
+MDBOOK := 0.5.4
+
+setup-book: ## install mdBook into cargo's folder, for `make book`
+	cargo install mdbook --locked --version $(MDBOOK)
+
+book: ## build the book (docs/book) into target/book, where mdBook is
+	@if mdbook --version >/dev/null 2>&1; then \
+	  mdbook build docs/book && echo "The book is built: open target/book/index.html"; \
+	else \
+	  echo "mdBook is not installed, so the book was not built. Install it: make setup-book"; \
+	  echo "Its chapters can be read without it: docs/book/src/SUMMARY.md"; \
+	  exit 1; \
+	fi
 
 deny: ## licences, advisories and origins of the dependencies
 	@if cargo deny --version >/dev/null 2>&1; then \

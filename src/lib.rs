@@ -65,6 +65,9 @@ pub mod prelude {
     pub use tidemill_state::{Error, Result};
 }
 
+#[cfg(doctest)]
+mod book;
+
 /// The examples in README.md are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -16,6 +16,7 @@ mod openapi;
 mod paths;
 mod process;
 mod queries;
+mod query_errors;
 mod refusal;
 mod sending;
 mod sources;

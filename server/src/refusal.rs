@@ -1,7 +1,8 @@
 //! What a request is told that cannot be answered: JSON with what, where and what to do.
 
-use crate::body::{json_response, status_of};
+use crate::body::json_response;
 use crate::paths::PATHS;
+use crate::query_errors::row_of;
 use axum::Extension;
 use axum::extract::rejection::BytesRejection;
 use axum::http::header::WWW_AUTHENTICATE;
@@ -86,19 +87,8 @@ impl Refusal {
 
     /// A request to a query that has no answer.
     pub(super) fn of_query(error: &QueryError, place: String) -> Refusal {
-        let remedy = match error {
-            QueryError::NoSuchQuery { .. } => "ask for one of those; GET /v1/queries lists them with their types",
-            QueryError::BadArguments(_) => "send the arguments as JSON of the query's type: GET /v1/queries says which",
-            QueryError::TooMany { .. } => "send it again in a moment, or fewer at once",
-            QueryError::TimedOut { .. } => "ask for less, or give it longer with timeout_ms, up to the server's own bound",
-            QueryError::TooLarge { .. } => "ask for less: with a limit or a narrower range",
-            QueryError::Failed(_) => "mend the query's code or its arguments: nothing else is touched",
-            QueryError::NotHeld => {
-                "send it again: it begins at the last committed batch; if it fails often, ask for less at once"
-            }
-            QueryError::Unavailable(_) => "send the same request again in a moment",
-        };
-        Refusal::new(status_of(error), error.to_string(), place).remedy(remedy).kind(error.kind())
+        let row = row_of(error);
+        Refusal::new(row.status, error.to_string(), place).remedy(row.remedy).kind(error.kind())
     }
 }
 

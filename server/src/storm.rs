@@ -1,7 +1,8 @@
 //! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
 
 use super::sending;
-use crate::body::{failed, json_body, status_of};
+use crate::body::{failed, json_body};
+use crate::query_errors::row_of;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
@@ -47,6 +48,6 @@ async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
         Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
         // Storm tells a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
-        Err(error) => failed(status_of(&error), &error.to_string()),
+        Err(error) => failed(row_of(&error).status, &error.to_string()),
     }
 }

@@ -7,6 +7,7 @@ mod support {
 }
 
 mod baseline;
+mod book;
 mod circles;
 mod dependencies;
 mod words;
@@ -15,9 +16,16 @@ use std::fs;
 use std::path::Path;
 use support::checkout::root;
 
-/// The documents whose paths and links are checked, beside the records of decisions.
-const DOCUMENTS: [&str; 6] =
-    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "SECURITY.md", "benches/README.md", "examples/data/README.md"];
+/// The documents whose paths and links are checked, beside those of the book and the records of decisions.
+const DOCUMENTS: [&str; 7] = [
+    "ARCHITECTURE.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benches/README.md",
+    "docs/errors.md",
+    "examples/data/README.md",
+];
 
 /// The folder of the records of decisions.
 const DECISIONS: &str = "docs/decisions";
@@ -178,7 +186,7 @@ fn nothing_in(what: &str, offenders: impl IntoIterator<Item = String>) {
 /// Every document whose paths and links are checked.
 fn documents() -> Vec<String> {
     let decisions = names_in(&root().join(DECISIONS)).into_iter().map(|name| format!("{DECISIONS}/{name}"));
-    DOCUMENTS.iter().map(|&document| document.to_owned()).chain(decisions).collect()
+    DOCUMENTS.map(str::to_owned).into_iter().chain(decisions).chain(book::documents()).collect()
 }
 
 fn read(path: &Path) -> String {

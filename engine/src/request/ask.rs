@@ -74,26 +74,24 @@ impl QueryError {
     /// Returns what it asks of whoever sent the request: a program that ends because of it has this kind's exit code.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self {
-            QueryError::NoSuchQuery { .. } | QueryError::BadArguments(_) | QueryError::TooLarge { .. } => Kind::Config,
-            QueryError::Failed(_) => Kind::UserCode,
-            QueryError::TooMany { .. } | QueryError::TimedOut { .. } | QueryError::NotHeld | QueryError::Unavailable(_) => {
-                Kind::TryAgain
-            }
-        }
+        self.kind_and_reason().0
     }
 
-    /// What it is, in a word: for metrics.
+    /// Its name in metrics.
     pub(crate) fn reason(&self) -> &'static str {
+        self.kind_and_reason().1
+    }
+
+    fn kind_and_reason(&self) -> (Kind, &'static str) {
         match self {
-            QueryError::NoSuchQuery { .. } => "no_such_query",
-            QueryError::BadArguments(_) => "bad_arguments",
-            QueryError::TooMany { .. } => "too_many",
-            QueryError::TimedOut { .. } => "timed_out",
-            QueryError::TooLarge { .. } => "too_large",
-            QueryError::Failed(_) => "failed",
-            QueryError::NotHeld => "not_held",
-            QueryError::Unavailable(_) => "unavailable",
+            QueryError::NoSuchQuery { .. } => (Kind::Config, "no_such_query"),
+            QueryError::BadArguments(_) => (Kind::Config, "bad_arguments"),
+            QueryError::TooMany { .. } => (Kind::TryAgain, "too_many"),
+            QueryError::TimedOut { .. } => (Kind::TryAgain, "timed_out"),
+            QueryError::TooLarge { .. } => (Kind::Config, "too_large"),
+            QueryError::Failed(_) => (Kind::UserCode, "failed"),
+            QueryError::NotHeld => (Kind::TryAgain, "not_held"),
+            QueryError::Unavailable(_) => (Kind::TryAgain, "unavailable"),
         }
     }
 }

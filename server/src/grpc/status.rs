@@ -1,5 +1,6 @@
 //! Errors of queries as gRPC has them.
 
+use crate::query_errors::row_of;
 use tidemill_engine::{QueryError, Runtime};
 use tidemill_proto::{ErrorKind, QueryRequest};
 use tonic::{Code, Status};
@@ -17,24 +18,15 @@ pub(super) fn replaced(request: &QueryRequest, lineage: &str) -> tidemill_proto:
 
 /// An error as it goes over the wire: its kind, and what to do.
 pub(super) fn described(error: &QueryError, runtime: &Runtime) -> tidemill_proto::QueryError {
-    let mut known = Vec::new();
-    let (kind, remedy) = match error {
-        QueryError::NoSuchQuery { known: there, .. } => {
-            known.clone_from(there);
-            (ErrorKind::NoSuchQuery, "ask one of those")
-        }
-        QueryError::BadArguments(_) => (ErrorKind::BadRequest, "correct the request"),
-        QueryError::TooMany { .. } => (ErrorKind::TooMany, "send it again when others are answered"),
-        QueryError::TimedOut { .. } => (ErrorKind::TimedOut, "ask for less, or give it more time"),
-        QueryError::TooLarge { .. } => (ErrorKind::TooLarge, "send or ask for less at once, for instance with a limit"),
-        QueryError::Failed(_) => (ErrorKind::FunctionFailed, "look at the query's own code"),
-        QueryError::NotHeld => (ErrorKind::NotHeld, "send it again: it reads a newer batch then"),
-        QueryError::Unavailable(_) => (ErrorKind::Unavailable, "send it again in a moment"),
+    let row = row_of(error);
+    let known = match error {
+        QueryError::NoSuchQuery { known, .. } => known.clone(),
+        _ => Vec::new(),
     };
     tidemill_proto::QueryError {
-        kind: kind.into(),
+        kind: row.kind.into(),
         what: error.to_string(),
-        remedy: remedy.into(),
+        remedy: row.remedy.into(),
         known,
         lineage: runtime.lineage().to_string(),
     }
