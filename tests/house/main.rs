@@ -17,13 +17,14 @@ use std::path::Path;
 use support::checkout::root;
 
 /// The documents whose paths and links are checked, beside those of the book and the records of decisions.
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "ARCHITECTURE.md",
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benches/README.md",
     "docs/errors.md",
+    "examples/README.md",
     "examples/data/README.md",
 ];
 
@@ -95,6 +96,14 @@ fn every_decision_is_listed_in_the_architecture() {
         (!listed(&file, title)).then(|| format!("{file}: {title}"))
     });
     nothing_in("decisions that ARCHITECTURE.md does not list by their title", offenders);
+}
+
+#[test]
+fn every_example_is_in_their_table() {
+    let table = read(&root().join("examples/README.md"));
+    let examples = names_in(&root().join("examples")).into_iter().filter(|name| name.ends_with(".rs"));
+    let offenders = examples.filter(|name| !table.contains(&format!("[`{name}`]({name})")));
+    nothing_in("examples without a row in examples/README.md", offenders);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod idle;
 mod io_errors;
 mod new;
 mod operator_examples;
+mod own_code_examples;
 mod page;
 mod rotation;
 mod signals;
