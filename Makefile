@@ -11,7 +11,7 @@ KAFKA_DATA ?= target/kafka/data
 
 # The tests that `make test` and `make test-long` run: a folder or file, as in `PART=crashes`; all without it.
 PART ?=
-# What `make bench-compare` compares with, and which benchmarks.
+# What `make bench-compare` compares with (benches/baseline.json without it), and which benchmarks.
 BASE ?=
 BENCH ?=
 
@@ -59,8 +59,8 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 	cargo bench --bench page
 	cargo bench --bench start
 
-bench-compare: setup-kafka ## compare the benchmarks BENCH (word_count kafka) with those of the commit BASE
-	@scripts/bench-compare.sh $(BASE) $(BENCH)
+bench-compare: setup-kafka ## compare the benchmarks BENCH with those of the commit BASE; without BASE, with the baseline
+	@$(if $(BASE),scripts/bench-compare.sh $(BASE) $(BENCH),scripts/bench-baseline.sh $(BENCH))
 
 check: setup ## what a change needs before it is sent, in a minute: formatting, clippy, the house rules
 	cargo fmt --all --check

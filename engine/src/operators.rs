@@ -1,4 +1,24 @@
 //! The operators: one file each, named after it.
+//!
+//! Streams carry chunks (`batch/chunk.rs`), which remember their source records up to the first
+//! operator that gathers a batch. Six files stand behind all operators that see more than one
+//! record:
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `combine.rs` | pre-aggregation for each worker and batch |
+//! | `route.rs` | sends a record with a key to the owner of the key |
+//! | `gather.rs` | one result of each key's records of a batch, at the owner |
+//! | `apply.rs` | a state's one writing operator: applies batches, encodes their deltas |
+//! | `exchange.rs` | `shuffle`, `broadcast` and the like |
+//! | `lookups.rs` | look-ups of streams, which wait for the frontier of the state's changes |
+//!
+//! Once the frontier has passed batch N, `apply.rs` applies it to the hot map (`state/src/hot.rs`)
+//! and encodes the delta (`state/src/delta.rs`).
+//!
+//! Long work is cut into slices (`batch/slice.rs`). The probe at the ends of the dataflow (sinks,
+//! states, and streams that nothing reads: `dataflow/stream.rs`) determines when a batch is
+//! complete.
 
 mod aggregate;
 mod apply;

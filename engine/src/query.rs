@@ -3,6 +3,22 @@
 //! A query is a dataflow of its own over the same workers. Every record in it carries the request that it belongs to and a share of that request's weight; a request is
 //! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
 //! which is pinned (see `request/pins.rs`) until it is over.
+//!
+//! A request arrives in the inbox of a worker (`runtime/ask.rs`), which becomes its home. There
+//! `request/in_flight.rs` pins the last committed batch for it (`request/pins.rs`) and lets it in.
+//! Weights (`request/weight.rs`) follow what becomes of it:
+//!
+//! - a record that becomes several shares its weight among them; a dropped record returns it home;
+//! - each arm of a branch has a copy of the record, with a share;
+//! - an aggregation waits at home until all of the weight is there, and sends it out again with its
+//!   result.
+//!
+//! When all of the weight is home, the answer is complete. No frontier is waited for, and no
+//! request waits for another. A read is as of the pinned batch: `state/src/hot.rs` keeps the values
+//! that later batches have overwritten up to the oldest pin (the *floor*), and reports when it no
+//! longer does, so that a cancelled pin is an error and never a wrong answer. A request that was
+//! given up is not in the table of live requests (`request/live_requests.rs`), where operators look
+//! before they work for it. `runtime/reads.rs` reads keys and pages without a dataflow.
 
 use crate::query::operators::each::give;
 use crate::query::requests::{Number, Part};

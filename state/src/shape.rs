@@ -2,6 +2,9 @@
 //!
 //! Encoded values do not say what they are, and a type that has changed its fields may still take the bytes of the old one, for something else. So what is in a type is recorded beside
 //! its name, and compared at each start.
+//!
+//! A field that is renamed and a variant that is appended count as changes too: names alone do not
+//! show which of them are harmless.
 
 use serde::de::value::{Error as Stop, U32Deserializer};
 use serde::de::{

@@ -6,17 +6,30 @@ mod support {
     pub(crate) mod checkout;
 }
 
+mod baseline;
 mod book;
 mod circles;
+mod dependencies;
 mod words;
 
 use std::fs;
 use std::path::Path;
 use support::checkout::root;
 
-/// The documents whose paths and links are checked, beside those of the book.
-const DOCUMENTS: [&str; 6] =
-    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/errors.md", "examples/README.md", "examples/data/README.md"];
+/// The documents whose paths and links are checked, beside those of the book and the records of decisions.
+const DOCUMENTS: [&str; 8] = [
+    "ARCHITECTURE.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benches/README.md",
+    "docs/errors.md",
+    "examples/README.md",
+    "examples/data/README.md",
+];
+
+/// The folder of the records of decisions.
+const DECISIONS: &str = "docs/decisions";
 
 /// The most lines that a production file may have, without its tests.
 const MOST_LINES: usize = 500;
@@ -30,7 +43,7 @@ fn every_path_named_in_the_documents_exists() {
     let top = names_in(&root);
     let sources = sources();
     let mut offenders = Vec::new();
-    for document in DOCUMENTS.map(str::to_owned).into_iter().chain(book::documents()) {
+    for document in documents() {
         let text = read(&root.join(&document));
         let folder = Path::new(&document).parent().unwrap_or(Path::new(""));
         for (number, line) in prose(&text) {
@@ -47,6 +60,42 @@ fn every_path_named_in_the_documents_exists() {
         }
     }
     nothing_in("paths that a document names, but that do not exist", offenders);
+}
+
+/// Paths from the top of the repository, or from the `src` of the file's own crate.
+#[test]
+fn every_path_named_in_the_documentation_of_a_module_exists() {
+    let root = root();
+    let top = names_in(&root);
+    let sources = sources();
+    let (mut named, mut offenders) = (0, Vec::new());
+    for (file, text) in &sources {
+        let of_crate = file.split_once("src/").map_or("", |(before, _)| before);
+        for (number, line) in numbered(text).filter(|(_, line)| line.starts_with("//!")) {
+            for path in in_backticks(line).filter_map(|quoted| as_path(quoted, &top)) {
+                let found = root.join(path).exists() || root.join(of_crate).join("src").join(path).exists();
+                named += 1;
+                if !found && !names_a_source(path, &sources) {
+                    offenders.push(format!("{file}:{number}: `{path}`"));
+                }
+            }
+        }
+    }
+    nothing_in("paths that the documentation of a module names, but that do not exist", offenders);
+    assert!(named > 50, "the documentation was read");
+}
+
+#[test]
+fn every_decision_is_listed_in_the_architecture() {
+    let architecture = read(&root().join("ARCHITECTURE.md"));
+    let listed = |file: &str, title: &str| architecture.contains(&format!("- [{}]({DECISIONS}/{file}) {title}\n", &file[..4]));
+    let offenders = names_in(&root().join(DECISIONS)).into_iter().skip(1).filter_map(|file| {
+        let text = read(&root().join(DECISIONS).join(&file));
+        let heading = text.lines().next().unwrap_or_default();
+        let title = heading.strip_prefix(&format!("# {}. ", &file[..4])).unwrap_or("a heading with the record's number");
+        (!listed(&file, title)).then(|| format!("{file}: {title}"))
+    });
+    nothing_in("decisions that ARCHITECTURE.md does not list by their title", offenders);
 }
 
 #[test]
@@ -141,6 +190,12 @@ fn what_counts_as_a_line() {
 fn nothing_in(what: &str, offenders: impl IntoIterator<Item = String>) {
     let offenders: Vec<String> = offenders.into_iter().collect();
     assert!(offenders.is_empty(), "{what}:\n  {}\n", offenders.join("\n  "));
+}
+
+/// Every document whose paths and links are checked.
+fn documents() -> Vec<String> {
+    let decisions = names_in(&root().join(DECISIONS)).into_iter().map(|name| format!("{DECISIONS}/{name}"));
+    DOCUMENTS.map(str::to_owned).into_iter().chain(decisions).chain(book::documents()).collect()
 }
 
 fn read(path: &Path) -> String {

@@ -1,4 +1,65 @@
 //! Text files as a source, and a file of JSON lines as a sink: what a user names and sets.
+//!
+//! # How it works
+//!
+//! `identity.rs` decides what a file is to a recorded position: a pure function with a table.
+//! `locate.rs` reads the facts; `begin.rs` and `discover.rs` carry the decisions out at a start and
+//! while running. `names.rs` watches the name of a followed file. `rotated.rs` finds the files that
+//! had a name while nobody looked.
+//!
+//! A look lists the folder after it has read the new files, so that it finds what was copied out of
+//! them before. Partitions that one look finds are recorded together, with the first commit of any
+//! of them (`engine/src/run/discovery.rs`). A file that has lost its name ends only after two more
+//! looks, since a look shows which files came after it. `Looks` in `shared.rs` counts them for the
+//! instances of a source on all workers, which share it as the facts of its start.
+//!
+//! The witness of a position (`witness.rs`, format 2) holds the identity of the file and the
+//! running checksum (`running.rs`) of its content. Positions of format 1 get a witness at the first
+//! start.
+//!
+//! A reader whose file was cut or replaced returns an error that is `perhaps_elsewhere`: everything
+//! read is committed, the generation ends, and the source begins again with a look at all files at
+//! once. That happens at most three times in a row without a commit (`engine/src/run/retry.rs`).
+//!
+//! ## Idle files
+//!
+//! `engine/src/batch/turns.rs` gives turns to those partitions of a source that may have records.
+//! The others rest until they are due or the waker of their reader is called (`Reader::wake_with`).
+//! The reader of a followed file that was empty a few times in a row leaves its file to the watcher
+//! (`watcher.rs`), one thread of the process:
+//!
+//! - inotify (`notices.rs`) wakes the reader at the first change of the file;
+//! - every two seconds, a look at all resting files finds what sends no notice: writes by other
+//!   machines, links turned elsewhere, files that could not be watched;
+//! - one more look after the watch was added finds what came between the last look and the watch.
+//!
+//! The folders of a source are watched too (`quiet.rs`). While no name has changed there, the look
+//! for new files returns at once. A full look comes every two seconds, or less often, so that looks
+//! take a hundredth of the time.
+//!
+//! A resting file keeps its descriptor, since the system does not reuse an inode that is held open.
+//! Beyond half of `open_files` (`descriptors.rs`) descriptors are closed, and a file is opened
+//! again at its position with the checks of a start. A file that was seen to grow while it was
+//! closed, and is gone before it can be opened, has lost lines: its position is recorded as one
+//! that had not ended, so that this start and later ones refuse (67).
+//!
+//! A watch is added without the watcher's lock, since a file system may take long over it.
+//! Meanwhile notices of watches that are not known yet are kept.
+//!
+//! ## Files that cannot be looked at
+//!
+//! An error hides a name, or a folder with all its content (`disk.rs`, `expand.rs`, `folders.rs`).
+//! Looks continue without it and return it beside what they found; the status names it. A hidden
+//! file is not gone: its recorded position is kept, an open file does not end while it has a name
+//! that was not seen elsewhere, and no file joins under a name that another file may have had
+//! before. The policy for unreadable files determines whether the error ends the run.
+//!
+//! ## Bad input beside good
+//!
+//! `lines.rs` applies the policy to a line that is no record. A line longer than the limit is
+//! skipped piece by piece; the position stays before it until its newline has arrived. Files that
+//! are not read at all are `Source::left_out`: the status shows each of them as a partition in
+//! trouble.
 
 #[cfg(test)]
 mod bad_disk;

@@ -2,6 +2,9 @@
 //!
 //! A figure is written by its worker alone, so that counting costs a load and a store. Who looks sees each figure as it is just now; figures of one look may not
 //! add up to the last record.
+//!
+//! The guard around an operator's code has its meter, which reads the clock twice for each chunk of
+//! up to 256 records. docs/decisions/0019-meters.md has what that costs.
 
 use crate::plan::NodeId;
 use schemars::JsonSchema;

@@ -1,4 +1,10 @@
 //! How RocksDB is opened: its families, its log, what it verifies.
+//!
+//! With durability `sync` the log is read with `TolerateCorruptedTailRecords` and verified
+//! (`track_and_verify_wals`): RocksDB's default mode would lose synced batches silently when a byte
+//! in the middle is damaged. A damaged byte in the very last record looks like a torn write, and
+//! costs that batch; a sink that holds the batch makes the start refuse. With durability `process`
+//! the log may end anywhere after a crash of the machine, and is read up to there (`PointInTime`).
 
 use super::{failed, restored};
 use crate::store::Durability;

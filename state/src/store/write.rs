@@ -4,6 +4,10 @@
 //! (a value or key of 4 GiB) would be missing without an error, and the rest would be written.
 //! Every write of the store therefore goes through [`StoreWrite`], which checks lengths before and
 //! compares the batch with what was put into it after.
+//!
+//! `tests/programs/io_errors.rs` preloads `tests/shim/io.c` into the example `word_count` and lets
+//! calls fail with EIO and ENOSPC. The same shim notes what was synced, so that a power loss can be
+//! simulated.
 
 use super::Store;
 use super::layout::position_key;
