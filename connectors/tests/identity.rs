@@ -181,6 +181,19 @@ fn names_that_shift_while_nothing_runs() {
 }
 
 #[test]
+fn the_rest_of_a_file_that_is_let_go_of_is_not_read_under_its_rotated_name() {
+    let mut place = Place::followed(&[("app.log", "a1\na2\na3\n")]);
+    place.reads("app.log", &["a1", "a2", "a3"]);
+    std::thread::sleep(Duration::from_millis(20));
+    place.write("app.log", b"a1\na2\n");
+    place.rename("app.log", "app.log.1");
+    place.write("app.log", b"b1\n");
+    place.refuses("app.log", Kind::SourceLost, &["app.log"]);
+    place.on_loss = OnLoss::Earliest;
+    place.reads("app.log", &["b1"]);
+}
+
+#[test]
 fn a_fixed_name_is_rotated_while_nothing_runs() {
     for follow in [false, true] {
         let mut place = Place { follow, ..Place::new(&[("app.log", "a1\n")]) };

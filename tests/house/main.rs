@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod checkout;
 }
 
+mod api;
 mod baseline;
 mod book;
 mod circles;

@@ -408,17 +408,20 @@ impl Beginning<'_> {
         if lost.offset == 0 {
             return Ok(());
         }
-        for found in self.listing.files.iter().filter(|found| found.length > 0) {
+        // Also those that no glob matches: one that begins as it did is not a file that was missed.
+        let beside = lost.beside(&mut self.folders).files;
+        let unmatched = beside.iter().filter(|found| self.listing.by_id(found.id).is_none());
+        for found in self.listing.files.iter().chain(unmatched).filter(|found| found.length > 0) {
             let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
             let head = match locate::known_head(&found.path) {
                 _ if self.taken.contains(&found.id) => continue,
-                Err(error) if own => return Err(error),
+                Err(error) if own && self.listing.by_id(found.id).is_some() => return Err(error),
                 // It is of something else, as far as its name shows.
                 head => head.ok().flatten().unwrap_or_default(),
             };
             let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
             let remains = convincing || (own && begins.begins_as(&head));
-            if !remains || !self.taken.insert(found.id) {
+            if !remains || !self.taken.insert(found.id) || self.listing.by_id(found.id).is_none() {
                 continue;
             }
             self.begun.warnings.push(format!(

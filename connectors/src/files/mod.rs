@@ -195,7 +195,6 @@ impl Files {
 /// | what happens to a followed file | glob | what is done |
 /// | --- | --- | --- |
 /// | renamed (`app.log` to `app.log.1`), a new one begun | `app.log` | read to its end by its inode; it ends after [`FileSource::rotated_after`]. The new one joins |
-/// | renamed, and no new one begun yet | `app.log` | as above, and it stays known as long as it, or what it was compressed to, is beside its name, and no other file has that |
 /// | the same | `app.log*` | it stays the same partition under its new name. The new one joins |
 /// | dated names (`app-2026-01-31.log`) | `app-*.log` | each file is a partition |
 /// | a link that is turned to the next file | `current` | as renamed |
@@ -213,7 +212,7 @@ impl Files {
 /// A name is rotated if a number or a date of at least six digits is added: `app.log.1`, `app.1.log`, `app.log-20260131`, `app-2026-01-31.log`.
 ///
 /// Limits. A file that had the name only while nothing ran is found if another known file of that name is still recorded, or matches: after
-/// the last one was removed, and is forgotten, it is not. Targets of a link are found by their shape (`app-1.log`, `app-2.log`). A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
+/// the last one has ended, and was forgotten, it is not. Targets of a link are found by their shape (`app-1.log`, `app-2.log`). A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
 /// itself loses, between copying and cutting, is in no file. A change of content further than 64 KiB before a position, in place and under the
 /// same inode, is not noticed; one in a copy, or in a compressed file, is. A copy made of a file after that has ended is a new file. Rotation
 /// into another folder is followed while running; for restarts, let a glob match there too.

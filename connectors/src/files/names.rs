@@ -4,25 +4,24 @@ use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known, Place};
-use super::rotated::is_rotated_name;
 use super::settings::Settings;
 use super::shared::Looks;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// The interval at which names are looked at while nothing comes; and those that have led where they lead for a while.
+/// How often names are looked at while nothing comes; and those that have led where they lead for a while.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY_AT_LEAST: Duration = Duration::from_secs(5);
 
-/// The time names lead where they lead until they are looked at less often.
+/// How long names lead where they lead until they are looked at less often.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The names of a followed file.
 pub(super) struct Names {
     /// The one that led to it when it was looked at last.
     pub(super) path: String,
-    /// True if a glob matches that. A file that was found beside its name has none.
+    /// Whether a glob matches that. A file that was found beside its name has none.
     matched: bool,
     pub(super) id: FileId,
     seen: Seen,
@@ -40,8 +39,6 @@ enum Seen {
     Here,
     /// To nothing.
     Nowhere,
-    /// To nothing for a while, and the file, or what was made of it, has a name that rotation gives.
-    Vacant,
     /// To a file that has nothing yet: until it has, this one shows where a rotation stands.
     Empty,
     /// To another file.
@@ -49,7 +46,7 @@ enum Seen {
 }
 
 impl Names {
-    /// Returns whether a glob leads to the file, as of the last look.
+    /// Whether a glob leads to the file, as of the last look.
     pub(super) fn is_matched(&self) -> bool {
         self.matched && self.seen == Seen::Here
     }
@@ -59,7 +56,7 @@ impl Names {
         Names { path, matched: false, id, seen: Seen::Here, since: (now, looks.completed()), looked: now, settled: now }
     }
 
-    /// Returns whether the last name still leads to the file, and a glob matches it: nothing is to be
+    /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
     /// looked for then.
     pub(super) fn is_here(&mut self, settings: &Settings) -> bool {
         let globs = &settings.globs;
@@ -72,7 +69,7 @@ impl Names {
         here && self.matched
     }
 
-    /// Returns whether the last name leads to the file; none if nobody can look.
+    /// Whether the last name leads to the file; none if nobody can look.
     pub(super) fn leads_here(&self) -> Option<bool> {
         let found = listing::file_at(Path::new(&self.path)).ok()?;
         Some(found.is_some_and(|found| found.id == self.id))
@@ -84,14 +81,14 @@ impl Names {
         self.settled = self.since.0;
     }
 
-    /// Returns whether they have led where they lead for a while, and nothing has come.
+    /// Whether they have led where they lead for a while, and nothing has come.
     pub(super) fn are_settled(&self) -> bool {
         self.settled.elapsed() >= SETTLED_AFTER
     }
 
-    /// Returns whether its name led to a file that has nothing yet, or to none, at the last look, and it waits for what comes.
-    pub(super) fn wait_for_a_successor(&self) -> bool {
-        matches!(self.seen, Seen::Empty | Seen::Vacant)
+    /// Whether its name led to a file that has nothing yet, at the last look.
+    pub(super) fn have_empty_successor(&self) -> bool {
+        self.seen == Seen::Empty
     }
 
     #[cfg(test)]
@@ -103,7 +100,7 @@ impl Names {
         if self.are_settled() { LOOK_EVERY_AT_LEAST } else { LOOK_EVERY.min(rotated_after) }
     }
 
-    /// Returns whether it is time to look at the names.
+    /// Whether it is time to look at the names.
     pub(super) fn is_due(&self, rotated_after: Duration) -> bool {
         self.looked.elapsed() >= self.look_every(rotated_after)
     }
@@ -130,9 +127,8 @@ impl Names {
         let Settings { globs, rotated_after, shared, .. } = settings;
         let looks = &shared.looks;
         let seen = self.look(settings, known, is_linked)?;
-        let is_still_vacant = (self.seen, seen) == (Seen::Vacant, Seen::Nowhere);
-        let changed = seen != self.seen && !is_still_vacant;
-        self.seen = if is_still_vacant { self.seen } else { seen };
+        let changed = seen != self.seen;
+        self.seen = seen;
         if changed || paused {
             self.grew(looks);
         }
@@ -203,13 +199,7 @@ impl Names {
             }
         }
         // One that cannot be read now may be the copy.
-        let Some(copy) = copy else {
-            let is_kept = failed.map_or_else(|| Ok(self.shows_a_rotation(known, is_linked)), Err)?;
-            if is_kept {
-                self.since = (Instant::now(), shared.looks.completed());
-            }
-            return Ok(is_kept);
-        };
+        let Some(copy) = copy else { return failed.map_or(Ok(false), Err) };
         if is_only_headed_alike(globs, known)? {
             return Ok(false);
         }
@@ -218,20 +208,6 @@ impl Names {
             Place::There(_) => Ok(true),
             Place::Cut(_) | Place::Gone => Err(moved(known, &copy.path)),
         }
-    }
-
-    /// Returns whether its name leads to nothing, and it has one that rotation gives, or a file that was made of it: as long as no other
-    /// file has come after it, only this one shows which files have had the name since.
-    fn shows_a_rotation(&mut self, known: &Known, is_linked: bool) -> bool {
-        if !matches!(self.seen, Seen::Nowhere | Seen::Vacant) {
-            return false;
-        }
-        let modified = known.witness.file.as_ref().map_or(0, |file| file.modified);
-        let is_it = |found: &Found| found.id == self.id || (!is_linked && found.length > 0 && found.modified >= modified);
-        let beside = known.beside(&mut Folders::default()).files;
-        let shows = beside.iter().any(|found| is_it(found) && is_rotated_name(known.first_path(), &found.path));
-        self.seen = if shows { Seen::Vacant } else { Seen::Nowhere };
-        shows
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> Newcomers<'a> {
         }
         let mut file = FileWitness::of(path, &metadata, &head[..head.len().min(WITNESS_BYTES)]);
         if path != first
-            && let Some(named) = listing::file_at(Path::new(first))?
+            && let Some(named) = listing::file_at(Path::new(first))?.filter(|named| named.id.born != 0)
         {
             file = file.perhaps_copied_from(named.id.born);
         }

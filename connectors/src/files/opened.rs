@@ -314,7 +314,7 @@ impl Opened {
         let is_read = self.is_plain() && self.file.length == self.offset();
         is_read
             && self.is_linked
-            && self.names.wait_for_a_successor()
+            && self.names.have_empty_successor()
             && self.names.are_settled()
             && locate::is_beside(&self.known())
     }
