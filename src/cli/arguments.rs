@@ -5,7 +5,7 @@ use super::settings::Options;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Where a running topology is asked if nothing else is said.
+/// The address of a running topology if no other is given.
 pub(super) const HERE: &str = "http://127.0.0.1:7070";
 
 /// An exactly-once micro-batch topology

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use tidemill_connectors::kafka::Overrides;
 use tidemill_state::{Error, Result};
 
-/// What an environment variable begins with. The rest is the setting's name in capitals, with
+/// The beginning of an environment variable. The rest is the setting's name in capitals, with
 /// underscores for its dots.
 const PREFIX: &str = "TIDEMILL_KAFKA_";
 

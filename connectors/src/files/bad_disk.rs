@@ -59,7 +59,7 @@ impl Folder {
         reader
     }
 
-    /// Returns a reader that has read one line of several. The reader holds its file open.
+    /// Returns a reader that has taken one line of several. The reader holds its file open.
     fn hold(&self, source: &FileSource<Lines>, name: &str) -> Box<dyn Reader<Str>> {
         let mut reader = self.open(source, name);
         assert_eq!(reader.read(&mut Records::with_limits(1, 1)).expect("read"), ReadStatus::More);
