@@ -127,7 +127,7 @@ pub(super) enum StateCommand<A: Args> {
     },
 }
 
-/// Where a topology runs.
+/// The address of a running topology, and the token for it.
 #[derive(Args)]
 pub(super) struct At {
     /// Where it listens
@@ -144,7 +144,8 @@ impl At {
     }
 }
 
-/// Where values are looked at.
+/// The place where values are looked up: the folder of a stopped topology's state, or a running
+/// topology.
 #[derive(Args)]
 pub(super) struct Place {
     /// The folder of a stopped topology's state [env: TIDEMILL_STATE, unless --at is given]

@@ -15,7 +15,7 @@ use tidemill_state::{Error, Result};
 /// underscores for its dots.
 const PREFIX: &str = "TIDEMILL_KAFKA_";
 
-/// What the flags or the file give.
+/// The settings of librdkafka that the flags or the file give.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct KafkaSettings {
     /// Set one of librdkafka's settings, over the program's own, for every cluster it reaches; may

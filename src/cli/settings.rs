@@ -18,7 +18,8 @@ use tidemill_server::Access;
 use tidemill_state::resolve::Assume;
 use tidemill_state::{Durability, Error, Result, system};
 
-/// What can be set, by an argument, its environment variable, or its key in the file. What is not set is absent.
+/// The settings that an argument, its environment variable, or its key in the file can give. A
+/// setting that is not given is absent.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {

@@ -1,4 +1,5 @@
-//! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
+//! The ends at which a source's partitions stop, if any: an offset, a time, or the end of the
+//! partition at the start.
 
 use super::partition::parse;
 use super::partitions::Partitions;
