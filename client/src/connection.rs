@@ -27,9 +27,9 @@ pub(crate) struct Connection {
 
 /// The failure of an attempt.
 pub(crate) enum Failure {
-    /// It may succeed when it is made again.
+    /// The attempt may succeed when it is repeated.
     Passing(Error),
-    /// It will not.
+    /// The attempt fails however often it is repeated.
     Lasting(Error),
     /// The state is of another lineage now.
     Replaced(String),

@@ -11,7 +11,7 @@ message! {
 }
 
 message! {
-    /// That it can, or not.
+    /// The answer to a [`HealthCheckRequest`].
     HealthCheckResponse {
         /// A [`ServingStatus`].
         1 status: i32,
@@ -23,7 +23,7 @@ message! {
 pub enum ServingStatus {
     /// The service takes requests, and answers.
     Serving = 1,
-    /// It is there, and does not answer now.
+    /// The service is there, and does not answer now.
     NotServing = 2,
     /// There is no such service. Sent by a watch, which continues.
     ServiceUnknown = 3,

@@ -1,5 +1,5 @@
-//! The ends at which a source's partitions stop, if any: an offset, a time, or the end of the
-//! partition at the start.
+//! The ends of a source's partitions, if they have any: at an offset, before a time, or at the end
+//! that the partition had at the start.
 
 use super::partition::parse;
 use super::partitions::Partitions;

@@ -179,7 +179,7 @@ impl Topics {
 ///
 /// **Each record once.** The topology assigns the partitions, and its store holds the positions at
 /// which they resume. After commits, the consumer group with the topology's name receives these
-/// positions, for tools that show lag; the source never resumes from the group. Only records of
+/// positions, for tools that show lag. No position is ever taken from the group. Only records of
 /// committed transactions are read. Aborted records, and those that compaction has removed, are
 /// holes in the offsets. A position passes the holes as soon as the end of the partition is
 /// reached, so that they may expire.
