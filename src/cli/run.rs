@@ -18,8 +18,8 @@ use tidemill_server::Listening;
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
 
-/// The interval of looks at the run. They come often until the workers are ready, since that moment
-/// is reported.
+/// The interval of looks at the run. Looks are frequent until the workers are ready, since that
+/// moment is reported.
 const LOOK_AT_START: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 
