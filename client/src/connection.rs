@@ -98,8 +98,8 @@ fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
     }
 }
 
-/// Returns the meaning of a status without an error of a query. `None` if the connection was lost,
-/// or if a component before the queries reports that they are not there yet.
+/// Returns the meaning of a status that brings no error of a query. `None` if the connection was
+/// lost, or if a component before the queries reports that the queries are not there yet.
 fn of_connection(status: &Status) -> Option<Failure> {
     let what = status.message().to_string();
     let error = match status.code() {

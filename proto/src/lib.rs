@@ -1,5 +1,5 @@
-//! The messages between server and client over gRPC, those of `tidemill.proto`, written out by
-//! hand, and their encoding.
+//! The messages between server and client over gRPC, and their encoding. They are those of
+//! `tidemill.proto`, written out by hand.
 //!
 //! Nothing is generated: a generator's own dependencies would change features of those that
 //! RocksDB's build script has, and the client is to stay light. A test compares the messages with

@@ -132,8 +132,8 @@ impl Connection {
         Arc::clone(&self.waits)
     }
 
-    /// Returns the result of reading or writing, or an error if the call waits and nothing has moved
-    /// for too long.
+    /// Returns the result of reading or writing, or an error if the call waits and nothing has
+    /// moved for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<Result<T>>) -> Poll<Result<T>> {
         if moved.is_ready() {
             if self.answered {
