@@ -1,4 +1,4 @@
-//! The command line that every topology has: what is asked of it, and who does it.
+//! The command line that every topology has: its commands, and the modules that carry them out.
 
 mod amounts;
 mod arguments;

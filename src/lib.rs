@@ -57,7 +57,7 @@ pub mod testing {
     pub use tidemill_engine::testing::*;
 }
 
-/// What a topology is written with.
+/// The names that a topology is written with.
 pub mod prelude {
     pub use tidemill_connectors::{Files, Generator, Invalid, Kafka, Malformed, Removed, Replay, Stdout, Str, Unreadable};
     pub use tidemill_engine::aggregates::{Average, Combiner, Count, Max, Mean, Min, Sum, of};

@@ -32,7 +32,9 @@ use std::sync::{Arc, OnceLock};
 #[allow_missing = true]
 struct Dist;
 
-/// What a browser may do with the page: nothing but what comes from this port. Not every browser takes its web sockets for a part of `'self'`: they are named.
+/// Returns the content security policy of the page: a browser may load nothing but what comes from
+/// this port. Not every browser takes the page's web sockets for a part of `'self'`: they are
+/// named.
 fn policy(headers: &HeaderMap) -> HeaderValue {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
@@ -44,14 +46,14 @@ fn policy(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_str(&policy).expect("it is plain text")
 }
 
-/// What is shown where the page should be, in a program that was built without it.
+/// The page shown in a program that was built without the web page.
 const NOT_BUILT: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Tidemill</title>\n<h1>Tidemill runs, without its page</h1>\n\
     <p>This program was built without the web page. To have it: install Node.js 20.19 or newer, run <code>make page</code> in the repository of Tidemill, and build \
     the program again.</p>\n<p>The port answers all the same: <a href=\"/v1/status\">/v1/status</a>, <a href=\"/v1/batches\">/v1/batches</a>, \
     <a href=\"/v1/topology\">/v1/topology</a>, <a href=\"/v1/queries\">/v1/queries</a>, <a href=\"/metrics\">/metrics</a>, \
     <a href=\"/openapi.json\">/openapi.json</a>.</p>\n</html>\n";
 
-/// A file of the page, and the same compressed: made when it is asked for first.
+/// A file of the page, and its compressed form, made at the first request for that form.
 struct File {
     plain: Cow<'static, [u8]>,
     gzip: OnceLock<Vec<u8>>,

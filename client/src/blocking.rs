@@ -30,7 +30,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Where the work is done, until this is dropped.
+/// The thread that does the work, until this value is dropped.
 struct Thread {
     handle: Handle,
     _stop: oneshot::Sender<()>,

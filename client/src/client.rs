@@ -16,7 +16,8 @@ use std::time::Duration;
 use tidemill_proto::{Encoding, QueryRequest, QueryResponse};
 use tokio::time::Instant;
 
-/// How much later than the server the client gives up: the server's answer says more.
+/// The time after the server's time-out at which the client gives up: the server's answer has more
+/// details.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// Asks queries. Cloning it is cheap, and shares the connection and what was seen: see the crate's documentation.

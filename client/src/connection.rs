@@ -13,7 +13,8 @@ use tonic::{Code, Status};
 /// The time it may take to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The interval at which a connection on which nothing comes is asked whether it is alive: behind a machine that is gone, nothing else would tell.
+/// The interval of keep-alive pings on a connection without traffic, and the time the answer may
+/// take. Without the pings, a server's machine that is gone would not be noticed.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
@@ -24,11 +25,11 @@ pub(crate) struct Connection {
     channel: OnceLock<Channel>,
 }
 
-/// What an attempt has come to.
+/// The failure of an attempt.
 pub(crate) enum Failure {
-    /// It may succeed when it is made again.
+    /// The attempt may succeed when it is repeated.
     Passing(Error),
-    /// It will not.
+    /// The attempt fails however often it is repeated.
     Lasting(Error),
     /// The state is of another lineage now.
     Replaced(String),
@@ -80,7 +81,7 @@ impl Connection {
     }
 }
 
-/// What a query's own error means.
+/// Returns the meaning of a query's own error.
 fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
     let what = error.what;
     match ErrorKind::of(error.kind) {
@@ -97,7 +98,8 @@ fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
     }
 }
 
-/// What it means that there is no answer of a query's: `None` if the connection was lost, or something before the queries says that they are not there yet.
+/// Returns the meaning of a status that brings no error of a query. `None` if the connection was
+/// lost, or if a component before the queries reports that the queries are not there yet.
 fn of_connection(status: &Status) -> Option<Failure> {
     let what = status.message().to_string();
     let error = match status.code() {

@@ -11,9 +11,9 @@ pub enum Error {
     Settings(String),
     /// There is no such query; these are there.
     NoSuchQuery {
-        /// What was asked.
+        /// The name of the requested query.
         name: String,
-        /// What could have been.
+        /// The names of the queries that exist.
         known: Vec<String>,
     },
     /// The request cannot be understood, or its arguments are not of the query's type.
@@ -22,7 +22,7 @@ pub enum Error {
     TimedOut {
         /// The time it was waited for.
         after: Duration,
-        /// What the server says about it, or what the last attempt came to.
+        /// The server's reason, or the result of the last attempt.
         what: String,
     },
     /// Too many requests are under way.
@@ -56,12 +56,12 @@ pub enum Error {
     },
     /// The server does not let this client in.
     Refused(String),
-    /// What answers there is no Tidemill that this client understands.
+    /// The server is no Tidemill that this client understands.
     Foreign(String),
 }
 
 impl Error {
-    /// What to do about it.
+    /// Returns the remedy.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {

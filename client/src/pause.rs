@@ -1,5 +1,5 @@
-//! How long is waited before a request is sent again: longer each time, and never equally long for two clients, so that those that a restart has cut off do not
-//! come back all at once.
+//! The pause before a request is sent again. The pause grows with each attempt, and differs between
+//! clients: those that a restart has cut off do not come back all at once.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What a client has seen of the server's state: its lineage, and the greatest batch in it. It decides what every request asks for and what becomes of every answer.
+//! The part of the server's state that a client has seen: the lineage, and the greatest batch in
+//! it. From these follow the bounds of every request and the verdict on every answer.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,7 +14,7 @@ pub(crate) struct At {
     pub(crate) txid: u64,
 }
 
-/// What becomes of an answer, or of being told of another lineage.
+/// The verdict on an answer, or on the report of another lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is taken.
@@ -29,7 +30,7 @@ impl Seen {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    /// What a request has to ask for.
+    /// Returns the lineage and the batch that a request has to require.
     pub(crate) fn now(&self) -> At {
         self.lock().clone()
     }

@@ -48,7 +48,7 @@ impl<F> Generator<F> {
         self
     }
 
-    /// The number of records in all partitions together; then the source is at its end.
+    /// Sets the number of records in all partitions together. After them the source is exhausted.
     #[must_use]
     pub fn records(mut self, records: u64) -> Generator<F> {
         self.records = Some(records);
@@ -122,7 +122,7 @@ where
     }
 }
 
-/// What the records of a position depend on.
+/// The values that the records of a position depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     seed: u64,

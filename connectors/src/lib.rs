@@ -1,4 +1,4 @@
-//! What Tidemill reads from and publishes to: one module per source or sink.
+//! The sources and sinks of Tidemill: one module per source or sink.
 //!
 //! | module | gives or takes | delivery |
 //! | --- | --- | --- |

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
 use tidemill_state::{Error, Position, Result, keys};
 
-/// A source whose records are given as long after one another as they happened, or a factor faster. Made by [`Replay::of`].
+/// A source whose records are given as long after one another as they happened, or a factor faster.
+/// Made by [`Replay::of`].
 ///
-/// The source is read once, to its end, and kept in memory; its partitions come one after the other, as one partition `0`. Each record comes with the number of the
-/// round that it is in, from 0. A record that happened before the one before it comes at once. Offsets count records, over all rounds.
+/// The source is loaded into memory once, until it is exhausted. Its partitions come one after the
+/// other, as one partition `0`. Each record comes with the number of its round, from 0. A record
+/// that happened before the one before it comes at once. Offsets count records, over all rounds.
 ///
-/// A restart goes on with the next record at once, and keeps the pace from there. One on a source that has other records now is refused (kind SourceLost).
+/// A restart continues with the next record at once, and keeps the pace from there. A restart on a
+/// source that has other records now is refused (kind SourceLost).
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,10 +95,10 @@ impl<S: Source> Replay<S> {
 /// Says when a record happened, in milliseconds.
 type TimeOf<T> = dyn Fn(&T) -> u64 + Send + Sync;
 
-/// What a source has.
+/// The records of a source.
 struct Loaded<T> {
     items: Vec<T>,
-    /// How long after the first one each happened; never less than the one before.
+    /// The time from the first record to each one; never less than that of the one before.
     due: Vec<Duration>,
     /// Of what was read.
     witness: u64,

@@ -1,4 +1,4 @@
-//! How a field of each type goes over the wire, and the macro that makes a message of fields.
+//! The encoding of a field of each type, and the macro that makes a message of fields.
 
 use prost::DecodeError;
 use prost::bytes::{Buf, BufMut};
@@ -14,7 +14,7 @@ pub(crate) trait Field: Default {
     fn length(&self, tag: u32) -> usize;
 }
 
-/// A field of a type that the encoding has by itself.
+/// Implements a field of a type for which the encoding has a module.
 macro_rules! scalar {
     ($type:ty, $module:ident, $proto:literal) => {
         impl Field for $type {

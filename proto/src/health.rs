@@ -3,7 +3,7 @@
 use crate::field::message;
 
 message! {
-    /// Whether a service can be asked.
+    /// The question whether a service can be queried.
     HealthCheckRequest {
         /// The service's name; empty for all of the server.
         1 service: String,
@@ -11,21 +11,21 @@ message! {
 }
 
 message! {
-    /// That it can, or not.
+    /// The answer to a [`HealthCheckRequest`].
     HealthCheckResponse {
         /// A [`ServingStatus`].
         1 status: i32,
     }
 }
 
-/// What the health service says.
+/// The status that the health service reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServingStatus {
-    /// It is asked, and answers.
+    /// The service takes requests, and answers.
     Serving = 1,
-    /// It is there, and does not answer now.
+    /// The service is there, and does not answer now.
     NotServing = 2,
-    /// There is no such service: said by a watch, which goes on.
+    /// There is no such service. Sent by a watch, which continues.
     ServiceUnknown = 3,
 }
 

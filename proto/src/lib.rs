@@ -1,7 +1,9 @@
-//! What a server and a client say to each other over gRPC: the messages of `tidemill.proto`, written out by hand, and their encoding.
+//! The messages between server and client over gRPC, and their encoding. They are those of
+//! `tidemill.proto`, written out by hand.
 //!
-//! Nothing is generated: a generator's own dependencies would change features of those that RocksDB's build script has, and the client is to stay light. A test holds the
-//! messages against `tidemill.proto`, which is what clients in other languages are made from.
+//! Nothing is generated: a generator's own dependencies would change features of those that
+//! RocksDB's build script has, and the client is to stay light. A test compares the messages with
+//! `tidemill.proto`, from which clients in other languages are made.
 
 mod codec;
 mod field;

@@ -59,9 +59,9 @@ message! {
     QueryError {
         /// Which kind: an [`ErrorKind`].
         1 kind: i32,
-        /// What is wrong, in words.
+        /// The problem, in words.
         2 what: String,
-        /// What to do about it, in words.
+        /// The remedy, in words.
         3 remedy: String,
         /// The queries that there are, if the one that was asked is not.
         4 known: Vec<String>,

@@ -12,7 +12,7 @@ message! {
         1 code: i32,
         /// In words.
         2 message: String,
-        /// What else there is.
+        /// Further details.
         3 details: Vec<Detail>,
     }
 }

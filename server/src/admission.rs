@@ -19,7 +19,7 @@ use tidemill_state::{Error, Result};
 /// Before the run has begun.
 pub(super) const BEFORE: Bounds = Bounds { body_bytes: 1 << 20, per_client: 1024 };
 
-/// Who may ask.
+/// The rule about who may send requests.
 #[derive(Clone, Default)]
 pub struct Access {
     token: Option<Arc<str>>,
@@ -114,7 +114,7 @@ impl Access {
 /// Paths that answer without a token: they tell nothing of the data.
 pub(super) const FREE: [&str; 2] = ["/healthz", "/readyz"];
 
-/// What one request, and one connection, may ask for.
+/// The bounds of one request, and of one connection.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) body_bytes: usize,

@@ -36,7 +36,7 @@ pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, 
     if runtime.is_ready() {
         return Ok(Json(json!({"ready": true, "txid": runtime.committed()})));
     }
-    // No token is asked for here: what is said is no more than that.
+    // This path requires no token: no more than the phase is reported.
     let status = runtime.status();
     let what = format!("topology \"{}\" is not ready, it is {}", status.topology, status.phase);
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri))
@@ -127,7 +127,7 @@ pub(super) async fn value_of_the_empty_key(
     value_of(&runtime, &name, "", place(&method, &uri)).await
 }
 
-/// What part of a state is wanted.
+/// The part of a state that is requested.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichRows {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tidemill_engine::Starting;
 
-/// What the answers are taken from.
+/// The data that the answers are taken from.
 struct Before {
     starting: Arc<Starting>,
     topology: String,
@@ -39,7 +39,7 @@ async fn status(State(before): State<Arc<Before>>) -> Json<Value> {
 }
 
 async fn not_yet(State(before): State<Arc<Before>>, method: Method, uri: Uri) -> Refusal {
-    // What it waits for is not for everybody: no token is asked for there.
+    // The reason for waiting is not for everybody: /readyz requires no token.
     let waiting = before.starting.waiting().filter(|_| uri.path() != "/readyz");
     let waits = waiting.map_or(String::new(), |waiting| format!(", and waits: {}", waiting.waiting_for));
     let what = format!("topology \"{}\" is not ready, it is starting{waits}", before.topology);

@@ -1,4 +1,4 @@
-//! Who asks, and how many requests of it are under way.
+//! The sender of a request, and the number of its requests under way.
 
 use super::connections::Connection;
 use axum::extract::Request;

@@ -96,7 +96,7 @@ impl Listener for Connections {
                 Arc::clone(&self.room).acquire_owned().await.expect("it is never closed")
             }
         };
-        // It tries again by itself if that fails, for want of files perhaps.
+        // The listener retries automatically if that fails, for want of files perhaps.
         let (stream, from) = Listener::accept(&mut self.listener).await;
         // Answers are written whole: waiting for more to send with them gains nothing.
         if let Err(why) = stream.set_nodelay(true) {
@@ -132,7 +132,8 @@ impl Connection {
         Arc::clone(&self.waits)
     }
 
-    /// What has come of reading or writing; an error if that waits, and nothing has moved for too long.
+    /// Returns the result of reading or writing, or an error if the call waits and nothing has
+    /// moved for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<Result<T>>) -> Poll<Result<T>> {
         if moved.is_ready() {
             if self.answered {

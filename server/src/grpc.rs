@@ -22,7 +22,8 @@ use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
 use tonic::server::Grpc;
 
-/// What a request may have beside its arguments: names, positions.
+/// The bytes that a request may have beside its arguments (names, positions), and an answer beside
+/// its own limit.
 const BESIDE_ARGUMENTS: usize = 64 << 10;
 
 /// The routes of a run.

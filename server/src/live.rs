@@ -54,14 +54,14 @@ const MOST_BATCHES: usize = 500;
 /// The number of times a watched query may be asked.
 const WATCH_EVERY_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 
-/// What is made for sockets of one run.
+/// The feeds of one run, shared by all sockets.
 pub(super) struct Live {
     runtime: Arc<Runtime>,
     room: Arc<Semaphore>,
     feeds: Mutex<HashMap<Feed, Channel>>,
 }
 
-/// Where the messages of a feed go.
+/// The channel of a feed's messages.
 #[derive(Clone)]
 struct Channel {
     sender: broadcast::Sender<Told>,
@@ -77,7 +77,7 @@ impl Channel {
     }
 }
 
-/// What sockets want.
+/// A subject that sockets can follow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Feed {
     Status,
@@ -154,7 +154,8 @@ impl Live {
         }
     }
 
-    /// What was committed, published or folded after change `after`, newest first, and the last change; `None` if nothing was.
+    /// Returns the batches that were committed, published or folded after change `after`, newest
+    /// first, and the last change; `None` if there are none.
     fn batches(&self, after: u64) -> Option<(Told, u64)> {
         let Changed { batches, left_out, last } = self.runtime.batches_changed(after, MOST_BATCHES);
         let any = !batches.is_empty();
@@ -288,7 +289,7 @@ pub(super) async fn open(
 struct Client {
     live: Arc<Live>,
     outbox: (mpsc::Sender<Utf8Bytes>, mpsc::Receiver<Utf8Bytes>),
-    /// What brings messages of feeds to the outbox.
+    /// The tasks that bring messages of feeds to the outbox.
     feeds: JoinSet<()>,
     watched: HashMap<String, AbortHandle>,
 }
@@ -312,7 +313,8 @@ impl Client {
                 said = socket.recv() => match said {
                     Some(Ok(Message::Text(text))) => {
                         if let Err(error) = self.hear(&text) {
-                            // Who does not read what is told is not told more.
+                            // A full outbox drops the error: such a client does not read its
+                            // messages.
                             let _ = self.outbox.0.try_send(error.to_string().into());
                         }
                     }
@@ -364,7 +366,8 @@ impl Client {
     /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the feed's last.
     fn follow(&mut self, feed: &Feed, id: String, now: fn(&Live) -> Option<Told>) -> AbortHandle {
         let (latest, mut feed) = self.live.join(feed);
-        // Looked at only now: what comes from here on is told by the feed, and nothing in between is missed.
+        // The value is taken only after joining: the feed reports all later changes, and nothing in
+        // between is missed.
         let (live, first) = (Arc::clone(&self.live), now(&self.live));
         let (outbox, id) = (self.outbox.0.clone(), Value::String(id));
         self.feeds.spawn(async move {

@@ -1,4 +1,4 @@
-//! `/metrics`: what Prometheus reads. Of committed batches only.
+//! `/metrics`: the metrics for Prometheus. Of committed batches only.
 //!
 //! | metric | type | means |
 //! | --- | --- | --- |
@@ -12,11 +12,11 @@
 //! | `tidemill_source_offset`, `tidemill_source_lag` | gauge, by source and partition | the first offset that no committed batch covers; what is known to come from there on |
 //! | `tidemill_records_set_aside_total` | counter, by operator | records that were set aside because the operator failed at them, or the source could not decode them |
 //! | `tidemill_source_skipped_total` | counter, by source | records skipped by policy, before that offset |
-//! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a reason that passes by itself |
+//! | `tidemill_source_trouble` | gauge, by source and partition | 1 while it cannot be read, for a temporary reason |
 //! | `tidemill_sink_published_txid`, `tidemill_sink_backlog_bytes` | gauge, by sink | the last batch that it holds; committed output that it has not confirmed |
 //! | `tidemill_sink_trouble` | gauge, by sink | 1 while it does not take output: it has failed, or has not confirmed a batch for 5 s |
 //! | `tidemill_sink_publish_seconds` | histogram, by sink | from being given output until it was confirmed |
-//! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers made anew, after a failure or a commit that could not be trusted |
+//! | `tidemill_sink_publisher_rebuilds_total` | counter, by sink | publishers rebuilt, after a failure or a commit that could not be trusted |
 //! | `tidemill_state_keys` | gauge, by state | keys that have a value |
 //! | `tidemill_delta_bytes_total` | counter | bytes of state changes that this run has committed |
 //! | `tidemill_unfolded_bytes` | gauge | committed bytes of deltas that are not folded |
@@ -139,7 +139,7 @@ fn of_readiness(registry: &mut Registry, ready: bool) {
     gauge(registry, "ready", "1 while the workers take records", u64::from(ready));
 }
 
-/// What is in it, and the process's own figures.
+/// Returns the registry's metrics, and the process's own figures, as text.
 fn written(registry: &Registry) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use tidemill_engine::plan::Node;
 use tidemill_engine::{BatchReport, OperatorWork, Runtime, Status};
 
-/// The description, made when it is asked for first: nothing of it changes while a run lasts.
+/// The description, built at the first request: nothing of it changes while a run lasts.
 #[derive(Clone, Default)]
 pub(super) struct Described(Arc<OnceLock<Bytes>>);
 

@@ -1,4 +1,5 @@
-//! What the operating system says of this process, by the names that Prometheus' own clients use. On Linux only; elsewhere there is nothing.
+//! The operating system's figures of this process, by the names that Prometheus' own clients use.
+//! On Linux only; elsewhere there are none.
 
 use prometheus_client::registry::Registry;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tidemill_engine::{Answer, AtLeast, Format, QueryRequest, Runtime};
 use tidemill_state::Txid;
 
-/// What a request may ask for beside its arguments.
+/// The options of a request beside its arguments.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wishes {
@@ -28,7 +28,7 @@ pub(super) struct Wishes {
     at_least_position: Option<String>,
 }
 
-/// What can be asked.
+/// Returns the lineage, and the queries that there are.
 pub(super) async fn list(State(runtime): State<Arc<Runtime>>) -> Json<Value> {
     Json(json!({"lineage": runtime.lineage().to_string(), "queries": runtime.queries()}))
 }

@@ -1,4 +1,4 @@
-//! What a request is told that cannot be answered: JSON with what, where and what to do.
+//! The answer to a request that is refused: JSON with the problem, its place and the remedy.
 
 use crate::body::json_response;
 use crate::paths::PATHS;
@@ -100,7 +100,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What a refusal says, beside its response: for those who read no JSON.
+/// The problem and the remedy of a refusal, kept beside its response: for clients that read no
+/// JSON.
 #[derive(Clone)]
 struct Said {
     what: String,
@@ -136,7 +137,7 @@ pub(super) fn in_grpc(response: Response) -> Response {
     Status::new(code, format!("{what}: {remedy}")).into_http()
 }
 
-/// Where a refusal happened: the request's method and path.
+/// Returns the place of a refusal: the request's method and path.
 pub(super) fn place(method: &Method, uri: &Uri) -> String {
     format!("{method} {}", uri.path())
 }

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tidemill_engine::port::UnsentGuard;
 
-/// How much is given at once. What was given lies in the connection's own buffers, where it is not counted.
+/// The most bytes handed to the connection at once. These bytes lie in the connection's own
+/// buffers, where they are not counted.
 const PIECE: usize = 64 << 10;
 
 /// A body of these bytes.

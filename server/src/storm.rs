@@ -46,7 +46,7 @@ pub(super) async fn post(
 async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
     match runtime.ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
         Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
-        // Storm tells a failure of the function as a bad request.
+        // Storm reports a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
         Err(error) => failed(row_of(&error).status, &error.to_string()),
     }

@@ -5,7 +5,7 @@ use super::settings::Options;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Where a running topology is asked if nothing else is said.
+/// The address of a running topology if no other is given.
 pub(super) const HERE: &str = "http://127.0.0.1:7070";
 
 /// An exactly-once micro-batch topology
@@ -127,7 +127,7 @@ pub(super) enum StateCommand<A: Args> {
     },
 }
 
-/// Where a topology runs.
+/// The address of a running topology, and the token for it.
 #[derive(Args)]
 pub(super) struct At {
     /// Where it listens
@@ -144,7 +144,8 @@ impl At {
     }
 }
 
-/// Where values are looked at.
+/// The place where values are looked up: the folder of a stopped topology's state, or a running
+/// topology.
 #[derive(Args)]
 pub(super) struct Place {
     /// The folder of a stopped topology's state [env: TIDEMILL_STATE, unless --at is given]

@@ -11,11 +11,11 @@ use std::str::FromStr;
 use tidemill_connectors::kafka::Overrides;
 use tidemill_state::{Error, Result};
 
-/// What an environment variable begins with. The rest is the setting's name in capitals, with
+/// The beginning of an environment variable. The rest is the setting's name in capitals, with
 /// underscores for its dots.
 const PREFIX: &str = "TIDEMILL_KAFKA_";
 
-/// What the flags or the file give.
+/// The settings of librdkafka that the flags or the file give.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct KafkaSettings {
     /// Set one of librdkafka's settings, over the program's own, for every cluster it reaches; may

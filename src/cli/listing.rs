@@ -1,4 +1,4 @@
-//! What a store or a running topology holds, as `state list` shows it.
+//! The contents of a store or a running topology, as `state list` shows them.
 
 use super::output::{columns, size, thousands};
 use super::remote::Remote;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_state::type_names::readable;
 use tidemill_state::{Error, Result, Store, Txid, printable};
 
-/// What there is.
+/// The contents of a store or a running topology.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Listing {
     topology: String,
@@ -14,7 +14,8 @@ pub(super) struct Listing {
     #[serde(alias = "committed")]
     txid: Txid,
     lineage: String,
-    /// Where each partition is continued. A running topology does not say: it is ahead of what is committed.
+    /// The positions at which the partitions resume. `None` for a running topology, which is ahead
+    /// of what is committed.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     positions: Option<Vec<ListedPosition>>,
     states: Vec<ListedState>,
@@ -50,7 +51,7 @@ struct ListedSink {
 }
 
 impl Listing {
-    /// What a stopped topology's store holds.
+    /// Lists the contents of a stopped topology's store.
     pub(super) fn of_store(store: &Store) -> Result<Listing> {
         let facts = store.facts()?;
         let mut states = Vec::new();
@@ -90,7 +91,7 @@ impl Listing {
         })
     }
 
-    /// What a running topology says that it holds.
+    /// Lists the contents that a running topology reports.
     pub(super) fn of_running(remote: &Remote) -> Result<Listing> {
         let status = remote.get("/v1/status")?.or_error()?;
         serde_json::from_value(status).map_err(|why| {

@@ -1,4 +1,5 @@
-//! What is said on the standard error: log lines, what an operator must know, the progress line, and the error that ends the process.
+//! The output on the standard error: log lines, messages for the operator, the progress line, and
+//! the error that ends the process.
 
 use super::settings::LogFormat;
 use std::borrow::Cow;

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tidemill_state::{Error, Result, system};
 
-/// Where this program was built: a crate made on the same machine can use it as it is.
+/// The folder in which this program was built. A crate made on the same machine can use the folder
+/// as it is.
 const BUILT_IN: &str = env!("CARGO_MANIFEST_DIR");
 
 const MAIN: &str = include_str!("new/main.rs.txt");
@@ -17,7 +18,8 @@ const CARGO: &str = include_str!("new/cargo.toml.txt");
 const README: &str = include_str!("new/readme.md.txt");
 const VSCODE: &str = include_str!("new/vscode.json.txt");
 
-/// How RocksDB is compiled here. A crate that does it otherwise would compile it again.
+/// The settings with which RocksDB is compiled here. A crate with others would compile RocksDB
+/// again.
 const CARGO_CONFIG: &str = include_str!("../../.cargo/config.toml");
 
 const TEXT: &str = "The tide turns, and the mill turns with it.\nWhat the tide has brought is counted once.\n";

@@ -99,7 +99,7 @@ pub fn program() -> ! {
     std::process::exit(code)
 }
 
-/// What a topology reads may be set for this program too.
+/// Checks the environment. The variables that a topology reads may be set for this program too.
 fn check_environment() -> Result<()> {
     environment::check(&[Arguments::command(), arguments::Arguments::<NoArguments>::command()])
 }

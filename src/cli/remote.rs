@@ -31,7 +31,7 @@ pub(super) struct Remote {
     check_every: Duration,
 }
 
-/// What was answered: the status of the answer, and its body, which is JSON.
+/// The status and the body of an answer. The body is JSON.
 pub(super) struct Answer {
     pub(super) status: u16,
     url: String,

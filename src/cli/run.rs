@@ -18,7 +18,8 @@ use tidemill_server::Listening;
 use tidemill_state::store::move_aside;
 use tidemill_state::{Error, Kind, Result, Store, Txid};
 
-/// The interval at which the run is looked at: often until the workers are ready, since that moment is told.
+/// The interval of looks at the run. Looks are frequent until the workers are ready, since that
+/// moment is reported.
 const LOOK_AT_START: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -144,7 +145,7 @@ impl Drop for Bounded {
     }
 }
 
-/// How long after `--drain` the process ends at last.
+/// The time after that of `--drain` at which a stop that is not over ends the process.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Moves the state aside, so that the run begins with batch 1.
@@ -197,7 +198,7 @@ fn unpublished(status: &Status) -> String {
     }
 }
 
-/// What has been said already.
+/// The messages that were printed already.
 #[derive(Default)]
 struct Told {
     ready: bool,

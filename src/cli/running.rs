@@ -1,4 +1,4 @@
-//! What a program can look at while its topology runs.
+//! The view that a program has of its topology while the topology runs.
 
 use serde::de::DeserializeOwned;
 use std::sync::Arc;

@@ -18,7 +18,8 @@ use tidemill_server::Access;
 use tidemill_state::resolve::Assume;
 use tidemill_state::{Durability, Error, Result, system};
 
-/// What can be set, by an argument, its environment variable, or its key in the file. What is not set is absent.
+/// The settings that an argument, its environment variable, or its key in the file can give. A
+/// setting that is not given is absent.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
@@ -200,7 +201,7 @@ enum Lossy {
     Latest,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogFormat {
@@ -211,7 +212,7 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Where a run answers.
+/// The address on which a run answers, if it does.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub(super) enum Listen {
@@ -309,10 +310,10 @@ fn in_memory(given: Option<Bytes>, default: usize, name: &str) -> Result<usize> 
     given.map_or(Ok(default), |bytes| usize::try_from(bytes.0).map_err(too_large))
 }
 
-/// What is wanted of a run, with nothing left open.
+/// The complete settings of a run, with the defaults filled in.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// What the engine is told.
+    /// The engine's settings.
     pub(super) settings: Settings,
     pub(super) listen: Listen,
     pub(super) access: Access,
@@ -323,7 +324,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What the arguments (with the environment behind them), the file and the defaults give together.
+    /// Returns the settings that the arguments (with the environment behind them), the file and the
+    /// defaults give together.
     pub(super) fn of(arguments: Box<Options>, file: Option<&Path>, binary: &str) -> Result<Wanted> {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
         let options = arguments.or(file);

@@ -111,7 +111,7 @@ fn sink(of: &Json) -> [String; 4] {
     [text_of(of, "name"), published, format!("{} unconfirmed", size(of["backlog_bytes"].as_u64().unwrap_or(0))), error]
 }
 
-/// How long ago a moment was, given in milliseconds since 1970.
+/// Returns the time since a moment, which is given in milliseconds since 1970, in words.
 fn since(moment_ms: &Json) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
     let seconds = now.saturating_sub(moment_ms.as_u64().unwrap_or(now)) / 1000;

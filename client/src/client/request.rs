@@ -24,7 +24,7 @@ pub struct Request {
     pub(crate) wanted: Wanted,
 }
 
-/// What a request asks for.
+/// The contents of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) name: String,
@@ -34,7 +34,7 @@ pub(crate) struct Wanted {
     pub(crate) positions: Vec<Position>,
 }
 
-/// What has come of it.
+/// The response to a request.
 pub(crate) struct Answered {
     pub(crate) name: String,
     pub(crate) response: QueryResponse,

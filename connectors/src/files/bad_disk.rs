@@ -59,7 +59,7 @@ impl Folder {
         reader
     }
 
-    /// A reader that has read one line of several: it holds its file open.
+    /// Returns a reader that has taken one line of several. The reader holds its file open.
     fn hold(&self, source: &FileSource<Lines>, name: &str) -> Box<dyn Reader<Str>> {
         let mut reader = self.open(source, name);
         assert_eq!(reader.read(&mut Records::with_limits(1, 1)).expect("read"), ReadStatus::More);
@@ -94,7 +94,7 @@ fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>, on_l
 const MOMENT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(60);
 
-/// What comes until the time is over or the reader has ended, and the last status.
+/// Returns the lines read until the time is over or the reader has ended, and the last status.
 fn read(reader: &mut dyn Reader<Str>, time: Duration) -> (Vec<String>, ReadStatus) {
     let (mut lines, began) = (Vec::new(), Instant::now());
     loop {

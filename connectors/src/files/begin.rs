@@ -22,7 +22,8 @@ use tidemill_state::{Error, Kind, Position, Result};
 const MOST_LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Where each partition begins or is read on, and what is left out: names with reasons.
+/// Returns the position at which each partition begins or resumes, and the names that are left out,
+/// each with the reason.
 pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Vec<(String, String)>)> {
     if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
         return Err(Error::config("this source can be read from its beginning only: leave --from out, or give --from earliest"));
@@ -44,7 +45,7 @@ pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Ve
     look(settings, start).map(Look::report)
 }
 
-/// What one look at all files has found.
+/// The findings of one look at all files.
 struct Look {
     begun: Begun,
     taken: BTreeSet<FileId>,
@@ -402,7 +403,8 @@ impl Beginning<'_> {
         self.begun.retired.push(name.to_owned());
     }
 
-    /// What is left of a file that is let go of was read, and is not read again.
+    /// Passes over the remains of a file that is let go of: their present content counts as read,
+    /// and is not read again.
     fn pass_over_remains(&mut self, lost: &Known) -> Result<()> {
         let begins = &lost.witness.begins;
         if lost.offset == 0 {

@@ -11,10 +11,10 @@ use tidemill_state::type_names;
 
 /// Makes records of lines. Implemented by [`Lines`] and [`JsonLines`] only.
 pub trait Decode: Clone + Send + Sync + fmt::Debug + 'static {
-    /// What a line becomes.
+    /// The type of the records that lines are decoded to.
     type Item: Data;
 
-    /// What is recorded in the store of how lines are decoded.
+    /// The name of the decoding, as recorded in the store.
     #[doc(hidden)]
     const KIND: &'static str;
 
@@ -26,7 +26,7 @@ pub trait Decode: Clone + Send + Sync + fmt::Debug + 'static {
     fn decode(&self, line: &[u8]) -> Decoded<Self::Item>;
 }
 
-/// What a line turned out to be.
+/// The result of decoding a line.
 #[doc(hidden)]
 #[derive(Debug, PartialEq)]
 pub enum Decoded<T> {

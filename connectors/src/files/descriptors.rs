@@ -1,5 +1,5 @@
-//! How many followed files are held open, and how many may be: of a source that has a limit of its own, or of all others in
-//! this process together.
+//! The number of followed files that are held open, and its limit. A source may have a limit of its
+//! own; all others in this process share one.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -69,7 +69,7 @@ impl Descriptors {
         self.count.waiting.load(SeqCst) > 0 && self.are_taken()
     }
 
-    /// What a wait that takes long is for, and what ends it.
+    /// Returns the reason for a wait that takes long, and its remedy.
     pub(super) fn trouble(&self, path: &str, waiting: &Waiting) -> Option<String> {
         let (most, whose) = match self.is_own {
             true => (self.most, "of this source may be open at a time: raise .open_files"),

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// What was found of files that are left out, so that each is compared once and reported once.
+/// Findings about files that are left out, so that each file is compared once and reported once.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Remembered>);
 
@@ -37,7 +37,7 @@ struct Remembered {
     begun: u64,
     reported: BTreeSet<String>,
     judged: Judged,
-    /// How far partitions were committed since the last look.
+    /// The positions of partitions committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
     /// Names that match, or globs, and are not read, each with the reason.
@@ -66,7 +66,7 @@ impl Memory {
         self.lock().committed.extend(positions.iter().cloned());
     }
 
-    /// What is not read, by name, and why.
+    /// Returns the names that are not read, each with the reason.
     pub(super) fn left_out(&self) -> Vec<(String, String)> {
         self.lock().unreadable.clone()
     }
@@ -223,7 +223,7 @@ fn look(
     Ok(joining)
 }
 
-/// What a look has found so far.
+/// The findings of a look so far.
 struct Look<'a> {
     /// By the look before.
     before: &'a Judged,
@@ -244,7 +244,7 @@ impl<'a> Look<'a> {
         Look { before, partitions, joining, left_out, unreadable, judged, waiting, open: false }
     }
 
-    /// Takes note of something that cannot be looked at: the look goes on without it.
+    /// Notes a path that cannot be looked at. The look continues without it.
     fn cannot_see(&mut self, path: &str, error: &Error) {
         let why = error.to_string();
         if !self.unreadable.iter().any(|(_, known)| *known == why) {

@@ -16,7 +16,7 @@ pub(super) struct Name {
     pub(super) is_link: bool,
 }
 
-/// What a glob leads to.
+/// The paths that a glob leads to.
 #[derive(Debug, Default)]
 pub(super) struct Expanded {
     pub(super) names: Vec<Name>,
@@ -175,7 +175,7 @@ impl Expanded {
     }
 }
 
-/// What is called so in the folder. In the current one names have no `./` before them.
+/// Returns the path of a name in a folder. Names in the current folder have no `./` before them.
 fn below(folder: &Path, name: &OsStr) -> PathBuf {
     if folder == Path::new(".") { PathBuf::from(name) } else { folder.join(name) }
 }

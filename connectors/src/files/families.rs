@@ -62,8 +62,9 @@ impl Families {
         self.0.extend(earlier.0.iter().map(|(path, family)| (path.clone(), family.clone())));
     }
 
-    /// The files that had a name and have lost it, younger than all known ones that had it. One that still matches joins
-    /// by itself, unless it is compressed by now and the source follows.
+    /// Returns the files that had a name and have lost it, and are younger than all known files
+    /// that had it. A file that still matches joins automatically, unless it is compressed by now
+    /// and the source follows.
     pub(super) fn missed(&self, listing: &Listing, folders: &mut Folders, follow: bool) -> Missed {
         let mut missed = Missed::default();
         for (path, family) in &self.0 {
@@ -110,7 +111,7 @@ impl Family {
     }
 }
 
-/// What was found of names that no known file has.
+/// Findings about names that no known file has.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     /// Each with the name that it had.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tidemill_state::{Kind, Result};
 
-/// The files in folders, each folder read once.
+/// Files by their folders. The files of each folder are listed once.
 #[derive(Default)]
 pub(super) struct Folders(HashMap<PathBuf, Beside>);
 

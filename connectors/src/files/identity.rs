@@ -1,18 +1,19 @@
 //! The decision of what a file is to a recorded position: facts in, decision out.
 
-/// What is known of a file beside a recorded position and the file that the position was read from, the original.
+/// The facts about a file beside a recorded position and the original: the file that the position
+/// was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     /// True if it has the original's device and inode.
     pub(super) same_inode: bool,
     /// True if it has the path at which the original was seen last.
     pub(super) same_path: bool,
-    /// Whether the original is there, with all that was read of it.
+    /// The state of the original: there with all that was read of it, or gone.
     pub(super) original: Original,
     pub(super) content: Content,
 }
 
-/// What has become of the file that a position was read from.
+/// The state of the file that a position was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Original {
     There,
@@ -31,7 +32,7 @@ pub(super) enum Content {
     Whole(u64),
 }
 
-/// What a file is.
+/// The relation of a file to the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kinship {
     /// The original.

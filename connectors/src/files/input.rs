@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tidemill_state::{Error, Result};
 
-/// Where the content comes from.
+/// The origin of the content.
 pub(super) enum Input {
     Plain(File),
     Compressed(Compression, Box<Unpacker>),
@@ -54,8 +54,9 @@ impl Read for Input {
     }
 }
 
-/// A window at `offset` of a plain file, with all that a witness needs from before it; the file is read on from there.
-/// Without `sum`, which old positions have not, the file is read up to `offset` once.
+/// Returns a window at `offset` of a plain file, with all that a witness needs from before
+/// `offset`. Reading resumes there. Without `sum`, which old positions lack, the file is read up to
+/// `offset` once.
 pub(super) fn seek(path: &str, file: &mut File, offset: u64, sum: Option<Sum>) -> Result<Window> {
     let failed = |why: io::Error| unreadable(path, offset, &why);
     let sum = match sum {

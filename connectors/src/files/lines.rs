@@ -9,8 +9,8 @@ use super::settings::{LongLines, Settings};
 use tidemill_engine::source::{DeadLetter, Records};
 use tidemill_state::{Error, Result};
 
-/// How much of a line that is too long goes into its dead letter. It is in memory until the line is
-/// over.
+/// The most bytes of a too long line that go into its dead letter. They are in memory until the
+/// line is over.
 pub(super) const LETTER_BYTES: usize = 16 << 20;
 
 /// Takes lines out of the window, for one call of `read`.

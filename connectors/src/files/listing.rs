@@ -45,7 +45,7 @@ pub(super) struct Listing {
     pub(super) files: Vec<Found>,
     /// Names that match and are not read, each with the reason.
     pub(super) left_out: Vec<(String, String)>,
-    /// What could not be looked at. It may have files that were read: they are not gone.
+    /// Paths that could not be looked at. Files that were read may be there: they are not gone.
     pub(super) hidden: Vec<Hidden>,
     /// Names that match and are symbolic links.
     pub(super) links: BTreeSet<PathBuf>,

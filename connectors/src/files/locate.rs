@@ -1,4 +1,4 @@
-//! Where the file of a recorded position is now: under its name, under another, or as a copy.
+//! Finds the file of a recorded position: under its name, under another name, or as a copy.
 
 use super::disk;
 use super::folders::{Beside, Folders};
@@ -79,14 +79,15 @@ impl Known {
     }
 }
 
-/// The path at which the file of a partition came first: its name without the number that tells it from another.
+/// Returns the path at which the file of a partition came first: the partition's name without the
+/// number that distinguishes it from another of the same path.
 pub(super) fn first_path(partition: &str) -> &str {
     let numbered = partition.rsplit_once('#');
     let numbered = numbered.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
     numbered.map_or(partition, |(path, _)| path)
 }
 
-/// Where a recorded file is.
+/// The present place of a recorded file.
 #[derive(Debug)]
 pub(super) enum Place {
     /// There, with the content that was read.
@@ -288,7 +289,8 @@ pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) ->
     }
 }
 
-/// Returns whether a copy under the old name of a renamed file has its place. One that cannot be read has not: the file itself is read on.
+/// Returns whether a copy under the old name of a renamed file takes the file's place. A copy that
+/// cannot be read does not: reading continues in the file.
 pub(super) fn takes_its_place(known: &Known, copy: &Found, original: &Found) -> Result<bool> {
     match heir(known, std::iter::once(copy)).and_then(|heir| Ok(heir.is_some() && has_all_of(copy, original)?)) {
         Err(error) if leaves_out(&error) => Ok(false),

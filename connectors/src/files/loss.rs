@@ -3,7 +3,7 @@
 use std::io;
 use tidemill_state::{Error, Kind, system};
 
-/// What an operator can do when content that was read is not there any more.
+/// The remedies for an operator when content that was read is not there any more.
 pub(super) const WAY_ON: &str = "put the file back as it was, or a copy of it beside it under any name: reading resumes there \
      with the next start. Without one, --on-loss earliest lets go of the rest of it, and --start-over begins from scratch";
 

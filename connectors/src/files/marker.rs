@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const FORMAT: u32 = 1;
 
-/// What the marker says.
+/// The content of the marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileMarker {
     format: u32,

@@ -1,6 +1,6 @@
 //! The beginning of a text: byte order marks, and encodings other than UTF-8.
 
-/// How a text begins.
+/// The beginning of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
     /// UTF-8, as far as can be seen, after a mark of so many bytes.

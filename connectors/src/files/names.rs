@@ -32,7 +32,7 @@ pub(super) struct Names {
     settled: Instant,
 }
 
-/// Where the name of a followed file leads.
+/// The target of a followed file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// To the file.
@@ -112,8 +112,8 @@ impl Names {
         let paused = self.looked.elapsed() > self.look_every(settings.rotated_after) + 2 * LOOK_EVERY;
         self.looked = Instant::now();
         match self.end(settings, known, is_linked, paused) {
-            // Nobody can see where its names lead, or whether another file is a copy: it is read on by what is open, and
-            // ends later.
+            // Where the file's names lead, or whether another file is a copy, cannot be seen.
+            // Reading continues with the open descriptor, and the file ends later.
             Err(error) if matches!(error.kind(), Kind::TryAgain | Kind::Config) => {
                 tracing::debug!(%error, path = self.path, "the names of a followed file cannot be looked at");
                 self.since = (self.looked, settings.shared.looks.completed());
@@ -229,7 +229,7 @@ fn is_plain_copy(known: &Known, path: &str) -> Result<bool> {
     Ok(locate::is_plain(path)? == Some(true) && is_copy(known, path)?)
 }
 
-/// The file's content is to be read on under another name, in another file.
+/// The error of a file whose content continues under another name, in another file.
 fn moved(known: &Known, path: &str) -> Error {
     Error::source_lost(format!("{}: is replaced by its copy {path}, at byte {}", known.path(), known.offset)).perhaps_elsewhere()
 }

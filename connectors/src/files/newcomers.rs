@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// What comes of a newcomer.
+/// The decision about a newcomer.
 #[derive(Debug)]
 pub(super) enum Judgement {
     /// A partition of its own, which begins here.

@@ -73,7 +73,7 @@ pub(super) struct LongLine {
     keep: usize,
 }
 
-/// What a look at a followed file's length shows.
+/// The result of a look at a followed file's length.
 pub(super) enum Look {
     /// There is more to read.
     Grown,
@@ -329,8 +329,9 @@ impl Opened {
         self.names.are_settled()
     }
 
-    /// Looks at a plain file's length: it may not be shorter than what was read. If it is as long, but was written since, it
-    /// may have been cut in between: its end must be what was read. A longer one is compared when it is read on.
+    /// Checks a plain file's length: the file may not be shorter than what was read. A file of the
+    /// same length that was written since may have been cut in between: its end must be what was
+    /// read. A longer file is compared when its next bytes are read.
     pub(super) fn check_not_cut(&mut self) -> Result<()> {
         let Input::Plain(file) = &self.input else { return Ok(()) };
         let end = self.window.end_offset();

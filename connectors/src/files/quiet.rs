@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The interval at which it is asked for new files.
+/// The interval at which the source is polled for new files.
 pub(super) const DISCOVER_EVERY: Duration = Duration::from_millis(500);
 
 /// The interval at which folders are looked at that are watched, though nothing has changed.
@@ -25,7 +25,7 @@ impl Watch {
     }
 }
 
-/// What a look has left.
+/// The questions that a look has left open.
 pub(super) struct Left {
     /// Files of which it is not known yet what they are.
     pub(super) waiting: Vec<RestingFile>,

@@ -34,7 +34,7 @@ pub(super) struct FileReader<D> {
     waker: Option<(Arc<Watcher>, Waker)>,
     /// While nothing comes.
     rest: Option<Rest>,
-    /// How often in a row nothing had come.
+    /// The number of looks in a row that found nothing new.
     quiet: u32,
     reads: u32,
     /// While it may not open its file; and when that was looked at last.
@@ -132,7 +132,7 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Returns whether the run goes on without this file for now.
+    /// Returns whether the run continues without this file for now.
     fn is_left_out(&self, error: &Error) -> bool {
         let unverified = match &self.stage {
             Stage::Open(file) => file.is_being_verified() && file.offset() == 0,
@@ -148,7 +148,8 @@ impl<D: Decode> FileReader<D> {
             tracing::warn!("{why}; the file is left out until it can be read");
         }
         self.trouble = Some(why);
-        // What is open may be all that there is of the file: a disk that fails for a moment is read on by that.
+        // The open descriptor may be all that is left of the file. After a momentary failure of the
+        // disk, reading continues with it.
         let is_kept = matches!(&self.stage, Stage::Open(file) if error.kind() == Kind::TryAgain && file.may_be_all_there_is());
         if !is_kept {
             self.close();
@@ -195,8 +196,8 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Looks whether a file that was closed at its end has more by now, or had when it was changed: if it goes away, that is
-    /// lost.
+    /// Checks whether a file that was closed when all of it was read has more by now, or had more
+    /// when it was changed. If such a file is removed, that content is lost.
     fn note_growth(&mut self, was_written: bool) {
         let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &mut self.stage else { return };
         let there = listing::file_at(Path::new(known.path())).ok().flatten().filter(|found| Some(found.id) == known.id());
@@ -206,8 +207,9 @@ impl<D: Decode> FileReader<D> {
         }
     }
 
-    /// Returns whether a followed file was closed at its end, and neither it nor a copy that matches is there any more: that would be
-    /// read as a new file once this one is forgotten.
+    /// Returns whether a followed file was closed when all of it was read, and neither the file nor
+    /// a matching copy is there any more. A matching copy would be read as a new file once this one
+    /// is forgotten.
     fn is_gone(&self, known: &Known) -> Result<bool> {
         if !(self.settings.follow && known.witness.ended) {
             return Ok(false);

@@ -1,7 +1,8 @@
-//! The running checksum of all content before a position, which tells a copy of a file from another file.
+//! The running checksum of all content before a position. It distinguishes a copy of a file from
+//! another file.
 //!
-//! A chain of checksums (xxh3) over aligned blocks of 64 KiB, and one over the block that has begun: a restart reads
-//! only that block again.
+//! A chain of checksums (xxh3) over aligned blocks of 64 KiB, and one over the block that has
+//! begun: a restart reads only that block again.
 
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::source::DeadLetterSink;
 
-/// What to do with bytes that are not UTF-8.
+/// The policy for bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Invalid {
     /// Stop, with an error that names file, line and byte.
@@ -16,7 +16,7 @@ pub enum Invalid {
     Lossy,
 }
 
-/// What to do with a line that is not the JSON value it should be.
+/// The policy for a line that is not the JSON value it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Malformed {
     /// Stop, with an error that names file, line and byte.
@@ -26,8 +26,9 @@ pub enum Malformed {
     Skip,
 }
 
-/// What to do with a file that cannot be read: it may not be read, it is not a regular file, its
-/// format is none that is read, or the disk fails. The same with a folder that cannot be looked into.
+/// The policy for a file that cannot be read. Reasons are a lack of permission, a file that is not
+/// regular, an unsupported format, and a failing disk. The policy holds also for a folder that
+/// cannot be looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// Stop, with an error that names it.
@@ -42,7 +43,7 @@ pub enum Unreadable {
     LeaveOut,
 }
 
-/// What to do if a file is removed after it was read to its end.
+/// The policy for a file that is removed after all of it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Removed {
     /// Forget its position, with one line in the log.
@@ -52,7 +53,7 @@ pub enum Removed {
     Fail,
 }
 
-/// What to do with a line that is longer than the limit.
+/// The policy for a line that is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LongLines {
     Fail,
@@ -60,7 +61,7 @@ pub(crate) enum LongLines {
     SetAside,
 }
 
-/// Where lines go that are no records.
+/// The sink of lines that are no records.
 #[derive(Clone)]
 pub(super) struct Letters(pub(super) DeadLetterSink);
 
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Letters {
     }
 }
 
-/// What the reading of each file depends on.
+/// The settings that the reading of each file depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) globs: Arc<[String]>,

@@ -69,7 +69,7 @@ struct FilePublisher {
 /// The output file of a publisher that owns it.
 struct Claimed {
     file: File,
-    /// What the marker on disk says.
+    /// The content of the marker on disk.
     marker: FileMarker,
 }
 

@@ -363,7 +363,7 @@ pub(super) struct FolderWatch {
     watches: Vec<i32>,
 }
 
-/// Whether something has changed.
+/// A flag that is raised when something has changed.
 #[derive(Debug, Default)]
 struct Flag(AtomicBool);
 

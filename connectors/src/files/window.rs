@@ -4,14 +4,17 @@ use super::running::{Running, Sum, to_u64};
 use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How much is read at once. Decoding as much JSON takes about as long as one `read` should.
+/// The number of bytes read at once. Decoding as much JSON takes about as long as one `read`
+/// should.
 pub(super) const READ_BYTES: usize = 64 << 10;
 
-/// How much of the content, at its beginning and before a position, the position's witness covers.
+/// The most bytes that a position's witness covers at the beginning of the content, and also before
+/// the position.
 pub(super) const WITNESS_BYTES: usize = 4 << 10;
 
-/// A window that moves over the content. Before `start` it keeps the last [`WITNESS_BYTES`] (or all there is), so that a position costs two
-/// checksums when it is asked for, and nothing per record or read.
+/// A window that moves over the content. Before `start` the window keeps the last [`WITNESS_BYTES`]
+/// (or all there are), so that a requested position costs two checksums, and a record or read costs
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     bytes: Vec<u8>,
@@ -19,7 +22,7 @@ pub(super) struct Window {
     end: usize,
     /// Up to here no newline was found, so that a long line is searched once.
     scanned: usize,
-    /// Where `start` is in the content.
+    /// The offset of `start` in the content.
     offset: u64,
     /// The first bytes of the content, at most [`WITNESS_BYTES`] of them.
     head: Vec<u8>,
@@ -60,7 +63,7 @@ impl Window {
         self.offset + to_u64(self.end - self.start)
     }
 
-    /// What is in memory and not yet consumed.
+    /// Returns the bytes that are in memory and not yet consumed.
     pub(super) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }

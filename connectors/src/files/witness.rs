@@ -1,4 +1,5 @@
-//! What a recorded position remembers of its file, so that the file is found again under whatever name, and no other is taken for it.
+//! The record of a file that is kept with a position, so that the file is found again under any
+//! name, and no other file is taken for it.
 
 use super::listing::{self, FileId};
 use super::packed::Compression;
@@ -71,7 +72,7 @@ pub(super) struct Identity {
     lines: Vec<(usize, u32)>,
 }
 
-/// The number of first lines an identity tells apart.
+/// The number of first lines that an identity distinguishes.
 const LINES: usize = 4;
 
 /// Of nothing, which every file begins with.
@@ -144,7 +145,7 @@ impl FileWitness {
         FileWitness { path: path.to_owned(), real, device, inode, born, length, modified, packed, original_born: None }
     }
 
-    /// The same file, read on where `before` was read.
+    /// Returns the witness of the same file, with reading resumed where `before` was read.
     pub(super) fn read_after(self, before: Option<&FileWitness>) -> FileWitness {
         let original_born = before.and_then(|before| {
             let is_same = before.id() == self.id();

@@ -24,7 +24,7 @@ use tidemill_state::{Error, Result};
 /// The name of librdkafka's setting.
 pub(super) const NAME: &str = "retry.backoff.ms";
 
-/// What may be set, in milliseconds.
+/// The permitted values, in milliseconds.
 const BOUNDS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
 /// librdkafka's own default for the greatest pause, in milliseconds.

@@ -23,7 +23,7 @@ pub(super) struct Seen {
     pub(super) bound: Option<i64>,
 }
 
-/// What a start does with a partition that was read before.
+/// The decision of a start about a partition that was read before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Resume {
     /// Go on at the recorded position.
@@ -35,7 +35,7 @@ pub(super) enum Resume {
 }
 
 impl Seen {
-    /// What is lost of the partition, if something is.
+    /// Returns the loss of the partition's records as text, if there is one.
     fn loss(&self, name: &str) -> Option<String> {
         let Seen { was, now, recorded, low, high, replaced, bound } = *self;
         let is_read = bound.is_some_and(|bound| bound <= recorded);
@@ -67,7 +67,7 @@ fn made_again(name: &str, was: TopicId, now: TopicId) -> String {
     )
 }
 
-/// Decides how a partition goes on that was read before.
+/// Decides how a partition that was read before resumes.
 pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
     let Some(what) = seen.loss(name) else { return Resume::At };
     let Seen { was, now, recorded, low, high, .. } = seen;
@@ -100,7 +100,7 @@ pub(super) struct Doubted {
     pub(super) was_well: bool,
 }
 
-/// What the brokers answer about a partition in doubt.
+/// The brokers' answer about a partition in doubt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// None of them answers.
@@ -117,12 +117,12 @@ pub(super) enum Answer {
     There { low: i64, high: i64, replaced: Option<bool> },
 }
 
-/// What follows from an answer.
+/// The conclusion from an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It must be asked again.
     AskAgain,
-    /// Nothing is lost: read on.
+    /// Nothing is lost: reading continues.
     ReadOn,
     /// Records are lost.
     Lost(String),

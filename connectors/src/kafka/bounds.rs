@@ -1,4 +1,5 @@
-//! Where the partitions of a source end, if they do: at an offset, before a time, or where they ended at the start.
+//! The ends of a source's partitions, if they have any: at an offset, before a time, or at the end
+//! that the partition had at the start.
 
 use super::partition::parse;
 use super::partitions::Partitions;

@@ -110,14 +110,15 @@ pub(super) type Decoder<T> = dyn Fn(&Incoming<'_>) -> Result<T, NoRecord> + Send
 pub(super) enum NoRecord {
     /// The message can never be decoded: the source's policy for such messages applies.
     Undecodable(String),
-    /// Something that the message needs has not come yet. The decoder is given the message again later, and nothing
-    /// after it is read meanwhile. With the reason, if something is wrong that passes by itself.
+    /// Something that the message needs has not come yet. The decoder is given the message again
+    /// later, and nothing after the message is read meanwhile. With the reason, if something
+    /// temporary is wrong.
     NotYet(Option<String>),
     /// No message can be decoded before the settings are corrected: the run ends.
     Refused(String),
 }
 
-/// What is done with a message that cannot be decoded.
+/// The treatment of a message that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Undecodable {
     /// The topology stops.

@@ -37,8 +37,8 @@ struct Read {
 }
 
 impl Discovery {
-    /// Compares the topics that are read with those that have their names now. Whatever speaks against one is asked
-    /// again for some seconds before it is believed.
+    /// Compares the topics that are read with those that have their names now. A contradiction is
+    /// checked again for some seconds before it is believed.
     ///
     /// # Errors
     /// Kind SourceLost: a topic is another, has lost partitions, or is gone.

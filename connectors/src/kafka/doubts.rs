@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// The interval at which the brokers are asked: about what must not be read on, and about what is only in trouble.
+/// The intervals at which the brokers are queried: about partitions that must not be read
+/// meanwhile, and about partitions that are only in trouble.
 const WAITS: (Duration, Duration) = (ASK_EVERY, Duration::from_secs(3));
 
 /// The time a client may be in trouble before the brokers are asked, and how long they must then answer before it is replaced: librdkafka
@@ -71,7 +72,7 @@ impl Doubt {
         Doubt { topic: topic.to_string(), partition, witness, doubted, why, bad_since, good_since, verdict, silent }
     }
 
-    /// What was found, once it can be believed.
+    /// Returns the verdict, once it can be believed.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         self.verdict.lock().expect("no holder of this lock panics").clone()
     }
@@ -221,7 +222,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// What the brokers answer about a partition whose topic they list so.
+/// Returns the brokers' answer about a partition whose topic they list as `listed`.
 fn answer(probe: &Probe, listed: Option<Listed>, doubt: &Doubt) -> Result<Answer> {
     let Some(listed) = listed else { return Ok(Answer::NoTopic) };
     if let Some(answer) = listed.speaks_against(doubt.witness.topic, doubt.partition) {

@@ -66,7 +66,7 @@ pub(super) struct Events(Arc<Reports>);
 #[derive(Default)]
 struct Reports {
     standing: Arc<Standing>,
-    /// What gives tokens, if the client authenticates by them.
+    /// The supplier of tokens, if the client authenticates by them.
     tokens: Option<Arc<Tokens>>,
     /// The reason why brokers cannot be reached.
     trouble: Mutex<Option<Trouble>>,
@@ -326,12 +326,13 @@ impl ClientContext for Events {
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 tracing::debug!(%error, reason, "a topic may not be used");
             }
-            // It is needed for nothing but lag tools: whoever tells it warns.
+            // The group is needed for nothing but lag tools: the sender of its offsets warns.
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 self.0.group_refused.store(true, SeqCst);
                 tracing::debug!(%error, reason, "the consumer group may not be used");
             }
-            // Not the brokers' word: whoever gives tokens has none now, and is asked again.
+            // Not a report of the brokers: the supplier of tokens has none now, and is called
+            // again.
             Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => self.note_trouble(reason, true, true),
             Some(code) if is_refusal(code) => {
                 let remedy = rights::lacking(code).unwrap_or("correct the security settings");
@@ -421,7 +422,7 @@ impl ProducerContext for Events {
     }
 }
 
-/// How librdkafka begins its report that no token was given.
+/// The beginning of librdkafka's report that no token was given.
 const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 
 /// The offset in "… reached end of partition at offset 12 (HighwaterMark 12)".

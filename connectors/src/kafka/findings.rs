@@ -1,8 +1,8 @@
-//! What a sink has found of its topics, kept from one session to the next.
+//! Findings of a sink about its topics, kept from one session to the next.
 //!
 //! A session after a commit that cannot be trusted begins where the last one ended: nobody has
-//! touched the topics. Only after a failure, and after an hour, they are looked at again: with far
-//! brokers that look takes longer than all else of a new session.
+//! touched the topics. Only after a failure, and after an hour, the topics are looked at again:
+//! with far brokers, that look takes longer than all else of a new session.
 
 use super::settings::Takes;
 use std::sync::Mutex;

@@ -13,14 +13,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tidemill_state::{Position, Result};
 
-/// The interval at which the group is told.
+/// The interval at which offsets are committed to the group.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The group of one source. Empty until the source is begun.
 #[derive(Default)]
 pub(super) struct Group(Mutex<Option<Member>>);
 
-/// The client that tells the group.
+/// The client that commits offsets to the group.
 struct Member {
     kafka: Kafka,
     consumer: Consumer,
@@ -47,7 +47,8 @@ impl Group {
         Ok(())
     }
 
-    /// How far the group is in one of these partitions: the first that it has read.
+    /// Returns the first of these partitions that the group has read, with the group's offset
+    /// there.
     pub(super) fn has_read(&self, kafka: &Kafka, partitions: &[String]) -> Result<Option<(String, i64)>> {
         let mut asked = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions.iter().filter_map(|name| parse(name).ok()) {
@@ -71,7 +72,8 @@ impl Group {
         Ok(read)
     }
 
-    /// Everything before these positions is committed: the group is told so, now or at a later call, which may bring none.
+    /// Takes positions before which everything is committed. The group receives them now or at a
+    /// later call, which may bring none.
     pub(super) fn committed(&self, positions: &[(String, Position)]) {
         if let Some(member) = &mut *self.0.lock().expect("no holder of this lock panics") {
             let offsets =
@@ -85,8 +87,9 @@ impl Group {
 }
 
 impl Member {
-    /// Another client in place of one that has reached no broker for long: librdkafka may have dropped all that it knew. What
-    /// the group was told meanwhile is told again.
+    /// Replaces a client that has reached no broker for long, if another can be created. librdkafka
+    /// may have dropped all that the old client knew: all offsets that were ever sent to the group
+    /// are sent again.
     fn replace_client(&mut self) {
         let made = self.kafka.asking(Isolation::Committed);
         if let Ok((consumer, events)) = made.and_then(|config| client::create_at_once::<Consumer>(&self.kafka, &config)) {

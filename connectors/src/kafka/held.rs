@@ -9,7 +9,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// See the module's documentation.
 pub(super) struct Held {
     pub(super) message: OwnedMessage,
-    /// The reason, if something is wrong that passes by itself.
+    /// The reason, if something temporary is wrong.
     pub(super) why: Option<String>,
     next: Instant,
     pause: Duration,

@@ -14,7 +14,7 @@ pub(super) struct Letter {
     pub(super) value: Vec<u8>,
 }
 
-/// What is known of a refusal.
+/// The facts about a refusal.
 #[derive(Clone, Copy)]
 pub(super) struct Refusal<'a> {
     pub(super) topic: &'a str,

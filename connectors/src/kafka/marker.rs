@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The time an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
 
-/// How large a segment of the topic is.
+/// The size of a segment of the topic, in bytes.
 const SEGMENT_BYTES: &str = "16777216";
 
 /// The number of offsets before the end are read first to find the last marker.
@@ -143,7 +143,8 @@ impl Progress {
         ))
     }
 
-    /// Looks after the clients while nothing is asked: tokens, if they need any, are given by a look at their reports.
+    /// Tends the clients between requests: tokens, if needed, are supplied when the clients'
+    /// reports are looked at.
     pub(super) fn tend(&self) {
         if self.kafka.tokens().is_some() {
             self.committed.tend();

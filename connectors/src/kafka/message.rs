@@ -3,7 +3,8 @@
 use super::payload::{Cursor, push_bytes, push_number};
 use tidemill_state::{Error, Result};
 
-/// What a sink sends for one record. Everything may be left out; a message without a value is a tombstone of a compacted topic.
+/// The message that a sink sends for one record. Every part may be left out. A message without a
+/// value is a tombstone of a compacted topic.
 ///
 /// ```
 /// use tidemill_connectors::kafka::Message;
@@ -120,7 +121,7 @@ impl Message {
 /// More than the format of a batch of one message adds to its parts.
 pub(super) const OVERHEAD_BYTES: usize = 128;
 
-/// What stands before the records of a batch.
+/// The number of bytes before the records of a batch.
 const BATCH_OVERHEAD_BYTES: usize = 61;
 
 /// Returns the number of bytes a length takes in a record: a signed number in groups of seven bits.

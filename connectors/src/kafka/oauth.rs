@@ -15,7 +15,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 use tidemill_state::{Error, Kind, Result};
 
-/// How long after a failure the closure is called again.
+/// The time between a failure and the next call of the closure.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The interval at which it is looked at least whether a token is due: the clock may be set, and the machine suspended.
@@ -106,7 +106,7 @@ impl Due {
         Due { at: now + AGAIN_AFTER, by_clock: None }
     }
 
-    /// How long to sleep before the next look; zero if it is due.
+    /// Returns the time to sleep before the next look; zero if the call is due.
     fn wait(&self, now: Instant, clock: SystemTime) -> Duration {
         match self.by_clock {
             Some(due) if due <= clock => Duration::ZERO,
@@ -145,7 +145,8 @@ impl Tokens {
             if state.valid().is_some() {
                 return Ok(());
             }
-            // Its thread calls again by itself: whoever comes meanwhile would only wait.
+            // The closure's thread retries automatically: a caller that comes meanwhile would only
+            // wait.
             if let Some((kind, why)) = &state.failure {
                 return Err(Error::new(*kind, why.as_str()).while_doing(DOING));
             }

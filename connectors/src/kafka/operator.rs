@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Mutex;
 use tidemill_state::{Error, Result};
 
-/// What was applied in this process.
+/// The settings applied in this process.
 static APPLIED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
 /// Settings of librdkafka that win over [`super::Kafka::set`] once they are applied, in the whole

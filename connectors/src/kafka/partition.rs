@@ -2,7 +2,7 @@
 
 use tidemill_state::{Error, Result};
 
-/// How a partition is named: `orders[3]`.
+/// Returns the name of a partition: `orders[3]`.
 pub(super) fn name_of(topic: &str, partition: i32) -> String {
     format!("{topic}[{partition}]")
 }

@@ -71,8 +71,9 @@ impl<'a> Partitions<'a> {
         listed.is_some_and(|(listed, number)| listed.speaks_against(was, number).is_none())
     }
 
-    /// As [`Partitions::range`], of a partition that was read up to an offset. An end before that is asked for again for some seconds: with a new
-    /// leader it may be behind.
+    /// As [`Partitions::range`], for a partition that was read up to an offset. While the end lies
+    /// before that offset, the range is requested again for some seconds: a new leader may be
+    /// behind.
     pub(super) fn range_with(&self, name: &str, read: i64) -> Result<(i64, i64)> {
         let mut range = self.range(name)?;
         let (topic, partition) = parse(name)?;
@@ -98,7 +99,7 @@ impl<'a> Partitions<'a> {
         self.probe.are_replaced(records)
     }
 
-    /// Where partitions begin that were never read.
+    /// Returns the offsets at which partitions begin that were never read.
     pub(super) fn first(&self, names: &[&str], first: StartAt) -> Result<BTreeMap<String, i64>> {
         match first {
             StartAt::Earliest => {

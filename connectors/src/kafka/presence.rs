@@ -1,4 +1,5 @@
-//! Whether a sink's topics are there. A broker may not know one for a moment: only if none has known it for a while is it gone.
+//! The presence of a sink's topics. A broker may not know a topic for a moment: a topic is gone
+//! only if no broker has known it for a while.
 
 use std::time::{Duration, Instant};
 

@@ -149,7 +149,8 @@ impl KafkaPublisher {
         self.session.as_ref().ok_or_else(|| Error::bug("a Kafka sink publishes before it has taken over"))
     }
 
-    /// What a failed call of a transaction means: that another run has taken over, or that it must be tried again.
+    /// Returns the error of a failed call of a transaction: another run has taken over, or the
+    /// transaction must be tried again.
     fn after_failure(&mut self, doing: &str, why: &KafkaError) -> Error {
         let Some(session) = self.session.take() else { return Error::bug("a session has ended twice") };
         self.shared.findings.forget();
@@ -466,7 +467,7 @@ impl Drop for Delivered<'_> {
     }
 }
 
-/// What a sink and its publishers share.
+/// The data that a sink and its publishers share.
 pub(super) struct Shared {
     pub(super) kafka: Kafka,
     pub(super) topic: String,
@@ -482,11 +483,11 @@ pub(super) struct Shared {
     /// The same of the dead letters' topic.
     pub(super) max_letter_bytes: AtomicUsize,
     pub(super) presence: Mutex<Presence>,
-    /// What was found of the topics.
+    /// Findings about the topics.
     pub(super) findings: Findings,
     /// Commits that took so long that they were not trusted.
     pub(super) slow_commits: SlowCommits,
-    /// What the brokers refused for good.
+    /// The messages that the brokers refused for good.
     pub(super) refused: Mutex<Refused>,
 }
 

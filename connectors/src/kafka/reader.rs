@@ -1,8 +1,9 @@
 //! Reads one partition of a topic, on the worker that owns it.
 //!
-//! A record is given only while its topic is certain: librdkafka follows a topic's name, and goes on at the old offset in
-//! whatever topic has that name now. It reports the other id before anything of that topic can be fetched, so the
-//! reports are looked at after a record was taken and before it is given ([`Events::are_pending`]).
+//! A record is given only while its topic is certain: librdkafka follows a topic's name, and
+//! continues at the old offset in whatever topic has that name now. librdkafka reports the other id
+//! before anything of that topic can be fetched. So the reports are looked at after a record was
+//! taken and before it is given ([`Events::are_pending`]).
 
 use super::begin::Verdict;
 use super::client;
@@ -189,7 +190,8 @@ impl<T> KafkaReader<T> {
         }
     }
 
-    /// An error in place of a record. `Ok` for one that passes by itself, and for one that is looked into.
+    /// Handles an error in place of a record. Returns `Ok` for a temporary error, and for one that
+    /// is being investigated.
     fn failed(&mut self, error: &KafkaError) -> Result<()> {
         match error.rdkafka_error_code() {
             Some(
@@ -304,7 +306,7 @@ impl<T> KafkaReader<T> {
     }
 }
 
-/// What a queue had next.
+/// The next item of a queue.
 enum Next {
     Nothing,
     /// A record, which was given or skipped.

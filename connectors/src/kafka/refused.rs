@@ -1,5 +1,6 @@
-//! What the brokers have refused for good of a sink's output. They refuse all that comes to a partition together for one bad message: so what was refused together is sent in halves, until
-//! a message is refused alone. No good one pays for it.
+//! The part of a sink's output that the brokers have refused for good. For one bad message they
+//! refuse all that comes to a partition together. Messages that were refused together are sent in
+//! halves, until a message is refused alone. No good message pays for a bad one.
 
 use super::error_class::{self, ErrorClass};
 use rdkafka::error::RDKafkaErrorCode;

@@ -1,5 +1,5 @@
-//! What a refusal for want of a right asks for. The documentation of [`super`] has the table of all
-//! rights.
+//! The rights that are lacking when the brokers refuse a call. The documentation of [`super`] has
+//! the table of all rights.
 
 use rdkafka::error::RDKafkaErrorCode;
 

@@ -1,4 +1,4 @@
-//! How a cluster is reached: the brokers, and librdkafka's settings under its own names.
+//! The settings of a cluster: the brokers, and librdkafka's settings under its own names.
 
 use super::backoff::{self, Backoff};
 use super::events::Standing;
@@ -70,9 +70,9 @@ impl Kafka {
     /// client connects, and again when three fifths of a token's life are over. Nothing else waits
     /// for it longer than 5 s; whatever needs a token then is tried again.
     ///
-    /// An error of kind Unreachable ([`tidemill_state::Error::unreachable`]) is waited for; any other ends a
-    /// start. While a run goes on, each is logged and tried again, and the last token is used as
-    /// long as it is valid.
+    /// An error of kind Unreachable ([`tidemill_state::Error::unreachable`]) is waited for; any
+    /// other ends a start. During a run, each error is logged and the closure is called again. The
+    /// last token is used as long as it is valid.
     ///
     /// Topics are not made, and their settings not read, with such tokens: the crate `rdkafka` has
     /// no way to give one to the client that does. The output topic, and the sink's progress topic
@@ -121,12 +121,12 @@ impl Kafka {
         applied.get("group.id").or_else(|| self.settings.get("group.id")).cloned().unwrap_or_else(|| self.group.get())
     }
 
-    /// What gives tokens, if clients authenticate by them.
+    /// Returns the supplier of tokens, if clients authenticate by them.
     pub(super) fn tokens(&self) -> Option<&Arc<Tokens>> {
         self.tokens.as_ref()
     }
 
-    /// What is set, in code and over that by an operator.
+    /// Returns the settings given in code, and over them those of an operator.
     ///
     /// # Errors
     /// Kind Config: something of it is refused.
@@ -207,7 +207,8 @@ impl Kafka {
         Ok(config)
     }
 
-    /// The settings of a client that only asks, or tells a group how far the topology is. It is polled now and then: statistics would pile up in its queue.
+    /// Returns the settings of a client that only sends queries, or commits a group's offsets. The
+    /// client is polled now and then: statistics would pile up in its queue.
     pub(super) fn asking(&self, isolation: Isolation) -> Result<ClientConfig> {
         let mut config = self.reading(isolation, Share::MOST)?;
         config.set("statistics.interval.ms", "0");
@@ -284,7 +285,8 @@ impl Share {
         self.0 / 2 / Share::MESSAGE_BYTES
     }
 
-    /// How much is fetched at once of one partition, which may come when the queue is nearly full.
+    /// Returns the number of bytes fetched at once of one partition. They may come when the queue
+    /// is nearly full.
     fn fetched(self) -> usize {
         (self.0 / 4).min(1 << 20)
     }
@@ -304,12 +306,13 @@ const OAUTHBEARER: &str = "OAUTHBEARER";
 /// The setting that bounds a message.
 const MAX_MESSAGE: &str = "message.max.bytes";
 
-/// How large messages may be, in bytes.
+/// The limits on the size of messages, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Takes {
-    /// What some topic takes: single messages are as large.
+    /// The size that some topic takes: the limit of a single message.
     pub(super) some: usize,
-    /// What every topic takes: no batch of messages is larger, since it would be refused for its size.
+    /// The size that every topic takes: the limit of a batch of messages. A larger batch would be
+    /// refused for its size.
     pub(super) every: usize,
 }
 
@@ -336,7 +339,7 @@ impl fmt::Debug for Kafka {
 /// The time a broker may take to answer about topics and offsets.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How the names of progress topics end.
+/// The end of the names of progress topics.
 pub(super) const PROGRESS: &str = ".progress";
 
 #[cfg(test)]

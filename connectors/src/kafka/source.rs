@@ -60,8 +60,10 @@ impl Topics {
         }
     }
 
-    /// Where to begin when the topology has never read this source, if `--from` does not say it: from the oldest record, if this is left out. A
-    /// restart always goes on from the store, and a partition or topic that joins later is read from its beginning.
+    /// Sets the position at which to begin when the topology has never read this source, unless
+    /// `--from` gives one. Without this setting, reading begins at the oldest record. A restart
+    /// always resumes from the store, and a partition or topic that joins later is read from its
+    /// beginning.
     #[must_use]
     pub fn first(mut self, first: StartAt) -> Topics {
         self.first = first;
@@ -92,8 +94,8 @@ impl Topics {
         self
     }
 
-    /// Ends this partition before this offset, also if its records are still to come. Other partitions are read on, and
-    /// new ones join.
+    /// Ends this partition before this offset, also if its records are still to come. Reading of
+    /// other partitions continues, and new ones join.
     ///
     /// If the topics are named without patterns, and each of their partitions has an end when the source is begun, the
     /// source ends with them: partitions that come later are not read, and named in the status. A start that finds one of
@@ -172,22 +174,32 @@ impl Topics {
     }
 }
 
-/// Topics as a source: each partition of a topic is a partition of the source, `orders[3]`, and positions are offsets. Made by [`Kafka::source`].
+/// Topics as a source: each partition of a topic is a partition of the source, `orders[3]`, and
+/// positions are offsets. Made by [`Kafka::source`].
 ///
-/// **Each record once.** The partitions are assigned by the topology, and where to go on is in its store. The consumer group that has the topology's name is told after each commit how
-/// far it is, for tools that show lag; nothing is ever read from it. Only records of committed transactions are read; aborted ones, and what compaction has removed, are holes in the offsets.
-/// A position passes them as soon as the end of the partition is reached, so that they may expire.
+/// **Each record once.** The topology assigns the partitions, and its store holds the positions at
+/// which they resume. After commits, the consumer group with the topology's name receives these
+/// positions, for tools that show lag. No position is ever taken from the group. Only records of
+/// committed transactions are read. Aborted records, and those that compaction has removed, are
+/// holes in the offsets. A position passes the holes as soon as the end of the partition is
+/// reached, so that they may expire.
 ///
-/// **What is refused at a start** (exit code 67): a position that retention has passed, with the number of records lost, unless the partition was
-/// read to its end ([`Topics::until_offset`]); a topic that was truncated, deleted and
-/// made again, or has fewer partitions. `--on-loss` goes on all the same, and reports it; a partition that is gone is forgotten. A topic that is missing, a wrong password: 64. **A broker that is away** is waited
-/// for, at a start and later; memory stays within [`Topics::buffer_bytes`].
+/// **Refused at a start** (exit code 67): a position that retention has passed, with the number of
+/// records lost, unless the partition was read to its end ([`Topics::until_offset`]); a topic that
+/// was truncated, deleted and made again, or has fewer partitions. With `--on-loss` the start
+/// continues all the same, and reports the loss; a partition that is gone is forgotten. A missing
+/// topic, or a wrong password: 64.
 ///
-/// **Rights**, where brokers have ACLs: Read and Describe on each topic, and Read on the consumer group of the topology's name: a first start looks
-/// there whether another state has read the topics (64 without the right); later only the lag that tools see is missing.
+/// **An unreachable broker** is waited for, at a start and later; memory stays within
+/// [`Topics::buffer_bytes`].
 ///
-/// **A message that cannot be decoded** stops the topology (69), naming topic, partition, offset and the head of its bytes, unless it is told to skip
-/// it ([`KafkaSource::skip_undecodable`]) or to set it aside ([`KafkaSource::dead_letters`]).
+/// **Rights**, where brokers have ACLs: Read and Describe on each topic, and Read on the consumer
+/// group of the topology's name. A first start looks there whether another state has read the
+/// topics (64 without the right). Later, only the lag that tools see is missing without the right.
+///
+/// **A message that cannot be decoded** stops the topology (69), with an error that names topic,
+/// partition, offset and the head of the message's bytes, unless the source is set to skip such a
+/// message ([`KafkaSource::skip_undecodable`]) or to set it aside ([`KafkaSource::dead_letters`]).
 pub struct KafkaSource<T> {
     topics: Topics,
     kind: String,
@@ -243,7 +255,7 @@ impl<T: Data> KafkaSource<T> {
         }
     }
 
-    /// Where partitions begin that belong to a source that was never read.
+    /// Returns the offsets at which partitions begin that belong to a source that was never read.
     fn first_of(&self, partitions: &Partitions<'_>, names: &[&str], first: Option<StartAt>) -> Result<BTreeMap<String, i64>> {
         let (mut begins, mut others) = (BTreeMap::new(), Vec::new());
         for name in names {
@@ -279,7 +291,8 @@ impl<T: Data> KafkaSource<T> {
         )))
     }
 
-    /// Where partitions go on that were read before.
+    /// Resumes the partitions that were read before. A loss of records is an error, unless
+    /// `start.on_loss` allows it: then `begun` has a warning.
     fn resume(&self, partitions: &Partitions<'_>, start: &Start<'_>, begun: &mut Begun) -> Result<()> {
         let (mut known, mut gone) = (Vec::new(), None);
         let mut records: Vec<(&str, Record)> = Vec::new();

@@ -20,7 +20,8 @@ pub(super) struct BrokerStatistics {
     nodeid: i32,
     #[serde(default)]
     nodename: String,
-    /// How it is known. A logical broker, such as the group's coordinator, is a second connection to one of the others.
+    /// The origin of the broker's entry. A logical broker, such as the group's coordinator, is a
+    /// second connection to one of the others.
     #[serde(default)]
     source: String,
     #[serde(default)]

@@ -50,7 +50,8 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// What speaks against this topic as the one of this id, of which this partition was read; `None` if nothing does.
+    /// Returns the objection to this topic as the one of id `was`, of which this partition was
+    /// read; `None` if there is none.
     pub(super) fn speaks_against(&self, was: Option<TopicId>, partition: i32) -> Option<Answer> {
         match (was, self.id) {
             (Some(was), Some(now)) if was != now => Some(Answer::OtherTopic { was, now }),

@@ -41,7 +41,8 @@ struct Answers {
     /// `None` once the client has sent all of its requests.
     requests: Option<Streaming<QueryRequest>>,
     under_way: FuturesUnordered<UnderWay>,
-    /// Counts the answer that was given last: the next is asked for when there is room for it, so that one is on its way by then.
+    /// Counts the last answer handed out. The next one is requested when there is room for it, so
+    /// that the last is on its way by then.
     sent: UnsentGuard,
 }
 

@@ -1,4 +1,4 @@
-//! What operators have done, and what they have failed at.
+//! The work of operators, and their failures.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +15,7 @@ struct OfOperator {
     operator: String,
 }
 
-/// What one operator has done, over all workers.
+/// The work of one operator, over all workers.
 pub(super) struct Worked {
     pub(super) operator: String,
     pub(super) records: u64,

@@ -1,9 +1,11 @@
-//! What a checkout has compiled of its dependencies, for a new crate: RocksDB takes a quarter of an hour.
+//! The dependencies that a checkout has compiled, for use by a new crate: RocksDB takes a quarter
+//! of an hour.
 //!
-//! The crate has a folder of its own for what is compiled, so that `cargo clean` in it removes nothing
-//! of the checkout's. Large files in it are the same files under a second name (hard links), or copies
-//! where there can be none. Cargo takes them for what it compiled itself: they keep their times, and
-//! what it writes down about them holds no path of the checkout. It makes anew what does not fit.
+//! The crate has a folder of its own for compiled dependencies, so that `cargo clean` in it removes
+//! nothing of the checkout's. Large files in the folder are the checkout's files under a second
+//! name (hard links), or copies where there can be no links. Cargo treats the files as its own:
+//! they keep their times, and the records about them hold no path of the checkout. Cargo recompiles
+//! what does not fit.
 
 use super::names::Lock;
 use std::collections::HashSet;
@@ -17,7 +19,7 @@ const PROFILE: &str = "release";
 /// Files of this many bytes are linked. Smaller ones are copied, because cargo may write into them.
 const LARGE: u64 = 64 << 10;
 
-/// How cargo marks a folder that backups can leave out.
+/// The text with which cargo marks a folder that backups can leave out.
 const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 
 /// Returns the folder of compiled things that the running program lies in, else that of the checkout.
@@ -59,7 +61,7 @@ pub(super) fn lend(from: &Path, lock: &Lock, to: &Path) -> io::Result<usize> {
     Ok(hashes.len())
 }
 
-/// What is in a folder; nothing if it is not there.
+/// Returns the entries of a folder; none if the folder is not there.
 fn entries(folder: &Path) -> io::Result<Vec<DirEntry>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.collect(),

@@ -19,7 +19,7 @@ const FOLDERS: [&str; 4] = ["build", "deps", "examples", "incremental"];
 /// Names that Windows keeps for devices: the crate could not be checked out there.
 const DEVICES: [&str; 6] = ["aux", "com1", "con", "lpt1", "nul", "prn"];
 
-/// What the crate depends on, whatever else that depends on.
+/// The direct dependencies of the crate.
 const DEPENDENCIES: [&str; 2] = ["serde", "tidemill"];
 
 /// Packages with their versions, as cargo has written them down.

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tidemill_state::{Error, Result};
 
-/// How deep values may nest: a worker's stack holds some hundreds of levels.
+/// The deepest nesting of values: a worker's stack holds some hundreds of levels.
 const DEEPEST: usize = 64;
 
 /// A schema as the crate for Avro has it, with those that it refers to.

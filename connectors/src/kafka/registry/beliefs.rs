@@ -15,7 +15,7 @@ pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
 /// As [`BELIEVED_AFTER`], for a refusal by a registry that was of use before.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// The time a belief lasts. Then the registry is asked anew.
+/// The time a belief lasts. Then the registry is queried again.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// A request to a registry.
@@ -112,7 +112,7 @@ impl Beliefs {
         is_believed
     }
 
-    /// Forgets all doubts: nothing is asked any more.
+    /// Forgets all doubts: there are no more requests.
     pub(super) fn forget_doubts(&mut self) {
         self.doubted.clear();
         self.refused_since.clear();

@@ -62,10 +62,11 @@ use tidemill_engine::source::Data;
 /// **While the registry is unreachable** or slow, a message whose schema is unknown waits, and with it its partition. No
 /// other partition does, nothing is lost or reordered, and the status names the reason as the partition's trouble.
 ///
-/// **A message that can never be decoded** is treated by the source's policy ([`KafkaSource::dead_letters`],
-/// [`KafkaSource::skip_undecodable`], else the run ends with 69): it does not begin with the magic byte 0 and an id,
-/// the registry has no such id (HTTP status 404, for 8 s; a minute later it is asked anew), or its schema does not fit
-/// the type.
+/// **A message that can never be decoded** is treated by the source's policy
+/// ([`KafkaSource::dead_letters`], [`KafkaSource::skip_undecodable`], else the run ends with 69).
+/// The reason is one of three: the message does not begin with the magic byte 0 and an id; the
+/// registry has no such id (HTTP status 404, for 8 s; a minute later the registry is queried
+/// again); or the message's schema does not fit the type.
 ///
 /// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
 /// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// How a registry is reached.
+/// The access to a registry: its addresses, credentials and certificates.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Access {
     pub(super) urls: Vec<String>,
@@ -37,7 +37,7 @@ impl Access {
 /// The reason why there is no answer of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It passes by itself: no connection, a time-out, a server in trouble.
+    /// A temporary failure: no connection, a time-out, a server in trouble.
     Unreachable(String),
     /// The registry has no such schema, subject or version.
     Unknown(String),
@@ -199,7 +199,7 @@ fn tls_error(why: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
-/// What an HTTP status means.
+/// The meaning of an HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusClass {
     /// The user, or whoever sent the request, is refused.

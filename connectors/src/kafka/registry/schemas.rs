@@ -19,7 +19,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// The time between two attempts: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The time after which a registry is asked again whose answer is not believed yet.
+/// The time after which a registry whose answer is not believed yet is queried again.
 const DOUBTED: Duration = Duration::from_secs(1);
 
 /// The time the thread sleeps at most, so that it ends soon when nobody needs it any more.
