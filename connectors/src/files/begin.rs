@@ -6,6 +6,7 @@ use super::folders::Folders;
 use super::identity::CONVINCING;
 use super::listing::{self, FileId, Found, Listing};
 use super::locate::{self, Known, Place};
+use super::look::Look;
 use super::loss::{self, leaves_out, shrunk};
 use super::newcomers::{Judgement, Newcomers, name_for};
 use super::opened::Opened;
@@ -43,29 +44,6 @@ pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Ve
         std::thread::sleep(BETWEEN_LOOKS);
     }
     look(settings, start).map(Look::report)
-}
-
-/// The findings of one look at all files.
-struct Look {
-    begun: Begun,
-    taken: BTreeSet<FileId>,
-    /// True if a recorded file is not under a name that matches.
-    unusual: bool,
-    notes: Vec<String>,
-    unreadable: Vec<(String, String)>,
-}
-
-impl Look {
-    /// Which files and partitions there are.
-    fn seen(&self) -> (BTreeSet<FileId>, Vec<String>, Vec<String>) {
-        let names = self.begun.partitions.iter().map(|(name, _)| name.clone()).collect();
-        (self.taken.clone(), names, self.begun.retired.clone())
-    }
-
-    fn report(self) -> (Begun, Vec<(String, String)>) {
-        self.notes.iter().for_each(|note| tracing::info!("{note}"));
-        (self.begun, self.unreadable)
-    }
 }
 
 fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {

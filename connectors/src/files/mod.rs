@@ -76,6 +76,7 @@ mod input;
 mod lines;
 mod listing;
 mod locate;
+mod look;
 mod loss;
 mod marker;
 mod marks;
