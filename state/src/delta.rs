@@ -1,4 +1,5 @@
-//! What one batch changed in one worker's states, as bytes: absolute new values and removals, never increments.
+//! The changes of one batch to one worker's states, as bytes: absolute new values and removals,
+//! never increments.
 //!
 //! A delta is the format byte and then sections, one per state: state (u32), number of changes (u32), length of the changes in bytes (u32),
 //! all little-endian, and the changes. A change is the key group (u16, little-endian); how many batches before this one the key was last changed by

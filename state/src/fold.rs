@@ -11,7 +11,7 @@ use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What a fold did.
+/// The result of a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folded {
     /// The batch up to which the store is folded now.
@@ -81,7 +81,7 @@ pub fn remove_leftovers(store: &Store) -> Result<()> {
     INGESTED.iter().try_for_each(|name| remove_file(&store.dir().join(name)))
 }
 
-/// Where a fold's file is written.
+/// Returns the path at which a fold's file is written.
 fn file(store: &Store) -> PathBuf {
     store.dir().join(FOLD)
 }

@@ -21,7 +21,7 @@ pub const KEY_HASH: &str = "xxh3-64";
 /// The number of key groups of a new store.
 pub const KEY_GROUPS: u16 = 256;
 
-/// What can be a key: of a state, or of a grouping. Every type with these parts is one.
+/// A type of keys: of a state, or of a grouping. Every type with these parts is one.
 ///
 /// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are refused with an error.
 ///

@@ -12,7 +12,7 @@ use crate::schema::{Numbered, Program, Schema, StateDecl, TypeDecl, parts_differ
 use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 
-/// What a start does to a store for the migrations that it has not seen.
+/// The changes that a start makes to a store for the migrations that the store has not seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The migrations that are made.

@@ -1,4 +1,5 @@
-//! What a type's bytes are made of, found by deserializing it from nothing: the names of its fields and the kinds of what is in them.
+//! The parts of a type's bytes, found by deserializing the type from nothing: the names of its
+//! fields and the kinds of their contents.
 //!
 //! Encoded values do not say what they are, and a type that has changed its fields may still take the bytes of the old one, for something else. So what is in a type is recorded beside
 //! its name, and compared at each start.
@@ -11,10 +12,11 @@ use serde::de::{
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// How deep a type is looked into, which may contain itself: below that, what need not be there is left out.
+/// The depth to which a type that may contain itself is examined: below that, parts that are not
+/// required are left out.
 const DEEP: u32 = 8;
 
-/// How deep and how far at all.
+/// The greatest depth and the greatest number of parts of any type.
 const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 
@@ -24,8 +26,9 @@ const MOST_PASSES: usize = 64;
 /// The longest description, in bytes: of a longer one the rest is a checksum.
 const LONGEST: usize = 4096;
 
-/// What `T` is made of: `{sum: u64, last: option text}`. The same for each run of the same program. A type that does not let itself be read from nothing, because it
-/// checks what it is given, is described up to there.
+/// Returns the parts of `T`: `{sum: u64, last: option text}`. The same for each run of the same
+/// program. A type that cannot be read from nothing, because it checks its input, is described up
+/// to that check.
 ///
 /// ```
 /// assert_eq!(tidemill_state::shape::of::<(u64, Option<String>)>(), "(u64, option text)");
