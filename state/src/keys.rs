@@ -58,9 +58,11 @@ fn write_key<K: Serialize + ?Sized>(key: Exact<'_, K>, into: &mut Vec<u8>) -> Re
     })
 }
 
-/// What the encodings of all texts begin with that begin with `text`, and of no others: for scans by prefix.
+/// Returns the bytes with which the encodings of all texts begin that begin with `text`, and of no
+/// others: for scans by prefix.
 ///
-/// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block that is filled up with zeros and followed by its length.
+/// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block
+/// that is filled up with zeros and followed by its length.
 #[must_use]
 pub fn text_prefix(text: &str) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(1 + text.len() + text.len() / 8);
