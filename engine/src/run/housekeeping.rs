@@ -1,4 +1,5 @@
-//! What is watched beside the batches: free disk space, new partitions, and when to fold.
+//! The watch over free disk space and new partitions, beside the batches, and over the time to
+//! fold.
 
 use crate::run::threads::in_background;
 use crate::runtime::Runtime;
