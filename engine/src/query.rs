@@ -99,8 +99,8 @@ impl Topology<'_> {
     }
 }
 
-/// Returns the requests' entrance: an operator that gives the requests that were put before it in
-/// flight.
+/// Returns the requests' entrance: an operator that gives the requests that its [`TypedInput`] has
+/// received.
 fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) -> Requests<'q, A> {
     let begun: Rc<RefCell<Vec<Item<A>>>> = Rc::default();
     let mut builder = OperatorBuilder::new("requests".to_string(), scope);

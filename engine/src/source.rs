@@ -251,9 +251,9 @@ pub trait Reader<T>: Send {
     }
 
     /// Returns whether something has come since the last read returned [`ReadStatus::Idle`]: the
-    /// reader is then read before its time. A reader that returns true also unparks the thread on
-    /// which it was read last. Called at each turn of the worker: a source of many partitions uses
-    /// [`Reader::wake_with`].
+    /// reader is then read before its time. A reader that returns true also unparks the thread that
+    /// last called [`Reader::read`]. Called at each turn of the worker: a source of many partitions
+    /// uses [`Reader::wake_with`].
     fn woken(&self) -> bool {
         false
     }

@@ -12,11 +12,11 @@ use serde::de::{
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The depth to which a type that may contain itself is examined: below that, parts that are not
-/// required are left out.
+/// The depth down to which all parts of a type are examined. Below that, parts that need not be
+/// there are left out, because a type may contain itself.
 const DEEP: u32 = 8;
 
-/// The greatest depth and the greatest number of parts of any type.
+/// The greatest depth and the greatest number of parts to which any type is examined.
 const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 

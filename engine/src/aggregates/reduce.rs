@@ -7,10 +7,14 @@ use crate::record::Storable;
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite* ([`crate::conformance::reducer`]). A result that was written and read back continues as if it had not been: it is stored after each batch.
-/// 2. *Checked by the suite.* It keeps nothing but its results: each key has one, and their turns come in between each other's.
-/// 3. *By the engine.* The records of a key come in the order of the source partition that they came from, and batch after batch; between partitions there is none.
-/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names the key.
+/// 1. *Checked by the suite* ([`crate::conformance::reducer`]). A result that was written and read
+///    back continues as if it had not been: it is stored after each batch.
+/// 2. *Checked by the suite.* It keeps nothing but its results: each key has one, and their turns
+///    come in between each other's.
+/// 3. *By the engine.* The records of a key come in the order of the source partition that they
+///    came from, and batch after batch; between partitions there is none.
+/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names
+///    the key.
 ///
 /// See [`fold`] for one made of closures.
 pub trait Reducer<T>: 'static {

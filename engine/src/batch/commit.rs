@@ -2,8 +2,8 @@
 //!
 //! One thread per process. The committer collects each worker's part of a batch. When all workers
 //! have handed over theirs, and every batch before is committed, the committer makes the one write.
-//! Only then does it publish the commit: to the committed number, the sources, the sinks. Batches
-//! that became complete while the last write was under way share one write.
+//! Only then does the committer report the commit: to the committed number, the sources, the sinks.
+//! Batches that became complete while the last write was under way share one write.
 
 use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;

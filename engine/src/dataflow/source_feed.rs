@@ -55,8 +55,8 @@ pub(crate) struct SourceFeed<S: Source> {
     troubled: BTreeSet<usize>,
 }
 
-/// The time for which readers that have nothing are read one after another before the worker does
-/// something else.
+/// The time for which readers that have nothing are tried in turn before the worker does something
+/// else.
 const READS: Duration = Duration::from_micros(150);
 
 impl<S: Source> SourceFeed<S> {

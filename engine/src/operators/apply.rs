@@ -27,7 +27,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// The changes that a state makes for the items that have come for it.
+/// The application of incoming items to a state.
 pub(crate) trait Apply<P>: 'static {
     type Key: Key;
     type Value: Storable;

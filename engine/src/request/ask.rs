@@ -170,7 +170,7 @@ impl Numbered {
 }
 
 /// A request that is dropped before its answer, with the inbox of workers that stop, is answered
-/// with that error.
+/// with `QueryError::gone`.
 impl Drop for Numbered {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {

@@ -47,8 +47,8 @@ pub(crate) enum Step {
     LeaveBehind(Phase),
 }
 
-/// The time after which a phase whose time is over is left behind: threads that watch the time
-/// themselves return by then, with their clients closed.
+/// The extra time that a phase has after its time is over, before the phase is left behind: threads
+/// that watch the time themselves return by then, with their clients closed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The time that a phase has however short the stop's is.

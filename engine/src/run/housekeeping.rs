@@ -1,5 +1,5 @@
-//! The watch over free disk space and new partitions, beside the batches, and over the time to
-//! fold.
+//! The conditions that are watched beside the batches: free disk space, new partitions, and the
+//! time to fold.
 
 use crate::run::threads::in_background;
 use crate::runtime::Runtime;

@@ -1,8 +1,8 @@
 //! The worker loop: one worker, one generation, from the first batch to the last.
 //!
-//! A turn has these steps: end the batch if it was closed, else read one chunk into it; let every
-//! operator that has work do one slice; hand over what is complete. When there is nothing to do the
-//! worker parks. Data, a close, a commit or a request wakes it.
+//! A turn has these steps: end the batch if it was closed, else add one chunk from a source to it;
+//! let every operator that has work do one slice; hand over what is complete. When there is nothing
+//! to do the worker parks. Data, a close, a commit or a request wakes it.
 
 use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;

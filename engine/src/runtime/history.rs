@@ -75,8 +75,8 @@ impl Batches {
     /// Records that the batches from `first` to `last` were on their way when a generation failed,
     /// and are rebuilt.
     fn failed(&mut self, first: Txid, last: Txid, retry: Retry) {
-        // An earlier failure is reported with the batches that both failures have met, at most so
-        // often.
+        // An earlier failure is reported for the batches that both failures have met. Only the last
+        // `RETRIES_TOLD` failures are kept.
         self.failures.push(Failure { first, last, retry });
         let extra = self.failures.len().saturating_sub(RETRIES_TOLD);
         self.failures.drain(..extra);

@@ -27,7 +27,7 @@ pub struct Starting {
 /// The condition for which a start waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// The name of the unreachable service, and the reason why it is thought so.
+    /// The unreachable service, and the reason why it is thought so, in one text.
     pub waiting_for: String,
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,

@@ -173,7 +173,7 @@ fn absorb<T, S: Default>(
     complete
 }
 
-/// Returns the gathered values, which share the request's weight; `None` if there are none.
+/// Returns the gathered result as values that share its weight; `None` if there are none.
 fn leave<S, U, I: ExactSizeIterator<Item = U>>(
     part: &Part,
     gathered: Gathering<S>,
