@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 /// A type of records that can travel in a stream: owned, cloneable, and able to move between
 /// workers.
 ///
-/// Between workers records move as they are. Values and keys of states, and what goes between a client and a query, are encoded without
-/// names and kinds. Of serde's attributes these then cannot be used:
+/// Between workers records move as they are. Values and keys of states, and what goes between a
+/// client and a query, are encoded without names and kinds. Of serde's attributes these then cannot
+/// be used:
 ///
 /// | attribute | found |
 /// | --- | --- |
@@ -16,11 +17,12 @@ use serde::de::DeserializeOwned;
 /// | `skip_serializing_if` | at the first value whose field would be left out |
 /// | `skip` on a field | in a key; in a value only by [`crate::conformance::value`]: it is the default after a restart |
 ///
-/// What is found at a value fails its batch, before the commit. Sinks that write JSON take all of them.
+/// What is found at a value fails its batch, before the commit. Sinks that write JSON take all of
+/// them.
 ///
-/// A value that was encoded and decoded must be encoded as the same bytes again (the order of a hash map's entries aside). A type that
-/// compacts or normalises itself as it is read, such as a sketch or a decimal number without trailing zeros, does so before it is
-/// written.
+/// A value that was encoded and decoded must be encoded as the same bytes again (the order of a
+/// hash map's entries aside). A type that compacts or normalises itself as it is read, such as a
+/// sketch or a decimal number without trailing zeros, does so before it is written.
 pub trait Data: Clone + Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Clone + Serialize + DeserializeOwned + Send + 'static> Data for T {}

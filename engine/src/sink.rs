@@ -8,18 +8,24 @@ use tidemill_state::{Incarnation, Points, Result, Txid};
 
 /// A destination of committed output.
 ///
-/// One value serves all workers and generations of a run; records are encoded there ([`Sink::encode`]), travel through the outbox with
-/// the batch, and are published after the commit by one [`Publisher`] on a thread of its own.
+/// One value serves all workers and generations of a run; records are encoded there
+/// ([`Sink::encode`]), travel through the outbox with the batch, and are published after the commit
+/// by one [`Publisher`] on a thread of its own.
 ///
 /// # Contract
 ///
 /// 1. *Checked at start.* [`Sink::kind`] and [`Sink::delivery`] do not change between runs.
-/// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record): after the commit it is too late.
-/// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as they were encoded, in order.
-/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last txid whose output the sink holds, after a crash at any moment:
-///    output and marker become visible together, or output without its marker is taken back by the next [`Publisher::take_over`].
-/// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation, an older publisher's `prepare` or `commit` fails with kind
-///    [`tidemill_state::Kind::Foreign`], and leaves no output.
+/// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record):
+///    after the commit it is too late.
+/// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as
+///    they were encoded, in order.
+/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last
+///    txid whose output the sink holds, after a crash at any moment: output and marker become
+///    visible together, or output without its marker is taken back by the next
+///    [`Publisher::take_over`].
+/// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation,
+///    an older publisher's `prepare` or `commit` fails with kind [`tidemill_state::Kind::Foreign`],
+///    and leaves no output.
 pub trait Sink: Send + Sync + 'static {
     /// The type of the sink's records.
     type Item: Data;

@@ -12,21 +12,28 @@ use tidemill_state::{Error, Kind, Position, Result};
 
 /// An origin of records: a set of partitions, each read in order from a position.
 ///
-/// One value describes the source to all workers and generations; a [`Reader`] does the reading, one per partition.
+/// One value describes the source to all workers and generations; a [`Reader`] does the reading,
+/// one per partition.
 ///
 /// # Contract
 ///
 /// 1. *Checked at start.* [`Source::kind`] does not change between runs over the same input.
-/// 2. *Checked by the suite.* [`Source::partitions`] lists every partition that can be read now, each name once. A partition
-///    that was listed may be missing later only if it was read to its end; otherwise its input is lost ([`tidemill_state::Kind::SourceLost`]).
-/// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader of the whole partition gives after
-///    P: none twice, none left out, also when the records in between differ in number (offsets need not be dense).
-/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails; it never starts elsewhere. What only a look over a network can
-///    tell may be left to [`Source::begin`], which comes before.
-/// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
-///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
-/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has nothing to
-///    give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the run.
+/// 2. *Checked by the suite.* [`Source::partitions`] lists every partition that can be read now,
+///    each name once. A partition that was listed may be missing later only if it was read to its
+///    end; otherwise its input is lost ([`tidemill_state::Kind::SourceLost`]).
+/// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader
+///    of the whole partition gives after P: none twice, none left out, also when the records in
+///    between differ in number (offsets need not be dense).
+/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails;
+///    it never starts elsewhere. What only a look over a network can tell may be left to
+///    [`Source::begin`], which comes before.
+/// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on
+///    a worker, or on the thread that commits. Waiting is said with [`ReadStatus::Idle`], never
+///    done by blocking. `partitions` and `begin` may take as long as a network does.
+/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run
+///    begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has
+///    nothing to give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the
+///    run.
 pub trait Source: Send + Sync + 'static {
     /// The type of the source's records.
     type Item: Data;
@@ -75,8 +82,8 @@ pub trait Source: Send + Sync + 'static {
     /// continues after losses: nothing more is read of that partition.
     ///
     /// # Errors
-    /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
-    /// not know; kind Unreachable.
+    /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost);
+    /// kind Config for a beginning that the source does not know; kind Unreachable.
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
             return Err(Error::config(

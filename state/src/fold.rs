@@ -1,9 +1,10 @@
 //! The fold: committed deltas since the last fold are merged. Each changed key is written a single
 //! time, in order, into one sorted file of the store.
 //!
-//! Only committed deltas are folded, never the hot map, which is ahead. The file carries the number up to which it is folded, so that
-//! values and number become part of the store in one step; the log before it is dropped later. A crash between any two of these steps is harmless:
-//! folding the same deltas again gives the same values.
+//! Only committed deltas are folded, never the hot map, which is ahead. The file carries the number
+//! up to which it is folded, so that values and number become part of the store in one step; the
+//! log before it is dropped later. A crash between any two of these steps is harmless: folding the
+//! same deltas again gives the same values.
 
 use crate::background::Turns;
 use crate::store::{FOLD, FOLDED_KEY, INGESTED, Store, state_family_options, writing_file};

@@ -23,13 +23,16 @@ pub const KEY_GROUPS: u16 = 256;
 
 /// A type of keys: of a state, or of a grouping. Every type with these parts is one.
 ///
-/// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are refused with an error.
+/// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are
+/// refused with an error.
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite.* Keys that are equal encode equally, and keys that differ encode differently. A field with `#[serde(skip)]` that counts for `Eq`
-///    breaks this. A state refuses two keys that differ and encode equally when it meets the second one.
-/// 2. *Checked by the suite.* A key is read back from its encoding, and equal: see the attributes that `tidemill_engine::Data` lists.
+/// 1. *Checked by the suite.* Keys that are equal encode equally, and keys that differ encode
+///    differently. A field with `#[serde(skip)]` that counts for `Eq` breaks this. A state refuses
+///    two keys that differ and encode equally when it meets the second one.
+/// 2. *Checked by the suite.* A key is read back from its encoding, and equal: see the attributes
+///    that `tidemill_engine::Data` lists.
 /// 3. *Not checkable.* A key does not change while it is one.
 pub trait Key: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static> Key for T {}

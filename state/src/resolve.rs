@@ -1,6 +1,7 @@
 //! The decision of a start: made from facts, without reading or writing anything.
 //!
-//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and carries the decision out.
+//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and
+//! carries the decision out.
 
 pub use crate::facts::{Assume, Facts, MarkerFacts, SinkRecord, StoreFacts};
 use crate::schema::{Schema, SinkDecl};

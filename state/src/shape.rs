@@ -1,8 +1,9 @@
 //! The parts of a type's bytes, found by deserializing the type from nothing: the names of its
 //! fields and the kinds of their contents.
 //!
-//! Encoded values do not say what they are, and a type that has changed its fields may still take the bytes of the old one, for something else. So what is in a type is recorded beside
-//! its name, and compared at each start.
+//! Encoded values do not say what they are, and a type that has changed its fields may still take
+//! the bytes of the old one, for something else. So what is in a type is recorded beside its name,
+//! and compared at each start.
 
 use serde::de::value::{Error as Stop, U32Deserializer};
 use serde::de::{

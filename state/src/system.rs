@@ -4,9 +4,10 @@
 //! files), is [`Kind::TryAgain`]. An error that stays until a path, a right or a limit is changed
 //! is [`Kind::Config`]. None of them is damage: only a checksum or a missing file shows damage.
 //!
-//! Input/output errors (EIO) are `TryAgain`. The same call succeeds after a reset of a controller or the return of a network disk, and
-//! whether a disk has lost something is found by the checksums of what is read later. A disk that is gone for good fails again at each
-//! start, with the same text.
+//! Input/output errors (EIO) are `TryAgain`. The same call succeeds after a reset of a controller
+//! or the return of a network disk, and whether a disk has lost something is found by the checksums
+//! of what is read later. A disk that is gone for good fails again at each start, with the same
+//! text.
 
 use crate::{Error, Kind};
 use rustix::io::Errno;

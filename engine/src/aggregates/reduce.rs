@@ -2,8 +2,9 @@
 
 use crate::record::Storable;
 
-/// An aggregation that sees the records one by one, and has no partial results: Trident's `ReducerAggregator`. Where it can be a [`crate::aggregates::Combiner`], that is faster: a reducer's
-/// records all travel to the worker that owns their key.
+/// An aggregation that sees the records one by one, and has no partial results: Trident's
+/// `ReducerAggregator`. Where it can be a [`crate::aggregates::Combiner`], that is faster: a
+/// reducer's records all travel to the worker that owns their key.
 ///
 /// # Contract
 ///

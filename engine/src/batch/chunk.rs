@@ -1,7 +1,8 @@
 //! The chunks that travel between operators: a run of records, and their places in the input.
 //!
-//! A chunk remembers the source records that its records came from, up to the first operator that gathers a batch, so that a failure can name source,
-//! partition and offset. That costs one number per *source* record and operator, not per record.
+//! A chunk remembers the source records that its records came from, up to the first operator that
+//! gathers a batch, so that a failure can name source, partition and offset. That costs one number
+//! per *source* record and operator, not per record.
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! Opening and closing batches: one batch is open at a time, and all workers of the process fill it.
+//! Opening and closing batches: one batch is open at a time, and all workers of the process fill
+//! it.
 //!
 //! The open batch is closed when it holds enough records or bytes, counted over all workers, or
 //! when its first record is old enough. Closing is a change of one number and a wake-up: each

@@ -1,8 +1,8 @@
 //! The work of each operator on each worker since the run began: the number of records, and the
 //! time.
 //!
-//! A figure is written by its worker alone, so that counting costs a load and a store. Who looks sees each figure as it is just now; figures of one look may not
-//! add up to the last record.
+//! A figure is written by its worker alone, so that counting costs a load and a store. Who looks
+//! sees each figure as it is just now; figures of one look may not add up to the last record.
 
 use crate::plan::NodeId;
 use schemars::JsonSchema;

@@ -1,8 +1,9 @@
 //! Back-pressure inside a query: an operator waits while the operators behind it have more to do
 //! than they can in a moment. A request that makes much then holds little of it in memory at once.
 //!
-//! Operators of a query are counted in the order in which they are built, so that what reads comes after what it reads. One waits for those with greater numbers only, and the
-//! last never waits: nothing can lock up. What is counted is records, over all workers.
+//! Operators of a query are counted in the order in which they are built, so that what reads comes
+//! after what it reads. One waits for those with greater numbers only, and the last never waits:
+//! nothing can lock up. What is counted is records, over all workers.
 
 use std::cell::Cell;
 use std::rc::Rc;

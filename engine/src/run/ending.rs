@@ -1,9 +1,10 @@
 //! The end of a run: its phases, and the decision about the supervisor's step in each.
 //!
-//! One thread, the supervisor, waits for everybody, in this order: the workers finish the batch in hand, the
-//! committer commits every complete batch, the sinks receive what is committed, and the store and the clients of
-//! sources and sinks are closed. Each phase is bounded by the time that a stop has ([`crate::Settings::drain`]). What
-//! has not ended by then is named and left behind: nothing of it is committed, and a crash would be as safe.
+//! One thread, the supervisor, waits for everybody, in this order: the workers finish the batch in
+//! hand, the committer commits every complete batch, the sinks receive what is committed, and the
+//! store and the clients of sources and sinks are closed. Each phase is bounded by the time that a
+//! stop has ([`crate::Settings::drain`]). What has not ended by then is named and left behind:
+//! nothing of it is committed, and a crash would be as safe.
 
 use crate::runtime::Runtime;
 use std::time::Duration;

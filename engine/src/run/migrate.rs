@@ -10,7 +10,8 @@ use tidemill_state::{CrashPoint, Error, Points, Result, Store, fold, keys};
 /// with each conversion, all rows of the new state, sorted as they are stored.
 ///
 /// # Errors
-/// Kind Config if a value is not of the type that its conversion takes, UserCode if a conversion panics, or makes two keys the same.
+/// Kind Config if a value is not of the type that its conversion takes, UserCode if a conversion
+/// panics, or makes two keys the same.
 pub(crate) fn convert(store: &Store, plan: &Plan, description: &Description) -> Result<Vec<Vec<Row>>> {
     plan.conversions.iter().map(|conversion| rows_of(store, conversion, description)).collect()
 }

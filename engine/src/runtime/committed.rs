@@ -1,7 +1,8 @@
 //! The progress of the committed batches: in each partition, and in the number of each state's
 //! keys.
 //!
-//! Workers are ahead of what is committed, so what they tell of a partition is put back to this before it is shown.
+//! Workers are ahead of what is committed, so what they tell of a partition is put back to this
+//! before it is shown.
 
 use crate::batch::feed::PartitionProgress;
 use crate::batch::report::BatchReport;

@@ -1,4 +1,5 @@
-//! The reports of the last batches: made at their commit, and completed when sinks have confirmed their output and their changes are folded.
+//! The reports of the last batches: made at their commit, and completed when sinks have confirmed
+//! their output and their changes are folded.
 //!
 //! Each change of a report has a number, so that a follower receives what has changed since, and
 //! nothing twice.

@@ -1,4 +1,5 @@
-//! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as of one committed batch.
+//! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as
+//! of one committed batch.
 //!
 //! A walk over several pages stays at its batch until it ends: the batch is pinned for [`LEASE`]
 //! after each page, and for [`LONGEST_WALK`] in all. If the batch is held no longer, the next page

@@ -17,8 +17,8 @@ const MAX_WAL_BYTES: u64 = 160 << 20;
 /// RocksDB's own messages, in each of the files that are kept: some kilobytes for each fold.
 const LOG_FILE_BYTES: usize = 4 << 20;
 
-/// The bound on the changes to the list of files since the list was last written as a whole. A start
-/// reads all of them.
+/// The bound on the changes to the list of files since the list was last written as a whole. A
+/// start reads all of them.
 const MANIFEST_BYTES: usize = 8 << 20;
 
 pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<DB> {
