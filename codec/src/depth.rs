@@ -3,7 +3,7 @@
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 use std::fmt;
 
-/// How deeply values may lie within each other: as JSON has it.
+/// The greatest nesting depth of values: the same as in JSON.
 pub(crate) const DEEPEST: u32 = 128;
 
 /// A deserializer, or what one gives to read parts with, in which so many levels are left.

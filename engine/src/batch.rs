@@ -50,7 +50,7 @@ pub struct Batch {
     pub time_ms: u64,
 }
 
-/// What one worker has made of one batch, so far.
+/// The changes and outputs of one worker for one batch, so far.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerBatch {
     pub(crate) sections: Vec<Section>,
@@ -59,7 +59,7 @@ pub(crate) struct WorkerBatch {
     pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
-/// What one worker made of one batch.
+/// The complete changes and outputs of one worker for one batch.
 pub(crate) struct WorkerDelta {
     pub(crate) generation: u64,
     pub(crate) txid: Txid,
@@ -105,7 +105,7 @@ impl Default for BatchLimits {
     }
 }
 
-/// What a batch covers of one partition: `[start, end)`.
+/// The range of one partition that a batch covers: `[start, end)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) source: SourceId,

@@ -210,7 +210,7 @@ where
     }
 }
 
-/// What was read so far, over all restarts.
+/// The records that were read so far, over all restarts.
 struct Tape<T> {
     records: Vec<T>,
     /// No record may have a smaller offset.
@@ -227,7 +227,8 @@ impl<T> Tape<T> {
     }
 }
 
-/// Reads until `wanted` more records are there. Whether they are; not, if the reader is at its end before.
+/// Reads until `wanted` more records are there. Returns whether they are: false if the reader is
+/// exhausted before.
 fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &mut Tape<T>) -> bool {
     let mut left = wanted;
     let mut last_news = Instant::now();
@@ -463,7 +464,7 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
                 let again = old.prepare(&[self.entry(5)]).and_then(|prepared| prepared.commit());
                 expect_foreign(again, "prepare() and commit() of an older run");
             }
-            // The sink keeps a second publisher out by itself: then the older run can only come back.
+            // The sink itself keeps a second publisher out: then the older run can only come back.
             Err(why) => {
                 assert_eq!(
                     why.kind(),

@@ -10,7 +10,7 @@ use tidemill_state::Result;
 thread_local! {
     /// True if a panic of this thread is not printed, because it is reported otherwise.
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// Where this thread has panicked last.
+    /// The place of this thread's last panic.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
     /// The key on which this thread's code worked when it panicked.
     static FAILED_KEY: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -65,7 +65,8 @@ pub(crate) fn watch_panics() {
     });
 }
 
-/// How a call of the user's code ended that did not return: by a panic, or because it gave too much.
+/// Returns the message for a call of the user's code that did not return: by a panic, or because it
+/// gave too much.
 pub(crate) fn failure_message(ended: &(dyn std::any::Any + Send)) -> String {
     match ended.downcast_ref::<TooMuch>() {
         Some(TooMuch(why)) => why.clone(),
@@ -81,7 +82,8 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 /// The end of a call that gives too much: as a panic goes its way.
 pub(crate) struct TooMuch(pub(crate) String);
 
-/// Calls `body`; a panic in it is an error with its text. `quiet`: the panic is not printed, because it is told otherwise.
+/// Calls `body`. A panic in `body` becomes an error with its text. `quiet`: the panic is not
+/// printed, because it is reported otherwise.
 #[inline]
 pub(crate) fn caught<R>(quiet: bool, body: impl FnOnce() -> std::result::Result<R, String>) -> std::result::Result<R, String> {
     panics::quietly(quiet, body).unwrap_or_else(|panic| {

@@ -10,7 +10,7 @@ use tidemill_state::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NodeId(pub usize);
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeKind {
@@ -26,7 +26,7 @@ pub enum NodeKind {
     State(String),
     /// A sink, by its name.
     Sink(String),
-    /// A query, by its name: what is asked of it.
+    /// A query, by its name: the operator at which its requests enter.
     Query(String),
 }
 
@@ -35,11 +35,11 @@ pub enum NodeKind {
 pub struct Node {
     /// Its number.
     pub id: NodeId,
-    /// What it is.
+    /// The kind of the node.
     pub kind: NodeKind,
-    /// Where in the program it was made: file and line.
+    /// The place in the program where the node was made: file and line.
     pub at: String,
-    /// What it reads.
+    /// The nodes that the node reads.
     pub inputs: Vec<NodeId>,
 }
 
@@ -121,7 +121,7 @@ impl Plan {
     }
 }
 
-/// How records come to a node from other workers, if they do.
+/// Returns the way on which records come to a node from other workers, if they do.
 fn way(node: &Node) -> Option<&'static str> {
     match node.kind {
         NodeKind::State(_) | NodeKind::Exchange(_) => Some("by key"),

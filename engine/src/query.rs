@@ -115,7 +115,8 @@ impl Topology<'_> {
     }
 }
 
-/// Where requests enter: an operator that gives what the in_flight has put before it.
+/// Returns the requests' entrance: an operator that gives the requests that its [`TypedInput`] has
+/// received.
 fn entrance<'q, A: Clone + Send + 'static>(scope: Scope<'q, u64>, part: Part) -> Requests<'q, A> {
     let begun: Rc<RefCell<Vec<Item<A>>>> = Rc::default();
     let mut builder = OperatorBuilder::new("requests".to_string(), scope);

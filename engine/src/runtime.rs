@@ -229,12 +229,13 @@ impl Runtime {
         Ok(inner.extent.covered(source, partition).max(begun).is_some_and(|next| next > offset))
     }
 
-    /// Records an error that the run goes on after.
+    /// Records an error after which the run continues.
     pub(crate) fn note_error(&self, error: &Error) {
         self.lock().last_error = Some(error.to_string());
     }
 
-    /// Returns whether every source is at its end, everything is committed and every sink has confirmed it.
+    /// Returns whether every source is exhausted, everything is committed and every sink has
+    /// confirmed it.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
         let inner = self.lock();
@@ -302,7 +303,7 @@ impl Runtime {
         &self.facts.plan
     }
 
-    /// What each operator has done since the run began, in the order of the plan.
+    /// Returns the work of each operator since the run began, in the order of the plan.
     #[must_use]
     pub fn operators(&self) -> Vec<OperatorWork> {
         self.work.totals(|node| self.facts.plan.receives(node))

@@ -1,4 +1,4 @@
-//! How a topology is run.
+//! The settings of a run.
 
 use crate::batch::BatchLimits;
 use crate::clock::Clock;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidemill_state::resolve::Assume;
 use tidemill_state::store::Durability;
 
-/// How a topology is run: where its state lies, its batches, its bounds.
+/// The settings of a topology's run: the folder of its state, its batches, its bounds.
 ///
 /// ```
 /// use tidemill_engine::Settings;
@@ -26,7 +26,7 @@ pub struct Settings {
     pub state: PathBuf,
     /// The number of workers, at least 1. May differ from run to run.
     pub workers: usize,
-    /// What a commit waits for.
+    /// The condition for which a commit waits.
     pub durability: Durability,
     /// When a batch is closed, and how many may be on their way.
     pub batches: BatchLimits,
@@ -44,22 +44,24 @@ pub struct Settings {
     /// ended by then is named and left behind ([`crate::Runtime::left_behind`]); the process of a topology ends at most
     /// six seconds later.
     pub drain: Duration,
-    /// What to do with output whose fate is unknown because a sink's marker is gone.
+    /// The assumption about output whose fate is unknown because a sink's marker is gone.
     pub sink_assume: Option<Assume>,
-    /// How often in a row a failure of user code builds the dataflows anew in this process, before it ends the run. 0: the first one does.
+    /// The number of failures of user code in a row after which the dataflows are rebuilt in this
+    /// process. One more failure ends the run. 0: the first failure ends it.
     pub retries: u32,
-    /// Where sources begin that were never read; `None` for what each says itself.
+    /// The place at which sources begin that were never read; `None` for the default of each
+    /// source.
     pub first: Option<StartAt>,
-    /// What to do if records are gone at a source before they were read.
+    /// The action if records are gone at a source before they were read.
     pub on_loss: OnLoss,
     /// True if the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
     pub to_end: bool,
     /// True if a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
     /// own (`--start-over`).
     pub start_over: bool,
-    /// What time it is for batches ([`crate::Batch::time_ms`]): the system's, or a test's.
+    /// The clock for batches ([`crate::Batch::time_ms`]): the system's, or a test's.
     pub clock: Clock,
-    /// What requests to queries may take.
+    /// The limits of requests to queries.
     pub queries: QueryLimits,
     /// For watching a start that waits, and giving it up.
     pub starting: Arc<Starting>,

@@ -1,4 +1,4 @@
-//! What committed output is published to: the traits that a sink implements.
+//! The traits that a sink implements: the destination to which committed output is published.
 
 use crate::record::Data;
 use serde::{Deserialize, Serialize};
@@ -6,28 +6,35 @@ use std::any::Any;
 use std::sync::Arc;
 use tidemill_state::{Incarnation, Points, Result, Txid};
 
-/// Where committed output goes.
+/// A destination of committed output.
 ///
-/// One value serves all workers and generations of a run; records are encoded there ([`Sink::encode`]), travel through the outbox with
-/// the batch, and are published after the commit by one [`Publisher`] on a thread of its own.
+/// One value serves all workers and generations of a run; records are encoded there
+/// ([`Sink::encode`]), travel through the outbox with the batch, and are published after the commit
+/// by one [`Publisher`] on a thread of its own.
 ///
 /// # Contract
 ///
 /// 1. *Checked at start.* [`Sink::kind`] and [`Sink::delivery`] do not change between runs.
-/// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record): after the commit it is too late.
-/// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as they were encoded, in order.
-/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last txid whose output the sink holds, after a crash at any moment:
-///    output and marker become visible together, or output without its marker is taken back by the next [`Publisher::take_over`].
-/// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation, an older publisher's `prepare` or `commit` fails with kind
-///    [`tidemill_state::Kind::Foreign`], and leaves no output.
+/// 2. *Not checkable.* [`Sink::encode`] refuses what can never be published (too large a record):
+///    after the commit it is too late.
+/// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as
+///    they were encoded, in order.
+/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last
+///    txid whose output the sink holds, after a crash at any moment: output and marker become
+///    visible together, or output without its marker is taken back by the next
+///    [`Publisher::take_over`].
+/// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation,
+///    an older publisher's `prepare` or `commit` fails with kind [`tidemill_state::Kind::Foreign`],
+///    and leaves no output.
 pub trait Sink: Send + Sync + 'static {
-    /// What the sink takes.
+    /// The type of the sink's records.
     type Item: Data;
 
-    /// What kind of sink this is, in one short line. Recorded in the store; a restart with another one is refused. Addresses do not belong in it.
+    /// Returns the kind of this sink, in one short line. The kind is recorded in the store; a
+    /// restart with another one is refused. Addresses do not belong in it.
     fn kind(&self) -> String;
 
-    /// What the sink guarantees.
+    /// Returns the sink's guarantee.
     fn delivery(&self) -> Delivery;
 
     /// Appends the bytes to publish for `item` to `into`, on the worker, before the commit.
@@ -43,7 +50,7 @@ pub trait Sink: Send + Sync + 'static {
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>>;
 }
 
-/// Who publishes: the topology, the sink's name in it, and the run.
+/// The publisher's identity: the topology, the sink's name in the topology, and the run.
 #[derive(Clone, Debug)]
 pub struct Owner {
     /// The topology's name.
@@ -71,7 +78,7 @@ impl Owner {
     }
 }
 
-/// What a sink guarantees.
+/// A sink's guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
@@ -149,7 +156,7 @@ pub trait Prepared {
     fn commit(self: Box<Self>) -> Result<Outcome>;
 }
 
-/// What is known after a commit that did not fail.
+/// The result of a commit that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Output and marker are durable and visible.

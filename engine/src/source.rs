@@ -1,4 +1,4 @@
-//! What is read: the traits that a source implements, and the records it gives.
+//! The traits that a source implements, and the records that a source gives.
 
 pub use crate::dead_letter::{DeadLetter, DeadLetterSink, LetterHeader};
 pub use crate::record::Data;
@@ -10,29 +10,37 @@ use std::task::Waker;
 use std::time::Duration;
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// Where records come from: a set of partitions, each read in order from a position.
+/// An origin of records: a set of partitions, each read in order from a position.
 ///
-/// One value describes the source to all workers and generations; a [`Reader`] does the reading, one per partition.
+/// One value describes the source to all workers and generations; a [`Reader`] does the reading,
+/// one per partition.
 ///
 /// # Contract
 ///
 /// 1. *Checked at start.* [`Source::kind`] does not change between runs over the same input.
-/// 2. *Checked by the suite.* [`Source::partitions`] lists every partition that can be read now, each name once. A partition
-///    that was listed may be missing later only if it was read to its end; otherwise its input is lost ([`tidemill_state::Kind::SourceLost`]).
-/// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader of the whole partition gives after
-///    P: none twice, none left out, also when the records in between differ in number (offsets need not be dense).
-/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails; it never starts elsewhere. What only a look over a network can
-///    tell may be left to [`Source::begin`], which comes before.
-/// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on a worker, or on the thread that commits. Waiting is said
-///    with [`ReadStatus::Idle`], never done by blocking. `partitions` and `begin` may take as long as a network does.
-/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has nothing to
-///    give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the run.
+/// 2. *Checked by the suite.* [`Source::partitions`] lists every partition that can be read now,
+///    each name once. A partition that was listed may be missing later only if it was read to its
+///    end; otherwise its input is lost ([`tidemill_state::Kind::SourceLost`]).
+/// 3. *Checked by the suite.* A reader opened at position P gives exactly the records that a reader
+///    of the whole partition gives after P: none twice, none left out, also when the records in
+///    between differ in number (offsets need not be dense).
+/// 4. *Checked by the suite.* A reader opened at a position that its input no longer matches fails;
+///    it never starts elsewhere. What only a look over a network can tell may be left to
+///    [`Source::begin`], which comes before.
+/// 5. *Not checkable.* `open`, `read` and `committed` return within a few milliseconds: they run on
+///    a worker, or on the thread that commits. Waiting is said with [`ReadStatus::Idle`], never
+///    done by blocking. `partitions` and `begin` may take as long as a network does.
+/// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run
+///    begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has
+///    nothing to give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the
+///    run.
 pub trait Source: Send + Sync + 'static {
-    /// What the source gives.
+    /// The type of the source's records.
     type Item: Data;
 
-    /// What kind of source this is and how it decodes, in one short line. It is recorded in the store, and a restart with another
-    /// one is refused: a change here means that recorded positions no longer mean the same. Addresses and globs do not belong in it.
+    /// Returns the kind of this source and of its decoding, in one short line. The line is recorded
+    /// in the store, and a restart with another one is refused: a change here means that recorded
+    /// positions no longer mean the same. Addresses and globs do not belong in it.
     fn kind(&self) -> String;
 
     /// The names of the partitions that can be read now, in a stable order.
@@ -65,14 +73,17 @@ pub trait Source: Send + Sync + 'static {
         Ok(listed.filter(|partition| !known.contains_key(partition)).map(|partition| (partition, None)).collect())
     }
 
-    /// Where each partition is begun or gone on from. Called before the workers open them; nothing has been changed yet, and nothing is to be changed here.
+    /// Returns the position at which each partition begins or continues. Called before the workers
+    /// open the partitions. Nothing has been changed yet, and this call must not change anything.
     ///
-    /// As given, it lists [`Source::partitions`], goes on from what is recorded, begins new ones at their beginning, and opens each once to see that it can be. A partition whose records are
-    /// gone is left out, with a warning, if the start goes on after losses: nothing more is read of it.
+    /// The default implementation lists [`Source::partitions`], continues from the recorded
+    /// positions, begins new partitions at their beginning, and opens each once to see that it can
+    /// be opened. A partition whose records are gone is left out, with a warning, if the start
+    /// continues after losses: nothing more is read of that partition.
     ///
     /// # Errors
-    /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost); kind Config for a beginning that the source does
-    /// not know; kind Unreachable.
+    /// A partition cannot be read, or its input does not match what is recorded (kind SourceLost);
+    /// kind Config for a beginning that the source does not know; kind Unreachable.
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
             return Err(Error::config(
@@ -118,9 +129,10 @@ pub trait Source: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns whatever the operator should know of the source now though it is read on: a pattern that nothing
-    /// matches, say. Each is shown in the status for as long as it is returned, and logged once. Called after
-    /// [`Source::begin`] and after each [`Source::discover`].
+    /// Returns everything that the operator should know of the source now though the source
+    /// continues to be read: a pattern that nothing matches, say. Each notice is shown in the
+    /// status for as long as it is returned, and logged once. Called after [`Source::begin`] and
+    /// after each [`Source::discover`].
     fn notices(&self) -> Vec<String> {
         Vec::new()
     }
@@ -131,7 +143,8 @@ pub trait Source: Send + Sync + 'static {
         let _ = positions;
     }
 
-    /// Where records go that cannot be decoded, if the source sets them aside ([`Records::set_aside`]).
+    /// Returns the sink for records that cannot be decoded, if the source sets them aside
+    /// ([`Records::set_aside`]).
     fn dead_letters(&self) -> Option<DeadLetterSink> {
         None
     }
@@ -143,7 +156,7 @@ pub trait Source: Send + Sync + 'static {
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>>;
 }
 
-/// What a start asks a source, see [`Source::begin`].
+/// The start's input to a source, see [`Source::begin`].
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
     /// The topology, by the name that its traces outside have: for a consumer group, say.
@@ -153,11 +166,12 @@ pub struct Start<'a> {
     pub is_new: bool,
     /// True if the store has begun this source before. Its first start is over then, also if it had no partition yet.
     pub begun: bool,
-    /// Where each partition is gone on from, as the store has it.
+    /// The position at which each partition continues, as recorded in the store.
     pub recorded: &'a BTreeMap<String, Position>,
-    /// Where to begin if it was never begun, as the operator says; `None` for what the source itself says.
+    /// The place at which to begin a source that was never begun, as set by the operator; `None`
+    /// for the source's own default.
     pub first: Option<StartAt>,
-    /// What to do if records are gone that were not read.
+    /// The action if records are gone that were not read.
     pub on_loss: OnLoss,
     /// True if the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
     /// partitions end now, if it can, and then is bounded ([`Source::is_bounded`]).
@@ -167,7 +181,7 @@ pub struct Start<'a> {
 /// The facts that a start hands to the instances of its source that read: see [`Begun::facts`].
 pub type StartFacts = Arc<dyn Any + Send + Sync>;
 
-/// What a source answers, see [`Source::begin`].
+/// A source's answer to a start, see [`Source::begin`].
 #[derive(Clone, Debug, Default)]
 pub struct Begun {
     /// Every partition that is there or recorded, and where it is begun; `None` for its beginning.
@@ -175,13 +189,14 @@ pub struct Begun {
     /// Recorded partitions that have ended for good: their positions are removed from the store by this start.
     /// They are not among `partitions`.
     pub retired: Vec<String>,
-    /// What the operator should know, though it goes on: records that were lost, say.
+    /// Warnings for the operator that do not prevent the start: records that were lost, say.
     pub warnings: Vec<String>,
     /// Facts for the instances of the source that open partitions: each worker builds its own. `None` if they need none.
     pub facts: Option<StartFacts>,
 }
 
-/// Where a source begins that was never read (`--from`). A restart goes on from the store, whatever is said here.
+/// The place at which a source begins that was never read (`--from`). A restart always continues
+/// from the store, whatever this value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartAt {
     /// With the oldest record that is there.
@@ -192,7 +207,7 @@ pub enum StartAt {
     Time(i64),
 }
 
-/// What to do if records are gone at the source before they were read (`--on-loss`).
+/// The action if records are gone at the source before they were read (`--on-loss`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLoss {
     /// Refuse to go on.
@@ -221,13 +236,13 @@ pub trait Reader<T>: Send {
     /// The position after the last record that was appended: what a restart would be given if the batch ended here.
     fn position(&self) -> Position;
 
-    /// The offset of [`Reader::position`]. It is asked for some times a second, also while nothing comes: a reader whose positions are costly
-    /// to make returns it without one.
+    /// Returns the offset of [`Reader::position`]. Called some times a second, also while nothing
+    /// comes: a reader whose positions are costly to make returns the offset without one.
     fn offset(&self) -> u64 {
         self.position().offset
     }
 
-    /// How much is known to be left to read, in the unit of offsets; for metrics only.
+    /// Returns the known amount that is left to read, in the unit of offsets; for metrics only.
     fn lag(&self) -> Option<u64> {
         None
     }
@@ -242,14 +257,16 @@ pub trait Reader<T>: Send {
         false
     }
 
-    /// Returns whether something has come since the last read said [`ReadStatus::Idle`]: it is then read before its time. A reader that says so also unparks the
-    /// thread on which it was read last. Called at each turn of the worker: a source of many
-    /// partitions uses [`Reader::wake_with`].
+    /// Returns whether something has come since the last read returned [`ReadStatus::Idle`]: the
+    /// reader is then read before its time. A reader that returns true also unparks the thread that
+    /// last called [`Reader::read`]. Called at each turn of the worker: a source of many partitions
+    /// uses [`Reader::wake_with`].
     fn woken(&self) -> bool {
         false
     }
 
-    /// Why nothing comes, if something is wrong that passes by itself, such as a broker that is away.
+    /// Returns the reason why nothing comes, if there is a fault that passes without help, such as
+    /// an unreachable broker.
     fn trouble(&self) -> Option<String> {
         None
     }
@@ -260,17 +277,17 @@ pub trait Reader<T>: Send {
     }
 }
 
-/// What to expect of the next [`Reader::read`].
+/// The prospect of the next [`Reader::read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStatus {
     /// There may be more right now.
     More,
     /// Nothing for now: ask again after this long.
     Idle(Duration),
-    /// The partition is at its end for good.
+    /// The partition is exhausted for good.
     End,
-    /// The partition is at its end for good, and nothing will be read of it at any later start: its position is
-    /// removed from the store once everything read from it is committed.
+    /// The partition is exhausted for good, and nothing will be read of it at any later start: its
+    /// position is removed from the store once everything read from it is committed.
     Retired,
 }
 
@@ -423,7 +440,7 @@ impl<S: Source> Source for Arc<S> {
     }
 }
 
-/// A source without its type: what is asked of it before the workers run.
+/// A source without its type: the calls that are made to the source before the workers run.
 pub(crate) trait AnySource: Send + Sync {
     fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
     fn discover_every(&self) -> Option<std::time::Duration>;

@@ -271,7 +271,8 @@ impl Kit {
         self.engine().runtime().ask_typed(query, arguments)
     }
 
-    /// What was published to the sink that was made with [`Io::sink`] under this name.
+    /// Returns the records that were published to the sink that was made with [`Io::sink`] under
+    /// this name.
     ///
     /// # Panics
     /// If the topology has no such sink of this type.

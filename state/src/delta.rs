@@ -1,11 +1,15 @@
-//! What one batch changed in one worker's states, as bytes: absolute new values and removals, never increments.
+//! The changes of one batch to one worker's states, as bytes: absolute new values and removals,
+//! never increments.
 //!
-//! A delta is the format byte and then sections, one per state: state (u32), number of changes (u32), length of the changes in bytes (u32),
-//! all little-endian, and the changes. A change is the key group (u16, little-endian); how many batches before this one the key was last changed by
-//! the same worker in the same run (0: not, or not known), and if it was, the number of that change in its section; the key's length and the key; the value's
-//! length and the value. Numbers and lengths are LEB128. A value always has its own format byte in front, so that length 0 means "removed".
+//! A delta is the format byte and then sections, one per state: state (u32), number of changes
+//! (u32), length of the changes in bytes (u32), all little-endian, and the changes. A change is the
+//! key group (u16, little-endian); how many batches before this one the key was last changed by the
+//! same worker in the same run (0: not, or not known), and if it was, the number of that change in
+//! its section; the key's length and the key; the value's length and the value. Numbers and lengths
+//! are LEB128. A value always has its own format byte in front, so that length 0 means "removed".
 //!
-//! The earlier change is named so that a fold finds most of what a later batch has overwritten without looking a key up.
+//! The earlier change is named so that a fold finds most of what a later batch has overwritten
+//! without looking a key up.
 
 use crate::{Error, KeyGroup, Result, StateId, codec::FORMAT};
 

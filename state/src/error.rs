@@ -7,7 +7,8 @@ use std::fmt;
 /// The result of everything in Tidemill that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What an error asks of whoever runs the topology. Each is an exit code of the process.
+/// The class of an error, by the action that it requires of whoever runs the topology. Each class
+/// is an exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Fix the arguments, settings or program (also: port in use, no input).
@@ -18,7 +19,7 @@ pub enum Kind {
     Foreign,
     /// Records are gone at the source, or the source is another one.
     SourceLost,
-    /// What a sink holds is unknown, or it refuses for good.
+    /// The content of a sink is unknown, or the sink refuses for good.
     Sink,
     /// The user's code or a record failed.
     UserCode,
@@ -26,7 +27,7 @@ pub enum Kind {
     Bug,
     /// The same command may succeed later: folder in use, write failed, peer died.
     TryAgain,
-    /// What the topology reads or writes is away, such as a broker: a run waits for it.
+    /// An input or output of the topology, such as a broker, is unreachable: a run waits for it.
     Unreachable,
 }
 
@@ -143,7 +144,7 @@ impl Error {
         Error::new(Kind::Unreachable, message)
     }
 
-    /// What it asks of the caller.
+    /// Returns the class of the error: the action that it requires of the caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind

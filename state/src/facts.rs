@@ -3,7 +3,7 @@
 use crate::schema::{Program, Schema};
 use crate::{Incarnation, Txid};
 
-/// What the store has recorded.
+/// The facts that are recorded in the store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFacts {
     /// The last committed batch (L).
@@ -12,13 +12,13 @@ pub struct StoreFacts {
     pub folded: Txid,
     /// Every run of this store so far, oldest first; without this one.
     pub incarnations: Vec<Incarnation>,
-    /// What the topology was.
+    /// The recorded schema of the topology.
     pub schema: Schema,
-    /// What is known of each sink in `schema`.
+    /// The facts of each sink in `schema`.
     pub sinks: Vec<SinkRecord>,
 }
 
-/// What the store knows of one sink.
+/// The store's record of one sink.
 #[derive(Clone, Debug, Default)]
 pub struct SinkRecord {
     /// The sink's name.
@@ -29,7 +29,7 @@ pub struct SinkRecord {
     pub entries: Vec<(Txid, Txid)>,
 }
 
-/// What a sink's marker says.
+/// The content of a sink's marker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkerFacts {
     /// The topology that wrote it.
@@ -45,11 +45,11 @@ pub struct MarkerFacts {
 pub struct Facts {
     /// The store; `None` if there is none yet.
     pub store: Option<StoreFacts>,
-    /// What the program is.
+    /// The program's declarations.
     pub program: Program,
     /// The marker of each of the program's sinks, in the program's order; always `None` for a sink that keeps none.
     pub markers: Vec<Option<MarkerFacts>>,
-    /// What the operator says of a sink whose marker is missing.
+    /// The operator's assumption about a sink whose marker is missing.
     pub assume: Option<Assume>,
     /// The name that the topology's traces outside have, see [`crate::Store::known_as`].
     pub known_as: String,

@@ -1,8 +1,10 @@
-//! The fold: committed deltas since the last fold are merged, and each changed key goes once, in order, into one sorted file of the store.
+//! The fold: committed deltas since the last fold are merged. Each changed key is written a single
+//! time, in order, into one sorted file of the store.
 //!
-//! Only committed deltas are folded, never the hot map, which is ahead. The file carries the number up to which it is folded, so that
-//! values and number become part of the store in one step; the log before it is dropped later. A crash between any two of these steps is harmless:
-//! folding the same deltas again gives the same values.
+//! Only committed deltas are folded, never the hot map, which is ahead. The file carries the number
+//! up to which it is folded, so that values and number become part of the store in one step; the
+//! log before it is dropped later. A crash between any two of these steps is harmless: folding the
+//! same deltas again gives the same values.
 
 use crate::background::Turns;
 use crate::store::{FOLD, FOLDED_KEY, INGESTED, Store, state_family_options, writing_file};
@@ -11,7 +13,7 @@ use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What a fold did.
+/// The result of a fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folded {
     /// The batch up to which the store is folded now.
@@ -81,7 +83,7 @@ pub fn remove_leftovers(store: &Store) -> Result<()> {
     INGESTED.iter().try_for_each(|name| remove_file(&store.dir().join(name)))
 }
 
-/// Where a fold's file is written.
+/// Returns the path at which a fold's file is written.
 fn file(store: &Store) -> PathBuf {
     store.dir().join(FOLD)
 }

@@ -24,7 +24,8 @@ struct Slot<K, V> {
     old: u32,
 }
 
-/// Where a key lies. The tag, bits of its hash, tells most keys apart without a look at the slot, which is seldom in the cache.
+/// The place of a key. The tag consists of bits of the key's hash. It distinguishes most keys
+/// without a look at the slot, which is seldom in the cache.
 struct Place {
     slot: u32,
     tag: u32,
@@ -74,7 +75,7 @@ struct Changed<V> {
     keys_before: usize,
 }
 
-/// What [`HotMap::get_at`] found.
+/// The result of [`HotMap::get_at`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'a, V> {
     /// The key has this value.
@@ -120,7 +121,7 @@ pub struct HotMap<K, V> {
     alike: Option<(TableIndex, u32, u32)>,
 }
 
-/// Where a walk over all keys goes on: see [`HotMap::walk_at`].
+/// The place at which a walk over all keys continues: see [`HotMap::walk_at`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     table: usize,

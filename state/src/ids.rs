@@ -59,7 +59,8 @@ pub struct SourceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerIndex(pub u32);
 
-/// One run of a topology on one store. The counter is raised durably at each start; the nonce tells copies of a folder apart.
+/// One run of a topology on one store. The counter is raised durably at each start. The nonce
+/// distinguishes copies of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// Counts the starts of this store, from 1.
@@ -84,12 +85,14 @@ impl fmt::Display for Lineage {
     }
 }
 
-/// Where to continue in a partition: everything before `offset` is in committed batches.
+/// The position at which a partition is continued: everything before `offset` is in committed
+/// batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The first offset not yet read, in the source's own unit (a byte offset, a Kafka offset, a count of records).
     pub offset: u64,
-    /// What the source needs to recognise its input again (a checksum, a topic id). Opaque to everything else.
+    /// The bytes by which the source recognises its input again (a checksum, a topic id). Opaque to
+    /// everything else.
     pub witness: Vec<u8>,
 }
 

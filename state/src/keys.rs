@@ -21,15 +21,18 @@ pub const KEY_HASH: &str = "xxh3-64";
 /// The number of key groups of a new store.
 pub const KEY_GROUPS: u16 = 256;
 
-/// What can be a key: of a state, or of a grouping. Every type with these parts is one.
+/// A type of keys: of a state, or of a grouping. Every type with these parts is one.
 ///
-/// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are refused with an error.
+/// Not every serde type has an order-preserving encoding: maps and borrowed data have none, and are
+/// refused with an error.
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite.* Keys that are equal encode equally, and keys that differ encode differently. A field with `#[serde(skip)]` that counts for `Eq`
-///    breaks this. A state refuses two keys that differ and encode equally when it meets the second one.
-/// 2. *Checked by the suite.* A key is read back from its encoding, and equal: see the attributes that `tidemill_engine::Data` lists.
+/// 1. *Checked by the suite.* Keys that are equal encode equally, and keys that differ encode
+///    differently. A field with `#[serde(skip)]` that counts for `Eq` breaks this. A state refuses
+///    two keys that differ and encode equally when it meets the second one.
+/// 2. *Checked by the suite.* A key is read back from its encoding, and equal: see the attributes
+///    that `tidemill_engine::Data` lists.
 /// 3. *Not checkable.* A key does not change while it is one.
 pub trait Key: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Hash + Eq + Clone + Send + 'static> Key for T {}
@@ -58,9 +61,11 @@ fn write_key<K: Serialize + ?Sized>(key: Exact<'_, K>, into: &mut Vec<u8>) -> Re
     })
 }
 
-/// What the encodings of all texts begin with that begin with `text`, and of no others: for scans by prefix.
+/// Returns the bytes with which the encodings of all texts begin that begin with `text`, and of no
+/// others: for scans by prefix.
 ///
-/// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block that is filled up with zeros and followed by its length.
+/// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block
+/// that is filled up with zeros and followed by its length.
 #[must_use]
 pub fn text_prefix(text: &str) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(1 + text.len() + text.len() / 8);

@@ -1,8 +1,9 @@
-//! What survives: the store, its states, delta log, fold, outbox and the decision of a start.
+//! The durable part: the store, its states, delta log, fold, outbox and the decision of a start.
 //!
 //! One [`Store`] is one folder on disk, one RocksDB inside it, and belongs to one running topology.
-//! A batch's positions, state changes, outputs and number go into it in one write ([`Store::commit`]).
-//! This crate knows nothing of dataflow: the engine tells it what a batch changed.
+//! A batch's positions, state changes, outputs and number go into it in one write
+//! ([`Store::commit`]). This crate does not depend on the dataflow: the engine passes the changes
+//! of each batch to it.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -12,7 +12,7 @@ use crate::schema::{Numbered, Program, Schema, StateDecl, TypeDecl, parts_differ
 use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
 
-/// What a start does to a store for the migrations that it has not seen.
+/// The changes that a start makes to a store for the migrations that the store has not seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The migrations that are made.
@@ -40,10 +40,12 @@ pub struct Conversion {
     pub code: Vec<usize>,
 }
 
-/// What is recorded, and what a start does to make it so.
+/// Returns the recorded schema with the pending migrations made, and the plan by which a start
+/// makes them.
 ///
 /// # Errors
-/// Kind Config: a change is of something that the store has not, or a sink that goes has not confirmed everything.
+/// Kind Config: a change is of something that the store has not, or a sink that goes has not
+/// confirmed everything.
 pub fn plan(recorded: &Schema, program: &Program, sinks: &[SinkRecord]) -> Result<(Schema, Plan)> {
     let mut work = Work { schema: recorded.clone(), plan: Plan::default(), converted: Vec::new() };
     for migration in &program.migrations {

@@ -9,7 +9,7 @@ use crate::{Error, Result, Txid, codec::FORMAT};
 #[derive(Clone, Debug, Default)]
 pub struct PayloadWriter {
     bytes: Vec<u8>,
-    /// Where the last whole record ends.
+    /// The end of the last whole record.
     end: usize,
     records: usize,
 }
@@ -58,7 +58,7 @@ pub fn records(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// How much longer an entry is than its payload.
+/// The number of bytes by which an entry is longer than its payload.
 pub const ENTRY_HEADER_BYTES: usize = 9;
 
 /// Lays out an entry: what the sink had before, and this batch's payloads of all workers.

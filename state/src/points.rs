@@ -107,7 +107,7 @@ impl CrashPoint {
     }
 }
 
-/// What happens at an armed point.
+/// The effect of an armed point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The process aborts.

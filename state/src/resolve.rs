@@ -1,13 +1,14 @@
-//! What a start means: from facts to a decision, without reading or writing anything.
+//! The decision of a start: made from facts, without reading or writing anything.
 //!
-//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and carries the decision out.
+//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and
+//! carries the decision out.
 
 pub use crate::facts::{Assume, Facts, MarkerFacts, SinkRecord, StoreFacts};
 use crate::schema::{Schema, SinkDecl};
 use crate::{Error, Result, Txid, migration};
 use std::fmt;
 
-/// What a start does.
+/// The actions of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// True if the store is made.
@@ -16,17 +17,18 @@ pub struct Decision {
     pub after: Txid,
     /// The schema from now on.
     pub schema: Schema,
-    /// What is made of the store before, for the migrations that it has not seen.
+    /// The changes to the store before the start, for the migrations that the store has not seen.
     pub migration: migration::Plan,
     /// The program's sinks. The schema has them too, but in the order of their numbers.
     pub declared: Vec<SinkDecl>,
-    /// What to do with each of the program's sinks, in the program's order.
+    /// The action for each of the program's sinks, in the program's order.
     pub sinks: Vec<SinkStart>,
-    /// What the operator should know, though the start goes on.
+    /// Warnings for the operator that do not prevent the start.
     pub warnings: Vec<String>,
 }
 
-/// What a start does with one sink. In every case the marker is claimed before the first batch is opened.
+/// The action of a start for one sink. In every case the marker is claimed before the first batch
+/// is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkStart {
     /// A new sink: write its marker at this txid, then record it as registered.

@@ -103,7 +103,7 @@ fn differs<T: Serialize>(
     }
 }
 
-/// What to look for where a value does not come back.
+/// The advice for a value that does not come back.
 const CAUSES: &str = "What its `Serialize` writes its `Deserialize` must read: look for a `#[serde(skip)]` on a variant that is not \
                       the last, for `skip_serializing` or `skip_deserializing` alone, and for a `serialize_with` or \
                       `deserialize_with` without its counterpart. A value that was read back must be written as the same bytes \
@@ -208,7 +208,7 @@ pub fn key_comes_back<K: Key>(key: &K, bytes: &[u8]) -> Result<()> {
     differs.map_or(Ok(()), |how| Err(lost::<K>("key", &how)))
 }
 
-/// What to look for where two keys that differ are one in the store.
+/// The advice for two different keys that are one in the store.
 pub const SKIPPED: &str = "Look for a field with `#[serde(skip)]` that counts for `Eq` and `Hash`: remove the attribute, or leave \
                            the field out of the key";
 

@@ -1,4 +1,5 @@
-//! What a topology has: its states, sources and sinks, by name, as declared by the program and as recorded in its store.
+//! The schema of a topology: its states, sources and sinks, by name, as declared by the program and
+//! as recorded in its store.
 
 use crate::type_names::readable;
 use crate::{Error, Result, SinkId, SourceId, StateId};
@@ -17,10 +18,11 @@ pub struct StateDecl {
     /// True if all of its keys are on one worker, whatever they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
-    /// What its keys are made of, see [`crate::shape`]: a type may change without its name. Empty if it is not known.
+    /// The parts of the state's keys, see [`crate::shape`]: a type may change without its name.
+    /// Empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key_parts: String,
-    /// What its values are made of.
+    /// The parts of the state's values.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub value_parts: String,
 }
@@ -30,7 +32,7 @@ pub struct StateDecl {
 pub struct TypeDecl {
     /// Its name.
     pub name: String,
-    /// What it is made of, see [`crate::shape`]. Empty if it is not known.
+    /// The parts of the type, see [`crate::shape`]. Empty if unknown.
     pub parts: String,
 }
 
@@ -66,7 +68,7 @@ impl StateDecl {
 pub struct SourceDecl {
     /// Its name, unique in the topology.
     pub name: String,
-    /// What kind of source it is.
+    /// The kind of the source.
     pub kind: String,
 }
 
@@ -75,13 +77,13 @@ pub struct SourceDecl {
 pub struct SinkDecl {
     /// Its name, unique in the topology.
     pub name: String,
-    /// What kind of sink it is.
+    /// The kind of the sink.
     pub kind: String,
     /// True if it keeps a marker, and so holds each batch once.
     pub exactly_once: bool,
 }
 
-/// What the program is: compared with what its store has recorded.
+/// The declarations of a program, which are compared with the record in its store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// The topology's name.
@@ -92,12 +94,12 @@ pub struct Program {
     pub sources: Vec<SourceDecl>,
     /// Its sinks.
     pub sinks: Vec<SinkDecl>,
-    /// How stores of older versions of it become its own.
+    /// The migrations by which stores of older versions of the program become its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub migrations: Vec<Migration>,
 }
 
-/// What a store has recorded: declarations with their numbers.
+/// The declarations that a store has recorded, with their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// The topology's name.
@@ -132,7 +134,7 @@ pub(crate) trait Numbered: Clone + PartialEq {
     fn name(&self) -> &str;
     fn set_name(&mut self, name: &str);
 
-    /// What it was and what it is, if `now` differs from it.
+    /// Returns the old and the new description, if `now` differs from `self`.
     fn difference(&self, now: &Self) -> Option<(String, String)>;
 }
 
@@ -275,7 +277,7 @@ fn add<I, D: Numbered>(recorded: &mut Vec<(I, D)>, declared: &[D], highest: &mut
 pub struct Migration {
     /// Its name, unique in the program, and the same for ever.
     pub name: String,
-    /// What it changes, in this order.
+    /// The migration's changes, in the order in which they are made.
     pub changes: Vec<Change>,
 }
 

@@ -1,7 +1,9 @@
-//! What a type's bytes are made of, found by deserializing it from nothing: the names of its fields and the kinds of what is in them.
+//! The parts of a type's bytes, found by deserializing the type from nothing: the names of its
+//! fields and the kinds of their contents.
 //!
-//! Encoded values do not say what they are, and a type that has changed its fields may still take the bytes of the old one, for something else. So what is in a type is recorded beside
-//! its name, and compared at each start.
+//! Encoded values do not say what they are, and a type that has changed its fields may still take
+//! the bytes of the old one, for something else. So what is in a type is recorded beside its name,
+//! and compared at each start.
 //!
 //! A field that is renamed and a variant that is appended count as changes too: names alone do not
 //! show which of them are harmless.
@@ -14,10 +16,11 @@ use serde::de::{
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// How deep a type is looked into, which may contain itself: below that, what need not be there is left out.
+/// The depth down to which all parts of a type are examined. Below that, parts that need not be
+/// there are left out, because a type may contain itself.
 const DEEP: u32 = 8;
 
-/// How deep and how far at all.
+/// The greatest depth and the greatest number of parts to which any type is examined.
 const DEEPEST: u32 = 32;
 const MOST_PARTS: u32 = 1000;
 
@@ -27,8 +30,9 @@ const MOST_PASSES: usize = 64;
 /// The longest description, in bytes: of a longer one the rest is a checksum.
 const LONGEST: usize = 4096;
 
-/// What `T` is made of: `{sum: u64, last: option text}`. The same for each run of the same program. A type that does not let itself be read from nothing, because it
-/// checks what it is given, is described up to there.
+/// Returns the parts of `T`: `{sum: u64, last: option text}`. The same for each run of the same
+/// program. A type that cannot be read from nothing, because it checks its input, is described up
+/// to that check.
 ///
 /// ```
 /// assert_eq!(tidemill_state::shape::of::<(u64, Option<String>)>(), "(u64, option text)");

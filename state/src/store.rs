@@ -64,15 +64,15 @@ pub enum Durability {
 pub struct Batch {
     /// Its number: the one after the last committed.
     pub txid: Txid,
-    /// Where each partition that it read is continued.
+    /// The position at which each partition that the batch read is continued.
     pub positions: Vec<(SourceId, String, Position)>,
-    /// What it changed, worker by worker, see [`crate::delta::assemble`].
+    /// The batch's changes, worker by worker, see [`crate::delta::assemble`].
     pub deltas: Vec<(WorkerIndex, Vec<u8>)>,
-    /// What it gives to sinks.
+    /// The batch's output to sinks.
     pub outputs: Vec<Output>,
 }
 
-/// What one batch gives to one sink.
+/// The output of one batch to one sink.
 #[derive(Debug)]
 pub struct Output {
     /// The sink.
@@ -95,7 +95,7 @@ impl Committed {
     }
 }
 
-/// What a store was made with, for good.
+/// The parameters with which a store was created, fixed for good.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 struct Made {
     key_groups: u16,
@@ -116,7 +116,7 @@ pub struct Store {
     folded: AtomicU64,
     unfolded_bytes: AtomicU64,
     housekeeping: Mutex<Housekeeping>,
-    /// How the run before this one wrote.
+    /// The mode in which the run before this one wrote.
     last: Mode,
     /// True if a run has begun on it: only then is there something to note about its end.
     begun: AtomicBool,
@@ -234,7 +234,7 @@ impl Store {
         &self.dir
     }
 
-    /// What a commit waits for.
+    /// Returns the durability: the condition for which a commit waits.
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.durability
@@ -279,7 +279,7 @@ impl Store {
         self.unfolded_bytes.load(SeqCst)
     }
 
-    /// What is recorded, for the decision of a start.
+    /// Returns the recorded facts, for the decision of a start.
     ///
     /// # Errors
     /// Kind Damaged.
@@ -287,7 +287,7 @@ impl Store {
         read::facts(self)
     }
 
-    /// What the topology was at its last start.
+    /// Returns the schema of the topology at its last start.
     ///
     /// # Errors
     /// Kind Damaged.

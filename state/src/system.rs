@@ -1,12 +1,13 @@
 //! Errors of the operating system: the kind and the way out of each, in one table.
 //!
-//! An error that may pass by itself, or that somebody else ends (a full disk, too many open files), is [`Kind::TryAgain`]. An error that
-//! stays until a path, a right or a limit is changed is [`Kind::Config`]. None of them is damage: that is only what a checksum or a missing
-//! file shows.
+//! An error that may pass without help, or that somebody else ends (a full disk, too many open
+//! files), is [`Kind::TryAgain`]. An error that stays until a path, a right or a limit is changed
+//! is [`Kind::Config`]. None of them is damage: only a checksum or a missing file shows damage.
 //!
-//! Input/output errors (EIO) are `TryAgain`. The same call succeeds after a reset of a controller or the return of a network disk, and
-//! whether a disk has lost something is found by the checksums of what is read later. A disk that is gone for good fails again at each
-//! start, with the same text.
+//! Input/output errors (EIO) are `TryAgain`. The same call succeeds after a reset of a controller
+//! or the return of a network disk, and whether a disk has lost something is found by the checksums
+//! of what is read later. A disk that is gone for good fails again at each start, with the same
+//! text.
 
 use crate::{Error, Kind};
 use rustix::io::Errno;
@@ -78,7 +79,7 @@ const TABLE: &[(&str, Errno, Kind, &str)] = &[
     ("EADDRNOTAVAIL", Errno::ADDRNOTAVAIL, Kind::Config, "give an address of this machine"),
 ];
 
-/// What an error of the operating system asks of the caller.
+/// The class of an error of the operating system, and its remedy for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// [`Kind::TryAgain`], or [`Kind::Config`].

@@ -42,9 +42,9 @@ use crate::record::Record;
 /// assert_eq!(kit.output::<(u64, u64)>("out"), [(1, 7)]);
 /// ```
 pub trait BatchAggregator<T>: 'static {
-    /// What is kept while a batch is aggregated.
+    /// The state that is kept while a batch is aggregated.
     type State: 'static;
-    /// What it gives.
+    /// The result for a batch.
     type Output: Record;
 
     /// Before the first record.

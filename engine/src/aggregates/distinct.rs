@@ -1,4 +1,4 @@
-//! How many different records there are, about.
+//! The approximate number of different records.
 
 use crate::aggregates::Combiner;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
@@ -34,7 +34,8 @@ impl Distinct {
     fn see<T: Key>(&mut self, record: &T) {
         let mut encoded = Vec::new();
         keys::encode_key(record, &mut encoded).unwrap_or_else(|why| panic!("{why}"));
-        // A hash that is documented as stable: a sketch goes on after a restart, by another version, on another machine.
+        // A hash that is documented as stable: a sketch is continued after a restart, by another
+        // version, on another machine.
         self.0.update(keys::hash_key(&encoded).to_le());
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// (1962), partial results combined as by Chan, Golub and LeVeque (1979).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
-    /// How many.
+    /// The number of values.
     pub count: u64,
     /// Their mean; 0 of none.
     pub mean: f64,

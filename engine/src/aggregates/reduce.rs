@@ -2,15 +2,20 @@
 
 use crate::record::Storable;
 
-/// An aggregation that sees the records one by one, and has no partial results: Trident's `ReducerAggregator`. Where it can be a [`crate::aggregates::Combiner`], that is faster: a reducer's
-/// records all travel to the worker that owns their key.
+/// An aggregation that sees the records one by one, and has no partial results: Trident's
+/// `ReducerAggregator`. Where it can be a [`crate::aggregates::Combiner`], that is faster: a
+/// reducer's records all travel to the worker that owns their key.
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite* ([`crate::conformance::reducer`]). A result that was written and read back goes on as if it had not been: it is stored after each batch.
-/// 2. *Checked by the suite.* It keeps nothing but its results: each key has one, and their turns come in between each other's.
-/// 3. *By the engine.* The records of a key come in the order of the source partition that they came from, and batch after batch; between partitions there is none.
-/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names the key.
+/// 1. *Checked by the suite* ([`crate::conformance::reducer`]). A result that was written and read
+///    back continues as if it had not been: it is stored after each batch.
+/// 2. *Checked by the suite.* It keeps nothing but its results: each key has one, and their turns
+///    come in between each other's.
+/// 3. *By the engine.* The records of a key come in the order of the source partition that they
+///    came from, and batch after batch; between partitions there is none.
+/// 4. *Not checkable.* Overflow is a panic, never a wrap: the batch fails, with an error that names
+///    the key.
 ///
 /// See [`fold`] for one made of closures.
 pub trait Reducer<T>: 'static {

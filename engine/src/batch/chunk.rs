@@ -1,7 +1,8 @@
-//! What travels between operators: a run of records, and where in the input they came from.
+//! The chunks that travel between operators: a run of records, and their places in the input.
 //!
-//! A chunk remembers the source records that its records came from, up to the first operator that gathers a batch, so that a failure can name source,
-//! partition and offset. That costs one number per *source* record and operator, not per record.
+//! A chunk remembers the source records that its records came from, up to the first operator that
+//! gathers a batch, so that a failure can name source, partition and offset. That costs one number
+//! per *source* record and operator, not per record.
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -9,14 +10,15 @@ use std::fmt;
 use std::rc::Rc;
 use timely::Accountable;
 
-/// What a chunk of records was when it came from a source, or through the last exchange.
+/// A chunk of records as it came from a source, or through the last exchange.
 pub(crate) struct SourceRun {
     pub(crate) places: Option<Places>,
     /// The records themselves, where a dead letter may need their bytes.
     pub(crate) records: Option<Box<dyn AsBytes>>,
 }
 
-/// Where in the input a run of records is: its source, its partition, and the offset of each record.
+/// The places of a run of records in the input: their source, their partition, and the offset of
+/// each record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Places {
     pub(crate) source: CompactString,
@@ -24,7 +26,7 @@ pub(crate) struct Places {
     pub(crate) offsets: Vec<u64>,
 }
 
-/// Where a record is in the input.
+/// The place of a record in the input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) source: String,
@@ -51,7 +53,7 @@ impl<T: Serialize> AsBytes for Vec<T> {
     }
 }
 
-/// Where a chunk's records came from.
+/// The origin of a chunk's records.
 #[derive(Clone)]
 pub(crate) struct Origin {
     run: Rc<SourceRun>,
@@ -72,7 +74,8 @@ impl Origin {
         }
     }
 
-    /// Where in the input the source record is that record `index` came from, if that is known.
+    /// Returns the place in the input of the source record from which record `index` came, if
+    /// known.
     pub(crate) fn place(&self, index: usize) -> Option<Place> {
         let Places { source, partition, offsets } = self.run.places.as_ref()?;
         let offset = *offsets.get(self.source_index(index))?;

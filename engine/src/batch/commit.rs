@@ -1,8 +1,9 @@
 //! The commit: from the workers' deltas to one write, from top to bottom.
 //!
-//! One thread per process. It collects what each worker made of a batch; when all have handed over theirs, and every batch before is committed, it
-//! makes the one write, and only then tells anyone: the committed number, the sources, the sinks. Batches that became complete while
-//! the last write was under way share one write.
+//! One thread per process. The committer collects each worker's part of a batch. When all workers
+//! have handed over theirs, and every batch before is committed, the committer makes the one write.
+//! Only then does the committer report the commit: to the committed number, the sources, the sinks.
+//! Batches that became complete while the last write was under way share one write.
 
 use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
@@ -18,7 +19,7 @@ use tidemill_state::outbox::{ENTRY_HEADER_BYTES, encode_entry};
 use tidemill_state::store::{Committed, Output};
 use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, Txid};
 
-/// What the committer is told.
+/// A message to the committer.
 pub(crate) enum Message {
     /// A worker has completed a batch.
     Delta(WorkerDelta),
@@ -62,7 +63,7 @@ pub(crate) struct Committer {
     pub(crate) last_output: BTreeMap<SinkId, Txid>,
     pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
     pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Intake>)>,
-    /// What has moved on without a record, and after which batch.
+    /// The ranges that have moved on without a record, each with the batch after which they did.
     pub(crate) moved: Vec<(Txid, Vec<Range>)>,
     /// The program's sources: they are told of what is committed.
     pub(crate) sources: Vec<(SourceId, Arc<dyn AnySource>)>,
@@ -71,7 +72,7 @@ pub(crate) struct Committer {
 /// The time housekeeping waits for a commit to ride in.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
-/// How much goes into one write when several batches are complete.
+/// The number of bytes that go into one write when several batches are complete.
 const BYTES_AT_ONCE: usize = 32 << 20;
 
 impl Committer {
@@ -170,7 +171,8 @@ impl Committer {
         Ok(())
     }
 
-    /// What has moved on before one of these batches is where that batch ends, if it has something of the partition: else the position would go back.
+    /// Moves the ranges that have moved on before one of these batches to where that batch ends, if
+    /// the batch has something of the partition. Otherwise the position would go back.
     fn catch_up(&mut self, batches: &[Batch]) {
         if self.moved.is_empty() {
             return;
@@ -231,7 +233,7 @@ impl Committer {
         }
     }
 
-    /// The next batches that are complete, in order, as they are written; and what is told of them.
+    /// Returns the next complete batches, in order, as they are written, and their reports.
     fn next_batches(&mut self) -> (Vec<Batch>, Vec<BatchReport>) {
         let (mut batches, mut reports) = (Vec::new(), Vec::new());
         let (mut next, mut bytes) = (self.store.committed().txid().next(), 0);
@@ -307,7 +309,7 @@ fn summed<'a>(counts: impl Iterator<Item = (&'a String, &'a u64)>) -> BTreeMap<S
     })
 }
 
-/// What each worker did of a batch that was closed at `closed`.
+/// Returns the share of each worker in a batch that was closed at `closed`.
 fn shares(deltas: &[WorkerDelta], closed: Instant) -> Vec<WorkerShare> {
     let mut shares: Vec<WorkerShare> = deltas
         .iter()

@@ -20,7 +20,7 @@ pub(crate) trait Feed {
     /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes; none if nothing is there now.
     fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
 
-    /// Where dead letters go.
+    /// Sets the input for dead letters.
     fn give_letters_to(&mut self, input: DeadLetterInput);
 
     /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
@@ -29,10 +29,10 @@ pub(crate) trait Feed {
     /// Ends the ranges of the batch in hand.
     fn ranges(&mut self) -> Vec<Range>;
 
-    /// Ends the ranges of the batch in hand, and goes on at `txid`.
+    /// Ends the ranges of the batch in hand, and continues at `txid`.
     fn advance_to(&mut self, txid: Txid) -> Vec<Range>;
 
-    /// How long until it is worth reading again; zero for now, `None` for never.
+    /// Returns the time until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
     /// Returns whether a partition was read, or has joined, since the last call of [`Feed::progress`].
@@ -46,7 +46,7 @@ pub(crate) trait Feed {
 
 pub(crate) type DeadLetterInput = Handle<u64, CapacityContainerBuilder<Chunk<DeadLetter>>>;
 
-/// How far a partition is read.
+/// The progress of reading a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
 pub struct PartitionProgress {
     /// The source's name.
@@ -55,13 +55,13 @@ pub struct PartitionProgress {
     pub partition: String,
     /// The first offset that no committed batch covers, in the source's own unit.
     pub offset: u64,
-    /// How much is known to come from there on, in the same unit.
+    /// The known amount that is left from there on, in the same unit.
     pub lag: Option<u64>,
     /// The number of records that were skipped by policy in this run, before that offset.
     pub skipped: u64,
-    /// True if the partition is at its end.
+    /// True if the partition is exhausted.
     pub ended: bool,
-    /// Why nothing comes, if something is wrong that passes by itself.
+    /// The reason why nothing comes, if there is a fault that passes without help.
     pub trouble: Option<String>,
     /// Since when, in milliseconds since 1970.
     pub trouble_since_ms: Option<u64>,

@@ -1,8 +1,11 @@
-//! Opening and closing batches: one batch is open at a time, and all workers of the process fill it.
+//! Opening and closing batches: one batch is open at a time, and all workers of the process fill
+//! it.
 //!
-//! The open batch is closed when it holds enough records or bytes, counted over all workers, or when its first record is old enough. Closing is a
-//! change of one number and a wake-up: each worker ends its ranges at the last record that it has given to the dataflow, and goes on with
-//! the next batch. The next batch takes records only while few enough batches are uncommitted and nothing else holds the sources back.
+//! The open batch is closed when it holds enough records or bytes, counted over all workers, or
+//! when its first record is old enough. Closing is a change of one number and a wake-up: each
+//! worker ends its ranges at the last record that it has given to the dataflow, and continues with
+//! the next batch. The next batch takes records only while few enough batches are uncommitted and
+//! nothing else holds the sources back.
 
 use crate::batch::{BatchLimits, Range};
 use crate::clock::Clock;
@@ -15,7 +18,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 
-/// What a worker does next about reading.
+/// The next step of a worker's reading.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// The batch that it is at was closed: end its ranges and go on at this one.
@@ -98,7 +101,7 @@ impl Intake {
         if open.given > 0 { open.txid } else { Txid(open.txid.0.saturating_sub(1)) }
     }
 
-    /// Makes this thread one of those that are woken when a batch is closed or committed.
+    /// Registers this thread to be woken when a batch is closed or committed.
     pub(crate) fn wake_me(&self) {
         self.wake.lock().expect("no holder of this lock panics").push(std::thread::current());
     }
@@ -111,7 +114,7 @@ impl Intake {
         }
     }
 
-    /// What a worker that is at batch `at` does next.
+    /// Returns the next step of a worker that is at batch `at`.
     pub(crate) fn turn(&self, at: Txid, points: &Points) -> Result<Turn> {
         let mut open = self.lock();
         if open.txid > at {
@@ -223,7 +226,7 @@ impl Intake {
         self.lock().time.get(&txid).copied().unwrap_or_else(|| self.clock.now_ms())
     }
 
-    /// What a batch covers, as far as the workers have told.
+    /// Returns the ranges that a batch covers, as far as the workers have reported them.
     pub(crate) fn ranges_of(&self, txid: Txid) -> Vec<Range> {
         self.lock().ranges.get(&txid).cloned().unwrap_or_default()
     }
@@ -263,16 +266,16 @@ impl Intake {
         }
     }
 
-    /// Returns whether every source is at its end and every record is in a committed batch.
+    /// Returns whether every source is exhausted and every record is in a committed batch.
     pub(crate) fn all_ended_and_committed(&self) -> bool {
         let open = self.lock();
-        // One that has lost records is not at its end.
+        // A source that has lost records does not count as exhausted.
         let ended = open.lost.is_none() && open.ended.iter().all(|ended| *ended);
         drop(open);
         ended && self.nothing_in_flight()
     }
 
-    /// Returns whether every source is at its end, and no batch was ever begun.
+    /// Returns whether every source is exhausted, and no batch was ever begun.
     pub(crate) fn has_ended_empty(&self) -> bool {
         let open = self.lock();
         open.ended.iter().all(|ended| *ended) && open.given == 0 && open.promised == 0 && open.opened_at.is_empty()

@@ -52,7 +52,7 @@ impl Latch {
         }
     }
 
-    /// What the first failure was, if its records may be searched for.
+    /// Returns the first failure, if its records may be searched for.
     pub(crate) fn suspected(&self) -> Option<Suspect> {
         self.suspect.lock().expect("no holder of this lock panics").clone()
     }
@@ -61,7 +61,7 @@ impl Latch {
         self.error.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Makes this thread one of those that a failure wakes.
+    /// Registers this thread to be woken by a failure.
     pub(crate) fn wake_me(&self) {
         self.wake.lock().expect("no holder of this lock panics").push(std::thread::current());
     }

@@ -18,7 +18,8 @@ pub struct SinkStatus {
     pub published: Txid,
     /// Bytes of committed output that it has not confirmed.
     pub backlog_bytes: usize,
-    /// The number of times its publisher was made anew in this run, after a failure or a commit that could not be trusted.
+    /// The number of times the sink's publisher was rebuilt in this run, after a failure or a
+    /// commit that could not be trusted.
     pub rebuilds: u64,
     /// Why it does not take output now, if so.
     pub error: Option<String>,
@@ -106,7 +107,7 @@ impl Outlets {
         (status.published, status.backlog_bytes) = (txid, status.backlog_bytes.saturating_sub(bytes));
     }
 
-    /// A sink's publisher is made anew.
+    /// Counts a rebuild of a sink's publisher.
     pub(crate) fn count_rebuild(&self, sink: usize) {
         self.lock().sinks[sink].rebuilds += 1;
     }

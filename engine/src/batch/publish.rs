@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Kind, Points, Result, SinkId, Store, Txid};
 
-/// How much goes to a sink at once while it is behind.
+/// The number of bytes that go to a sink at once while the sink is behind.
 const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// The first and the longest pause after a failure.
@@ -203,7 +203,8 @@ impl Publishing {
     }
 }
 
-/// What was found of a sink that is not settled is not the last word: the transaction that is open may hold what is missing.
+/// Returns the error for a sink that is not settled. The error `found` is not final: the open
+/// transaction may hold the missing output.
 pub(crate) fn not_settled(found: &Error) -> Error {
     Error::unreachable(format!("a transaction has not ended, and may hold what is missed ({found})"))
 }

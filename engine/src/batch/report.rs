@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use tidemill_state::{Txid, WorkerIndex};
 
-/// What a batch was: told once it is committed.
+/// The report of a batch: published once the batch is committed.
 #[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct BatchReport {
     /// Its number.
@@ -38,13 +38,14 @@ pub struct BatchReport {
     /// The time the fold took that ended with this batch, if one did: it took in the changes of those before it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold_us: Option<u64>,
-    /// What each worker did of it, by number. Not in lists of batches over the port.
+    /// The share of each worker in the batch, by number. Not in lists of batches over the port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<WorkerShare>,
-    /// Failures that threw it away before it was committed: it was made anew after each. At most the last eight.
+    /// Failures that threw the batch away before it was committed: the batch was rebuilt after
+    /// each. At most the last eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retries: Vec<Retry>,
-    /// What it covers of each partition. Not in lists of batches over the port.
+    /// The range of each partition that the batch covers. Not in lists of batches over the port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<RangeReport>,
     /// The number of keys each worker's states have after it.
@@ -77,7 +78,7 @@ pub struct Publication {
     pub us: u64,
 }
 
-/// A failure after which batches that were not committed were made anew.
+/// A failure after which batches that were not committed were rebuilt.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Retry {
     /// The generation of the dataflows that failed; the first is 1.
@@ -88,7 +89,7 @@ pub struct Retry {
     pub at_ms: u64,
 }
 
-/// What a batch covers of one partition: `[start, end)`.
+/// The range of one partition that a batch covers: `[start, end)`.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct RangeReport {
     /// The source.

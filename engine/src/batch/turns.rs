@@ -157,7 +157,7 @@ impl Turns {
         self.slots[slot].turn
     }
 
-    /// How long until one is to be read; `None` for never.
+    /// Returns the time until a reader is to be read; `None` for never.
     pub(crate) fn wait(&self, now: Instant, is_woken: impl Fn(usize) -> bool) -> Option<Duration> {
         if !self.ready.is_empty() || !self.rings.1.is_empty() || self.polled.iter().any(|slot| is_woken(*slot)) {
             return Some(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What one worker knows while it builds and runs one generation: shared by its operators.
+//! The context in which one worker builds and runs one generation: shared by its operators.
 
 use crate::batch::chunk::Place;
 use crate::batch::intake::Intake;
@@ -65,12 +65,12 @@ impl Context {
         })
     }
 
-    /// How this worker counts what is done at a node.
+    /// Returns the meter by which this worker counts the work at a node.
     pub(crate) fn meter(&self, node: NodeId) -> Meter {
         self.shared.work.meter(node, self.index)
     }
 
-    /// What code that sees a whole batch is told of it.
+    /// Returns the description of a batch for code that sees a whole batch.
     pub(crate) fn batch(&self, txid: Txid) -> Batch {
         Batch { txid, time_ms: self.shared.intake.time_of(txid) }
     }
@@ -123,7 +123,7 @@ impl Context {
     }
 }
 
-/// What all workers of a generation share.
+/// The parts that all workers of a generation share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     /// The number of workers.
@@ -144,7 +144,7 @@ pub(crate) struct Shared {
     pub(crate) trial: Option<Arc<Trial>>,
 }
 
-/// Where in the program something is: all that an operator behind it needs besides its records.
+/// A site in the program: everything that an operator behind it needs besides its records.
 #[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) context: Rc<Context>,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tidemill_state::schema::Program;
 use tidemill_state::{Error, Result};
 
-/// What the user's closure has declared: filled while it runs.
+/// The declarations of the user's closure: filled while the closure runs.
 #[derive(Default)]
 pub(crate) struct Declared {
     pub(crate) program: Program,
@@ -26,7 +26,7 @@ pub(crate) struct Declared {
     pub(crate) entrances: Vec<Rc<dyn QueryInput>>,
     /// Operators of queries that keep something for requests: they are woken when a request is given up.
     pub(crate) sweepers: Vec<timely::scheduling::Activator>,
-    /// What migrations call, in the order of their declarations.
+    /// The conversions that migrations call, in the order of their declarations.
     pub(crate) conversions: Vec<Convert>,
     pub(crate) error: Option<Error>,
 }

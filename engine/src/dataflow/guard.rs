@@ -1,4 +1,4 @@
-//! What happens when something fails inside a generation: the latch, and the guard around the user's code.
+//! The handling of failures inside a generation: the latch, and the guard around the user's code.
 
 use crate::batch::chunk::{Origin, Place};
 use crate::batch::latch::{Latch, Suspect};
@@ -128,7 +128,7 @@ impl Guard {
         }
     }
 
-    /// Does with a record what the policy says. Returns whether the batch goes on.
+    /// Treats a record as the policy requires. Returns whether the batch continues.
     fn set_aside(&self, message: &str, place: Option<Place>, bytes: impl FnOnce() -> Option<Vec<u8>>) -> bool {
         let letters = match &self.on_failure.0 {
             Policy::Stop => {

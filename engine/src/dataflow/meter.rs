@@ -1,7 +1,8 @@
-//! What each operator has done on each worker since the run began: how many records, in how much time.
+//! The work of each operator on each worker since the run began: the number of records, and the
+//! time.
 //!
-//! A figure is written by its worker alone, so that counting costs a load and a store. Who looks sees each figure as it is just now; figures of one look may not
-//! add up to the last record.
+//! A figure is written by its worker alone, so that counting costs a load and a store. Who looks
+//! sees each figure as it is just now; figures of one look may not add up to the last record.
 //!
 //! The guard around an operator's code has its meter, which reads the clock twice for each chunk of
 //! up to 256 records. docs/decisions/0019-meters.md has what that costs.
@@ -40,14 +41,15 @@ impl Work {
         Work { nodes, workers, done }
     }
 
-    /// How this worker counts at this node.
+    /// Returns the meter by which this worker counts at this node.
     pub(crate) fn meter(self: &Arc<Self>, node: NodeId, worker: usize) -> Meter {
         let counted = node.0 < self.nodes && worker < self.workers;
         let at = if counted { worker * self.nodes + node.0 } else { self.nodes * self.workers };
         Meter { work: Arc::clone(self), at }
     }
 
-    /// What was done, by node. `received`: whether a node takes records from other workers.
+    /// Returns the work that was done, by node. `receives`: whether a node takes records from other
+    /// workers.
     pub(crate) fn totals(&self, receives: impl Fn(NodeId) -> bool) -> Vec<OperatorWork> {
         let of_node = |node: usize| {
             let workers = (0..self.workers).map(|worker| {
@@ -70,7 +72,7 @@ impl Default for Work {
     }
 }
 
-/// What an operator has done since the run began.
+/// The work of an operator since the run began.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct OperatorWork {
     /// Its node in the plan.
@@ -79,7 +81,8 @@ pub struct OperatorWork {
     pub workers: Vec<WorkerWork>,
 }
 
-/// What an operator has done on one worker since the run began, of batches that are not committed too, and again what was done again.
+/// The work of an operator on one worker since the run began. Includes batches that are not
+/// committed. Work that was done again counts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct WorkerWork {
     /// Records that came to it there.

@@ -152,7 +152,7 @@ impl Migration {
         })
     }
 
-    /// The source goes on where it was, and is called `to` from now on.
+    /// Renames a source to `to`. The source continues at its position.
     #[allow(clippy::return_self_not_must_use)]
     pub fn rename_source(self, from: &str, to: &str) -> Migration {
         self.add(Change::RenameSource { from: from.into(), to: to.into() })

@@ -19,11 +19,11 @@ use timely::dataflow::operators::core::input::Handle;
 struct Partition<T> {
     name: Rc<str>,
     reader: Box<dyn Reader<T>>,
-    /// Where the batch in hand begins, and how many records and bytes it has.
+    /// The start of the batch in hand, and its numbers of records and bytes.
     start: u64,
     records: u64,
     bytes: u64,
-    /// Where this generation has begun to read it.
+    /// The offset at which this generation has begun to read the partition.
     from: u64,
     /// Records skipped since the last range.
     skipped: u64,
@@ -55,8 +55,8 @@ pub(crate) struct SourceFeed<S: Source> {
     troubled: BTreeSet<usize>,
 }
 
-/// For how long readers that have nothing are read one after the other before the worker does
-/// something else.
+/// The time for which readers that have nothing are tried in turn before the worker does something
+/// else.
 const READS: Duration = Duration::from_micros(150);
 
 impl<S: Source> SourceFeed<S> {
@@ -333,8 +333,8 @@ impl<S: Source> Feed for SourceFeed<S> {
             if partition.records > 0 {
                 continue;
             }
-            // One at its end is where its last batch left it, but for what was skipped since. Most
-            // have not moved: a position is made only of those that have.
+            // An exhausted partition is where its last batch left it, but for what was skipped
+            // since. Most partitions have not moved: a position is made only of those that have.
             if (partition.skipped > 0 || !over) && partition.reader.offset() != partition.start {
                 moved.push((slot, partition.reader.position()));
             }
@@ -359,7 +359,7 @@ impl<S: Source> Feed for SourceFeed<S> {
         let mut moved = Vec::new();
         for slot in &self.touched {
             let partition = self.partitions[*slot].as_ref().expect("only partitions that are read have turns");
-            // A position that moved without a record is told by `moved`.
+            // A position that moved without a record is reported by `moved`.
             let end = (partition.records > 0 || partition.skipped > 0).then(|| partition.reader.position());
             moved.extend(end.filter(|end| partition.records > 0 || end.offset != partition.start).map(|end| (*slot, end)));
         }

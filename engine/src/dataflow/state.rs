@@ -35,8 +35,9 @@ impl<'s, K: Key, V: Storable> State<'s, K, V> {
         &self.name
     }
 
-    /// What each batch changed: one record for each key that it touched, with the value before and after the batch, in no particular order.
-    /// A key that was touched is there also if its value is as before.
+    /// Returns the changes of each batch: one record for each key that the batch wrote, with the
+    /// value before and after the batch, in no particular order. Includes keys that the batch wrote
+    /// even if their value did not change.
     #[must_use]
     pub fn changes(&self) -> Stream<'s, Change<K, V>> {
         self.wanted.set(true);
@@ -47,7 +48,7 @@ impl<'s, K: Key, V: Storable> State<'s, K, V> {
 /// A state that is one value over all keys: what an ungrouped aggregation keeps. It has the one key `()`.
 pub type Value<'s, V> = State<'s, (), V>;
 
-/// What one batch did to one key of a state.
+/// The change that one batch made to one key of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change<K, V> {
     /// The key.

@@ -94,7 +94,7 @@ impl<'s, T: Record> Stream<'s, T> {
         Stream::at(site, raw)
     }
 
-    /// What an operator reads that is put behind this stream, and the place that it is put behind.
+    /// Returns the input of an operator that is put behind this stream, and the operator's site.
     pub(crate) fn read(self) -> (Raw<'s, Chunk<T>>, Site) {
         self.unread.read.set(true);
         (self.raw, self.site)

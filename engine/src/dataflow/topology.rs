@@ -39,11 +39,11 @@ pub(crate) struct Description {
     /// In the program's order.
     pub(crate) sinks: Vec<Arc<dyn AnySink>>,
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
-    /// What migrations call, by the number in their changes.
+    /// The conversions that migrations call, by the number in their changes.
     pub(crate) conversions: Vec<Convert>,
 }
 
-/// What a program declares, without its running: for those that look at it or at its store.
+/// The declarations of a program that does not run: to look at the program or at its store.
 pub struct Outline {
     /// Its states, sources and sinks.
     pub program: Program,

@@ -1,14 +1,16 @@
-//! What becomes of records at which the user's code fails, and of the batch that they are in.
+//! The treatment of records at which the user's code fails, and of the batch that they are in.
 //!
-//! A closure that sees one record is caught per record, in the same pass ([`crate::dataflow::guard::Guard::each`]): by policy the record is set aside, and the rest of its
-//! batch goes on. A failure of a whole batch - of a combiner, a reducer, an update of a state - has no record to blame: the records to blame are then searched
-//! for, in trials that never commit ([`crate::failure::search`]).
+//! A closure that sees one record is caught per record, in the same pass
+//! ([`crate::dataflow::guard::Guard::each`]): by policy the record is set aside, and the rest of
+//! its batch continues. A failure of a whole batch (of a combiner, a reducer, an update of a state)
+//! has no record to blame: the records to blame are then searched for, in trials that never commit
+//! ([`crate::failure::search`]).
 
 use crate::dead_letter::{DeadLetter, DeadLetterSink};
 use tidemill_state::{Result, SinkId};
 
-/// What is to be done with a record at which the user's code fails: of a topology ([`crate::Topology::on_failure`]), or of some operators
-/// ([`crate::Stream::on_failure`]).
+/// The treatment of a record at which the user's code fails: of a topology
+/// ([`crate::Topology::on_failure`]), or of some operators ([`crate::Stream::on_failure`]).
 #[derive(Clone, Default)]
 pub struct OnFailure(pub(crate) Policy);
 
@@ -27,13 +29,13 @@ impl OnFailure {
     /// Leave the record out, and count it: `set_aside` in the report of its batch, `tidemill_records_set_aside_total` in the metrics.
     pub const SKIP: OnFailure = OnFailure(Policy::Skip);
 
-    /// Returns whether the topology goes on without the record.
+    /// Returns whether the topology continues without the record.
     pub(crate) fn goes_on(&self) -> bool {
         !matches!(self.0, Policy::Stop)
     }
 }
 
-/// Where dead letters go: a sink of the topology.
+/// The target of dead letters: a sink of the topology.
 #[derive(Clone)]
 pub(crate) struct DeadLetterTarget {
     pub(crate) id: SinkId,

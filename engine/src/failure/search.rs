@@ -87,7 +87,7 @@ impl Excluded {
     }
 }
 
-/// What a trial reads, and how it has gone.
+/// The input of a trial, and its result so far.
 pub(crate) struct Trial {
     /// Up to where each partition is read, by source and partition.
     ends: BTreeMap<(String, String), u64>,

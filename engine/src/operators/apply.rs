@@ -27,11 +27,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// What a state does with what has come for it.
+/// The application of incoming items to a state.
 pub(crate) trait Apply<P>: 'static {
     type Key: Key;
     type Value: Storable;
-    /// What it gives besides the state's changes.
+    /// The output besides the state's changes.
     type Out: Record;
 
     /// Applies some or all of these parcels, which are of one batch and one part, and takes them out. It stops when the slice is over, if it can.
@@ -125,7 +125,7 @@ struct Waiting<P> {
     parts: [VecDeque<P>; PARTS],
     /// The part that is being applied or encoded.
     part: usize,
-    /// How many of its changes are encoded.
+    /// The number of the batch's changes that are encoded.
     encoded: usize,
     section: Section,
 }

@@ -24,7 +24,7 @@ use timely::progress::frontier::MutableAntichain;
 /// the processor's cache; a hash table of the results themselves would scatter them.
 struct Results<K, V> {
     hasher: foldhash::fast::FixedState,
-    /// Where in `results` a key's result is.
+    /// The index in `results` of a key's result.
     index: HashTable<u32>,
     results: Vec<Partial<K, V>>,
 }

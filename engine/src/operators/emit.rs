@@ -24,9 +24,9 @@ pub(crate) const OF_BATCH: usize = 1 << 30;
 /// the request, the record or the batch.
 pub struct Emit<U> {
     records: Vec<U>,
-    /// How many there were before the call that is running.
+    /// The number of records before the running call.
     before: usize,
-    /// How many there may be before it fails.
+    /// The greatest number of records that there may be: the call fails beyond it.
     most: usize,
 }
 
@@ -56,7 +56,7 @@ impl<U> Emit<U> {
         self.most = self.before + bytes / size_of::<U>().max(1);
     }
 
-    /// What was given so far.
+    /// Returns the records that were given so far.
     pub(crate) fn records(&mut self) -> &mut Vec<U> {
         &mut self.records
     }

@@ -1,7 +1,8 @@
 //! `external_state`, `lookup_external`: a store of the user's own, read-only.
 //!
-//! A store of keys that is not the topology's: it is asked on a thread of its own, a batch's keys at once, and its answers are kept for some batches. While it is away, the batches that
-//! need it wait, and with them, by and by, the sources.
+//! A store of keys that is not the topology's. A thread of its own requests a batch's keys from the
+//! store at once. The answers are kept for some batches. While the store is unreachable, the
+//! batches that need it wait, and with them, by and by, the sources.
 
 mod remembered;
 
@@ -48,11 +49,11 @@ pub trait ExternalState: Send + Sync + 'static {
     /// The values of these keys.
     ///
     /// # Errors
-    /// It cannot be asked now. It is asked again, after a pause that grows up to 10 s.
+    /// The store cannot answer now. The call is repeated, after a pause that grows up to 10 s.
     fn get_many(&self, keys: &[Self::Key]) -> Result<Vec<Option<Self::Value>>, String>;
 }
 
-/// How an external state is asked.
+/// The settings of the requests to an external state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupCache {
     /// The time one call may take before it is given up and made again.
@@ -177,7 +178,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     }
 }
 
-/// What the thread that asks has to say.
+/// A message of the thread that calls the store.
 enum Told<K, V> {
     Answer(Vec<(K, Option<V>)>),
     Failed(String),
@@ -205,7 +206,7 @@ struct RequestHub<T, E: ExternalState> {
     known: Remembered<E::Key, E::Value>,
     /// The batch whose keys are asked for, and where the answer comes.
     asked: Option<(u64, Receiver<TellOf<E>>)>,
-    /// What the log was told of why there is none.
+    /// The last logged reason why there is no answer.
     trouble: Option<String>,
 }
 

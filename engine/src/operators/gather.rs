@@ -19,11 +19,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// What is done with the items of each key of a batch.
+/// The treatment of the items of each key of a batch.
 pub(crate) trait Gather<K, P>: 'static {
-    /// What a key has while its items come.
+    /// The state of a key while its items come.
     type Slot;
-    /// What is given at the end.
+    /// The output at the end of the batch.
     type Out: Record;
 
     fn begin(&mut self, batch: &Batch) -> Self::Slot;

@@ -12,7 +12,8 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use tidemill_state::keys::Key;
 
-/// How [`Grouped::join_batch`] treats a record without a partner: [`Inner`], [`Left`], [`Right`] or [`Full`].
+/// The treatment of a record without a partner in [`Grouped::join_batch`]: [`Inner`], [`Left`],
+/// [`Right`] or [`Full`].
 pub trait Join: 'static {
     /// A pair.
     type Pair<L: Record, R: Record>: Record;

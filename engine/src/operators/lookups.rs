@@ -1,4 +1,5 @@
-//! What `lookup_before` and `lookup_after` have in common: each record meets the value of its key, once the state has come far enough.
+//! The common part of `lookup_before` and `lookup_after`: each record meets the value of its key,
+//! once the state has come far enough.
 
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::batch::chunk::Chunk;

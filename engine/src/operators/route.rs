@@ -16,7 +16,8 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// What has keys that one worker owns, on its way there. Each key comes with its stable hash.
+/// A parcel of items whose keys one worker owns, on its way to that worker. Each key comes with its
+/// stable hash.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(deserialize = "K: serde::de::DeserializeOwned, V: serde::de::DeserializeOwned"))]
 pub(crate) struct Parcel<K, V> {
@@ -34,7 +35,7 @@ pub(crate) fn number_in<K, V>(parcels: &[Parcel<K, V>]) -> usize {
 /// In how many parts a worker's key groups are divided. A state applies a batch part by part and encodes each at once, while it is in the processor's cache.
 pub(crate) const PARTS: usize = 8;
 
-/// How parcels find the worker that owns their keys.
+/// Returns the exchange by which parcels reach the worker that owns their keys.
 pub(crate) fn by_owner<K: Key, V: Data>() -> Exchange<Parcel<K, V>, impl FnMut(&Parcel<K, V>) -> u64 + 'static> {
     Exchange::new(|parcel: &Parcel<K, V>| parcel.to)
 }
@@ -82,7 +83,7 @@ impl<K: Key, V> Sorter<K, V> {
     }
 }
 
-/// How records are sorted on their way.
+/// The settings by which records are sorted on their way.
 #[derive(Clone, Copy)]
 pub(crate) struct Routing {
     /// In how many parts.

@@ -28,7 +28,7 @@ pub struct Requests<'q, T: Record, N = Many> {
     pub(crate) number: PhantomData<N>,
 }
 
-/// What is known of a place in a query's dataflow.
+/// A place in a query's dataflow.
 #[derive(Clone)]
 pub(crate) struct Part {
     pub(crate) context: Rc<Context>,
@@ -36,7 +36,7 @@ pub(crate) struct Part {
     pub(crate) meter: Meter,
     /// True if the records that come here were counted before, at the same node.
     pub(crate) counted: bool,
-    /// What the weights of one request add up to here.
+    /// The sum of one request's weights here.
     pub(crate) whole: Weight,
     /// True if every record is where its request arrived.
     pub(crate) home: bool,

@@ -1,4 +1,5 @@
-//! What a request is to those outside: what is asked, how the answer comes, and every way in which there is none.
+//! A request as seen from outside: its arguments, its answer, and every way in which there is no
+//! answer.
 
 use crate::request::unsent_bytes::UnsentGuard;
 use std::any::Any;
@@ -36,9 +37,9 @@ pub struct Answer {
 pub enum QueryError {
     /// There is no such function; these are there.
     NoSuchQuery {
-        /// What was asked.
+        /// The requested name.
         name: String,
-        /// What could have been.
+        /// The names that exist.
         known: Vec<String>,
     },
     /// The arguments are not of the function's type.
@@ -52,7 +53,7 @@ pub enum QueryError {
     TimedOut {
         /// After how many milliseconds.
         after_ms: u64,
-        /// What may have held it up, if that is known.
+        /// The possible cause of the delay, if known.
         held_up_by: Option<String>,
     },
     /// The answer, or the request, is larger than it may be.
@@ -77,7 +78,7 @@ impl QueryError {
         self.kind_and_reason().0
     }
 
-    /// Its name in metrics.
+    /// Returns the error's name, one word: for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         self.kind_and_reason().1
     }
@@ -128,7 +129,7 @@ impl QueryError {
     }
 }
 
-/// What comes of a request.
+/// The outcome of a request.
 pub type Outcome = Result<Answer, QueryError>;
 
 /// Takes the answer to one request.
@@ -166,7 +167,8 @@ impl Numbered {
     }
 }
 
-/// A request that is dropped before it has an answer, with the inbox of workers that stop, is told so.
+/// A request that is dropped before its answer, with the inbox of workers that stop, is answered
+/// with `QueryError::gone`.
 impl Drop for Numbered {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
@@ -235,7 +237,7 @@ pub struct QueryRequest<'a> {
     pub format: Format,
     /// The time it may take: at most [`crate::QueryLimits::time_out`], which is also what it may take if this is `None`.
     pub time_out: Option<Duration>,
-    /// What the answer must be of: it is waited for, within the time.
+    /// The batches that the answer must include: the request waits for them, within its time.
     pub at_least: &'a [AtLeast<'a>],
 }
 

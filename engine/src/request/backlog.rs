@@ -1,8 +1,9 @@
-//! What waits before the operators of queries: one waits while those behind it have more to do than they can in a moment, so that a request that makes much holds little of
-//! it in memory at once.
+//! Back-pressure inside a query: an operator waits while the operators behind it have more to do
+//! than they can in a moment. A request that makes much then holds little of it in memory at once.
 //!
-//! Operators of a query are counted in the order in which they are built, so that what reads comes after what it reads. One waits for those with greater numbers only, and the
-//! last never waits: nothing can lock up. What is counted is records, over all workers.
+//! Operators of a query are counted in the order in which they are built, so that what reads comes
+//! after what it reads. One waits for those with greater numbers only, and the last never waits:
+//! nothing can lock up. What is counted is records, over all workers.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +32,8 @@ impl Default for Backlog {
     }
 }
 
-/// What waits before one operator on this worker. Dropping it, with the operator, takes that back.
+/// The number of items that wait before one operator on this worker. Dropping the depth, with the
+/// operator, takes that number back.
 pub(crate) struct QueueDepth {
     backlog: Arc<Backlog>,
     operator: usize,

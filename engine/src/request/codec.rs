@@ -43,7 +43,8 @@ impl<A> TypedQuery<A> {
         TypedQuery { decl, arguments: PhantomData, unreadable }
     }
 
-    /// What its arguments or results, of this type, are refused with in bincode.
+    /// Returns the message with which the query's arguments or results, of this type, are refused
+    /// in bincode.
     fn unreadable(&self, what: &str, type_name: &str, why: &str) -> String {
         format!(
             "the {what} of query \"{}\" are {type_name}, which cannot be read from bincode, in which clients over gRPC and this process ask: \

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-/// What requests may take.
+/// The limits of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueryLimits {
     /// The number of requests that run at once on each worker.
@@ -48,7 +48,7 @@ impl Default for QueryLimits {
     }
 }
 
-/// What all who ask share. One for a run.
+/// The parts that all callers share. One for a run.
 pub(crate) struct RequestHub {
     pub(crate) live: Arc<LiveRequests>,
     pub(crate) pins: Arc<Pins>,

@@ -3,7 +3,7 @@
 use crate::request::item::Ticket;
 use std::any::Any;
 
-/// Where a query's requests enter its dataflow on this worker.
+/// The entrance of a query's requests to its dataflow on this worker.
 pub(crate) trait QueryInput {
     /// A request begins, with arguments of the query's own type.
     fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>);

@@ -1,4 +1,5 @@
-//! What travels in a query's dataflow: a value, the request that it belongs to, and its share of that request's weight.
+//! The items that travel in a query's dataflow: a value, its request, and its share of that
+//! request's weight.
 
 use crate::request::live_requests::RequestId;
 use crate::request::weight::Weight;
@@ -20,7 +21,7 @@ pub(crate) struct Item<T> {
     pub(crate) held: Held<T>,
 }
 
-/// What an item holds.
+/// The content of an item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Held<T> {
     Value(T),

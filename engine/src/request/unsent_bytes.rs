@@ -31,7 +31,7 @@ impl Drop for Counted {
     }
 }
 
-/// Whether something is counted is no part of what an answer says.
+/// Guards are always equal: whether bytes are counted is no part of an answer's content.
 impl PartialEq for UnsentGuard {
     fn eq(&self, _: &UnsentGuard) -> bool {
         true
@@ -45,7 +45,7 @@ impl UnsentBytes {
         UnsentBytes { bytes: Arc::default(), most }
     }
 
-    /// How many there may be.
+    /// Returns the greatest number of unsent bytes.
     pub(crate) fn most(&self) -> usize {
         self.most
     }

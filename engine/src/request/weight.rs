@@ -14,17 +14,18 @@ pub(crate) struct Weight(u128);
 const SLICES: u32 = 24;
 
 impl Weight {
-    /// What a request has when it enters.
+    /// The weight of a request when it enters.
     pub(crate) const ENTRY: Weight = Weight(1 << 100);
 
-    /// What `among` records get that share this weight: the first, and each other. `None` if there is not enough to share.
+    /// Returns the weights of `among` records that share this weight: that of the first, and that
+    /// of each other. `None` if there is not enough to share.
     pub(crate) fn shared(self, among: usize) -> Option<(Weight, Weight)> {
         let among = among as u128;
         let each = self.0.checked_div(among)?;
         (each > 0).then_some((Weight(each + self.0 % among), Weight(each)))
     }
 
-    /// What one slice may give away of it. `None` if there is not enough.
+    /// Returns the part of this weight that one slice may give away. `None` if there is not enough.
     pub(crate) fn of_a_slice(self) -> Option<Weight> {
         let slice = self.0 >> SLICES;
         (slice > 0).then_some(Weight(slice))
@@ -38,7 +39,8 @@ impl Weight {
         Weight(self.0.checked_add(other.0).expect("the weights of a query fit into 128 bits"))
     }
 
-    /// What is left. `None` if there is not so much, or nothing is left.
+    /// Returns the rest of this weight without `other`. `None` if `other` is more than this weight,
+    /// or nothing is left.
     pub(crate) fn minus(self, other: Weight) -> Option<Weight> {
         self.0.checked_sub(other.0).filter(|left| *left > 0).map(Weight)
     }

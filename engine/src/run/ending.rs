@@ -1,9 +1,10 @@
-//! How a run ends: its phases, and the decision of what the supervisor does in each.
+//! The end of a run: its phases, and the decision about the supervisor's step in each.
 //!
-//! One thread, the supervisor, waits for everybody, in this order: the workers finish the batch in hand, the
-//! committer commits every complete batch, the sinks receive what is committed, and the store and the clients of
-//! sources and sinks are closed. Each phase is bounded by the time that a stop has ([`crate::Settings::drain`]). What
-//! has not ended by then is named and left behind: nothing of it is committed, and a crash would be as safe.
+//! One thread, the supervisor, waits for everybody, in this order: the workers finish the batch in
+//! hand, the committer commits every complete batch, the sinks receive what is committed, and the
+//! store and the clients of sources and sinks are closed. Each phase is bounded by the time that a
+//! stop has ([`crate::Settings::drain`]). What has not ended by then is named and left behind:
+//! nothing of it is committed, and a crash would be as safe.
 
 use crate::runtime::Runtime;
 use std::time::Duration;
@@ -24,19 +25,19 @@ pub(crate) enum Phase {
     Over,
 }
 
-/// What the decision rests on.
+/// The facts on which the decision rests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) phase: Phase,
     /// True if everything that the phase waits for has ended.
     pub(crate) done: bool,
-    /// For how long the run has been ending, since a stop or a failure; `None` while it goes on.
+    /// The time for which the run has been ending, since a stop or a failure; `None` before.
     pub(crate) ending_for: Option<Duration>,
     /// The time a stop may take.
     pub(crate) drain: Duration,
 }
 
-/// What the supervisor does next.
+/// The supervisor's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Wait for the phase, at most so long if given, and decide again.
@@ -47,8 +48,8 @@ pub(crate) enum Step {
     LeaveBehind(Phase),
 }
 
-/// How long after the end of its time a phase may take until it is left behind: threads that watch the time themselves
-/// return by then, with their clients closed.
+/// The extra time that a phase has after its time is over, before the phase is left behind: threads
+/// that watch the time themselves return by then, with their clients closed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The time that a phase has however short the stop's is.
@@ -96,7 +97,7 @@ impl Ending<'_> {
             match step(facts) {
                 Step::Enter(next) => return (next, true),
                 Step::LeaveBehind(next) => return (next, false),
-                // An end that is asked for meanwhile is seen soon.
+                // An end that is requested meanwhile is seen soon.
                 Step::Wait(left) => wait(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)),
             }
         }

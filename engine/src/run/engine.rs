@@ -28,12 +28,12 @@ pub struct Engine {
     supervisor: Option<JoinHandle<Result<()>>>,
 }
 
-/// How a run has started.
+/// The report of a run's start.
 #[derive(Clone, Debug)]
 pub struct StartReport {
     /// The last batch that was committed before.
     pub committed: Txid,
-    /// What was decided, in words.
+    /// The decision, in words.
     pub decision: String,
     /// From the call of [`Engine::start`] until the store was open and the sinks claimed; the workers load their states after that.
     pub took: Duration,
@@ -111,13 +111,13 @@ impl Engine {
         Ok(format!("{decision}{}", warnings.concat()))
     }
 
-    /// How it started.
+    /// Returns the report of the start.
     #[must_use]
     pub fn start_report(&self) -> &StartReport {
         &self.report
     }
 
-    /// What is looked at from outside.
+    /// Returns the run as seen from outside.
     #[must_use]
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime

@@ -37,7 +37,7 @@ pub(crate) struct Generations {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) points: Arc<Points>,
     pub(crate) deltas: Sender<crate::batch::commit::Message>,
-    /// What the topology is called outside.
+    /// The topology's external name.
     pub(crate) known_as: String,
     /// The number of generations that there were.
     pub(crate) numbers: u64,
@@ -48,14 +48,14 @@ pub(crate) struct Generations {
 /// The time a generation may take to end after its failure before the closures that hold it up are named.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
 
-/// How a generation is run.
+/// The mode in which a generation is run.
 #[derive(Clone, Default)]
 struct Mode {
     /// Up to this batch, none is opened before the one before it is committed: if one fails, its records are known.
     careful_until: Txid,
     /// Records that are left out.
     excluded: Arc<Excluded>,
-    /// What is tried, if nothing is to be committed.
+    /// The trial that is run, if nothing is to be committed.
     trial: Option<Arc<Trial>>,
 }
 
@@ -286,7 +286,7 @@ impl Generations {
         }
         let job = Arc::new(job);
         let mut config = timely::Config::process(workers);
-        // The worker loop knows better when to sleep: what it is asked is not seen by timely.
+        // The worker loop knows better when to sleep: timely does not see the worker's requests.
         config.worker = config.worker.idle_spin(Duration::ZERO);
         // Its other end is dropped with the closure, by the last worker that ends.
         let (alive, workers_ended) = crossbeam_channel::bounded::<()>(0);
@@ -400,7 +400,8 @@ impl Generations {
             .leave_behind(format!("{what}, and has not ended within {drain:?} of the stop: it is left behind; {consequence}"));
     }
 
-    /// Where the sources go on, after a generation has failed: those that are away are waited for.
+    /// Lists the positions at which the sources continue after a generation has failed. Waits for
+    /// unreachable sources.
     fn list_again(&self) -> Result<SourcePlan> {
         // What has joined and was not committed yet has its name: it is not to get another.
         if !self.points.stopped() {

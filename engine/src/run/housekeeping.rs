@@ -1,4 +1,5 @@
-//! What is watched beside the batches: free disk space, new partitions, and when to fold.
+//! The conditions that are watched beside the batches: free disk space, new partitions, and the
+//! time to fold.
 
 use crate::run::threads::in_background;
 use crate::runtime::Runtime;

@@ -6,10 +6,12 @@ use tidemill_state::migration::{Conversion, Plan};
 use tidemill_state::store::Row;
 use tidemill_state::{CrashPoint, Error, Points, Result, Store, fold, keys};
 
-/// What the conversions of a plan make of a store, before anything is changed: with each, all rows of the new state, sorted as they are stored.
+/// Returns the rows that the conversions of a plan make of a store, before anything is changed:
+/// with each conversion, all rows of the new state, sorted as they are stored.
 ///
 /// # Errors
-/// Kind Config if a value is not of the type that its conversion takes, UserCode if a conversion panics, or makes two keys the same.
+/// Kind Config if a value is not of the type that its conversion takes, UserCode if a conversion
+/// panics, or makes two keys the same.
 pub(crate) fn convert(store: &Store, plan: &Plan, description: &Description) -> Result<Vec<Vec<Row>>> {
     plan.conversions.iter().map(|conversion| rows_of(store, conversion, description)).collect()
 }

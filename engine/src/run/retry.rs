@@ -4,10 +4,10 @@
 use crate::failure::search::MOST_TRIALS;
 use tidemill_state::{Kind, Txid};
 
-/// How often in a row a run that may go on after a loss does so without a commit.
+/// The number of times in a row that a run that may continue after a loss does so without a commit.
 const LOSSES_IN_A_ROW: u32 = 3;
 
-/// What the decision rests on.
+/// The facts on which the decision rests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     /// The failure's kind.
@@ -30,7 +30,7 @@ pub(crate) struct Facts {
     pub(crate) crashed: bool,
 }
 
-/// What follows a failed generation.
+/// The step after a failed generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The run ends as it was told to.
@@ -47,7 +47,7 @@ pub(crate) enum Next {
 }
 
 impl Facts {
-    /// Returns whether the run goes on after a loss of this kind.
+    /// Returns whether the run continues after a loss of this kind.
     pub(crate) fn passes_over(&self, kind: Kind) -> bool {
         kind == Kind::SourceLost && (self.skips_losses || self.perhaps_elsewhere) && self.failures <= LOSSES_IN_A_ROW
     }

@@ -28,7 +28,7 @@ pub(crate) struct StartedStore {
     pub(crate) publishers: Vec<ClaimedSink>,
     /// For the first generation.
     pub(crate) listing: SourcePlan,
-    /// What the topology is called outside.
+    /// The topology's external name.
     pub(crate) known_as: String,
     /// The format that the store had before this start, if it was an earlier one.
     pub(crate) upgraded_from: Option<u32>,
@@ -58,7 +58,7 @@ pub(crate) struct ClaimedSink {
 }
 
 impl ClaimedSink {
-    /// As it is told outside before it publishes anything.
+    /// Returns the sink's status before it publishes anything.
     pub(crate) fn status(&self) -> SinkStatus {
         SinkStatus {
             name: self.name.clone(),
@@ -177,7 +177,7 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a start that was cut short may have left before there was a store.
+/// The files that a start that was cut short may have left before there was a store.
 const OWN_FILES: [&str; 4] = ["lock", "mode", "mode.new", "db.new"];
 
 /// A program with the settings of a run, and what it is called outside: by markers, transactions and consumer groups.
@@ -227,7 +227,8 @@ impl ProgramAtStart<'_> {
         read.map_err(|error| error.while_doing(&format!("sink \"{name}\"")))
     }
 
-    /// Lists every partition with the position it goes on from: those that are recorded, and those that are new.
+    /// Lists every partition with the position at which it continues: those that are recorded, and
+    /// those that are new.
     pub(crate) fn list(&self, store: Option<&Store>, decision: &Decision) -> Result<SourcePlan> {
         let mut listing = SourcePlan::default();
         let sources = self.description.program.sources.iter().zip(&self.description.sources);
@@ -341,7 +342,7 @@ impl SinkTakeover<'_> {
         Ok((claimed, matches!(start, SinkStart::Register { .. })))
     }
 
-    /// What the start does with a sink whose final marker is this.
+    /// Returns the action of the start for a sink with this final marker.
     fn decide_again(&self, index: usize, marker: Option<MarkerFacts>) -> Result<SinkStart> {
         let ProgramAtStart { settings, known_as, .. } = self.program;
         let program = self.program.program();
@@ -362,7 +363,7 @@ fn at(start: &SinkStart) -> Txid {
 /// A source's partitions by name, with the position at which each was begun.
 pub(crate) type KnownPartitions = BTreeMap<String, Option<Position>>;
 
-/// What the sources give to read, and how often to look for more.
+/// The partitions that the sources give to read, and the intervals at which to look for more.
 #[derive(Default)]
 pub(crate) struct SourcePlan {
     pub(crate) assignments: Vec<Assignment>,
@@ -370,7 +371,7 @@ pub(crate) struct SourcePlan {
     pub(crate) known: Vec<(KnownPartitions, Option<Duration>)>,
     /// By source: the facts for the instances that read it.
     pub(crate) facts: Vec<Option<StartFacts>>,
-    /// Where partitions begin that do not begin where they are recorded.
+    /// The start positions of partitions that do not begin where they are recorded.
     pub(crate) moved: Vec<(SourceId, String, Position)>,
     /// Partitions whose positions are removed.
     pub(crate) retired: Vec<(SourceId, String)>,

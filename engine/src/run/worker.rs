@@ -1,7 +1,8 @@
 //! The worker loop: one worker, one generation, from the first batch to the last.
 //!
-//! A turn is: end the batch if it was closed, else read one chunk into it; let every operator that has work do one slice; hand over what is
-//! complete. When there is nothing to do the worker parks, and is woken by data, a close, a commit or a question.
+//! A turn has these steps: end the batch if it was closed, else add one chunk from a source to it;
+//! let every operator that has work do one slice; hand over what is complete. When there is nothing
+//! to do the worker parks. Data, a close, a commit or a request wakes it.
 
 use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use tidemill_state::schema::Program;
 use tidemill_state::{CrashPoint, Error, KeyGroup, Kind, Result, StateId, Store, Txid, WorkerIndex, delta};
 
-/// What the workers of a generation are given.
+/// The input of the workers of a generation.
 pub(crate) struct Job {
     pub(crate) generation: u64,
     pub(crate) workers: usize,
@@ -46,7 +47,7 @@ pub(crate) struct Job {
 /// The longest that a worker sleeps when nothing else wakes it.
 const LONGEST_PARK: Duration = Duration::from_secs(1);
 
-/// The interval at which a worker tells how far it has read.
+/// The interval at which a worker reports how far it has read.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// For how long after a request a worker offers its processor at every turn; and how long after a record it does not linger: whoever commits, folds and asks needs the
@@ -56,7 +57,7 @@ const LATELY: Duration = Duration::from_millis(10);
 /// The time a worker that a request has just passed looks for the next one before it sleeps: waking it costs about as much.
 const LINGER: Duration = Duration::from_micros(20);
 
-/// The number of questions a worker answers before it goes on with other work.
+/// The number of requests that a worker answers before it continues with other work.
 const QUESTIONS_AT_ONCE: usize = 256;
 
 /// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
@@ -103,7 +104,7 @@ struct Worker<'j> {
     busy: Duration,
     /// Up to which batch old values were let go of, and whether all of them are gone.
     released: (Txid, bool),
-    /// What the number of requests that were given up was at the last look.
+    /// The number of requests that had been given up at the last look.
     given_up: usize,
     /// Pages that are being read.
     pages: VecDeque<PageOf>,
@@ -228,7 +229,8 @@ impl<'j> Worker<'j> {
         Ok(())
     }
 
-    /// How long to sleep at most. Readers may rest for long, and what was read is reported before that.
+    /// Returns the longest time to sleep. Readers may rest for long, and what was read is reported
+    /// before that.
     fn longest_park(&self, idle: Option<Duration>) -> Duration {
         let news = self.feeds.iter().any(|feed| feed.has_news());
         let report = news.then(|| REPORT_EVERY.saturating_sub(self.reported.elapsed()));

@@ -23,7 +23,7 @@ impl Runtime {
         self.hub.queries.iter().map(|query| query.decl().clone()).collect()
     }
 
-    /// What requests may take.
+    /// Returns the limits of requests.
     #[must_use]
     pub fn query_limits(&self) -> &QueryLimits {
         &self.hub.limits
@@ -162,7 +162,8 @@ impl Runtime {
         QueryError::TimedOut { after_ms: millis(time_out), held_up_by }
     }
 
-    /// What may hold requests up: the user's closures that have not returned for long.
+    /// Returns the possible cause of a delay of requests: the user's closures that have not
+    /// returned for long.
     pub(crate) fn held_up_by(&self) -> Option<String> {
         self.in_words(self.hub.stuck.named())
     }

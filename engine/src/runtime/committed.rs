@@ -1,12 +1,14 @@
-//! How far the committed batches go: in each partition, and in the number of each state's keys.
+//! The progress of the committed batches: in each partition, and in the number of each state's
+//! keys.
 //!
-//! Workers are ahead of what is committed, so what they tell of a partition is put back to this before it is shown.
+//! Workers are ahead of what is committed, so what they tell of a partition is put back to this
+//! before it is shown.
 
 use crate::batch::feed::PartitionProgress;
 use crate::batch::report::BatchReport;
 use std::collections::HashMap;
 
-/// What committed batches cover. Filled by the committer, once a batch is durable.
+/// The progress that committed batches cover. Filled by the committer, once a batch is durable.
 #[derive(Debug, Default)]
 pub(crate) struct CommittedProgress {
     /// By source and partition: two maps, so that a look into them needs no new text.
@@ -68,7 +70,8 @@ impl CommittedProgress {
         Some(self.read.get(source)?.get(partition)?.offset)
     }
 
-    /// What a worker tells of a partition, as of the last committed batch: what it has read beyond that is still left to read.
+    /// Returns a worker's report of a partition, as of the last committed batch: records that the
+    /// worker has read beyond that batch still count as left to read.
     pub(crate) fn as_committed(&self, told: &PartitionProgress) -> PartitionProgress {
         let read = self.read.get(&told.source).and_then(|partitions| partitions.get(&told.partition)).copied();
         let Read { offset, skipped } = read.unwrap_or_default();

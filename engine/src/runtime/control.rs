@@ -1,4 +1,4 @@
-//! What can be told to a run from outside: its sources are to wait, or to go on.
+//! The control of a run from outside: its sources are paused or resumed.
 
 use super::Runtime;
 use std::sync::atomic::Ordering::SeqCst;

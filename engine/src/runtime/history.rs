@@ -1,6 +1,8 @@
-//! The reports of the last batches: made at their commit, and completed when sinks have confirmed their output and their changes are folded.
+//! The reports of the last batches: made at their commit, and completed when sinks have confirmed
+//! their output and their changes are folded.
 //!
-//! Each change of a report has a number, so that who follows them is told of what has changed since, and of nothing twice.
+//! Each change of a report has a number, so that a follower receives what has changed since, and
+//! nothing twice.
 
 use crate::batch::report::{BatchReport, Publication, Retry};
 use crate::clock::{micros, now_ms};
@@ -71,9 +73,11 @@ impl Batches {
         self.kept.get_mut(index)
     }
 
-    /// The batches from `first` to `last` were on their way when a generation failed: they are made anew.
+    /// Records that the batches from `first` to `last` were on their way when a generation failed,
+    /// and are rebuilt.
     fn failed(&mut self, first: Txid, last: Txid, retry: Retry) {
-        // A failure before the last one is told of the batches that both have met, at most so often.
+        // An earlier failure is reported for the batches that both failures have met. Only the last
+        // `RETRIES_TOLD` failures are kept.
         self.failures.push(Failure { first, last, retry });
         let extra = self.failures.len().saturating_sub(RETRIES_TOLD);
         self.failures.drain(..extra);
@@ -129,7 +133,8 @@ impl Runtime {
         self.lock().batches.changes
     }
 
-    /// What has changed after change `after`, of more than `limit` the newest.
+    /// Returns the reports that have changed after change `after`: if more than `limit`, the
+    /// newest.
     #[doc(hidden)]
     pub fn batches_changed(&self, after: u64, limit: usize) -> Changed {
         let inner = self.lock();
@@ -158,7 +163,8 @@ impl Runtime {
         self.lock().batches.folded(upto, took);
     }
 
-    /// A generation has failed, and is followed by another: the batches after the last committed one, up to `begun`, are made anew.
+    /// Records that a generation has failed, and is followed by another: the batches after the last
+    /// committed one, up to `begun`, are rebuilt.
     pub(crate) fn show_retry(&self, begun: Txid, generation: u64, error: &Error) {
         let retry = Retry { generation, error: error.to_string(), at_ms: now_ms() };
         let first = self.committed().next();
@@ -173,7 +179,7 @@ impl Runtime {
 pub struct Changed {
     /// In brief, newest first.
     pub batches: Vec<BatchReport>,
-    /// How many more there are.
+    /// The number of further reports.
     pub left_out: usize,
     /// The number of the last change.
     pub last: u64,

@@ -9,7 +9,7 @@ use std::thread::Thread;
 use tidemill_state::{Result, Txid};
 use tokio::sync::oneshot;
 
-/// What a worker is asked from outside.
+/// A request to a worker from outside.
 pub(crate) enum ToWorker {
     /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
     Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, most_bytes: usize, reply: oneshot::Sender<Result<Read>> },
@@ -28,7 +28,7 @@ pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
 #[derive(Default)]
 pub(crate) struct Inboxes(RwLock<Vec<Inbox>>);
 
-/// A worker's inbox, and its thread once it takes from it.
+/// A worker's inbox, and its thread as soon as the worker takes from the inbox.
 struct Inbox {
     sender: Sender<ToWorker>,
     thread: Option<Thread>,

@@ -1,4 +1,5 @@
-//! What the port shows of a run beside what everybody may see. For `tidemill-server` alone.
+//! The facts of a run that the port shows beside those that everybody may see. For
+//! `tidemill-server` alone.
 
 use super::Runtime;
 use super::timings::Timings;

@@ -1,4 +1,5 @@
-//! How far workers have read their partitions, as they report it, and what their sources leave out.
+//! The workers' progress in their partitions, as they report it, and the partitions that their
+//! sources leave out.
 
 use super::Runtime;
 use crate::batch::feed::PartitionProgress;

@@ -1,7 +1,9 @@
-//! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as of one committed batch.
+//! Reading a state from outside without a dataflow: some keys, or a page of them in order, all as
+//! of one committed batch.
 //!
-//! A walk over several pages stays at its batch while it goes on: the batch is pinned for [`LEASE`] after each page, and for [`LONGEST_WALK`] in all. If it is held no longer,
-//! the next page is of the last committed batch, and says that it has moved on.
+//! A walk over several pages stays at its batch until it ends: the batch is pinned for [`LEASE`]
+//! after each page, and for [`LONGEST_WALK`] in all. If the batch is held no longer, the next page
+//! is of the last committed batch, and reports that the walk has moved on.
 
 use crate::request::ask::{Permit, QueryError};
 use crate::runtime::inbox::ToWorker;

@@ -1,4 +1,4 @@
-//! What is told of a run: its status, its batches. Only of committed ones.
+//! The reports of a run: its status, its batches. Only of committed ones.
 
 use crate::batch::feed::PartitionProgress;
 use crate::batch::outlets::SinkStatus;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use tidemill_state::Txid;
 
-/// What is asked of a topology.
+/// The requests to a topology's queries.
 #[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct QueriesStatus {
     /// Requests that run or wait.
@@ -20,7 +20,7 @@ pub struct QueriesStatus {
     pub held_up_by: Option<String>,
 }
 
-/// What runs: the answer of `/v1/status`.
+/// The status of a run: the answer of `/v1/status`.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Status {
     /// The topology's name.
@@ -49,13 +49,13 @@ pub struct Status {
     pub records_per_s: f64,
     /// Batches per second, over the last seconds.
     pub batches_per_s: f64,
-    /// True if every source is at its end and everything is committed.
+    /// True if every source is exhausted and everything is committed.
     pub sources_at_end: bool,
     /// Why the sources wait, if they do.
     pub waiting: Option<String>,
     /// Whatever should be known of the sources though they are read: a pattern that no topic matches, say.
     pub notices: Vec<String>,
-    /// How far each partition is read.
+    /// The progress of each partition.
     pub partitions: Vec<PartitionProgress>,
     /// The states.
     pub states: Vec<StateStatus>,
@@ -67,7 +67,7 @@ pub struct Status {
     pub store_bytes: u64,
     /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
     pub longest_slice_us: u64,
-    /// What is asked.
+    /// The requests to queries.
     pub queries: QueriesStatus,
     /// The number of times the dataflows were built: once, and anew after each failure that was retried.
     pub generations: u64,

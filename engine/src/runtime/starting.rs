@@ -1,4 +1,4 @@
-//! What is known of a run before it has begun: what it waits for, and whether it is to be given up.
+//! The state of a run before it has begun: what it waits for, and whether it is to be given up.
 
 use crate::clock::now_ms;
 use serde::Serialize;
@@ -24,10 +24,10 @@ pub struct Starting {
     waiting: Mutex<Option<Waiting>>,
 }
 
-/// What a start waits for.
+/// The condition for which a start waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// What is away, and why it is thought so.
+    /// The unreachable service, and the reason why it is thought so, in one text.
     pub waiting_for: String,
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,
@@ -36,7 +36,7 @@ pub struct Waiting {
 /// The first and the longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// The interval at which a wait that goes on is told again.
+/// The interval at which a wait that continues is logged again.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
 impl Starting {
@@ -55,7 +55,7 @@ impl Starting {
         self.given_up.load(SeqCst) || self.signal.load(SeqCst)
     }
 
-    /// What the start waits for now, if it does.
+    /// Returns what the start waits for now, if it waits.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting.lock().expect("no holder of this lock panics").clone()

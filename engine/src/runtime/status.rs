@@ -110,7 +110,7 @@ impl Runtime {
         inner.notices.insert(source.to_string(), notices);
     }
 
-    /// What runs.
+    /// Returns the status of the run.
     #[must_use]
     pub fn status(&self) -> Status {
         let inner = self.lock();

@@ -1,4 +1,4 @@
-//! What metrics gather as a run goes on: times, and sums over batches.
+//! The values that metrics gather during a run: times, and sums over batches.
 
 use crate::batch::report::BatchReport;
 use crate::request::ask::Outcome;

@@ -134,7 +134,7 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
     }
 }
 
-/// The number of keys a page looks at before the worker goes on with other work.
+/// The number of keys that a page looks at before the worker continues with other work.
 const KEYS_AT_ONCE: usize = 256;
 
 /// The number of old values that are let go of at once.
@@ -213,7 +213,7 @@ pub(crate) fn values(state: &dyn WorkerState, keys: &[Vec<u8>], at: Txid, most_b
     keys.iter().map(value).collect()
 }
 
-/// What a read finds whose batch is no longer held.
+/// Returns the error of a read whose batch is no longer held.
 pub(crate) fn not_held() -> Error {
     Error::new(Kind::TryAgain, QueryError::NotHeld.to_string())
 }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use tidemill_state::CrashPoint;
 use tidemill_state::points::Effect;
 
-/// What a topology holds and has given: the rows of each state and sink, sorted.
+/// The contents and the output of a topology: the rows of each state and sink, sorted.
 type Seen = BTreeMap<String, Vec<String>>;
 
-/// How long after a batch a point is waited for that comes by itself: a fold, the trimming of the log.
+/// The time after a batch for which the test waits for a point that comes automatically: a fold,
+/// the trimming of the log.
 const A_LITTLE_LATER: Duration = Duration::from_millis(500);
 
 /// The number of rows that are shown of what differs.
@@ -128,7 +129,7 @@ fn crash_in_batch(kit: &mut Kit, point: CrashPoint) {
     kit.restart();
 }
 
-/// What a topology holds and has given.
+/// Returns the contents and the output of a topology.
 fn seen(kit: &Kit) -> Seen {
     let runtime = kit.engine().runtime();
     let mut seen = Seen::new();

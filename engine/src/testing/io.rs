@@ -1,4 +1,5 @@
-//! What a topology under test reads and gives: sources that are fed by hand, sinks that are looked into.
+//! The inputs and outputs of a topology under test: sources that are fed by hand, sinks that are
+//! inspected.
 
 use crate::record::Data;
 use crate::sink::{Delivery, Entry, Marker, Outcome, Owner, Prepared, Publisher, Sink};
@@ -51,7 +52,7 @@ impl Io {
         Arc::clone(collected).any().downcast().unwrap_or_else(|_| panic!("the sink \"{name}\" takes records of another type"))
     }
 
-    /// What each sink was given, as JSON.
+    /// Returns the records that each sink was given, as JSON.
     pub(super) fn given(&self) -> Vec<(String, Vec<String>)> {
         let sinks = self.sinks.lock().expect("no holder of this lock panics");
         sinks.iter().map(|(name, sink)| (name.clone(), sink.given())).collect()
@@ -158,7 +159,7 @@ pub(super) struct Collected<T> {
 
 trait AnyCollected: Send + Sync {
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-    /// What was published, as JSON.
+    /// Returns the records that were published, as JSON.
     fn given(&self) -> Vec<String>;
 }
 

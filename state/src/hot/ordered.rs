@@ -34,11 +34,11 @@ impl<K> Ordered<K> {
 /// A range of encoded keys: from a bound on, and only those that begin with a prefix and come before an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// Where it begins.
+    /// The start of the range.
     pub from: Bound<Vec<u8>>,
-    /// What its keys begin with.
+    /// The prefix of the range's keys.
     pub prefix: Vec<u8>,
-    /// Where it ends.
+    /// The end of the range.
     pub end: Bound<Vec<u8>>,
 }
 
@@ -49,7 +49,8 @@ impl Default for Range {
 }
 
 impl Range {
-    /// Where to seek: the later of where it begins and where its prefix does.
+    /// Returns the bound to seek to: the later one of the range's start and the start of its
+    /// prefix.
     fn first(&self) -> Bound<&[u8]> {
         match &self.from {
             Bound::Included(from) if *from >= self.prefix => Bound::Included(from),

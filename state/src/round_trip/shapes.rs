@@ -39,7 +39,7 @@ enum Any {
     StructVariant(Vec<Any>, Fault),
 }
 
-/// What is wrong with the parts of a value.
+/// A fault in the parts of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,

@@ -9,7 +9,7 @@ use rocksdb::ErrorKind;
 use rustix::io::Errno;
 use std::path::Path;
 
-/// What an error of RocksDB is.
+/// The cause of an error of RocksDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// Another process has the database open.

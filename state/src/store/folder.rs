@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// How the last run wrote, so that the next one knows how to read its log.
+/// The mode in which the last run wrote. The next run reads the log accordingly.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Mode {
     pub(super) durability: Durability,

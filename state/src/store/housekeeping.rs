@@ -1,4 +1,5 @@
-//! What waits to ride in the next commit's write: confirmations of sinks, positions that moved without a record, the folded log.
+//! Changes that are written together with the next commit: confirmations of sinks, positions that
+//! moved without a record, the folded log.
 
 use super::layout::{log_key, outbox_key};
 use super::write::{StoreWrite, delete_positions, put_positions};
@@ -6,7 +7,7 @@ use super::{Store, family};
 use crate::ids::{Position, SinkId, SourceId, WorkerIndex};
 use crate::{CrashPoint, Points, Result, Txid};
 
-/// What waits to ride in the next commit's write.
+/// Changes that are written together with the next commit.
 #[derive(Default)]
 pub(super) struct Housekeeping {
     pub(super) trim_log: Option<Txid>,
@@ -67,7 +68,8 @@ impl Store {
         tidy.confirmed.extend(txids.into_iter().map(|txid| (sink, txid)));
     }
 
-    /// Writes what waits for the next commit by itself, if there is anything. For when no commit comes, and for a clean stop.
+    /// Writes the changes that wait for the next commit without one, if there are any. For when no
+    /// commit comes, and for a clean stop.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.

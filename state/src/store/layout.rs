@@ -1,4 +1,4 @@
-//! How keys are laid out in the store's column families. Numbers are big-endian, so that they sort.
+//! The layout of keys in the store's column families. Numbers are big-endian, so that they sort.
 
 use crate::ids::{SinkId, SourceId, StateId, WorkerIndex};
 use crate::{KeyGroup, Result, Txid};

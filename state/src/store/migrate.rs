@@ -1,4 +1,4 @@
-//! What a migration does to the rows of a store.
+//! The changes of a migration to the rows of a store.
 
 use super::layout::{position_key, sink_key, state_key};
 use super::restored::MIGRATION;

@@ -1,4 +1,4 @@
-//! How RocksDB is opened: its families, its log, what it verifies.
+//! The options with which RocksDB is opened: its families, its log, its checks.
 //!
 //! With durability `sync` the log is read with `TolerateCorruptedTailRecords` and verified
 //! (`track_and_verify_wals`): RocksDB's default mode would lose synced batches silently when a byte
@@ -23,7 +23,8 @@ const MAX_WAL_BYTES: u64 = 160 << 20;
 /// RocksDB's own messages, in each of the files that are kept: some kilobytes for each fold.
 const LOG_FILE_BYTES: usize = 4 << 20;
 
-/// What has changed in the list of files since it was last written as a whole: a start reads all of it.
+/// The bound on the changes to the list of files since the list was last written as a whole. A
+/// start reads all of them.
 const MANIFEST_BYTES: usize = 8 << 20;
 
 pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<DB> {

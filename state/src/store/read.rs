@@ -198,7 +198,8 @@ impl Store {
         }
         let prefix = first.len();
         options.set_iterate_upper_bound(end);
-        // Each row is read once, at a start or by a person: it would only push out what is in use.
+        // Each row is read a single time, at a start or by a person: it would only push out what is
+        // in use.
         options.fill_cache(false);
         options.set_readahead_size(1 << 20);
         let mode = IteratorMode::From(&first, Direction::Forward);

@@ -16,7 +16,8 @@ pub(super) struct Sent<T> {
     pub(super) what: T,
 }
 
-/// How what is sent finds its worker. What has no value stays where it is.
+/// Returns the exchange by which sent values reach their worker. An item without a value stays
+/// where it is.
 #[allow(clippy::type_complexity, reason = "a closure has no name, and so the type no shorter one")]
 pub(super) fn by_address<T: 'static>(part: &Part) -> Exchange<Item<Sent<T>>, impl FnMut(&Item<Sent<T>>) -> u64 + use<T>> {
     let here = part.context.index as u64;

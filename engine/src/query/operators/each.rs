@@ -236,7 +236,7 @@ impl Part {
         self.context.shared.hub.live.is_live(ticket.id)
     }
 
-    /// What a panic or an `Err` in this operator's closure means for its request.
+    /// Returns the failure of a request for a panic or an `Err` in this operator's closure.
     pub(super) fn failure(&self, why: &str) -> Failure {
         Failure::Function(format!("operator {} of the query {why}", self.context.plan.borrow().describe(self.node)))
     }

@@ -16,7 +16,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 type ById<S> = HashMap<RequestId, Gathering<S>, foldhash::fast::RandomState>;
 
-/// What is gathered for one request.
+/// The values that are gathered for one request.
 struct Gathering<S> {
     ticket: Ticket,
     weight: Weight,
@@ -24,23 +24,25 @@ struct Gathering<S> {
     failed: Option<Failure>,
 }
 
-/// What has been gathered, on its way out.
+/// The gathered values, on their way out.
 pub(super) struct Leaving<I> {
     ticket: Ticket,
-    /// What the next of it has, and each after that.
+    /// The weight of the next value, and that of each value after it.
     next: Weight,
     each: Weight,
     values: I,
 }
 
-/// How something is gathered: put together value by value, and given as values again. `held` says how many values that would be by now.
+/// The functions by which values are gathered: values are put together one by one, and given as
+/// values again. `held` returns the number of values that the result would be by now.
 pub(super) struct How<A, F, H> {
     pub(super) add: A,
     pub(super) finish: F,
     pub(super) held: H,
 }
 
-/// Gathers what comes in one activation, and gives it at its end: only partial results then travel.
+/// Gathers the input of one activation, and gives the result at the end of that activation: only
+/// partial results then travel.
 pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
     raw: Raw<'q, T>,
     part: &Part,
@@ -171,7 +173,7 @@ fn absorb<T, S: Default>(
     complete
 }
 
-/// What was gathered as values that share its weight; `None` if there are none.
+/// Returns the gathered result as values that share its weight; `None` if there are none.
 fn leave<S, U, I: ExactSizeIterator<Item = U>>(
     part: &Part,
     gathered: Gathering<S>,

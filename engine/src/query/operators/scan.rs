@@ -152,7 +152,7 @@ struct Wanted {
     whole: Weight,
 }
 
-/// What a scan gives.
+/// The output of a scan.
 #[derive(Clone, Serialize, Deserialize)]
 enum Row<U> {
     /// A row of a scan without a limit.
@@ -161,10 +161,10 @@ enum Row<U> {
     Of(u64, Weight, usize, Option<(Vec<u8>, U)>),
 }
 
-/// A scan that goes on.
+/// A scan that has not ended.
 struct Scanning {
     ticket: Ticket,
-    /// What is left of its weight, and what each slice gives.
+    /// The rest of the scan's weight, and the weight that each slice gives.
     left: Weight,
     of_a_slice: Weight,
     wanted: Wanted,
@@ -173,7 +173,7 @@ struct Scanning {
     rows: usize,
 }
 
-/// Where a scan is.
+/// The place that a scan has reached.
 enum At {
     Walk(Walk),
     Range(Range),
