@@ -1,5 +1,4 @@
 //! The suites that every [`Source`], every [`Sink`], every aggregation and every type of a state runs, also a user's own: the clauses of their contracts that can be checked.
-//!
 //! They panic, as a test's assertions do, with the clause that is broken and where. Call them from tests:
 //!
 //! ```
