@@ -67,7 +67,8 @@ struct Habit {
 
 const HEADING: &str = "the log begins";
 
-const ROTATED_AFTER: Duration = Duration::from_millis(20);
+/// Longer than the steps between two looks, as in use: what ended too early could not show a rotation.
+const ROTATED_AFTER: Duration = Duration::from_millis(150);
 
 /// A source that is read.
 struct Run {
@@ -126,10 +127,10 @@ impl Log {
             // Once all known files have ended, one that had the name while nothing ran is not found: see `FileSource`.
             Step::Wait if !self.path("app.log").exists() => self.read()?,
             Step::Wait => {
-                let until = Instant::now() + 4 * ROTATED_AFTER;
+                let until = Instant::now() + 3 * ROTATED_AFTER;
                 while Instant::now() < until {
                     self.read()?;
-                    std::thread::sleep(ROTATED_AFTER / 2);
+                    std::thread::sleep(ROTATED_AFTER / 10);
                 }
             }
             Step::Stop => self.run = None,
