@@ -22,7 +22,7 @@ pub(super) fn row_of(error: &QueryError) -> Row {
         QueryError::BadArguments(_) => (
             StatusCode::BAD_REQUEST,
             ErrorKind::BadRequest,
-            "send arguments of the query's type: GET /v1/queries lists the types",
+            "send arguments of the query's type, as JSON over HTTP: GET /v1/queries lists the types",
         ),
         QueryError::TooMany { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, ErrorKind::TooMany, "send it again in a moment, or fewer at once")
