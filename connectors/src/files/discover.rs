@@ -40,6 +40,9 @@ struct Remembered {
     /// The positions of partitions committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
+    /// Partitions that have ended, each with the number of looks for which it is remembered: as long as
+    /// its name counts as one that no known file has, a copy of it must not be taken for a new file.
+    ended: Vec<(Known, usize)>,
     /// Names that match, or globs, and are not read, each with the reason.
     unreadable: Vec<(String, String)>,
     quiet: Quiet,
@@ -123,7 +126,8 @@ pub(super) fn discover(
 impl Remembered {
     /// Reads the positions that are new.
     fn learn(&mut self, partitions: &BTreeMap<String, Option<Position>>) {
-        self.known.retain(|name, _| partitions.contains_key(name));
+        let ended = self.known.extract_if(.., |name, _| !partitions.contains_key(name));
+        self.ended.extend(ended.map(|(_, known)| (known, NAMELESS_FOR + 1)));
         for (name, position) in partitions {
             if let Some(committed) = self.committed.remove(name) {
                 self.known.insert(name.clone(), known(name, Some(&committed)));
@@ -173,7 +177,8 @@ fn look(
     before.unseen.values().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
     let unmatched = listing.unmatched.iter().map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
     look.unreadable.extend(unmatched);
-    let newcomers = LazyCell::new(|| Newcomers::new(known.values(), settings.follow));
+    let ended = || remembered.ended.iter().map(|(known, _)| known);
+    let newcomers = LazyCell::new(|| Newcomers::new(known.values().chain(ended()), settings.follow));
     for found in &listing.files {
         match ids.get(&found.id) {
             Some(known) => match check_known(known, found) {
@@ -195,7 +200,7 @@ fn look(
     if !missed.is_empty() {
         let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
         let joining: Vec<Known> = joining.collect();
-        let newcomers = Newcomers::new(known.values().chain(&joining), false);
+        let newcomers = Newcomers::new(known.values().chain(ended()).chain(&joining), false);
         for (path, found) in &missed {
             look.take(path, found, || newcomers.judge(path, found, &listing))?;
         }
@@ -211,6 +216,8 @@ fn look(
         remembered.renamed = Some(Instant::now());
     }
     remembered.nameless.push_back(nameless);
+    remembered.ended.iter_mut().for_each(|(_, looks)| *looks -= 1);
+    remembered.ended.retain(|(_, looks)| *looks > 0);
     if remembered.nameless.len() > NAMELESS_FOR {
         remembered.nameless.pop_front();
     }
