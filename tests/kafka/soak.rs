@@ -29,6 +29,9 @@ use tidemill_server::{Access, Listening};
 const SOAK: &str = "TIDEMILL_TEST_SOAK";
 
 const FILES: usize = 200;
+
+/// After so long a new file has been found, on a slow machine too.
+const KNOWN_AFTER: Duration = Duration::from_secs(10);
 const TOPICS: [&str; 3] = ["soak-kept", "soak-made-again", "soak-deleted"];
 const OUT: &str = "soak-out";
 
@@ -94,6 +97,8 @@ struct Soak {
     /// By topic: how many messages its one partition has, since it was made last.
     ends: BTreeMap<String, u64>,
     rotations: u64,
+    /// When each file was written first.
+    begun: BTreeMap<usize, Instant>,
     looks: u64,
     /// The memory of the process in KiB, as it was at each look since it was started last.
     memory: Vec<u64>,
@@ -144,11 +149,14 @@ impl Soak {
             let opened = OpenOptions::new().append(true).create(true).open(self.log(file));
             opened.and_then(|mut opened| opened.write_all(text.as_bytes())).expect("written");
             self.written.insert(origin, from + lines);
+            self.begun.entry(file).or_insert_with(Instant::now);
         }
         if self.random.within(0..4) == 0 {
             let file = usize::try_from(self.random.within(0..FILES as u64)).expect("small");
             let log = self.log(file);
-            if log.exists() {
+            // A file that loses its name before any look at it, and before any of its name was known, is nobody's.
+            let is_known = self.begun.get(&file).is_some_and(|begun| begun.elapsed() >= KNOWN_AFTER);
+            if is_known && log.exists() {
                 self.rotations += 1;
                 let old = log.with_extension(format!("log.{}", self.rotations));
                 match self.random.within(0..2) {
@@ -296,6 +304,7 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
         written: Written::new(),
         ends: BTreeMap::new(),
         rotations: 0,
+        begun: BTreeMap::new(),
         looks: 0,
         memory: Vec::new(),
         grew: Vec::new(),
