@@ -126,8 +126,11 @@ pub(super) fn discover(
 impl Remembered {
     /// Reads the positions that are new.
     fn learn(&mut self, partitions: &BTreeMap<String, Option<Position>>) {
-        let ended = self.known.extract_if(.., |name, _| !partitions.contains_key(name));
-        self.ended.extend(ended.map(|(_, known)| (known, NAMELESS_FOR + 1)));
+        let before = std::mem::take(&mut self.known);
+        let (still, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(name, _)| partitions.contains_key(name));
+        self.known = still;
+        self.ended.extend(ended.into_values().map(|known| (known, NAMELESS_FOR + 1)));
         for (name, position) in partitions {
             if let Some(committed) = self.committed.remove(name) {
                 self.known.insert(name.clone(), known(name, Some(&committed)));
