@@ -241,7 +241,14 @@ impl Soak {
     }
 
     fn sums(&mut self) -> BTreeMap<String, (u64, u64)> {
-        let (code, page) = self.running().get("/v1/state/sums?limit=1000");
+        let began = Instant::now();
+        let (code, page) = loop {
+            match self.running().get("/v1/state/sums?limit=1000") {
+                // A generation is being rebuilt.
+                (503, _) if began.elapsed() < Duration::from_secs(60) => std::thread::sleep(Duration::from_millis(100)),
+                answer => break answer,
+            }
+        };
         assert_eq!(code, 200, "{page}");
         let row = |row: &Json| {
             let value: (u64, u64) = serde_json::from_value(row["value"].clone()).expect("a count and a sum");
