@@ -19,7 +19,7 @@ mod asked;
 mod random;
 use random::Random;
 
-/// What happens to a log and to its source.
+/// A change of a log, or a step of its source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
     /// So many lines are written.
@@ -29,9 +29,9 @@ enum Step {
     Begin,
     /// The source is begun, and the log rotates so before anything is read.
     Race(Rotation),
-    /// What there is is read, by a start if nothing runs.
+    /// Reads all lines that are there, by a start if nothing runs.
     Read,
-    /// What comes is read, for as long as it takes a file to end that has rotated.
+    /// Reads on for as long as it takes a rotated file to end.
     Wait,
     Stop,
 }
@@ -52,14 +52,14 @@ const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::Compress, Rotation
 
 const THREADS: u64 = 80;
 
-/// How a log is written and rotated, and how it is matched.
+/// The form of a log, of its rotated names, and of the glob.
 #[derive(Clone, Copy, Debug)]
 struct Habit {
-    /// Whether the names of rotated files match too.
+    /// True if the names of rotated files match too.
     wide: bool,
-    /// Whether the last one is always `app.log.1`, and the others move.
+    /// True if the last one is always `app.log.1`, and the others move.
     shifted: bool,
-    /// Whether every new file begins with the same line.
+    /// True if every new file begins with the same line.
     headed: bool,
     /// How long a line is at least.
     length: usize,
@@ -81,7 +81,7 @@ struct Log {
     folder: TempDir,
     habit: Habit,
     run: Option<Run>,
-    /// Whether a wait is one also if no file has the name.
+    /// True if a wait is one also if no file has the name.
     waits_without_name: bool,
     recorded: BTreeMap<String, Position>,
     written: u64,

@@ -392,16 +392,17 @@ impl Beginning<'_> {
         let beside = lost.beside(&mut self.folders).files;
         let unmatched = beside.iter().filter(|found| self.listing.by_id(found.id).is_none());
         for found in self.listing.files.iter().chain(unmatched).filter(|found| found.length > 0) {
+            let is_listed = self.listing.by_id(found.id).is_some();
             let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
             let head = match locate::known_head(&found.path) {
                 _ if self.taken.contains(&found.id) => continue,
-                Err(error) if own && self.listing.by_id(found.id).is_some() => return Err(error),
+                Err(error) if own && is_listed => return Err(error),
                 // It is of something else, as far as its name shows.
                 head => head.ok().flatten().unwrap_or_default(),
             };
             let convincing = begins.length >= WITNESS_BYTES && begins.fits(&head);
             let remains = convincing || (own && begins.begins_as(&head));
-            if !remains || !self.taken.insert(found.id) || self.listing.by_id(found.id).is_none() {
+            if !remains || !self.taken.insert(found.id) || !is_listed {
                 continue;
             }
             self.begun.warnings.push(format!(

@@ -79,10 +79,11 @@ impl Backpressure {
         self.lock().paused_since_ms.is_some()
     }
 
-    /// So many more bytes of changes are committed. Returns how many are not folded.
-    pub(crate) fn add_unfolded(&self, bytes: u64) -> u64 {
+    /// So many more bytes of changes are committed, and sinks have not confirmed so many in all. Returns
+    /// the number of bytes that are not folded.
+    pub(crate) fn commit(&self, changes: u64, backlog: usize) -> u64 {
         self.change(|inner| {
-            inner.unfolded_bytes += bytes;
+            (inner.unfolded_bytes, inner.backlog_bytes) = (inner.unfolded_bytes + changes, backlog);
             inner.unfolded_bytes
         })
     }
@@ -141,7 +142,7 @@ mod tests {
         let pressure = Backpressure::new(Bounds { unfolded_bytes: 100, outbox_bytes: 10 });
         let reason = |part: &str| pressure.reason().is_some_and(|why| why.contains(part));
         assert_eq!(pressure.reason(), None);
-        assert_eq!((pressure.add_unfolded(60), pressure.add_unfolded(40)), (60, 100));
+        assert_eq!((pressure.commit(60, 0), pressure.commit(40, 0)), (60, 100));
         assert!(reason("100 bytes of committed changes"));
         pressure.set_unfolded(0);
         pressure.set_backlog(10);

@@ -33,8 +33,7 @@ impl OnCommit for Runtime {
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
         self.hub.pins.advance(committed.txid());
         self.outlets.add(outputs);
-        self.backpressure.set_backlog(self.outlets.backlog_bytes());
-        if self.backpressure.add_unfolded(delta_bytes) >= self.facts.fold_bytes {
+        if self.backpressure.commit(delta_bytes, self.outlets.backlog_bytes()) >= self.facts.fold_bytes {
             self.fold_alarm.ring();
         }
         drop(inner);

@@ -1,16 +1,9 @@
 // A chart's values as a table: at most sixty rows, evenly taken, the newest first.
-import type { Line } from "./types";
+import type { LineChartProps } from "./types";
 
 const MOST_ROWS = 60;
 
-interface Props {
-  title: string;
-  times: number[];
-  lines: Line[];
-  height: number;
-  format: (value: number | null) => string;
-  formatTime: (seconds: number) => string;
-}
+type Props = Pick<LineChartProps, "title" | "times" | "lines" | "height" | "format" | "formatTime">;
 
 export function ChartTable({ title, times, lines, height, format, formatTime }: Props) {
   const step = Math.max(1, Math.ceil(times.length / MOST_ROWS));
