@@ -130,7 +130,11 @@ impl Remembered {
         let (still, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
             before.into_iter().partition(|(name, _)| partitions.contains_key(name));
         self.known = still;
-        self.ended.extend(ended.into_values().map(|known| (known, NAMELESS_FOR + 1)));
+        for (name, before) in ended {
+            let last = self.committed.remove(&name).map_or(before, |committed| known(&name, Some(&committed)));
+            // A copy of a partition of which nothing was read repeats nothing.
+            self.ended.extend((last.offset > 0).then_some((last, NAMELESS_FOR + 1)));
+        }
         for (name, position) in partitions {
             if let Some(committed) = self.committed.remove(name) {
                 self.known.insert(name.clone(), known(name, Some(&committed)));
