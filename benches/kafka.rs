@@ -1,10 +1,14 @@
 //! Words counted from Kafka and back, against a bare consumer: `cargo bench --bench kafka`.
 //!
-//! The lines are those of the word-count benchmark, in a topic of 4 partitions that is filled first, on a broker of its own. The yardstick is a librdkafka consumer that
-//! drains the topic and counts bytes, the better of one poll loop and split partition queues. `state` counts into a state; `kafka` also publishes each
-//! batch's new counts in transactions. Then the whole chain runs at once on this machine: a producer, the topology, and a read_committed consumer of its output. `sustained` is what
-//! all of it keeps up with; at half of that load, and with next to none, lines with a word of their own are sent now and then, and the time is taken from sending one until
-//! the consumer sees its count. CPU time is this process's, with librdkafka's threads and without the broker.
+//! The lines are those of the word-count benchmark, in a topic of 4 partitions that is filled
+//! first, on a broker of its own. The yardstick is a librdkafka consumer that drains the topic and
+//! counts bytes, the better of one poll loop and split partition queues. `state` counts into a
+//! state; `kafka` also publishes each batch's new counts in transactions. Then the whole chain runs
+//! at once on this machine: a producer, the topology, and a read_committed consumer of its output.
+//! `sustained` is what all of it keeps up with; at half of that load, and with next to none, lines
+//! with a word of their own are sent now and then, and the time is taken from sending one until the
+//! consumer sees its count. CPU time is this process's, with librdkafka's threads and without the
+//! broker.
 
 #[path = "../tests/support/broker.rs"]
 mod broker;
@@ -29,14 +33,22 @@ use words::make_lines;
 const PARTITIONS: i32 = 4;
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let count: usize = std::env::var("TIDEMILL_BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(2_000_000);
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let count: usize = std::env::var("TIDEMILL_BENCH_LINES")
+        .ok()
+        .and_then(|lines| lines.parse().ok())
+        .unwrap_or(2_000_000);
     let lines = make_lines(count);
     let broker = Broker::start();
     let brokers = broker.address();
     make_topic(&brokers, "lines", PARTITIONS);
     load(&brokers, &lines);
-    let drain = || [drain_by_poll(&brokers, count), drain_by_queues(&brokers, count)].into_iter().fold(0.0, f64::max);
+    let drain = || {
+        [drain_by_poll(&brokers, count), drain_by_queues(&brokers, count)]
+            .into_iter()
+            .fold(0.0, f64::max)
+    };
     drain();
     let yardstick = drain();
     println!("kafka case=drain lines_per_s={yardstick:.0}");
@@ -49,7 +61,8 @@ fn main() {
         let Run { lines_per_s, cpu_s_per_million } = runs[1];
         let ratio = lines_per_s / yardstick;
         println!(
-            "kafka case={} lines_per_s={lines_per_s:.0} ratio={ratio:.2} cpu_s_per_million_lines={cpu_s_per_million:.2}",
+            "kafka case={} lines_per_s={lines_per_s:.0} ratio={ratio:.2} \
+             cpu_s_per_million_lines={cpu_s_per_million:.2}",
             case.name()
         );
     }
@@ -68,7 +81,8 @@ fn config(brokers: &str) -> ClientConfig {
 
 fn make_topic(brokers: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create().expect("a client");
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let tokio =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
     tokio.block_on(admin.create_topics([&topic], &options)).expect("the topic is made");
@@ -83,7 +97,12 @@ fn producer(brokers: &str) -> ThreadedProducer<DefaultProducerContext> {
         .expect("a producer")
 }
 
-fn send(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, partition: i32, line: &str) {
+fn send(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    topic: &str,
+    partition: i32,
+    line: &str,
+) {
     let mut record = BaseRecord::<(), str>::to(topic).partition(partition).payload(line);
     while let Err((_, back)) = producer.send(record) {
         record = back;
@@ -109,8 +128,15 @@ fn assigned(partitions: i32) -> TopicPartitionList {
 
 fn bare_consumer(brokers: &str) -> BaseConsumer<DefaultConsumerContext> {
     let mut config = config(brokers);
-    config.set("group.id", "bare").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-    config.set("fetch.queue.backoff.ms", "5").set("check.crcs", "true").create().expect("a consumer")
+    config
+        .set("group.id", "bare")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed");
+    config
+        .set("fetch.queue.backoff.ms", "5")
+        .set("check.crcs", "true")
+        .create()
+        .expect("a consumer")
 }
 
 /// Lines per second of one poll loop.
@@ -130,8 +156,9 @@ fn drain_by_poll(brokers: &str, count: usize) -> f64 {
 /// Lines per second of one thread over the queues of the partitions.
 fn drain_by_queues(brokers: &str, count: usize) -> f64 {
     let consumer = Arc::new(bare_consumer(brokers));
-    let queues: Vec<_> =
-        (0..PARTITIONS).map(|number| consumer.split_partition_queue("lines", number).expect("a queue")).collect();
+    let queues: Vec<_> = (0..PARTITIONS)
+        .map(|number| consumer.split_partition_queue("lines", number).expect("a queue"))
+        .collect();
     consumer.assign(&assigned(PARTITIONS)).expect("assigned");
     let queues: Vec<_> = queues
         .into_iter()
@@ -144,7 +171,9 @@ fn drain_by_queues(brokers: &str, count: usize) -> f64 {
         for queue in &queues {
             for _ in 0..256 {
                 match queue.poll(Duration::ZERO) {
-                    Some(Ok(message)) => (read, bytes, some) = (read + 1, bytes + message.payload_len(), true),
+                    Some(Ok(message)) => {
+                        (read, bytes, some) = (read + 1, bytes + message.payload_len(), true)
+                    }
                     _ => break,
                 }
             }
@@ -175,9 +204,21 @@ struct Run {
 }
 
 /// A topology that counts `topic`, and publishes to `out` if there is one.
-fn start(brokers: &str, name: &str, topic: &str, out: Option<&str>, batches: BatchLimits) -> (tempfile::TempDir, Engine) {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
-    let settings = Settings { workers: 2, batches, disk_reserve: 0, ..Settings::new(name, folder.path().join("state")) };
+fn start(
+    brokers: &str,
+    name: &str,
+    topic: &str,
+    out: Option<&str>,
+    batches: BatchLimits,
+) -> (tempfile::TempDir, Engine) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
+    let settings = Settings {
+        workers: 2,
+        batches,
+        disk_reserve: 0,
+        ..Settings::new(name, folder.path().join("state"))
+    };
     let (kafka, topic, out) = (Kafka::new(brokers), topic.to_string(), out.map(str::to_string));
     let engine = Engine::start(settings, move |topology| {
         let counts = topology
@@ -189,7 +230,9 @@ fn start(brokers: &str, name: &str, topic: &str, out: Option<&str>, batches: Bat
             counts.changes().sink(
                 "out",
                 kafka.sink(out, |change: &Change<Str, u64>| {
-                    Message::new().key(change.key.as_bytes()).value(change.new.unwrap_or_default().to_string())
+                    Message::new()
+                        .key(change.key.as_bytes())
+                        .value(change.new.unwrap_or_default().to_string())
                 }),
             );
         }
@@ -206,8 +249,10 @@ fn run(brokers: &str, case: Case, number: usize, count: usize) -> Run {
     let cpu = cpu_seconds();
     let began = Instant::now();
     let (_folder, engine) = start(brokers, &name, "lines", out, BatchLimits::default());
-    let done =
-        |status: &Status| status.records == count as u64 && status.sinks.iter().all(|sink| sink.published == status.committed);
+    let done = |status: &Status| {
+        status.records == count as u64
+            && status.sinks.iter().all(|sink| sink.published == status.committed)
+    };
     while !done(&engine.runtime().status()) {
         assert!(!engine.is_over(), "the topology ended by itself");
         std::thread::sleep(Duration::from_millis(2));
@@ -216,22 +261,29 @@ fn run(brokers: &str, case: Case, number: usize, count: usize) -> Run {
     engine.stop();
     engine.wait().expect("the topology stops cleanly");
     let million = count as f64 / 1e6;
-    Run { lines_per_s: count as f64 / took.as_secs_f64(), cpu_s_per_million: (cpu_seconds() - cpu) / million }
+    Run {
+        lines_per_s: count as f64 / took.as_secs_f64(),
+        cpu_s_per_million: (cpu_seconds() - cpu) / million,
+    }
 }
 
 /// User and system time of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    let ticks =
+        |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) / 100.0
 }
 
 fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// From sending a line to seeing its own word's count, at so many lines a second. Gives how many lines a second came through.
+/// From sending a line to seeing its own word's count, at so many lines a second. Gives how many
+/// lines a second came through.
 fn latency(brokers: &str, lines: &[Str], load: &str, lines_per_s: f64) -> f64 {
     const FOR: Duration = Duration::from_secs(10);
     let (topic, out) = (format!("in-{load}"), format!("out-{load}"));
@@ -246,7 +298,10 @@ fn latency(brokers: &str, lines: &[Str], load: &str, lines_per_s: f64) -> f64 {
         let brokers = brokers.to_string();
         move || see(&brokers, &out)
     });
-    let producer = config(brokers).set("linger.ms", "2").set("queue.buffering.max.messages", "1000000").create();
+    let producer = config(brokers)
+        .set("linger.ms", "2")
+        .set("queue.buffering.max.messages", "1000000")
+        .create();
     let producer: ThreadedProducer<DefaultProducerContext> = producer.expect("a producer");
     let (began, mut sent) = (Instant::now(), 0u64);
     let every = (lines_per_s.min(200_000.0) / 100.0).max(1.0) as u64;
@@ -272,9 +327,14 @@ fn latency(brokers: &str, lines: &[Str], load: &str, lines_per_s: f64) -> f64 {
     let through = sent as f64 / began.elapsed().as_secs_f64();
     let status = engine.runtime().status();
     took_us.sort_unstable();
-    let quantile = |of: f64| took_us.get(((took_us.len().max(1) - 1) as f64 * of) as usize).map_or(0.0, |us| *us as f64 / 1000.0);
+    let quantile = |of: f64| {
+        took_us
+            .get(((took_us.len().max(1) - 1) as f64 * of) as usize)
+            .map_or(0.0, |us| *us as f64 / 1000.0)
+    };
     println!(
-        "kafka case=latency load={load} lines_per_s={through:.0} seen={} p50_ms={:.1} p99_ms={:.1} max_ms={:.1} rebuilds={}",
+        "kafka case=latency load={load} lines_per_s={through:.0} seen={} p50_ms={:.1} \
+         p99_ms={:.1} max_ms={:.1} rebuilds={}",
         took_us.len(),
         quantile(0.5),
         quantile(0.99),
@@ -292,7 +352,10 @@ const LAST: &str = "the-last-line";
 /// Reads what is committed, and takes the time of each word that carries one.
 fn see(brokers: &str, topic: &str) -> Vec<u64> {
     let mut config = config(brokers);
-    config.set("group.id", "bench-seen").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config
+        .set("group.id", "bench-seen")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed");
     let consumer: BaseConsumer<DefaultConsumerContext> = config.create().expect("a consumer");
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).expect("a partition");
@@ -302,12 +365,16 @@ fn see(brokers: &str, topic: &str) -> Vec<u64> {
     while Instant::now() < until {
         match consumer.poll(Duration::from_millis(1)) {
             Some(Ok(message)) => {
-                let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+                let key =
+                    message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
                 if key == LAST {
                     break;
                 }
                 let sent = key.strip_prefix("at-");
-                took_us.extend(sent.and_then(|sent| sent.parse::<u64>().ok()).map(|sent| now_us().saturating_sub(sent)));
+                took_us.extend(
+                    sent.and_then(|sent| sent.parse::<u64>().ok())
+                        .map(|sent| now_us().saturating_sub(sent)),
+                );
             }
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
             Some(Err(error)) => panic!("the consumer fails: {error}"),

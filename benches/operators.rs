@@ -1,11 +1,15 @@
 //! Each operator against a plain loop: `cargo bench --bench operators`.
 //!
-//! Records are pairs of a key, of 100,000, and a value, in memory; batches have 50,000, each synced. The loop does the same on one thread over the same records, batch by batch, with `hashbrown` maps
-//! and foldhash, and keeps nothing. `ratio` is records per second to the loop's, which is run around each run of the operator; of three runs the median. What an operator gives is counted
-//! into a state of one key, by batch, so that all of it is made; the loop adds it up. The first case, `read`, is no operator: it is what reading, counting and committing take.
+//! Records are pairs of a key, of 100,000, and a value, in memory; batches have 50,000, each
+//! synced. The loop does the same on one thread over the same records, batch by batch, with
+//! `hashbrown` maps and foldhash, and keeps nothing. `ratio` is records per second to the loop's,
+//! which is run around each run of the operator; of three runs the median. What an operator gives
+//! is counted into a state of one key, by batch, so that all of it is made; the loop adds it up.
+//! The first case, `read`, is no operator: it is what reading, counting and committing take.
 //!
-//! What is more than four times slower than its loop says why. The last line is what catching panics costs: 16 `map`s in a row, against 16 that do not catch any, in turns; the best of
-//! each. A sixteenth of the difference is what one `map` pays.
+//! What is more than four times slower than its loop says why. The last line is what catching
+//! panics costs: 16 `map`s in a row, against 16 that do not catch any, in turns; the best of each.
+//! A sixteenth of the difference is what one `map` pays.
 
 #[path = "support/embedded.rs"]
 mod embedded;
@@ -38,12 +42,13 @@ struct Case {
 }
 
 /// For operators that see each record once and keep nothing.
-const SUM: &str =
-    "the loop is a sum in vector registers that makes no record; here each is read, given on and committed: see read";
+const SUM: &str = "the loop is a sum in vector registers that makes no record; here each is read, \
+    given on and committed: see read";
 
 /// For states.
-const DURABLE: &str = "of 50,000 records 40,000 are the only one of their key in their batch, and each key is encoded, hashed, sent to its owner, kept by batch, logged and \
-     synced; the loop is one probe of a map of u32 in the cache";
+const DURABLE: &str = "of 50,000 records 40,000 are the only one of their key in their batch, and \
+    each key is encoded, hashed, sent to its owner, kept by batch, logged and synced; the loop is \
+    one probe of a map of u32 in the cache";
 
 fn counted<T: tidemill::Record>(stream: Stream<'_, T>) {
     stream.aggregate(Count).persistent_aggregate("given", Sum);
@@ -82,20 +87,33 @@ const CASES: [Case; 15] = [
     Case {
         name: "map",
         build: |records| counted(records.map(|(key, value)| (key, value ^ 7))),
-        plain: |batch, _| batch.iter().map(|(key, value)| u64::from(*key) ^ black_box(value ^ 7)).sum(),
+        plain: |batch, _| {
+            batch.iter().map(|(key, value)| u64::from(*key) ^ black_box(value ^ 7)).sum()
+        },
         why: SUM,
     },
     Case {
         name: "filter",
         build: |records| counted(records.filter(|(_, value)| value % 2 == 0)),
-        plain: |batch, _| batch.iter().filter(|(_, value)| black_box(*value) % 2 == 0).count() as u64,
+        plain: |batch, _| {
+            batch.iter().filter(|(_, value)| black_box(*value) % 2 == 0).count() as u64
+        },
         why: SUM,
     },
     Case {
         name: "flat_map",
-        build: |records| counted(records.flat_map(|(key, value), rows| rows.extend([(key, value), (key, value + 1)]))),
+        build: |records| {
+            counted(
+                records
+                    .flat_map(|(key, value), rows| rows.extend([(key, value), (key, value + 1)])),
+            )
+        },
         plain: |batch, _| {
-            batch.iter().flat_map(|(key, value)| [(*key, *value), (*key, value + 1)]).map(|row| black_box(row).1).sum()
+            batch
+                .iter()
+                .flat_map(|(key, value)| [(*key, *value), (*key, value + 1)])
+                .map(|row| black_box(row).1)
+                .sum()
         },
         why: SUM,
     },
@@ -113,13 +131,21 @@ const CASES: [Case; 15] = [
     },
     Case {
         name: "aggregate",
-        build: |records| counted(records.group_by(key).aggregate(of(|(_, value): &Record| *value, Sum))),
+        build: |records| {
+            counted(records.group_by(key).aggregate(of(|(_, value): &Record| *value, Sum)))
+        },
         plain: |batch, _| sums(batch).len() as u64,
         why: DURABLE,
     },
     Case {
         name: "reduce",
-        build: |records| counted(records.group_by(key).reduce(fold(|| 0, |sum: &mut u64, (_, value): Record| *sum += value))),
+        build: |records| {
+            counted(
+                records
+                    .group_by(key)
+                    .reduce(fold(|| 0, |sum: &mut u64, (_, value): Record| *sum += value)),
+            )
+        },
         plain: |batch, _| sums(batch).len() as u64,
         why: DURABLE,
     },
@@ -151,7 +177,13 @@ const CASES: [Case; 15] = [
     },
     Case {
         name: "persistent_aggregate",
-        build: |records| drop(records.group_by(key).persistent_aggregate("sums", of(|(_, value): &Record| *value, Sum))),
+        build: |records| {
+            drop(
+                records
+                    .group_by(key)
+                    .persistent_aggregate("sums", of(|(_, value): &Record| *value, Sum)),
+            )
+        },
         plain: kept,
         why: DURABLE,
     },
@@ -176,11 +208,14 @@ const CASES: [Case; 15] = [
     Case {
         name: "update_state",
         build: |records| {
-            records.group_by(key).update_state("sums", |_, records, sums: &mut Part<'_, u32, u64>| {
-                for (key, (_, value)) in records {
-                    sums.update(key, |sum| *sum = Some(sum.unwrap_or(0) + value));
-                }
-            });
+            records.group_by(key).update_state(
+                "sums",
+                |_, records, sums: &mut Part<'_, u32, u64>| {
+                    for (key, (_, value)) in records {
+                        sums.update(key, |sum| *sum = Some(sum.unwrap_or(0) + value));
+                    }
+                },
+            );
         },
         plain: kept,
         why: DURABLE,
@@ -188,7 +223,10 @@ const CASES: [Case; 15] = [
     Case {
         name: "lookup_after",
         build: |records| {
-            let sums = records.clone().group_by(key).persistent_aggregate("sums", of(|(_, value): &Record| *value, Sum));
+            let sums = records
+                .clone()
+                .group_by(key)
+                .persistent_aggregate("sums", of(|(_, value): &Record| *value, Sum));
             counted(records.lookup_after(&sums, key));
         },
         plain: looked_up,
@@ -198,7 +236,8 @@ const CASES: [Case; 15] = [
 
 fn main() {
     // `cargo bench --bench operators -- reduce` runs the cases whose line contains that.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let record = |number: u64| {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (u32::try_from((mixed >> 33) % KEYS).expect("keys are few"), mixed >> 50)
@@ -217,7 +256,8 @@ fn main() {
         let (ratio, rate) = runs[RUNS / 2];
         let why = if ratio < 0.25 { format!(" why=\"{}\"", case.why) } else { String::new() };
         println!(
-            "operator name={} workers={WORKERS} records_per_s={rate:.0} ratio={ratio:.2} ratio_min={:.2} ratio_max={:.2}{why}",
+            "operator name={} workers={WORKERS} records_per_s={rate:.0} ratio={ratio:.2} \
+             ratio_min={:.2} ratio_max={:.2}{why}",
             case.name,
             runs[0].0,
             runs[RUNS - 1].0
@@ -256,29 +296,41 @@ fn catching(records: &Arc<Vec<Record>>) {
     let of_all = (without / with - 1.0) * 100.0;
     // What one of them costs more, of what a topology with one `map` takes: the line `map` above.
     let of_one = (1.0 / with - 1.0 / without) / IN_A_ROW as f64 * single * 100.0;
-    println!("operator name=catch of=map cost_percent={of_one:.2} of_map_x{IN_A_ROW}_percent={of_all:.1}");
+    println!(
+        "operator name=catch of=map cost_percent={of_one:.2} of_map_x{IN_A_ROW}_percent={of_all:.1}"
+    );
 }
 
 /// Records per second of the plain loop.
 fn plainly(case: &Case, records: &[Record]) -> f64 {
     let (began, mut kept) = (Instant::now(), Map::default());
-    let given: u64 = records.chunks(BATCH).map(|batch| (case.plain)(batch, &mut kept)).fold(0, u64::wrapping_add);
+    let given: u64 = records
+        .chunks(BATCH)
+        .map(|batch| (case.plain)(batch, &mut kept))
+        .fold(0, u64::wrapping_add);
     black_box(given);
     records.len() as f64 / began.elapsed().as_secs_f64()
 }
 
 /// Records per second of the operator, from the first batch to the last commit.
 fn run(build: fn(Stream<'_, Record>), records: &Arc<Vec<Record>>) -> f64 {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let batches = BatchLimits {
         max_records: BATCH as u64,
         max_bytes: 1 << 30,
         max_delay: Duration::from_secs(10),
         ..BatchLimits::default()
     };
-    let settings = Settings { workers: WORKERS, batches, disk_reserve: 0, ..Settings::new("bench", folder.path().join("state")) };
+    let settings = Settings {
+        workers: WORKERS,
+        batches,
+        disk_reserve: 0,
+        ..Settings::new("bench", folder.path().join("state"))
+    };
     let source = Embedded { records: Arc::clone(records), partitions: WORKERS };
-    let engine = Engine::start(settings, move |topology| build(topology.source("records", source.clone())));
+    let engine =
+        Engine::start(settings, move |topology| build(topology.source("records", source.clone())));
     let engine = engine.expect("the topology starts");
     let runtime = Arc::clone(engine.runtime());
     while !runtime.is_ready() {

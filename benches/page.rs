@@ -1,8 +1,10 @@
 //! What open pages cost the ingest: `cargo bench --bench page`.
 //!
-//! Each page is a web socket on `/v1/live` as the web page has one: the status, what operators do, the batches, and four queries that are asked again every second. The
-//! yardstick is the same run without a page, in turn with it: `ratio` is the records per second with pages to those without. The pages' other ends, which read what comes and
-//! throw it away, take their time on the same machine: it is in the ratio too.
+//! Each page is a web socket on `/v1/live` as the web page has one: the status, what operators do,
+//! the batches, and four queries that are asked again every second. The yardstick is the same run
+//! without a page, in turn with it: `ratio` is the records per second with pages to those without.
+//! The pages' other ends, which read what comes and throw it away, take their time on the same
+//! machine: it is in the ratio too.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -13,15 +15,18 @@ use tidemill::{Engine, Settings};
 use tokio::io::AsyncReadExt;
 use tungstenite::Message;
 
-/// How many keys the state has, and rows the answer of a watched query. Few, so that what folds and compactions do now and then does not hide what pages cost.
+/// How many keys the state has, and rows the answer of a watched query. Few, so that what folds and
+/// compactions do now and then does not hide what pages cost.
 const GROUPS: u64 = 500;
 
-/// How long one turn is measured: several messages of each kind come. With pages and without go first in turn.
+/// How long one turn is measured: several messages of each kind come. With pages and without go
+/// first in turn.
 const TURN: Duration = Duration::from_secs(2);
 const TURNS: u32 = 10;
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     for pages in [1, 10, 100] {
         let case = format!("pages={pages}");
         if case.contains(&filter) {
@@ -31,12 +36,19 @@ fn main() {
 }
 
 fn measure(pages: usize) {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let settings = Settings { workers: 2, ..Settings::new("bench", folder.path().join("state")) };
     let engine = Engine::start(settings, |topology: &Topology<'_>| {
-        let source = Generator::new(7, |_, number| number.wrapping_mul(7919) % GROUPS).partitions(2);
-        let groups = topology.source("numbers", source).group_by(|number| *number).persistent_aggregate("groups", Count);
-        topology.query("groups", |from: Requests<u64>| from.scan_with(&groups, |_| Scan::all(), |_, count| Some(*count)));
+        let source =
+            Generator::new(7, |_, number| number.wrapping_mul(7919) % GROUPS).partitions(2);
+        let groups = topology
+            .source("numbers", source)
+            .group_by(|number| *number)
+            .persistent_aggregate("groups", Count);
+        topology.query("groups", |from: Requests<u64>| {
+            from.scan_with(&groups, |_| Scan::all(), |_, count| Some(*count))
+        });
     });
     let engine = engine.expect("it starts");
     let address = "127.0.0.1:0".parse().expect("an address");
@@ -63,7 +75,8 @@ fn measure(pages: usize) {
     let seconds = (TURN + TURN / 4).as_secs_f64() * f64::from(TURNS);
     let ratio = with / without;
     println!(
-        "page case=ingest pages={pages} records_per_s={with:.0} without={without:.0} ratio={ratio:.3} bytes_per_page_s={:.0}",
+        "page case=ingest pages={pages} records_per_s={with:.0} without={without:.0} \
+         ratio={ratio:.3} bytes_per_page_s={:.0}",
         bytes as f64 / seconds / pages as f64
     );
 }
@@ -86,9 +99,15 @@ impl Pages {
         let sockets: Vec<TcpStream> = (0..pages).map(|_| open(address)).collect();
         let (over, ends) = tokio::sync::watch::channel(false);
         let reading = std::thread::spawn(move || {
-            let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let tokio = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             tokio.block_on(async {
-                let reading: Vec<_> = sockets.into_iter().map(|socket| tokio::spawn(read_until(socket, ends.clone()))).collect();
+                let reading: Vec<_> = sockets
+                    .into_iter()
+                    .map(|socket| tokio::spawn(read_until(socket, ends.clone())))
+                    .collect();
                 let mut bytes = 0;
                 for one in reading {
                     bytes += one.await.expect("it ends");
@@ -109,9 +128,12 @@ impl Pages {
 /// A socket that watches what a page does.
 fn open(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
-    let (mut socket, _) = tungstenite::client(format!("ws://{address}/v1/live"), stream).expect("it takes web sockets");
+    let (mut socket, _) = tungstenite::client(format!("ws://{address}/v1/live"), stream)
+        .expect("it takes web sockets");
     for least in 0..4 {
-        let watch = format!(r#"{{"type":"watch","id":"w{least}","query":"groups","arguments":{least},"every_ms":1000}}"#);
+        let watch = format!(
+            r#"{{"type":"watch","id":"w{least}","query":"groups","arguments":{least},"every_ms":1000}}"#
+        );
         socket.send(Message::text(watch)).expect("it is open");
     }
     socket.get_ref().try_clone().expect("a socket")

@@ -1,7 +1,10 @@
-//! Queries: look-ups of 4 keys by the dataflow, in the engine and over HTTP, idle and with ingest: `cargo bench --bench query`.
+//! Queries: look-ups of 4 keys by the dataflow, in the engine and over HTTP, idle and with ingest:
+//! `cargo bench --bench query`.
 //!
-//! Yardsticks of the same run: one thread that looks 4 keys up in a plain `hashbrown` map (`case=map`), and an axum server that answers a constant (`case=bare_http`).
-//! `ratio` is to the first for what is asked in the engine, to the second, with as many connections, for what is asked over HTTP. Latencies are from asking to having the answer.
+//! Yardsticks of the same run: one thread that looks 4 keys up in a plain `hashbrown` map
+//! (`case=map`), and an axum server that answers a constant (`case=bare_http`). `ratio` is to the
+//! first for what is asked in the engine, to the second, with as many connections, for what is
+//! asked over HTTP. Latencies are from asking to having the answer.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -22,7 +25,8 @@ const FOR: Duration = Duration::from_secs(3);
 const OUTSTANDING: usize = 64;
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let wanted = |case: &str| case.contains(&filter);
     let map = map_look_ups();
     println!("query case=map requests_per_s={map:.0} ratio=1.00");
@@ -50,8 +54,11 @@ fn main() {
     }
     if wanted("http") {
         let running = Running::idle(2);
-        let server =
-            Server::start("127.0.0.1:0".parse().expect("an address"), Arc::clone(running.engine.runtime())).expect("a port");
+        let server = Server::start(
+            "127.0.0.1:0".parse().expect("an address"),
+            Arc::clone(running.engine.runtime()),
+        )
+        .expect("a port");
         for connections in [1, 8, 64] {
             let bare = http(bare_server(), connections);
             let ours = http(server.address(), connections);
@@ -64,7 +71,8 @@ fn main() {
             for (case, asked) in [("http", ours), ("grpc", grpc)] {
                 let ratio = asked.per_s / bare.per_s;
                 println!(
-                    "query case={case} connections={connections} requests_per_s={:.0} ratio={ratio:.2} {}",
+                    "query case={case} connections={connections} requests_per_s={:.0} \
+                     ratio={ratio:.2} {}",
                     asked.per_s,
                     asked.latencies()
                 );
@@ -78,7 +86,8 @@ fn beside_scans(case: &str, map: f64) {
     let running = Running::idle(2);
     let (over, scans) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let scanning = {
-        let (runtime, over, scans) = (Arc::clone(running.engine.runtime()), Arc::clone(&over), Arc::clone(&scans));
+        let (runtime, over, scans) =
+            (Arc::clone(running.engine.runtime()), Arc::clone(&over), Arc::clone(&scans));
         std::thread::spawn(move || {
             let mut longest = Duration::ZERO;
             while !over.load(SeqCst) {
@@ -94,10 +103,15 @@ fn beside_scans(case: &str, map: f64) {
     print(case, &paced(&running.engine, 10_000.0, FOR), map);
     over.store(true, SeqCst);
     let longest = scanning.join().expect("it ends");
-    println!("query case=scans beside=10k/s scans={} longest_s={:.1}", scans.load(SeqCst), longest.as_secs_f64());
+    println!(
+        "query case=scans beside=10k/s scans={} longest_s={:.1}",
+        scans.load(SeqCst),
+        longest.as_secs_f64()
+    );
 }
 
-/// What 10,000 requests a second cost the ingest. The same run with them and without, in turn: its rate wanders.
+/// What 10,000 requests a second cost the ingest. The same run with them and without, in turn: its
+/// rate wanders.
 fn ingest_with_requests() {
     const TURNS: u32 = 8;
     let running = Running::ingesting(2, None);
@@ -110,7 +124,12 @@ fn ingest_with_requests() {
 }
 
 fn print(case: &str, asked: &Asked, map: f64) {
-    println!("query case={case} requests_per_s={:.0} ratio={:.3} {}", asked.per_s, asked.per_s / map, asked.latencies());
+    println!(
+        "query case={case} requests_per_s={:.0} ratio={:.3} {}",
+        asked.per_s,
+        asked.per_s / map,
+        asked.latencies()
+    );
 }
 
 /// What a case has shown.
@@ -129,7 +148,8 @@ impl Asked {
     }
 
     fn latencies(&self) -> String {
-        let at = |quantile: f64| self.took_us[((self.took_us.len() - 1) as f64 * quantile) as usize];
+        let at =
+            |quantile: f64| self.took_us[((self.took_us.len() - 1) as f64 * quantile) as usize];
         format!("p50_us={} p99_us={} p999_us={}", at(0.5), at(0.99), at(0.999))
     }
 }
@@ -146,7 +166,8 @@ fn keys(number: u64) -> [u64; 4] {
 
 /// Requests per second of one thread with a plain map.
 fn map_look_ups() -> f64 {
-    let map: HashMap<u64, u64, foldhash::fast::RandomState> = (0..KEYS).map(|key| (key, key)).collect();
+    let map: HashMap<u64, u64, foldhash::fast::RandomState> =
+        (0..KEYS).map(|key| (key, key)).collect();
     let (began, mut asked, mut sum) = (Instant::now(), 0u64, 0u64);
     while began.elapsed() < Duration::from_secs(1) {
         for _ in 0..1000 {
@@ -167,7 +188,8 @@ struct Running {
 impl Running {
     /// Every key has a value, and no more records come.
     fn idle(workers: usize) -> Running {
-        let source = move || Generator::new(7, |_, number| number % KEYS).partitions(2).records(2 * KEYS);
+        let source =
+            move || Generator::new(7, |_, number| number % KEYS).partitions(2).records(2 * KEYS);
         let running = Running::start(workers, source);
         while !running.engine.runtime().is_at_end() {
             std::thread::sleep(Duration::from_millis(10));
@@ -178,7 +200,8 @@ impl Running {
     /// Records come as fast as they are taken, or at this rate.
     fn ingesting(workers: usize, rate: Option<f64>) -> Running {
         let source = move || {
-            let source = Generator::new(7, |_, number| number.wrapping_mul(7919) % KEYS).partitions(2);
+            let source =
+                Generator::new(7, |_, number| number.wrapping_mul(7919) % KEYS).partitions(2);
             if let Some(rate) = rate { source.rate(rate) } else { source }
         };
         let running = Running::start(workers, source);
@@ -190,12 +213,17 @@ impl Running {
     where
         S: tidemill::source::Source<Item = u64>,
     {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
-        let mut settings = Settings { workers, ..Settings::new("bench", folder.path().join("state")) };
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target folder can be written");
+        let mut settings =
+            Settings { workers, ..Settings::new("bench", folder.path().join("state")) };
         // A scan may take longer than requests usually may.
         settings.queries.time_out = Duration::from_secs(60);
         let engine = Engine::start(settings, move |topology: &Topology<'_>| {
-            let counts = topology.source("numbers", source()).group_by(|number| *number).persistent_aggregate("counts", Count);
+            let counts = topology
+                .source("numbers", source())
+                .group_by(|number| *number)
+                .persistent_aggregate("counts", Count);
             topology.query("counts", |keys: Requests<[u64; 4]>| {
                 keys.flat_map(|keys, each| each.extend(keys)).lookup(&counts).aggregate(Sum)
             });
@@ -261,12 +289,14 @@ fn paced(engine: &Engine, per_s: f64, during: Duration) -> Asked {
 
 /// Requests over so many connections, one under way on each.
 fn http(address: std::net::SocketAddr, connections: usize) -> Asked {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let tokio =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let over = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let took = tokio.block_on(async {
-        let clients: Vec<_> =
-            (0..connections).map(|client| tokio::spawn(client_of(address, client as u64, Arc::clone(&over)))).collect();
+        let clients: Vec<_> = (0..connections)
+            .map(|client| tokio::spawn(client_of(address, client as u64, Arc::clone(&over))))
+            .collect();
         tokio::time::sleep(FOR).await;
         over.store(true, SeqCst);
         let mut took = Vec::new();
@@ -280,12 +310,14 @@ fn http(address: std::net::SocketAddr, connections: usize) -> Asked {
 
 /// The same by the client, over gRPC.
 fn grpc(address: std::net::SocketAddr, connections: usize) -> Asked {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let tokio =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let began = Instant::now();
     let took = tokio.block_on(async {
         let clients = (0..connections as u64).map(|client| {
             tokio::spawn(async move {
-                let asking = tidemill_client::Client::connect(format!("http://{address}")).expect("an address");
+                let asking = tidemill_client::Client::connect(format!("http://{address}"))
+                    .expect("an address");
                 let mut took = Vec::new();
                 while began.elapsed() < FOR {
                     let asked_at = Instant::now();
@@ -313,7 +345,8 @@ async fn client_of(address: std::net::SocketAddr, client: u64, over: Arc<AtomicB
     while !over.load(SeqCst) {
         let body = format!("{:?}", keys(client << 32 | took.len() as u64));
         let request = format!(
-            "POST /v1/query/counts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /v1/query/counts HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let began = Instant::now();
@@ -325,7 +358,11 @@ async fn client_of(address: std::net::SocketAddr, client: u64, over: Arc<AtomicB
             assert!(read > 0, "it has closed the connection");
             length += read;
         }
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer[..length])
+        );
         took.push(micros(began.elapsed()));
     }
     took
@@ -337,10 +374,14 @@ fn bare_server() -> std::net::SocketAddr {
     listener.set_nonblocking(true).expect("a socket");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
-        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let tokio =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio.block_on(async {
             let answer = || async {
-                ([("content-type", "application/json")], "{\"txid\":12,\"lineage\":\"0123456789abcdef\",\"result\":8}")
+                (
+                    [("content-type", "application/json")],
+                    "{\"txid\":12,\"lineage\":\"0123456789abcdef\",\"result\":8}",
+                )
             };
             let routes = axum::Router::new().route("/v1/query/{name}", axum::routing::post(answer));
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");

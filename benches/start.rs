@@ -1,8 +1,11 @@
-//! How soon a topology is back after `kill -9`, and how soon a record is visible: `cargo bench --bench start`.
+//! How soon a topology is back after `kill -9`, and how soon a record is visible:
+//! `cargo bench --bench start`.
 //!
-//! `recovery`: a process with a state of so many keys is killed; another one starts on its folder. From the start of that process until its workers take records, and until its first new
-//! commit. `visible`: a line is appended to a file that is followed; from then until a batch that holds it is committed. `beyond_delay` is what that takes longer than `max_batch_delay`,
-//! which is waited for more lines.
+//! `recovery`: a process with a state of so many keys is killed; another one starts on its folder.
+//! From the start of that process until its workers take records, and until its first new commit.
+//! `visible`: a line is appended to a file that is followed; from then until a batch that holds it
+//! is committed. `beyond_delay` is what that takes longer than `max_batch_delay`, which is waited
+//! for more lines.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -20,7 +23,8 @@ fn main() {
     if let Some(state) = std::env::var_os(STATE) {
         return run(Path::new(&state));
     }
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     if "recovery".contains(&filter) {
         recovery();
     }
@@ -29,13 +33,19 @@ fn main() {
     }
 }
 
-/// The process that is killed: says when it takes records, when it has committed, and when every key is there.
+/// The process that is killed: says when it takes records, when it has committed, and when every
+/// key is there.
 fn run(state: &Path) {
     let settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new("bench", state) };
     let engine = Engine::start(settings, |topology: &Topology<'_>| {
         // Each key once, in an order that goes all over them; then again.
-        let numbers = Generator::new(7, |_, number| (number % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15)).partitions(2);
-        topology.source("numbers", numbers).group_by(|number| *number).persistent_aggregate("counts", Count);
+        let numbers =
+            Generator::new(7, |_, number| (number % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .partitions(2);
+        topology
+            .source("numbers", numbers)
+            .group_by(|number| *number)
+            .persistent_aggregate("counts", Count);
     });
     let engine = engine.expect("it starts");
     let runtime = engine.runtime();
@@ -57,7 +67,12 @@ fn run(state: &Path) {
 fn started(state: &Path, says: &[&str]) -> (Child, Vec<Duration>) {
     let began = Instant::now();
     let mut command = Command::new(std::env::current_exe().expect("this benchmark is a file"));
-    let mut child = command.env(STATE, state).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command
+        .env(STATE, state)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     let took = says.iter().map(|wanted| {
         assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some(*wanted), "it has ended");
@@ -68,7 +83,8 @@ fn started(state: &Path, says: &[&str]) -> (Child, Vec<Duration>) {
 }
 
 fn recovery() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let state = folder.path().join("state");
     let (mut child, _) = started(&state, &["ready", "committed", "all"]);
     for turn in 1..=3 {
@@ -86,14 +102,21 @@ fn recovery() {
 
 fn visible(delay: Duration) {
     const LINES: usize = 100;
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let path = folder.path().join("lines.txt");
     let mut file = std::fs::File::create(&path).expect("it can be made");
-    let mut settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new("bench", folder.path().join("state")) };
+    let mut settings = Settings {
+        workers: 2,
+        disk_reserve: 0,
+        ..Settings::new("bench", folder.path().join("state"))
+    };
     settings.batches.max_delay = delay;
     let glob = path.display().to_string();
     let engine = Engine::start(settings, move |topology: &Topology<'_>| {
-        topology.source("lines", Files::lines(glob.as_str()).follow()).persistent_aggregate("lines", Count);
+        topology
+            .source("lines", Files::lines(glob.as_str()).follow())
+            .persistent_aggregate("lines", Count);
     });
     let engine = engine.expect("it starts");
     let runtime = engine.runtime();

@@ -1,9 +1,12 @@
 //! The word count against a plain hash map: `cargo bench --bench word_count`.
 //!
-//! Lines of 8 words, 100,000 distinct words drawn log-uniformly, from memory. The yardstick is one thread that splits the same lines and counts into a
-//! `hashbrown` map with foldhash as one would write it, `*counts.entry(word.to_string()).or_insert(0) += 1`, keeping nothing. It is run again around each
-//! run of a case, and the ratio is to the runs around it, because machines drift. `borrowing_ratio` is to the most that one thread does with such a map: it is asked with
-//! the borrowed word, and a `String` is made only for a new one. The topology is README's, word for word, but for its source.
+//! Lines of 8 words, 100,000 distinct words drawn log-uniformly, from memory. The yardstick is one
+//! thread that splits the same lines and counts into a `hashbrown` map with foldhash as one would
+//! write it, `*counts.entry(word.to_string()).or_insert(0) += 1`, keeping nothing. It is run again
+//! around each run of a case, and the ratio is to the runs around it, because machines drift.
+//! `borrowing_ratio` is to the most that one thread does with such a map: it is asked with the
+//! borrowed word, and a `String` is made only for a new one. The topology is README's, word for
+//! word, but for its source.
 
 #[path = "support/embedded.rs"]
 mod embedded;
@@ -23,8 +26,12 @@ const RUNS: usize = 3;
 
 fn main() {
     // `cargo bench -- 20000` runs the cases whose line contains that.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let lines: usize = std::env::var("TIDEMILL_BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(2_000_000);
+    let filter =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let lines: usize = std::env::var("TIDEMILL_BENCH_LINES")
+        .ok()
+        .and_then(|lines| lines.parse().ok())
+        .unwrap_or(2_000_000);
     let lines = Arc::new(make_lines(lines));
     let mut cases = Vec::new();
     for workers in [1, 2] {
@@ -36,7 +43,9 @@ fn main() {
     let mut before = yardstick(&lines);
     for (workers, batch_lines, durability) in cases {
         let durability_name = if durability == Durability::Sync { "sync" } else { "process" };
-        let name = format!("word_count workers={workers} batch_lines={batch_lines} durability={durability_name}");
+        let name = format!(
+            "word_count workers={workers} batch_lines={batch_lines} durability={durability_name}"
+        );
         if !name.contains(&filter) {
             continue;
         }
@@ -51,7 +60,8 @@ fn main() {
         runs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (ratio, run) = &runs[RUNS / 2];
         println!(
-            "{name} words_per_s={:.0} ratio={ratio:.2} commit_p50_us={} commit_p99_us={} longest_slice_us={} ratio_min={:.2} ratio_max={:.2} borrowing_ratio={:.2}",
+            "{name} words_per_s={:.0} ratio={ratio:.2} commit_p50_us={} commit_p99_us={} \
+             longest_slice_us={} ratio_min={:.2} ratio_max={:.2} borrowing_ratio={:.2}",
             run.words_per_s,
             run.commit_us(0.50),
             run.commit_us(0.99),
@@ -75,7 +85,8 @@ fn yardstick(lines: &[Str]) -> f64 {
     per_second(lines, &counts, began)
 }
 
-/// Words per second of a map that is asked with the borrowed word, and makes a `String` only for a new one: the most that one thread does with such a map.
+/// Words per second of a map that is asked with the borrowed word, and makes a `String` only for a
+/// new one: the most that one thread does with such a map.
 fn borrowing(lines: &[Str]) -> f64 {
     let began = Instant::now();
     let mut counts: HashMap<String, u64, foldhash::fast::RandomState> = HashMap::default();
@@ -87,7 +98,11 @@ fn borrowing(lines: &[Str]) -> f64 {
     per_second(lines, &counts, began)
 }
 
-fn per_second(lines: &[Str], counts: &HashMap<String, u64, foldhash::fast::RandomState>, began: Instant) -> f64 {
+fn per_second(
+    lines: &[Str],
+    counts: &HashMap<String, u64, foldhash::fast::RandomState>,
+    began: Instant,
+) -> f64 {
     let took = began.elapsed();
     let words = (lines.len() * WORDS_PER_LINE) as f64;
     assert_eq!(counts.values().sum::<u64>() as f64, words);
@@ -107,17 +122,24 @@ impl Run {
 }
 
 fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Durability) -> Run {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let batches = BatchLimits {
         max_records: batch_lines,
         max_bytes: 1 << 30,
         max_delay: Duration::from_secs(10),
         ..BatchLimits::default()
     };
-    let settings =
-        Settings { workers, durability, batches, disk_reserve: 0, ..Settings::new("bench", folder.path().join("state")) };
+    let settings = Settings {
+        workers,
+        durability,
+        batches,
+        disk_reserve: 0,
+        ..Settings::new("bench", folder.path().join("state"))
+    };
     let source = Embedded { records: Arc::clone(lines), partitions: workers };
-    let engine = Engine::start(settings, move |topology| word_count(topology, source.clone())).expect("the topology starts");
+    let engine = Engine::start(settings, move |topology| word_count(topology, source.clone()))
+        .expect("the topology starts");
     let runtime = Arc::clone(engine.runtime());
     while !runtime.is_ready() {
         std::thread::sleep(Duration::from_micros(100));
@@ -130,7 +152,8 @@ fn run(lines: &Arc<Vec<Str>>, workers: usize, batch_lines: u64, durability: Dura
     let took = began.elapsed();
     let status = runtime.status();
     assert_eq!(status.records, lines.len() as u64);
-    let mut commits_us: Vec<u64> = runtime.batches(1000).iter().map(|batch| batch.commit_us).collect();
+    let mut commits_us: Vec<u64> =
+        runtime.batches(1000).iter().map(|batch| batch.commit_us).collect();
     commits_us.sort_unstable();
     engine.stop();
     engine.wait().expect("the topology stops cleanly");
@@ -148,6 +171,8 @@ fn word_count(topology: &Topology<'_>, source: Embedded<Str>) {
         .group_by(|word| word.clone())
         .persistent_aggregate("counts", Count);
     topology.query("words", |text: Requests<Str>| {
-        text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+        text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from)))
+            .lookup(&counts)
+            .aggregate(Sum)
     });
 }

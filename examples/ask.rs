@@ -1,4 +1,5 @@
-//! Asks a query of a topology that runs: one that takes a text and answers with a number, as `words` of `word_count` does.
+//! Asks a query of a topology that runs: one that takes a text and answers with a number, as
+//! `words` of `word_count` does.
 //!
 //! ```text
 //! cargo run --release --example word_count -- run --state target/words
@@ -12,7 +13,10 @@ use tidemill_client::{Client, Error};
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, query, text] = &arguments[..] else {
-        eprintln!("three arguments are wanted: an address such as http://127.0.0.1:7070, a query's name, and its text");
+        eprintln!(
+            "three arguments are wanted: an address such as http://127.0.0.1:7070, a query's \
+             name, and its text"
+        );
         return ExitCode::from(2);
     };
     match ask(address, query, text).await {

@@ -45,7 +45,8 @@ impl Sink for Table {
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>> {
         // SQLite creates the file as it is opened, and a mere look must not.
         let looks_at_nothing = owner.only_looks() && !self.0.exists();
-        let opened = if looks_at_nothing { Connection::open_in_memory() } else { Connection::open(&self.0) };
+        let opened =
+            if looks_at_nothing { Connection::open_in_memory() } else { Connection::open(&self.0) };
         Ok(Box::new(TablePublisher { database: opened.map_err(failed)?, owner: owner.clone() }))
     }
 }
@@ -58,10 +59,17 @@ struct TablePublisher {
 impl TablePublisher {
     /// Makes a change in one transaction, as the newest run. A run is refused as soon as a newer
     /// one has made a change.
-    fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>, &Owner) -> Result<T>) -> Result<T> {
-        let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>, &Owner) -> Result<T>,
+    ) -> Result<T> {
+        let transaction = self
+            .database
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
         transaction.execute_batch(TABLES).map_err(failed)?;
-        let newest = transaction.query_row("SELECT run FROM progress", [], |row| row.get::<_, String>(0));
+        let newest =
+            transaction.query_row("SELECT run FROM progress", [], |row| row.get::<_, String>(0));
         let ours = self.owner.incarnation;
         if let Some(newest) = newest.optional().map_err(failed)? {
             let newest: Incarnation = from_json(&newest)?;
@@ -71,7 +79,8 @@ impl TablePublisher {
                 )));
             }
         }
-        let claim = "INSERT INTO progress (id, run) VALUES (1, ?1) ON CONFLICT DO UPDATE SET run = ?1";
+        let claim =
+            "INSERT INTO progress (id, run) VALUES (1, ?1) ON CONFLICT DO UPDATE SET run = ?1";
         transaction.execute(claim, [to_json(&ours)?]).map_err(failed)?;
         let changed = change(&transaction, &self.owner)?;
         transaction.commit().map_err(failed)?;
@@ -115,7 +124,9 @@ impl Prepared for PreparedRows<'_> {
     fn commit(self: Box<Self>) -> Result<Outcome> {
         let entries = self.entries;
         self.publisher.change(|transaction, owner| {
-            let mut insert = transaction.prepare("INSERT INTO counts (record) VALUES (CAST(?1 AS TEXT))").map_err(failed)?;
+            let mut insert = transaction
+                .prepare("INSERT INTO counts (record) VALUES (CAST(?1 AS TEXT))")
+                .map_err(failed)?;
             for record in entries.iter().flat_map(Entry::records) {
                 insert.execute([record]).map_err(failed)?;
             }
@@ -127,11 +138,15 @@ impl Prepared for PreparedRows<'_> {
 }
 
 fn read_marker(database: &Connection, owner: &Owner) -> Result<Option<Marker>> {
-    let text = database.query_row("SELECT marker FROM progress", [], |row| row.get::<_, Option<String>>(0));
+    let text = database
+        .query_row("SELECT marker FROM progress", [], |row| row.get::<_, Option<String>>(0));
     let Some(text) = text.optional().map_err(failed)?.flatten() else { return Ok(None) };
     let marker: Marker = from_json(&text)?;
     if marker.topology != owner.topology {
-        return Err(Error::foreign(format!("the table is that of topology {}; give another database", marker.topology)));
+        return Err(Error::foreign(format!(
+            "the table is that of topology {}; give another database",
+            marker.topology
+        )));
     }
     Ok(Some(marker))
 }
@@ -147,7 +162,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    json::from_str(text).map_err(|why| Error::sink(format!("the table progress is damaged: {why}; restore the database")))
+    json::from_str(text).map_err(|why| {
+        Error::sink(format!("the table progress is damaged: {why}; restore the database"))
+    })
 }
 
 /// Sorts SQLite's errors by what the operator must do: restore a damaged database, or start again.
@@ -156,7 +173,9 @@ fn failed(why: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Error::sink(format!("the database is damaged: {why}; restore it, or give another path"))
         }
-        Some(ErrorCode::CannotOpen) => Error::config(format!("the database cannot be opened: {why}; create its folder")),
+        Some(ErrorCode::CannotOpen) => {
+            Error::config(format!("the database cannot be opened: {why}; create its folder"))
+        }
         _ => Error::try_again(format!("the database failed: {why}; nothing is lost, start again")),
     }
 }
@@ -191,13 +210,16 @@ mod tests {
     fn the_table_keeps_the_contract_of_a_sink() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("counts.db");
-        let items: Vec<(Str, u64)> = (0..9).map(|n| (Str::from(format!("word \"{n}\"\n")), n)).collect();
+        let items: Vec<(Str, u64)> =
+            (0..9).map(|n| (Str::from(format!("word \"{n}\"\n")), n)).collect();
         let read_back = || {
             let database = Connection::open(&path).expect("it opens");
             if !database.table_exists(None, "counts").expect("it can be read") {
                 return Vec::new();
             }
-            let mut rows = database.prepare("SELECT record FROM counts ORDER BY rowid").expect("it is a query");
+            let mut rows = database
+                .prepare("SELECT record FROM counts ORDER BY rowid")
+                .expect("it is a query");
             let rows = rows.query_map([], |row| row.get::<_, String>(0)).expect("it can be read");
             rows.map(|record| record.expect("a text").into_bytes()).collect()
         };

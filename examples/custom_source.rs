@@ -38,7 +38,9 @@ impl Source for Paragraphs {
     }
 
     fn partitions(&self) -> Result<Vec<String>> {
-        let failed = |why: io::Error| Error::config(format!("the folder {} cannot be read: {why}", self.0.display()));
+        let failed = |why: io::Error| {
+            Error::config(format!("the folder {} cannot be read: {why}", self.0.display()))
+        };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
@@ -53,7 +55,9 @@ impl Source for Paragraphs {
         // A file that was read before and has changed is lost input. It must never be read from its
         // beginning again.
         let kind = if from.is_some() { Kind::SourceLost } else { Kind::Config };
-        let failed = |why: io::Error| Error::new(kind, format!("{}: {why}; put the file back as it was", path.display()));
+        let failed = |why: io::Error| {
+            Error::new(kind, format!("{}: {why}; put the file back as it was", path.display()))
+        };
         let start = from.cloned().unwrap_or_default();
         let input = open_at(&path, &start).map_err(failed)?;
         Ok(Box::new(ParagraphReader { path, input, position: start }))
@@ -67,7 +71,11 @@ fn open_at(path: &Path, position: &Position) -> io::Result<BufReader<File>> {
     let mut before = vec![0; position.witness.len()];
     input.seek(SeekFrom::Start(position.offset.saturating_sub(before.len() as u64)))?;
     input.read_exact(&mut before)?;
-    if before == position.witness { Ok(input) } else { Err(io::Error::other("its content has changed")) }
+    if before == position.witness {
+        Ok(input)
+    } else {
+        Err(io::Error::other("its content has changed"))
+    }
 }
 
 struct ParagraphReader {
@@ -102,12 +110,15 @@ impl Reader<String> for ParagraphReader {
             let at = format!("{}, after byte {}", self.path.display(), self.position.offset);
             let next = self.next().map_err(|why| Error::try_again(format!("{at}: {why}")))?;
             let Some(bytes) = next else { return Ok(ReadStatus::End) };
-            let text = std::str::from_utf8(&bytes).map_err(|why| Error::user_code(format!("{at}: {why}")))?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|why| Error::user_code(format!("{at}: {why}")))?;
             into.push(self.position.offset, bytes.len(), text.trim().to_owned());
             self.position.offset += bytes.len() as u64;
             let kept = self.position.witness.len().min(WITNESS_BYTES.saturating_sub(bytes.len()));
             self.position.witness.drain(..self.position.witness.len() - kept);
-            self.position.witness.extend_from_slice(&bytes[bytes.len().saturating_sub(WITNESS_BYTES)..]);
+            self.position
+                .witness
+                .extend_from_slice(&bytes[bytes.len().saturating_sub(WITNESS_BYTES)..]);
         }
         Ok(ReadStatus::More)
     }
@@ -142,16 +153,27 @@ mod tests {
     #[test]
     fn paragraphs_keep_the_contract_of_a_source() {
         let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("it can be written");
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).expect("it can be written")
+        };
         write("a.txt", "\n\none\ntwo\n\n \nthree\n\n\n");
-        write("b.txt", &(0..40).map(|n| format!("paragraph {n}\nof two lines\n\n")).collect::<String>());
+        write(
+            "b.txt",
+            &(0..40).map(|n| format!("paragraph {n}\nof two lines\n\n")).collect::<String>(),
+        );
         write("none.txt", " \n");
         write("other.md", "not read\n");
         let paragraphs = || Paragraphs(folder.path().to_owned());
         let many: Vec<String> = (0..40).map(|n| format!("paragraph {n}\nof two lines")).collect();
-        let expected = [("a.txt", vec!["one\ntwo".into(), "three".into()]), ("b.txt", many), ("none.txt", vec![])];
+        let expected = [
+            ("a.txt", vec!["one\ntwo".into(), "three".into()]),
+            ("b.txt", many),
+            ("none.txt", vec![]),
+        ];
         conformance::source(paragraphs, &expected);
-        conformance::damaged_source(paragraphs, "b.txt", 3, || write("b.txt", &"another text\n\n".repeat(99)));
+        conformance::damaged_source(paragraphs, "b.txt", 3, || {
+            write("b.txt", &"another text\n\n".repeat(99))
+        });
         conformance::damaged_source(paragraphs, "a.txt", 2, || write("a.txt", "one\n"));
     }
 }

@@ -1,4 +1,5 @@
-//! Readings are parsed and added up. What cannot be read, and what the sum refuses, goes to a file of dead letters, once, and everything else is counted.
+//! Readings are parsed and added up. What cannot be read, and what the sum refuses, goes to a file
+//! of dead letters, once, and everything else is counted.
 //!
 //! ```text
 //! cargo run --release --example dead_letters -- run --state target/readings --exit-at-end
@@ -17,7 +18,8 @@ struct Arguments {
     letters: String,
 }
 
-/// Line `number`: a sensor and its reading. Every thousandth is no number, and two are out of bounds.
+/// Line `number`: a sensor and its reading. Every thousandth is no number, and two are out of
+/// bounds.
 fn line(number: u64) -> String {
     let sensor = number % 7;
     match number {
@@ -35,7 +37,8 @@ fn parse(line: String) -> std::result::Result<(Str, u64), String> {
 fn main() -> tidemill::Result<()> {
     tidemill::main_with(|topology, arguments: &Arguments| {
         topology.on_failure(topology.dead_letter("dead-letters", Files::to(&arguments.letters)));
-        let lines = topology.source("lines", Generator::new(1, |_, number| line(number)).records(100_000));
+        let lines =
+            topology.source("lines", Generator::new(1, |_, number| line(number)).records(100_000));
         // A line that is no reading is set aside where it is parsed, in the same pass.
         let readings = lines.try_map(parse).group_by(|(sensor, _)| sensor.clone());
         // A reading that the sum refuses makes its batch fail, which is then searched for it.

@@ -18,8 +18,12 @@ use tidemill::prelude::*;
 use tidemill::{ExternalState, clap};
 
 /// Names of some languages. The other channels of the edits have none.
-const NAMES: [(&str, &str); 4] =
-    [("#de.wikipedia", "German"), ("#en.wikipedia", "English"), ("#fr.wikipedia", "French"), ("#it.wikipedia", "Italian")];
+const NAMES: [(&str, &str); 4] = [
+    ("#de.wikipedia", "German"),
+    ("#en.wikipedia", "English"),
+    ("#fr.wikipedia", "French"),
+    ("#it.wikipedia", "Italian"),
+];
 
 /// The languages of channels, in a database that another program keeps.
 struct Languages(PathBuf);
@@ -32,10 +36,15 @@ impl ExternalState for Languages {
         let failed = |why: rusqlite::Error| format!("{}: {why}", self.0.display());
         // Read-only, so that a missing database is an error: the call is repeated until it
         // succeeds.
-        let database = Connection::open_with_flags(&self.0, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-        let mut name = database.prepare("SELECT name FROM languages WHERE channel = ?1").map_err(failed)?;
-        let mut name_of =
-            |channel: &Str| name.query_row([channel.as_str()], |row| row.get::<_, String>(0)).optional().map_err(failed);
+        let database = Connection::open_with_flags(&self.0, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(failed)?;
+        let mut name =
+            database.prepare("SELECT name FROM languages WHERE channel = ?1").map_err(failed)?;
+        let mut name_of = |channel: &Str| {
+            name.query_row([channel.as_str()], |row| row.get::<_, String>(0))
+                .optional()
+                .map_err(failed)
+        };
         // One value for each key, in the order of the keys; `None` is an answer too.
         channels.iter().map(|channel| Ok(name_of(channel)?.map(Str::from))).collect()
     }
@@ -64,9 +73,16 @@ fn main() -> Result<()> {
     tidemill::main_with(|topology, arguments: &Arguments| {
         // The defaults: a call may take 10 s, and each batch asks anew. Answers can also be kept
         // for some batches.
-        let languages = topology.external_state("languages", Languages(arguments.languages.clone()), Default::default());
+        let languages = topology.external_state(
+            "languages",
+            Languages(arguments.languages.clone()),
+            Default::default(),
+        );
         topology
-            .source("edits", Files::json_lines::<Edit>("examples/data/wikipedia-edits-2015-09-12.json.gz"))
+            .source(
+                "edits",
+                Files::json_lines::<Edit>("examples/data/wikipedia-edits-2015-09-12.json.gz"),
+            )
             .lookup_external(&languages, |edit| edit.channel.clone())
             .map(|(_, language)| language.unwrap_or_else(|| Str::from("another")))
             .group_by(|language| language.clone())
@@ -78,7 +94,9 @@ fn main() -> Result<()> {
 fn fill(path: &str) -> rusqlite::Result<()> {
     let mut database = Connection::open(path)?;
     let transaction = database.transaction()?;
-    transaction.execute_batch("CREATE TABLE IF NOT EXISTS languages (channel TEXT PRIMARY KEY, name TEXT NOT NULL)")?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS languages (channel TEXT PRIMARY KEY, name TEXT NOT NULL)",
+    )?;
     for (channel, name) in NAMES {
         transaction.execute("INSERT OR REPLACE INTO languages VALUES (?1, ?2)", [channel, name])?;
     }

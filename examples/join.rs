@@ -34,19 +34,26 @@ fn compare(ordered: u64, paid: u64) -> Str {
 
 fn main() -> Result<()> {
     tidemill::main(|topology| {
-        let orders = topology.source("orders", Generator::new(1, |_, order| (order, amount(order))).records(ORDERS));
-        let payments = topology.source("payments", Generator::new(2, |_, number| payment(number)).records(ORDERS));
+        let orders = topology
+            .source("orders", Generator::new(1, |_, order| (order, amount(order))).records(ORDERS));
+        let payments = topology
+            .source("payments", Generator::new(2, |_, number| payment(number)).records(ORDERS));
 
         // Over all batches. A pair of one batch would be found from both sides, and one of two
         // batches from the later side only: so one side looks the other up as of the batch before,
         // and the other side as of the batch itself.
-        let order_table = orders.clone().map(|(order, amount)| (order, Some(amount))).upsert("orders");
-        let payment_table = payments.clone().map(|(order, paid)| (order, Some(paid))).upsert("payments");
+        let order_table =
+            orders.clone().map(|(order, amount)| (order, Some(amount))).upsert("orders");
+        let payment_table =
+            payments.clone().map(|(order, paid)| (order, Some(paid))).upsert("payments");
         let late_orders = order_table.changes().lookup_before(&payment_table, |change| change.key);
         let late_payments = payment_table.changes().lookup_after(&order_table, |change| change.key);
         late_orders
             .filter_map(|(order, paid)| Some(compare(order.new?, paid?)))
-            .merge(late_payments.filter_map(|(payment, ordered)| Some(compare(ordered?, payment.new?))))
+            .merge(
+                late_payments
+                    .filter_map(|(payment, ordered)| Some(compare(ordered?, payment.new?))),
+            )
             .group_by(|result| result.clone())
             .persistent_aggregate("paid", Count);
 

@@ -1,4 +1,5 @@
-//! Puts the bundled Wikipedia edits, or other lines, into a topic of Kafka, at a chosen rate. Makes the topic if it is missing.
+//! Puts the bundled Wikipedia edits, or other lines, into a topic of Kafka, at a chosen rate. Makes
+//! the topic if it is missing.
 //!
 //! ```text
 //! cargo run --release --example load_edits -- --kafka localhost:9092 --topic edits --rate 1000
@@ -25,7 +26,11 @@ struct Arguments {
     #[arg(long)]
     topic: String,
     /// The lines: a text file, plain or gzip
-    #[arg(long, value_name = "FILE", default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
+    )]
     input: PathBuf,
     /// How many lines a second; as fast as possible, if this is left out
     #[arg(long, value_name = "N")]
@@ -38,7 +43,10 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &arguments.kafka).set("enable.idempotence", "true").set("linger.ms", "5");
+    config
+        .set("bootstrap.servers", &arguments.kafka)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "5");
     make_topic(&config, &arguments)?;
     let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
     let (began, mut sent) = (Instant::now(), 0u32);
@@ -59,7 +67,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sent += 1;
     }
     producer.flush(Duration::from_secs(30))?;
-    println!("{sent} lines were added to topic {} in {:.1} s", arguments.topic, began.elapsed().as_secs_f64());
+    println!(
+        "{sent} lines were added to topic {} in {:.1} s",
+        arguments.topic,
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -70,13 +82,18 @@ fn lines(path: &PathBuf) -> std::io::Result<impl Iterator<Item = std::io::Result
     Ok(BufReader::new(bytes).lines())
 }
 
-fn make_topic(config: &ClientConfig, arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+fn make_topic(
+    config: &ClientConfig,
+    arguments: &Arguments,
+) -> Result<(), Box<dyn std::error::Error>> {
     let admin: AdminClient<DefaultClientContext> = config.create()?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let topic = NewTopic::new(&arguments.topic, arguments.partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
     match tokio.block_on(admin.create_topics([&topic], &options))?.into_iter().next() {
-        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => Err(KafkaError::AdminOp(code).into()),
+        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            Err(KafkaError::AdminOp(code).into())
+        }
         _ => Ok(()),
     }
 }

@@ -48,7 +48,9 @@ fn words<'s>(topology: &Topology<'s>, arguments: &Arguments) -> Stream<'s, (Str,
 
 fn version_1(topology: &Topology<'_>, arguments: &Arguments) {
     let count = fold(|| 0, |count: &mut u32, _: (Str, u64)| *count += 1);
-    words(topology, arguments).group_by(|(word, _)| word.clone()).persistent_reduce("counts", count);
+    words(topology, arguments)
+        .group_by(|(word, _)| word.clone())
+        .persistent_reduce("counts", count);
 }
 
 fn version_2(topology: &Topology<'_>, arguments: &Arguments) {

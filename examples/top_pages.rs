@@ -22,12 +22,18 @@ type Row = (Str, (u64, u64));
 
 fn main() -> tidemill::Result<()> {
     tidemill::main(|topology| {
-        let edits = topology.source("edits", Files::json_lines::<Edit>("examples/data/wikipedia-edits-2015-09-12.json.gz"));
+        let edits = topology.source(
+            "edits",
+            Files::json_lines::<Edit>("examples/data/wikipedia-edits-2015-09-12.json.gz"),
+        );
         let of_page = edits.group_by(|edit| edit.page.clone());
-        let pages = of_page.persistent_aggregate("pages", (Count, of(|edit: &Edit| edit.added, Sum)));
+        let pages =
+            of_page.persistent_aggregate("pages", (Count, of(|edit: &Edit| edit.added, Sum)));
 
         topology.query("top", |all: Requests<()>| {
-            let top = all.scan(&pages, |()| Scan::all()).aggregate(top_k_by(10, |(_, (edits, _)): &Row| *edits));
+            let top = all
+                .scan(&pages, |()| Scan::all())
+                .aggregate(top_k_by(10, |(_, (edits, _)): &Row| *edits));
             top.flat_map(|top, rows| rows.extend(top.into_iter().map(|ranked| ranked.record)))
         });
         topology.query("page", |page: Requests<Str>| page.lookup(&pages));

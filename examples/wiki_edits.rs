@@ -1,4 +1,5 @@
-//! Counts a day of real Wikipedia edits by what was done, by whom and where, and prints the counts as a table while it runs.
+//! Counts a day of real Wikipedia edits by what was done, by whom and where, and prints the counts
+//! as a table while it runs.
 //!
 //! ```text
 //! cargo run --release --example wiki_edits -- run --state target/edits
@@ -17,9 +18,14 @@ use tidemill::{Cli, Running, clap};
 #[derive(clap::Args, Clone)]
 struct Arguments {
     /// The edits: a glob of JSON lines; plain, gzip or zstd
-    #[arg(long, value_name = "GLOB", default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
+    )]
     input: String,
-    /// Read them from a topic of this Kafka cluster instead (the example load_edits puts them there)
+    /// Read them from a topic of this Kafka cluster instead (the example load_edits puts them
+    /// there)
     #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with = "input")]
     kafka: Option<String>,
     /// The topic that has the edits, or a pattern
@@ -46,22 +52,33 @@ fn main() -> tidemill::Result<()> {
     let topology = |topology: &Topology<'_>, arguments: &Arguments| {
         let kafka = arguments.kafka.as_ref().map(Kafka::new);
         let edits = match (&kafka, &arguments.topic) {
-            (Some(kafka), Some(topic)) => topology.source("edits", kafka.source([topic]).json::<Edit>()),
+            (Some(kafka), Some(topic)) => {
+                topology.source("edits", kafka.source([topic]).json::<Edit>())
+            }
             _ => topology.source("edits", Files::json_lines::<Edit>(&arguments.input)),
         };
         let action = |edit: &Edit| Str::from(if edit.is_new { "new" } else { "edit" });
         let robot = |edit: &Edit| Str::from(if edit.is_robot { "robot" } else { "human" });
-        let anonymous = |edit: &Edit| Str::from(if edit.is_anonymous { "anonymous" } else { "logged-in" });
+        let anonymous =
+            |edit: &Edit| Str::from(if edit.is_anonymous { "anonymous" } else { "logged-in" });
         edits.clone().group_by(action).persistent_aggregate("actions", Count);
         edits.clone().group_by(robot).persistent_aggregate("robots", Count);
         edits.clone().group_by(anonymous).persistent_aggregate("anonymous", Count);
-        let channels = edits.clone().group_by(|edit: &Edit| edit.channel.clone()).persistent_aggregate("channels", Count);
+        let channels = edits
+            .clone()
+            .group_by(|edit: &Edit| edit.channel.clone())
+            .persistent_aggregate("channels", Count);
         if let (Some(kafka), Some(out)) = (kafka, &arguments.out) {
             channels.changes().sink("out", kafka.sink(out, message));
         }
-        edits.clone().group_by(|edit: &Edit| edit.namespace.clone()).persistent_aggregate("edits_by_namespace", Count);
+        edits
+            .clone()
+            .group_by(|edit: &Edit| edit.namespace.clone())
+            .persistent_aggregate("edits_by_namespace", Count);
         let added = of(|edit: &Edit| edit.added, Sum);
-        edits.group_by(|edit: &Edit| edit.namespace.clone()).persistent_aggregate("namespaces", added);
+        edits
+            .group_by(|edit: &Edit| edit.namespace.clone())
+            .persistent_aggregate("namespaces", added);
     };
     Cli::new(topology).while_running(Duration::from_secs(1), print_table).main()
 }

@@ -1,4 +1,5 @@
-//! A day of Wikipedia edits as it happened, 144 times faster: counts by minute of the edits' own time, asked while they move. The page on the port draws them.
+//! A day of Wikipedia edits as it happened, 144 times faster: counts by minute of the edits' own
+//! time, asked while they move. The page on the port draws them.
 //!
 //! ```text
 //! cargo run --release --example wiki_trends -- run --state target/trends
@@ -7,7 +8,8 @@
 //! cargo run --release --example wiki_trends -- query page '"Jeremy Corbyn"'
 //! ```
 //!
-//! From topics instead, with `load_edits` to fill one: `-- run --state target/topic-trends --kafka localhost:9092 --topic edits`.
+//! From topics instead, with `load_edits` to fill one:
+//! `-- run --state target/topic-trends --kafka localhost:9092 --topic edits`.
 
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
@@ -27,7 +29,11 @@ type Row = (u64, Str, u64);
 #[derive(clap::Args, Clone)]
 struct Arguments {
     /// The edits: a glob of JSON lines; plain, gzip or zstd
-    #[arg(long, value_name = "GLOB", default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz")]
+    #[arg(
+        long,
+        value_name = "GLOB",
+        default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
+    )]
     input: String,
     /// How many times faster than they happened
     #[arg(long, value_name = "FACTOR", default_value_t = 144.0)]
@@ -88,7 +94,8 @@ fn edits<'s>(topology: &Topology<'s>, arguments: &Arguments) -> Stream<'s, Edit>
         return topology.source("edits", Kafka::new(kafka).source([topic]).json::<Edit>());
     }
     let time_ms = |edit: &Edit| edit.time.as_millisecond().unsigned_abs();
-    let replay = Replay::of(Files::json_lines::<Edit>(&arguments.input), time_ms).speed(arguments.speed);
+    let replay =
+        Replay::of(Files::json_lines::<Edit>(&arguments.input), time_ms).speed(arguments.speed);
     let replay = if arguments.endless { replay.endless(DAY) } else { replay };
     topology.source("edits", replay).try_map(|(day, edit)| {
         let time = edit.time.checked_add((24 * i64::try_from(day).unwrap_or(i64::MAX)).hours())?;
@@ -112,11 +119,18 @@ fn main() -> tidemill::Result<()> {
         });
         topology.query("top", |n: Requests<u64>| {
             // The number that is wanted travels beside the pages.
-            let rows = n.clone().scan(&pages, |_| Scan::all()).map(|(page, edits)| (0, page, edits));
+            let rows =
+                n.clone().scan(&pages, |_| Scan::all()).map(|(page, edits)| (0, page, edits));
             let all = rows.merge(n.map(|n| (n, Str::default(), 0)));
-            let top = all.aggregate((of(|(n, _, _): &Row| *n, Max), top_k_by(MOST_PAGES, |(_, _, edits): &Row| *edits)));
+            let top = all.aggregate((
+                of(|(n, _, _): &Row| *n, Max),
+                top_k_by(MOST_PAGES, |(_, _, edits): &Row| *edits),
+            ));
             top.flat_map(|(n, top), rows| {
-                let pages = top.into_iter().map(|ranked| (ranked.record.1, ranked.record.2)).filter(|(_, edits)| *edits > 0);
+                let pages = top
+                    .into_iter()
+                    .map(|ranked| (ranked.record.1, ranked.record.2))
+                    .filter(|(_, edits)| *edits > 0);
                 rows.extend(pages.take(usize::try_from(n).unwrap_or(MOST_PAGES)));
             })
         });

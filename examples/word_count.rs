@@ -25,7 +25,8 @@ struct Arguments {
     /// The topic to count, or a pattern such as "sentences-*"
     #[arg(long, requires = "kafka")]
     topic: Option<String>,
-    /// Also write each batch's new counts: to this file, as JSON lines, or to this topic, each with its word as key
+    /// Also write each batch's new counts: to this file, as JSON lines, or to this topic, each with
+    /// its word as key
     #[arg(long, value_name = "FILE|TOPIC")]
     out: Option<String>,
 }
@@ -34,7 +35,9 @@ fn main() -> tidemill::Result<()> {
     tidemill::main_with(|topology, arguments: &Arguments| {
         let kafka = arguments.kafka.as_ref().map(Kafka::new);
         let sentences = match (&kafka, &arguments.topic) {
-            (Some(kafka), Some(topic)) => topology.source("sentences", kafka.source([topic]).utf8()),
+            (Some(kafka), Some(topic)) => {
+                topology.source("sentences", kafka.source([topic]).utf8())
+            }
             _ => {
                 let files = Files::lines(&arguments.input);
                 topology.source("sentences", if arguments.follow { files.follow() } else { files })
@@ -45,11 +48,15 @@ fn main() -> tidemill::Result<()> {
             .group_by(|word| word.clone())
             .persistent_aggregate("counts", Count);
         topology.query("words", |text: Requests<Str>| {
-            text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from))).lookup(&counts).aggregate(Sum)
+            text.flat_map(|text, words| words.extend(text.split_whitespace().map(Str::from)))
+                .lookup(&counts)
+                .aggregate(Sum)
         });
         match (&arguments.out, kafka) {
             (Some(out), Some(kafka)) => counts.changes().sink("out", kafka.sink(out, message)),
-            (Some(out), None) => counts.changes().map(|change| (change.key, change.new)).sink("out", Files::to(out)),
+            (Some(out), None) => {
+                counts.changes().map(|change| (change.key, change.new)).sink("out", Files::to(out))
+            }
             (None, _) => {}
         }
     })

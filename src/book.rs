@@ -1,5 +1,5 @@
-//! The chapters of the book (`docs/book/src`) that have Rust code: each is an item here, so that its
-//! code is a documentation test. `tests/house/book.rs` finds a chapter that is missing.
+//! The chapters of the book (`docs/book/src`) that have Rust code: each is an item here, so that
+//! its code is a documentation test. `tests/house/book.rs` finds a chapter that is missing.
 
 /// Makes an item of each chapter.
 macro_rules! chapters {

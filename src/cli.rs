@@ -37,8 +37,8 @@ use tidemill_state::Result;
 
 /// Gives a topology its command line, and does what the command line asks for.
 ///
-/// An error is printed as one line to the standard error, and ends the process with its kind's exit code ([`crate::Kind::exit_code`]); so this returns only
-/// if all went well.
+/// An error is printed as one line to the standard error, and ends the process with its kind's exit
+/// code ([`crate::Kind::exit_code`]); so this returns only if all went well.
 ///
 /// ```no_run
 /// use tidemill::prelude::*;
@@ -60,8 +60,9 @@ where
     Cli::new(move |topology: &Topology<'_>, _: &NoArguments| build(topology)).main()
 }
 
-/// As [`main()`], for a topology with arguments of its own. They join those of `run`, `check`, `plan` and `state`, and the closure is given them; an
-/// argument that has a default need not be given to each of these.
+/// As [`main()`], for a topology with arguments of its own. They join those of `run`, `check`,
+/// `plan` and `state`, and the closure is given them; an argument that has a default need not be
+/// given to each of these.
 ///
 /// ```no_run
 /// use tidemill::clap;
@@ -96,7 +97,8 @@ where
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct NoArguments {}
 
-/// A topology's command line, with more that can be said of it than [`main()`] and [`main_with`] take.
+/// A topology's command line, with more that can be said of it than [`main()`] and [`main_with`]
+/// take.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -141,12 +143,17 @@ where
         Cli { build: Arc::new(build), shown: None }
     }
 
-    /// Calls `show` while the topology runs: whenever batches were committed since the last call, at most once in `every`, and once more when
-    /// all sources are at their end. It is called on the main thread, beside the workers; what it prints to the standard output does not
-    /// disturb the progress line. Once nobody reads that any more (`| head`), it is not called again, and the run goes on. Any other panic
-    /// in it ends the run with 69.
+    /// Calls `show` while the topology runs: whenever batches were committed since the last call,
+    /// at most once in `every`, and once more when all sources are at their end. It is called on
+    /// the main thread, beside the workers; what it prints to the standard output does not disturb
+    /// the progress line. Once nobody reads that any more (`| head`), it is not called again, and
+    /// the run goes on. Any other panic in it ends the run with 69.
     #[must_use]
-    pub fn while_running(mut self, every: Duration, show: impl FnMut(&Running) + 'static) -> Cli<A> {
+    pub fn while_running(
+        mut self,
+        every: Duration,
+        show: impl FnMut(&Running) + 'static,
+    ) -> Cli<A> {
         self.shown = Some(Shown { every, show: Box::new(show) });
         self
     }
@@ -172,8 +179,10 @@ where
         limits::prepare();
         let name = topology_name(&arguments);
         let commands = Arguments::<A>::command().bin_name(name.clone()).display_name(name.clone());
-        let parsed =
-            commands.clone().try_get_matches_from(&arguments).and_then(|matches| Arguments::<A>::from_arg_matches(&matches));
+        let parsed = commands
+            .clone()
+            .try_get_matches_from(&arguments)
+            .and_then(|matches| Arguments::<A>::from_arg_matches(&matches));
         let command = match parsed {
             Ok(arguments) => arguments.command,
             Err(error) => return Ok(refused(&error, &commands, &arguments)),
@@ -182,12 +191,20 @@ where
         let Cli { build, shown } = self;
         let topology = |own: A| move |topology: &Topology<'_>| build(topology, &own);
         let done = match command {
-            Command::Run { run, own } => {
-                run::run(Wanted::of(run.options, run.config.as_deref(), &name)?, run.start_over, topology(own), shown, began)
+            Command::Run { run, own } => run::run(
+                Wanted::of(run.options, run.config.as_deref(), &name)?,
+                run.start_over,
+                topology(own),
+                shown,
+                began,
+            ),
+            Command::Query { name, arguments, at, json } => {
+                query::query(&name, &arguments, &at, json)
             }
-            Command::Query { name, arguments, at, json } => query::query(&name, &arguments, &at, json),
             Command::Status { at, json } => status::status(&at, json),
-            Command::State { command: StateCommand::List { place, json, .. } } => state::list(&place, json),
+            Command::State { command: StateCommand::List { place, json, .. } } => {
+                state::list(&place, json)
+            }
             Command::State { command: StateCommand::Get { place, name, key, own } } => {
                 return state::get(&place, &name, &key, &topology(own));
             }
@@ -215,9 +232,11 @@ fn refused(error: &clap::Error, commands: &clap::Command, arguments: &[OsString]
     tidemill_state::Kind::Config.exit_code().into()
 }
 
-/// The name of a topology that is not given one: its binary's. A link to the binary does not change it.
+/// The name of a topology that is not given one: its binary's. A link to the binary does not change
+/// it.
 fn topology_name(arguments: &[OsString]) -> String {
     let binary = std::env::current_exe().ok().or_else(|| arguments.first().map(Into::into));
-    let stem = binary.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    let stem =
+        binary.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     stem.unwrap_or_else(|| "topology".to_string())
 }

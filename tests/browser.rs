@@ -1,7 +1,10 @@
-//! The page in a real browser, driven by `ui/browser/views.mjs`: every view is used, nothing goes wrong on the console, no request leaves the machine, and a server that
-//! is killed and started again is found again.
+//! The page in a real browser, driven by `ui/browser/views.mjs`: every view is used, nothing goes
+//! wrong on the console, no request leaves the machine, and a server that is killed and started
+//! again is found again.
 //!
-//! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing: `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be there.
+//! Skipped, with the reason printed, where Node.js, the page's packages or Chromium are missing:
+//! `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be
+//! there.
 
 mod support {
     pub(crate) mod binary;
@@ -22,8 +25,16 @@ use tidemill::testing::Kit;
 fn has_browser() -> bool {
     let there = |path: &str| Path::new(path).exists();
     let missing = [
-        (!there("/usr/bin/chromium") && !there("/usr/bin/google-chrome") && !there("/usr/bin/chromium-browser"), "Chromium"),
-        (!root().join("ui/node_modules/playwright-core").exists(), "the page's packages (make page)"),
+        (
+            !there("/usr/bin/chromium")
+                && !there("/usr/bin/google-chrome")
+                && !there("/usr/bin/chromium-browser"),
+            "Chromium",
+        ),
+        (
+            !root().join("ui/node_modules/playwright-core").exists(),
+            "the page's packages (make page)",
+        ),
         (Command::new("node").arg("--version").output().is_err(), "Node.js"),
     ];
     for (_, what) in missing.iter().filter(|(missing, _)| *missing) {
@@ -53,8 +64,15 @@ impl Steps {
     fn start(url: &str, what: &[&str]) -> Steps {
         let pictures = support::checkout::target().join("page");
         let mut command = Command::new("timeout");
-        let command = command.args(["--kill-after=5", "240", "node", "browser/views.mjs", url]).arg(pictures).args(what);
-        let mut child = command.current_dir(root().join("ui")).stdout(Stdio::piped()).spawn().expect("node can be started");
+        let command = command
+            .args(["--kill-after=5", "240", "node", "browser/views.mjs", url])
+            .arg(pictures)
+            .args(what);
+        let mut child = command
+            .current_dir(root().join("ui"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node can be started");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Steps { child, lines }
     }
@@ -151,7 +169,8 @@ fn the_sources_are_paused_and_resumed_with_a_token() {
     Steps::start(&running.url(), &["controls", "0123456789abcdef"]).end();
 }
 
-/// How many operators the large topology has before its state, and how many records it takes each time.
+/// How many operators the large topology has before its state, and how many records it takes each
+/// time.
 const OPERATORS: usize = 195;
 const RECORDS: u64 = 600_000;
 
@@ -164,7 +183,9 @@ fn the_page_stays_quick_and_does_not_grow_beside_a_large_topology() {
         return;
     }
     let _alone = alone();
-    let set = |settings: &mut tidemill::Settings| (settings.workers, settings.batches.max_records) = (2, IN_A_BATCH);
+    let set = |settings: &mut tidemill::Settings| {
+        (settings.workers, settings.batches.max_records) = (2, IN_A_BATCH)
+    };
     let mut kit = Kit::with(set, |topology, io| {
         let mut numbers = topology.source("numbers", io.source::<u64>("numbers"));
         for _ in 0..OPERATORS {
@@ -173,7 +194,8 @@ fn the_page_stays_quick_and_does_not_grow_beside_a_large_topology() {
         let counts = numbers.group_by(|number| *number).persistent_aggregate("counts", Count);
         topology.query("count", |number: Requests<u64>| number.lookup(&counts).aggregate(Sum));
     });
-    let port = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default()).expect("any port");
+    let port = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default())
+        .expect("any port");
     let port = port.with_page(tidemill::page::routes());
     let server = port.serve(Arc::clone(kit.engine().runtime())).expect("it serves");
     let batches = (RECORDS / IN_A_BATCH).to_string();

@@ -1,7 +1,9 @@
-//! Crashes of the whole process, walked point by point and at random: whatever is killed when, each record has counted once (I1, I2, I4, I5, I6).
+//! Crashes of the whole process, walked point by point and at random: whatever is killed when, each
+//! record has counted once (I1, I2, I4, I5, I6).
 //!
-//! After each crash the store and the sinks are compared with a recount of the input up to the recorded positions, and at the end with a recount of all
-//! of it. `TIDEMILL_LONG=1` walks more and kills more often, `TIDEMILL_TEST_SEED=N` repeats a random run that failed.
+//! After each crash the store and the sinks are compared with a recount of the input up to the
+//! recorded positions, and at the end with a recount of all of it. `TIDEMILL_LONG=1` walks more and
+//! kills more often, `TIDEMILL_TEST_SEED=N` repeats a random run that failed.
 
 mod support;
 
@@ -18,7 +20,8 @@ use support::subject;
 use tidemill::{CrashPoint, Durability, Points, Position, Store};
 use tidemill_state::Batch;
 
-/// Not a test: what the child processes of the tests below do. Without the variable that they are given, nothing.
+/// Not a test: what the child processes of the tests below do. Without the variable that they are
+/// given, nothing.
 #[test]
 fn subject() {
     if let Ok(run) = std::env::var(SUBJECT) {
@@ -29,7 +32,8 @@ fn subject() {
 /// How many lines a file has, about: enough for 30 batches of [`Run::with_workers`].
 const LINES: u64 = 400;
 
-/// At which time of reaching it a run crashes at this point: there is something before, and something after it.
+/// At which time of reaching it a run crashes at this point: there is something before, and
+/// something after it.
 fn nth(point: CrashPoint, workers: usize) -> u64 {
     match point {
         CrashPoint::RecoveryOpened
@@ -54,7 +58,9 @@ fn nth(point: CrashPoint, workers: usize) -> u64 {
         | CrashPoint::SinkBegun
         | CrashPoint::SinkProduced
         | CrashPoint::SinkDelivered
-        | CrashPoint::SinkEnded => unreachable!("no file sink gets to {}: it is walked with a broker", point.name()),
+        | CrashPoint::SinkEnded => {
+            unreachable!("no file sink gets to {}: it is walked with a broker", point.name())
+        }
     }
 }
 
@@ -98,7 +104,8 @@ fn i5_after_a_second_crash_during_the_recovery_everything_has_counted_once() {
     });
 }
 
-/// Crashes a new subject at each point with 1 and 2 workers, as `crash` says; then lets it come to its end, and checks.
+/// Crashes a new subject at each point with 1 and 2 workers, as `crash` says; then lets it come to
+/// its end, and checks.
 fn walk(title: &str, crash: impl Fn(&mut Place, &Run, CrashPoint, usize)) {
     let mut runs = vec![Run::with_workers(1), Run::with_workers(2)];
     if long() {
@@ -106,7 +113,10 @@ fn walk(title: &str, crash: impl Fn(&mut Place, &Run, CrashPoint, usize)) {
         runs.push(Run { durability: Durability::Process, ..Run::with_workers(2) });
     }
     let points = || CrashPoint::usual().filter(|point| !point.is_of_transactions());
-    let cases = runs.iter().enumerate().flat_map(|(index, run)| points().map(move |point| (index, run, point)));
+    let cases = runs
+        .iter()
+        .enumerate()
+        .flat_map(|(index, run)| points().map(move |point| (index, run, point)));
     for (number, (index, run, point)) in cases.enumerate() {
         let title = format!("{title} at {} with {} workers", point.name(), run.workers);
         let mut place = Place::new(title, number as u64, LINES);
@@ -123,17 +133,29 @@ fn i1_a_run_without_a_crash_counts_each_record_once() {
     place.finish(&Run::with_workers(2));
     place.check_at_end();
     let seen = Seen::at_end(place.folder());
-    assert!(seen.committed.0 >= 30, "there are {} batches, too few to crash between them", seen.committed);
+    assert!(
+        seen.committed.0 >= 30,
+        "there are {} batches, too few to crash between them",
+        seen.committed
+    );
     // Nothing is read again: the next start finds everything done.
     place.finish(&Run::with_workers(1));
     place.check_at_end();
-    assert_eq!(Seen::at_end(place.folder()).committed, seen.committed, "I3: there are no empty batches");
+    assert_eq!(
+        Seen::at_end(place.folder()).committed,
+        seen.committed,
+        "I3: there are no empty batches"
+    );
 }
 
 #[test]
 fn i5_a_state_of_two_workers_goes_on_with_one_and_with_four() {
     let mut place = Place::new("other numbers of workers", 2, 2 * LINES);
-    let crashes = [(2, CrashPoint::AfterWrite), (1, CrashPoint::BatchComputed), (4, CrashPoint::PublishPrepared)];
+    let crashes = [
+        (2, CrashPoint::AfterWrite),
+        (1, CrashPoint::BatchComputed),
+        (4, CrashPoint::PublishPrepared),
+    ];
     for (workers, point) in crashes {
         place.crash(&Run::with_workers(workers), point, How::Kill, nth(point, workers));
         place.check_after_crash();
@@ -154,7 +176,8 @@ fn i5_after_kills_at_random_moments_everything_has_counted_once() {
     }
 }
 
-/// Runs one subject to its end with kills at random moments: all of it from one seed. Gives the number of kills.
+/// Runs one subject to its end with kills at random moments: all of it from one seed. Gives the
+/// number of kills.
 fn killed_at_random(seed: u64) -> usize {
     let mut random = Random::new(seed);
     let lines = random.within(1000..4000);
@@ -190,13 +213,31 @@ fn the_checker_finds_what_is_planted() {
     };
     check(&|_, _| {}, &[]);
     // A lost and a doubled record, in each place by itself.
-    check(&|seen, _| *seen.counts.get_mut("tide").expect("frequent") -= 1, &["state counts: \"tide\"", "sink changes, the last"]);
-    check(&|seen, _| *seen.counts.get_mut("tide").expect("frequent") += 1, &["state counts: \"tide\""]);
-    check(&|seen, _| seen.counts.remove("tide").map_or((), |_| ()), &["state counts: \"tide\" is None"]);
+    check(
+        &|seen, _| *seen.counts.get_mut("tide").expect("frequent") -= 1,
+        &["state counts: \"tide\"", "sink changes, the last"],
+    );
+    check(
+        &|seen, _| *seen.counts.get_mut("tide").expect("frequent") += 1,
+        &["state counts: \"tide\""],
+    );
+    check(
+        &|seen, _| seen.counts.remove("tide").map_or((), |_| ()),
+        &["state counts: \"tide\" is None"],
+    );
     check(&|seen, _| seen.bytes = seen.bytes.map(|bytes| bytes + 1), &["state bytes"]);
-    check(&|seen, _| drop_lines(&mut seen.lines.file, 7, 1), &["sink lines:", "is None instead of Some(1)"]);
-    check(&|seen, _| double_lines(&mut seen.lines.file, 7, 1), &["sink lines:", "is Some(2) instead of Some(1)"]);
-    check(&|seen, _| swap_lines(&mut seen.lines.file), &["sink lines: the lines of a file are out of order"]);
+    check(
+        &|seen, _| drop_lines(&mut seen.lines.file, 7, 1),
+        &["sink lines:", "is None instead of Some(1)"],
+    );
+    check(
+        &|seen, _| double_lines(&mut seen.lines.file, 7, 1),
+        &["sink lines:", "is Some(2) instead of Some(1)"],
+    );
+    check(
+        &|seen, _| swap_lines(&mut seen.lines.file),
+        &["sink lines: the lines of a file are out of order"],
+    );
     check(&|seen, _| drop_lines(&mut seen.changes.file, 7, 1), &["sink changes:", "goes from"]);
     check(&|seen, _| double_lines(&mut seen.changes.file, 7, 1), &["sink changes:", "goes from"]);
     // A lost batch: in a sink, and in the states.
@@ -204,14 +245,27 @@ fn the_checker_finds_what_is_planted() {
     check(&|seen, _| drop_lines(&mut seen.changes.file, 20, 150), &["sink changes:"]);
     check(&forget_a_batch, &["state counts", "state bytes", "sink changes, the last"]);
     // A torn file.
-    check(&|seen, _| seen.lines.file.truncate(seen.lines.file.len() - 5), &["sink lines: its file is torn", "its marker says"]);
-    check(&|seen, _| seen.changes.file.truncate(seen.changes.file.len() - 1), &["sink changes: its file is torn"]);
-    // Positions that are behind or ahead, a batch that is published early, output that is not published.
+    check(
+        &|seen, _| seen.lines.file.truncate(seen.lines.file.len() - 5),
+        &["sink lines: its file is torn", "its marker says"],
+    );
+    check(
+        &|seen, _| seen.changes.file.truncate(seen.changes.file.len() - 1),
+        &["sink changes: its file is torn"],
+    );
+    // Positions that are behind or ahead, a batch that is published early, output that is not
+    // published.
     check(&|seen, input| *position(seen, input) -= 3, &["positions: that of", "instead of"]);
-    check(&|seen, input| *position(seen, input) = first_lines(input), &["state bytes", "sink lines:"]);
+    check(
+        &|seen, input| *position(seen, input) = first_lines(input),
+        &["state bytes", "sink lines:"],
+    );
     check(&|seen, _| seen.lines.marker = seen.committed.next(), &["sink lines holds batch"]);
     check(&|seen, _| seen.folded = seen.committed.next(), &["folded up to"]);
-    check(&|seen, _| seen.lines.owed.push("\"A-0 TIDE\"".to_string()), &["1 records are not published"]);
+    check(
+        &|seen, _| seen.lines.owed.push("\"A-0 TIDE\"".to_string()),
+        &["1 records are not published"],
+    );
 }
 
 #[test]
@@ -221,18 +275,29 @@ fn the_checker_finds_a_batch_that_a_store_has_lost() {
     place.check_after_crash();
     let store = Store::inspect(&subject::state(place.folder())).expect("the store can be read");
     let lost = place.input.files.iter().find_map(|file| {
-        let source = store.facts().expect("the store can be read").schema.source(file.source()).expect("it was recorded");
+        let source = store
+            .facts()
+            .expect("the store can be read")
+            .schema
+            .source(file.source())
+            .expect("it was recorded");
         let (partition, length) = (file.path.display().to_string(), file.text.len() as u64);
         let recorded = store.positions(source).expect("the store can be read").remove(&partition);
         let unread = recorded.as_ref().map_or(0, |position| position.offset) < length;
-        unread.then(|| (source, partition, Position { offset: length, ..recorded.unwrap_or_default() }))
+        unread.then(|| {
+            (source, partition, Position { offset: length, ..recorded.unwrap_or_default() })
+        })
     });
     let positions = vec![lost.expect("not all files are read")];
     let batch = Batch { txid: store.committed().txid().next(), positions, ..Batch::default() };
     store.commit(&[batch], &Points::none()).expect("the store can be written");
     store.close(&Points::none()).expect("the store can be closed");
-    let complaints = Seen::after_crash(place.folder()).expect("there is a store").complaints(&place.input);
-    assert!(complaints.iter().any(|complaint| complaint.starts_with("state bytes")), "{complaints:?}");
+    let complaints =
+        Seen::after_crash(place.folder()).expect("there is a store").complaints(&place.input);
+    assert!(
+        complaints.iter().any(|complaint| complaint.starts_with("state bytes")),
+        "{complaints:?}"
+    );
 }
 
 #[test]
@@ -250,7 +315,8 @@ fn the_checker_finds_a_sink_file_that_is_torn_on_disk() {
     assert!(child.said("was truncated"), "{child:?}");
 }
 
-/// A child fails, a check fails, or the store cannot be read at all: what the failure was about can be looked at afterwards.
+/// A child fails, a check fails, or the store cannot be read at all: what the failure was about can
+/// be looked at afterwards.
 #[test]
 fn what_a_failure_was_about_is_kept() {
     let (tell, told) = std::sync::mpsc::channel();

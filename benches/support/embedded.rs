@@ -29,10 +29,16 @@ impl<T: Data + Sync> Source for Embedded<T> {
     }
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<T>>> {
-        let partition: usize = partition.parse().map_err(|_| Error::config("partitions are numbers"))?;
+        let partition: usize =
+            partition.parse().map_err(|_| Error::config("partitions are numbers"))?;
         let start = |partition: usize| self.records.len() * partition / self.partitions;
-        let at = from.map_or(start(partition), |from| usize::try_from(from.offset).expect("an index"));
-        Ok(Box::new(EmbeddedReader { records: Arc::clone(&self.records), at, end: start(partition + 1) }))
+        let at =
+            from.map_or(start(partition), |from| usize::try_from(from.offset).expect("an index"));
+        Ok(Box::new(EmbeddedReader {
+            records: Arc::clone(&self.records),
+            at,
+            end: start(partition + 1),
+        }))
     }
 }
 

@@ -7,7 +7,8 @@ pub(crate) const WORDS_PER_LINE: usize = 8;
 
 const DISTINCT: f64 = 100_000.0;
 
-/// Words drawn so that each of the ranks 1-10, 10-100, … is as likely: as in a natural text, few are frequent and most are rare.
+/// Words drawn so that each of the ranks 1-10, 10-100, … is as likely: as in a natural text, few
+/// are frequent and most are rare.
 pub(crate) fn make_lines(count: usize) -> Vec<Str> {
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let mut uniform = move || {

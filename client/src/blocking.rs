@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// As [`crate::Client`], for threads that may sleep: a runtime on a thread of its own does the work. Not to be used from within an async function.
+/// As [`crate::Client`], for threads that may sleep: a runtime on a thread of its own does the
+/// work. Not to be used from within an async function.
 #[derive(Clone)]
 pub struct Client {
     client: crate::Client,
@@ -56,7 +57,9 @@ impl Client {
     }
 
     pub(crate) fn new(client: crate::Client) -> Result<Client, Error> {
-        let cannot = |why: std::io::Error| Error::Settings(format!("the client's thread cannot be started: {why}"));
+        let cannot = |why: std::io::Error| {
+            Error::Settings(format!("the client's thread cannot be started: {why}"))
+        };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -72,7 +75,11 @@ impl Client {
     ///
     /// # Errors
     /// As there.
-    pub fn query<A: Serialize + ?Sized, R: DeserializeOwned>(&self, name: &str, arguments: &A) -> Result<Answer<R>, Error> {
+    pub fn query<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: &A,
+    ) -> Result<Answer<R>, Error> {
         self.request(name, arguments).send()
     }
 
@@ -87,7 +94,9 @@ impl Client {
         self.thread.handle.spawn(async move {
             let _ = to.send(client.answer(wanted).await);
         });
-        answer.blocking_recv().unwrap_or_else(|_| Err(Error::Unavailable("the client's thread has ended".into())))
+        answer
+            .blocking_recv()
+            .unwrap_or_else(|_| Err(Error::Unavailable("the client's thread has ended".into())))
     }
 }
 

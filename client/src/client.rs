@@ -20,7 +20,8 @@ use tokio::time::Instant;
 /// details.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Asks queries. Cloning it is cheap, and shares the connection and what was seen: see the crate's documentation.
+/// Asks queries. Cloning it is cheap, and shares the connection and what was seen: see the crate's
+/// documentation.
 ///
 /// It lives in the Tokio runtime in which it is first asked.
 #[derive(Clone)]
@@ -35,12 +36,16 @@ struct Shared {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("time_out", &self.0.time_out).field("seen", &self.0.seen).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("time_out", &self.0.time_out)
+            .field("seen", &self.0.seen)
+            .finish_non_exhaustive()
     }
 }
 
 impl Client {
-    /// A client of the server at this address, such as `http://127.0.0.1:7070`. It connects when it is first asked.
+    /// A client of the server at this address, such as `http://127.0.0.1:7070`. It connects when it
+    /// is first asked.
     ///
     /// # Errors
     /// [`Error::Settings`]: this is no address.
@@ -57,11 +62,16 @@ impl Client {
         Client(Arc::new(Shared { connection, time_out, attempts, seen: Seen::default() }))
     }
 
-    /// Asks the query `name`. `R` is the result's type: its value for a query that ends in an ungrouped aggregate, a `Vec` for any other.
+    /// Asks the query `name`. `R` is the result's type: its value for a query that ends in an
+    /// ungrouped aggregate, a `Vec` for any other.
     ///
     /// # Errors
     /// Every way in which there is no answer: [`Error`].
-    pub async fn query<A: Serialize + ?Sized, R: DeserializeOwned>(&self, name: &str, arguments: &A) -> Result<Answer<R>, Error> {
+    pub async fn query<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: &A,
+    ) -> Result<Answer<R>, Error> {
         self.request(name, arguments).send().await
     }
 
@@ -79,9 +89,12 @@ impl Client {
 
     /// Sends until there is an answer.
     pub(crate) async fn answer(&self, wanted: Wanted) -> Result<Answered, Error> {
-        let arguments = wanted
-            .arguments
-            .map_err(|why| Error::BadRequest(format!("the arguments of \"{}\" cannot be encoded: {why}", wanted.name)))?;
+        let arguments = wanted.arguments.map_err(|why| {
+            Error::BadRequest(format!(
+                "the arguments of \"{}\" cannot be encoded: {why}",
+                wanted.name
+            ))
+        })?;
         let request = QueryRequest {
             name: wanted.name,
             arguments,
@@ -98,18 +111,27 @@ impl Client {
             attempts += 1;
             let seen = self.0.seen.now();
             let last = match self.attempt(&request, &seen, &own, until).await {
-                Ok(response) => match self.0.seen.answered(&At { lineage: response.lineage.clone(), txid: response.txid }) {
+                Ok(response) => match self
+                    .0
+                    .seen
+                    .answered(&At { lineage: response.lineage.clone(), txid: response.txid })
+                {
                     Verdict::Taken => return Ok(Answered { name: request.name, response }),
                     Verdict::Again | Verdict::Replaced(_) => continue,
                 },
                 // The server's own bound is over: there may be time for another attempt.
-                Err(Failure::Lasting(Error::TimedOut { what, .. })) => Error::TimedOut { after: began.elapsed(), what },
+                Err(Failure::Lasting(Error::TimedOut { what, .. })) => {
+                    Error::TimedOut { after: began.elapsed(), what }
+                }
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error)) => error,
                 Err(Failure::Replaced(now)) => match self.0.seen.replaced(&seen.lineage, &now) {
                     Verdict::Replaced(was) => return Err(Error::StateReplaced { was, now }),
-                    // Another request has reported it. What this one waits for is of the old state all the same.
-                    _ if own.txid > 0 => return Err(Error::StateReplaced { was: own.lineage, now }),
+                    // Another request has reported it. What this one waits for is of the old state
+                    // all the same.
+                    _ if own.txid > 0 => {
+                        return Err(Error::StateReplaced { was: own.lineage, now });
+                    }
                     _ => continue,
                 },
             };
@@ -122,7 +144,13 @@ impl Client {
     }
 
     /// One attempt, of what was seen and is wanted.
-    async fn attempt(&self, request: &QueryRequest, seen: &At, own: &At, until: Instant) -> Result<QueryResponse, Failure> {
+    async fn attempt(
+        &self,
+        request: &QueryRequest,
+        seen: &At,
+        own: &At,
+        until: Instant,
+    ) -> Result<QueryResponse, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         let txid = if own.lineage == seen.lineage || own.lineage.is_empty() { own.txid } else { 0 };
         let request = QueryRequest {

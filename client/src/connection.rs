@@ -38,17 +38,23 @@ pub(crate) enum Failure {
 impl Connection {
     pub(crate) fn new(address: &str, token: Option<&str>) -> Result<Connection, Error> {
         let wrong = |why: &dyn std::fmt::Display| {
-            Error::Settings(format!("\"{address}\" is no server's address, such as http://127.0.0.1:7070: {why}"))
+            Error::Settings(format!(
+                "\"{address}\" is no server's address, such as http://127.0.0.1:7070: {why}"
+            ))
         };
         let endpoint = Endpoint::from_shared(address.to_string()).map_err(|why| wrong(&why))?;
         if endpoint.uri().scheme_str() != Some("http") {
             return Err(wrong(&"it has to begin with http://"));
         }
-        let endpoint =
-            endpoint.connect_timeout(CONNECT_WITHIN).http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_EVERY);
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_WITHIN)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_EVERY);
         let authorization = token.map(|token| {
             let value: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
-            value.map_err(|_| Error::Settings("the token has characters that no header can have".into()))
+            value.map_err(|_| {
+                Error::Settings("the token has characters that no header can have".into())
+            })
         });
         let mut authorization = authorization.transpose()?;
         if let Some(value) = &mut authorization {
@@ -67,10 +73,16 @@ impl Connection {
         let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone();
         // The server has bounds on answers.
         let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
-        let away =
-            |why: String| Failure::Passing(Error::Unavailable(format!("{} cannot be reached: {why}", self.endpoint.uri())));
+        let away = |why: String| {
+            Failure::Passing(Error::Unavailable(format!(
+                "{} cannot be reached: {why}",
+                self.endpoint.uri()
+            )))
+        };
         grpc.ready().await.map_err(|why| away(causes(&why)))?;
-        let answered = grpc.unary(request, PathAndQuery::from_static(path::QUERY), ProtoCodec::default()).await;
+        let answered = grpc
+            .unary(request, PathAndQuery::from_static(path::QUERY), ProtoCodec::default())
+            .await;
         match answered.map(tonic::Response::into_inner) {
             Ok(response) => Ok(response),
             Err(status) => Err(match tidemill_proto::error_of(&status) {
@@ -85,9 +97,13 @@ impl Connection {
 fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
     let what = error.what;
     match ErrorKind::of(error.kind) {
-        Some(ErrorKind::NoSuchQuery) => Failure::Lasting(Error::NoSuchQuery { name, known: error.known }),
+        Some(ErrorKind::NoSuchQuery) => {
+            Failure::Lasting(Error::NoSuchQuery { name, known: error.known })
+        }
         Some(ErrorKind::BadRequest) => Failure::Lasting(Error::BadRequest(what)),
-        Some(ErrorKind::TimedOut) => Failure::Lasting(Error::TimedOut { after: Duration::ZERO, what }),
+        Some(ErrorKind::TimedOut) => {
+            Failure::Lasting(Error::TimedOut { after: Duration::ZERO, what })
+        }
         Some(ErrorKind::TooMany) => Failure::Lasting(Error::TooMany(what)),
         Some(ErrorKind::TooLarge) => Failure::Lasting(Error::TooLarge(what)),
         Some(ErrorKind::NotHeld) => Failure::Passing(Error::NotHeld(what)),
@@ -104,7 +120,9 @@ fn of_connection(status: &Status) -> Option<Failure> {
     let what = status.message().to_string();
     let error = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => Error::Refused(what),
-        Code::Unimplemented | Code::NotFound => Error::Foreign(format!("there are no queries: {what}")),
+        Code::Unimplemented | Code::NotFound => {
+            Error::Foreign(format!("there are no queries: {what}"))
+        }
         Code::OutOfRange => Error::TooLarge(what),
         Code::InvalidArgument | Code::FailedPrecondition | Code::DataLoss => Error::Foreign(what),
         Code::ResourceExhausted => Error::TooMany(what),

@@ -1,4 +1,5 @@
-//! Arguments and results as bytes, as the server has them: the encoding of the crate `tidemill-codec`.
+//! Arguments and results as bytes, as the server has them: the encoding of the crate
+//! `tidemill-codec`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -33,9 +33,11 @@ pub enum Error {
     Failed(String),
     /// The batch that was read from was given up before the answer was complete, again and again.
     NotHeld(String),
-    /// The server could not be reached, or was starting or stopping, for as long as the request could wait.
+    /// The server could not be reached, or was starting or stopping, for as long as the request
+    /// could wait.
     Unavailable(String),
-    /// The server's state was replaced by another one, in which batches have other numbers. Said once: the next answers are of the new state.
+    /// The server's state was replaced by another one, in which batches have other numbers. Said
+    /// once: the next answers are of the new state.
     StateReplaced {
         /// The line of the state before, as far as this client knows it.
         was: String,
@@ -78,7 +80,9 @@ impl Error {
             Error::NoValue { .. } => "give arguments for which there is one, or take it for none",
             Error::WrongType { .. } => "ask for the type that the server lists for this query",
             Error::Refused(_) => "give the client the server's token",
-            Error::Foreign(_) => "see that the address is that of a Tidemill server, of this version or a newer one",
+            Error::Foreign(_) => {
+                "see that the address is that of a Tidemill server, of this version or a newer one"
+            }
         }
     }
 }
@@ -89,13 +93,20 @@ impl fmt::Display for Error {
             Error::NoSuchQuery { name, known } if known.is_empty() => {
                 write!(f, "there is no query \"{name}\": this topology has none")?
             }
-            Error::NoSuchQuery { name, known } => write!(f, "there is no query \"{name}\"; there are: {}", known.join(", "))?,
-            Error::TimedOut { after, what } => write!(f, "there was no answer within {} ms: {what}", after.as_millis())?,
-            Error::StateReplaced { was, now } => {
-                write!(f, "the server's state was replaced: it was of lineage {was}, and is of lineage {now}")?
+            Error::NoSuchQuery { name, known } => {
+                write!(f, "there is no query \"{name}\"; there are: {}", known.join(", "))?
             }
+            Error::TimedOut { after, what } => {
+                write!(f, "there was no answer within {} ms: {what}", after.as_millis())?
+            }
+            Error::StateReplaced { was, now } => write!(
+                f,
+                "the server's state was replaced: it was of lineage {was}, and is of lineage {now}"
+            )?,
             Error::NoValue { name } => write!(f, "\"{name}\" gives no value for these arguments")?,
-            Error::WrongType { name, what } => write!(f, "the answer of \"{name}\" is of another type: {what}")?,
+            Error::WrongType { name, what } => {
+                write!(f, "the answer of \"{name}\" is of another type: {what}")?
+            }
             Error::Settings(what)
             | Error::BadRequest(what)
             | Error::TooMany(what)

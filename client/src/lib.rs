@@ -1,4 +1,5 @@
-//! Asks the queries of a Tidemill topology that runs, over gRPC: typed answers, each of one committed batch, that never go back in time.
+//! Asks the queries of a Tidemill topology that runs, over gRPC: typed answers, each of one
+//! committed batch, that never go back in time.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tidemill_client::Error> {
@@ -21,8 +22,10 @@
 //! ```
 //!
 //! # Types
-//! Arguments and results are encoded without names and kinds. Their types may not have serde's attributes `flatten`, `untagged`, `tag`, `skip_serializing_if`, `skip_serializing`
-//! or `skip_deserializing`, nor hold types that read whatever kind comes, such as `serde_json::Value`: they are refused. Over HTTP, as JSON, they can be asked all the same.
+//! Arguments and results are encoded without names and kinds. Their types may not have serde's
+//! attributes `flatten`, `untagged`, `tag`, `skip_serializing_if`, `skip_serializing` or
+//! `skip_deserializing`, nor hold types that read whatever kind comes, such as `serde_json::Value`:
+//! they are refused. Over HTTP, as JSON, they can be asked all the same.
 //!
 //! # Read your writes
 //! Who has produced a record knows its offset: an answer is waited for that holds it.
@@ -36,15 +39,19 @@
 //! ```
 //!
 //! # Many at once
-//! A clone of a client shares its connection, on which 1,024 requests may be under way at once; further ones wait for a place. They do not wait for each other's answers.
+//! A clone of a client shares its connection, on which 1,024 requests may be under way at once;
+//! further ones wait for a place. They do not wait for each other's answers.
 //!
 //! # Failures
-//! Queries only read, so a request is sent again when the server is away, starts or begins anew, or the connection is lost, with growing pauses, until its time-out
-//! is over. What is left is an [`Error`], which says what to do.
+//! Queries only read, so a request is sent again when the server is away, starts or begins anew, or
+//! the connection is lost, with growing pauses, until its time-out is over. What is left is an
+//! [`Error`], which says what to do.
 //!
 //! # Answers never go back in time
-//! An answer is never of an earlier batch than one that this client (or a clone of it) had before the request was made, also when the server was killed in between. If
-//! the server's state was replaced by another one, batches cannot be compared: that is one [`Error::StateReplaced`], and from then on answers are of the new state.
+//! An answer is never of an earlier batch than one that this client (or a clone of it) had before
+//! the request was made, also when the server was killed in between. If the server's state was
+//! replaced by another one, batches cannot be compared: that is one [`Error::StateReplaced`], and
+//! from then on answers are of the new state.
 
 pub mod blocking;
 mod client;

@@ -18,7 +18,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_a_bound() {
-        for (attempts, shortest, longest) in [(1, 5, 10), (2, 10, 20), (4, 40, 80), (8, 500, 1000), (u32::MAX, 500, 1000)] {
+        for (attempts, shortest, longest) in
+            [(1, 5, 10), (2, 10, 20), (4, 40, 80), (8, 500, 1000), (u32::MAX, 500, 1000)]
+        {
             assert_eq!(after(attempts, 0.0), Duration::from_millis(shortest));
             assert_eq!(after(attempts, 1.0), Duration::from_millis(longest));
         }

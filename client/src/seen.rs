@@ -50,7 +50,8 @@ impl Seen {
         Verdict::Taken
     }
 
-    /// A request that asked for this lineage was told that there is that one now. Only the first to be told reports it.
+    /// A request that asked for this lineage was told that there is that one now. Only the first to
+    /// be told reports it.
     pub(crate) fn replaced(&self, asked: &str, now: &str) -> Verdict {
         let mut seen = self.lock();
         if seen.lineage != asked {
@@ -81,7 +82,11 @@ mod tests {
         assert_eq!(seen.replaced("a", "b"), Verdict::Replaced("a".into()));
         assert_eq!(seen.replaced("a", "b"), Verdict::Again);
         assert_eq!(seen.now(), at("b", 0));
-        assert_eq!(seen.answered(&at("a", 6)), Verdict::Again, "an answer of the old state that comes late");
+        assert_eq!(
+            seen.answered(&at("a", 6)),
+            Verdict::Again,
+            "an answer of the old state that comes late"
+        );
         assert_eq!(seen.answered(&at("b", 1)), Verdict::Taken);
         assert_eq!(seen.now(), at("b", 1));
     }

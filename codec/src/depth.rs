@@ -1,6 +1,9 @@
-//! A bound on how deeply what is deserialized may be nested: a type that contains itself is read by recursion, and bytes from outside must not be what says how far that goes.
+//! A bound on how deeply what is deserialized may be nested: a type that contains itself is read by
+//! recursion, and bytes from outside must not be what says how far that goes.
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use std::fmt;
 
 /// The greatest nesting depth of values: the same as in JSON.
@@ -14,7 +17,9 @@ pub(crate) struct Limited<I> {
 
 impl<I> Limited<I> {
     fn within<O, E: Error>(left: u32, inner: O) -> Result<Limited<O>, E> {
-        let left = left.checked_sub(1).ok_or_else(|| E::custom(format!("it is nested more than {DEEPEST} levels deep")))?;
+        let left = left
+            .checked_sub(1)
+            .ok_or_else(|| E::custom(format!("it is nested more than {DEEPEST} levels deep")))?;
         Ok(Limited { inner, left })
     }
 }
@@ -105,7 +110,10 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<A> {
     type Error = A::Error;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, A::Error> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        inner: S,
+    ) -> Result<Option<S::Value>, A::Error> {
         self.inner.next_element_seed(Limited { inner, left: self.left })
     }
 
@@ -117,7 +125,10 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limited<A> {
     type Error = A::Error;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, A::Error> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        inner: S,
+    ) -> Result<Option<S::Value>, A::Error> {
         self.inner.next_key_seed(Limited { inner, left: self.left })
     }
 
@@ -134,7 +145,10 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Limited<A> {
     type Error = A::Error;
     type Variant = Limited<A::Variant>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), A::Error> {
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        inner: S,
+    ) -> Result<(S::Value, Self::Variant), A::Error> {
         let (value, variant) = self.inner.variant_seed(Limited { inner, left: self.left })?;
         Ok((value, Limited { inner: variant, left: self.left }))
     }
@@ -155,7 +169,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Limited<A> {
         self.inner.tuple_variant(len, Limited { inner: visitor, left: self.left })
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, A::Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
         self.inner.struct_variant(fields, Limited { inner: visitor, left: self.left })
     }
 }

@@ -6,8 +6,8 @@
 //! unchanged, and refuses these. For a type without enums, options and sequences it costs nothing.
 
 use serde::ser::{
-    Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
-    SerializeTupleVariant, Serializer,
+    Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 use std::cell::Cell;
 
@@ -41,15 +41,15 @@ impl Alternatives {
         self.new.take()
     }
 
-    /// Returns whether [`Exact`] itself has refused a value for its type, and not the serializer or the type itself. A field
-    /// that is left out of one value does not count.
+    /// Returns whether [`Exact`] itself has refused a value for its type, and not the serializer or
+    /// the type itself. A field that is left out of one value does not count.
     #[must_use]
     pub fn has_refused(&self) -> bool {
         self.refused.get()
     }
 
-    /// Returns whether a value had a map, set or sequence with more than one entry, bytes or a text: the
-    /// entries of a hash map come in another order when it was read back.
+    /// Returns whether a value had a map, set or sequence with more than one entry, bytes or a
+    /// text: the entries of a hash map come in another order when it was read back.
     #[must_use]
     pub fn holds_many(&self) -> bool {
         self.many.get()
@@ -68,8 +68,8 @@ impl Alternatives {
 
 /// A place in a type, hashed: the steps from its outermost part to there, so many of them.
 ///
-/// From [`MOST_STEPS`] on all parts have the place of the one that they are in: the levels of a type
-/// that contains itself would else take all bits of [`Alternatives`].
+/// From [`MOST_STEPS`] on all parts have the place of the one that they are in: the levels of a
+/// type that contains itself would else take all bits of [`Alternatives`].
 #[derive(Clone, Copy)]
 struct Place(u64, u8);
 
@@ -276,13 +276,22 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
     }
 
     #[inline]
-    fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
         self.note(of_variant(index));
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
     #[inline]
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
         let part = Exact { value, at: self.at, taken: self.taken };
         self.inner.serialize_newtype_struct(name, &part)
     }
@@ -312,7 +321,11 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
         self.parts(name, Some(len), |inner| inner.serialize_tuple_struct(name, len))
     }
 
@@ -326,7 +339,9 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
         self.note(of_variant(index));
         self.at = self.at.within(of_variant(index));
-        self.parts(variant, Some(len), |inner| inner.serialize_tuple_variant(name, index, variant, len))
+        self.parts(variant, Some(len), |inner| {
+            inner.serialize_tuple_variant(name, index, variant, len)
+        })
     }
 
     #[inline]
@@ -334,7 +349,10 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
         if len.is_none() {
             return Err(refuse(
                 self.taken,
-                format_args!("it is written as a map of unknown size, as `#[serde(flatten)]` does: remove the attribute"),
+                format_args!(
+                    "it is written as a map of unknown size, as `#[serde(flatten)]` does: remove \
+                     the attribute"
+                ),
             ));
         }
         self.note_entries(len);
@@ -342,7 +360,11 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
         self.parts(name, Some(len), |inner| inner.serialize_struct(name, len))
     }
 
@@ -356,7 +378,9 @@ impl<'a, S: Serializer> Serializer for Refusing<'a, S> {
     ) -> Result<Self::SerializeStructVariant, S::Error> {
         self.note(of_variant(index));
         self.at = self.at.within(of_variant(index));
-        self.parts(variant, Some(len), |inner| inner.serialize_struct_variant(name, index, variant, len))
+        self.parts(variant, Some(len), |inner| {
+            inner.serialize_struct_variant(name, index, variant, len)
+        })
     }
 
     fn is_human_readable(&self) -> bool {
@@ -403,7 +427,8 @@ impl<C> Parts<'_, C> {
             Some(announced) if announced != self.written => Err(refuse(
                 self.taken,
                 format_args!(
-                    "{} announces {announced} parts and writes {}: its own `Serialize` announces as many as it writes",
+                    "{} announces {announced} parts and writes {}: its own `Serialize` announces \
+                     as many as it writes",
                     self.of, self.written
                 ),
             )),
@@ -417,8 +442,9 @@ impl<C> Parts<'_, C> {
         refuse(
             None,
             format_args!(
-                "the field \"{field}\" of {} is left out of this value, as `#[serde(skip_serializing_if)]` does, and could not be \
-                 read back: its bytes hold no names. Remove the attribute; an `Option` without a value takes one byte",
+                "the field \"{field}\" of {} is left out of this value, as \
+                 `#[serde(skip_serializing_if)]` does, and could not be read back: its bytes hold \
+                 no names. Remove the attribute; an `Option` without a value takes one byte",
                 self.of
             ),
         )

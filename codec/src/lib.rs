@@ -39,7 +39,10 @@ pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()
 /// # Errors
 /// As bincode has them: the value cannot be serialized or could not be read back, or the writer
 /// takes no more.
-pub fn append<V: Serialize + ?Sized>(value: &V, into: &mut impl std::io::Write) -> Result<(), Box<Unwritten>> {
+pub fn append<V: Serialize + ?Sized>(
+    value: &V,
+    into: &mut impl std::io::Write,
+) -> Result<(), Box<Unwritten>> {
     options().serialize_into(into, &Exact::new(value))
 }
 
@@ -50,7 +53,11 @@ pub type Unwritten = bincode::ErrorKind;
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_noting<V: Serialize + ?Sized>(value: &V, taken: &exact::Alternatives, into: &mut Vec<u8>) -> Result<(), String> {
+pub fn encode_noting<V: Serialize + ?Sized>(
+    value: &V,
+    taken: &exact::Alternatives,
+    into: &mut Vec<u8>,
+) -> Result<(), String> {
     into.push(FORMAT);
     options().serialize_into(into, &Exact::noting(value, taken)).map_err(|why| why.to_string())
 }
@@ -62,7 +69,9 @@ pub fn encode_noting<V: Serialize + ?Sized>(value: &V, taken: &exact::Alternativ
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, String> {
     match bytes.split_first() {
         Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| why.to_string()),
-        Some((format, _)) => Err(format!("format {format} is not known to this version, which writes {FORMAT}")),
+        Some((format, _)) => {
+            Err(format!("format {format} is not known to this version, which writes {FORMAT}"))
+        }
         None => Err("it is empty".into()),
     }
 }

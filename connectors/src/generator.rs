@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 use tidemill_engine::source::{Data, ReadStatus, Reader, Records, Source};
 use tidemill_state::{Error, Position, Result};
 
-/// The random numbers that a [`Generator`]'s closure is given: the same for the same seed on every machine and in every release.
+/// The random numbers that a [`Generator`]'s closure is given: the same for the same seed on every
+/// machine and in every release.
 pub type GeneratorRng = rand::rngs::Xoshiro256PlusPlus;
 
-/// Records that are a pure function of a seed and their number, so that any of them can be made again.
+/// Records that are a pure function of a seed and their number, so that any of them can be made
+/// again.
 ///
-/// The closure gets random numbers seeded by (seed, number) and the record's number, from 0, over all partitions: with `n`
-/// partitions, partition `p` gives the numbers `p`, `p + n`, `p + 2n`, … It must use nothing else, no clock and no state: then a restart gives the
-/// same records again, and the records are the same for every number of partitions.
+/// The closure gets random numbers seeded by (seed, number) and the record's number, from 0, over
+/// all partitions: with `n` partitions, partition `p` gives the numbers `p`, `p + n`, `p + 2n`, …
+/// It must use nothing else, no clock and no state: then a restart gives the same records again,
+/// and the records are the same for every number of partitions.
 ///
-/// Offsets count a partition's records. For the limits of a batch a record counts as its size in memory without what it points to.
+/// Offsets count a partition's records. For the limits of a batch a record counts as its size in
+/// memory without what it points to.
 ///
 /// ```
 /// use rand::RngExt;
@@ -41,7 +45,8 @@ impl<F> Generator<F> {
         Generator { make: Arc::new(make), seed, partitions: 1, records: None, rate: None }
     }
 
-    /// The number of partitions, named `0`, `1`, …; they share the records. It cannot change over a recorded position.
+    /// The number of partitions, named `0`, `1`, …; they share the records. It cannot change over a
+    /// recorded position.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Generator<F> {
         self.partitions = u64::from(partitions);
@@ -55,8 +60,8 @@ impl<F> Generator<F> {
         self
     }
 
-    /// At most so many records a second in all partitions together, counted from the first read after a start. A topology that falls
-    /// behind catches up afterwards as fast as it can.
+    /// At most so many records a second in all partitions together, counted from the first read
+    /// after a start. A topology that falls behind catches up afterwards as fast as it can.
     #[must_use]
     pub fn rate(mut self, records_per_second: f64) -> Generator<F> {
         self.rate = Some(records_per_second);
@@ -66,7 +71,9 @@ impl<F> Generator<F> {
     /// Returns the number of records partition `index` gives in all.
     fn share(&self, index: u64) -> u64 {
         match self.records {
-            Some(records) => records / self.partitions + u64::from(index < records % self.partitions),
+            Some(records) => {
+                records / self.partitions + u64::from(index < records % self.partitions)
+            }
             None => u64::MAX,
         }
     }
@@ -88,7 +95,9 @@ where
             return Err(Error::config("the generator has 0 partitions; give it at least 1"));
         }
         if let Some(rate) = self.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
-            return Err(Error::config(format!("the generator's rate is {rate} records a second; give it a number above 0")));
+            return Err(Error::config(format!(
+                "the generator's rate is {rate} records a second; give it a number above 0"
+            )));
         }
         Ok((0..self.partitions).map(|index| index.to_string()).collect())
     }
@@ -102,7 +111,8 @@ where
             Ok(index) if index < self.partitions => index,
             _ => {
                 return Err(Error::source_lost(format!(
-                    "the generator has no partition {partition}, but only 0 to {}; give it as many as before, or begin anew with --start-over",
+                    "the generator has no partition {partition}, but only 0 to {}; give it as \
+                     many as before, or begin anew with --start-over",
                     self.partitions.saturating_sub(1)
                 )));
             }
@@ -113,7 +123,10 @@ where
             identity: Identity { seed: self.seed, partitions: self.partitions },
             next: from.map_or(0, |from| from.offset),
             end: self.share(index),
-            pace: self.rate.map(|rate| Pace { seconds_per_record: self.partitions as f64 / rate, since: None }),
+            pace: self.rate.map(|rate| Pace {
+                seconds_per_record: self.partitions as f64 / rate,
+                since: None,
+            }),
         };
         if let Some(from) = from {
             reader.check(from)?;
@@ -141,9 +154,10 @@ impl Identity {
 
     fn read(witness: &[u8]) -> Option<Identity> {
         match (witness.first()?, witness[1..].as_chunks::<8>()) {
-            (&Identity::FORMAT, (&[seed, partitions], [])) => {
-                Some(Identity { seed: u64::from_le_bytes(seed), partitions: u64::from_le_bytes(partitions) })
-            }
+            (&Identity::FORMAT, (&[seed, partitions], [])) => Some(Identity {
+                seed: u64::from_le_bytes(seed),
+                partitions: u64::from_le_bytes(partitions),
+            }),
             _ => None,
         }
     }
@@ -163,17 +177,24 @@ impl<F> GeneratorReader<F> {
         let Identity { seed, partitions } = self.identity;
         let lost = |what: String| {
             Err(Error::source_lost(format!(
-                "the generator's partition {}, at record {}: {what}; set it as before, or begin anew with --start-over",
+                "the generator's partition {}, at record {}: {what}; set it as before, or begin \
+                 anew with --start-over",
                 self.index, from.offset
             )))
         };
         match Identity::read(&from.witness) {
-            None => lost("the recorded position was not written by this version of the generator".into()),
-            Some(before) if before.seed != seed => lost(format!("the seed is {seed} and was {}", before.seed)),
+            None => lost(
+                "the recorded position was not written by this version of the generator".into(),
+            ),
+            Some(before) if before.seed != seed => {
+                lost(format!("the seed is {seed} and was {}", before.seed))
+            }
             Some(before) if before.partitions != partitions => {
                 lost(format!("it has {partitions} partitions and had {}", before.partitions))
             }
-            Some(_) if from.offset > self.end => lost(format!("it ends at record {} now", self.end)),
+            Some(_) if from.offset > self.end => {
+                lost(format!("it ends at record {} now", self.end))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -220,7 +241,8 @@ where
     }
 }
 
-/// Moves neighbouring seeds far apart, so that seed 1 is not seed 0 with its records swapped (a round of splitmix64).
+/// Moves neighbouring seeds far apart, so that seed 1 is not seed 0 with its records swapped (a
+/// round of splitmix64).
 fn spread(seed: u64) -> u64 {
     let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -239,7 +261,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// Returns the number of records that are due now, at least one; or how long until the next one is.
+    /// Returns the number of records that are due now, at least one; or how long until the next one
+    /// is.
     fn due(&mut self) -> Result<u64, Duration> {
         let (start, given) = *self.since.get_or_insert_with(|| (Instant::now(), 0));
         let elapsed = start.elapsed().as_secs_f64();

@@ -10,8 +10,9 @@
 //! | [`kafka`] | [`Kafka::sink`]: a topic of Apache Kafka, in transactions | exactly once |
 //! | [`stdout`] | [`Stdout`]: JSON lines on the standard output | **at least once** |
 //!
-//! A source or sink of your own implements [`tidemill_engine::source::Source`] or [`tidemill_engine::sink::Sink`] and runs the
-//! suite that these run: [`tidemill_engine::conformance`].
+//! A source or sink of your own implements [`tidemill_engine::source::Source`] or
+//! [`tidemill_engine::sink::Sink`] and runs the suite that these run:
+//! [`tidemill_engine::conformance`].
 
 pub mod files;
 pub mod generator;
@@ -21,7 +22,9 @@ pub mod replay;
 pub mod stdout;
 
 pub use compact_str::CompactString as Str;
-pub use files::{FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed, Removed, Unreadable};
+pub use files::{
+    FileSink, FileSource, Files, Invalid, JsonLines, Lines, Malformed, Removed, Unreadable,
+};
 pub use generator::{Generator, GeneratorRng};
 pub use kafka::Kafka;
 pub use replay::Replay;

@@ -1,4 +1,5 @@
-//! Records of another source at the pace of their own times, once or over and over: for demonstrations, and for loads that look like life.
+//! Records of another source at the pace of their own times, once or over and over: for
+//! demonstrations, and for loads that look like life.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -33,9 +34,16 @@ pub struct Replay<S: Source> {
 }
 
 impl<S: Source> Replay<S> {
-    /// One round, as fast as it happened. `time_ms` says when a record happened, in milliseconds of any clock.
+    /// One round, as fast as it happened. `time_ms` says when a record happened, in milliseconds of
+    /// any clock.
     pub fn of(source: S, time_ms: impl Fn(&S::Item) -> u64 + Send + Sync + 'static) -> Replay<S> {
-        Replay { source, time_ms: Box::new(time_ms), speed: 1.0, period: None, loaded: OnceLock::new() }
+        Replay {
+            source,
+            time_ms: Box::new(time_ms),
+            speed: 1.0,
+            period: None,
+            loaded: OnceLock::new(),
+        }
     }
 
     /// Sets the number of times faster it goes than it happened.
@@ -45,7 +53,8 @@ impl<S: Source> Replay<S> {
         self
     }
 
-    /// Begins again, without end: each round this long after the one before, in the records' own time.
+    /// Begins again, without end: each round this long after the one before, in the records' own
+    /// time.
     #[must_use]
     pub fn endless(mut self, period: Duration) -> Replay<S> {
         self.period = Some(period);
@@ -68,7 +77,8 @@ impl<S: Source> Replay<S> {
                     ReadStatus::End => break,
                     ReadStatus::Idle(_) if records.is_empty() => {
                         return Err(Error::config(format!(
-                            "a replay reads its source to the end, and {partition} has none: replay files that are not followed"
+                            "a replay reads its source to the end, and {partition} has none: \
+                             replay files that are not followed"
                         )));
                     }
                     _ => {}
@@ -116,7 +126,10 @@ where
 
     fn partitions(&self) -> Result<Vec<String>> {
         if !(self.speed.is_finite() && self.speed > 0.0) {
-            return Err(Error::config(format!("the replay's speed is {}: give it a number above 0", self.speed)));
+            return Err(Error::config(format!(
+                "the replay's speed is {}: give it a number above 0",
+                self.speed
+            )));
         }
         self.source.partitions()?;
         Ok(vec!["0".into()])
@@ -126,19 +139,33 @@ where
         self.period.is_none()
     }
 
-    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>> {
+    fn open(
+        &self,
+        partition: &str,
+        from: Option<&Position>,
+    ) -> Result<Box<dyn Reader<Self::Item>>> {
         if partition != "0" {
-            return Err(Error::source_lost(format!("a replay has one partition, 0, and not {partition}")));
+            return Err(Error::source_lost(format!(
+                "a replay has one partition, 0, and not {partition}"
+            )));
         }
         let loaded = self.load()?;
         let next = from.map_or(0, |from| from.offset);
         let end = if self.period.is_some() { u64::MAX } else { loaded.items.len() as u64 };
         if from.is_some_and(|from| from.witness != loaded.witness.to_le_bytes()) || next > end {
             return Err(Error::source_lost(format!(
-                "the replay at record {next}: its source has other records now; give it those that it had, or begin anew with --start-over"
+                "the replay at record {next}: its source has other records now; give it those \
+                 that it had, or begin anew with --start-over"
             )));
         }
-        Ok(Box::new(ReplayReader { loaded, next, end, speed: self.speed, period: self.period.unwrap_or_default(), since: None }))
+        Ok(Box::new(ReplayReader {
+            loaded,
+            next,
+            end,
+            speed: self.speed,
+            period: self.period.unwrap_or_default(),
+            since: None,
+        }))
     }
 }
 
@@ -156,7 +183,10 @@ impl<T> ReplayReader<T> {
     /// The round of a record, and its place in it.
     fn place(&self, number: u64) -> (u64, usize) {
         let records = self.loaded.items.len() as u64;
-        (number / records, usize::try_from(number % records).expect("an index of what is in memory"))
+        (
+            number / records,
+            usize::try_from(number % records).expect("an index of what is in memory"),
+        )
     }
 
     /// When a record is due, in its own time since the first one of round 0.
@@ -166,7 +196,8 @@ impl<T> ReplayReader<T> {
     }
 }
 
-/// Records that are due within this long come together: one by one they would keep a worker at it all the time.
+/// Records that are due within this long come together: one by one they would keep a worker at it
+/// all the time.
 const GROUP: Duration = Duration::from_millis(5);
 
 impl<T: Clone + Send + Sync> Reader<(u64, T)> for ReplayReader<T> {
@@ -188,7 +219,11 @@ impl<T: Clone + Send + Sync> Reader<(u64, T)> for ReplayReader<T> {
             return Ok(ReadStatus::End);
         }
         let wait = self.due(self.next).saturating_sub(now).div_f64(self.speed);
-        Ok(if wait.is_zero() { ReadStatus::More } else { ReadStatus::Idle(wait.clamp(GROUP, Duration::from_secs(1))) })
+        Ok(if wait.is_zero() {
+            ReadStatus::More
+        } else {
+            ReadStatus::Idle(wait.clamp(GROUP, Duration::from_secs(1)))
+        })
     }
 
     fn position(&self) -> Position {
@@ -212,13 +247,18 @@ mod tests {
     #[test]
     fn it_keeps_the_contract_of_a_source() {
         let expected = (0..300).map(|number| (0, number * 100)).collect();
-        tidemill_engine::conformance::source(|| Replay::of(numbers(300), |time| *time).speed(1e9), &[("0", expected)]);
+        tidemill_engine::conformance::source(
+            || Replay::of(numbers(300), |time| *time).speed(1e9),
+            &[("0", expected)],
+        );
         let changed = std::sync::atomic::AtomicBool::new(false);
         let make = || {
             let records = if changed.load(std::sync::atomic::Ordering::SeqCst) { 200 } else { 300 };
             Replay::of(numbers(records), |time| *time).speed(1e9)
         };
-        tidemill_engine::conformance::damaged_source(make, "0", 10, || changed.store(true, std::sync::atomic::Ordering::SeqCst));
+        tidemill_engine::conformance::damaged_source(make, "0", 10, || {
+            changed.store(true, std::sync::atomic::Ordering::SeqCst)
+        });
     }
 
     #[test]
@@ -253,12 +293,19 @@ mod tests {
     #[test]
     fn what_cannot_be_replayed_is_refused() {
         let error = |replay: Replay<Generator<_>>| {
-            replay.partitions().and_then(|_| replay.open("0", None).map(|_| ())).expect_err("refused")
+            replay
+                .partitions()
+                .and_then(|_| replay.open("0", None).map(|_| ()))
+                .expect_err("refused")
         };
         let none = Replay::of(numbers(0), |time: &u64| *time);
         assert!(error(none).to_string().contains("no records"));
         for speed in [0.0, -1.0, f64::NAN] {
-            assert!(error(Replay::of(numbers(1), |time: &u64| *time).speed(speed)).to_string().contains("above 0"));
+            assert!(
+                error(Replay::of(numbers(1), |time: &u64| *time).speed(speed))
+                    .to_string()
+                    .contains("above 0")
+            );
         }
     }
 }

@@ -10,8 +10,9 @@ use tidemill_state::{Error, Result, Txid, system};
 
 /// Writes each committed record as a JSON line to the standard output.
 ///
-/// **At least once**: what was written cannot be asked for or taken back, so after a crash the output that was not yet confirmed is
-/// written again. Use [`Files::to`](crate::Files::to) for a file in which each record is exactly once.
+/// **At least once**: what was written cannot be asked for or taken back, so after a crash the
+/// output that was not yet confirmed is written again. Use [`Files::to`](crate::Files::to) for a
+/// file in which each record is exactly once.
 ///
 /// ```
 /// use tidemill_connectors::Stdout;
@@ -99,11 +100,13 @@ impl Prepared for PreparedLines<'_> {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         write_lines(&mut *out, &self.entries).map_err(|why| match why.kind() {
             ErrorKind::BrokenPipe => Error::sink(
-                "the standard output was closed by whoever read it (such as `| head`), so the output cannot be published; \
-                 nothing is lost: start again with a reader that stays, and what is not confirmed is written again",
+                "the standard output was closed by whoever read it (such as `| head`), so the \
+                 output cannot be published; nothing is lost: start again with a reader that \
+                 stays, and what is not confirmed is written again",
             ),
             _ => system::error(
-                "nothing is lost, and what is not confirmed is written again at the next start: writing to the standard output",
+                "nothing is lost, and what is not confirmed is written again at the next start: \
+                 writing to the standard output",
                 &why,
             ),
         })?;
@@ -164,7 +167,8 @@ mod tests {
         };
         let mut publisher = sink.open(&owner).expect("it opens");
         let entry = Entry { txid: Txid(1), payload: Arc::from(&b"\x01\x00\x00\x007"[..]) };
-        let error = publisher.prepare(&[entry]).expect("prepared").commit().expect_err("it is closed");
+        let error =
+            publisher.prepare(&[entry]).expect("prepared").commit().expect_err("it is closed");
         assert_eq!(error.kind(), Kind::Sink);
         assert!(error.to_string().contains("closed by whoever read it"), "{error}");
     }

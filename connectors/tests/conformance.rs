@@ -1,4 +1,5 @@
-//! Checks the conformance suites: implementations with one planted mistake each, which the suites must find.
+//! Checks the conformance suites: implementations with one planted mistake each, which the suites
+//! must find.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -162,7 +163,11 @@ impl MemoryPublisher {
 
     fn mark(&self, txid: Txid) {
         let txid = if self.0.0 == SinkFault::NeverMarks { Txid::NONE } else { txid };
-        self.0.target().marker = Some(Marker { topology: self.1.topology.clone(), txid, incarnation: self.1.incarnation });
+        self.0.target().marker = Some(Marker {
+            topology: self.1.topology.clone(),
+            txid,
+            incarnation: self.1.incarnation,
+        });
     }
 }
 

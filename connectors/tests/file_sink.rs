@@ -27,7 +27,11 @@ impl Output {
         let output = Output::new();
         let mut publisher = output.open(owner(1)).expect("opened");
         publisher.claim(Txid::NONE).expect("claimed");
-        publisher.prepare(&[entry(1, &["\"one\"", "\"two\""])]).expect("prepared").commit().expect("committed");
+        publisher
+            .prepare(&[entry(1, &["\"one\"", "\"two\""])])
+            .expect("prepared")
+            .commit()
+            .expect("committed");
         output
     }
 
@@ -44,7 +48,11 @@ impl Output {
     }
 
     fn append(&self, text: &str) {
-        OpenOptions::new().append(true).open(&self.path).and_then(|mut file| file.write_all(text.as_bytes())).expect("appended");
+        OpenOptions::new()
+            .append(true)
+            .open(&self.path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .expect("appended");
     }
 }
 
@@ -84,8 +92,12 @@ fn a_file_keeps_the_contract_of_a_sink() {
     let items: Vec<(String, u64)> = (0..50_000).map(|n| (format!("key\n{n}"), n)).collect();
     let read_back = || match fs::read(&output.path) {
         Ok(bytes) => {
-            let lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-            lines.iter().map(|line| line.strip_suffix(b"\n").expect("lines are whole").to_vec()).collect()
+            let lines: Vec<Vec<u8>> =
+                bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+            lines
+                .iter()
+                .map(|line| line.strip_suffix(b"\n").expect("lines are whole").to_vec())
+                .collect()
         }
         Err(_) => Vec::new(),
     };
@@ -103,13 +115,22 @@ fn what_was_not_committed_is_cut_off() {
     assert_eq!(output.text(), "\"one\"\n\"two\"\n\"thr", "opening changes nothing");
     publisher.claim(Txid(1)).expect("claimed");
     assert_eq!(output.text(), "\"one\"\n\"two\"\n");
-    let prepared = publisher.prepare(&[entry(2, &["3"]), entry(3, &[]), entry(5, &["5"])]).expect("prepared");
+    let prepared =
+        publisher.prepare(&[entry(2, &["3"]), entry(3, &[]), entry(5, &["5"])]).expect("prepared");
     drop(prepared);
     assert_eq!(output.text(), "\"one\"\n\"two\"\n");
-    publisher.prepare(&[entry(2, &["3"]), entry(3, &[]), entry(5, &["5"])]).expect("prepared").commit().expect("committed");
+    publisher
+        .prepare(&[entry(2, &["3"]), entry(3, &[]), entry(5, &["5"])])
+        .expect("prepared")
+        .commit()
+        .expect("committed");
     assert_eq!(output.text(), "\"one\"\n\"two\"\n3\n5\n");
     assert_eq!(publisher.marker().expect("read").map(|marker| marker.txid), Some(Txid(5)));
-    check_error(publisher.prepare(&[entry(5, &["5"])]).map(drop), Kind::Bug, &["batch 5 is published after batch 5"]);
+    check_error(
+        publisher.prepare(&[entry(5, &["5"])]).map(drop),
+        Kind::Bug,
+        &["batch 5 is published after batch 5"],
+    );
 }
 
 #[test]
@@ -123,13 +144,27 @@ fn a_second_process_is_kept_out() {
 fn somebody_elses_output_is_refused() {
     let output = Output::new();
     fs::write(&output.path, "mine\n").expect("written");
-    check_error(output.open(owner(1)), Kind::Config, &["out.jsonl exists and was not written by this topology", "move it away"]);
+    check_error(
+        output.open(owner(1)),
+        Kind::Config,
+        &["out.jsonl exists and was not written by this topology", "move it away"],
+    );
     assert_eq!(output.text(), "mine\n");
-    check_error(Files::to::<u64>(output.path.join("x")).open(&owner(1)), Kind::Config, &["there is no folder"]);
-    check_error(Files::to::<u64>(output._folder.path()).open(&owner(1)), Kind::Config, &["is a folder"]);
+    check_error(
+        Files::to::<u64>(output.path.join("x")).open(&owner(1)),
+        Kind::Config,
+        &["there is no folder"],
+    );
+    check_error(
+        Files::to::<u64>(output._folder.path()).open(&owner(1)),
+        Kind::Config,
+        &["is a folder"],
+    );
 
     let output = Output::written();
-    for other in [Owner { topology: "u".into(), ..owner(2) }, Owner { sink: "z".into(), ..owner(2) }] {
+    for other in
+        [Owner { topology: "u".into(), ..owner(2) }, Owner { sink: "z".into(), ..owner(2) }]
+    {
         check_error(
             output.open(other.clone()).and_then(|mut publisher| publisher.marker()),
             Kind::Foreign,
@@ -160,19 +195,31 @@ fn an_owner_that_lost_the_sink_leaves_it_alone() {
     fs::remove_file(output.path.with_extension("jsonl.lock")).expect("removed");
     let mut new = output.open(owner(3)).expect("opened");
     new.claim(Txid(1)).expect("claimed");
-    new.prepare(&[entry(2, &["\"new and longer\""])]).expect("prepared").commit().expect("committed");
+    new.prepare(&[entry(2, &["\"new and longer\""])])
+        .expect("prepared")
+        .commit()
+        .expect("committed");
     check_error(prepared.commit(), Kind::Foreign, &["written by run 3-", "this is run 2-"]);
-    check_error(old.prepare(&[entry(2, &["\"old\""])]).map(drop), Kind::Foreign, &["another run took the sink over"]);
+    check_error(
+        old.prepare(&[entry(2, &["\"old\""])]).map(drop),
+        Kind::Foreign,
+        &["another run took the sink over"],
+    );
     assert_eq!(output.text(), "\"one\"\n\"two\"\n\"new and longer\"\n");
 }
 
 #[test]
 fn damage_is_found() {
-    let claim = |output: &Output| output.open(owner(2)).and_then(|mut publisher| publisher.claim(Txid(1)));
+    let claim =
+        |output: &Output| output.open(owner(2)).and_then(|mut publisher| publisher.claim(Txid(1)));
 
     let output = Output::written();
     fs::write(&output.path, "\"one\"\n").expect("cut");
-    check_error(claim(&output), Kind::Sink, &["was truncated: its marker says 12 bytes, the file has 6"]);
+    check_error(
+        claim(&output),
+        Kind::Sink,
+        &["was truncated: its marker says 12 bytes, the file has 6"],
+    );
     fs::remove_file(&output.path).expect("removed");
     check_error(claim(&output), Kind::Sink, &["is missing: its marker says 12 bytes"]);
 
@@ -192,12 +239,17 @@ fn damage_is_found() {
     let mut publisher = output.open(owner(2)).expect("opened");
     publisher.claim(Txid(1)).expect("claimed");
     fs::remove_file(output.marker()).expect("removed");
-    check_error(publisher.prepare(&[entry(2, &["3"])]).map(drop), Kind::Sink, &["was removed under this run"]);
+    check_error(
+        publisher.prepare(&[entry(2, &["3"])]).map(drop),
+        Kind::Sink,
+        &["was removed under this run"],
+    );
 }
 
 #[test]
 fn an_output_that_is_moved_or_cut_under_a_run_is_found_at_the_next_commit() {
-    let moved = |output: &Output| fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
+    let moved =
+        |output: &Output| fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
     let removed = |output: &Output| fs::remove_file(&output.path).expect("removed");
     let replaced = |output: &Output| {
         fs::rename(&output.path, output.path.with_extension("1")).expect("moved");
@@ -220,7 +272,11 @@ fn an_output_that_is_moved_or_cut_under_a_run_is_found_at_the_next_commit() {
         let output = Output::written();
         let mut publisher = claimed(&output);
         damage(&output);
-        check_error(publisher.prepare(&[entry(2, &["3"])]).map(drop), Kind::Sink, &[part, "to rotate an output"]);
+        check_error(
+            publisher.prepare(&[entry(2, &["3"])]).map(drop),
+            Kind::Sink,
+            &[part, "to rotate an output"],
+        );
         // Between the write and the commit.
         let output = Output::written();
         let mut publisher = claimed(&output);
@@ -268,6 +324,10 @@ fn what_is_not_one_line_is_refused_before_the_commit() {
             Err(serde::ser::Error::custom("out of words"))
         }
     }
-    let error = Files::to::<NeverJson>("x").encode(&NeverJson, &mut Vec::new()).expect_err("refused");
-    assert!(error.kind() == Kind::UserCode && error.to_string().contains("out of words"), "{error}");
+    let error =
+        Files::to::<NeverJson>("x").encode(&NeverJson, &mut Vec::new()).expect_err("refused");
+    assert!(
+        error.kind() == Kind::UserCode && error.to_string().contains("out of words"),
+        "{error}"
+    );
 }

@@ -30,7 +30,11 @@ impl Folder {
     }
 
     fn append(&self, name: &str, content: &[u8]) {
-        fs::OpenOptions::new().append(true).open(self.path(name)).and_then(|mut file| file.write_all(content)).expect("appended");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(self.path(name))
+            .and_then(|mut file| file.write_all(content))
+            .expect("appended");
     }
 }
 
@@ -81,7 +85,8 @@ fn check_error(result: Result<impl Sized, Error>, kind: Kind, parts: &[&str]) {
 #[test]
 fn files_keep_the_contract_of_a_source() {
     let long = "x".repeat(300_000);
-    let many: Vec<String> = (0..20_000).map(|n| format!("line {n} {}", "y".repeat(n % 97))).collect();
+    let many: Vec<String> =
+        (0..20_000).map(|n| format!("line {n} {}", "y".repeat(n % 97))).collect();
     let many_bytes = many.join("\n").into_bytes();
     let (half, rest) = many_bytes.split_at(many_bytes.len() / 2);
     let folder = Folder::new(&[
@@ -110,10 +115,16 @@ fn files_keep_the_contract_of_a_source() {
 
 #[test]
 fn json_lines_keep_the_contract_of_a_source() {
-    let lines: Vec<String> = (0..500).map(|n| if n % 7 == 0 { "  ".into() } else { format!("[\"k{n}\",{n}]") }).collect();
+    let lines: Vec<String> = (0..500)
+        .map(|n| if n % 7 == 0 { "  ".into() } else { format!("[\"k{n}\",{n}]") })
+        .collect();
     let folder = Folder::new(&[("a.json", lines.join("\r\n").as_bytes())]);
-    let expected: Vec<(String, u64)> = (0..500).filter(|n| n % 7 != 0).map(|n| (format!("k{n}"), n)).collect();
-    conformance::source(|| Files::json_lines::<(String, u64)>(folder.path("a.json")), &[(folder.path("a.json"), expected)]);
+    let expected: Vec<(String, u64)> =
+        (0..500).filter(|n| n % 7 != 0).map(|n| (format!("k{n}"), n)).collect();
+    conformance::source(
+        || Files::json_lines::<(String, u64)>(folder.path("a.json")),
+        &[(folder.path("a.json"), expected)],
+    );
     assert_eq!(Files::json_lines::<u64>("x").kind(), "files/json-lines");
 }
 
@@ -126,11 +137,18 @@ fn a_changed_file_is_never_read_on() {
         for damaged in [&content[..content.len() / 4], &replaced, &near, ""] {
             let folder = Folder::new(&[("a", &pack(content.as_bytes()))]);
             let make = || Files::lines(folder.path("a"));
-            conformance::damaged_source(make, &folder.path("a"), 2_000, || folder.write("a", &pack(damaged.as_bytes())));
+            conformance::damaged_source(make, &folder.path("a"), 2_000, || {
+                folder.write("a", &pack(damaged.as_bytes()))
+            });
         }
         let folder = Folder::new(&[("a", &pack(content.as_bytes()))]);
         let removed = || fs::remove_file(folder.path("a")).expect("removed");
-        conformance::damaged_source(|| Files::lines(folder.path("a")), &folder.path("a"), 3_000, removed);
+        conformance::damaged_source(
+            || Files::lines(folder.path("a")),
+            &folder.path("a"),
+            3_000,
+            removed,
+        );
     }
 }
 
@@ -149,8 +167,14 @@ fn a_file_goes_on_where_it_ended() {
     let grown = |by: &'static str| move |folder: &Folder| folder.append("a", by.as_bytes());
     assert_eq!(after_change(b"1\n2\n", grown("")).expect("nothing new"), strs(&[]));
     assert_eq!(after_change(b"1\n2\n", grown("3\n4")).expect("new lines"), strs(&["3", "4"]));
-    assert_eq!(after_change(b"1\n2", grown("\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
-    assert_eq!(after_change(b"1\n2", grown("\r\n3\n")).expect("the newline of line 2 came later"), strs(&["3"]));
+    assert_eq!(
+        after_change(b"1\n2", grown("\n3\n")).expect("the newline of line 2 came later"),
+        strs(&["3"])
+    );
+    assert_eq!(
+        after_change(b"1\n2", grown("\r\n3\n")).expect("the newline of line 2 came later"),
+        strs(&["3"])
+    );
     check_error(
         after_change(b"1\n2", grown("2\n3\n")),
         Kind::SourceLost,
@@ -213,10 +237,18 @@ fn byte_order_marks_are_passed_over() {
 fn zeros_after_a_compressed_member_are_its_end() {
     for pack in [gzip, zstd] {
         for zeros in [1, 7, 1_024, 100_000] {
-            let folder = Folder::new(&[("a", &[pack(b"1\n"), pack(b"2\n"), vec![0; zeros]].concat())]);
-            assert_eq!(read_only(&Files::lines(folder.path("a"))).expect("read"), strs(&["1", "2"]));
+            let folder =
+                Folder::new(&[("a", &[pack(b"1\n"), pack(b"2\n"), vec![0; zeros]].concat())]);
+            assert_eq!(
+                read_only(&Files::lines(folder.path("a"))).expect("read"),
+                strs(&["1", "2"])
+            );
             folder.append("a", &pack(b"3\n"));
-            check_error(read_only(&Files::lines(folder.path("a"))), Kind::SourceLost, &["zeros follow a member"]);
+            check_error(
+                read_only(&Files::lines(folder.path("a"))),
+                Kind::SourceLost,
+                &["zeros follow a member"],
+            );
         }
     }
 }
@@ -240,7 +272,8 @@ fn no_line_of_a_damaged_compressed_file_is_given() {
         flipped[at] ^= 1;
         for damaged in [cut, flipped] {
             let folder = Folder::new(&[("a", &damaged)]);
-            let mut reader = Files::lines(folder.path("a")).open(&folder.path("a"), None).expect("opened");
+            let mut reader =
+                Files::lines(folder.path("a")).open(&folder.path("a"), None).expect("opened");
             let error = loop {
                 let mut into = Records::with_limits(100, usize::MAX);
                 let read = reader.read(&mut into);
@@ -249,7 +282,11 @@ fn no_line_of_a_damaged_compressed_file_is_given() {
                     break error;
                 }
             };
-            check_error(Err::<(), _>(error), Kind::SourceLost, &["damaged or cut off", "no line of it was given"]);
+            check_error(
+                Err::<(), _>(error),
+                Kind::SourceLost,
+                &["damaged or cut off", "no line of it was given"],
+            );
         }
     }
 }
@@ -260,7 +297,11 @@ fn a_zstd_window_that_is_too_large_is_named() {
     packed.window_log(28).and_then(|()| packed.long_distance_matching(true)).expect("set");
     packed.write_all(b"1\n").expect("packed");
     let folder = Folder::new(&[("a", &packed.finish().expect("packed"))]);
-    check_error(read_only(&Files::lines(folder.path("a"))), Kind::Config, &["window is larger than 128 MiB", "--long=27"]);
+    check_error(
+        read_only(&Files::lines(folder.path("a"))),
+        Kind::Config,
+        &["window is larger than 128 MiB", "--long=27"],
+    );
 }
 
 #[test]
@@ -273,7 +314,11 @@ fn a_compressed_file_that_has_ended_is_not_decompressed_again() {
         assert_eq!(read_all(&mut *reader).expect("read").len(), 100_000);
         let end = reader.position();
         let mut again = source.open(&folder.path("a"), Some(&end)).expect("opened");
-        assert_eq!(again.read(&mut Records::with_limits(1, 1)).expect("read"), ReadStatus::End, "with the first read");
+        assert_eq!(
+            again.read(&mut Records::with_limits(1, 1)).expect("read"),
+            ReadStatus::End,
+            "with the first read"
+        );
         assert_eq!(again.position(), end);
         folder.append("a", &pack(b"more\n"));
         let mut again = source.open(&folder.path("a"), Some(&end)).expect("opened");
@@ -297,7 +342,9 @@ fn positions_of_other_versions_are_refused() {
 #[test]
 fn what_cannot_be_listed_is_a_configuration_error() {
     let folder = Folder::new(&[("a", b"1\n"), ("b", b"2\n")]);
-    let lines = |globs: &[&str]| Files::lines_of(globs.iter().map(|glob| folder.path(glob)).collect::<Vec<_>>()).partitions();
+    let lines = |globs: &[&str]| {
+        Files::lines_of(globs.iter().map(|glob| folder.path(glob)).collect::<Vec<_>>()).partitions()
+    };
     assert_eq!(lines(&["*", "a"]).expect("each once"), [folder.path("a"), folder.path("b")]);
     check_error(lines(&["nothing*"]), Kind::Config, &["no file matches", "nothing*"]);
     check_error(lines(&["a", "nothing"]), Kind::Config, &["no file matches"]);
@@ -305,7 +352,10 @@ fn what_cannot_be_listed_is_a_configuration_error() {
     check_error(lines(&[]), Kind::Config, &["no glob"]);
     check_error(Files::lines("no/such/*.txt").partitions(), Kind::Config, &["looked from"]);
     std::os::unix::fs::symlink(folder.path("a"), folder.path("link")).expect("linked");
-    assert_eq!(lines(&["*"]).expect("a link is no file of its own"), [folder.path("a"), folder.path("b")]);
+    assert_eq!(
+        lines(&["*"]).expect("a link is no file of its own"),
+        [folder.path("a"), folder.path("b")]
+    );
 }
 
 #[test]
@@ -314,16 +364,34 @@ fn bad_lines_are_named() {
         let folder = Folder::new(&[("a", content)]);
         read_only(&with(Files::lines(folder.path("a"))))
     };
-    check_error(read(b"ok\nab\xffcd\n", |s| s), Kind::UserCode, &["/a: line 2, byte 5", "not UTF-8", "\\xffcd"]);
-    assert_eq!(read(b"ok\nab\xffcd\n", |s| s.invalid_utf8(Invalid::Lossy)).expect("lossy"), strs(&["ok", "ab\u{fffd}cd"]));
+    check_error(
+        read(b"ok\nab\xffcd\n", |s| s),
+        Kind::UserCode,
+        &["/a: line 2, byte 5", "not UTF-8", "\\xffcd"],
+    );
+    assert_eq!(
+        read(b"ok\nab\xffcd\n", |s| s.invalid_utf8(Invalid::Lossy)).expect("lossy"),
+        strs(&["ok", "ab\u{fffd}cd"])
+    );
 
     let short = |s: FileSource<Lines>| s.max_line_bytes(4);
-    assert_eq!(read(b"1234\r\n1234\n1234", short).expect("at the limit"), strs(&["1234", "1234", "1234"]));
-    check_error(read(b"1234\n12345\n", short), Kind::UserCode, &["line 2, byte 5", "longer than 4 bytes", "max_line_bytes"]);
+    assert_eq!(
+        read(b"1234\r\n1234\n1234", short).expect("at the limit"),
+        strs(&["1234", "1234", "1234"])
+    );
+    check_error(
+        read(b"1234\n12345\n", short),
+        Kind::UserCode,
+        &["line 2, byte 5", "longer than 4 bytes", "max_line_bytes"],
+    );
     check_error(read(b"1234\n12345", short), Kind::UserCode, &["line 2, byte 5"]);
     let long = vec![b'x'; 3 << 20];
     check_error(read(&long, |s| s), Kind::UserCode, &["line 1, byte 0", "1048576"]);
-    check_error(read(&gzip(b"one\ntwo\n")[..20], |s| s), Kind::SourceLost, &["gzip data is damaged or cut off"]);
+    check_error(
+        read(&gzip(b"one\ntwo\n")[..20], |s| s),
+        Kind::SourceLost,
+        &["gzip data is damaged or cut off"],
+    );
 }
 
 #[test]
@@ -332,7 +400,9 @@ fn line_numbers_go_on_after_a_restart() {
     let source = Files::lines(folder.path("a"));
     let mut reader = source.open(&folder.path("a"), None).expect("opened");
     reader.read(&mut Records::with_limits(2, usize::MAX)).expect("read");
-    let again = source.open(&folder.path("a"), Some(&reader.position())).and_then(|mut reader| read_all(&mut *reader));
+    let again = source
+        .open(&folder.path("a"), Some(&reader.position()))
+        .and_then(|mut reader| read_all(&mut *reader));
     check_error(again, Kind::UserCode, &["line 4, byte 6"]);
 }
 
@@ -343,7 +413,13 @@ fn malformed_json_stops_or_is_counted() {
     check_error(
         read_only(&source),
         Kind::UserCode,
-        &["/a: line 3, byte 3", "not the JSON of a u64", "trailing characters at column 4", "\"17 x\"", "Malformed::Skip"],
+        &[
+            "/a: line 3, byte 3",
+            "not the JSON of a u64",
+            "trailing characters at column 4",
+            "\"17 x\"",
+            "Malformed::Skip",
+        ],
     );
     let source = source.malformed(Malformed::Skip);
     let mut reader = source.open(&folder.path("a"), None).expect("opened");
@@ -358,12 +434,18 @@ fn files_are_open_only_while_they_are_read() {
         folder.write(&format!("{n}.txt"), b"line\n");
     }
     let open_files = || {
-        let links = fs::read_dir("/proc/self/fd").expect("Linux").filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let links = fs::read_dir("/proc/self/fd")
+            .expect("Linux")
+            .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         links.filter(|path| path.starts_with(folder.0.path())).count()
     };
     let source = Files::lines(folder.path("*.txt"));
-    let mut readers: Vec<_> =
-        source.partitions().expect("listed").iter().map(|name| source.open(name, None).expect("opened")).collect();
+    let mut readers: Vec<_> = source
+        .partitions()
+        .expect("listed")
+        .iter()
+        .map(|name| source.open(name, None).expect("opened"))
+        .collect();
     assert_eq!(open_files(), 0);
     for reader in &mut readers {
         assert_eq!(read_all(&mut **reader).expect("read").len(), 1);

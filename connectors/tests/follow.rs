@@ -80,7 +80,12 @@ fn lines_wait_for_their_newlines() {
     let mut log = Log::new("");
     let mut reader = log.reader();
     assert_eq!(now(&mut *reader).expect("empty"), Vec::<Str>::new());
-    for (written, read) in [("one\nt", vec!["one"]), ("w", vec![]), ("o\r", vec![]), ("\nthree\n\n", vec!["two", "three", ""])] {
+    for (written, read) in [
+        ("one\nt", vec!["one"]),
+        ("w", vec![]),
+        ("o\r", vec![]),
+        ("\nthree\n\n", vec!["two", "three", ""]),
+    ] {
         log.append(written);
         assert_eq!(now(&mut *reader).expect("read"), read, "after {written:?}");
     }
@@ -99,7 +104,12 @@ fn followed_files_keep_the_contract_of_a_source() {
     let log = Log::new(&format!("{}\nnot yet", lines.join("\n")));
     conformance::source(|| log.source(), &[(log.name(), lines)]);
     let path = log.path.clone();
-    conformance::damaged_source(|| log.source(), &log.name(), 3_000, || fs::write(path, "x\n").expect("cut"));
+    conformance::damaged_source(
+        || log.source(),
+        &log.name(),
+        3_000,
+        || fs::write(path, "x\n").expect("cut"),
+    );
 }
 
 #[test]
@@ -111,10 +121,19 @@ fn a_file_that_does_not_only_grow_is_an_error() {
         damage(&log);
         let error = error(&mut *reader);
         assert_eq!(error.kind(), Kind::SourceLost, "{error}");
-        assert!(error.to_string().contains(part) && error.to_string().contains("app.log"), "{error}");
+        assert!(
+            error.to_string().contains(part) && error.to_string().contains("app.log"),
+            "{error}"
+        );
     };
-    check(|log| fs::write(&log.path, "one\n").expect("cut"), "was cut or overwritten while it was read");
-    check(|log| fs::write(&log.path, "ONE\nTWO\nthree\n").expect("rewritten"), "before byte 8 is not what was read");
+    check(
+        |log| fs::write(&log.path, "one\n").expect("cut"),
+        "was cut or overwritten while it was read",
+    );
+    check(
+        |log| fs::write(&log.path, "ONE\nTWO\nthree\n").expect("rewritten"),
+        "before byte 8 is not what was read",
+    );
 }
 
 #[test]
@@ -122,20 +141,32 @@ fn a_file_that_is_replaced_by_its_copy_is_told_from_one_with_the_same_heading() 
     for (lines, is_copy) in [(1, false), (1_000, true)] {
         let content = "a line\n".repeat(lines);
         let log = Log::new(&content);
-        let mut reader = log.source().rotated_after(Duration::from_millis(50)).open(&log.name(), None).expect("opened");
+        let mut reader = log
+            .source()
+            .rotated_after(Duration::from_millis(50))
+            .open(&log.name(), None)
+            .expect("opened");
         assert_eq!(now(&mut *reader).expect("read").len(), lines);
         fs::rename(&log.path, log.path.with_extension("1")).expect("renamed");
         fs::write(&log.path, content + "another\n").expect("written");
         let began = Instant::now();
         let end = loop {
             match reader.read(&mut Records::with_limits(100, usize::MAX)) {
-                Ok(ReadStatus::Idle(_) | ReadStatus::More) => assert!(began.elapsed() < Duration::from_secs(10), "it reads on"),
+                Ok(ReadStatus::Idle(_) | ReadStatus::More) => {
+                    assert!(began.elapsed() < Duration::from_secs(10), "it reads on")
+                }
                 end => break end,
             }
         };
         match end {
-            Err(error) => assert!(is_copy && error.to_string().contains("is replaced by its copy"), "{lines} lines: {error}"),
-            end => assert!(!is_copy && matches!(end, Ok(ReadStatus::Retired)), "{lines} lines: {end:?}"),
+            Err(error) => assert!(
+                is_copy && error.to_string().contains("is replaced by its copy"),
+                "{lines} lines: {error}"
+            ),
+            end => assert!(
+                !is_copy && matches!(end, Ok(ReadStatus::Retired)),
+                "{lines} lines: {end:?}"
+            ),
         }
     }
 }
@@ -162,8 +193,13 @@ fn compressed_files_are_not_followed() {
     log.file.write_all(&packed).expect("appended");
     // The files beside it are read on.
     let status = reader.read(&mut Records::with_limits(100, usize::MAX)).expect("left out");
-    assert!(matches!(status, ReadStatus::Idle(wait) if wait >= Duration::from_secs(1)), "{status:?}");
-    assert!(reader.trouble().is_some_and(|why| why.contains("zstd")) && reader.position().offset == 0);
+    assert!(
+        matches!(status, ReadStatus::Idle(wait) if wait >= Duration::from_secs(1)),
+        "{status:?}"
+    );
+    assert!(
+        reader.trouble().is_some_and(|why| why.contains("zstd")) && reader.position().offset == 0
+    );
     let opened = log.source().open(&log.name(), None).expect("left out");
     assert!(opened.trouble().is_some_and(|why| why.contains("zstd")));
     let strict = || log.source().unreadable(Unreadable::Fail);
@@ -215,7 +251,11 @@ fn until_it_rests(reader: &mut dyn Reader<Str>) -> (Vec<Str>, ReadStatus) {
 #[test]
 fn a_quiet_file_rests_until_something_comes_or_its_name_does_not_lead_to_it() {
     let mut log = Log::new("one\n");
-    let mut reader = log.source().rotated_after(Duration::from_millis(200)).open(&log.name(), None).expect("opened");
+    let mut reader = log
+        .source()
+        .rotated_after(Duration::from_millis(200))
+        .open(&log.name(), None)
+        .expect("opened");
     let woken = Arc::new(Woken::default());
     assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
     let rests = |reader: &mut dyn Reader<Str>, expected: &[&str]| {
@@ -234,7 +274,10 @@ fn a_quiet_file_rests_until_something_comes_or_its_name_does_not_lead_to_it() {
     fs::rename(&log.path, log.path.with_file_name("app.log.1")).expect("renamed");
     woken.wait();
     log.append("five\n");
-    assert_eq!(until_it_rests(&mut *reader), (vec!["four".into(), "five".into()], ReadStatus::Retired));
+    assert_eq!(
+        until_it_rests(&mut *reader),
+        (vec!["four".into(), "five".into()], ReadStatus::Retired)
+    );
 }
 
 #[test]
@@ -250,7 +293,8 @@ fn a_file_that_is_cut_while_it_rests_is_an_error() {
     assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
 }
 
-/// The length alone does not show that it was cut: lines of a fixed width are as long as those before them.
+/// The length alone does not show that it was cut: lines of a fixed width are as long as those
+/// before them.
 #[test]
 fn a_file_that_is_written_anew_to_the_same_length_while_it_rests_is_an_error() {
     let overwrite = |path: &Path| {
@@ -271,7 +315,8 @@ fn a_file_that_is_written_anew_to_the_same_length_while_it_rests_is_an_error() {
     }
 }
 
-/// A source of two files at a time, the first of which is at its end and closed while the second and a third are open.
+/// A source of two files at a time, the first of which is at its end and closed while the second
+/// and a third are open.
 struct Crowd {
     folder: TempDir,
     source: FileSource<Lines>,
@@ -288,24 +333,44 @@ impl Crowd {
     fn new() -> Crowd {
         let folder = TempDir::new().expect("a folder");
         let name = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        ["a.log", "b.log", "c.log"].iter().for_each(|file| fs::write(name(file), format!("{file}\n")).expect("written"));
-        let source = Files::lines(name("*.log")).follow().open_files(2).rotated_after(Duration::from_millis(50));
+        ["a.log", "b.log", "c.log"]
+            .iter()
+            .for_each(|file| fs::write(name(file), format!("{file}\n")).expect("written"));
+        let source = Files::lines(name("*.log"))
+            .follow()
+            .open_files(2)
+            .rotated_after(Duration::from_millis(50));
         let open = |file: &str| {
             let mut reader = source.open(&name(file), None).expect("opened");
             let woken = Arc::new(Woken::default());
             assert!(reader.wake_with(Waker::from(Arc::clone(&woken))));
             (reader, woken)
         };
-        let ((mut first, woken), (mut second, _), (mut third, _)) = (open("a.log"), open("b.log"), open("c.log"));
-        let read = |reader: &mut dyn Reader<Str>| reader.read(&mut Records::with_limits(1, 1)).expect("read");
+        let ((mut first, woken), (mut second, _), (mut third, _)) =
+            (open("a.log"), open("b.log"), open("c.log"));
+        let read = |reader: &mut dyn Reader<Str>| {
+            reader.read(&mut Records::with_limits(1, 1)).expect("read")
+        };
         assert_eq!(read(&mut *second), ReadStatus::More);
         assert_eq!(until_it_rests(&mut *first).0, ["a.log"]);
         assert_eq!(read(&mut *third), ReadStatus::More);
         Crowd { source, first, woken, others: vec![second, third], folder }
     }
 
-    fn begin(&self, recorded: &BTreeMap<String, Position>, on_loss: OnLoss) -> Result<Begun, Error> {
-        self.source.begin(&Start { topology: "t", is_new: false, begun: true, recorded, first: None, on_loss, to_end: false })
+    fn begin(
+        &self,
+        recorded: &BTreeMap<String, Position>,
+        on_loss: OnLoss,
+    ) -> Result<Begun, Error> {
+        self.source.begin(&Start {
+            topology: "t",
+            is_new: false,
+            begun: true,
+            recorded,
+            first: None,
+            on_loss,
+            to_end: false,
+        })
     }
 
     fn read_first(&mut self) -> Result<ReadStatus, Error> {
@@ -318,27 +383,47 @@ fn lines_of_a_closed_file_that_was_seen_to_grow_and_is_removed_are_lost_and_not_
     let mut crowd = Crowd::new();
     let position = crowd.first.position();
     let log = crowd.path("a.log");
-    OpenOptions::new().append(true).open(&log).and_then(|mut file| file.write_all(b"lost\n")).expect("appended");
+    OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut file| file.write_all(b"lost\n"))
+        .expect("appended");
     crowd.woken.wait();
     let status = crowd.read_first().expect("it waits for a descriptor");
-    assert!(matches!(status, ReadStatus::Idle(wait) if wait < Duration::from_secs(1)), "{status:?}");
+    assert!(
+        matches!(status, ReadStatus::Idle(wait) if wait < Duration::from_secs(1)),
+        "{status:?}"
+    );
     fs::remove_file(&log).expect("removed");
     crowd.others.clear();
     let error = crowd.read_first().expect_err("what came is gone");
     assert!(error.kind() == Kind::SourceLost && error.is_perhaps_elsewhere(), "{error}");
-    // The start after it, in the same process, lets that be recorded; so does every later one know it.
+    // The start after it, in the same process, lets that be recorded; so does every later one know
+    // it.
     let name = log.to_str().expect("UTF-8").to_owned();
     let mut recorded = BTreeMap::from([(name.clone(), position)]);
     let begun = crowd.begin(&recorded, OnLoss::Refuse).expect("it is recorded first");
-    let kept = begun.partitions.iter().find(|(of, _)| *of == name).and_then(|(_, position)| position.clone());
+    let kept = begun
+        .partitions
+        .iter()
+        .find(|(of, _)| *of == name)
+        .and_then(|(_, position)| position.clone());
     let kept = kept.expect("it is not forgotten");
     assert!(kept.offset == recorded[&name].offset && kept != recorded[&name]);
-    assert_eq!(crowd.source.open(&name, Some(&kept)).err().map(|error| error.kind()), Some(Kind::SourceLost));
+    assert_eq!(
+        crowd.source.open(&name, Some(&kept)).err().map(|error| error.kind()),
+        Some(Kind::SourceLost)
+    );
     recorded.insert(name.clone(), kept);
-    for source in [crowd.source.clone(), Files::lines(crowd.path("*.log").to_str().expect("UTF-8")).follow()] {
+    for source in
+        [crowd.source.clone(), Files::lines(crowd.path("*.log").to_str().expect("UTF-8")).follow()]
+    {
         crowd.source = source;
         let error = crowd.begin(&recorded, OnLoss::Refuse).expect_err("lines are lost");
-        assert!(error.kind() == Kind::SourceLost && error.to_string().contains("is missing"), "{error}");
+        assert!(
+            error.kind() == Kind::SourceLost && error.to_string().contains("is missing"),
+            "{error}"
+        );
     }
     let begun = crowd.begin(&recorded, OnLoss::Earliest).expect("the operator lets go of it");
     assert_eq!(begun.retired, [name]);
@@ -355,7 +440,10 @@ fn a_closed_file_of_which_all_was_read_is_forgotten_once_others_were_looked_for(
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(300) {
         let status = crowd.read_first().expect("it may come back");
-        assert!(matches!(status, ReadStatus::Idle(_)), "{status:?}: nobody has looked for others yet");
+        assert!(
+            matches!(status, ReadStatus::Idle(_)),
+            "{status:?}: nobody has looked for others yet"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut status = crowd.read_first();
@@ -371,7 +459,11 @@ fn a_closed_file_of_which_all_was_read_is_forgotten_once_others_were_looked_for(
 fn a_reader_that_waits_long_for_a_descriptor_says_so_and_other_sources_do_not_wait() {
     let mut crowd = Crowd::new();
     let log = crowd.path("a.log");
-    OpenOptions::new().append(true).open(&log).and_then(|mut file| file.write_all(b"late\n")).expect("appended");
+    OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut file| file.write_all(b"late\n"))
+        .expect("appended");
     crowd.woken.wait();
     // A source with a limit of its own has descriptors of its own.
     let other = Files::lines(log.to_str().expect("UTF-8")).follow().open_files(2);
@@ -393,7 +485,8 @@ fn a_reader_that_waits_long_for_a_descriptor_says_so_and_other_sources_do_not_wa
 #[test]
 fn new_files_are_listed_when_they_appear() {
     let log = Log::new("one\n");
-    let source = Files::lines(log.path.with_file_name("*.log").to_str().expect("it is UTF-8")).follow();
+    let source =
+        Files::lines(log.path.with_file_name("*.log").to_str().expect("it is UTF-8")).follow();
     assert!(source.discover_every().is_some_and(|every| every <= Duration::from_millis(500)));
     assert_eq!(source.partitions().expect("listed").len(), 1);
     fs::write(log.path.with_file_name("new.log"), "two\n").expect("written");

@@ -9,7 +9,11 @@ use tidemill_engine::conformance;
 use tidemill_engine::source::{ReadStatus, Records, Source};
 use tidemill_state::{Kind, Position};
 
-fn rolls(seed: u64) -> Generator<impl Fn(&mut tidemill_connectors::GeneratorRng, u64) -> (u64, u64) + Send + Sync + 'static> {
+fn rolls(
+    seed: u64,
+) -> Generator<
+    impl Fn(&mut tidemill_connectors::GeneratorRng, u64) -> (u64, u64) + Send + Sync + 'static,
+> {
     Generator::new(seed, |rng, number| (number, rng.random::<u64>()))
 }
 
@@ -30,24 +34,44 @@ fn all<S: Source>(source: &S, partition: &str) -> Vec<S::Item> {
 
 #[test]
 fn generators_keep_the_contract_of_a_source() {
-    let expected: Vec<_> =
-        (0..3).map(|n| n.to_string()).map(|name| (name.clone(), all(&rolls(1).partitions(3).records(1_000), &name))).collect();
-    assert_eq!(expected.iter().map(|(_, records)| records.len()).collect::<Vec<_>>(), [334, 333, 333]);
+    let expected: Vec<_> = (0..3)
+        .map(|n| n.to_string())
+        .map(|name| (name.clone(), all(&rolls(1).partitions(3).records(1_000), &name)))
+        .collect();
+    assert_eq!(
+        expected.iter().map(|(_, records)| records.len()).collect::<Vec<_>>(),
+        [334, 333, 333]
+    );
     conformance::source(|| rolls(1).partitions(3).records(1_000), &expected);
-    conformance::source(|| rolls(1).partitions(2).records(1), &[("0", all(&rolls(1).records(1), "0")), ("1", vec![])]);
+    conformance::source(
+        || rolls(1).partitions(2).records(1),
+        &[("0", all(&rolls(1).records(1), "0")), ("1", vec![])],
+    );
 }
 
 #[test]
 fn records_do_not_depend_on_the_number_of_partitions() {
     let set = |partitions: u32| -> BTreeSet<(u64, u64)> {
         let source = rolls(5).partitions(partitions).records(100);
-        Source::partitions(&source).expect("listed").iter().flat_map(|name| all(&source, name)).collect()
+        Source::partitions(&source)
+            .expect("listed")
+            .iter()
+            .flat_map(|name| all(&source, name))
+            .collect()
     };
     assert_eq!(set(1).len(), 100);
     assert_eq!(set(1), set(7));
-    assert_eq!(set(1).iter().map(|(_, roll)| roll).collect::<BTreeSet<_>>().len(), 100, "each record has numbers of its own");
-    let other: BTreeSet<_> = all(&rolls(6).records(100), "0").into_iter().map(|(_, roll)| roll).collect();
-    assert!(set(1).iter().all(|(_, roll)| !other.contains(roll)), "neighbouring seeds have nothing in common");
+    assert_eq!(
+        set(1).iter().map(|(_, roll)| roll).collect::<BTreeSet<_>>().len(),
+        100,
+        "each record has numbers of its own"
+    );
+    let other: BTreeSet<_> =
+        all(&rolls(6).records(100), "0").into_iter().map(|(_, roll)| roll).collect();
+    assert!(
+        set(1).iter().all(|(_, roll)| !other.contains(roll)),
+        "neighbouring seeds have nothing in common"
+    );
 }
 
 #[test]
@@ -63,14 +87,19 @@ fn what_was_recorded_of_another_generator_is_refused() {
             why.to_string()
         })
     }
-    let refused =
-        |said: Option<String>, part: &str| assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{part}: {said:?}");
+    let refused = |said: Option<String>, part: &str| {
+        assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{part}: {said:?}")
+    };
     refused(open(rolls(2).partitions(2), "0", &position), "the seed is 2 and was 1");
     refused(open(rolls(1).partitions(3), "0", &position), "3 partitions and had 2");
     refused(open(rolls(1).partitions(2).records(30), "0", &position), "it ends at record 15 now");
     refused(open(rolls(1).partitions(2), "2", &position), "no partition 2");
     refused(open(rolls(1).partitions(2), "0", &Position::at(20)), "not written by this version");
-    assert_eq!(open(rolls(1).partitions(2).records(1_000), "0", &position), None, "a later end is none of its business");
+    assert_eq!(
+        open(rolls(1).partitions(2).records(1_000), "0", &position),
+        None,
+        "a later end is none of its business"
+    );
     let seed = Cell::new(1);
     conformance::damaged_source(|| rolls(seed.get()), "0", 5, || seed.set(2));
 }

@@ -1,4 +1,5 @@
-//! Which file is which: starts of a source after files were renamed, copied, cut, compressed and removed.
+//! Which file is which: starts of a source after files were renamed, copied, cut, compressed and
+//! removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +70,8 @@ impl Place {
 
     /// As `gzip` does, which keeps the time of the original.
     fn gzip(&self, name: &str) {
-        let modified = fs::metadata(self.path(name)).and_then(|metadata| metadata.modified()).expect("a time");
+        let modified =
+            fs::metadata(self.path(name)).and_then(|metadata| metadata.modified()).expect("a time");
         let content = fs::read(self.path(name)).expect("read");
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&content).expect("packed");
@@ -132,7 +134,9 @@ impl Place {
 #[track_caller]
 fn check_error(error: &Error, kind: Kind, parts: &[&str]) {
     assert_eq!(error.kind(), kind, "{error}");
-    parts.iter().for_each(|part| assert!(error.to_string().contains(part), "{part:?} is not in: {error}"));
+    parts
+        .iter()
+        .for_each(|part| assert!(error.to_string().contains(part), "{part:?} is not in: {error}"));
 }
 
 /// Reads until nothing comes any more.
@@ -216,7 +220,9 @@ fn a_fixed_name_is_rotated_while_nothing_runs() {
 
 #[test]
 fn rotated_files_are_compressed_while_nothing_runs() {
-    for (follow, glob) in [(false, "app.log*"), (true, "app.log*"), (false, "app.log"), (true, "app.log")] {
+    for (follow, glob) in
+        [(false, "app.log*"), (true, "app.log*"), (false, "app.log"), (true, "app.log")]
+    {
         let mut place = Place { follow, ..Place::new(&[("app.log", "a1\na2\n")]) };
         place.reads(glob, &["a1", "a2"]);
         place.append("app.log", "a3\n");
@@ -235,7 +241,9 @@ fn rotated_files_are_compressed_while_nothing_runs() {
 
 #[test]
 fn a_file_is_copied_and_cut_while_nothing_runs() {
-    for (follow, glob) in [(false, "app.log*"), (true, "app.log*"), (false, "app.log"), (true, "app.log")] {
+    for (follow, glob) in
+        [(false, "app.log*"), (true, "app.log*"), (false, "app.log"), (true, "app.log")]
+    {
         let mut place = Place { follow, ..Place::new(&[("app.log", "a1\na2\n")]) };
         place.reads(glob, &["a1", "a2"]);
         place.append("app.log", "a3\n");
@@ -255,7 +263,11 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
         let mut cut = place();
         cut.reads("*", &["a1", "a2", "a3"]);
         cut.write("app.log", b"a1\na2\n");
-        cut.refuses("*", Kind::SourceLost, &["app.log", "byte 9", "a copy of it beside it", "--on-loss earliest"]);
+        cut.refuses(
+            "*",
+            Kind::SourceLost,
+            &["app.log", "byte 9", "a copy of it beside it", "--on-loss earliest"],
+        );
         cut.on_loss = OnLoss::Earliest;
         let warnings = cut.reads("*", &[]);
         assert!(warnings.contains("counts as read"), "{warnings}");
@@ -281,8 +293,11 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
         short.reads("*", &["b1"]);
         short.on_loss = OnLoss::Refuse;
         short.reads("*", &[]);
-        // The same, and enough was read to know the copy by its beginning: all that it has was read.
-        let many = |from: u32, upto: u32| (from..upto).map(|n| format!("line {n:08}\n")).collect::<String>();
+        // The same, and enough was read to know the copy by its beginning: all that it has was
+        // read.
+        let many = |from: u32, upto: u32| {
+            (from..upto).map(|n| format!("line {n:08}\n")).collect::<String>()
+        };
         for glob in ["app.log", "*"] {
             let mut busy = Place { follow, ..Place::new(&[("app.log", &many(0, 1000))]) };
             assert_eq!(busy.run(glob).expect("it starts").lines.len(), 1000);
@@ -293,7 +308,10 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
             busy.append("app.log", "b2\n");
             busy.reads(glob, &["b2"]);
             // An older copy is no copy of what was read.
-            let mut alone = Place { follow, ..Place::new(&[("app.log", &many(0, 1000)), ("app.log.1", &many(5000, 5990))]) };
+            let mut alone = Place {
+                follow,
+                ..Place::new(&[("app.log", &many(0, 1000)), ("app.log.1", &many(5000, 5990))])
+            };
             alone.run(glob).expect("it starts");
             alone.write("app.log", b"b1\n");
             alone.refuses(glob, Kind::SourceLost, &["app.log"]);
@@ -311,7 +329,8 @@ fn a_file_that_lost_content_is_refused_and_never_read_twice() {
 #[test]
 fn a_file_that_was_read_to_its_end_may_be_deleted() {
     for follow in [false, true] {
-        let mut place = Place { follow, ..Place::new(&[("app-1.log", "a1\n"), ("app-2.log", "b1\n")]) };
+        let mut place =
+            Place { follow, ..Place::new(&[("app-1.log", "a1\n"), ("app-2.log", "b1\n")]) };
         place.reads("app-*.log", &["a1", "b1"]);
         place.remove("app-1.log");
         let warnings = place.reads("app-*.log", &[]);
@@ -350,7 +369,10 @@ fn copies_are_not_read() {
         place.copy("a.log", "copy.log");
         place.write("part.log", b"a1\n");
         let warnings = place.reads("*", &[]);
-        assert!(warnings.contains("copy.log: has the content of") && warnings.contains("part.log"), "{warnings}");
+        assert!(
+            warnings.contains("copy.log: has the content of") && warnings.contains("part.log"),
+            "{warnings}"
+        );
         place.copy("a.log", "packed");
         place.gzip("packed");
         let warnings = place.reads("*", &[]);
@@ -385,7 +407,8 @@ fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_beginning()
 }
 
 #[test]
-fn a_file_that_is_cut_between_its_opening_and_its_first_read_is_not_taken_for_the_one_that_was_listed() {
+fn a_file_that_is_cut_between_its_opening_and_its_first_read_is_not_taken_for_the_one_that_was_listed()
+ {
     let place = Place::followed(&[("app.log", "a1\na2\n")]);
     let source = place.source("app.log");
     let (name, from) = place.begin(&source).expect("it begins").partitions.remove(0);
@@ -434,7 +457,10 @@ fn positions_of_the_format_before_get_their_identity_at_the_first_start() {
     place.recorded.insert(place.path("app.log"), Position { offset: 3, witness });
     let begun = place.begin(&place.source("*")).expect("it begins");
     let (name, Some(position)) = &begun.partitions[0] else { panic!("{begun:?}") };
-    assert!(*name == place.path("app.log") && position.offset == 3 && position.witness[0] == 2, "{position:?}");
+    assert!(
+        *name == place.path("app.log") && position.offset == 3 && position.witness[0] == 2,
+        "{position:?}"
+    );
     place.recorded.insert(name.clone(), position.clone());
     place.rename("app.log", "app.log.1");
     place.reads("*", &["a2"]);
@@ -451,7 +477,8 @@ fn a_used_inode_is_not_the_removed_file() {
         std::thread::sleep(Duration::from_millis(20));
         place.remove("app-1.log");
         place.write("app-2.log", b"b1\n");
-        // Where the file system gives another inode, there is nothing to be mistaken for: the same must come of it.
+        // Where the file system gives another inode, there is nothing to be mistaken for: the same
+        // must come of it.
         eprintln!("the inode was used again: {}", inode("app-2.log") == before);
         let warnings = place.reads("app-*.log", &["b1"]);
         assert!(warnings.contains("app-1.log: is gone, and was read to its end"), "{warnings}");
@@ -499,10 +526,14 @@ fn partitions_are_named_by_the_first_path() {
 fn names_that_cannot_be_read_are_named() {
     use std::os::unix::ffi::OsStrExt;
     let odd = |place: &Place| {
-        fs::write(place.folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff.log")), "x\n").expect("written");
+        fs::write(place.folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff.log")), "x\n")
+            .expect("written");
     };
     let fifo = |place: &Place| {
-        let made = std::process::Command::new("mkfifo").arg(place.path("fifo.log")).status().expect("mkfifo runs");
+        let made = std::process::Command::new("mkfifo")
+            .arg(place.path("fifo.log"))
+            .status()
+            .expect("mkfifo runs");
         assert!(made.success());
     };
     let bzip2 = |place: &Place| place.write("b.log", b"BZh91AY&SY and so on");
@@ -526,7 +557,10 @@ fn names_that_cannot_be_read_are_named() {
 }
 
 /// What a look for new files finds, by name.
-fn discovered(source: &FileSource<Lines>, known: &mut BTreeMap<String, Option<Position>>) -> Vec<String> {
+fn discovered(
+    source: &FileSource<Lines>,
+    known: &mut BTreeMap<String, Option<Position>>,
+) -> Vec<String> {
     let found = source.discover(known).expect("it looks");
     let names = found.iter().map(|(name, _)| name.clone()).collect();
     known.extend(found);
@@ -537,11 +571,16 @@ fn discovered(source: &FileSource<Lines>, known: &mut BTreeMap<String, Option<Po
 fn new_files_join_by_their_identity() {
     let place = Place::followed(&[("app.log", "a1\na2\n")]);
     let source = place.source("app.log*");
-    let mut known: BTreeMap<_, _> = place.begin(&source).expect("it begins").partitions.into_iter().collect();
+    let mut known: BTreeMap<_, _> =
+        place.begin(&source).expect("it begins").partitions.into_iter().collect();
     assert_eq!(discovered(&source, &mut known), [""; 0]);
     place.rename("app.log", "app.log.1");
     place.write("app.log", b"");
-    assert_eq!(discovered(&source, &mut known), [""; 0], "a file has no identity until it has a line");
+    assert_eq!(
+        discovered(&source, &mut known),
+        [""; 0],
+        "a file has no identity until it has a line"
+    );
     place.append("app.log", "b1");
     assert_eq!(discovered(&source, &mut known), [""; 0]);
     place.append("app.log", "\n");
@@ -554,10 +593,17 @@ fn new_files_join_by_their_identity() {
     // The original goes: what begins as it did waits for a start, which decides.
     place.remove("app.log.1");
     assert_eq!(discovered(&source, &mut known), [""; 0]);
-    std::process::Command::new("mkfifo").arg(place.path("app.log.fifo")).status().expect("mkfifo runs");
+    std::process::Command::new("mkfifo")
+        .arg(place.path("app.log.fifo"))
+        .status()
+        .expect("mkfifo runs");
     place.write("app.log.new", b"c1\n");
     place.write("app.log.zip", b"PK\x03\x04 and so on");
-    assert_eq!(discovered(&source, &mut known), [place.path("app.log.new")], "one that cannot be read hides no other");
+    assert_eq!(
+        discovered(&source, &mut known),
+        [place.path("app.log.new")],
+        "one that cannot be read hides no other"
+    );
 }
 
 #[test]
@@ -565,7 +611,8 @@ fn a_file_that_had_the_name_between_two_looks_is_not_missed() {
     for (glob, compressed) in [("app.log", false), ("app.log", true), ("app.log*", true)] {
         let place = Place::followed(&[("app.log", "a1\n")]);
         let source = place.source(glob);
-        let mut known: BTreeMap<_, _> = place.begin(&source).expect("it begins").partitions.into_iter().collect();
+        let mut known: BTreeMap<_, _> =
+            place.begin(&source).expect("it begins").partitions.into_iter().collect();
         let rotate = |new: &str| {
             // Files are told to be older by their times.
             std::thread::sleep(Duration::from_millis(20));
@@ -581,12 +628,19 @@ fn a_file_that_had_the_name_between_two_looks_is_not_missed() {
         rotate("c1\n");
         let name = place.path("app.log");
         let joined = discovered(&source, &mut known);
-        assert_eq!(joined, [format!("{name}#2"), format!("{name}#3")], "{glob}, compressed: {compressed}");
+        assert_eq!(
+            joined,
+            [format!("{name}#2"), format!("{name}#3")],
+            "{glob}, compressed: {compressed}"
+        );
         let read = |partition: &String| {
             let mut reader = source.open(partition, known[partition].as_ref()).expect("opened");
             read_now(&mut *reader).expect("read").0
         };
-        assert_eq!((read(&joined[0]), read(&joined[1])), (vec!["c1".to_owned()], vec!["b1".to_owned()]));
+        assert_eq!(
+            (read(&joined[0]), read(&joined[1])),
+            (vec!["c1".to_owned()], vec!["b1".to_owned()])
+        );
         assert_eq!(discovered(&source, &mut known), [""; 0]);
     }
 }
@@ -610,7 +664,10 @@ fn a_renamed_file_is_read_to_its_end_and_ends() {
     place.rename("app.log", "app.log.1");
     place.append("app.log.1", "a2\nunfinished");
     let (lines, status) = wait_for_the_end(&mut *reader).expect("it ends");
-    assert_eq!((lines, status), (vec!["a2".to_owned(), "unfinished".to_owned()], ReadStatus::Retired));
+    assert_eq!(
+        (lines, status),
+        (vec!["a2".to_owned(), "unfinished".to_owned()], ReadStatus::Retired)
+    );
     assert_eq!(reader.position().offset, 16);
 }
 
@@ -649,7 +706,8 @@ fn a_file_that_is_cut_while_the_reader_lags_is_found_before_its_new_content_is_r
     for follow in [false, true] {
         let old: String = (0..50_000).map(|n| format!("old {n}\n")).collect();
         let place = Place { follow, ..Place::new(&[("app.log", &old)]) };
-        let mut reader = place.source("app.log").open(&place.path("app.log"), None).expect("opened");
+        let mut reader =
+            place.source("app.log").open(&place.path("app.log"), None).expect("opened");
         let mut into = Records::with_limits(1_000, usize::MAX);
         reader.read(&mut into).expect("read");
         // Longer than what was read, and than what there was.
@@ -667,8 +725,16 @@ fn a_file_that_is_cut_while_the_reader_lags_is_found_before_its_new_content_is_r
                 break error;
             }
         };
-        check_error(&error, Kind::SourceLost, &["app.log", "was cut or overwritten while it was read"]);
+        check_error(
+            &error,
+            Kind::SourceLost,
+            &["app.log", "was cut or overwritten while it was read"],
+        );
         let length: usize = (0..given).map(|n| format!("old {n}\n").len()).sum();
-        assert_eq!(reader.position().offset, u64::try_from(length).expect("small"), "it is after what was given");
+        assert_eq!(
+            reader.position().offset,
+            u64::try_from(length).expect("small"),
+            "it is after what was given"
+        );
     }
 }

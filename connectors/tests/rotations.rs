@@ -1,4 +1,5 @@
-//! Rotations of every kind while a source runs and while it does not, in an order of chance: every line is read once.
+//! Rotations of every kind while a source runs and while it does not, in an order of chance: every
+//! line is read once.
 //!
 //! `TIDEMILL_LONG=1` walks more orders, others each time; `TIDEMILL_TEST_SEED=N` repeats one.
 
@@ -48,7 +49,8 @@ enum Rotation {
     CopyAndRemove,
 }
 
-const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::Compress, Rotation::CopyAndCut, Rotation::CopyAndRemove];
+const ROTATIONS: [Rotation; 4] =
+    [Rotation::Rename, Rotation::Compress, Rotation::CopyAndCut, Rotation::CopyAndRemove];
 
 const THREADS: u64 = 80;
 
@@ -67,7 +69,8 @@ struct Habit {
 
 const HEADING: &str = "the log begins";
 
-/// Longer than the steps between two looks, as in use: what ended too early could not show a rotation.
+/// Longer than the steps between two looks, as in use: what ended too early could not show a
+/// rotation.
 const ROTATED_AFTER: Duration = Duration::from_millis(150);
 
 /// A source that is read.
@@ -110,10 +113,12 @@ impl Log {
                 let heading = (is_new && self.habit.headed).then(|| format!("{HEADING}\n"));
                 self.headings += u64::from(heading.is_some());
                 let width = self.habit.length;
-                let lines = (self.written..self.written + lines).map(|number| format!("n{number:0width$}\n"));
+                let lines = (self.written..self.written + lines)
+                    .map(|number| format!("n{number:0width$}\n"));
                 let text: String = heading.into_iter().chain(lines).collect();
                 self.written += text.lines().filter(|line| *line != HEADING).count() as u64;
-                let file = fs::OpenOptions::new().append(true).create(true).open(self.path("app.log"));
+                let file =
+                    fs::OpenOptions::new().append(true).create(true).open(self.path("app.log"));
                 file.and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
             }
             Step::Rotate(rotation) => self.rotate(rotation),
@@ -126,8 +131,11 @@ impl Log {
                 }
             }
             Step::Read => self.read()?,
-            // Once all known files have ended, one that had the name while nothing ran is not found: see `FileSource`.
-            Step::Wait if !self.waits_without_name && !self.path("app.log").exists() => self.read()?,
+            // Once all known files have ended, one that had the name while nothing ran is not
+            // found: see `FileSource`.
+            Step::Wait if !self.waits_without_name && !self.path("app.log").exists() => {
+                self.read()?
+            }
             Step::Wait => {
                 let until = Instant::now() + 3 * ROTATED_AFTER;
                 while Instant::now() < until {
@@ -158,11 +166,18 @@ impl Log {
                 Rotation::Rename => fs::rename(log, old).expect("renamed"),
                 Rotation::Compress => {
                     fs::rename(log, &old).expect("renamed");
-                    assert!(Command::new("gzip").arg(old).status().expect("gzip is there").success());
+                    assert!(
+                        Command::new("gzip").arg(old).status().expect("gzip is there").success()
+                    );
                 }
                 Rotation::CopyAndCut => {
                     fs::copy(&log, old).expect("copied");
-                    fs::OpenOptions::new().write(true).truncate(true).open(log).map(drop).expect("cut");
+                    fs::OpenOptions::new()
+                        .write(true)
+                        .truncate(true)
+                        .open(log)
+                        .map(drop)
+                        .expect("cut");
                 }
                 Rotation::CopyAndRemove => {
                     fs::copy(&log, old).expect("copied");
@@ -216,7 +231,8 @@ impl Log {
             loop {
                 let mut into = Records::with_limits(100, usize::MAX);
                 let status = reader.read(&mut into)?;
-                into.iter().for_each(|(_, line)| *self.read.entry(line.to_string()).or_default() += 1);
+                into.iter()
+                    .for_each(|(_, line)| *self.read.entry(line.to_string()).or_default() += 1);
                 let position = reader.position();
                 run.source.committed(&[(name.clone(), position.clone())]);
                 self.recorded.insert(name.clone(), position);
@@ -238,8 +254,13 @@ impl Log {
 }
 
 impl Run {
-    fn join(&mut self, joining: Vec<(String, Option<Position>)>, recorded: &mut BTreeMap<String, Position>) -> Result<(), Error> {
-        recorded.extend(joining.iter().filter_map(|(name, from)| Some((name.clone(), from.clone()?))));
+    fn join(
+        &mut self,
+        joining: Vec<(String, Option<Position>)>,
+        recorded: &mut BTreeMap<String, Position>,
+    ) -> Result<(), Error> {
+        recorded
+            .extend(joining.iter().filter_map(|(name, from)| Some((name.clone(), from.clone()?))));
         for (name, from) in joining {
             self.readers.insert(name.clone(), self.source.open(&name, from.as_ref())?);
             self.known.insert(name, from);
@@ -290,9 +311,14 @@ fn walk(title: &str, habit: Habit, steps: &[Step], waits_without_name: bool) {
         log.take(*step).unwrap_or_else(|error| panic!("{title}, {habit:?}: {taken:?}: {error}"));
         if taken.ends_with(&[Step::Stop, Step::Read]) {
             let width = habit.length;
-            let times = |n: u64| log.read.get(&format!("n{n:0width$}")).copied().unwrap_or_default();
-            let wrong: Vec<_> = (0..log.written).map(|n| (n, times(n))).filter(|(_, times)| *times != 1).collect();
-            assert!(wrong.is_empty(), "{title}, {habit:?}: {taken:?}: lines and how often they were read: {wrong:?}");
+            let times =
+                |n: u64| log.read.get(&format!("n{n:0width$}")).copied().unwrap_or_default();
+            let wrong: Vec<_> =
+                (0..log.written).map(|n| (n, times(n))).filter(|(_, times)| *times != 1).collect();
+            assert!(
+                wrong.is_empty(),
+                "{title}, {habit:?}: {taken:?}: lines and how often they were read: {wrong:?}"
+            );
             let headings = log.read.get(HEADING).copied().unwrap_or_default();
             assert_eq!(headings, log.headings, "{title}, {habit:?}: {taken:?}: headings");
         }
@@ -305,11 +331,24 @@ fn orders_in_which_lines_were_lost_or_read_twice() {
     use Step::{Read, Rotate, Stop, Wait, Write};
     let plain = Habit { wide: false, shifted: false, headed: false, length: 1 };
     for (title, habit, steps) in [
-        ("cut, then renamed", plain, &[Stop, Rotate(CopyAndCut), Write(2), Rotate(Rename), Write(1)][..]),
+        (
+            "cut, then renamed",
+            plain,
+            &[Stop, Rotate(CopyAndCut), Write(2), Rotate(Rename), Write(1)][..],
+        ),
         (
             "a copy that had the name for a while, and its original, which was written on",
             plain,
-            &[Stop, Rotate(Rename), Write(2), Rotate(CopyAndCut), Read, Stop, Write(3), Rotate(Rename)],
+            &[
+                Stop,
+                Rotate(Rename),
+                Write(2),
+                Rotate(CopyAndCut),
+                Read,
+                Stop,
+                Write(3),
+                Rotate(Rename),
+            ],
         ),
         (
             "copied and removed, and its partition ends before the next file comes",
@@ -349,7 +388,8 @@ fn every_line_is_read_once_however_a_log_is_rotated() {
     if let Some(seed) = asked::seed() {
         return check(seed);
     }
-    let (from, count) = if asked::long() { (Random::of_the_clock().next() >> 16, 24_000) } else { (0, 400) };
+    let (from, count) =
+        if asked::long() { (Random::of_the_clock().next() >> 16, 24_000) } else { (0, 400) };
     // Most of the time they sleep.
     let failed = |thread| {
         let seeds = (from + thread..from + count).step_by(THREADS as usize);
@@ -357,7 +397,8 @@ fn every_line_is_read_once_however_a_log_is_rotated() {
         seeds.filter(failed).collect::<Vec<u64>>()
     };
     let failed: Vec<u64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || failed(thread))).collect();
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || failed(thread))).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("a failure is caught")).collect()
     });
     assert!(failed.is_empty(), "{} of {count} seeds fail: {failed:?}", failed.len());

@@ -1,7 +1,8 @@
 //! Aggregations: what they are, and those that come with Tidemill.
 //!
-//! A [`Combiner`] has partial results that can be combined, so it is first applied where the records are. A [`Reducer`] sees the records one by one, in order. A
-//! [`BatchAggregator`] sees one batch, and gives any number of records for it.
+//! A [`Combiner`] has partial results that can be combined, so it is first applied where the
+//! records are. A [`Reducer`] sees the records one by one, in order. A [`BatchAggregator`] sees one
+//! batch, and gives any number of records for it.
 
 pub use combiner::{Combiner, Number};
 mod batch;
@@ -70,13 +71,14 @@ macro_rules! numbers {
 numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize, f32 f64);
 
 /// Adds up records that are numbers. A sum that does not fit stops the topology: of integers one
-/// past the type's range, of floating-point numbers an infinite sum of finite numbers. A record that
-/// is infinite or NaN makes the sum so. A sum of floating-point numbers depends on the order in its
-/// last digits.
+/// past the type's range, of floating-point numbers an infinite sum of finite numbers. A record
+/// that is infinite or NaN makes the sum so. A sum of floating-point numbers depends on the order
+/// in its last digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Sum;
 
-const SUM_TOO_LARGE: &str = "a sum does not fit its type: map the records to a wider type, or to smaller numbers, before Sum";
+const SUM_TOO_LARGE: &str = "a sum does not fit its type: map the records to a wider type, or to \
+    smaller numbers, before Sum";
 
 impl<T: Number> Combiner<T> for Sum {
     type Value = T;
@@ -94,11 +96,13 @@ impl<T: Number> Combiner<T> for Sum {
     }
 }
 
-/// The least record. Of equal ones, any. A floating-point NaN is passed over when there is a number.
+/// The least record. Of equal ones, any. A floating-point NaN is passed over when there is a
+/// number.
 #[derive(Clone, Copy, Debug)]
 pub struct Min;
 
-/// The greatest record. Of equal ones, any. A floating-point NaN is passed over when there is a number.
+/// The greatest record. Of equal ones, any. A floating-point NaN is passed over when there is a
+/// number.
 #[derive(Clone, Copy, Debug)]
 pub struct Max;
 
@@ -161,7 +165,8 @@ impl Average {
     }
 }
 
-/// The mean of records that are numbers, as an [`Average`]. A sum of finite numbers that is infinite stops the topology.
+/// The mean of records that are numbers, as an [`Average`]. A sum of finite numbers that is
+/// infinite stops the topology.
 #[derive(Clone, Copy, Debug)]
 pub struct Mean;
 
@@ -173,10 +178,10 @@ impl<T: Number> Combiner<T> for Mean {
     }
 
     fn combine(&self, into: &mut Average, other: Average) {
-        into.sum = into
-            .sum
-            .plus(other.sum)
-            .expect("the sum for a mean does not fit an f64: map the records to smaller numbers before Mean");
+        into.sum = into.sum.plus(other.sum).expect(
+            "the sum for a mean does not fit an f64: map the records to smaller numbers \
+                before Mean",
+        );
         into.count = into.count.checked_add(other.count).expect("a count passed 2^64");
     }
 
@@ -188,7 +193,8 @@ impl<T: Number> Combiner<T> for Mean {
 /// Aggregates a part of each record: `Of(|edit: &Edit| edit.added, Sum)` adds up what was added.
 pub struct Of<F, A, P>(F, A, PhantomData<fn() -> P>);
 
-/// An aggregation over `part(record)` instead of the record: `of(|edit: &Edit| edit.added, Sum)` adds up what was added.
+/// An aggregation over `part(record)` instead of the record: `of(|edit: &Edit| edit.added, Sum)`
+/// adds up what was added.
 ///
 /// ```
 /// # use tidemill_engine::aggregates::{Combiner, Sum, of};
@@ -241,7 +247,9 @@ mod tests {
     #[test]
     fn a_sum_never_wraps_and_is_never_infinite_by_itself() {
         fn fails<T, A: Combiner<T>>(aggregation: &A, records: &[T]) {
-            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(fold(aggregation, records))));
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                drop(fold(aggregation, records))
+            }));
             let panic = failed.expect_err("it does not fit");
             let why = panic
                 .downcast_ref::<String>()
@@ -261,7 +269,9 @@ mod tests {
     #[test]
     fn a_sum_that_becomes_infinite_fails_its_batch_and_names_the_key() {
         let mut kit = crate::testing::Kit::new(|topology, io| {
-            let records = topology.source("in", io.source::<(String, f64)>("in")).group_by(|(key, _)| key.clone());
+            let records = topology
+                .source("in", io.source::<(String, f64)>("in"))
+                .group_by(|(key, _)| key.clone());
             records.persistent_aggregate("sums", of(|(_, number): &(String, f64)| *number, Sum));
         });
         let records = [("small", 1.0), ("big", 1e308), ("inf", f64::INFINITY), ("inf", 1e308)];

@@ -1,8 +1,8 @@
 //! A batch's life, from its first record to confirmed output. Read this file first.
 //!
-//! A batch is a numbered set of records ([`Txid`]). Its number is the timely timestamp of all of its
-//! records, so timely's progress tracking alone determines when a batch is complete. Batches commit
-//! in the order of their numbers, without gaps.
+//! A batch is a numbered set of records ([`Txid`]). Its number is the timely timestamp of all of
+//! its records, so timely's progress tracking alone determines when a batch is complete. Batches
+//! commit in the order of their numbers, without gaps.
 //!
 //! | stage | decided by | carried by | crash points in it | a crash here |
 //! | --- | --- | --- | --- | --- |
@@ -44,7 +44,8 @@ use tidemill_state::Txid;
 /// A batch, as code sees it that is called once a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Its number. Numbers after the last committed one are used again after a failure, with other records.
+    /// Its number. Numbers after the last committed one are used again after a failure, with other
+    /// records.
     pub txid: Txid,
     /// When its first record was read, in milliseconds since 1970: the same on all workers.
     pub time_ms: u64,
@@ -101,7 +102,12 @@ impl BatchLimits {
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        BatchLimits { max_records: 20_000, max_bytes: 16 << 20, max_delay: Duration::from_millis(50), max_in_flight: 8 }
+        BatchLimits {
+            max_records: 20_000,
+            max_bytes: 16 << 20,
+            max_delay: Duration::from_millis(50),
+            max_in_flight: 8,
+        }
     }
 }
 
@@ -129,10 +135,15 @@ mod tests {
     #[test]
     fn the_table_of_a_batchs_life_has_each_crash_point_of_it() {
         let rows = include_str!("batch.rs").lines().filter(|line| line.starts_with("//! | **"));
-        let named: Vec<&str> =
-            rows.flat_map(|row| row.split('|').nth(4).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
-        let first = CrashPoint::ALL.iter().position(|point| *point == CrashPoint::BatchOpened).expect("it is a point");
-        let expected: BTreeSet<&str> = CrashPoint::ALL[first..].iter().map(|point| point.name()).collect();
+        let named: Vec<&str> = rows
+            .flat_map(|row| row.split('|').nth(4).unwrap_or_default().split('`').skip(1).step_by(2))
+            .collect();
+        let first = CrashPoint::ALL
+            .iter()
+            .position(|point| *point == CrashPoint::BatchOpened)
+            .expect("it is a point");
+        let expected: BTreeSet<&str> =
+            CrashPoint::ALL[first..].iter().map(|point| point.name()).collect();
         assert_eq!(named.iter().copied().collect::<BTreeSet<_>>(), expected);
         assert_eq!(named.len(), expected.len(), "each stands in one row");
     }

@@ -1,5 +1,6 @@
-//! The suites that every [`Source`], every [`Sink`], every aggregation and every type of a state runs, also a user's own: the clauses of their contracts that can be checked.
-//! They panic, as a test's assertions do, with the clause that is broken and where. Call them from tests:
+//! The suites that every [`Source`], every [`Sink`], every aggregation and every type of a state
+//! runs, also a user's own: the clauses of their contracts that can be checked. They panic, as a
+//! test's assertions do, with the clause that is broken and where. Call them from tests:
 //!
 //! ```
 //! # use tidemill_engine::source::{ReadStatus, Reader, Records, Source};
@@ -49,10 +50,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// At most so many places to restart at, spread over the partition.
 const MOST_RESTARTS: usize = 200;
 
-/// Checks clauses 1 to 3 of [`Source`]'s contract: that `make`'s source has exactly the partitions in `expected`, and that each gives exactly the records
-/// there, in order, read at once or in pieces, with a restart (a new source and reader) at every place in between.
+/// Checks clauses 1 to 3 of [`Source`]'s contract: that `make`'s source has exactly the partitions
+/// in `expected`, and that each gives exactly the records there, in order, read at once or in
+/// pieces, with a restart (a new source and reader) at every place in between.
 ///
-/// The input may not change meanwhile. A source without an end (one that follows) is read until it says that it is idle.
+/// The input may not change meanwhile. A source without an end (one that follows) is read until it
+/// says that it is idle.
 ///
 /// # Panics
 /// When a clause is broken, or a call fails.
@@ -68,10 +71,16 @@ where
     listed.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(listed, wanted, "clause 2: partitions() lists every partition, each once");
-    assert_eq!(partitions, make().partitions().expect("partitions() succeeds"), "clause 2: in a stable order");
+    assert_eq!(
+        partitions,
+        make().partitions().expect("partitions() succeeds"),
+        "clause 2: in a stable order"
+    );
     for (partition, records) in expected {
         let case = Case { make: &make, partition: partition.as_ref(), records };
-        for (max_records, max_bytes) in [(usize::MAX, usize::MAX), (1, usize::MAX), (7, usize::MAX), (1_000, 1)] {
+        for (max_records, max_bytes) in
+            [(usize::MAX, usize::MAX), (1, usize::MAX), (7, usize::MAX), (1_000, 1)]
+        {
             case.whole(max_records, max_bytes);
         }
         let step = records.len().div_ceil(MOST_RESTARTS).max(1);
@@ -84,12 +93,18 @@ where
     }
 }
 
-/// Checks clause 4 of [`Source`]'s contract: reads up to `records` records of `partition`, lets `damage` change the input before that position, and expects that a
-/// reader opened there fails with kind [`Kind::SourceLost`], at the latest when it is read, without having given anything.
+/// Checks clause 4 of [`Source`]'s contract: reads up to `records` records of `partition`, lets
+/// `damage` change the input before that position, and expects that a reader opened there fails
+/// with kind [`Kind::SourceLost`], at the latest when it is read, without having given anything.
 ///
 /// # Panics
 /// When the clause is broken, or a call fails that should not.
-pub fn damaged_source<S: Source>(make: impl Fn() -> S, partition: &str, records: usize, damage: impl FnOnce()) {
+pub fn damaged_source<S: Source>(
+    make: impl Fn() -> S,
+    partition: &str,
+    records: usize,
+    damage: impl FnOnce(),
+) {
     let mut reader = make().open(partition, None).expect("open() succeeds before the damage");
     let mut given = Tape::new();
     take(&mut *reader, records, usize::MAX, &mut given);
@@ -97,7 +112,11 @@ pub fn damaged_source<S: Source>(make: impl Fn() -> S, partition: &str, records:
     drop(reader);
     damage();
     let error = first_error(&make(), partition, &position);
-    assert_eq!(error.kind(), Kind::SourceLost, "clause 4: a damaged input is SourceLost; the error is: {error}");
+    assert_eq!(
+        error.kind(),
+        Kind::SourceLost,
+        "clause 4: a damaged input is SourceLost; the error is: {error}"
+    );
     assert!(!error.to_string().is_empty(), "the error says what, where and what to do");
 }
 
@@ -114,7 +133,8 @@ fn first_error<S: Source>(source: &S, partition: &str, position: &Position) -> E
             Err(why) => return why,
             Ok(status) => assert!(
                 into.is_empty() && status != ReadStatus::End && started.elapsed() < PATIENCE,
-                "clause 4: partition {partition} was opened at offset {} after its input was damaged, and gave {} records and {status:?} instead of an error",
+                "clause 4: partition {partition} was opened at offset {} after its input was \
+                 damaged, and gave {} records and {status:?} instead of an error",
                 position.offset,
                 into.len()
             ),
@@ -136,9 +156,9 @@ where
     S::Item: PartialEq + Debug,
 {
     fn open(&self, from: Option<&Position>) -> Box<dyn Reader<S::Item>> {
-        (self.make)()
-            .open(self.partition, from)
-            .unwrap_or_else(|why| panic!("clause 3: partition {}: open({from:?}): {why}", self.partition))
+        (self.make)().open(self.partition, from).unwrap_or_else(|why| {
+            panic!("clause 3: partition {}: open({from:?}): {why}", self.partition)
+        })
     }
 
     fn whole(&self, max_records: usize, max_bytes: usize) {
@@ -150,7 +170,10 @@ where
                 break;
             }
         }
-        self.compare(&tape, &format!("read with limits of {max_records} records and {max_bytes} bytes"));
+        self.compare(
+            &tape,
+            &format!("read with limits of {max_records} records and {max_bytes} bytes"),
+        );
         self.expect_no_more(&mut *reader);
     }
 
@@ -162,10 +185,17 @@ where
         assert_eq!(position, reader.position(), "position() does not change while nothing is read");
         drop(reader);
         let mut reader = self.open(Some(&position));
-        assert_eq!(reader.position().offset, position.offset, "a reader that has read nothing is where it was opened");
+        assert_eq!(
+            reader.position().offset,
+            position.offset,
+            "a reader that has read nothing is where it was opened"
+        );
         tape.restarted(&position);
         take(&mut *reader, self.records.len() - cut, usize::MAX, &mut tape);
-        self.compare(&tape, &format!("restarted after {cut} records, at offset {}", position.offset));
+        self.compare(
+            &tape,
+            &format!("restarted after {cut} records, at offset {}", position.offset),
+        );
         self.expect_no_more(&mut *reader);
     }
 
@@ -189,9 +219,16 @@ where
     fn compare(&self, tape: &Tape<S::Item>, how: &str) {
         let partition = self.partition;
         for (index, (given, wanted)) in tape.records.iter().zip(self.records).enumerate() {
-            assert_eq!(given, wanted, "clause 3: partition {partition}, {how}: record {index} is another one");
+            assert_eq!(
+                given, wanted,
+                "clause 3: partition {partition}, {how}: record {index} is another one"
+            );
         }
-        assert_eq!(tape.records.len(), self.records.len(), "clause 3: partition {partition}, {how}: the number of records");
+        assert_eq!(
+            tape.records.len(),
+            self.records.len(),
+            "clause 3: partition {partition}, {how}: the number of records"
+        );
     }
 
     /// At the end of what is expected a reader says so, or that it is idle, and gives nothing.
@@ -199,12 +236,23 @@ where
         let started = Instant::now();
         loop {
             let mut more = Records::with_limits(1, usize::MAX);
-            let status = reader.read(&mut more).unwrap_or_else(|why| panic!("partition {}: read(): {why}", self.partition));
-            assert!(more.is_empty(), "clause 3: partition {} gives a record too many: {:?}", self.partition, more.items);
+            let status = reader
+                .read(&mut more)
+                .unwrap_or_else(|why| panic!("partition {}: read(): {why}", self.partition));
+            assert!(
+                more.is_empty(),
+                "clause 3: partition {} gives a record too many: {:?}",
+                self.partition,
+                more.items
+            );
             if status != ReadStatus::More {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "partition {} says More for ever, and gives nothing", self.partition);
+            assert!(
+                started.elapsed() < PATIENCE,
+                "partition {} says More for ever, and gives nothing",
+                self.partition
+            );
         }
     }
 }
@@ -228,13 +276,22 @@ impl<T> Tape<T> {
 
 /// Reads until `wanted` more records are there. Returns whether they are: false if the reader is
 /// exhausted before.
-fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &mut Tape<T>) -> bool {
+fn take<T>(
+    reader: &mut dyn Reader<T>,
+    wanted: usize,
+    max_bytes: usize,
+    tape: &mut Tape<T>,
+) -> bool {
     let mut left = wanted;
     let mut last_news = Instant::now();
     while left > 0 {
         let mut into = Records::with_limits(left, max_bytes);
         let status = reader.read(&mut into).unwrap_or_else(|why| panic!("read(): {why}"));
-        assert!(into.len() <= left, "a read gave {} records, and there was room for {left}", into.len());
+        assert!(
+            into.len() <= left,
+            "a read gave {} records, and there was room for {left}",
+            into.len()
+        );
         assert!(
             max_bytes > 1 || into.len() <= 1,
             "a read went on for {} records after the limit of {max_bytes} bytes",
@@ -262,23 +319,34 @@ fn take<T>(reader: &mut dyn Reader<T>, wanted: usize, max_bytes: usize, tape: &m
         tape.records.extend(into.items);
         match status {
             ReadStatus::End | ReadStatus::Retired => return left == 0,
-            ReadStatus::Idle(wait) if left > 0 => std::thread::sleep(wait.min(Duration::from_millis(10))),
+            ReadStatus::Idle(wait) if left > 0 => {
+                std::thread::sleep(wait.min(Duration::from_millis(10)))
+            }
             ReadStatus::Idle(_) | ReadStatus::More => {}
         }
-        assert!(last_news.elapsed() < PATIENCE, "no record for {PATIENCE:?}, and {left} more are expected");
+        assert!(
+            last_news.elapsed() < PATIENCE,
+            "no record for {PATIENCE:?}, and {left} more are expected"
+        );
     }
     true
 }
 
-/// Checks clauses 1 and 3 to 5 of [`Sink`]'s contract (4 and 5 for [`Delivery::ExactlyOnce`]) against a target that is empty at first: publishing, crashes
-/// between `prepare` and `commit` and after it, and a newer run that takes the sink over.
+/// Checks clauses 1 and 3 to 5 of [`Sink`]'s contract (4 and 5 for [`Delivery::ExactlyOnce`])
+/// against a target that is empty at first: publishing, crashes between `prepare` and `commit` and
+/// after it, and a newer run that takes the sink over.
 ///
-/// `make` gives a sink for the same target each time; `items` are at least 6 records to publish, all different; `read_back` reads the records that the target
-/// holds now, in order, as [`Sink::encode`] made them.
+/// `make` gives a sink for the same target each time; `items` are at least 6 records to publish,
+/// all different; `read_back` reads the records that the target holds now, in order, as
+/// [`Sink::encode`] made them.
 ///
 /// # Panics
 /// When a clause is broken, or a call fails that should not.
-pub fn sink<S: Sink>(make: impl Fn() -> S, items: &[S::Item], read_back: impl Fn() -> Vec<Vec<u8>>) {
+pub fn sink<S: Sink>(
+    make: impl Fn() -> S,
+    items: &[S::Item],
+    read_back: impl Fn() -> Vec<Vec<u8>>,
+) {
     assert!(items.len() >= 6, "the suite needs at least 6 records, and was given {}", items.len());
     assert_eq!(
         (make().kind(), make().delivery()),
@@ -322,10 +390,20 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         }
         let mut with_prefix = b"kept".to_vec();
         sink.encode(&items[0], &mut with_prefix).unwrap_or_else(|why| panic!("encode(): {why}"));
-        assert_eq!(with_prefix, [b"kept", encoded[0].as_slice()].concat(), "encode() appends, and keeps what was there");
+        assert_eq!(
+            with_prefix,
+            [b"kept", encoded[0].as_slice()].concat(),
+            "encode() appends, and keeps what was there"
+        );
         let size = encoded.len() / 6;
         let batches = (0..6)
-            .map(|n| if n < 5 { encoded[n * size..(n + 1) * size].to_vec() } else { encoded[5 * size..].to_vec() })
+            .map(|n| {
+                if n < 5 {
+                    encoded[n * size..(n + 1) * size].to_vec()
+                } else {
+                    encoded[5 * size..].to_vec()
+                }
+            })
             .collect();
         Suite { delivery: sink.delivery(), make, read_back, batches }
     }
@@ -348,12 +426,20 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
     }
 
     fn owner(run: u64) -> Owner {
-        let incarnation = Incarnation { counter: run, nonce: run.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
-        Owner { topology: "conformance".into(), sink: "under-test".into(), incarnation, points: Arc::default() }
+        let incarnation =
+            Incarnation { counter: run, nonce: run.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+        Owner {
+            topology: "conformance".into(),
+            sink: "under-test".into(),
+            incarnation,
+            points: Arc::default(),
+        }
     }
 
     fn open(&self, run: u64) -> Box<dyn Publisher> {
-        (self.make)().open(&Self::owner(run)).unwrap_or_else(|why| panic!("open() of run {run}: {why}"))
+        (self.make)()
+            .open(&Self::owner(run))
+            .unwrap_or_else(|why| panic!("open() of run {run}: {why}"))
     }
 
     /// A publisher of `run` that has read the marker and claimed the sink at `holds`.
@@ -361,31 +447,50 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         let mut publisher = self.open(run);
         self.expect_marker(&mut *publisher, holds, None, "before the claim");
         let seen = publisher.marker().unwrap_or_else(|why| panic!("marker(): {why}"));
-        let taken = publisher.take_over().unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
-        assert_eq!(taken, seen, "clause 4: take_over() gives the marker that is there when nobody else publishes");
-        publisher.claim(self.txid(holds)).unwrap_or_else(|why| panic!("claim() of run {run}: {why}"));
+        let taken =
+            publisher.take_over().unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
+        assert_eq!(
+            taken, seen,
+            "clause 4: take_over() gives the marker that is there when nobody else publishes"
+        );
+        publisher
+            .claim(self.txid(holds))
+            .unwrap_or_else(|why| panic!("claim() of run {run}: {why}"));
         self.expect_marker(&mut *publisher, holds, Some(run), "after the claim");
         publisher
     }
 
-    /// Publishes as the engine does: a commit that cannot be trusted is followed by a new publisher, which reads the marker.
+    /// Publishes as the engine does: a commit that cannot be trusted is followed by a new
+    /// publisher, which reads the marker.
     fn publish(&self, publisher: &mut Box<dyn Publisher>, run: u64, txids: &[usize]) {
         let entries: Vec<Entry> = txids.iter().map(|txid| self.entry(*txid)).collect();
         let last = entries.last().expect("a test publishes something").txid;
         loop {
-            let prepared = publisher.prepare(&entries).unwrap_or_else(|why| panic!("prepare({txids:?}): {why}"));
-            if prepared.commit().unwrap_or_else(|why| panic!("commit({txids:?}): {why}")) == Outcome::Confirmed {
+            let prepared = publisher
+                .prepare(&entries)
+                .unwrap_or_else(|why| panic!("prepare({txids:?}): {why}"));
+            if prepared.commit().unwrap_or_else(|why| panic!("commit({txids:?}): {why}"))
+                == Outcome::Confirmed
+            {
                 return;
             }
             *publisher = self.open(run);
-            let marker = publisher.take_over().unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
+            let marker = publisher
+                .take_over()
+                .unwrap_or_else(|why| panic!("take_over() of run {run}: {why}"));
             if marker.is_some_and(|marker| marker.txid == last) {
                 return;
             }
         }
     }
 
-    fn expect_marker(&self, publisher: &mut dyn Publisher, txid: usize, run: Option<u64>, when: &str) {
+    fn expect_marker(
+        &self,
+        publisher: &mut dyn Publisher,
+        txid: usize,
+        run: Option<u64>,
+        when: &str,
+    ) {
         let marker = publisher.marker().unwrap_or_else(|why| panic!("marker() {when}: {why}"));
         if self.delivery == Delivery::AtLeastOnce {
             assert_eq!(marker, None, "a sink that delivers at least once keeps no marker");
@@ -393,10 +498,21 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         }
         let Marker { topology, txid: holds, incarnation } =
             marker.unwrap_or_else(|| panic!("clause 4: there is no marker {when}"));
-        assert_eq!(topology, "conformance", "clause 4: the marker names the topology that wrote it");
-        assert_eq!(holds, self.txid(txid), "clause 4: the marker {when} names the last batch that the sink holds");
+        assert_eq!(
+            topology, "conformance",
+            "clause 4: the marker names the topology that wrote it"
+        );
+        assert_eq!(
+            holds,
+            self.txid(txid),
+            "clause 4: the marker {when} names the last batch that the sink holds"
+        );
         if let Some(run) = run {
-            assert_eq!(incarnation, Self::owner(run).incarnation, "clause 4: the marker {when} names the run that wrote it");
+            assert_eq!(
+                incarnation,
+                Self::owner(run).incarnation,
+                "clause 4: the marker {when} names the run that wrote it"
+            );
         }
     }
 
@@ -405,18 +521,34 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         let wanted = self.batches[..txid].concat();
         let given = (self.read_back)();
         for (index, (given, wanted)) in given.iter().zip(&wanted).enumerate() {
-            assert!(given == wanted, "{clause}: {when}: record {index} is {:?}, and should be {:?}", text(given), text(wanted));
+            assert!(
+                given == wanted,
+                "{clause}: {when}: record {index} is {:?}, and should be {:?}",
+                text(given),
+                text(wanted)
+            );
         }
-        assert_eq!(given.len(), wanted.len(), "{clause}: {when}: the number of records that the sink holds");
+        assert_eq!(
+            given.len(),
+            wanted.len(),
+            "{clause}: {when}: the number of records that the sink holds"
+        );
     }
 
     fn nothing_at_first(&self) {
         assert_eq!((self.read_back)().len(), 0, "the suite needs an empty target");
         let mut publisher = self.open(1);
-        let marker = publisher.marker().unwrap_or_else(|why| panic!("marker() of an empty target: {why}"));
+        let marker =
+            publisher.marker().unwrap_or_else(|why| panic!("marker() of an empty target: {why}"));
         assert_eq!(marker, None, "an empty target has no marker");
-        self.expect_output(0, "open() and marker() change nothing", "before anything was published");
-        publisher.claim(Txid::NONE).unwrap_or_else(|why| panic!("claim() of an empty target: {why}"));
+        self.expect_output(
+            0,
+            "open() and marker() change nothing",
+            "before anything was published",
+        );
+        publisher
+            .claim(Txid::NONE)
+            .unwrap_or_else(|why| panic!("claim() of an empty target: {why}"));
         self.expect_marker(&mut *publisher, 0, Some(1), "after the first claim");
     }
 
@@ -429,18 +561,27 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         drop(publisher.prepare(&[self.entry(2)]).unwrap_or_else(|why| panic!("prepare(): {why}")));
         self.expect_marker(&mut *publisher, 1, Some(2), "after a prepared value was dropped");
         self.publish(&mut publisher, 2, &[2, 3]);
-        self.expect_output(3, "clause 3", "after batch 2 was prepared and dropped, and 2 and 3 were committed together");
+        self.expect_output(
+            3,
+            "clause 3",
+            "after batch 2 was prepared and dropped, and 2 and 3 were committed together",
+        );
         self.expect_marker(&mut *publisher, 3, Some(2), "after batches 2 and 3");
     }
 
     fn takes_back_what_was_not_committed(&self) {
         let mut publisher = self.claimed(3, 3);
-        let prepared = publisher.prepare(&[self.entry(4)]).unwrap_or_else(|why| panic!("prepare(): {why}"));
+        let prepared =
+            publisher.prepare(&[self.entry(4)]).unwrap_or_else(|why| panic!("prepare(): {why}"));
         // As a crash does: nothing of the prepared value's own clean-up runs.
         std::mem::forget(prepared);
         drop(publisher);
         let mut publisher = self.claimed(4, 3);
-        self.expect_output(3, "clause 4", "after a crash between prepare and commit of batch 4, and a claim");
+        self.expect_output(
+            3,
+            "clause 4",
+            "after a crash between prepare and commit of batch 4, and a claim",
+        );
         self.publish(&mut publisher, 4, &[4]);
         self.expect_output(4, "clause 4", "after batch 4 was sent again");
     }
@@ -455,11 +596,15 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
         let mut old = self.claimed(7, 4);
         match (self.make)().open(&Self::owner(8)) {
             Ok(mut new) => {
-                let prepared = old.prepare(&[self.entry(5)]).unwrap_or_else(|why| panic!("prepare(): {why}"));
+                let prepared =
+                    old.prepare(&[self.entry(5)]).unwrap_or_else(|why| panic!("prepare(): {why}"));
                 new.take_over()
                     .and_then(|_| new.claim(self.txid(4)))
                     .unwrap_or_else(|why| panic!("claim() while an older run is alive: {why}"));
-                expect_foreign(prepared.commit(), "commit() of an older run, prepared before the claim of a newer one");
+                expect_foreign(
+                    prepared.commit(),
+                    "commit() of an older run, prepared before the claim of a newer one",
+                );
                 let again = old.prepare(&[self.entry(5)]).and_then(|prepared| prepared.commit());
                 expect_foreign(again, "prepare() and commit() of an older run");
             }
@@ -468,7 +613,8 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
                 assert_eq!(
                     why.kind(),
                     Kind::TryAgain,
-                    "clause 5: open() beside another run fails with TryAgain, if it fails; the error is: {why}"
+                    "clause 5: open() beside another run fails with TryAgain, if it fails; the \
+                     error is: {why}"
                 );
                 drop(old);
                 drop(self.claimed(8, 4));
@@ -491,7 +637,11 @@ impl<S: Sink, M: Fn() -> S, R: Fn() -> Vec<Vec<u8>>> Suite<M, R> {
 fn expect_foreign<T>(result: Result<T, Error>, what: &str) {
     match result {
         Ok(_) => panic!("clause 5: {what} succeeded"),
-        Err(why) => assert_eq!(why.kind(), Kind::Foreign, "clause 5: {what} fails with Foreign; the error is: {why}"),
+        Err(why) => assert_eq!(
+            why.kind(),
+            Kind::Foreign,
+            "clause 5: {what} fails with Foreign; the error is: {why}"
+        ),
     }
 }
 

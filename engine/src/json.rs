@@ -114,19 +114,30 @@ mod tests {
             let text = to_string(&float).expect("it is JSON");
             assert_eq!(text, expected);
             assert!(same(from_str(&text).expect("it is a number"), float), "{text}");
-            assert!(same(from_text(text.trim_matches('"')).expect("it is a number"), float), "{text}");
+            assert!(
+                same(from_text(text.trim_matches('"')).expect("it is a number"), float),
+                "{text}"
+            );
         }
         // One that is read one bit off by way of an f64.
         for float in [7.038531e-26f32, f32::MAX, f32::NEG_INFINITY, -0.0] {
             let text = to_string(&float).expect("it is JSON");
-            assert_eq!(from_str::<f32>(&text).expect("it is a number").to_bits(), float.to_bits(), "{text}");
+            assert_eq!(
+                from_str::<f32>(&text).expect("it is a number").to_bits(),
+                float.to_bits(),
+                "{text}"
+            );
         }
         assert!(from_str::<f32>("\"NaN\"").is_ok_and(f32::is_nan));
-        for (integer, text) in [(i128::MIN, "-170141183460469231731687303715884105728"), (-1, "-1")] {
+        for (integer, text) in [(i128::MIN, "-170141183460469231731687303715884105728"), (-1, "-1")]
+        {
             assert_eq!(to_string(&integer).expect("it is JSON"), text);
             assert_eq!(from_text::<i128>(text).expect("it is a number"), integer);
         }
-        assert_eq!(from_str::<u128>(&to_string(&u128::MAX).expect("it is JSON")).expect("it is a number"), u128::MAX);
+        assert_eq!(
+            from_str::<u128>(&to_string(&u128::MAX).expect("it is JSON")).expect("it is a number"),
+            u128::MAX
+        );
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -153,7 +164,10 @@ mod tests {
 
     #[test]
     fn they_come_back_at_any_depth() {
-        fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T, expected: &str) {
+        fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+            value: T,
+            expected: &str,
+        ) {
             let text = to_string(&value).expect("it is JSON");
             assert_eq!(text, expected);
             assert_eq!(from_str::<T>(&text).expect("it is of the type"), value);
@@ -162,7 +176,10 @@ mod tests {
         let inf = f64::INFINITY;
         check(Reading::None, "\"None\"");
         check(Reading::One(inf), r#"{"One":"Infinity"}"#);
-        check(Reading::Two(-inf, 1 << 100), r#"{"Two":["-Infinity",1267650600228229401496703205376]}"#);
+        check(
+            Reading::Two(-inf, 1 << 100),
+            r#"{"Two":["-Infinity",1267650600228229401496703205376]}"#,
+        );
         check(
             Reading::Named { low: None, high: f32::INFINITY, all: vec![1.5, inf] },
             r#"{"Named":{"low":null,"high":"Infinity","all":[1.5,"Infinity"]}}"#,
@@ -170,7 +187,10 @@ mod tests {
         check((Celsius(inf), Some(inf), None::<f64>), r#"["Infinity","Infinity",null]"#);
         let levels = BTreeMap::from([(Level(-inf), inf), (Level(0.5), 0.5)]);
         check(levels, r#"{"-Infinity":"Infinity","0.5":0.5}"#);
-        check(BTreeMap::from([(i128::MIN, 'a')]), r#"{"-170141183460469231731687303715884105728":"a"}"#);
+        check(
+            BTreeMap::from([(i128::MIN, 'a')]),
+            r#"{"-170141183460469231731687303715884105728":"a"}"#,
+        );
         check(("NaN".to_string(), ()), r#"["NaN",null]"#);
     }
 

@@ -1,8 +1,8 @@
 //! The engine of Tidemill: topologies, operators, batches, states and queries in one process.
 //!
-//! A topology is built by a closure that receives a [`Topology`]; [`Engine::start`] runs it. The timely
-//! timestamp of every record is the number of its batch, and timely's progress tracking determines
-//! when a batch is complete.
+//! A topology is built by a closure that receives a [`Topology`]; [`Engine::start`] runs it. The
+//! timely timestamp of every record is the number of its batch, and timely's progress tracking
+//! determines when a batch is complete.
 //!
 //! The folders, in an order in which they can be read. No file imports itself through others
 //! (`tests/house/circles.rs`): each can be read with those below it alone.
@@ -57,7 +57,9 @@ pub use dataflow::state::{Change, State, Value};
 pub use dataflow::stream::Stream;
 pub use dataflow::topology::{Outline, Topology, outline};
 pub use failure::policy::OnFailure;
-pub use operators::{Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, LookupCache, Part, Right};
+pub use operators::{
+    Emit, External, ExternalState, Full, Grouped, Inner, Join, Left, LookupCache, Part, Right,
+};
 pub use query::Scan;
 pub use query::requests::{Many, One, Requests};
 pub use record::{Data, Record};

@@ -16,7 +16,8 @@ thread_local! {
     static FAILED_KEY: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Calls `body`. A panic in it becomes an error with its place and text, and is not printed, unless `RUST_BACKTRACE` asks for that.
+/// Calls `body`. A panic in it becomes an error with its place and text, and is not printed, unless
+/// `RUST_BACKTRACE` asks for that.
 ///
 /// ```
 /// let error = tidemill_engine::panics::located(|| None::<u32>.expect("there is one")).expect_err("it panics");
@@ -35,13 +36,15 @@ pub fn located<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// Returns whether this is the text of a print to a standard output that its reader has closed, as `| head` does.
+/// Returns whether this is the text of a print to a standard output that its reader has closed, as
+/// `| head` does.
 #[must_use]
 pub fn is_of_a_closed_output(message: &str) -> bool {
     message.contains("failed printing to stdout") && message.contains("Broken pipe")
 }
 
-/// Calls `body`, and catches its panic, which is not printed if `quiet` and [`watch_panics`] was called before.
+/// Calls `body`, and catches its panic, which is not printed if `quiet` and [`watch_panics`] was
+/// called before.
 #[inline]
 pub(crate) fn quietly<R>(quiet: bool, body: impl FnOnce() -> R) -> std::thread::Result<R> {
     let before = quiet.then(|| QUIET.replace(true));
@@ -50,8 +53,8 @@ pub(crate) fn quietly<R>(quiet: bool, body: impl FnOnce() -> R) -> std::thread::
     outcome
 }
 
-/// Keeps panics that are reported otherwise from being printed, each with its backtrace: there may be ten thousand in a batch. Notes where
-/// they happen. Panics elsewhere are printed as before.
+/// Keeps panics that are reported otherwise from being printed, each with its backtrace: there may
+/// be ten thousand in a batch. Notes where they happen. Panics elsewhere are printed as before.
 pub(crate) fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -76,7 +79,11 @@ pub(crate) fn failure_message(ended: &(dyn std::any::Any + Send)) -> String {
 
 /// The text of a panic, as far as it has one.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
 }
 
 /// The end of a call that gives too much: as a panic goes its way.
@@ -85,7 +92,10 @@ pub(crate) struct TooMuch(pub(crate) String);
 /// Calls `body`. A panic in `body` becomes an error with its text. `quiet`: the panic is not
 /// printed, because it is reported otherwise.
 #[inline]
-pub(crate) fn caught<R>(quiet: bool, body: impl FnOnce() -> std::result::Result<R, String>) -> std::result::Result<R, String> {
+pub(crate) fn caught<R>(
+    quiet: bool,
+    body: impl FnOnce() -> std::result::Result<R, String>,
+) -> std::result::Result<R, String> {
     panics::quietly(quiet, body).unwrap_or_else(|panic| {
         let of_key = FAILED_KEY.take().map_or(String::new(), |key| format!(", for the key {key}"));
         Err(format!("{}{of_key}", failure_message(panic.as_ref())))

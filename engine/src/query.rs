@@ -1,8 +1,11 @@
-//! Queries: named functions over the running states, written with operators as a stream is, each answered from one committed batch.
+//! Queries: named functions over the running states, written with operators as a stream is, each
+//! answered from one committed batch.
 //!
-//! A query is a dataflow of its own over the same workers. Every record in it carries the request that it belongs to and a share of that request's weight; a request is
-//! answered when all of its weight is home, so that requests never wait for each other. All of a request's reads are as of the batch that was committed last when it began,
-//! which is pinned (see `request/pins.rs`) until it is over.
+//! A query is a dataflow of its own over the same workers. Every record in it carries the request
+//! that it belongs to and a share of that request's weight; a request is answered when all of its
+//! weight is home, so that requests never wait for each other. All of a request's reads are as of
+//! the batch that was committed last when it began, which is pinned (see `request/pins.rs`) until
+//! it is over.
 //!
 //! A request arrives in the inbox of a worker (`runtime/ask.rs`), which becomes its home. There
 //! `request/in_flight.rs` pins the last committed batch for it (`request/pins.rs`) and lets it in.
@@ -48,13 +51,17 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 impl Topology<'_> {
-    /// Declares a function over this topology's states that can be asked under `name` while it runs: over the port (`POST /v1/query/{name}`), by a client, from this
-    /// process ([`crate::Runtime::ask`]).
+    /// Declares a function over this topology's states that can be asked under `name` while it
+    /// runs: over the port (`POST /v1/query/{name}`), by a client, from this process
+    /// ([`crate::Runtime::ask`]).
     ///
     /// # Contract
-    /// All of an answer is as of one committed batch, the same on all workers, whose number it carries; answers never go back in time. A query whose last operator is an ungrouped
-    /// [`Requests::aggregate`] answers with that value, any other with an array, in no particular order. Requests do not wait for each other. A panic in a closure is the
-    /// failure of its request, and touches no batch. Queries may be added, changed and removed at any restart: nothing of them is recorded.
+    /// All of an answer is as of one committed batch, the same on all workers, whose number it
+    /// carries; answers never go back in time. A query whose last operator is an ungrouped
+    /// [`Requests::aggregate`] answers with that value, any other with an array, in no particular
+    /// order. Requests do not wait for each other. A panic in a closure is the failure of its
+    /// request, and touches no batch. Queries may be added, changed and removed at any restart:
+    /// nothing of them is recorded.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, aggregates::{Count, Sum}, testing::Kit};
@@ -82,13 +89,18 @@ impl Topology<'_> {
         let at = Location::caller();
         let context = &self.context;
         let types = (type_names::of::<A>(), type_names::of::<R>());
-        let decl = QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
-        let look = |look: fn() -> Option<String>| crate::panics::caught(true, || Ok(look())).unwrap_or_default();
+        let decl =
+            QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
+        let look = |look: fn() -> Option<String>| {
+            crate::panics::caught(true, || Ok(look())).unwrap_or_default()
+        };
         let unreadable = [look(shape::unreadable::<A>), look(round_trip::of_values::<R>)];
         {
             let declared = &mut *context.declared.borrow_mut();
             if declared.queries.iter().any(|query| query.decl().name == name) {
-                let error = Error::config(format!("two queries are named \"{name}\": give each its own name"));
+                let error = Error::config(format!(
+                    "two queries are named \"{name}\": give each its own name"
+                ));
                 declared.error.get_or_insert(error);
             }
             declared.queries.push(std::sync::Arc::new(TypedQuery::<A>::new(decl, unreadable)));
@@ -105,7 +117,8 @@ impl Topology<'_> {
             end: Rc::default(),
         };
         let end = Rc::clone(&part.end);
-        // A dataflow of its own: its requests and a batch's records share the workers, and nothing else.
+        // A dataflow of its own: its requests and a batch's records share the workers, and nothing
+        // else.
         let mut worker = self.scope.worker().clone();
         worker.dataflow_named(&format!("query {name}"), |scope: Scope<'_, u64>| {
             let results = build(entrance(scope, part));
@@ -145,7 +158,8 @@ struct TypedInput<A> {
 
 impl<A: 'static> QueryInput for TypedInput<A> {
     fn enter(&self, ticket: Ticket, arguments: Box<dyn Any + Send>) {
-        let arguments = arguments.downcast::<A>().expect("arguments are decoded by the query's own codec");
+        let arguments =
+            arguments.downcast::<A>().expect("arguments are decoded by the query's own codec");
         let mut begun = self.begun.borrow_mut();
         if begun.is_empty() {
             self.activator.activate();

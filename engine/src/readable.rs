@@ -1,9 +1,13 @@
-//! Bytes that a person may read: where a format is for people, such as JSON, a text if they are one, else an array of numbers.
+//! Bytes that a person may read: where a format is for people, such as JSON, a text if they are
+//! one, else an array of numbers.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// For `#[serde(serialize_with)]`.
-pub(crate) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(
+    bytes: &Option<Vec<u8>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match bytes {
         Some(bytes) if serializer.is_human_readable() => match std::str::from_utf8(bytes) {
             Ok(text) => serializer.serialize_some(text),
@@ -21,7 +25,9 @@ enum Readable {
 }
 
 /// For `#[serde(deserialize_with)]`.
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<u8>>, D::Error> {
     if !deserializer.is_human_readable() {
         return Option::deserialize(deserializer);
     }

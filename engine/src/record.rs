@@ -1,4 +1,5 @@
-//! The bounds of types: of records in a stream, of records sent between workers, of rows in a state.
+//! The bounds of types: of records in a stream, of records sent between workers, of rows in a
+//! state.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,4 +1,5 @@
-//! The parts of a run that outlive generations and are looked at from outside: the committed number, the reports, the requests to workers.
+//! The parts of a run that outlive generations and are looked at from outside: the committed
+//! number, the reports, the requests to workers.
 
 use crate::clock::now_ms;
 use crate::runtime::inbox::{Inboxes, ToWorker};
@@ -181,8 +182,15 @@ impl Runtime {
         Txid(self.committed.load(SeqCst))
     }
 
-    /// A generation begins: these are its workers' inboxes and its intake. Back-pressure holds that back, unless it is of a trial.
-    pub(crate) fn begin_generation(&self, number: u64, inboxes: Vec<Sender<ToWorker>>, intake: &Arc<Intake>, is_trial: bool) {
+    /// A generation begins: these are its workers' inboxes and its intake. Back-pressure holds that
+    /// back, unless it is of a trial.
+    pub(crate) fn begin_generation(
+        &self,
+        number: u64,
+        inboxes: Vec<Sender<ToWorker>>,
+        intake: &Arc<Intake>,
+        is_trial: bool,
+    ) {
         self.hub.pins.begin_anew();
         let mut inner = self.lock();
         (inner.generation, inner.generations) = (number, inner.generations + 1);
@@ -214,18 +222,26 @@ impl Runtime {
     }
 
     /// Returns whether this is committed.
-    pub(crate) fn is_committed(&self, wanted: &AtLeast<'_>) -> std::result::Result<bool, QueryError> {
+    pub(crate) fn is_committed(
+        &self,
+        wanted: &AtLeast<'_>,
+    ) -> std::result::Result<bool, QueryError> {
         let AtLeast::Position { source, partition, offset } = *wanted else {
             return Ok(matches!(wanted, AtLeast::Txid(txid) if *txid <= self.committed()));
         };
         if !self.facts.sources.iter().any(|known| known == source) {
             let known = self.facts.sources.join(", ");
-            return Err(QueryError::BadArguments(format!("there is no source \"{source}\" to wait for; there are: {known}")));
+            return Err(QueryError::BadArguments(format!(
+                "there is no source \"{source}\" to wait for; there are: {known}"
+            )));
         }
         let inner = self.lock();
         // Before its first commit of this run a partition is where the run has begun with it.
         let begun = inner.workers.iter().flat_map(WorkerReport::partitions);
-        let begun = begun.filter(|told| told.source == source && told.partition == partition).map(|told| told.offset).max();
+        let begun = begun
+            .filter(|told| told.source == source && told.partition == partition)
+            .map(|told| told.offset)
+            .max();
         Ok(inner.extent.covered(source, partition).max(begun).is_some_and(|next| next > offset))
     }
 
@@ -255,13 +271,15 @@ impl Runtime {
         self.lock().first_commit
     }
 
-    /// Calls `note` if this generation runs, and not while it ends. Returns what it returns, else false.
+    /// Calls `note` if this generation runs, and not while it ends. Returns what it returns, else
+    /// false.
     pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce() -> bool) -> bool {
         let inner = self.lock();
         inner.generation == generation && inner.intake.is_some() && note()
     }
 
-    /// Takes the partitions that have ended for good since the last call, if the generation is the current one.
+    /// Takes the partitions that have ended for good since the last call, if the generation is the
+    /// current one.
     pub(crate) fn take_retired(&self, generation: u64) -> Vec<(String, String)> {
         let mut inner = self.lock();
         if inner.generation == generation { std::mem::take(&mut inner.retired) } else { Vec::new() }
@@ -279,17 +297,29 @@ impl Runtime {
         self.hub.pins.cancel_oldest();
     }
 
-    /// Returns whether the workers run, no batch is on its way and every sink has what is committed: for tests.
+    /// Returns whether the workers run, no batch is on its way and every sink has what is
+    /// committed: for tests.
     pub(crate) fn is_at_rest(&self) -> bool {
         let inner = self.lock();
         let nothing_open = inner.intake.as_ref().is_some_and(|intake| intake.nothing_in_flight());
-        nothing_open && self.outlets.are_confirmed() && inner.workers.iter().all(|worker| worker.ready)
+        nothing_open
+            && self.outlets.are_confirmed()
+            && inner.workers.iter().all(|worker| worker.ready)
     }
 
-    /// Calls `each` with a state's committed encoded keys and values, in order of the keys: for tests, while nothing is being committed.
-    pub(crate) fn scan_committed(&self, name: &str, each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+    /// Calls `each` with a state's committed encoded keys and values, in order of the keys: for
+    /// tests, while nothing is being committed.
+    pub(crate) fn scan_committed(
+        &self,
+        name: &str,
+        each: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let store = self.lock().store.upgrade().ok_or_else(unavailable)?;
-        let id = store.facts()?.schema.state(name).ok_or_else(|| Error::config(format!("there is no state \"{name}\"")))?;
+        let id = store
+            .facts()?
+            .schema
+            .state(name)
+            .ok_or_else(|| Error::config(format!("there is no state \"{name}\"")))?;
         store.scan(id, each)
     }
 

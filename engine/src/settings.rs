@@ -34,15 +34,17 @@ pub struct Settings {
     pub outbox_bytes: usize,
     /// A fold is begun when this many bytes of deltas are committed and not folded.
     pub fold_bytes: u64,
-    /// The sources wait while this many bytes of deltas are committed and not folded: folds are in the background, and may fall behind. `None` is eight times `fold_bytes`, at
-    /// least 64 MiB; less than `fold_bytes` is `fold_bytes`.
+    /// The sources wait while this many bytes of deltas are committed and not folded: folds are in
+    /// the background, and may fall behind. `None` is eight times `fold_bytes`, at least 64 MiB;
+    /// less than `fold_bytes` is `fold_bytes`.
     pub unfolded_bytes: Option<u64>,
-    /// The sources wait while less than this many bytes of the state's disk are free, or less than the
-    /// store may need soon ([`tidemill_state::Store::room_needed`]). 0: they never wait for the disk.
+    /// The sources wait while less than this many bytes of the state's disk are free, or less than
+    /// the store may need soon ([`tidemill_state::Store::room_needed`]). 0: they never wait for the
+    /// disk.
     pub disk_reserve: u64,
-    /// The time that a stop has: for the batch in hand, and for sinks to receive what is committed. Whatever has not
-    /// ended by then is named and left behind ([`crate::Runtime::left_behind`]); the process of a topology ends at most
-    /// six seconds later.
+    /// The time that a stop has: for the batch in hand, and for sinks to receive what is committed.
+    /// Whatever has not ended by then is named and left behind ([`crate::Runtime::left_behind`]);
+    /// the process of a topology ends at most six seconds later.
     pub drain: Duration,
     /// The assumption about output whose fate is unknown because a sink's marker is gone.
     pub sink_assume: Option<Assume>,
@@ -54,10 +56,12 @@ pub struct Settings {
     pub first: Option<StartAt>,
     /// The action if records are gone at a source before they were read.
     pub on_loss: OnLoss,
-    /// True if the run is to end with its sources (`--exit-at-end`): topics then end where they end at the start, and a source without an end is refused.
+    /// True if the run is to end with its sources (`--exit-at-end`): topics then end where they end
+    /// at the start, and a source without an end is refused.
     pub to_end: bool,
-    /// True if a state that is made now is to be known outside by a name of its own, `<name>-<nonce>`: what an earlier state left there is then not taken for its
-    /// own (`--start-over`).
+    /// True if a state that is made now is to be known outside by a name of its own,
+    /// `<name>-<nonce>`: what an earlier state left there is then not taken for its own
+    /// (`--start-over`).
     pub start_over: bool,
     /// The clock for batches ([`crate::Batch::time_ms`]): the system's, or a test's.
     pub clock: Clock,
@@ -67,11 +71,13 @@ pub struct Settings {
     pub starting: Arc<Starting>,
 }
 
-/// The sources never wait for the fold below this if nothing else is set, however small its interval is.
+/// The sources never wait for the fold below this if nothing else is set, however small its
+/// interval is.
 const LEAST_UNFOLDED_BYTES: u64 = 64 << 20;
 
 impl Settings {
-    /// Returns the number of bytes of deltas that may be committed and not folded before the sources wait.
+    /// Returns the number of bytes of deltas that may be committed and not folded before the
+    /// sources wait.
     pub(crate) fn most_unfolded(&self) -> u64 {
         let usual = || self.fold_bytes.saturating_mul(8).max(LEAST_UNFOLDED_BYTES);
         // Below that no fold would begin, and the sources would wait for ever.

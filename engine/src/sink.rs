@@ -64,14 +64,15 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Returns whether nothing is published in its name: a start looks at what the sink holds, before it decides, and so does a
-    /// check of a state. Nothing outside may then be changed.
+    /// Returns whether nothing is published in its name: a start looks at what the sink holds,
+    /// before it decides, and so does a check of a state. Nothing outside may then be changed.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         self.incarnation.counter == u64::MAX
     }
 
-    /// Returns whether the marker is of an earlier run on the same store. One that is not, and not of this run, is of somebody who has taken over.
+    /// Returns whether the marker is of an earlier run on the same store. One that is not, and not
+    /// of this run, is of somebody who has taken over.
     #[must_use]
     pub fn is_newer_than(&self, marker: &Marker) -> bool {
         self.incarnation.counter > marker.incarnation.counter
@@ -100,56 +101,65 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Returns whether a run wrote it that began after this one, or beside it. A marker of an earlier run may be seen although a later one is committed, and not visible yet.
+    /// Returns whether a run wrote it that began after this one, or beside it. A marker of an
+    /// earlier run may be seen although a later one is committed, and not visible yet.
     #[must_use]
     pub fn is_newer_than(&self, run: Incarnation) -> bool {
-        self.incarnation.counter > run.counter || (self.incarnation.counter == run.counter && self.incarnation != run)
+        self.incarnation.counter > run.counter
+            || (self.incarnation.counter == run.counter && self.incarnation != run)
     }
 }
 
 /// Publishes one sink's committed output, batch by batch. Lives on the sink's own thread.
 pub trait Publisher: Send {
-    /// Returns whether everything that was ever committed to the sink can be seen by now. Not so while a transaction is open: it may be one whose commit was acknowledged
-    /// and has not got everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
+    /// Returns whether everything that was ever committed to the sink can be seen by now. Not so
+    /// while a transaction is open: it may be one whose commit was acknowledged and has not got
+    /// everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
     ///
     /// # Errors
     /// Kind Unreachable if the sink is away.
     fn is_settled(&mut self) -> Result<bool>;
 
-    /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says is a hint while another run may still publish.
-    /// `None` always for [`Delivery::AtLeastOnce`].
+    /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says
+    /// is a hint while another run may still publish. `None` always for [`Delivery::AtLeastOnce`].
     ///
     /// # Errors
     /// The marker cannot be read: kind Sink if it is damaged, Unreachable if the sink is away.
     fn marker(&mut self) -> Result<Option<Marker>>;
 
-    /// Keeps every other publisher of this sink from committing anything more, takes back output that has no marker, and then reads the marker: from here on it is
-    /// final. If this run wrote it, [`Publisher::prepare`] may follow; else [`Publisher::claim`] comes first.
+    /// Keeps every other publisher of this sink from committing anything more, takes back output
+    /// that has no marker, and then reads the marker: from here on it is final. If this run wrote
+    /// it, [`Publisher::prepare`] may follow; else [`Publisher::claim`] comes first.
     ///
     /// # Errors
     /// As for [`Publisher::claim`].
     fn take_over(&mut self) -> Result<Option<Marker>>;
 
-    /// Writes the marker with this txid and this run's incarnation, after [`Publisher::take_over`]. From then on older runs are fenced.
+    /// Writes the marker with this txid and this run's incarnation, after [`Publisher::take_over`].
+    /// From then on older runs are fenced.
     ///
     /// # Errors
-    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its marker, Unreachable if it is away.
+    /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its
+    /// marker, Unreachable if it is away.
     fn claim(&mut self, txid: Txid) -> Result<()>;
 
-    /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is confirmed until the returned value is committed;
-    /// dropping it leaves the marker as it was.
+    /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is
+    /// confirmed until the returned value is committed; dropping it leaves the marker as it was.
     ///
     /// # Errors
     /// As for [`Publisher::claim`].
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>>;
 
-    /// Called about twice a second while there is nothing to publish: for a client that must be looked after. As given, it does nothing.
+    /// Called about twice a second while there is nothing to publish: for a client that must be
+    /// looked after. As given, it does nothing.
     fn idle(&mut self) {}
 }
 
-/// Output that was handed to the sink and is not yet confirmed. The only thing that can be committed.
+/// Output that was handed to the sink and is not yet confirmed. The only thing that can be
+/// committed.
 pub trait Prepared {
-    /// Makes output and marker durable and visible. When it returns [`Outcome::Confirmed`], the entries will never be sent again.
+    /// Makes output and marker durable and visible. When it returns [`Outcome::Confirmed`], the
+    /// entries will never be sent again.
     ///
     /// # Errors
     /// The outcome is unknown: the publisher is dropped, and its successor reads the marker.
@@ -161,7 +171,8 @@ pub trait Prepared {
 pub enum Outcome {
     /// Output and marker are durable and visible.
     Confirmed,
-    /// It was said to be done, in a way that cannot be trusted: the publisher is dropped, and its successor reads the marker. The text says why.
+    /// It was said to be done, in a way that cannot be trusted: the publisher is dropped, and its
+    /// successor reads the marker. The text says why.
     AskMarker(&'static str),
 }
 
@@ -175,7 +186,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The batch's encoded records, worker by worker, each worker's in the order in which it wrote them.
+    /// The batch's encoded records, worker by worker, each worker's in the order in which it wrote
+    /// them.
     pub fn records(&self) -> impl Iterator<Item = &[u8]> {
         tidemill_state::outbox::records(&self.payload)
     }

@@ -46,31 +46,41 @@ pub trait Source: Send + Sync + 'static {
     /// The names of the partitions that can be read now, in a stable order.
     ///
     /// # Errors
-    /// Whatever keeps the list from being made; a source with nothing to read says so here (kind Config).
+    /// Whatever keeps the list from being made; a source with nothing to read says so here (kind
+    /// Config).
     fn partitions(&self) -> Result<Vec<String>>;
 
-    /// Returns the interval at which to ask again for [`Source::partitions`]; `None` for a fixed set. New ones join at a batch boundary.
+    /// Returns the interval at which to ask again for [`Source::partitions`]; `None` for a fixed
+    /// set. New ones join at a batch boundary.
     fn discover_every(&self) -> Option<Duration> {
         None
     }
 
-    /// Returns the partitions that have appeared since the last look, each with the position at which it begins
-    /// (`None`: its beginning). Called every [`Source::discover_every`] while the source is read, from a thread of
-    /// its own.
+    /// Returns the partitions that have appeared since the last look, each with the position at
+    /// which it begins (`None`: its beginning). Called every [`Source::discover_every`] while the
+    /// source is read, from a thread of its own.
     ///
-    /// `known` holds every partition of this run by name, with the position that the start or an earlier look gave
-    /// it: partitions that are read, those at their end, and those that a start left out. A retired partition
-    /// ([`ReadStatus::Retired`]) leaves it once its position is removed from the store. A source whose partitions
-    /// have an identity besides their name keeps it in that position's witness, and compares it here.
+    /// `known` holds every partition of this run by name, with the position that the start or an
+    /// earlier look gave it: partitions that are read, those at their end, and those that a start
+    /// left out. A retired partition ([`ReadStatus::Retired`]) leaves it once its position is
+    /// removed from the store. A source whose partitions have an identity besides their name keeps
+    /// it in that position's witness, and compares it here.
     ///
     /// As given, it lists [`Source::partitions`] and returns the unknown names.
     ///
     /// # Errors
-    /// Kind SourceLost: a known partition is no longer the one that was read. Everything read so far is committed,
-    /// then the run ends with this error. Any other error is logged, and the next look comes after the usual period.
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    /// Kind SourceLost: a known partition is no longer the one that was read. Everything read so
+    /// far is committed, then the run ends with this error. Any other error is logged, and the next
+    /// look comes after the usual period.
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         let listed = self.partitions()?.into_iter();
-        Ok(listed.filter(|partition| !known.contains_key(partition)).map(|partition| (partition, None)).collect())
+        Ok(listed
+            .filter(|partition| !known.contains_key(partition))
+            .map(|partition| (partition, None))
+            .collect())
     }
 
     /// Returns the position at which each partition begins or continues. Called before the workers
@@ -87,18 +97,27 @@ pub trait Source: Send + Sync + 'static {
     fn begin(&self, start: &Start<'_>) -> Result<Begun> {
         if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
             return Err(Error::config(
-                "this source can be read from its beginning only: leave --from out, or say --from earliest",
+                "this source can be read from its beginning only: leave --from out, or say --from \
+                 earliest",
             ));
         }
-        let mut partitions: Vec<(String, Option<Position>)> =
-            start.recorded.iter().map(|(partition, from)| (partition.clone(), Some(from.clone()))).collect();
-        let new = self.partitions()?.into_iter().filter(|partition| !start.recorded.contains_key(partition));
+        let mut partitions: Vec<(String, Option<Position>)> = start
+            .recorded
+            .iter()
+            .map(|(partition, from)| (partition.clone(), Some(from.clone())))
+            .collect();
+        let new = self
+            .partitions()?
+            .into_iter()
+            .filter(|partition| !start.recorded.contains_key(partition));
         partitions.extend(new.map(|partition| (partition, None)));
         let mut begun = Begun::default();
         for (partition, from) in partitions {
             match self.open(&partition, from.as_ref()) {
                 Ok(_) => begun.partitions.push((partition, from)),
-                Err(error) if error.kind() == Kind::SourceLost && start.on_loss != OnLoss::Refuse => {
+                Err(error)
+                    if error.kind() == Kind::SourceLost && start.on_loss != OnLoss::Refuse =>
+                {
                     begun.warnings.push(format!("nothing more is read of {partition}: {error}"));
                 }
                 Err(error) => return Err(error),
@@ -107,16 +126,18 @@ pub trait Source: Send + Sync + 'static {
         Ok(begun)
     }
 
-    /// Returns whether every partition comes to an end and no more join: the run can then end with its sources
-    /// (`--exit-at-end`). Called after [`Source::begin`], which may have given partitions an end ([`Start::to_end`]).
+    /// Returns whether every partition comes to an end and no more join: the run can then end with
+    /// its sources (`--exit-at-end`). Called after [`Source::begin`], which may have given
+    /// partitions an end ([`Start::to_end`]).
     ///
     /// As given, a source whose partitions may grow in number has no end.
     fn is_bounded(&self) -> bool {
         self.discover_every().is_none()
     }
 
-    /// Takes the facts that [`Source::begin`] returned. Called on each instance of the source that opens partitions,
-    /// before the first. A source that wraps another passes them on; one that returns none is never given any.
+    /// Takes the facts that [`Source::begin`] returned. Called on each instance of the source that
+    /// opens partitions, before the first. A source that wraps another passes them on; one that
+    /// returns none is never given any.
     fn adopt(&self, facts: &StartFacts) {
         let _ = facts;
     }
@@ -137,8 +158,9 @@ pub trait Source: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Says that everything before these positions is in committed batches: for those that show outside how far it is. Never asked for again. With none, about once
-    /// a second while nothing is committed: so that what is shown outside may lag by a while, but not for ever.
+    /// Says that everything before these positions is in committed batches: for those that show
+    /// outside how far it is. Never asked for again. With none, about once a second while nothing
+    /// is committed: so that what is shown outside may lag by a while, but not for ever.
     fn committed(&self, positions: &[(String, Position)]) {
         let _ = positions;
     }
@@ -149,11 +171,13 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
-    /// A reader of `partition`, from `from`, or from the beginning for `None`. It may open its input lazily, at the first read.
+    /// A reader of `partition`, from `from`, or from the beginning for `None`. It may open its
+    /// input lazily, at the first read.
     ///
     /// # Errors
     /// The partition cannot be read, or its input does not match `from`.
-    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>>;
+    fn open(&self, partition: &str, from: Option<&Position>)
+    -> Result<Box<dyn Reader<Self::Item>>>;
 }
 
 /// The start's input to a source, see [`Source::begin`].
@@ -161,10 +185,11 @@ pub trait Source: Send + Sync + 'static {
 pub struct Start<'a> {
     /// The topology, by the name that its traces outside have: for a consumer group, say.
     pub topology: &'a str,
-    /// True if there is no store yet, and nobody has ordered to start over: whatever the topology has left outside is then
-    /// not this state's.
+    /// True if there is no store yet, and nobody has ordered to start over: whatever the topology
+    /// has left outside is then not this state's.
     pub is_new: bool,
-    /// True if the store has begun this source before. Its first start is over then, also if it had no partition yet.
+    /// True if the store has begun this source before. Its first start is over then, also if it had
+    /// no partition yet.
     pub begun: bool,
     /// The position at which each partition continues, as recorded in the store.
     pub recorded: &'a BTreeMap<String, Position>,
@@ -173,8 +198,8 @@ pub struct Start<'a> {
     pub first: Option<StartAt>,
     /// The action if records are gone that were not read.
     pub on_loss: OnLoss,
-    /// True if the run ends with its sources (`--exit-at-end`): a source that has no end of its own ends where its
-    /// partitions end now, if it can, and then is bounded ([`Source::is_bounded`]).
+    /// True if the run ends with its sources (`--exit-at-end`): a source that has no end of its own
+    /// ends where its partitions end now, if it can, and then is bounded ([`Source::is_bounded`]).
     pub to_end: bool,
 }
 
@@ -186,12 +211,13 @@ pub type StartFacts = Arc<dyn Any + Send + Sync>;
 pub struct Begun {
     /// Every partition that is there or recorded, and where it is begun; `None` for its beginning.
     pub partitions: Vec<(String, Option<Position>)>,
-    /// Recorded partitions that have ended for good: their positions are removed from the store by this start.
-    /// They are not among `partitions`.
+    /// Recorded partitions that have ended for good: their positions are removed from the store by
+    /// this start. They are not among `partitions`.
     pub retired: Vec<String>,
     /// Warnings for the operator that do not prevent the start: records that were lost, say.
     pub warnings: Vec<String>,
-    /// Facts for the instances of the source that open partitions: each worker builds its own. `None` if they need none.
+    /// Facts for the instances of the source that open partitions: each worker builds its own.
+    /// `None` if they need none.
     pub facts: Option<StartFacts>,
 }
 
@@ -221,19 +247,21 @@ pub enum OnLoss {
 
 /// Reads one partition, on the worker that owns it.
 pub trait Reader<T>: Send {
-    /// Appends records to `into`, at most up to its limits ([`Records::is_full`]), and says what to expect next.
-    /// It may give fewer, and then say [`ReadStatus::More`]. One call should take no longer than about 200 µs.
+    /// Appends records to `into`, at most up to its limits ([`Records::is_full`]), and says what to
+    /// expect next. It may give fewer, and then say [`ReadStatus::More`]. One call should take no
+    /// longer than about 200 µs.
     ///
     /// # Errors
-    /// The input cannot be read, or a record cannot be decoded and the source's policy is to stop. The error names
-    /// partition and position.
+    /// The input cannot be read, or a record cannot be decoded and the source's policy is to stop.
+    /// The error names partition and position.
     ///
-    /// After an error of kind SourceLost the records appended before it are committed with their batch, and the run
-    /// ends after that; [`Reader::position`] must lie after exactly those records. The reader is not read again.
-    /// After any other error the batch is dropped.
+    /// After an error of kind SourceLost the records appended before it are committed with their
+    /// batch, and the run ends after that; [`Reader::position`] must lie after exactly those
+    /// records. The reader is not read again. After any other error the batch is dropped.
     fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus>;
 
-    /// The position after the last record that was appended: what a restart would be given if the batch ended here.
+    /// The position after the last record that was appended: what a restart would be given if the
+    /// batch ended here.
     fn position(&self) -> Position;
 
     /// Returns the offset of [`Reader::position`]. Called some times a second, also while nothing
@@ -271,7 +299,8 @@ pub trait Reader<T>: Send {
         None
     }
 
-    /// Returns the number of records that were skipped by policy since the last call; for metrics and the log.
+    /// Returns the number of records that were skipped by policy since the last call; for metrics
+    /// and the log.
     fn take_skipped(&mut self) -> u64 {
         0
     }
@@ -291,7 +320,8 @@ pub enum ReadStatus {
     Retired,
 }
 
-/// A run of records of one partition, in order, each with its offset. Bounded: see [`Records::is_full`].
+/// A run of records of one partition, in order, each with its offset. Bounded: see
+/// [`Records::is_full`].
 #[derive(Debug)]
 pub struct Records<T> {
     pub(crate) items: Vec<T>,
@@ -323,14 +353,18 @@ impl<T> Records<T> {
         self.bytes += bytes;
     }
 
-    /// Gives a record that cannot be decoded, and was `bytes` long, to the source's dead letters ([`Source::dead_letters`]).
+    /// Gives a record that cannot be decoded, and was `bytes` long, to the source's dead letters
+    /// ([`Source::dead_letters`]).
     pub fn set_aside(&mut self, bytes: usize, letter: DeadLetter) {
         self.set_aside.push(letter);
         self.bytes += bytes;
     }
 
     /// Takes those out, in order, for which `wanted` gives something of their offset.
-    pub(crate) fn take_those<W>(&mut self, mut wanted: impl FnMut(u64) -> Option<W>) -> Vec<((u64, T), W)> {
+    pub(crate) fn take_those<W>(
+        &mut self,
+        mut wanted: impl FnMut(u64) -> Option<W>,
+    ) -> Vec<((u64, T), W)> {
         let wanted: Vec<Option<W>> = self.offsets.iter().map(|offset| wanted(*offset)).collect();
         if wanted.iter().all(Option::is_none) {
             return Vec::new();
@@ -357,7 +391,8 @@ impl<T> Records<T> {
         self.set_aside.retain(|letter| letter.offset.is_none_or(|offset| offset < end));
     }
 
-    /// Returns whether a reader must stop here. The record that crosses the limit of bytes is still given, so that any record passes.
+    /// Returns whether a reader must stop here. The record that crosses the limit of bytes is still
+    /// given, so that any record passes.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.items.len() + self.set_aside.len() >= self.max_records || self.bytes >= self.max_bytes
@@ -403,7 +438,10 @@ impl<S: Source> Source for Arc<S> {
         (**self).discover_every()
     }
 
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         (**self).discover(known)
     }
 
@@ -435,14 +473,21 @@ impl<S: Source> Source for Arc<S> {
         (**self).dead_letters()
     }
 
-    fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<Self::Item>>> {
+    fn open(
+        &self,
+        partition: &str,
+        from: Option<&Position>,
+    ) -> Result<Box<dyn Reader<Self::Item>>> {
         (**self).open(partition, from)
     }
 }
 
 /// A source without its type: the calls that are made to the source before the workers run.
 pub(crate) trait AnySource: Send + Sync {
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>>;
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>>;
     fn discover_every(&self) -> Option<std::time::Duration>;
     fn left_out(&self) -> Vec<(String, String)>;
     fn begin(&self, start: &Start<'_>) -> Result<Begun>;
@@ -452,7 +497,10 @@ pub(crate) trait AnySource: Send + Sync {
 }
 
 impl<S: Source> AnySource for S {
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         Source::discover(self, known)
     }
 

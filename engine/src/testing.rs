@@ -1,4 +1,5 @@
-//! A topology in one test process: fed by hand, stepped batch by batch, crashed at a named point, started again.
+//! A topology in one test process: fed by hand, stepped batch by batch, crashed at a named point,
+//! started again.
 //!
 //! ```
 //! use tidemill_engine::aggregates::Count;
@@ -35,12 +36,14 @@ pub use tidemill_state::points::Effect;
 pub use tidemill_state::{CrashPoint, Txid};
 use tidemill_state::{Error, Points, Result, codec};
 
-/// The time a step, a start or an answer may take before the kit gives up: long enough for any machine.
+/// The time a step, a start or an answer may take before the kit gives up: long enough for any
+/// machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type BuildWith = dyn Fn(&Topology<'_>, &Io) + Send + Sync;
 
-/// A topology under test. See the module's documentation. Its methods panic, as assertions do, when the topology fails.
+/// A topology under test. See the module's documentation. Its methods panic, as assertions do, when
+/// the topology fails.
 pub struct Kit {
     build: Arc<BuildWith>,
     io: Arc<Io>,
@@ -63,7 +66,10 @@ impl Kit {
     ///
     /// # Panics
     /// If it does not start.
-    pub fn with(set: impl FnOnce(&mut Settings), build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) -> Kit {
+    pub fn with(
+        set: impl FnOnce(&mut Settings),
+        build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static,
+    ) -> Kit {
         let folder = tempfile::tempdir().expect("a test can make a temporary folder");
         let mut settings = Settings {
             workers: 1,
@@ -78,13 +84,20 @@ impl Kit {
         settings.batches.max_delay = Duration::from_secs(1 << 30);
         settings.queries.time_out = PATIENCE;
         set(&mut settings);
-        let mut kit =
-            Kit { build: Arc::new(build), io: Arc::default(), settings, points: Arc::default(), engine: None, _folder: folder };
+        let mut kit = Kit {
+            build: Arc::new(build),
+            io: Arc::default(),
+            settings,
+            points: Arc::default(),
+            engine: None,
+            _folder: folder,
+        };
         kit.restart();
         kit
     }
 
-    /// Puts records into the source that was made with [`Io::source`] under this name. They are read at the next [`Kit::step`].
+    /// Puts records into the source that was made with [`Io::source`] under this name. They are
+    /// read at the next [`Kit::step`].
     ///
     /// # Panics
     /// If the topology has no such source of this type.
@@ -93,7 +106,8 @@ impl Kit {
         fed.records.lock().expect("no holder of this lock panics").extend(records);
     }
 
-    /// Runs one batch of everything that was fed, until it is committed and published. Gives its number, or the last one's if nothing was fed.
+    /// Runs one batch of everything that was fed, until it is committed and published. Gives its
+    /// number, or the last one's if nothing was fed.
     ///
     /// # Panics
     /// If the topology fails, or takes too long.
@@ -117,13 +131,17 @@ impl Kit {
         // In this order: what was read is in a batch on its way by the time that it counts as read.
         let settled = || runtime.is_ready() && self.io.is_drained() && runtime.is_at_rest();
         while runtime.committed() == before && pending || !settled() {
-            // Before all workers are ready, what an earlier run has read may still stand there as read.
+            // Before all workers are ready, what an earlier run has read may still stand there as
+            // read.
             if runtime.is_ready() && self.io.is_drained() {
                 runtime.close_batch(&self.points)?;
             }
             if engine.is_over() {
                 let engine = self.engine.take().expect("it was there above");
-                return Err(engine.wait().err().unwrap_or_else(|| Error::bug("the topology ended by itself")));
+                return Err(engine
+                    .wait()
+                    .err()
+                    .unwrap_or_else(|| Error::bug("the topology ended by itself")));
             }
             assert!(began.elapsed() < PATIENCE, "the step takes too long: {:?}", runtime.status());
             std::thread::sleep(Duration::from_micros(200));
@@ -131,7 +149,8 @@ impl Kit {
         Ok(runtime.committed())
     }
 
-    /// Runs on until `point` is reached, and crashes there as if the process were gone. What was fed and not committed will be read again.
+    /// Runs on until `point` is reached, and crashes there as if the process were gone. What was
+    /// fed and not committed will be read again.
     ///
     /// # Panics
     /// If the point is not reached.
@@ -141,7 +160,11 @@ impl Kit {
         let began = Instant::now();
         while !self.points.stopped() {
             // A fold, or the trimming of the log, may come a little after the batch.
-            assert!(began.elapsed() < PATIENCE, "the crash point {} was not reached: {outcome:?}", point.name());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the crash point {} was not reached: {outcome:?}",
+                point.name()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
         self.kill();
@@ -191,23 +214,32 @@ impl Kit {
         }
         self.points = points;
         let (build, io) = (Arc::clone(&self.build), Arc::clone(&self.io));
-        let engine =
-            Engine::start_with_points(self.settings.clone(), move |topology| build(topology, &io), Arc::clone(&self.points))?;
+        let engine = Engine::start_with_points(
+            self.settings.clone(),
+            move |topology| build(topology, &io),
+            Arc::clone(&self.points),
+        )?;
         let began = Instant::now();
         while !engine.runtime().is_ready() && !engine.is_over() {
-            assert!(began.elapsed() < PATIENCE, "the start takes too long: {:?}", engine.runtime().status());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the start takes too long: {:?}",
+                engine.runtime().status()
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
         self.engine = Some(engine);
         Ok(())
     }
 
-    /// Gives the topology other code, as a new version of the program would have. Takes effect at the next [`Kit::restart`].
+    /// Gives the topology other code, as a new version of the program would have. Takes effect at
+    /// the next [`Kit::restart`].
     pub fn change_program(&mut self, build: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) {
         self.build = Arc::new(build);
     }
 
-    /// Sets the time of the batches that are begun from here on ([`crate::Batch::time_ms`]): a test's clock stands still until it is set, and begins at 0.
+    /// Sets the time of the batches that are begun from here on ([`crate::Batch::time_ms`]): a
+    /// test's clock stands still until it is set, and begins at 0.
     pub fn set_time_ms(&mut self, ms: u64) {
         self.settings.clock.set(ms);
     }
@@ -247,13 +279,15 @@ impl Kit {
         content
     }
 
-    /// The answer of a query, and the committed batch that it is from. A query that ends in an ungrouped aggregate gives its value, any other a vector.
+    /// The answer of a query, and the committed batch that it is from. A query that ends in an
+    /// ungrouped aggregate gives its value, any other a vector.
     ///
     /// # Panics
     /// If there is no such query, it fails, or its types are others.
     #[must_use]
     pub fn ask<R: DeserializeOwned>(&self, query: &str, arguments: &impl Serialize) -> (Txid, R) {
-        self.try_ask(query, arguments).unwrap_or_else(|error| panic!("query \"{query}\" failed: {error}"))
+        self.try_ask(query, arguments)
+            .unwrap_or_else(|error| panic!("query \"{query}\" failed: {error}"))
     }
 
     /// As [`Kit::ask`], but gives the error.
@@ -280,6 +314,10 @@ impl Kit {
     pub fn output<T: Data>(&self, sink: &str) -> Vec<T> {
         let collected = self.io.collected::<T>(sink);
         let published = collected.published.lock().expect("no holder of this lock panics");
-        published.records.iter().map(|(_, record)| codec::decode(record).expect("the sink wrote it")).collect()
+        published
+            .records
+            .iter()
+            .map(|(_, record)| codec::decode(record).expect("the sink wrote it"))
+            .collect()
     }
 }

@@ -7,10 +7,18 @@ use prost::encoding::{self, DecodeContext, WireType};
 /// A field of a message. One with its type's default value is not written, as proto3 has it.
 pub(crate) trait Field: Default {
     /// Its type in a `.proto` file.
-    #[cfg_attr(not(test), allow(dead_code, reason = "it is what the test against the file looks at"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "it is what the test against the file looks at")
+    )]
     const PROTO: &'static str;
     fn write(&self, tag: u32, into: &mut impl BufMut);
-    fn merge(&mut self, wire: WireType, from: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError>;
+    fn merge(
+        &mut self,
+        wire: WireType,
+        from: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError>;
     fn length(&self, tag: u32) -> usize;
 }
 
@@ -26,12 +34,21 @@ macro_rules! scalar {
                 }
             }
 
-            fn merge(&mut self, wire: WireType, from: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError> {
+            fn merge(
+                &mut self,
+                wire: WireType,
+                from: &mut impl Buf,
+                context: DecodeContext,
+            ) -> Result<(), DecodeError> {
                 encoding::$module::merge(wire, self, from, context)
             }
 
             fn length(&self, tag: u32) -> usize {
-                if *self == <$type>::default() { 0 } else { encoding::$module::encoded_len(tag, self) }
+                if *self == <$type>::default() {
+                    0
+                } else {
+                    encoding::$module::encoded_len(tag, self)
+                }
             }
         }
     };
@@ -94,7 +111,8 @@ macro_rules! optional {
             }
 
             fn length(&self, tag: u32) -> usize {
-                self.as_ref().map_or(0, |message| prost::encoding::message::encoded_len(tag, message))
+                self.as_ref()
+                    .map_or(0, |message| prost::encoding::message::encoded_len(tag, message))
             }
         }
     };

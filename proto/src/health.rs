@@ -1,4 +1,5 @@
-//! The messages of the standard health service, `grpc.health.v1`, which load balancers and orchestrators ask.
+//! The messages of the standard health service, `grpc.health.v1`, which load balancers and
+//! orchestrators ask.
 
 use crate::field::message;
 

@@ -151,10 +151,16 @@ mod tests {
     /// The lines of a block of the file, without comments: `type name = number`.
     fn block(head: &str) -> Vec<(String, String, i32)> {
         let start = PROTO.find(&format!("{head} {{\n")).unwrap_or_else(|| panic!("no {head}"));
-        let body = PROTO[start..].split_once("{\n").and_then(|(_, rest)| rest.split_once("\n}")).expect("it ends").0;
-        let fields = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let body = PROTO[start..]
+            .split_once("{\n")
+            .and_then(|(_, rest)| rest.split_once("\n}"))
+            .expect("it ends")
+            .0;
+        let fields =
+            body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
         let field = |line: &str| {
-            let (what, number) = line.strip_suffix(';').and_then(|line| line.split_once(" = ")).expect(line);
+            let (what, number) =
+                line.strip_suffix(';').and_then(|line| line.split_once(" = ")).expect(line);
             let (kind, name) = what.rsplit_once(' ').unwrap_or(("", what));
             (kind.to_string(), name.to_string(), number.parse().expect(line))
         };
@@ -166,11 +172,18 @@ mod tests {
         let check = |name: &str, fields: &[(u32, &str, &str)]| {
             let written = block(&format!("message {name}"));
             let as_here = |(kind, name, number): (String, String, i32)| {
-                let kind = if ["Encoding", "ErrorKind"].contains(&kind.as_str()) { "enum".to_string() } else { kind };
+                let kind = if ["Encoding", "ErrorKind"].contains(&kind.as_str()) {
+                    "enum".to_string()
+                } else {
+                    kind
+                };
                 (number.unsigned_abs(), name, kind)
             };
             let written: Vec<_> = written.into_iter().map(as_here).collect();
-            let here: Vec<_> = fields.iter().map(|(tag, name, kind)| (*tag, name.to_string(), kind.to_string())).collect();
+            let here: Vec<_> = fields
+                .iter()
+                .map(|(tag, name, kind)| (*tag, name.to_string(), kind.to_string()))
+                .collect();
             assert_eq!(here, written, "{name}");
         };
         check("QueryRequest", QueryRequest::FIELDS);
@@ -178,8 +191,15 @@ mod tests {
         check("QueryResponse", QueryResponse::FIELDS);
         check("QueryError", QueryError::FIELDS);
         let check = |name: &str, values: &[(i32, &str)]| {
-            let written: Vec<_> = block(&format!("enum {name}")).into_iter().map(|(_, name, number)| (number, name)).collect();
-            assert_eq!(values.iter().map(|(number, name)| (*number, name.to_string())).collect::<Vec<_>>(), written, "{name}");
+            let written: Vec<_> = block(&format!("enum {name}"))
+                .into_iter()
+                .map(|(_, name, number)| (number, name))
+                .collect();
+            assert_eq!(
+                values.iter().map(|(number, name)| (*number, name.to_string())).collect::<Vec<_>>(),
+                written,
+                "{name}"
+            );
         };
         check("Encoding", Encoding::VALUES);
         check("ErrorKind", ErrorKind::VALUES);
@@ -204,7 +224,9 @@ mod tests {
             at_least_position: vec![position.clone(), Position::default()],
             ..QueryRequest::default()
         };
-        let expected = [&b"\x08\x07\x12\x05words\x1a\x02\x01\x02\x20\x01\x42\x0c"[..], &expected, b"\x42\x00"].concat();
+        let expected =
+            [&b"\x08\x07\x12\x05words\x1a\x02\x01\x02\x20\x01\x42\x0c"[..], &expected, b"\x42\x00"]
+                .concat();
         assert_eq!(request.encode_to_vec(), expected);
         assert_eq!(request.encoded_len(), expected.len());
         // A field that is not known yet is skipped.
@@ -214,9 +236,15 @@ mod tests {
         let response = QueryResponse {
             txid: u64::MAX,
             one: true,
-            error: Some(QueryError { known: vec!["a".into(), "b".into()], ..QueryError::default() }),
+            error: Some(QueryError {
+                known: vec!["a".into(), "b".into()],
+                ..QueryError::default()
+            }),
             ..QueryResponse::default()
         };
-        assert_eq!(QueryResponse::decode(&response.encode_to_vec()[..]).expect("it decodes"), response);
+        assert_eq!(
+            QueryResponse::decode(&response.encode_to_vec()[..]).expect("it decodes"),
+            response
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Errors as a call's status: a code that every gRPC client knows, and the whole error in the status's details.
+//! Errors as a call's status: a code that every gRPC client knows, and the whole error in the
+//! status's details.
 
 use crate::field::{message, repeated};
 use crate::{ErrorKind, QueryError};
@@ -45,9 +46,14 @@ pub fn status(error: &QueryError) -> Status {
         ErrorKind::StateReplaced => Code::FailedPrecondition,
         ErrorKind::FunctionFailed | ErrorKind::Unspecified => Code::Unknown,
     };
-    let message = if error.remedy.is_empty() { error.what.clone() } else { format!("{}: {}", error.what, error.remedy) };
+    let message = if error.remedy.is_empty() {
+        error.what.clone()
+    } else {
+        format!("{}: {}", error.what, error.remedy)
+    };
     let detail = Detail { type_url: TYPE.to_string(), value: error.encode_to_vec() };
-    let details = StatusDetails { code: code as i32, message: message.clone(), details: vec![detail] };
+    let details =
+        StatusDetails { code: code as i32, message: message.clone(), details: vec![detail] };
     Status::with_details(code, message, details.encode_to_vec().into())
 }
 
@@ -67,8 +73,12 @@ mod tests {
     fn an_error_comes_back_from_its_status() {
         let kinds = (0..10).map(|number| ErrorKind::of(number).expect("a kind"));
         for kind in kinds {
-            let error =
-                QueryError { kind: kind.into(), what: "it is so".into(), remedy: "do this".into(), ..QueryError::default() };
+            let error = QueryError {
+                kind: kind.into(),
+                what: "it is so".into(),
+                remedy: "do this".into(),
+                ..QueryError::default()
+            };
             let status = status(&error);
             assert_eq!(error_of(&status), Some(error));
             assert_eq!(status.message(), "it is so: do this");

@@ -1,4 +1,5 @@
-//! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only what is committed.
+//! The answers: one function a path. Each takes what it says from the [`Runtime`], which shows only
+//! what is committed.
 
 use super::refusal::{Refusal, place};
 use crate::body::json_response;
@@ -18,8 +19,8 @@ use tidemill_state::{Kind, Txid};
 
 type Answer = Result<Json<Value>, Refusal>;
 
-/// An answer with keys and values of a state, written as JSON once: parsed again, wide integers would
-/// lose their digits.
+/// An answer with keys and values of a state, written as JSON once: parsed again, wide integers
+/// would lose their digits.
 type OfState = Result<Response, Refusal>;
 
 /// The number of batches that are listed if the request does not say, and at most.
@@ -32,7 +33,11 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 /// The workers have loaded their states and take records.
-pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+pub(super) async fn readyz(
+    State(runtime): State<Arc<Runtime>>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
     if runtime.is_ready() {
         return Ok(Json(json!({"ready": true, "txid": runtime.committed()})));
     }
@@ -43,16 +48,30 @@ pub(super) async fn readyz(State(runtime): State<Arc<Runtime>>, method: Method, 
         .remedy("wait until the workers are ready; /v1/status says more"))
 }
 
-pub(super) async fn status(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+pub(super) async fn status(
+    State(runtime): State<Arc<Runtime>>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
     as_json(&runtime.status(), &method, &uri)
 }
 
-pub(super) async fn topology(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+pub(super) async fn topology(
+    State(runtime): State<Arc<Runtime>>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
     let Json(plan) = as_json(runtime.plan(), &method, &uri)?;
-    Ok(Json(json!({"name": runtime.topology(), "lineage": runtime.lineage().to_string(), "nodes": plan["nodes"]})))
+    Ok(Json(
+        json!({"name": runtime.topology(), "lineage": runtime.lineage().to_string(), "nodes": plan["nodes"]}),
+    ))
 }
 
-pub(super) async fn operators(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+pub(super) async fn operators(
+    State(runtime): State<Arc<Runtime>>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
     let Json(operators) = as_json(&runtime.operators(), &method, &uri)?;
     Ok(Json(json!({"lineage": runtime.lineage().to_string(), "operators": operators})))
 }
@@ -70,7 +89,10 @@ pub(super) async fn batches(
     uri: Uri,
 ) -> Answer {
     let wrong = |what: String| {
-        let remedy = format!("ask for /v1/batches?limit=N, N from 1 to {MOST_BATCHES}, or without it for the newest {BATCHES}");
+        let remedy = format!(
+            "ask for /v1/batches?limit=N, N from 1 to {MOST_BATCHES}, or without it for the \
+             newest {BATCHES}"
+        );
         Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy(remedy)
     };
     let Query(how_many) = how_many.map_err(|why| wrong(why.body_text()))?;
@@ -90,16 +112,21 @@ pub(super) async fn batch(
 ) -> Answer {
     let at = || place(&method, &uri);
     let Path(txid) = txid.map_err(|why| {
-        Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), at()).remedy("ask for /v1/batches/TXID, a number from 1 on")
+        Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), at())
+            .remedy("ask for /v1/batches/TXID, a number from 1 on")
     })?;
     let Some(batch) = runtime.batch(Txid(txid)) else {
         let what = match runtime.batches_kept() {
             None => format!("batch {txid} is not known: none was committed in this run"),
             Some((oldest, newest)) => {
-                format!("batch {txid} is not known: this run still has reports of batches {oldest} to {newest}")
+                format!(
+                    "batch {txid} is not known: this run still has reports of batches {oldest} to \
+                     {newest}"
+                )
             }
         };
-        return Err(Refusal::new(StatusCode::NOT_FOUND, what, at()).remedy("ask for one of those that /v1/batches lists"));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, what, at())
+            .remedy("ask for one of those that /v1/batches lists"));
     };
     let Json(mut batch) = as_json(&batch, &method, &uri)?;
     batch["lineage"] = runtime.lineage().to_string().into();
@@ -151,19 +178,25 @@ pub(super) async fn page(
     let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     let wrong = |what: String| {
         let remedy = format!(
-            "ask with prefix, after (a key), limit (1 to {MOST_ROWS}) and at (the first page's txid), each of them or none"
+            "ask with prefix, after (a key), limit (1 to {MOST_ROWS}) and at (the first page's \
+             txid), each of them or none"
         );
         Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy(remedy)
     };
-    let Query(WhichRows { prefix, after, limit, at }) = which.map_err(|why| wrong(why.body_text()))?;
+    let Query(WhichRows { prefix, after, limit, at }) =
+        which.map_err(|why| wrong(why.body_text()))?;
     let limit = limit.unwrap_or(ROWS);
     if !(1..=MOST_ROWS).contains(&limit) {
         return Err(wrong(format!("limit={limit} is not between 1 and {MOST_ROWS}")));
     }
     known_state(&runtime, &name, &method, &uri)?;
     let wish = PageWish { prefix, after, limit, at: at.map(Txid) };
-    let _admitted = runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
-    let page = runtime.read_page(&name, wish).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
+    let _admitted =
+        runtime.admit_page().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
+    let page = runtime
+        .read_page(&name, wish)
+        .await
+        .map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
     Ok(json_response(StatusCode::OK, page.to_json(&runtime.lineage().to_string()).into_bytes()))
 }
 
@@ -188,13 +221,20 @@ pub(super) async fn values(
     let body = body.map_err(|why| Refusal::of_body(&why, place(&method, &uri)))?;
     let WhichKeys { keys } = serde_json::from_slice(&body).map_err(|why| {
         let what = format!("the body does not say which keys: {why}");
-        Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy("send {\"keys\": [key, ...]}")
+        Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri))
+            .remedy("send {\"keys\": [key, ...]}")
     })?;
     // A text is a key as it is, anything else as JSON.
-    let keys: Vec<String> =
-        keys.into_iter().map(|key| serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_string())).collect();
-    let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
-    let (txid, rows) = runtime.read_many(&name, &keys).await.map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
+    let keys: Vec<String> = keys
+        .into_iter()
+        .map(|key| serde_json::from_str(key.get()).unwrap_or_else(|_| key.get().to_string()))
+        .collect();
+    let _admitted =
+        runtime.admit_read().map_err(|why| Refusal::of_query(&why, place(&method, &uri)))?;
+    let (txid, rows) = runtime
+        .read_many(&name, &keys)
+        .await
+        .map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
     let body = format!("{{\"txid\":{txid},\"lineage\":\"{}\",\"rows\":{rows}}}", runtime.lineage());
     Ok(json_response(StatusCode::OK, body.into_bytes()))
 }
@@ -206,23 +246,32 @@ fn not_utf8(why: &PathRejection, method: &Method, uri: &Uri) -> Refusal {
 
 /// The value of one key at the last committed batch, from the worker that owns it.
 async fn value_of(runtime: &Runtime, name: &str, key: &str, at: String) -> OfState {
-    let codec = runtime.find_state(name).map(|(_, codec)| codec).map_err(|_| no_such_state(runtime, name, at.clone()))?;
-    let shown = codec.parse_key(key, runtime.key_groups()).and_then(|(encoded, _)| codec.key_to_json(&encoded));
+    let codec = runtime
+        .find_state(name)
+        .map(|(_, codec)| codec)
+        .map_err(|_| no_such_state(runtime, name, at.clone()))?;
+    let shown = codec
+        .parse_key(key, runtime.key_groups())
+        .and_then(|(encoded, _)| codec.key_to_json(&encoded));
     let shown = shown.map_err(|error| Refusal::of(&error, at.clone()))?;
     let lineage = runtime.lineage().to_string();
     let _admitted = runtime.admit_read().map_err(|why| Refusal::of_query(&why, at.clone()))?;
     match runtime.read_state(name, key).await {
         Ok((txid, Some(value))) => {
-            let body = format!("{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"key\":{shown},\"value\":{value}}}");
+            let body = format!(
+                "{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"key\":{shown},\"value\":{value}}}"
+            );
             Ok(json_response(StatusCode::OK, body.into_bytes()))
         }
-        Ok((txid, None)) => {
-            Err(Refusal::new(StatusCode::NOT_FOUND, format!("state \"{name}\" has no value for key {shown} at batch {txid}"), at)
-                .remedy("nothing, if the key was never given a value; else ask again after a later batch")
-                .knowing("txid", txid.to_string())
-                .knowing("lineage", format!("\"{lineage}\""))
-                .knowing("key", shown))
-        }
+        Ok((txid, None)) => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("state \"{name}\" has no value for key {shown} at batch {txid}"),
+            at,
+        )
+        .remedy("nothing, if the key was never given a value; else ask again after a later batch")
+        .knowing("txid", txid.to_string())
+        .knowing("lineage", format!("\"{lineage}\""))
+        .knowing("key", shown)),
         Err(error) => {
             if error.kind() == Kind::Bug {
                 tracing::error!(%error, state = name, "a value could not be read");
@@ -238,14 +287,18 @@ fn known_state(runtime: &Runtime, name: &str, method: &Method, uri: &Uri) -> Res
 
 fn no_such_state(runtime: &Runtime, name: &str, at: String) -> Refusal {
     let names: Vec<String> = runtime.codecs().iter().map(|codec| codec.decl().name).collect();
-    let remedy =
-        if names.is_empty() { "this topology keeps no state".into() } else { format!("ask for one of: {}", names.join(", ")) };
+    let remedy = if names.is_empty() {
+        "this topology keeps no state".into()
+    } else {
+        format!("ask for one of: {}", names.join(", "))
+    };
     Refusal::new(StatusCode::NOT_FOUND, format!("there is no state \"{name}\""), at).remedy(remedy)
 }
 
 fn as_json(what: &impl serde::Serialize, method: &Method, uri: &Uri) -> Answer {
     serde_json::to_value(what).map(Json).map_err(|why| {
         let what = format!("the answer cannot be written as JSON: {why}");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, what, place(method, uri)).remedy("report it: this is a fault of Tidemill")
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, what, place(method, uri))
+            .remedy("report it: this is a fault of Tidemill")
     })
 }

@@ -41,7 +41,8 @@ async fn status(State(before): State<Arc<Before>>) -> Json<Value> {
 async fn not_yet(State(before): State<Arc<Before>>, method: Method, uri: Uri) -> Refusal {
     // The reason for waiting is not for everybody: /readyz requires no token.
     let waiting = before.starting.waiting().filter(|_| uri.path() != "/readyz");
-    let waits = waiting.map_or(String::new(), |waiting| format!(", and waits: {}", waiting.waiting_for));
+    let waits =
+        waiting.map_or(String::new(), |waiting| format!(", and waits: {}", waiting.waiting_for));
     let what = format!("topology \"{}\" is not ready, it is starting{waits}", before.topology);
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, place(&method, &uri))
         .remedy("wait until it has begun; /v1/status says what it waits for")

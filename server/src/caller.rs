@@ -15,7 +15,8 @@ pub(super) struct Caller {
     waits: Arc<AtomicUsize>,
 }
 
-/// An answer that is waited for longer than queries may take: its connection is not an idle one meanwhile.
+/// An answer that is waited for longer than queries may take: its connection is not an idle one
+/// meanwhile.
 pub(super) struct Wait(Arc<AtomicUsize>);
 
 impl Drop for Wait {
@@ -39,9 +40,12 @@ impl Caller {
         Wait(Arc::clone(&self.waits))
     }
 
-    /// Lets one more of its requests in, if there is room: it counts until what is given is dropped.
+    /// Lets one more of its requests in, if there is room: it counts until what is given is
+    /// dropped.
     pub(super) fn admit(&self, most: usize) -> Result<Permit, QueryError> {
         let admitted = Permit::one_of(&self.under_way, most);
-        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} of this connection are under way already") })
+        admitted.ok_or_else(|| QueryError::TooMany {
+            bound: format!("{most} of this connection are under way already"),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! The connections of the port: so many at once, and none on which nothing moves for long. Half-sent requests and readers that do not read end with that.
+//! The connections of the port: so many at once, and none on which nothing moves for long.
+//! Half-sent requests and readers that do not read end with that.
 
 use axum::serve::Listener;
 use rustix::process::{Resource, getrlimit};
@@ -15,14 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most connections at once, if the process may open twice as many files. Others wait to be accepted: the state needs files too.
+/// The most connections at once, if the process may open twice as many files. Others wait to be
+/// accepted: the state needs files too.
 const MOST: u64 = 4096;
 
 /// For how long nothing may move on a connection: longer than any request may take.
 #[derive(Clone)]
 pub(super) struct Idle {
     usual: Duration,
-    /// The same before anything was answered: who connects and sends no whole request keeps a place from others.
+    /// The same before anything was answered: who connects and sends no whole request keeps a place
+    /// from others.
     first: Duration,
     /// While an answer is waited for that has a bound of its own, longer than that of queries.
     asked: Duration,
@@ -32,7 +35,12 @@ pub(super) struct Idle {
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle { usual: Duration::from_secs(120), first: Duration::from_secs(10), asked: MOST_DRAIN * 2, longest: Arc::default() }
+        Idle {
+            usual: Duration::from_secs(120),
+            first: Duration::from_secs(10),
+            asked: MOST_DRAIN * 2,
+            longest: Arc::default(),
+        }
     }
 }
 
@@ -40,7 +48,8 @@ impl Idle {
     /// Requests may take so long.
     pub(super) fn allow(&self, longest: Duration) {
         let longest = longest.min(Duration::from_secs(86_400));
-        self.longest.fetch_max(u64::try_from(longest.as_millis()).expect("a day is short"), Relaxed);
+        self.longest
+            .fetch_max(u64::try_from(longest.as_millis()).expect("a day is short"), Relaxed);
     }
 
     fn get(&self, answered: bool, asked: bool) -> Duration {
@@ -90,7 +99,8 @@ impl Listener for Connections {
                     self.said = Some(Instant::now());
                     tracing::warn!(
                         most = self.most,
-                        "there are as many connections as there may be: others wait until one of them ends"
+                        "there are as many connections as there may be: others wait until one of \
+                         them ends"
                     );
                 }
                 Arc::clone(&self.room).acquire_owned().await.expect("it is never closed")
@@ -104,7 +114,18 @@ impl Listener for Connections {
         }
         let moved = Instant::now();
         let due = Box::pin(sleep_until(moved + self.idle.get(false, false)));
-        (Connection { stream, idle: self.idle.clone(), moved, answered: false, waits: Arc::default(), due, _room: room }, from)
+        (
+            Connection {
+                stream,
+                idle: self.idle.clone(),
+                moved,
+                answered: false,
+                waits: Arc::default(),
+                due,
+                _room: room,
+            },
+            from,
+        )
     }
 
     fn local_addr(&self) -> Result<SocketAddr> {
@@ -145,7 +166,10 @@ impl Connection {
             ready!(self.due.as_mut().poll(context));
             let due = self.moved + self.idle.get(self.answered, self.waits.load(Relaxed) > 0);
             if due <= Instant::now() {
-                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "nothing moves on the connection")));
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "nothing moves on the connection",
+                )));
             }
             // Looked at again before that: what is waited for may be over by then.
             self.due.as_mut().reset(due.min(Instant::now() + self.idle.usual));
@@ -154,20 +178,32 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, into);
         self.watch(context, read)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.answered |= written.is_ready();
         self.watch(context, written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
         self.answered |= written.is_ready();
         self.watch(context, written)
@@ -197,7 +233,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let idle = Duration::from_millis(idle_ms);
-        let idle = Idle { usual: idle, first: idle, asked: Duration::from_secs(60), longest: Arc::default() };
+        let idle = Idle {
+            usual: idle,
+            first: idle,
+            asked: Duration::from_secs(60),
+            longest: Arc::default(),
+        };
         (Connections::with(listener, most, idle), address)
     }
 
@@ -230,7 +271,10 @@ mod tests {
         let (mut connections, address) = connections(1, 60_000).await;
         let _clients = (TcpStream::connect(address).await, TcpStream::connect(address).await);
         let (first, _) = connections.accept().await;
-        assert!(tokio::time::timeout(Duration::from_millis(50), connections.accept()).await.is_err(), "there is no room");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), connections.accept()).await.is_err(),
+            "there is no room"
+        );
         drop(first);
         connections.accept().await;
     }
@@ -256,9 +300,13 @@ mod tests {
             panic!("it was let send for more than a second");
         });
         let mut third = TcpStream::connect(address).await.expect("it waits in the backlog");
-        third.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("it is open");
+        third
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("it is open");
         let mut answer = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), third.read_to_string(&mut answer)).await;
+        let read =
+            tokio::time::timeout(Duration::from_secs(5), third.read_to_string(&mut answer)).await;
         assert!(read.is_ok_and(|read| read.is_ok()) && answer.ends_with("here"), "{answer}");
         assert_eq!(silent.read(&mut [0]).await.ok(), Some(0), "it was closed");
         serving.abort();
@@ -270,7 +318,8 @@ mod tests {
         let (_client, mut byte) = (TcpStream::connect(address).await.expect("it listens"), [0]);
         let (mut served, _) = connections.accept().await;
         served.waits().fetch_add(1, Relaxed);
-        let read = tokio::time::timeout(Duration::from_millis(400), served.read_exact(&mut byte)).await;
+        let read =
+            tokio::time::timeout(Duration::from_millis(400), served.read_exact(&mut byte)).await;
         assert!(read.is_err(), "it waits: {read:?}");
     }
 
@@ -278,10 +327,19 @@ mod tests {
     fn a_request_that_may_take_long_is_not_cut_off() {
         let idle = Idle::default();
         idle.allow(Duration::from_secs(5));
-        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(10), Duration::from_secs(120)));
+        assert_eq!(
+            (idle.get(false, false), idle.get(true, false)),
+            (Duration::from_secs(10), Duration::from_secs(120))
+        );
         idle.allow(Duration::from_secs(30));
-        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(60), Duration::from_secs(120)));
+        assert_eq!(
+            (idle.get(false, false), idle.get(true, false)),
+            (Duration::from_secs(60), Duration::from_secs(120))
+        );
         idle.allow(Duration::from_secs(600));
-        assert_eq!((idle.get(false, false), idle.get(true, false)), (Duration::from_secs(1200), Duration::from_secs(1200)));
+        assert_eq!(
+            (idle.get(false, false), idle.get(true, false)),
+            (Duration::from_secs(1200), Duration::from_secs(1200))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! gRPC, on the same port as HTTP: queries, one at a time or many over one stream, and the standard health service. `proto/tidemill.proto` describes the calls.
+//! gRPC, on the same port as HTTP: queries, one at a time or many over one stream, and the standard
+//! health service. `proto/tidemill.proto` describes the calls.
 
 use crate::grpc::status::{described, replaced};
 mod health;
@@ -53,7 +54,8 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
     let sent = Arc::new(Mutex::new(UnsentGuard::default()));
     let keep = Arc::clone(&sent);
     let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
-        let (runtime, connection, keep) = (Arc::clone(&runtime), connection.clone(), Arc::clone(&keep));
+        let (runtime, connection, keep) =
+            (Arc::clone(&runtime), connection.clone(), Arc::clone(&keep));
         async move {
             let (response, kept) = answer(&runtime, &connection, request.into_inner()).await;
             *keep.lock().expect("no holder of this lock panics") = kept;
@@ -69,9 +71,16 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
 }
 
 /// The answer to a request, or why there is none; and what counts it until it is sent.
-async fn answer(runtime: &Runtime, connection: &Caller, request: QueryRequest) -> (QueryResponse, UnsentGuard) {
-    let mut response =
-        QueryResponse { number: request.number, lineage: runtime.lineage().to_string(), ..QueryResponse::default() };
+async fn answer(
+    runtime: &Runtime,
+    connection: &Caller,
+    request: QueryRequest,
+) -> (QueryResponse, UnsentGuard) {
+    let mut response = QueryResponse {
+        number: request.number,
+        lineage: runtime.lineage().to_string(),
+        ..QueryResponse::default()
+    };
     if !request.lineage.is_empty() && request.lineage != response.lineage {
         response.error = Some(replaced(&request, &response.lineage));
         return (response, UnsentGuard::default());
@@ -98,7 +107,12 @@ async fn ask(
     let format = match Encoding::of(request.encoding) {
         Some(Encoding::Bincode) => Format::Bincode,
         Some(Encoding::Json) => Format::Json,
-        None => return Err(QueryError::BadArguments(format!("encoding {} is not known to this server", request.encoding))),
+        None => {
+            return Err(QueryError::BadArguments(format!(
+                "encoding {} is not known to this server",
+                request.encoding
+            )));
+        }
     };
     if request.arguments.len() > limits.request_bytes {
         return Err(QueryError::TooLarge { what: "request", limit: limits.request_bytes });

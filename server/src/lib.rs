@@ -1,7 +1,9 @@
-//! The port: health, status and committed values over HTTP, answered on a thread of its own beside the workers.
+//! The port: health, status and committed values over HTTP, answered on a thread of its own beside
+//! the workers.
 //!
-//! Every answer comes from committed batches only, and every error is JSON: what, where and what to do. Who may ask is [`Access`]: off loopback the port wants a
-//! token, or to be told that it needs none.
+//! Every answer comes from committed batches only, and every error is JSON: what, where and what to
+//! do. Who may ask is [`Access`]: off loopback the port wants a token, or to be told that it needs
+//! none.
 
 mod admission;
 mod answers;
@@ -49,10 +51,12 @@ use tower::ServiceExt;
 /// The time requests in flight may take when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
-/// The number of requests that may be under way on one connection of HTTP/2; further ones wait at the client.
+/// The number of requests that may be under way on one connection of HTTP/2; further ones wait at
+/// the client.
 const MOST_STREAMS: u32 = 1024;
 
-/// A port that is bound, and not answered yet: bound before a run begins, so that a port that is taken keeps it from beginning.
+/// A port that is bound, and not answered yet: bound before a run begins, so that a port that is
+/// taken keeps it from beginning.
 pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
@@ -64,12 +68,14 @@ impl Listening {
     /// Binds the address. Port 0 takes any that is free.
     ///
     /// # Errors
-    /// Kind Config: it is no loopback address, and there is neither a token nor the word that none is needed; or it is in use.
+    /// Kind Config: it is no loopback address, and there is neither a token nor the word that none
+    /// is needed; or it is in use.
     pub fn bind(listen: SocketAddr, access: Access) -> Result<Listening> {
         access.check(listen)?;
         let cannot = |why: std::io::Error| match why.kind() {
             std::io::ErrorKind::AddrInUse => Error::config(format!(
-                "{listen} is in use by another process: give another address with --listen, such as --listen 127.0.0.1:{}, or --listen none",
+                "{listen} is in use by another process: give another address with --listen, such \
+                 as --listen 127.0.0.1:{}, or --listen none",
                 listen.port().checked_add(1).unwrap_or(7070)
             )),
             _ => system::error(format!("{listen} cannot be listened on (--listen)"), &why),
@@ -80,8 +86,8 @@ impl Listening {
         Ok(Listening { listener, address, access: Arc::new(access), page: Router::new() })
     }
 
-    /// Answers these paths too, before and during the run, whoever asks: the files of a web page, which must tell nothing of the data. Paths that the port has itself cannot be among
-    /// them.
+    /// Answers these paths too, before and during the run, whoever asks: the files of a web page,
+    /// which must tell nothing of the data. Paths that the port has itself cannot be among them.
     #[must_use]
     pub fn with_page(mut self, page: Router) -> Listening {
         self.page = page;
@@ -105,7 +111,8 @@ impl Listening {
         self.answer(Arc::new(OnceLock::from(routes)), Router::new(), idle)
     }
 
-    /// Begins to answer before the run has begun: that it starts, and what it waits for. [`Server::go_over_to`] ends that.
+    /// Begins to answer before the run has begun: that it starts, and what it waits for.
+    /// [`Server::go_over_to`] ends that.
     ///
     /// # Errors
     /// As [`Listening::serve`].
@@ -115,15 +122,26 @@ impl Listening {
     }
 
     fn answer(self, run: Arc<OnceLock<Router>>, before: Router, idle: Idle) -> Result<Server> {
-        let cannot = |why: std::io::Error| Error::try_again(format!("the server on {} cannot be started: {why}", self.address));
-        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let cannot = |why: std::io::Error| {
+            Error::try_again(format!("the server on {} cannot be started: {why}", self.address))
+        };
+        let tokio =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (stop, stopped) = watch::channel(());
         let listener = self.listener;
         let routes = self.page.fallback_service(either(Arc::clone(&run), before));
         let moved = idle.clone();
         let serving = move || tokio.block_on(serve(listener, routes, moved, stopped));
-        let thread = std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
-        Ok(Server { address: self.address, access: self.access, run, idle, stop: Some(stop), thread: Some(thread) })
+        let thread =
+            std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
+        Ok(Server {
+            address: self.address,
+            access: self.access,
+            run,
+            idle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -169,11 +187,14 @@ impl Drop for Server {
     }
 }
 
-/// Answers until the sender of `stopped` is gone, and finishes the requests in flight for at most [`STOP_WITHIN`].
+/// Answers until the sender of `stopped` is gone, and finishes the requests in flight for at most
+/// [`STOP_WITHIN`].
 async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(why) => return tracing::error!(%why, "the server cannot listen: the run goes on without it"),
+        Err(why) => {
+            return tracing::error!(%why, "the server cannot listen: the run goes on without it");
+        }
     };
     let mut connections = Connections::new(listener, idle);
     let mut open = JoinSet::new();
@@ -186,7 +207,8 @@ async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch
         open.spawn(answer_on(connection, routes.clone(), stopped.clone()));
     }
     drop(connections);
-    let _ = tokio::time::timeout(STOP_WITHIN, async { while open.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(STOP_WITHIN, async { while open.join_next().await.is_some() {} })
+        .await;
 }
 
 /// Answers on one connection until it ends. Once the server stops, nothing more is taken from it.
@@ -199,7 +221,10 @@ async fn answer_on(connection: Connection, routes: Router, stopped: watch::Recei
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http2().enable_connect_protocol().max_concurrent_streams(MOST_STREAMS);
-    let mut answering = pin!(http.serve_connection_with_upgrades(TokioIo::new(connection), TowerToHyperService::new(routes)));
+    let mut answering = pin!(http.serve_connection_with_upgrades(
+        TokioIo::new(connection),
+        TowerToHyperService::new(routes)
+    ));
     let outcome = tokio::select! {
         outcome = answering.as_mut() => outcome,
         () = until_gone(stopped) => {
@@ -281,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_named_with_the_way_out() {
-        let first = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default()).expect("any port");
+        let first = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default())
+            .expect("any port");
         let error = Listening::bind(first.address(), Access::default()).err().expect("it is taken");
         assert_eq!(error.kind(), Kind::Config);
         for part in [first.address().to_string().as_str(), "in use", "--listen"] {

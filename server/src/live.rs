@@ -1,10 +1,17 @@
-//! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries come by themselves.
+//! `/v1/live`: a web socket on which the status, new batches and the answers of watched queries
+//! come by themselves.
 //!
-//! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was committed since, newest first, at most twice a second; a batch comes again when a sink has confirmed its output or its changes are folded; of more than 500 the newest come, and `left_out` says how many do not;
-//! `{"type":"answer","id":…,"txid":…,"lineage":…,"result":…}` for what is watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
-//! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits, and `{"type":"unwatch","id":…}`.
+//! From the server: `{"type":"operators","operators":[…]}`, as `/v1/operators` has them, and
+//! `{"type":"status","status":…}` every second, `{"type":"batches","batches":[…]}` with what was
+//! committed since, newest first, at most twice a second; a batch comes again when a sink has
+//! confirmed its output or its changes are folded; of more than 500 the newest come, and `left_out`
+//! says how many do not; `{"type":"answer","id":…,"txid":…,"lineage":…,"result":…}` for what is
+//! watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
+//! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits,
+//! and `{"type":"unwatch","id":…}`.
 //!
-//! What several sockets want alike is made once for all of them: many open pages cost little more than one.
+//! What several sockets want alike is made once for all of them: many open pages cost little more
+//! than one.
 
 use super::queries::answer_of;
 use super::refusal::Refusal;
@@ -39,7 +46,8 @@ const MOST_WATCHES: usize = 16;
 /// The longest message of a client, in bytes.
 const MOST_MESSAGE_BYTES: usize = 64 << 10;
 
-/// The number of messages that may wait for a client that reads slowly; it misses those that come meanwhile.
+/// The number of messages that may wait for a client that reads slowly; it misses those that come
+/// meanwhile.
 const MESSAGES_KEPT: usize = 16;
 
 /// The time a client may take to read a message.
@@ -98,15 +106,23 @@ enum Told {
 
 impl Live {
     pub(super) fn new(runtime: Arc<Runtime>) -> Arc<Live> {
-        Arc::new(Live { runtime, room: Arc::new(Semaphore::new(MOST_SOCKETS)), feeds: Mutex::default() })
+        Arc::new(Live {
+            runtime,
+            room: Arc::new(Semaphore::new(MOST_SOCKETS)),
+            feeds: Mutex::default(),
+        })
     }
 
-    /// Takes part in a feed, which is begun if nobody did. Its last message, if there was one, and those that follow.
+    /// Takes part in a feed, which is begun if nobody did. Its last message, if there was one, and
+    /// those that follow.
     fn join(self: &Arc<Self>, feed: &Feed) -> (Option<Told>, broadcast::Receiver<Told>) {
         let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
         if let Some(channel) = feeds.get(feed) {
             let receiver = channel.sender.subscribe();
-            return (channel.latest.lock().expect("no holder of this lock panics").clone(), receiver);
+            return (
+                channel.latest.lock().expect("no holder of this lock panics").clone(),
+                receiver,
+            );
         }
         let (sender, receiver) = broadcast::channel(MESSAGES_KEPT);
         let channel = Channel { sender, latest: Arc::default() };
@@ -116,7 +132,9 @@ impl Live {
             match &feed {
                 Feed::Status => live.tell_status(&feed, &channel).await,
                 Feed::Batches => live.tell_batches(&feed, &channel, told).await,
-                Feed::Query { name, arguments, every } => live.tell_answers(&feed, &channel, name, arguments, *every).await,
+                Feed::Query { name, arguments, every } => {
+                    live.tell_answers(&feed, &channel, name, arguments, *every).await
+                }
             }
         });
         (None, receiver)
@@ -138,7 +156,9 @@ impl Live {
     }
 
     fn operators(&self) -> Told {
-        Told::Whole(json!({"type": "operators", "operators": self.runtime.operators()}).to_string().into())
+        Told::Whole(
+            json!({"type": "operators", "operators": self.runtime.operators()}).to_string().into(),
+        )
     }
 
     fn status(&self) -> Told {
@@ -174,21 +194,39 @@ impl Live {
         }
     }
 
-    /// Asks a query again whenever something was committed since its last answer, until it is refused for good or nobody wants it.
-    async fn tell_answers(&self, feed: &Feed, channel: &Channel, name: &str, arguments: &[u8], every: Duration) {
+    /// Asks a query again whenever something was committed since its last answer, until it is
+    /// refused for good or nobody wants it.
+    async fn tell_answers(
+        &self,
+        feed: &Feed,
+        channel: &Channel,
+        name: &str,
+        arguments: &[u8],
+        every: Duration,
+    ) {
         let mut answered: Option<Txid> = None;
         while !self.is_left(feed, channel) {
             let next = Instant::now() + every;
             if answered.is_none_or(|answered| answered < self.runtime.committed()) {
-                let request = QueryRequest { name, arguments, format: Format::Json, time_out: None, at_least: &[] };
+                let request = QueryRequest {
+                    name,
+                    arguments,
+                    format: Format::Json,
+                    time_out: None,
+                    at_least: &[],
+                };
                 match self.runtime.ask(request).await {
                     Ok(answer) => {
                         answered = Some(answer.txid);
-                        let rest = String::from_utf8_lossy(&answer_of(&self.runtime, &answer)).into();
+                        let rest =
+                            String::from_utf8_lossy(&answer_of(&self.runtime, &answer)).into();
                         channel.send(Told::OfWatch { kind: "answer", rest });
                     }
                     Err(error) => {
-                        let for_good = matches!(error, QueryError::NoSuchQuery { .. } | QueryError::BadArguments(_));
+                        let for_good = matches!(
+                            error,
+                            QueryError::NoSuchQuery { .. } | QueryError::BadArguments(_)
+                        );
                         channel.send(refused(&error, name));
                         if for_good {
                             return self.end(feed);
@@ -268,7 +306,9 @@ pub(super) async fn open(
         Ok(upgrade) => upgrade,
         Err(why) => {
             return Refusal::new(why.status(), why.body_text(), "GET /v1/live".into())
-                .remedy("open it as a web socket; /v1/status and /v1/batches say the same to a request")
+                .remedy(
+                    "open it as a web socket; /v1/status and /v1/batches say the same to a request",
+                )
                 .into_response();
         }
     };
@@ -278,7 +318,10 @@ pub(super) async fn open(
             .remedy("close another page, or ask for /v1/status from time to time")
             .into_response();
     };
-    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(MOST_MESSAGE_BYTES).max_frame_size(MOST_MESSAGE_BYTES);
+    let upgrade = upgrade
+        .protocols([PROTOCOL])
+        .max_message_size(MOST_MESSAGE_BYTES)
+        .max_frame_size(MOST_MESSAGE_BYTES);
     upgrade.on_upgrade(move |socket| async move {
         Client::new(live).serve(socket).await;
         drop(room);
@@ -296,11 +339,18 @@ struct Client {
 
 impl Client {
     fn new(live: Arc<Live>) -> Client {
-        Client { live, outbox: mpsc::channel(MESSAGES_KEPT), feeds: JoinSet::new(), watched: HashMap::new() }
+        Client {
+            live,
+            outbox: mpsc::channel(MESSAGES_KEPT),
+            feeds: JoinSet::new(),
+            watched: HashMap::new(),
+        }
     }
 
     async fn serve(mut self, mut socket: WebSocket) {
-        self.follow(&Feed::Batches, String::new(), |live| live.batches(0).map(|(batches, _)| batches));
+        self.follow(&Feed::Batches, String::new(), |live| {
+            live.batches(0).map(|(batches, _)| batches)
+        });
         self.follow(&Feed::Status, String::new(), |live| Some(live.status()));
         loop {
             tokio::select! {
@@ -332,7 +382,8 @@ impl Client {
             wrong(
                 "",
                 why.to_string(),
-                "send {\"type\":\"watch\",\"id\",\"query\",\"arguments\",\"every_ms\"} or {\"type\":\"unwatch\",\"id\"}",
+                "send {\"type\":\"watch\",\"id\",\"query\",\"arguments\",\"every_ms\"} or \
+                 {\"type\":\"unwatch\",\"id\"}",
             )
         })?;
         match said {
@@ -340,15 +391,24 @@ impl Client {
             Said::Watch(Watch { id, query, arguments, every_ms, .. }) => {
                 self.unwatch(&id);
                 if self.watched.len() >= MOST_WATCHES {
-                    return Err(wrong(&id, format!("{MOST_WATCHES} queries are watched already"), "unwatch one of them first"));
+                    return Err(wrong(
+                        &id,
+                        format!("{MOST_WATCHES} queries are watched already"),
+                        "unwatch one of them first",
+                    ));
                 }
                 if !WATCH_EVERY_MS.contains(&every_ms) {
                     let (least, most) = WATCH_EVERY_MS.into_inner();
                     let what = format!("every_ms is {every_ms}, and not from {least} to {most}");
-                    return Err(wrong(&id, what, "say how long to wait at least from one answer to the next"));
+                    return Err(wrong(
+                        &id,
+                        what,
+                        "say how long to wait at least from one answer to the next",
+                    ));
                 }
                 let arguments = arguments.get().as_bytes().to_vec();
-                let feed = Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
+                let feed =
+                    Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
                 let following = self.follow(&feed, id.clone(), |_| None);
                 self.watched.insert(id, following);
             }
@@ -363,7 +423,8 @@ impl Client {
         while self.feeds.try_join_next().is_some() {}
     }
 
-    /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the feed's last.
+    /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the
+    /// feed's last.
     fn follow(&mut self, feed: &Feed, id: String, now: fn(&Live) -> Option<Told>) -> AbortHandle {
         let (latest, mut feed) = self.live.join(feed);
         // The value is taken only after joining: the feed reports all later changes, and nothing in
@@ -375,9 +436,13 @@ impl Client {
             loop {
                 let message = match told.take() {
                     Some(Told::Whole(message)) => Some(message),
-                    Some(Told::OfWatch { kind, rest }) => {
-                        Some(format!("{{\"type\":\"{kind}\",\"id\":{id},{}", rest.trim_start_matches('{')).into())
-                    }
+                    Some(Told::OfWatch { kind, rest }) => Some(
+                        format!(
+                            "{{\"type\":\"{kind}\",\"id\":{id},{}",
+                            rest.trim_start_matches('{')
+                        )
+                        .into(),
+                    ),
                     None => None,
                 };
                 if let Some(message) = message
@@ -402,13 +467,21 @@ mod tests {
 
     #[test]
     fn arguments_are_kept_as_they_came() {
-        let watch = |arguments: &str| format!("{{\"id\":\"w\",\"query\":\"q\",\"arguments\":{arguments},\"type\":\"watch\"}}");
-        for arguments in ["null", "340282366920938463463374607431768211455", "[0.8961630917649599,\"NaN\"]"] {
+        let watch = |arguments: &str| {
+            format!("{{\"id\":\"w\",\"query\":\"q\",\"arguments\":{arguments},\"type\":\"watch\"}}")
+        };
+        for arguments in
+            ["null", "340282366920938463463374607431768211455", "[0.8961630917649599,\"NaN\"]"]
+        {
             let text = watch(arguments);
-            let Ok(Said::Watch(said)) = Said::parse(&text) else { panic!("{arguments} are arguments") };
+            let Ok(Said::Watch(said)) = Said::parse(&text) else {
+                panic!("{arguments} are arguments")
+            };
             assert_eq!((said.arguments.get(), said.every_ms), (arguments, 1000));
         }
-        assert!(matches!(Said::parse(r#"{"type":"unwatch","id":"w"}"#), Ok(Said::Unwatch(said)) if said.id == "w"));
+        assert!(
+            matches!(Said::parse(r#"{"type":"unwatch","id":"w"}"#), Ok(Said::Unwatch(said)) if said.id == "w")
+        );
         for (wrong, part) in [
             (r#"{"type":"watch","id":"w","query":"q"}"#, "missing field `arguments`"),
             (r#"{"type":"unwatch","id":"w","query":"q"}"#, "unknown field `query`"),

@@ -32,12 +32,13 @@
 //! | `tidemill_start_time_seconds` | gauge | when the run began, in seconds since 1970 |
 //! | `tidemill_build_info` | info, with the version | always 1 |
 //!
-//! On Linux also the figures that Prometheus' own clients give of a process: `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
+//! On Linux also the figures that Prometheus' own clients give of a process:
+//! `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
 //! `process_open_fds`, `process_max_fds`, `process_threads`, `process_start_time_seconds`.
 //!
-//! At most 1,000 partitions of each source, in the order of their names, have series of their own; the rest are added up as partition `others`. So are operators beyond
-//! the first 500 of the plan. The counters and
-//! histograms begin at zero with each run.
+//! At most 1,000 partitions of each source, in the order of their names, have series of their own;
+//! the rest are added up as partition `others`. So are operators beyond the first 500 of the plan.
+//! The counters and histograms begin at zero with each run.
 
 mod operators;
 mod text_format;
@@ -82,8 +83,14 @@ struct OfState {
 }
 
 /// Answers with all metrics.
-pub(super) async fn answer(State(runtime): State<Arc<Runtime>>, headers: HeaderMap) -> impl IntoResponse {
-    in_the_format_of(&headers, text(&runtime.status(), &worked(&runtime), runtime.timings(), runtime.is_ready()))
+pub(super) async fn answer(
+    State(runtime): State<Arc<Runtime>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    in_the_format_of(
+        &headers,
+        text(&runtime.status(), &worked(&runtime), runtime.timings(), runtime.is_ready()),
+    )
 }
 
 /// Answers before the run has begun: that it is not ready, and how the process is.
@@ -93,9 +100,11 @@ pub(super) async fn answer_before(headers: HeaderMap) -> impl IntoResponse {
     in_the_format_of(&headers, written(&registry))
 }
 
-/// OpenMetrics to who asks for that, as a Prometheus server does, and else Prometheus' own older format.
+/// OpenMetrics to who asks for that, as a Prometheus server does, and else Prometheus' own older
+/// format.
 fn in_the_format_of(headers: &HeaderMap, text: String) -> impl IntoResponse + use<> {
-    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    let accepted =
+        headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
     } else {
@@ -114,18 +123,55 @@ fn text(status: &Status, work: &[Worked], timings: &Timings, ready: bool) -> Str
         keys.get_or_create(&OfState { state: state.name.clone() }).set(signed(state.keys as u64));
     }
     registry.register("state_keys", "Keys that have a value", keys);
-    gauge(&mut registry, "unfolded_bytes", "Committed bytes of deltas that are not folded", status.unfolded_bytes);
+    gauge(
+        &mut registry,
+        "unfolded_bytes",
+        "Committed bytes of deltas that are not folded",
+        status.unfolded_bytes,
+    );
     gauge(&mut registry, "store_bytes", "The store's tables on the disk", status.store_bytes);
-    registry.register("delta_bytes", "Bytes of state changes that this run has committed", timings.delta_bytes.clone());
+    registry.register(
+        "delta_bytes",
+        "Bytes of state changes that this run has committed",
+        timings.delta_bytes.clone(),
+    );
     registry.register("fold_seconds", "How long folds took", timings.fold.clone());
-    registry.register("query_seconds", "From a request over the port until its answer, or its refusal", timings.query.clone());
-    registry.register("query_failures", "Requests that were not answered", timings.query_failures.clone());
-    gauge(&mut registry, "query_requests", "Requests to queries that run or wait", status.queries.requests as u64);
-    gauge(&mut registry, "query_kept_bytes", "Old values that are kept", status.queries.kept_bytes as u64);
-    counter(&mut registry, "query_cancelled", "Reads cancelled because of their memory", status.queries.cancelled);
+    registry.register(
+        "query_seconds",
+        "From a request over the port until its answer, or its refusal",
+        timings.query.clone(),
+    );
+    registry.register(
+        "query_failures",
+        "Requests that were not answered",
+        timings.query_failures.clone(),
+    );
+    gauge(
+        &mut registry,
+        "query_requests",
+        "Requests to queries that run or wait",
+        status.queries.requests as u64,
+    );
+    gauge(
+        &mut registry,
+        "query_kept_bytes",
+        "Old values that are kept",
+        status.queries.kept_bytes as u64,
+    );
+    counter(
+        &mut registry,
+        "query_cancelled",
+        "Reads cancelled because of their memory",
+        status.queries.cancelled,
+    );
     counter(&mut registry, "generations", "How often the dataflows were built", status.generations);
     of_readiness(&mut registry, ready);
-    gauge(&mut registry, "start_time_seconds", "When the run began, in seconds since 1970", status.started_at_ms / 1000);
+    gauge(
+        &mut registry,
+        "start_time_seconds",
+        "When the run began, in seconds since 1970",
+        status.started_at_ms / 1000,
+    );
     written(&registry)
 }
 
@@ -152,11 +198,24 @@ fn written(registry: &Registry) -> String {
 fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
     gauge(registry, "committed_txid", "The last committed batch", status.committed.0);
     registry.register("batches", "Batches that this run has committed", timings.batches.clone());
-    counter(registry, "records", "Source records in batches that this run has committed", status.records);
-    registry.register("input_bytes", "Bytes of input that those records were", timings.input_bytes.clone());
+    counter(
+        registry,
+        "records",
+        "Source records in batches that this run has committed",
+        status.records,
+    );
+    registry.register(
+        "input_bytes",
+        "Bytes of input that those records were",
+        timings.input_bytes.clone(),
+    );
     let histograms = [
         ("batch_fill_seconds", "From a batch's first record until it was closed", &timings.fill),
-        ("batch_compute_seconds", "From then until every worker had completed it", &timings.compute),
+        (
+            "batch_compute_seconds",
+            "From then until every worker had completed it",
+            &timings.compute,
+        ),
         ("batch_commit_seconds", "How long the write took that made it durable", &timings.commit),
     ];
     for (name, help, histogram) in histograms {
@@ -165,8 +224,10 @@ fn of_batches(registry: &mut Registry, timings: &Timings, status: &Status) {
 }
 
 fn of_sources(registry: &mut Registry, status: &Status) {
-    let (offsets, lags) = (Family::<OfPartition, Gauge>::default(), Family::<OfPartition, Gauge>::default());
-    let (trouble, skipped) = (Family::<OfPartition, Gauge>::default(), Family::<OfSource, Counter>::default());
+    let (offsets, lags) =
+        (Family::<OfPartition, Gauge>::default(), Family::<OfPartition, Gauge>::default());
+    let (trouble, skipped) =
+        (Family::<OfPartition, Gauge>::default(), Family::<OfSource, Counter>::default());
     for (labels, partition) in labelled(status) {
         offsets.get_or_create(&labels).inc_by(signed(partition.offset));
         if let Some(lag) = partition.lag {
@@ -178,7 +239,11 @@ fn of_sources(registry: &mut Registry, status: &Status) {
     registry.register("source_offset", "The first offset that no committed batch covers", offsets);
     registry.register("source_lag", "What is known to come from there on, in offsets", lags);
     registry.register("source_skipped", "Records skipped by policy", skipped);
-    registry.register("source_trouble", "1 while it cannot be read, for a reason that passes by itself", trouble);
+    registry.register(
+        "source_trouble",
+        "1 while it cannot be read, for a reason that passes by itself",
+        trouble,
+    );
 }
 
 /// Each partition with its labels: those of its own, or those of the rest of its source.
@@ -188,7 +253,8 @@ fn labelled(status: &Status) -> impl Iterator<Item = (OfPartition, &PartitionPro
         by_source.entry(&partition.source).or_default().push(partition);
     }
     by_source.into_iter().flat_map(|(source, mut partitions)| {
-        // Workers tell of them in any order: the same ones are to have series of their own each time.
+        // Workers tell of them in any order: the same ones are to have series of their own each
+        // time.
         partitions.sort_unstable_by(|one, other| one.partition.cmp(&other.partition));
         partitions.into_iter().enumerate().map(move |(index, partition)| {
             let name = if index < PARTITIONS { &partition.partition } else { "others" };
@@ -198,8 +264,10 @@ fn labelled(status: &Status) -> impl Iterator<Item = (OfPartition, &PartitionPro
 }
 
 fn of_sinks(registry: &mut Registry, timings: &Timings, status: &Status) {
-    let (published, backlog) = (Family::<OfSink, Gauge>::default(), Family::<OfSink, Gauge>::default());
-    let (rebuilds, trouble) = (Family::<OfSink, Counter>::default(), Family::<OfSink, Gauge>::default());
+    let (published, backlog) =
+        (Family::<OfSink, Gauge>::default(), Family::<OfSink, Gauge>::default());
+    let (rebuilds, trouble) =
+        (Family::<OfSink, Counter>::default(), Family::<OfSink, Gauge>::default());
     for sink in &status.sinks {
         let labels = OfSink { sink: sink.name.clone() };
         published.get_or_create(&labels).set(signed(sink.published.0));
@@ -213,7 +281,11 @@ fn of_sinks(registry: &mut Registry, timings: &Timings, status: &Status) {
     registry.register("sink_backlog_bytes", "Committed output that it has not confirmed", backlog);
     registry.register("sink_publisher_rebuilds", "Publishers made anew", rebuilds);
     registry.register("sink_trouble", "1 while it does not take output", trouble);
-    registry.register("sink_publish_seconds", "From being given output until it was confirmed", timings.publish.clone());
+    registry.register(
+        "sink_publish_seconds",
+        "From being given output until it was confirmed",
+        timings.publish.clone(),
+    );
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
@@ -241,7 +313,12 @@ mod tests {
     use tidemill_engine::{QueriesStatus, SinkStatus, StateStatus};
     use tidemill_state::Txid;
 
-    fn partition(source: &str, partition: &str, offset: u64, trouble: Option<&str>) -> PartitionProgress {
+    fn partition(
+        source: &str,
+        partition: &str,
+        offset: u64,
+        trouble: Option<&str>,
+    ) -> PartitionProgress {
         let mut progress = PartitionProgress::default();
         progress.source = source.into();
         progress.partition = partition.into();
@@ -280,7 +357,12 @@ mod tests {
             sources_at_end: false,
             waiting: None,
             partitions,
-            states: vec![StateStatus { name: "counts".into(), key: String::new(), value: String::new(), keys: 5 }],
+            states: vec![StateStatus {
+                name: "counts".into(),
+                key: String::new(),
+                value: String::new(),
+                keys: 5,
+            }],
             sinks: vec![sink()],
             unfolded_bytes: 11,
             store_bytes: 13,
@@ -315,14 +397,22 @@ mod tests {
         let timings = Timings::default();
         timings.committed(&batch(6));
         timings.committed(&batch(7));
-        let quiet =
-            text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &work, &timings, true);
+        let quiet = text(
+            &status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]),
+            &work,
+            &timings,
+            true,
+        );
         has(&quiet, "tidemill_sink_publish_seconds_count{sink=\"out\"} 0");
         timings.published("out", Duration::from_millis(250));
         timings.folded(Duration::from_millis(500));
         timings.asked("words", Duration::from_millis(125), &Err(QueryError::NotHeld));
-        let text =
-            text(&status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]), &work, &timings, true);
+        let text = text(
+            &status(vec![partition("s", "p\"1", 3, Some("away")), partition("s", "p2", 4, None)]),
+            &work,
+            &timings,
+            true,
+        );
         for line in [
             "tidemill_committed_txid 7",
             "tidemill_batches_total 2",
@@ -370,9 +460,14 @@ mod tests {
         }
         // What the table at the top says is there, and nothing else.
         let table = include_str!("metrics.rs").lines().filter(|line| line.starts_with("//! | `"));
-        let named: Vec<String> = table.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_string)).collect();
-        let named: Vec<&str> = named.iter().map(String::as_str).filter(|name| name.starts_with("tidemill_")).collect();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter(|line| line.starts_with("tidemill_"));
+        let named: Vec<String> =
+            table.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_string)).collect();
+        let named: Vec<&str> =
+            named.iter().map(String::as_str).filter(|name| name.starts_with("tidemill_")).collect();
+        let types = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter(|line| line.starts_with("tidemill_"));
         let shown: Vec<String> = types
             .map(|line| match line.split_once(' ') {
                 Some((name, "counter")) => format!("{name}_total"),
@@ -400,7 +495,12 @@ mod tests {
             has(&older, line);
         }
         assert!(!older.contains("# EOF") && open.ends_with("# EOF\n"));
-        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_string).collect::<Vec<_>>();
+        let samples = |text: &str| {
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_string)
+                .collect::<Vec<_>>()
+        };
         let (of_open, of_older) = (samples(&open), samples(&older));
         assert_eq!(of_open.len(), of_older.len());
     }
@@ -409,13 +509,27 @@ mod tests {
     fn partitions_beyond_a_thousand_of_a_source_are_added_up() {
         let many = |source: &'static str, count: usize| {
             // The last first: the order in which they are told of does not matter.
-            (0..count)
-                .rev()
-                .map(move |number| partition(source, &format!("{number:04}"), 10, Some("away").filter(|_| number == 1002)))
+            (0..count).rev().map(move |number| {
+                partition(
+                    source,
+                    &format!("{number:04}"),
+                    10,
+                    Some("away").filter(|_| number == 1002),
+                )
+            })
         };
-        let text = text(&status(many("a", 1003).chain(many("b", 1000)).collect()), &[], &Timings::default(), false);
+        let text = text(
+            &status(many("a", 1003).chain(many("b", 1000)).collect()),
+            &[],
+            &Timings::default(),
+            false,
+        );
         let own = |source: &str| {
-            text.lines().filter(|line| line.starts_with(&format!("tidemill_source_lag{{source=\"{source}\""))).count()
+            text.lines()
+                .filter(|line| {
+                    line.starts_with(&format!("tidemill_source_lag{{source=\"{source}\""))
+                })
+                .count()
         };
         assert_eq!((own("a"), own("b")), (1001, 1000));
         for line in [
@@ -428,6 +542,9 @@ mod tests {
         ] {
             has(&text, line);
         }
-        assert!(!text.contains("{source=\"b\",partition=\"others\"}"), "each source has a thousand of its own");
+        assert!(
+            !text.contains("{source=\"b\",partition=\"others\"}"),
+            "each source has a thousand of its own"
+        );
     }
 }

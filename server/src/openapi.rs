@@ -1,4 +1,5 @@
-//! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and states of the topology that runs.
+//! `/openapi.json`: what the port answers, in the language of OpenAPI 3.1, with the queries and
+//! states of the topology that runs.
 
 use crate::body::json_body;
 use axum::body::{Body, Bytes};
@@ -27,13 +28,24 @@ fn describe(runtime: &Runtime) -> Value {
     let batch = json!({"txid": {"type": "integer"}, "lineage": {"type": "string"}});
     // What is answered is described by the types that are written: the two cannot differ.
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut types = settings.with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
+    let mut types = settings
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
     let mut paths = Map::new();
-    for (path, what) in [("/healthz", "Whether the process lives"), ("/metrics", "Metrics for Prometheus")] {
-        paths.insert(path.into(), json!({"get": said_as("text/plain", what, &[], json!({"type": "string"}))}));
+    for (path, what) in
+        [("/healthz", "Whether the process lives"), ("/metrics", "Metrics for Prometheus")]
+    {
+        paths.insert(
+            path.into(),
+            json!({"get": said_as("text/plain", what, &[], json!({"type": "string"}))}),
+        );
     }
-    paths.insert("/openapi.json".into(), json!({"get": operation("This description", &[], json!({"type": "object"}))}));
-    let of_lineage = |what: &str, of: Value| object(&json!({"lineage": {"type": "string"}, what: of}));
+    paths.insert(
+        "/openapi.json".into(),
+        json!({"get": operation("This description", &[], json!({"type": "object"}))}),
+    );
+    let of_lineage =
+        |what: &str, of: Value| object(&json!({"lineage": {"type": "string"}, what: of}));
     let list = |of: Value| json!({"type": "array", "items": of});
     let ready = object(&json!({"ready": {"type": "boolean"}, "txid": {"type": "integer"}}));
     let mut topology = of_lineage("nodes", list(types.subschema_for::<Node>().to_value()));
@@ -54,33 +66,48 @@ fn describe(runtime: &Runtime) -> Value {
             "What each operator has done on each worker since the run began",
             of_lineage("operators", list(types.subschema_for::<OperatorWork>().to_value())),
         ),
-        ("/v1/queries", "The queries, with the types of their arguments and results", of_lineage("queries", list(query))),
+        (
+            "/v1/queries",
+            "The queries, with the types of their arguments and results",
+            of_lineage("queries", list(query)),
+        ),
     ] {
         paths.insert(path.into(), json!({"get": operation(what, &[], answer)}));
     }
     let limit = parameter("limit", "query", false, json!({"type": "integer"}));
     let report = types.subschema_for::<BatchReport>().to_value();
     let newest = of_lineage("batches", list(report.clone()));
-    paths.insert("/v1/batches".into(), json!({"get": operation("The newest batches", std::slice::from_ref(&limit), newest)}));
+    paths.insert(
+        "/v1/batches".into(),
+        json!({"get": operation("The newest batches", std::slice::from_ref(&limit), newest)}),
+    );
     let txid = parameter("txid", "path", true, json!({"type": "integer"}));
     let lineage = object(&json!({"lineage": {"type": "string"}}));
     paths.insert(
         "/v1/batches/{txid}".into(),
         json!({"get": operation("One batch", &[txid], json!({"allOf": [report, lineage]}))}),
     );
-    let live = "A web socket: status, operators, batches and watched queries as they come. Without the upgrade it is refused";
+    let live = "A web socket: status, operators, batches and watched queries as they come. \
+        Without the upgrade it is refused";
     paths.insert("/v1/live".into(), json!({"get": {
-        "summary": live, "responses": {"101": {"description": "It speaks the web socket protocol from here on"}, "default": refused()},
+        "summary": live, "responses": {"101": {"description": "It speaks the web socket protocol \
+            from here on"}, "default": refused()},
     }}));
     for (order, what) in [
         ("pause", "The sources wait; the batch in hand is finished"),
         ("resume", "The sources go on"),
-        ("drain", "The sources wait; answers once everything that was read is committed and published"),
+        (
+            "drain",
+            "The sources wait; answers once everything that was read is committed and published",
+        ),
     ] {
         let answer = json!({"type": "object", "properties": {"phase": {"type": "string"}, "txid": {"type": "integer"}, "drained": {"type": "boolean"}}});
         let within = parameter("timeout_ms", "query", false, json!({"type": "integer"}));
         let wishes = if order == "drain" { std::slice::from_ref(&within) } else { &[] };
-        paths.insert(format!("/v1/sources/{order}"), json!({"post": operation(what, wishes, answer)}));
+        paths.insert(
+            format!("/v1/sources/{order}"),
+            json!({"post": operation(what, wishes, answer)}),
+        );
     }
     for query in runtime.queries() {
         let result = if query.one {
@@ -96,39 +123,52 @@ fn describe(runtime: &Runtime) -> Value {
                 "at_least",
                 "query",
                 false,
-                json!({"type": "integer", "description": "the answer is of this batch or a later one"}),
+                json!({"type": "integer", "description": "the answer is of this batch or a later \
+                    one"}),
             ),
             parameter(
                 "at_least_position",
                 "query",
                 false,
-                json!({"type": "string", "description": "source/partition/offset: the answer knows of this record"}),
+                json!({"type": "string", "description": "source/partition/offset: the answer \
+                    knows of this record"}),
             ),
         ];
-        let mut ask =
-            operation(&format!("Asks the query \"{}\"", query.name), &wishes, json!({"type": "object", "properties": answer}));
-        ask["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": {"description": query.arguments}}}});
+        let mut ask = operation(
+            &format!("Asks the query \"{}\"", query.name),
+            &wishes,
+            json!({"type": "object", "properties": answer}),
+        );
+        ask["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"description": query.arguments}}}});
         paths.insert(format!("/v1/query/{}", query.name), json!({"post": ask}));
     }
-    let value = "missing if the key has none; NaN and the infinities are the texts \"NaN\", \"Infinity\" and \"-Infinity\", integers have all their digits";
-    let key_and_value =
-        json!({"type": "object", "properties": {"key": {}, "value": {"description": value}}, "required": ["key"]});
+    let value = "missing if the key has none; NaN and the infinities are the texts \"NaN\", \
+        \"Infinity\" and \"-Infinity\", integers have all their digits";
+    let key_and_value = json!({"type": "object", "properties": {"key": {}, "value": {"description": value}}, "required": ["key"]});
     let mut rows = batch.clone();
     rows["rows"] = json!({"type": "array", "items": key_and_value});
     let mut page_of_rows = rows.clone();
-    page_of_rows["moved_on"] = json!({"type": "boolean", "description": "the batch of the walk's first page is no longer held: this page is of another"});
-    page_of_rows["next"] =
-        json!({"description": "the key to go on after; missing on the last page, and null where that is a key"});
+    page_of_rows["moved_on"] = json!({"type": "boolean", "description": "the batch of the walk's \
+        first page is no longer held: this page is of another"});
+    page_of_rows["next"] = json!({"description": "the key to go on after; missing on the last \
+        page, and null where that is a key"});
     let page = [
         name("name"),
         parameter("prefix", "query", false, json!({"type": "string"})),
         parameter("after", "query", false, json!({"type": "string"})),
         limit,
-        parameter("at", "query", false, json!({"type": "integer", "description": "the txid of the walk's first page"})),
+        parameter(
+            "at",
+            "query",
+            false,
+            json!({"type": "integer", "description": "the txid of the walk's first page"}),
+        ),
     ];
-    let mut many =
-        operation("The values of some keys, all of one batch", &[name("name")], json!({"type": "object", "properties": rows}));
+    let mut many = operation(
+        "The values of some keys, all of one batch",
+        &[name("name")],
+        json!({"type": "object", "properties": rows}),
+    );
     many["requestBody"] = json!({"required": true, "content": {"application/json": {"schema":
         {"type": "object", "properties": {"keys": {"type": "array", "items": {}}}, "required": ["keys"]}}}});
     paths.insert(
@@ -137,10 +177,18 @@ fn describe(runtime: &Runtime) -> Value {
     );
     let mut one = batch;
     (one["key"], one["value"]) = (json!({}), json!({}));
-    let value = operation("The value of a key", &[name("name"), name("key")], json!({"type": "object", "properties": one}));
+    let value = operation(
+        "The value of a key",
+        &[name("name"), name("key")],
+        json!({"type": "object", "properties": one}),
+    );
     paths.insert("/v1/state/{name}/{key}".into(), json!({"get": value}));
     let outputs = json!({"type": "array", "items": {"type": "array"}});
-    let drpc = operation("Asks a query as Storm's DRPC does", &[name("function"), name("arguments")], outputs.clone());
+    let drpc = operation(
+        "Asks a query as Storm's DRPC does",
+        &[name("function"), name("arguments")],
+        outputs.clone(),
+    );
     paths.insert("/drpc/{function}/{arguments}".into(), json!({"get": drpc}));
     let mut schemas = types.take_definitions(true);
     schemas.insert(
@@ -148,10 +196,17 @@ fn describe(runtime: &Runtime) -> Value {
         object(&json!({"error": object(&json!({
         "kind": {"type": "string"}, "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
     );
-    let mut posted =
-        operation("Asks a query as Storm's DRPC does, with the arguments as the body", &[name("function")], outputs.clone());
+    let mut posted = operation(
+        "Asks a query as Storm's DRPC does, with the arguments as the body",
+        &[name("function")],
+        outputs.clone(),
+    );
     posted["requestBody"] = json!({"content": {"text/plain": {"schema": {"type": "string"}}}});
-    let without = operation("Asks a query as Storm's DRPC does, with no arguments", &[name("function")], outputs);
+    let without = operation(
+        "Asks a query as Storm's DRPC does, with no arguments",
+        &[name("function")],
+        outputs,
+    );
     paths.insert("/drpc/{function}".into(), json!({"get": without, "post": posted}));
     let mut security = Vec::new();
     if runtime.status().controls {

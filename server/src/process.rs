@@ -23,17 +23,33 @@ pub(super) fn figures() -> Registry {
         gauge("process_open_fds", "How many files it has open", open as u64);
     }
     let Ok(stat) = process.stat() else { return registry };
-    gauge("process_resident_memory_bytes", "How much memory it holds", stat.rss * procfs::page_size());
+    gauge(
+        "process_resident_memory_bytes",
+        "How much memory it holds",
+        stat.rss * procfs::page_size(),
+    );
     gauge("process_virtual_memory_bytes", "How much memory it has asked for", stat.vsize);
-    gauge("process_threads", "How many threads it has", u64::try_from(stat.num_threads).unwrap_or_default());
+    gauge(
+        "process_threads",
+        "How many threads it has",
+        u64::try_from(stat.num_threads).unwrap_or_default(),
+    );
     let ticks = procfs::ticks_per_second() as f64;
     if let Ok(booted) = procfs::boot_time_secs() {
         let began = booted as f64 + stat.starttime as f64 / ticks;
-        let gauge = prometheus_client::metrics::gauge::Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+        let gauge =
+            prometheus_client::metrics::gauge::Gauge::<f64, std::sync::atomic::AtomicU64>::default(
+            );
         gauge.set(began);
-        registry.register("process_start_time_seconds", "When it began, in seconds since 1970", gauge);
+        registry.register(
+            "process_start_time_seconds",
+            "When it began, in seconds since 1970",
+            gauge,
+        );
     }
-    let spent = prometheus_client::metrics::counter::Counter::<f64, std::sync::atomic::AtomicU64>::default();
+    let spent =
+        prometheus_client::metrics::counter::Counter::<f64, std::sync::atomic::AtomicU64>::default(
+        );
     spent.inc_by((stat.utime + stat.stime) as f64 / ticks);
     registry.register("process_cpu_seconds", "How much time of processors it has used", spent);
     registry
@@ -51,7 +67,8 @@ mod tests {
     #[test]
     fn the_figures_are_of_this_process() {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &figures()).expect("a string takes it");
+        prometheus_client::encoding::text::encode(&mut text, &figures())
+            .expect("a string takes it");
         let value = |name: &str| -> f64 {
             let line = text
                 .lines()
@@ -59,9 +76,19 @@ mod tests {
                 .unwrap_or_else(|| panic!("{name} in\n{text}"));
             line.parse().expect("a number")
         };
-        assert!(value("process_resident_memory_bytes") > 1e6 && value("process_threads") >= 1.0, "{text}");
-        assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") > value("process_open_fds"), "{text}");
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        assert!(
+            value("process_resident_memory_bytes") > 1e6 && value("process_threads") >= 1.0,
+            "{text}"
+        );
+        assert!(
+            value("process_open_fds") >= 3.0
+                && value("process_max_fds") > value("process_open_fds"),
+            "{text}"
+        );
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs_f64();
         assert!((0.0..86_400.0).contains(&(now - value("process_start_time_seconds"))), "{text}");
         assert!(value("process_cpu_seconds_total") >= 0.0, "{text}");
     }

@@ -1,4 +1,5 @@
-//! Queries over HTTP: `POST /v1/query/{name}` with the arguments as JSON, and the list of what can be asked.
+//! Queries over HTTP: `POST /v1/query/{name}` with the arguments as JSON, and the list of what can
+//! be asked.
 
 use super::refusal::{Refusal, place};
 use super::sending;
@@ -43,12 +44,16 @@ pub(super) async fn ask(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let at = || place(&method, &uri);
-    let wrong = |what: String, remedy: &str| Refusal::new(StatusCode::BAD_REQUEST, what, at()).remedy(remedy);
-    let Path(name) = name.map_err(|why| wrong(why.body_text(), "write the query's name as percent-encoded UTF-8"))?;
+    let wrong = |what: String, remedy: &str| {
+        Refusal::new(StatusCode::BAD_REQUEST, what, at()).remedy(remedy)
+    };
+    let Path(name) = name
+        .map_err(|why| wrong(why.body_text(), "write the query's name as percent-encoded UTF-8"))?;
     let Query(wishes) = wishes.map_err(|why| {
         wrong(
             why.body_text(),
-            "ask with no parameters, or with timeout_ms, at_least or at_least_position=source/partition/offset",
+            "ask with no parameters, or with timeout_ms, at_least or \
+             at_least_position=source/partition/offset",
         )
     })?;
     let body = body.map_err(|why| Refusal::of_body(&why, at()))?;
@@ -57,13 +62,24 @@ pub(super) async fn ask(
     if let Some(position) = &wishes.at_least_position {
         let position = parse_position(position);
         at_least.push(position.ok_or_else(|| {
-            wrong("at_least_position is no position".into(), "write it as source/partition/offset, as in /v1/status")
+            wrong(
+                "at_least_position is no position".into(),
+                "write it as source/partition/offset, as in /v1/status",
+            )
         })?);
     }
     let time_out = wishes.timeout_ms.map(Duration::from_millis);
-    let request = QueryRequest { name: &name, arguments: &body, format: Format::Json, time_out, at_least: &at_least };
+    let request = QueryRequest {
+        name: &name,
+        arguments: &body,
+        format: Format::Json,
+        time_out,
+        at_least: &at_least,
+    };
     match runtime.ask(request).await {
-        Ok(answer) => Ok(json_body(StatusCode::OK, sending::whole(answer_of(&runtime, &answer), answer.kept))),
+        Ok(answer) => {
+            Ok(json_body(StatusCode::OK, sending::whole(answer_of(&runtime, &answer), answer.kept)))
+        }
         Err(error) => Err(Refusal::of_query(&error, at())),
     }
 }
@@ -72,7 +88,9 @@ pub(super) async fn ask(
 pub(super) fn answer_of(runtime: &Runtime, Answer { txid, bytes, .. }: &Answer) -> Vec<u8> {
     // The result is JSON already: it is not read again only to be written again.
     let mut whole = Vec::with_capacity(bytes.len() + 64);
-    whole.extend_from_slice(format!("{{\"txid\":{txid},\"lineage\":\"{}\",\"result\":", runtime.lineage()).as_bytes());
+    whole.extend_from_slice(
+        format!("{{\"txid\":{txid},\"lineage\":\"{}\",\"result\":", runtime.lineage()).as_bytes(),
+    );
     whole.extend_from_slice(bytes);
     whole.push(b'}');
     whole

@@ -16,25 +16,32 @@ pub(super) struct Row {
 /// Returns the row of an error.
 pub(super) fn row_of(error: &QueryError) -> Row {
     let (status, kind, remedy) = match error {
-        QueryError::NoSuchQuery { .. } => {
-            (StatusCode::NOT_FOUND, ErrorKind::NoSuchQuery, "ask for one of those; GET /v1/queries lists them with their types")
-        }
+        QueryError::NoSuchQuery { .. } => (
+            StatusCode::NOT_FOUND,
+            ErrorKind::NoSuchQuery,
+            "ask for one of those; GET /v1/queries lists them with their types",
+        ),
         QueryError::BadArguments(_) => (
             StatusCode::BAD_REQUEST,
             ErrorKind::BadRequest,
-            "send arguments of the query's type, as JSON over HTTP: GET /v1/queries lists the types",
+            "send arguments of the query's type, as JSON over HTTP: GET /v1/queries lists the \
+             types",
         ),
-        QueryError::TooMany { .. } => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorKind::TooMany, "send it again in a moment, or fewer at once")
-        }
+        QueryError::TooMany { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorKind::TooMany,
+            "send it again in a moment, or fewer at once",
+        ),
         QueryError::TimedOut { .. } => (
             StatusCode::GATEWAY_TIMEOUT,
             ErrorKind::TimedOut,
             "ask for less, or allow more time with timeout_ms, up to the server's own bound",
         ),
-        QueryError::TooLarge { .. } => {
-            (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, "ask for less: with a limit or a narrower range")
-        }
+        QueryError::TooLarge { .. } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::TooLarge,
+            "ask for less: with a limit or a narrower range",
+        ),
         QueryError::Failed(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             ErrorKind::FunctionFailed,
@@ -43,11 +50,14 @@ pub(super) fn row_of(error: &QueryError) -> Row {
         QueryError::NotHeld => (
             StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::NotHeld,
-            "send it again: it begins at the last committed batch; if it fails often, ask for less at once",
+            "send it again: it begins at the last committed batch; if it fails often, ask for \
+             less at once",
         ),
-        QueryError::Unavailable(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unavailable, "send the same request again in a moment")
-        }
+        QueryError::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unavailable,
+            "send the same request again in a moment",
+        ),
     };
     Row { status, kind, remedy }
 }

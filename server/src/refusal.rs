@@ -13,7 +13,8 @@ use tidemill_engine::QueryError;
 use tidemill_state::{Error, Kind};
 use tonic::{Code, Status};
 
-/// An error as it is answered: `{"error": {"kind": …, "what": …, "where": …, "do": …}}`, and what else is known.
+/// An error as it is answered: `{"error": {"kind": …, "what": …, "where": …, "do": …}}`, and what
+/// else is known.
 pub(super) struct Refusal {
     status: StatusCode,
     kind: Kind,
@@ -27,7 +28,9 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, what: impl Into<String>, place: String) -> Refusal {
         let kind = match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Kind::TryAgain,
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Kind::TryAgain,
             StatusCode::INTERNAL_SERVER_ERROR => Kind::Bug,
             _ => Kind::Config,
         };
@@ -38,8 +41,13 @@ impl Refusal {
     pub(super) fn of(error: &Error, place: String) -> Refusal {
         let (status, remedy) = match error.kind() {
             Kind::Config => (StatusCode::BAD_REQUEST, "correct the request"),
-            Kind::TryAgain | Kind::Unreachable => (StatusCode::SERVICE_UNAVAILABLE, "send the same request again in a moment"),
-            Kind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "report it with the log: this is a fault of Tidemill"),
+            Kind::TryAgain | Kind::Unreachable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "send the same request again in a moment")
+            }
+            Kind::Bug => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "report it with the log: this is a fault of Tidemill",
+            ),
             Kind::Damaged | Kind::Foreign | Kind::SourceLost | Kind::Sink | Kind::UserCode => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "look at the log and at /v1/status")
             }
@@ -69,7 +77,8 @@ impl Refusal {
     /// Returns the refusal as JSON.
     pub(super) fn into_body(self) -> String {
         let error = json!({"kind": self.kind.name(), "what": self.what, "where": self.place, "do": self.remedy});
-        let known: String = self.known.iter().map(|(name, json)| format!("\"{name}\":{json},")).collect();
+        let known: String =
+            self.known.iter().map(|(name, json)| format!("\"{name}\":{json},")).collect();
         format!("{{{known}\"error\":{error}}}")
     }
 }
@@ -79,9 +88,11 @@ impl Refusal {
     pub(super) fn of_body(why: &BytesRejection, place: String) -> Refusal {
         match why.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why.body_text(), place).remedy("send less")
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why.body_text(), place)
+                    .remedy("send less")
             }
-            _ => Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place).remedy("send the whole body"),
+            _ => Refusal::new(StatusCode::BAD_REQUEST, why.body_text(), place)
+                .remedy("send the whole body"),
         }
     }
 
@@ -108,19 +119,23 @@ struct Said {
     remedy: String,
 }
 
-/// A response as a client of Storm's reads it: a refusal is an error of Storm's, whatever part of the server it comes from.
+/// A response as a client of Storm's reads it: a refusal is an error of Storm's, whatever part of
+/// the server it comes from.
 pub(super) fn in_storm(response: Response) -> Response {
     match response.extensions().get() {
         Some(Said { what, remedy }) => {
             let mut failed = crate::body::failed(response.status(), &format!("{what}: {remedy}"));
-            failed.headers_mut().extend(response.headers().get(WWW_AUTHENTICATE).map(|how| (WWW_AUTHENTICATE, how.clone())));
+            failed.headers_mut().extend(
+                response.headers().get(WWW_AUTHENTICATE).map(|how| (WWW_AUTHENTICATE, how.clone())),
+            );
             failed
         }
         None => response,
     }
 }
 
-/// A response as a gRPC client reads it: a refusal is a status of gRPC's, whatever part of the server it comes from.
+/// A response as a gRPC client reads it: a refusal is a status of gRPC's, whatever part of the
+/// server it comes from.
 pub(super) fn in_grpc(response: Response) -> Response {
     let Some(Said { what, remedy }) = response.extensions().get() else { return response };
     let code = match response.status() {
@@ -143,11 +158,25 @@ pub(super) fn place(method: &Method, uri: &Uri) -> String {
 }
 
 pub(super) async fn no_such_path(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()), place(&method, &uri))
-        .remedy(format!("ask for one of: {}. A / within a name or key is written %2F", PATHS.join(", ")))
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {}", uri.path()),
+        place(&method, &uri),
+    )
+    .remedy(format!(
+        "ask for one of: {}. A / within a name or key is written %2F",
+        PATHS.join(", ")
+    ))
 }
 
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not asked with {method}", uri.path()), place(&method, &uri))
-        .remedy("use GET, and POST for /v1/query/{name}, /drpc/{function}, /v1/state/{name} and /v1/sources/{pause|resume|drain}")
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} is not asked with {method}", uri.path()),
+        place(&method, &uri),
+    )
+    .remedy(
+        "use GET, and POST for /v1/query/{name}, /drpc/{function}, /v1/state/{name} and \
+            /v1/sources/{pause|resume|drain}",
+    )
 }

@@ -1,4 +1,5 @@
-//! `POST /v1/sources/pause`, `/resume` and `/drain`: the sources wait, and go on. Only on a port that asks for a token.
+//! `POST /v1/sources/pause`, `/resume` and `/drain`: the sources wait, and go on. Only on a port
+//! that asks for a token.
 
 use super::caller::Caller;
 use super::refusal::{Refusal, place};
@@ -24,7 +25,11 @@ pub(super) async fn pause(State(runtime): State<Arc<Runtime>>, method: Method, u
 }
 
 /// The sources go on.
-pub(super) async fn resume(State(runtime): State<Arc<Runtime>>, method: Method, uri: Uri) -> Answer {
+pub(super) async fn resume(
+    State(runtime): State<Arc<Runtime>>,
+    method: Method,
+    uri: Uri,
+) -> Answer {
     allowed(&runtime, &method, &uri)?;
     runtime.resume_sources();
     Ok(told(&runtime))
@@ -42,7 +47,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 /// The interval at which it is looked whether all is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The sources wait, and the answer comes once everything that was read is committed and confirmed by the sinks.
+/// The sources wait, and the answer comes once everything that was read is committed and confirmed
+/// by the sinks.
 pub(super) async fn drain(
     State(runtime): State<Arc<Runtime>>,
     Extension(caller): Extension<Caller>,
@@ -65,9 +71,14 @@ pub(super) async fn drain(
     let until = Instant::now() + within;
     while !runtime.is_drained() {
         if Instant::now() >= until {
-            let what = format!("not everything is committed and published after {} ms; the sources wait", within.as_millis());
+            let what = format!(
+                "not everything is committed and published after {} ms; the sources wait",
+                within.as_millis()
+            );
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, what, place(&method, &uri))
-                .remedy("send it again to wait on; /v1/status says which sink does not take its output"));
+                .remedy(
+                    "send it again to wait on; /v1/status says which sink does not take its output",
+                ));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -88,5 +99,8 @@ fn allowed(runtime: &Runtime, method: &Method, uri: &Uri) -> Result<(), Refusal>
         "this port asks nobody who they are, and so lets nobody pause its sources",
         place(method, uri),
     )
-    .remedy("start the topology with --token-file FILE, and send the token as the header Authorization: Bearer TOKEN"))
+    .remedy(
+        "start the topology with --token-file FILE, and send the token as the header \
+        Authorization: Bearer TOKEN",
+    ))
 }

@@ -1,4 +1,5 @@
-//! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and its error codes, so that a client written for it works unchanged.
+//! Storm's DRPC over HTTP: `GET|POST /drpc/{function}[/{args}]`, with Storm's shapes of results and
+//! its error codes, so that a client written for it works unchanged.
 
 use super::sending;
 use crate::body::{failed, json_body};
@@ -23,7 +24,10 @@ pub(super) async fn get_with(
 }
 
 /// No arguments: an empty text.
-pub(super) async fn get_without(State(runtime): State<Arc<Runtime>>, path: Result<Path<String>, PathRejection>) -> Response {
+pub(super) async fn get_without(
+    State(runtime): State<Arc<Runtime>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Response {
     match path {
         Ok(Path(function)) => call(&runtime, &function, b"").await,
         Err(why) => failed(StatusCode::BAD_REQUEST, &why.body_text()),
@@ -44,7 +48,10 @@ pub(super) async fn post(
 }
 
 async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
-    match runtime.ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] }).await {
+    match runtime
+        .ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] })
+        .await
+    {
         Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
         // Storm reports a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),

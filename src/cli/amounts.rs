@@ -10,7 +10,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
-/// A length of time, at most a year: `50ms`, `2s`, `1.5m`. A number alone could mean anything, and is refused.
+/// A length of time, at most a year: `50ms`, `2s`, `1.5m`. A number alone could mean anything, and
+/// is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
@@ -29,7 +30,8 @@ const SIZES: [(&str, f64); 9] = [
 /// The longest time: a moment that lies much further ahead cannot be computed.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-const TIMES: [(&str, f64); 5] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+const TIMES: [(&str, f64); 5] =
+    [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
 impl FromStr for Bytes {
     type Err = String;
@@ -49,10 +51,16 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Span, String> {
-        let span = amount(text, &TIMES).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let span = span.ok_or_else(|| format!("\"{text}\" is no duration: write it with its unit, as 50ms, 2s, 1.5m or 1h"))?;
+        let span =
+            amount(text, &TIMES).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let span = span.ok_or_else(|| {
+            format!("\"{text}\" is no duration: write it with its unit, as 50ms, 2s, 1.5m or 1h")
+        })?;
         if span > LONGEST {
-            return Err(format!("\"{text}\" is longer than a year: give at most {} h", LONGEST.as_secs() / 3600));
+            return Err(format!(
+                "\"{text}\" is longer than a year: give at most {} h",
+                LONGEST.as_secs() / 3600
+            ));
         }
         Ok(Span(span))
     }
@@ -61,7 +69,8 @@ impl FromStr for Span {
 /// A number with one of these units behind it, case aside.
 fn amount(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
     let number: f64 = number.parse().ok()?;
     let (_, worth) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()))?;
     Some(number * worth)
@@ -79,7 +88,9 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes))
             }
             fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Bytes, E> {
-                u64::try_from(bytes).map(Bytes).map_err(|_| E::custom(format!("{bytes} is no size")))
+                u64::try_from(bytes)
+                    .map(Bytes)
+                    .map_err(|_| E::custom(format!("{bytes} is no size")))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
                 text.parse().map_err(E::custom)
@@ -101,8 +112,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_they_are_written() {
-        let check =
-            |text: &str, expected: Option<u64>| assert_eq!(text.parse::<Bytes>().ok().map(|bytes| bytes.0), expected, "{text}");
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(text.parse::<Bytes>().ok().map(|bytes| bytes.0), expected, "{text}")
+        };
         check("0", Some(0));
         check("18446744073709551615", Some(u64::MAX));
         check("64MiB", Some(64 << 20));
@@ -118,7 +130,9 @@ mod tests {
     fn durations_need_their_unit() {
         let check = |text: &str, expected: Option<u64>| {
             assert_eq!(
-                text.parse::<Span>().ok().map(|span| u64::try_from(span.0.as_micros()).expect("short")),
+                text.parse::<Span>()
+                    .ok()
+                    .map(|span| u64::try_from(span.0.as_micros()).expect("short")),
                 expected,
                 "{text}"
             );
@@ -130,7 +144,9 @@ mod tests {
         check("250us", Some(250));
         check("0s", Some(0));
         check("8760h", Some(365 * 24 * 3_600_000_000));
-        for wrong in ["", "50", "s", "-1s", "1d", "8761h", "5000000000000000h", "99999999999999999999h"] {
+        for wrong in
+            ["", "50", "s", "-1s", "1d", "8761h", "5000000000000000h", "99999999999999999999h"]
+        {
             check(wrong, None);
         }
     }

@@ -16,15 +16,17 @@ pub(super) struct Arguments<A: Args> {
     pub(super) command: Command<A>,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 no value (state get); 64 configuration; 65 state damaged; 66 state rolled back or foreign; 67 source data \
-lost; 68 a sink's content unknown, or it refuses; 69 user code or a record failed; 70 a fault of Tidemill; 75 try again. A supervisor should restart \
-only after 75.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 no value (state get); 64 configuration; 65 state \
+    damaged; 66 state rolled back or foreign; 67 source data lost; 68 a sink's content unknown, \
+    or it refuses; 69 user code or a record failed; 70 a fault of Tidemill; 75 try again. A \
+    supervisor should restart only after 75.";
 
 #[derive(Subcommand)]
 pub(super) enum Command<A: Args> {
     /// Run the topology
     ///
-    /// Settings come from their defaults, a TOML file (--config), the environment (TIDEMILL_...) and these arguments; the later ones win.
+    /// Settings come from their defaults, a TOML file (--config), the environment (TIDEMILL_...)
+    /// and these arguments; the later ones win.
     Run {
         #[command(flatten)]
         run: RunArguments,
@@ -81,10 +83,12 @@ pub(super) enum Command<A: Args> {
 pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) options: Box<Options>,
-    /// A TOML file with settings: the names of these arguments with _ for -, such as max_batch_delay = "50ms"
+    /// A TOML file with settings: the names of these arguments with _ for -, such as
+    /// max_batch_delay = "50ms"
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Move the state aside, to DIR.old-<txid>, and begin anew with batch 1. Not for a supervisor: each start would begin anew
+    /// Move the state aside, to DIR.old-<txid>, and begin anew with batch 1. Not for a supervisor:
+    /// each start would begin anew
     #[arg(long)]
     pub(super) start_over: bool,
 }

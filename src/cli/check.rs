@@ -28,8 +28,8 @@ where
         PlanFormat::Text => print(&plan.to_text()),
         PlanFormat::Dot => print(&plan.to_dot()),
         PlanFormat::Json => {
-            let plan =
-                serde_json::to_value(&plan).map_err(|why| Error::bug(format!("the plan cannot be written as JSON: {why}")))?;
+            let plan = serde_json::to_value(&plan)
+                .map_err(|why| Error::bug(format!("the plan cannot be written as JSON: {why}")))?;
             print(&pretty(&json!({"name": name, "nodes": plan["nodes"]})))
         }
     }

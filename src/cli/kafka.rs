@@ -40,7 +40,9 @@ impl FromStr for Assignment {
     /// Takes anything: an error of clap would show it.
     fn from_str(text: &str) -> Result<Assignment, Infallible> {
         Ok(match text.split_once('=') {
-            Some((name, value)) => Assignment { name: name.trim().into(), value: Some(value.into()) },
+            Some((name, value)) => {
+                Assignment { name: name.trim().into(), value: Some(value.into()) }
+            }
             None => Assignment { name: text.into(), value: None },
         })
     }
@@ -55,7 +57,9 @@ impl fmt::Debug for Assignment {
 impl<'de> Deserialize<'de> for KafkaSettings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<KafkaSettings, D::Error> {
         let toml::Value::Table(table) = toml::Value::deserialize(from)? else {
-            return Err(de::Error::custom("kafka is no table: write [kafka], and the settings below it"));
+            return Err(de::Error::custom(
+                "kafka is no table: write [kafka], and the settings below it",
+            ));
         };
         let mut settings = KafkaSettings::default();
         collect("", table, &mut settings.table).map_err(de::Error::custom)?;
@@ -77,7 +81,9 @@ fn collect(within: &str, table: toml::Table, into: &mut Vec<Assignment>) -> Resu
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(flag) => flag.to_string(),
             toml::Value::Array(_) | toml::Value::Datetime(_) => {
-                return Err(format!("{name} in the table [kafka] is no value: give a text, a number, true or false"));
+                return Err(format!(
+                    "{name} in the table [kafka] is no value: give a text, a number, true or false"
+                ));
             }
         };
         into.push(Assignment { name, value: Some(value) });
@@ -95,21 +101,38 @@ impl KafkaSettings {
     ///
     /// # Errors
     /// Kind Config: something of it is refused. Says where it was given.
-    pub(super) fn resolve(self, environment: impl Iterator<Item = (OsString, OsString)>) -> Result<Overrides> {
+    pub(super) fn resolve(
+        self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Overrides> {
         let mut overrides = Overrides::default();
-        let mut set = |place: &str, name: &str, value: &str| overrides.set(name, value).map_err(|error| error.while_doing(place));
+        let mut set = |place: &str, name: &str, value: &str| {
+            overrides.set(name, value).map_err(|error| error.while_doing(place))
+        };
         for Assignment { name, value } in &self.table {
-            set("the table [kafka] of the settings file", name, value.as_deref().unwrap_or_default())?;
+            set(
+                "the table [kafka] of the settings file",
+                name,
+                value.as_deref().unwrap_or_default(),
+            )?;
         }
         for (variable, value) in environment {
             let variable = variable.to_string_lossy();
             let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-            let value = value.to_str().ok_or_else(|| Error::config(format!("{variable}: its value is no UTF-8")))?;
-            set(&format!("the environment variable {variable}"), &rest.to_lowercase().replace('_', "."), value)?;
+            let value = value
+                .to_str()
+                .ok_or_else(|| Error::config(format!("{variable}: its value is no UTF-8")))?;
+            set(
+                &format!("the environment variable {variable}"),
+                &rest.to_lowercase().replace('_', "."),
+                value,
+            )?;
         }
         for Assignment { name, value } in &self.flags {
             let Some(value) = value else {
-                return Err(Error::config("--kafka-set is given something without a =: write --kafka-set NAME=VALUE"));
+                return Err(Error::config(
+                    "--kafka-set is given something without a =: write --kafka-set NAME=VALUE",
+                ));
             };
             set("--kafka-set", name, value)?;
         }
@@ -121,24 +144,37 @@ impl KafkaSettings {
 mod tests {
     use super::*;
 
-    fn resolved(table: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<Overrides, String> {
-        let file: KafkaSettings = toml::from_str(table).map_err(|why: toml::de::Error| why.message().to_string())?;
+    fn resolved(
+        table: &str,
+        environment: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<Overrides, String> {
+        let file: KafkaSettings =
+            toml::from_str(table).map_err(|why: toml::de::Error| why.message().to_string())?;
         let flags = flags.iter().map(|flag| flag.parse().expect("it takes anything")).collect();
         let given = KafkaSettings { flags, ..KafkaSettings::default() }.or(file);
-        let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let environment =
+            environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         given.resolve(environment).map_err(|error| format!("{:?}: {error}", error.kind()))
     }
 
     fn expected(settings: &[(&str, &str)]) -> Overrides {
         let mut expected = Overrides::default();
-        settings.iter().for_each(|(name, value)| expected.set(name, *value).expect("it is allowed"));
+        settings
+            .iter()
+            .for_each(|(name, value)| expected.set(name, *value).expect("it is allowed"));
         expected
     }
 
     #[test]
     fn a_flag_wins_over_the_environment_over_the_file() {
-        let file = "linger.ms = 3\nclient.id = \"filed\"\n\"enable.ssl.certificate.verification\" = false";
-        let environment = [("TIDEMILL_KAFKA_LINGER_MS", "4"), ("TIDEMILL_KAFKA_CLIENT_ID", "aired"), ("TIDEMILL_STATE", "x")];
+        let file =
+            "linger.ms = 3\nclient.id = \"filed\"\n\"enable.ssl.certificate.verification\" = false";
+        let environment = [
+            ("TIDEMILL_KAFKA_LINGER_MS", "4"),
+            ("TIDEMILL_KAFKA_CLIENT_ID", "aired"),
+            ("TIDEMILL_STATE", "x"),
+        ];
         let verify = ("enable.ssl.certificate.verification", "false");
         let check = |environment: &[_], flags: &[_], settings: &[(&str, &str)]| {
             assert!(resolved(file, environment, flags) == Ok(expected(settings)), "{settings:?}");
@@ -163,11 +199,29 @@ mod tests {
         };
         check("sasl.pasword = \"hunter2\"", &[], &[], &["Config", "[kafka]", "sasl.pasword"]);
         check("sasl.password = [\"hunter2\"]", &[], &[], &["sasl.password", "give a text"]);
-        check("", &[("TIDEMILL_KAFKA_SASL_PASWORD", "hunter2")], &[], &["Config", "TIDEMILL_KAFKA_SASL_PASWORD", "sasl.pasword"]);
-        check("", &[("TIDEMILL_KAFKA_ACKS", "1")], &[], &["TIDEMILL_KAFKA_ACKS", "acks cannot be changed", "transactions"]);
-        check("", &[], &["isolation.level=read_uncommitted"], &["--kafka-set", "aborted transactions"]);
+        check(
+            "",
+            &[("TIDEMILL_KAFKA_SASL_PASWORD", "hunter2")],
+            &[],
+            &["Config", "TIDEMILL_KAFKA_SASL_PASWORD", "sasl.pasword"],
+        );
+        check(
+            "",
+            &[("TIDEMILL_KAFKA_ACKS", "1")],
+            &[],
+            &["TIDEMILL_KAFKA_ACKS", "acks cannot be changed", "transactions"],
+        );
+        check(
+            "",
+            &[],
+            &["isolation.level=read_uncommitted"],
+            &["--kafka-set", "aborted transactions"],
+        );
         check("", &[], &["sasl.password:hunter2"], &["NAME=VALUE"]);
-        let shown = format!("{:?}", [Assignment::from_str("sasl.password=hunter2"), Assignment::from_str("hunter2")]);
+        let shown = format!(
+            "{:?}",
+            [Assignment::from_str("sasl.password=hunter2"), Assignment::from_str("hunter2")]
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -79,8 +79,11 @@ impl Listing {
                 offset: position.offset,
             }));
         }
-        let sinks =
-            facts.sinks.into_iter().map(|sink| ListedSink { name: sink.name, last: sink.last, unconfirmed: sink.entries.len() });
+        let sinks = facts.sinks.into_iter().map(|sink| ListedSink {
+            name: sink.name,
+            last: sink.last,
+            unconfirmed: sink.entries.len(),
+        });
         Ok(Listing {
             topology: facts.schema.topology,
             txid: facts.committed,
@@ -96,7 +99,8 @@ impl Listing {
         let status = remote.get("/v1/status")?.or_error()?;
         serde_json::from_value(status).map_err(|why| {
             Error::config(format!(
-                "what answers at {} is another version of Tidemill: {why}. Ask it with its own program",
+                "what answers at {} is another version of Tidemill: {why}. Ask it with its own \
+                 program",
                 remote.url()
             ))
         })
@@ -113,18 +117,30 @@ impl Listing {
         if let Some(positions) = &self.positions {
             let rows: Vec<_> = positions
                 .iter()
-                .map(|at| [at.source.clone(), at.partition.clone(), format!("at {}", thousands(at.offset))])
+                .map(|at| {
+                    [
+                        at.source.clone(),
+                        at.partition.clone(),
+                        format!("at {}", thousands(at.offset)),
+                    ]
+                })
                 .collect();
             text += &section("positions", &rows);
         }
         let state = |state: &ListedState| {
             let types = format!("{} -> {}", readable(&state.key), readable(&state.value));
-            [state.name.clone(), types, format!("{} keys", thousands(state.keys)), state.bytes.map(size).unwrap_or_default()]
+            [
+                state.name.clone(),
+                types,
+                format!("{} keys", thousands(state.keys)),
+                state.bytes.map(size).unwrap_or_default(),
+            ]
         };
         text += &section("states", &self.states.iter().map(state).collect::<Vec<_>>());
         let sink = |sink: &ListedSink| {
-            let last =
-                sink.last.map_or("not registered".to_string(), |last| format!("last output in batch {}", thousands(last.0)));
+            let last = sink.last.map_or("not registered".to_string(), |last| {
+                format!("last output in batch {}", thousands(last.0))
+            });
             [sink.name.clone(), last, format!("{} batches unconfirmed", sink.unconfirmed)]
         };
         text + &section("sinks", &self.sinks.iter().flatten().map(sink).collect::<Vec<_>>())

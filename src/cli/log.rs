@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tidemill_state::{Error, Result, printable};
 use tracing_subscriber::EnvFilter;
 
-/// Which log lines are written if RUST_LOG does not say: what this program and Tidemill say, and warnings of the libraries.
-const DEFAULT_FILTER: &str =
-    "info,axum=warn,h2=warn,hyper=warn,hyper_util=warn,mio=warn,timely=warn,tokio=warn,tower=warn,ureq=warn,ureq_proto=warn";
+/// Which log lines are written if RUST_LOG does not say: what this program and Tidemill say, and
+/// warnings of the libraries.
+const DEFAULT_FILTER: &str = "info,axum=warn,h2=warn,hyper=warn,hyper_util=warn,mio=warn,timely=warn,tokio=warn,tower=warn,ureq=warn,ureq_proto=warn";
 
 /// True if log lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// True if the last line of the terminal is the progress line, to be erased before anything else is written.
+/// True if the last line of the terminal is the progress line, to be erased before anything else is
+/// written.
 static PROGRESS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 const ERASE_LINE: &str = "\r\x1b[2K";
@@ -28,13 +29,18 @@ pub(super) fn start(format: LogFormat) -> Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|why| {
             Error::config(format!(
-                "RUST_LOG=\"{text}\" cannot be understood: {why}. Write it as info or tidemill_engine=debug,info"
+                "RUST_LOG=\"{text}\" cannot be understood: {why}. Write it as info or \
+                 tidemill_engine=debug,info"
             ))
         })?,
         _ => EnvFilter::new(DEFAULT_FILTER),
     };
-    // A standard error that nobody reads ends no run: an internal error would be printed there too, and panic.
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).log_internal_errors(false);
+    // A standard error that nobody reads ends no run: an internal error would be printed there too,
+    // and panic.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Stderr)
+        .log_internal_errors(false);
     JSON.store(format == LogFormat::Json, SeqCst);
     // It fails if there is a log already: the program's own.
     let _ = match format {
@@ -44,7 +50,8 @@ pub(super) fn start(format: LogFormat) -> Result<()> {
     Ok(())
 }
 
-/// Says what an operator must know, whatever the log's level is: as a line of its own, or, when machines read, as a log line.
+/// Says what an operator must know, whatever the log's level is: as a line of its own, or, when
+/// machines read, as a log line.
 pub(super) fn say(what: &str) {
     if JSON.load(SeqCst) {
         tracing::info!("{what}");
@@ -75,10 +82,11 @@ pub(super) fn hide_progress() {
     let _ = Stderr.flush();
 }
 
-/// A message, whose lines after the first are indented: a name with a line break in it cannot begin a line that looks like another
-/// message.
+/// A message, whose lines after the first are indented: a name with a line break in it cannot begin
+/// a line that looks like another message.
 fn indented(message: &[u8]) -> Cow<'_, [u8]> {
-    let (last, rest) = message.split_last().map_or((None, message), |(last, rest)| (Some(*last), rest));
+    let (last, rest) =
+        message.split_last().map_or((None, message), |(last, rest)| (Some(*last), rest));
     if !rest.contains(&b'\n') {
         return Cow::Borrowed(message);
     }
@@ -118,7 +126,9 @@ impl Write for Stderr {
 mod tests {
     #[test]
     fn only_the_first_line_of_a_message_begins_at_the_margin() {
-        let check = |text: &str, expected: &str| assert_eq!(*super::indented(text.as_bytes()), *expected.as_bytes(), "{text:?}");
+        let check = |text: &str, expected: &str| {
+            assert_eq!(*super::indented(text.as_bytes()), *expected.as_bytes(), "{text:?}")
+        };
         check("", "");
         check("\n", "\n");
         check("one\n", "one\n");

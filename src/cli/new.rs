@@ -22,18 +22,23 @@ const VSCODE: &str = include_str!("new/vscode.json.txt");
 /// again.
 const CARGO_CONFIG: &str = include_str!("../../.cargo/config.toml");
 
-const TEXT: &str = "The tide turns, and the mill turns with it.\nWhat the tide has brought is counted once.\n";
+const TEXT: &str =
+    "The tide turns, and the mill turns with it.\nWhat the tide has brought is counted once.\n";
 
-/// Makes the crate in a new folder. `tidemill`: the folder of Tidemill's own sources, if not those that this program was built from.
+/// Makes the crate in a new folder. `tidemill`: the folder of Tidemill's own sources, if not those
+/// that this program was built from.
 pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
-    let sources =
-        match tidemill {
-            Some(given) => Some(sources_in(given).ok_or_else(|| {
-                Error::config(format!("--tidemill {}: there is no Cargo.toml of Tidemill in it", given.display()))
-            })?),
-            None => sources_in(Path::new(BUILT_IN)),
-        };
-    let lock_text = sources.as_ref().and_then(|sources| fs::read_to_string(sources.join("Cargo.lock")).ok());
+    let sources = match tidemill {
+        Some(given) => Some(sources_in(given).ok_or_else(|| {
+            Error::config(format!(
+                "--tidemill {}: there is no Cargo.toml of Tidemill in it",
+                given.display()
+            ))
+        })?),
+        None => sources_in(Path::new(BUILT_IN)),
+    };
+    let lock_text =
+        sources.as_ref().and_then(|sources| fs::read_to_string(sources.join("Cargo.lock")).ok());
     let lock = Lock::read(lock_text.as_deref().unwrap_or_default());
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if let Some(why) = names::refusal(name, &lock) {
@@ -42,7 +47,10 @@ pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
         )));
     }
     if fs::symlink_metadata(folder).is_ok() {
-        return Err(Error::config(format!("{} is there already: give the name of a folder that is not", folder.display())));
+        return Err(Error::config(format!(
+            "{} is there already: give the name of a folder that is not",
+            folder.display()
+        )));
     }
     let git = format!("{{ git = {} }}", quoted(env!("CARGO_PKG_REPOSITORY")));
     let dependency = match &sources {
@@ -67,22 +75,28 @@ pub(super) fn new(folder: &Path, tidemill: Option<&Path>) -> Result<()> {
     let builds = if lends(sources.as_deref(), &lock, folder)? {
         "What Tidemill is built with is compiled already, for commands with --release"
     } else {
-        "The first build compiles RocksDB, which takes 15 to 30 minutes; once, if each command has --release"
+        "The first build compiles RocksDB, which takes 15 to 30 minutes; once, if each command \
+         has --release"
     };
     print(&format!(
-        "made {folder}: a topology that counts words. Go on with\n\n  cd {folder}\n  cargo test --release\n  cargo run --release -- run --state state\n\nThen \
-         open http://127.0.0.1:7070, and src/main.rs. {builds}.\nREADME.md has how editors (rust-analyzer) and cargo check do without compiling RocksDB again",
+        "made {folder}: a topology that counts words. Go on with\n\n  cd {folder}\n  cargo test \
+         --release\n  cargo run --release -- run --state state\n\nThen open \
+         http://127.0.0.1:7070, and src/main.rs. {builds}.\nREADME.md has how editors \
+         (rust-analyzer) and cargo check do without compiling RocksDB again",
         folder = folder.display()
     ))
 }
 
-/// Returns the crate's configuration of cargo. Cargo joins it with those of the folders above, of the checkout for example:
-/// flags that stand in both would be given twice, and everything would be compiled again with them.
+/// Returns the crate's configuration of cargo. Cargo joins it with those of the folders above, of
+/// the checkout for example: flags that stand in both would be given twice, and everything would be
+/// compiled again with them.
 fn cargo_config(folder: &Path) -> String {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let above = folder.ancestors().skip(1).map(|above| above.join(".cargo/config.toml"));
     let flags = rustflags(CARGO_CONFIG);
-    let of_above = above.into_iter().find(|file| fs::read_to_string(file).is_ok_and(|text| rustflags(&text) == flags));
+    let of_above = above
+        .into_iter()
+        .find(|file| fs::read_to_string(file).is_ok_and(|text| rustflags(&text) == flags));
     match of_above {
         Some(file) => format!(
             "# The flags of the compiler stand in {}, which cargo reads too.\n\
@@ -97,7 +111,10 @@ fn cargo_config(folder: &Path) -> String {
 fn rustflags(config: &str) -> Vec<(String, toml::Value)> {
     let config: toml::Table = config.parse().unwrap_or_default();
     let targets = config.get("target").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-    targets.into_iter().filter_map(|(target, set)| Some((target, set.get("rustflags")?.clone()))).collect()
+    targets
+        .into_iter()
+        .filter_map(|(target, set)| Some((target, set.get("rustflags")?.clone())))
+        .collect()
 }
 
 /// Puts what the checkout has compiled into the crate. Returns whether there was something.
@@ -105,7 +122,11 @@ fn lends(sources: Option<&Path>, lock: &Lock, folder: &Path) -> Result<bool> {
     let Some(sources) = sources else { return Ok(false) };
     let (from, to) = (compiled::folder(sources), folder.join("target"));
     compiled::lend(&from, lock, &to).map(|lent| lent > 0).map_err(|why| {
-        Error::try_again(format!("what is compiled in {} cannot be put into {}: {why}", from.display(), to.display()))
+        Error::try_again(format!(
+            "what is compiled in {} cannot be put into {}: {why}",
+            from.display(),
+            to.display()
+        ))
     })
 }
 

@@ -13,14 +13,11 @@ use tidemill_server::Server;
 use tungstenite::Message;
 
 /// Key, unsigned, signed and floating-point number, a line each.
-const INPUT: &str = "\
-    1 18446744073709551615 -170141183460469231731687303715884105728 NaN\n\
-    1 10 0 1\n\
-    2 36893488147419103232 -1 inf\n\
-    2 0 -1 1e308\n\
-    3 0 9223372036854775808 -inf\n\
-    4 9007199254740993 -9007199254740993 0.8961630917649599\n\
-    340282366920938463463374607431768211455 340282366920938463463374607431768211455 170141183460469231731687303715884105727 -0.0\n";
+const INPUT: &str = "1 18446744073709551615 -170141183460469231731687303715884105728 NaN\n1 10 0 \
+    1\n2 36893488147419103232 -1 inf\n2 0 -1 1e308\n3 0 9223372036854775808 -inf\n4 \
+    9007199254740993 -9007199254740993 \
+    0.8961630917649599\n340282366920938463463374607431768211455 \
+    340282366920938463463374607431768211455 170141183460469231731687303715884105727 -0.0\n";
 
 /// Keys, and their values of the states `numbers` and `some`, as JSON.
 const ROWS: [[&str; 3]; 5] = [
@@ -39,19 +36,36 @@ const ROWS: [[&str; 3]; 5] = [
 const SAME: &str = "[\"NaN\",\"-Infinity\",-0.0,0.8961630917649599,340282366920938463463374607431768211455,-170141183460469231731687303715884105728]";
 
 fn build(topology: &Topology<'_>, folder: &Path) {
-    let records = topology.source("lines", Files::lines(folder.join("in.txt").display().to_string())).map(|line: Str| {
-        let parts: Vec<&str> = line.split(' ').collect();
-        let numbers: (u128, u128) = (parts[0].parse().expect("u128"), parts[1].parse().expect("u128"));
-        (numbers, parts[2].parse::<i128>().expect("i128"), parts[3].parse::<f64>().expect("f64"))
-    });
+    let records = topology
+        .source("lines", Files::lines(folder.join("in.txt").display().to_string()))
+        .map(|line: Str| {
+            let parts: Vec<&str> = line.split(' ').collect();
+            let numbers: (u128, u128) =
+                (parts[0].parse().expect("u128"), parts[1].parse().expect("u128"));
+            (
+                numbers,
+                parts[2].parse::<i128>().expect("i128"),
+                parts[3].parse::<f64>().expect("f64"),
+            )
+        });
     type Record = ((u128, u128), i128, f64);
-    let each = (of(|record: &Record| record.0.1, Sum), of(|record: &Record| record.1, Min), of(|record: &Record| record.2, Sum));
-    let numbers = records.clone().group_by(|record| record.0.0).persistent_aggregate("numbers", each);
-    numbers.changes().map(|change| (change.key, change.new)).sink("out", Files::to(folder.join("out.jsonl")));
+    let each = (
+        of(|record: &Record| record.0.1, Sum),
+        of(|record: &Record| record.1, Min),
+        of(|record: &Record| record.2, Sum),
+    );
+    let numbers =
+        records.clone().group_by(|record| record.0.0).persistent_aggregate("numbers", each);
+    numbers
+        .changes()
+        .map(|change| (change.key, change.new))
+        .sink("out", Files::to(folder.join("out.jsonl")));
     // A value that may itself be none.
     records.map(|((key, _), _, float)| (key, Some((float != 0.0).then_some(float)))).upsert("some");
     topology.query("numbers", |key: Requests<u128>| key.lookup(&numbers));
-    topology.query("same", |numbers: Requests<(f64, f32, f64, f64, u128, i128)>| numbers.map(|numbers| numbers));
+    topology.query("same", |numbers: Requests<(f64, f32, f64, f64, u128, i128)>| {
+        numbers.map(|numbers| numbers)
+    });
     topology.query("float", |float: Requests<f64>| float.map(|float| float));
 }
 
@@ -64,8 +78,10 @@ const BEGIN: &str = "the program begins";
 #[test]
 fn program() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
-    let (folder, arguments): (PathBuf, Vec<String>) = serde_json::from_str(&program).expect("the parent wrote it");
-    let arguments = std::iter::once("numbers".into()).chain(arguments.into_iter().map(Into::into)).collect();
+    let (folder, arguments): (PathBuf, Vec<String>) =
+        serde_json::from_str(&program).expect("the parent wrote it");
+    let arguments =
+        std::iter::once("numbers".into()).chain(arguments.into_iter().map(Into::into)).collect();
     println!("{BEGIN}");
     let cli = Cli::new(move |topology: &Topology<'_>, _: &NoArguments| build(topology, &folder));
     std::process::exit(cli.execute(arguments, Instant::now()).unwrap_or_else(|error| {
@@ -79,7 +95,8 @@ fn program() {
 fn output(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this test is a file"));
     command.args(["--exact", "cli::numbers::program", "--nocapture", "--quiet"]);
-    let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_"));
+    let settings =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_"));
     for (name, _) in settings {
         command.env_remove(name);
     }
@@ -87,7 +104,8 @@ fn output(folder: &Path, arguments: &[&str]) -> String {
     let ended = command.output().expect("it can be started");
     let out = String::from_utf8(ended.stdout).expect("UTF-8");
     assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
-    let (_, out) = out.split_once(&format!("{BEGIN}\n")).unwrap_or_else(|| panic!("it does not begin: {out}"));
+    let (_, out) =
+        out.split_once(&format!("{BEGIN}\n")).unwrap_or_else(|| panic!("it does not begin: {out}"));
     out.trim_end_matches('\n').to_string()
 }
 
@@ -100,12 +118,17 @@ impl Running {
     fn start(folder: &Path) -> Running {
         let settings = Settings { workers: 2, ..Settings::new("numbers", folder.join("state")) };
         let of = folder.to_path_buf();
-        let engine = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &of)).expect("it starts");
+        let engine = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &of))
+            .expect("it starts");
         let any = "127.0.0.1:0".parse().expect("an address");
         let server = Server::start(any, Arc::clone(engine.runtime())).expect("any port");
         let until = Instant::now() + Duration::from_secs(30);
         while !engine.runtime().is_at_end() {
-            assert!(Instant::now() < until, "it does not come to its end: {:?}", engine.runtime().status());
+            assert!(
+                Instant::now() < until,
+                "it does not come to its end: {:?}",
+                engine.runtime().status()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Running { engine, server }
@@ -123,7 +146,9 @@ impl Running {
             None => agent.get(&url).call(),
             Some(body) => agent.post(&url).send(body),
         };
-        answer.and_then(|mut answer| answer.body_mut().read_to_string()).unwrap_or_else(|why| panic!("{path}: {why}"))
+        answer
+            .and_then(|mut answer| answer.body_mut().read_to_string())
+            .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
     /// Returns the first answer of a watched query, on a web socket.
@@ -132,7 +157,9 @@ impl Running {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
         let url = format!("ws://{}/v1/live", self.server.address());
         let (mut socket, _) = tungstenite::client(url, stream).expect("it is a web socket");
-        let watch = format!("{{\"type\":\"watch\",\"id\":\"w\",\"query\":\"{query}\",\"arguments\":{arguments}}}");
+        let watch = format!(
+            "{{\"type\":\"watch\",\"id\":\"w\",\"query\":\"{query}\",\"arguments\":{arguments}}}"
+        );
         socket.send(Message::text(watch)).expect("it is open");
         loop {
             match socket.read().expect("an answer comes") {
@@ -152,15 +179,25 @@ fn every_way_gives_the_same_numbers() {
     let program = |arguments: &[&str]| output(folder.path(), arguments);
     let row = |key: &str, value: &str| format!("{{\"key\":{key},\"value\":{value}}}");
     let scanned = |column: usize| ROWS.map(|of| row(of[0], of[column])).join("\n");
-    let ends = |answer: String, end: String| assert!(answer.ends_with(&end), "{answer}\nis not …{end}");
+    let ends =
+        |answer: String, end: String| assert!(answer.ends_with(&end), "{answer}\nis not …{end}");
 
     for (state, column) in [("numbers", 1), ("some", 2)] {
         let rows = ROWS.map(|of| row(of[0], of[column])).join(",");
-        ends(running.ask(&format!("/v1/state/{state}"), None), format!(",\"moved_on\":false,\"rows\":[{rows}]}}"));
+        ends(
+            running.ask(&format!("/v1/state/{state}"), None),
+            format!(",\"moved_on\":false,\"rows\":[{rows}]}}"),
+        );
         let first = row(ROWS[0][0], ROWS[0][column]);
-        ends(running.ask(&format!("/v1/state/{state}?limit=1"), None), format!(",\"next\":1,\"rows\":[{first}]}}"));
+        ends(
+            running.ask(&format!("/v1/state/{state}?limit=1"), None),
+            format!(",\"next\":1,\"rows\":[{first}]}}"),
+        );
         let last = format!("/v1/state/{state}?after=4");
-        ends(running.ask(&last, None), format!(",\"moved_on\":false,\"rows\":[{}]}}", row(ROWS[4][0], ROWS[4][column])));
+        ends(
+            running.ask(&last, None),
+            format!(",\"moved_on\":false,\"rows\":[{}]}}", row(ROWS[4][0], ROWS[4][column])),
+        );
         // A key that is not there has no value, which none is.
         let keys = format!("{{\"keys\":[{},77]}}", ROWS.map(|of| of[0]).join(","));
         let many = running.ask(&format!("/v1/state/{state}"), Some(&keys));
@@ -184,7 +221,10 @@ fn every_way_gives_the_same_numbers() {
     ends(running.ask("/v1/query/same", Some(SAME)), format!(",\"result\":[{SAME}]}}"));
     assert_eq!(running.ask("/drpc/same", Some(SAME)), format!("[{SAME}]"));
     assert_eq!(program(&["query", "same", SAME, "--at", &url]), format!("[{SAME}]"));
-    ends(program(&["query", "same", SAME, "--at", &url, "--json"]), format!(",\"result\":[{SAME}]}}"));
+    ends(
+        program(&["query", "same", SAME, "--at", &url, "--json"]),
+        format!(",\"result\":[{SAME}]}}"),
+    );
     ends(running.watch("same", SAME), format!(",\"result\":[{SAME}]}}"));
     // A text as it is.
     assert_eq!(running.ask("/drpc/float/-Infinity", None), "[[\"-Infinity\"]]");
@@ -200,7 +240,8 @@ fn every_way_gives_the_same_numbers() {
             assert_eq!(program(&["state", "get", state, of[0], "--state", &dir]), of[column]);
         }
     }
-    let out = std::fs::read_to_string(folder.path().join("out.jsonl")).expect("the output is there");
+    let out =
+        std::fs::read_to_string(folder.path().join("out.jsonl")).expect("the output is there");
     for [key, value, _] in ROWS {
         let newest = out.lines().rfind(|line| line.starts_with(&format!("[{key},")));
         assert_eq!(newest, Some(format!("[{key},{value}]").as_str()), "{out}");

@@ -14,7 +14,8 @@ impl Output {
         Output { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), read: true }
     }
 
-    /// Prints one line, which is JSON or has no control characters. Gives false once nobody reads any more.
+    /// Prints one line, which is JSON or has no control characters. Gives false once nobody reads
+    /// any more.
     ///
     /// # Errors
     /// Kind TryAgain: it cannot be written.
@@ -43,7 +44,9 @@ impl Output {
                 self.read = false;
                 Ok(())
             }
-            Err(why) => Err(Error::try_again(format!("the standard output cannot be written: {why}"))),
+            Err(why) => {
+                Err(Error::try_again(format!("the standard output cannot be written: {why}")))
+            }
         }
     }
 }
@@ -63,11 +66,15 @@ pub(super) fn pretty(json: &serde_json::Value) -> String {
     format!("{json:#}")
 }
 
-/// Rows in columns as wide as their widest cell, indented. What is in them may come from outside: names of files, errors.
+/// Rows in columns as wide as their widest cell, indented. What is in them may come from outside:
+/// names of files, errors.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| std::array::from_fn(|column| printable::line(&row[column]).into_owned())).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| std::array::from_fn(|column| printable::line(&row[column]).into_owned()))
+        .collect();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
@@ -92,7 +99,8 @@ pub(super) fn thousands(number: u64) -> String {
 
 /// A size in the unit that suits it.
 pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match UNITS.iter().find(|(_, worth)| bytes >= *worth) {
         Some((unit, worth)) => format!("{:.1} {unit}", bytes as f64 / *worth as f64),
         None => format!("{bytes} B"),

@@ -87,14 +87,18 @@ enum StateCommand {
 /// Does what the command line of this process asks for, and ends the process.
 pub fn program() -> ! {
     let code = match Arguments::try_parse() {
-        Ok(arguments) => match check_environment().and_then(|()| panics::caught(|| execute(arguments.command))) {
-            Ok(code) => code,
-            Err(error) => {
-                log::error(&error);
-                error.kind().exit_code().into()
+        Ok(arguments) => {
+            match check_environment().and_then(|()| panics::caught(|| execute(arguments.command))) {
+                Ok(code) => code,
+                Err(error) => {
+                    log::error(&error);
+                    error.kind().exit_code().into()
+                }
             }
-        },
-        Err(error) => refused(&error, &Arguments::command(), &std::env::args_os().collect::<Vec<_>>()),
+        }
+        Err(error) => {
+            refused(&error, &Arguments::command(), &std::env::args_os().collect::<Vec<_>>())
+        }
     };
     std::process::exit(code)
 }
@@ -111,9 +115,15 @@ fn execute(command: Command) -> Result<i32> {
         Command::New { folder, tidemill } => new::new(&folder, tidemill.as_deref()),
         Command::Status { at, json } => status::status(&at, json),
         Command::Query { name, arguments, at, json } => query::query(&name, &arguments, &at, json),
-        Command::State { command: StateCommand::List { at, json } } => state::list(&at.place(), json),
-        Command::State { command: StateCommand::Get { name, key, at } } => return state::get(&at.place(), &name, &key, &none),
-        Command::State { command: StateCommand::Scan { name, limit, at } } => state::scan(&at.place(), &name, limit, &none),
+        Command::State { command: StateCommand::List { at, json } } => {
+            state::list(&at.place(), json)
+        }
+        Command::State { command: StateCommand::Get { name, key, at } } => {
+            return state::get(&at.place(), &name, &key, &none);
+        }
+        Command::State { command: StateCommand::Scan { name, limit, at } } => {
+            state::scan(&at.place(), &name, limit, &none)
+        }
     };
     done.map(|()| 0)
 }

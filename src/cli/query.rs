@@ -20,7 +20,8 @@ struct Answer<'a> {
 
 /// Asks, and prints the result; with `json` the batch's number and the state's line too.
 ///
-/// An argument is taken as JSON, and as the text that it is if the query takes no such JSON: a word may be a number.
+/// An argument is taken as JSON, and as the text that it is if the query takes no such JSON: a word
+/// may be a number.
 pub(super) fn query(name: &str, arguments: &str, at: &At, json: bool) -> Result<()> {
     let remote = Remote::of(at)?;
     let ask = |arguments: String| remote.post(&format!("/v1/query/{}", path_part(name)), arguments);
@@ -33,5 +34,9 @@ pub(super) fn query(name: &str, arguments: &str, at: &At, json: bool) -> Result<
             answer = of_text;
         }
     }
-    if json { print(answer.text_or_error()?) } else { print(answer.read::<Answer<'_>>()?.result.get()) }
+    if json {
+        print(answer.text_or_error()?)
+    } else {
+        print(answer.read::<Answer<'_>>()?.result.get())
+    }
 }

@@ -14,11 +14,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The time an answer may take that needs no query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// The interval at which it is made sure, while a query is waited for, that the topology still answers.
+/// The interval at which it is made sure, while a query is waited for, that the topology still
+/// answers.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// After so many checks in a row without a connection the topology is gone: one alone may hit a connection that has just
-/// ended.
+/// After so many checks in a row without a connection the topology is gone: one alone may hit a
+/// connection that has just ended.
 const REFUSED_CHECKS: u32 = 2;
 
 /// A running topology, by its address.
@@ -58,7 +59,13 @@ impl Remote {
             .max_redirects(0)
             .proxy(None);
         let agent = config.build().new_agent();
-        Ok(Remote { url, agent, token: None, answer_within: ANSWER_WITHIN, check_every: CHECK_EVERY })
+        Ok(Remote {
+            url,
+            agent,
+            token: None,
+            answer_within: ANSWER_WITHIN,
+            check_every: CHECK_EVERY,
+        })
     }
 
     /// The topology that the arguments name.
@@ -88,10 +95,11 @@ impl Remote {
     }
 
     /// As [`Remote::get`], with a body of JSON. The topology has a time-out of its own for queries
-    /// (`--query-time-out`), so the answer is waited for as long as the topology answers other requests.
+    /// (`--query-time-out`), so the answer is waited for as long as the topology answers other
+    /// requests.
     ///
-    /// A connection that has ended unseen, as one that a router forgets does, is waited for too: ureq sets no TCP
-    /// keep-alive.
+    /// A connection that has ended unseen, as one that a router forgets does, is waited for too:
+    /// ureq sets no TCP keep-alive.
     pub(super) fn post(&self, path: &str, body: String) -> Result<Answer> {
         let (remote, path) = (self.clone(), path.to_owned());
         let (sender, answers) = std::sync::mpsc::sync_channel(1);
@@ -111,10 +119,12 @@ impl Remote {
                     Ok(()) => refused = 0,
                     Err(why) => {
                         refused += 1;
-                        // Somebody has taken a connection and is silent, or nobody is there any more: a host that was
-                        // restarted does not end the connection of the query.
+                        // Somebody has taken a connection and is silent, or nobody is there any
+                        // more: a host that was restarted does not end the connection of the query.
                         if matches!(why, ureq::Error::Timeout(_)) || refused == REFUSED_CHECKS {
-                            return answers.try_recv().unwrap_or_else(|_| Err(self.unanswered(why)));
+                            return answers
+                                .try_recv()
+                                .unwrap_or_else(|_| Err(self.unanswered(why)));
                         }
                     }
                 },
@@ -127,23 +137,35 @@ impl Remote {
 
     /// Makes sure that the topology answers at all.
     fn check(&self) -> std::result::Result<(), ureq::Error> {
-        let request = self.agent.get(format!("{}/healthz", self.url)).config().timeout_global(Some(self.answer_within)).build();
+        let request = self
+            .agent
+            .get(format!("{}/healthz", self.url))
+            .config()
+            .timeout_global(Some(self.answer_within))
+            .build();
         request.call().map(drop)
     }
 
     fn unanswered(&self, why: ureq::Error) -> Error {
         match why {
             // Somebody has taken the connection.
-            ureq::Error::Timeout(what) if !matches!(what, ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            ureq::Error::Timeout(what)
+                if !matches!(what, ureq::Timeout::Connect | ureq::Timeout::Resolve) =>
+            {
                 Error::try_again(format!(
-                    "the topology at {} has not answered within {} s: it is busy, or stands still. Ask again in a moment",
+                    "the topology at {} has not answered within {} s: it is busy, or stands \
+                     still. Ask again in a moment",
                     self.url,
                     self.answer_within.as_secs()
                 ))
             }
-            ureq::Error::BadUri(why) => Error::config(format!("--at {}: {why}. Write it as http://127.0.0.1:7070", self.url)),
+            ureq::Error::BadUri(why) => Error::config(format!(
+                "--at {}: {why}. Write it as http://127.0.0.1:7070",
+                self.url
+            )),
             why => Error::try_again(format!(
-                "no topology answers at {}: {why}. Is it running? Its start line says where it listens: give that with --at URL",
+                "no topology answers at {}: {why}. Is it running? Its start line says where it \
+                 listens: give that with --at URL",
                 self.url
             )),
         }
@@ -155,17 +177,29 @@ impl Remote {
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let response = match body {
             None => {
-                let request = self.agent.get(&url).config().timeout_global(Some(self.answer_within)).build();
-                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).call()
+                let request =
+                    self.agent.get(&url).config().timeout_global(Some(self.answer_within)).build();
+                bearer
+                    .into_iter()
+                    .fold(request, |request, bearer| request.header("authorization", bearer))
+                    .call()
             }
             Some(body) => {
                 let request = self.agent.post(&url).header("content-type", "application/json");
-                bearer.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).send(body)
+                bearer
+                    .into_iter()
+                    .fold(request, |request, bearer| request.header("authorization", bearer))
+                    .send(body)
             }
         };
         let mut response = response.map_err(unanswered)?;
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(256 << 20).read_to_string().map_err(unanswered)?;
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(256 << 20)
+            .read_to_string()
+            .map_err(unanswered)?;
         let answer = Answer { status, url, body };
         answer.part::<&RawValue>()?;
         Ok(answer)
@@ -173,8 +207,9 @@ impl Remote {
 }
 
 fn token_of(file: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|why| system::error(format!("the token in {} cannot be read", file.display()), &why))?;
+    let text = std::fs::read_to_string(file).map_err(|why| {
+        system::error(format!("the token in {} cannot be read", file.display()), &why)
+    })?;
     Ok(text.lines().next().unwrap_or_default().trim().to_string())
 }
 
@@ -197,7 +232,10 @@ impl Answer {
         }
         let body: Json = self.part()?;
         let part = |name: &str| body["error"][name].as_str().unwrap_or("unknown").to_string();
-        let kind = body["error"]["kind"].as_str().and_then(Kind::named).unwrap_or_else(|| kind_of(self.status));
+        let kind = body["error"]["kind"]
+            .as_str()
+            .and_then(Kind::named)
+            .unwrap_or_else(|| kind_of(self.status));
         Err(Error::new(kind, format!("{} ({}): {}", part("what"), part("where"), part("do"))))
     }
 
@@ -221,7 +259,8 @@ impl Answer {
             Error::new(
                 kind,
                 format!(
-                    "what answers at {} is no topology of Tidemill (status {}: {why}): give its port with --at URL",
+                    "what answers at {} is no topology of Tidemill (status {}: {why}): give its \
+                     port with --at URL",
                     self.url, self.status
                 ),
             )
@@ -237,7 +276,9 @@ fn kind_of(status: u16) -> Kind {
 /// A text as one part of a path.
 pub(super) fn path_part(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -253,8 +294,9 @@ mod tests {
 
     #[test]
     fn an_address_may_lack_its_scheme_but_not_have_another() {
-        let check =
-            |url: &str, expected: Option<&str>| assert_eq!(Remote::at(url).ok().as_ref().map(Remote::url), expected, "{url}");
+        let check = |url: &str, expected: Option<&str>| {
+            assert_eq!(Remote::at(url).ok().as_ref().map(Remote::url), expected, "{url}")
+        };
         check("http://127.0.0.1:7070/", Some("http://127.0.0.1:7070"));
         check("localhost:1", Some("http://localhost:1"));
         check("https://localhost:1", None);
@@ -267,7 +309,11 @@ mod tests {
             answer.or_error().expect_err("it is an error").kind()
         };
         for (status, body, expected) in [
-            (500, r#"{"error": {"kind": "user_code", "what": "w", "where": "h", "do": "d"}}"#, Kind::UserCode),
+            (
+                500,
+                r#"{"error": {"kind": "user_code", "what": "w", "where": "h", "do": "d"}}"#,
+                Kind::UserCode,
+            ),
             (429, r#"{"error": {"kind": "try_again", "what": "w"}}"#, Kind::TryAgain),
             (429, r#"{"error": {"what": "w"}}"#, Kind::TryAgain),
             (404, r#"{"error": {"what": "w"}}"#, Kind::Config),
@@ -284,7 +330,11 @@ mod tests {
         let still = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = still.local_addr().expect("it is bound").to_string();
         let short = Duration::from_millis(100);
-        let remote = Remote { answer_within: short, check_every: short, ..Remote::at(&address).expect("an address") };
+        let remote = Remote {
+            answer_within: short,
+            check_every: short,
+            ..Remote::at(&address).expect("an address")
+        };
         let error = remote.post("/v1/query/words", "1".into()).err().expect("nobody answers");
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("stands still"), "{error}");
@@ -295,12 +345,20 @@ mod tests {
     fn a_query_of_a_topology_that_is_gone_is_not_waited_for_though_its_connection_stays() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
-        let remote = Remote { check_every: Duration::from_millis(200), ..Remote::at(&address).expect("an address") };
+        let remote = Remote {
+            check_every: Duration::from_millis(200),
+            ..Remote::at(&address).expect("an address")
+        };
         let (sender, outcome) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(remote.post("/v1/query/words", "1".into()).map(|answer| answer.status)));
+        std::thread::spawn(move || {
+            sender.send(remote.post("/v1/query/words", "1".into()).map(|answer| answer.status))
+        });
         let _query = listener.accept().expect("a connection");
         drop(listener);
-        let error = outcome.recv_timeout(Duration::from_secs(60)).expect("it ends").expect_err("nobody answers");
+        let error = outcome
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it ends")
+            .expect_err("nobody answers");
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("no topology answers"), "{error}");
     }
@@ -312,9 +370,16 @@ mod tests {
         let address = listener.local_addr().expect("it is bound").to_string();
         let short = Duration::from_millis(20);
         let remote = Remote { check_every: short, ..Remote::at(&address).expect("an address") };
-        let asked = std::thread::spawn(move || remote.post("/v1/query/words", "1".into()).map(|answer| answer.status));
+        let asked = std::thread::spawn(move || {
+            remote.post("/v1/query/words", "1".into()).map(|answer| answer.status)
+        });
         let reply = |stream: &mut std::net::TcpStream, body: &str| {
-            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .expect("sent");
         };
         let (mut query, mut checks) = (None, 0);
         while checks < 7 {
@@ -338,8 +403,14 @@ mod tests {
 
     #[test]
     fn nobody_there_is_try_again() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-        let error = Remote::at(&free.to_string()).expect("an address").get("/v1/status").err().expect("nobody is there");
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port");
+        let error = Remote::at(&free.to_string())
+            .expect("an address")
+            .get("/v1/status")
+            .err()
+            .expect("nobody is there");
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("--at URL"), "{error}");
     }

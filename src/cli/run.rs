@@ -1,4 +1,5 @@
-//! `run`: starts the topology, says what an operator must know while it runs, and ends it as it should.
+//! `run`: starts the topology, says what an operator must know while it runs, and ends it as it
+//! should.
 
 use super::Shown;
 use super::log::{self, say};
@@ -24,7 +25,13 @@ const LOOK_AT_START: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs the topology until it is stopped, has ended, or fails. `began` is when the process did.
-pub(super) fn run<F>(wanted: Wanted, start_over: bool, build: F, shown: Option<Shown>, began: Instant) -> Result<()>
+pub(super) fn run<F>(
+    wanted: Wanted,
+    start_over: bool,
+    build: F,
+    shown: Option<Shown>,
+    began: Instant,
+) -> Result<()>
 where
     F: Fn(&Topology<'_>) + Send + Sync + 'static,
 {
@@ -35,7 +42,8 @@ where
     let _bounded = bound_the_stop(Arc::clone(&stop), settings.drain)?;
     if start_over && settings.sink_assume.is_some() {
         return Err(Error::config(
-            "--start-over and --sink-assume contradict each other: a new state has no output whose fate is unknown. Leave one of them out",
+            "--start-over and --sink-assume contradict each other: a new state has no output \
+             whose fate is unknown. Leave one of them out",
         ));
     }
     let outline = outline(&build).map_err(|error| match error.kind() {
@@ -55,7 +63,9 @@ where
     settings.starting = Arc::new(Starting::given_up_by(Arc::clone(&stop)));
     let (name, workers) = (settings.name.clone(), settings.workers);
     let before = began.elapsed();
-    let serve = |listening: Listening| listening.serve_while_starting(Arc::clone(&settings.starting), &name);
+    let serve = |listening: Listening| {
+        listening.serve_while_starting(Arc::clone(&settings.starting), &name)
+    };
     let server = listening.map(serve).transpose()?;
     let engine = match Engine::start(settings, build) {
         Err(error) if error.kind() == Kind::Unreachable && stop.load(SeqCst) => {
@@ -69,8 +79,18 @@ where
     }
     let port = server.as_ref().map(|server| format!("http://{}", server.address()));
     let running = Running::new(Arc::clone(engine.runtime()))?;
-    let mut watch =
-        Watch { engine: &engine, running, name, workers, port, exit_at_end, began, before, shown, told: Told::default() };
+    let mut watch = Watch {
+        engine: &engine,
+        running,
+        name,
+        workers,
+        port,
+        exit_at_end,
+        began,
+        before,
+        shown,
+        told: Told::default(),
+    };
     let mut progress = Progress::new(prints_records);
     while !engine.is_over() {
         watch.look(&stop)?;
@@ -92,29 +112,35 @@ where
         ));
     });
     if runtime.has_threads() {
-        // Threads that did not end still run: the destructors of an ordinary exit would run beneath them.
+        // Threads that did not end still run: the destructors of an ordinary exit would run beneath
+        // them.
         outcome.as_ref().err().into_iter().for_each(log::error);
-        signal_hook::low_level::exit(outcome.err().map_or(0, |error| error.kind().exit_code().into()));
+        signal_hook::low_level::exit(
+            outcome.err().map_or(0, |error| error.kind().exit_code().into()),
+        );
     }
     drop(server);
     outcome
 }
 
-/// A flag that SIGINT and SIGTERM raise; the second of them ends the process at once, which is as safe.
+/// A flag that SIGINT and SIGTERM raise; the second of them ends the process at once, which is as
+/// safe.
 fn stop_signal() -> Result<Arc<AtomicBool>> {
     let raised = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&raised))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&raised)))
             .map_err(|why| {
-                Error::try_again(format!("the operating system does not let this process listen to signals: {why}"))
+                Error::try_again(format!(
+                    "the operating system does not let this process listen to signals: {why}"
+                ))
             })?;
     }
     Ok(raised)
 }
 
-/// Ends the process if a stop is not over in time, whatever it waits for: a call over a network during a start, say. The
-/// run itself is over before, and names what it has left behind.
+/// Ends the process if a stop is not over in time, whatever it waits for: a call over a network
+/// during a start, say. The run itself is over before, and names what it has left behind.
 fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<Bounded> {
     const LOOK_EVERY: Duration = Duration::from_millis(200);
     let bounded = Bounded(Arc::new(AtomicBool::new(false)));
@@ -128,11 +154,13 @@ fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<Bounded> {
             }
             since = since.or_else(|| stop.load(SeqCst).then(Instant::now));
         }
-        say("the stop is not over in time: the process ends now, which is as safe as a crash; nothing is lost");
+        say("the stop is not over in time: the process ends now, which is as safe as a crash; \
+             nothing is lost");
         signal_hook::low_level::exit(0);
     };
     let thread = std::thread::Builder::new().name("stop watch".into()).spawn(watch);
-    let no_thread = |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
+    let no_thread =
+        |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
     thread.map(|_| bounded).map_err(no_thread)
 }
 
@@ -151,7 +179,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(6);
 /// Moves the state aside, so that the run begins with batch 1.
 fn begin_anew(dir: &Path) -> Result<()> {
     if !Store::exists(dir)? {
-        say(&format!("--start-over: there is no state in {} that would have to be moved aside", dir.display()));
+        say(&format!(
+            "--start-over: there is no state in {} that would have to be moved aside",
+            dir.display()
+        ));
         return Ok(());
     }
     let txid: Option<Txid> = match Store::inspect(dir) {
@@ -164,21 +195,28 @@ fn begin_anew(dir: &Path) -> Result<()> {
     };
     let aside = move_aside(dir, txid)?;
     say(&format!(
-        "--start-over: the state was moved to {}; it begins anew with batch 1, under a new name outside. A file that holds output of the old state \
-         refuses the new one: give it another path. A Kafka topic gets everything again",
+        "--start-over: the state was moved to {}; it begins anew with batch 1, under a new name \
+         outside. A file that holds output of the old state refuses the new one: give it another \
+         path. A Kafka topic gets everything again",
         aside.display()
     ));
     Ok(())
 }
 
-/// Returns how much a run has committed since the batch that it began after, and how much of that was left out.
+/// Returns how much a run has committed since the batch that it began after, and how much of that
+/// was left out.
 fn counted(status: &Status, from: Txid) -> String {
-    let some = |number: u64, one: &str, more: &str| format!("{} {}", thousands(number), if number == 1 { one } else { more });
+    let some = |number: u64, one: &str, more: &str| {
+        format!("{} {}", thousands(number), if number == 1 { one } else { more })
+    };
     let batches = some(status.committed.0.saturating_sub(from.0), "batch", "batches");
     let mut text = format!("{} in {batches} committed", some(status.records, "record", "records"));
     for (number, what) in [
         (status.set_aside.values().sum(), "set aside"),
-        (status.partitions.iter().map(|partition| partition.skipped).sum::<u64>(), "skipped by policy"),
+        (
+            status.partitions.iter().map(|partition| partition.skipped).sum::<u64>(),
+            "skipped by policy",
+        ),
     ] {
         if number > 0 {
             text += &format!(", {} {what}", thousands(number));
@@ -230,9 +268,8 @@ impl Watch<'_> {
     fn look(&mut self, stop: &AtomicBool) -> Result<()> {
         if stop.load(SeqCst) && !self.told.stopping {
             self.told.stopping = true;
-            say(
-                "stopping: the batch in hand is finished, and sinks get what is committed; a second signal ends it at once, and nothing is lost",
-            );
+            say("stopping: the batch in hand is finished, and sinks get what is committed; a \
+                 second signal ends it at once, and nothing is lost");
             self.engine.stop();
         }
         if !self.told.ready {
@@ -256,10 +293,20 @@ impl Watch<'_> {
         self.told.ready = true;
         let report = self.engine.start_report();
         let verb = if report.committed == Txid::NONE { "ready" } else { "recovered" };
-        let workers = if self.workers == 1 { "1 worker".to_string() } else { format!("{} workers", self.workers) };
-        let port = self.port.as_ref().map_or("not listening".to_string(), |port| format!("listening on {port}"));
+        let workers = if self.workers == 1 {
+            "1 worker".to_string()
+        } else {
+            format!("{} workers", self.workers)
+        };
+        let port = self
+            .port
+            .as_ref()
+            .map_or("not listening".to_string(), |port| format!("listening on {port}"));
         let took = self.began.elapsed().as_secs_f64();
-        say(&format!("tidemill {}: {} ({verb} in {took:.2} s, {workers}), {port}", self.name, report.decision));
+        say(&format!(
+            "tidemill {}: {} ({verb} in {took:.2} s, {workers}), {port}",
+            self.name, report.decision
+        ));
         limits::in_words().iter().for_each(|limit| say(limit));
     }
 
@@ -270,15 +317,22 @@ impl Watch<'_> {
         if let Some(after) = self.engine.runtime().first_commit() {
             self.told.first_commit = true;
             let first = self.engine.start_report().committed.next();
-            say(&format!("first commit: batch {first}, {:.2} s after the start", (self.before + after).as_secs_f64()));
+            say(&format!(
+                "first commit: batch {first}, {:.2} s after the start",
+                (self.before + after).as_secs_f64()
+            ));
         }
     }
 
-    /// Lets the program show its values: if batches were committed since it last did, and it is time, or the end.
+    /// Lets the program show its values: if batches were committed since it last did, and it is
+    /// time, or the end.
     fn show(&mut self, at_end: bool) -> Result<()> {
         let Some(Shown { every, show }) = &mut self.shown else { return Ok(()) };
         let committed = self.engine.runtime().committed();
-        let due = self.told.shown.is_none_or(|(when, of)| of != committed && (at_end || when.elapsed() >= *every));
+        let due = self
+            .told
+            .shown
+            .is_none_or(|(when, of)| of != committed && (at_end || when.elapsed() >= *every));
         if due && committed != Txid::NONE {
             self.told.shown = Some((Instant::now(), committed));
             log::hide_progress();

@@ -1,4 +1,5 @@
-//! The settings of a run: defaults, over them the file, over it the environment, over it the arguments.
+//! The settings of a run: defaults, over them the file, over it the environment, over it the
+//! arguments.
 
 mod bounds;
 
@@ -59,10 +60,12 @@ pub(super) struct Options {
     /// The largest answer [default: 16MiB]
     #[arg(long, env = "TIDEMILL_ANSWER_BYTES", value_name = "SIZE")]
     answer_bytes: Option<Bytes>,
-    /// The number of bytes that are kept for requests that read an earlier batch than the last; then the oldest of them fail [default: 256MiB]
+    /// The number of bytes that are kept for requests that read an earlier batch than the last;
+    /// then the oldest of them fail [default: 256MiB]
     #[arg(long, env = "TIDEMILL_PIN_BYTES", value_name = "SIZE")]
     pin_bytes: Option<Bytes>,
-    /// The number of bytes of answers that may wait until clients take them; further large ones are refused [default: 256MiB]
+    /// The number of bytes of answers that may wait until clients take them; further large ones are
+    /// refused [default: 256MiB]
     #[arg(long, env = "TIDEMILL_UNSENT_BYTES", value_name = "SIZE")]
     unsent_bytes: Option<Bytes>,
     /// End when all sources are at their end and everything is committed and published
@@ -89,23 +92,28 @@ pub(super) struct Options {
     /// Fold committed changes when there are so many bytes of them [default: 48MiB]
     #[arg(long, env = "TIDEMILL_FOLD_BYTES", value_name = "SIZE")]
     fold_bytes: Option<Bytes>,
-    /// The sources wait while so many bytes of committed changes are not folded [default: 8 times --fold-bytes]
+    /// The sources wait while so many bytes of committed changes are not folded
+    /// [default: 8 times --fold-bytes]
     #[arg(long, env = "TIDEMILL_UNFOLDED_BYTES", value_name = "SIZE")]
     unfolded_bytes: Option<Bytes>,
-    /// The sources wait while the state's disk has less free than this, or than a fold needs; 0: never [default: 256MiB]
+    /// The sources wait while the state's disk has less free than this, or than a fold needs; 0:
+    /// never [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
     /// The time that a stop has for the batch in hand and the sinks [default: 10s]
     #[arg(long, env = "TIDEMILL_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
-    /// What to think of output whose fate is unknown because its sink lost its marker; only as an argument
+    /// What to think of output whose fate is unknown because its sink lost its marker; only as an
+    /// argument
     #[arg(long, value_enum)]
     #[serde(deserialize_with = "only_an_argument")]
     sink_assume: Option<Assumed>,
-    /// Where sources begin that were never read: earliest, latest, or a time: a date, RFC 3339, or milliseconds since 1970 [default: what each says itself]
+    /// Where sources begin that were never read: earliest, latest, or a time: a date, RFC 3339, or
+    /// milliseconds since 1970 [default: what each says itself]
     #[arg(long, env = "TIDEMILL_FROM", value_name = "WHERE")]
     from: Option<Beginning>,
-    /// Go on although records are gone that were not read, and report them; only as an argument [default: refuse, 67]
+    /// Go on although records are gone that were not read, and report them; only as an argument
+    /// [default: refuse, 67]
     #[arg(long, value_enum)]
     #[serde(deserialize_with = "only_an_argument")]
     on_loss: Option<Lossy>,
@@ -162,15 +170,17 @@ impl FromStr for Beginning {
             "latest" => Ok(Beginning(StartAt::Latest)),
             time => time_ms(time).map(|ms| Beginning(StartAt::Time(ms))).ok_or_else(|| {
                 format!(
-                    "\"{text}\" is no beginning: give earliest, latest, a date (2026-11-30), a date and time \
-                     (2026-11-30T12:00:00Z; UTC without an offset), or milliseconds since 1970 (1764000000000)"
+                    "\"{text}\" is no beginning: give earliest, latest, a date (2026-11-30), a \
+                     date and time (2026-11-30T12:00:00Z; UTC without an offset), or milliseconds \
+                     since 1970 (1764000000000)"
                 )
             }),
         }
     }
 }
 
-/// The milliseconds since 1970 of a time as an operator writes it: RFC 3339, a date, a date and time, or the number itself.
+/// The milliseconds since 1970 of a time as an operator writes it: RFC 3339, a date, a date and
+/// time, or the number itself.
 fn time_ms(text: &str) -> Option<i64> {
     if let Ok(ms) = text.parse() {
         return Some(ms);
@@ -232,7 +242,9 @@ impl FromStr for Listen {
         if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
             return Ok(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
         }
-        text.parse().map(Listen::At).map_err(|_| format!("\"{text}\" is no address: write it as 127.0.0.1:7070, or none"))
+        text.parse()
+            .map(Listen::At)
+            .map_err(|_| format!("\"{text}\" is no address: write it as 127.0.0.1:7070, or none"))
     }
 }
 
@@ -247,11 +259,14 @@ impl TryFrom<String> for Listen {
 impl Options {
     /// Reads a file of settings.
     fn read(file: &Path) -> Result<Options> {
-        let wrong = |why: String| Error::config(format!("the settings in {}: {why}", file.display()));
-        let text = std::fs::read_to_string(file)
-            .map_err(|why| system::error(format!("the settings in {} (--config)", file.display()), &why))?;
-        toml::from_str(&text)
-            .map_err(|why| wrong(format!("{}. Correct it; run --help lists the settings", described(&why, &text))))
+        let wrong =
+            |why: String| Error::config(format!("the settings in {}: {why}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|why| {
+            system::error(format!("the settings in {} (--config)", file.display()), &why)
+        })?;
+        toml::from_str(&text).map_err(|why| {
+            wrong(format!("{}. Correct it; run --help lists the settings", described(&why, &text)))
+        })
     }
 
     /// These, and what they leave out from `others`.
@@ -292,9 +307,12 @@ impl Options {
     }
 }
 
-/// Returns what is wrong with a file, and in which line. The value there may be a secret: only the key is named.
+/// Returns what is wrong with a file, and in which line. The value there may be a secret: only the
+/// key is named.
 fn described(why: &toml::de::Error, text: &str) -> String {
-    let Some(before) = why.span().and_then(|span| text.get(..span.start)) else { return why.message().into() };
+    let Some(before) = why.span().and_then(|span| text.get(..span.start)) else {
+        return why.message().into();
+    };
     let number = before.matches('\n').count();
     let is_key = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let line = text.lines().nth(number).unwrap_or_default();
@@ -306,7 +324,8 @@ fn described(why: &toml::de::Error, text: &str) -> String {
 
 /// A size of something that is kept in memory.
 fn in_memory(given: Option<Bytes>, default: usize, name: &str) -> Result<usize> {
-    let too_large = |_| Error::config(format!("{name} is more than this machine can address: give less"));
+    let too_large =
+        |_| Error::config(format!("{name} is more than this machine can address: give less"));
     given.map_or(Ok(default), |bytes| usize::try_from(bytes.0).map_err(too_large))
 }
 
@@ -330,7 +349,10 @@ impl Wanted {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
         let options = arguments.or(file);
         let state = options.state.ok_or_else(|| {
-            Error::config("where is the state to lie? Give its folder with --state DIR, TIDEMILL_STATE, or state = \"DIR\" in the file of --config")
+            Error::config(
+                "where is the state to lie? Give its folder with --state DIR, \
+                TIDEMILL_STATE, or state = \"DIR\" in the file of --config",
+            )
         })?;
         let defaults = Settings::new(options.name.unwrap_or_else(|| binary.to_string()), state);
         let size = |given: Option<Bytes>, default: u64| given.map_or(default, |bytes| bytes.0);
@@ -344,8 +366,12 @@ impl Wanted {
             batches: BatchLimits {
                 max_records: options.max_batch_records.unwrap_or(defaults.batches.max_records),
                 max_bytes: size(options.max_batch_bytes, defaults.batches.max_bytes),
-                max_delay: options.max_batch_delay.map_or(defaults.batches.max_delay, |span| span.0),
-                max_in_flight: options.max_batches_in_flight.unwrap_or(defaults.batches.max_in_flight),
+                max_delay: options
+                    .max_batch_delay
+                    .map_or(defaults.batches.max_delay, |span| span.0),
+                max_in_flight: options
+                    .max_batches_in_flight
+                    .unwrap_or(defaults.batches.max_in_flight),
             },
             outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
             fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
@@ -360,10 +386,22 @@ impl Wanted {
                 running: options.queries_running.unwrap_or(defaults.queries.running),
                 waiting: options.queries_waiting.unwrap_or(defaults.queries.waiting),
                 time_out: options.query_time_out.map_or(defaults.queries.time_out, |span| span.0),
-                request_bytes: in_memory(options.request_bytes, defaults.queries.request_bytes, "request_bytes")?,
-                answer_bytes: in_memory(options.answer_bytes, defaults.queries.answer_bytes, "answer_bytes")?,
+                request_bytes: in_memory(
+                    options.request_bytes,
+                    defaults.queries.request_bytes,
+                    "request_bytes",
+                )?,
+                answer_bytes: in_memory(
+                    options.answer_bytes,
+                    defaults.queries.answer_bytes,
+                    "answer_bytes",
+                )?,
                 pin_bytes: in_memory(options.pin_bytes, defaults.queries.pin_bytes, "pin_bytes")?,
-                unsent_bytes: in_memory(options.unsent_bytes, defaults.queries.unsent_bytes, "unsent_bytes")?,
+                unsent_bytes: in_memory(
+                    options.unsent_bytes,
+                    defaults.queries.unsent_bytes,
+                    "unsent_bytes",
+                )?,
                 ..defaults.queries.clone()
             },
             retries: options.retries.unwrap_or(defaults.retries),
@@ -389,7 +427,9 @@ impl Wanted {
         Ok(Wanted {
             settings,
             access,
-            listen: options.listen.unwrap_or(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070))),
+            listen: options
+                .listen
+                .unwrap_or(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070))),
             exit_at_end: options.exit_at_end.unwrap_or(false),
             log: options.log.unwrap_or_default(),
             kafka: options.kafka.resolve(std::env::vars_os())?,
@@ -406,10 +446,12 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> Result<Wanted, String> {
         let arguments = [&["t", "run"], arguments].concat();
-        match Arguments::<NoArguments>::try_parse_from(arguments).map_err(|why| why.to_string())?.command {
-            Command::Run { run, .. } => {
-                Wanted::of(run.options, run.config.as_deref(), "binary").map_err(|error| error.to_string())
-            }
+        match Arguments::<NoArguments>::try_parse_from(arguments)
+            .map_err(|why| why.to_string())?
+            .command
+        {
+            Command::Run { run, .. } => Wanted::of(run.options, run.config.as_deref(), "binary")
+                .map_err(|error| error.to_string()),
             _ => Err("another command".into()),
         }
     }
@@ -420,8 +462,8 @@ mod tests {
         file
     }
 
-    /// Tells what arguments, environment and file come to. The environment cannot be changed within a process that has threads, so the
-    /// test of the order runs this one as a process of its own.
+    /// Tells what arguments, environment and file come to. The environment cannot be changed within
+    /// a process that has threads, so the test of the order runs this one as a process of its own.
     #[test]
     fn a_beginning_may_be_a_date() {
         for (text, expected) in [
@@ -446,7 +488,10 @@ mod tests {
         let arguments: Vec<&str> = arguments.split_whitespace().collect();
         match parsed(&arguments) {
             Ok(wanted) => {
-                println!("told: {} {:?} {}", wanted.settings.name, wanted.settings.batches.max_delay, wanted.exit_at_end)
+                println!(
+                    "told: {} {:?} {}",
+                    wanted.settings.name, wanted.settings.batches.max_delay, wanted.exit_at_end
+                )
             }
             Err(error) => println!("told: {error}"),
         }
@@ -454,7 +499,9 @@ mod tests {
 
     fn check(arguments: &str, environment: &[(&str, &str)], config: Option<&str>, expected: &str) {
         let config = config.map(file);
-        let path = config.as_ref().map_or(String::new(), |file| format!("--config {}", file.path().display()));
+        let path = config
+            .as_ref()
+            .map_or(String::new(), |file| format!("--config {}", file.path().display()));
         let child = std::process::Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "--nocapture", "cli::settings::tests::tell"])
             .env("ARGUMENTS_TO_TELL", format!("--state x {path} {arguments}"))
@@ -468,11 +515,20 @@ mod tests {
     #[test]
     fn an_argument_wins_over_the_environment_over_the_file_over_the_default() {
         let file = Some("name = \"filed\"\nmax_batch_delay = \"1ms\"\nexit_at_end = true");
-        let environment = [("TIDEMILL_NAME", "aired"), ("TIDEMILL_MAX_BATCH_DELAY", "2ms"), ("TIDEMILL_EXIT_AT_END", "false")];
+        let environment = [
+            ("TIDEMILL_NAME", "aired"),
+            ("TIDEMILL_MAX_BATCH_DELAY", "2ms"),
+            ("TIDEMILL_EXIT_AT_END", "false"),
+        ];
         check("", &[], None, "binary 50ms false");
         check("", &[], file, "filed 1ms true");
         check("", &environment, file, "aired 2ms false");
-        check("--name said --max-batch-delay 3ms --exit-at-end", &environment, file, "said 3ms true");
+        check(
+            "--name said --max-batch-delay 3ms --exit-at-end",
+            &environment,
+            file,
+            "said 3ms true",
+        );
         check("--max-batch-delay 3ms", &environment[..1], file, "aired 3ms true");
     }
 
@@ -493,15 +549,23 @@ mod tests {
         check("listen = \"everywhere\"", &["is no address"]);
         check("durability = \"maybe\"", &["maybe"]);
         check("workers = ", &["line 1"]);
-        check("workers = 1\non_loss = \"latest\"", &["line 2", "on_loss", "one start", "as an argument"]);
+        check(
+            "workers = 1\non_loss = \"latest\"",
+            &["line 2", "on_loss", "one start", "as an argument"],
+        );
         check("sink_assume = \"lost\"", &["sink_assume", "one start", "as an argument"]);
     }
 
     #[test]
     fn no_secret_of_the_file_is_shown() {
-        for wrong in ["[kafka]\nsasl.password = \"hunter2", "[kafka]\nsasl.password = hunter2", "kafka = \"hunter2\""] {
+        for wrong in [
+            "[kafka]\nsasl.password = \"hunter2",
+            "[kafka]\nsasl.password = hunter2",
+            "kafka = \"hunter2\"",
+        ] {
             let file = file(wrong);
-            let error = parsed(&["--state", "x", "--config", &file.path().display().to_string()]).expect_err("it is wrong");
+            let error = parsed(&["--state", "x", "--config", &file.path().display().to_string()])
+                .expect_err("it is wrong");
             assert!(error.contains("line ") && !error.contains("hunter2"), "{error}");
         }
     }
@@ -536,10 +600,14 @@ mod tests {
         ] {
             check(&["--state", "x", argument, value], argument);
         }
-        for (argument, value) in
-            [("--queries-waiting", "0"), ("--drain", "0s"), ("--max-batch-delay", "0s"), ("--disk-reserve", "0")]
-        {
-            parsed(&["--state", "x", argument, value]).unwrap_or_else(|why| panic!("{argument} {value}: {why}"));
+        for (argument, value) in [
+            ("--queries-waiting", "0"),
+            ("--drain", "0s"),
+            ("--max-batch-delay", "0s"),
+            ("--disk-reserve", "0"),
+        ] {
+            parsed(&["--state", "x", argument, value])
+                .unwrap_or_else(|why| panic!("{argument} {value}: {why}"));
         }
         check(&["--state", "x", "--listen", "7070"], "is no address");
         check(&["--state", "x", "--from", "yesterday"], "is no beginning");
@@ -550,14 +618,18 @@ mod tests {
     #[test]
     fn every_setting_reaches_its_place() {
         let file = file(
-            "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = true\ndurability = \"process\"\nmax_batch_records = 5\n\
-             max_batch_bytes = 6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\n\
-             drain = \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\n\
-             open_to_all = true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = 15\nqueries_waiting = 16\nrequest_bytes = 17\n\
-             answer_bytes = 18\npin_bytes = 19\nunsent_bytes = 20\n[kafka]\nlinger.ms = 21",
+            "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = \
+             true\ndurability = \"process\"\nmax_batch_records = 5\nmax_batch_bytes = \
+             6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \
+             \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\ndrain = \
+             \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\nopen_to_all = \
+             true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = \
+             15\nqueries_waiting = 16\nrequest_bytes = 17\nanswer_bytes = 18\npin_bytes = \
+             19\nunsent_bytes = 20\n[kafka]\nlinger.ms = 21",
         );
         let path = file.path().display().to_string();
-        let wanted = parsed(&["--config", &path, "--sink-assume", "lost", "--on-loss", "earliest"]).expect("it is right");
+        let wanted = parsed(&["--config", &path, "--sink-assume", "lost", "--on-loss", "earliest"])
+            .expect("it is right");
         let mut kafka = Overrides::default();
         kafka.set("linger.ms", "21").expect("it is allowed");
         assert!(wanted.kafka == kafka);
@@ -582,20 +654,42 @@ mod tests {
             start_over: _,
             starting: _,
         } = wanted.settings;
-        let QueryLimits { running, waiting, per_client: _, time_out, request_bytes, answer_bytes, pin_bytes, unsent_bytes } =
-            queries;
+        let QueryLimits {
+            running,
+            waiting,
+            per_client: _,
+            time_out,
+            request_bytes,
+            answer_bytes,
+            pin_bytes,
+            unsent_bytes,
+        } = queries;
         assert_eq!(unfolded_bytes, Some(21));
         assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);
         assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
         assert_eq!((first, on_loss), (Some(StartAt::Latest), OnLoss::Earliest));
-        assert_eq!((name.as_str(), state.as_path(), workers, durability), ("n", Path::new("s"), 3, Durability::Process));
-        assert_eq!((batches.max_records, batches.max_bytes, batches.max_delay.as_millis(), batches.max_in_flight), (5, 6, 7, 8));
+        assert_eq!(
+            (name.as_str(), state.as_path(), workers, durability),
+            ("n", Path::new("s"), 3, Durability::Process)
+        );
+        assert_eq!(
+            (
+                batches.max_records,
+                batches.max_bytes,
+                batches.max_delay.as_millis(),
+                batches.max_in_flight
+            ),
+            (5, 6, 7, 8)
+        );
         assert_eq!(
             (outbox_bytes, fold_bytes, disk_reserve, drain.as_secs(), sink_assume, retries),
             (9 << 10, 10, 11, 12, Some(Assume::Lost), 13)
         );
-        assert_eq!((wanted.listen, wanted.exit_at_end, wanted.log, to_end), (Listen::Nowhere, true, LogFormat::Json, true));
+        assert_eq!(
+            (wanted.listen, wanted.exit_at_end, wanted.log, to_end),
+            (Listen::Nowhere, true, LogFormat::Json, true)
+        );
     }
 }

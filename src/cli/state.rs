@@ -24,8 +24,8 @@ pub(super) fn list(place: &Place, json: bool) -> Result<()> {
         Where::Stopped(dir) => inspect(&dir, Listing::of_store)?,
     };
     if json {
-        let listing =
-            serde_json::to_value(&listing).map_err(|why| Error::bug(format!("the listing cannot be written as JSON: {why}")))?;
+        let listing = serde_json::to_value(&listing)
+            .map_err(|why| Error::bug(format!("the listing cannot be written as JSON: {why}")))?;
         return print(&pretty(&listing));
     }
     print(&listing.to_text())
@@ -42,7 +42,9 @@ where
             let (id, codec) = find(store, name, build)?;
             let (key, group) = codec.parse_key(key, store.key_groups())?;
             let value = store.get(id, group, &key)?;
-            value.map(|value| readable(&*codec, &key, &value, codec.value_to_json(&key, &value))).transpose()
+            value
+                .map(|value| readable(&*codec, &key, &value, codec.value_to_json(&key, &value)))
+                .transpose()
         })?,
     };
     match value {
@@ -99,7 +101,9 @@ struct Page<'a> {
 }
 
 /// Reads what is there, also if it is `null`.
-fn there<'a, D: serde::Deserializer<'a>>(from: D) -> std::result::Result<Option<&'a RawValue>, D::Error> {
+fn there<'a, D: serde::Deserializer<'a>>(
+    from: D,
+) -> std::result::Result<Option<&'a RawValue>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }
 
@@ -115,7 +119,10 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
         let answer = remote.get(&path)?;
         let page: Page<'_> = answer.read()?;
         if page.moved_on {
-            log::say(&format!("what follows is of batch {}: the one before is no longer held", page.txid));
+            log::say(&format!(
+                "what follows is of batch {}: the one before is no longer held",
+                page.txid
+            ));
             moved_to = Some(page.txid);
         }
         for row in page.rows {
@@ -132,8 +139,9 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
     output.end()?;
     moved_to.map_or(Ok(()), |txid| {
         Err(Error::try_again(format!(
-            "the rows are not of one batch: the walk moved on while it was read, lastly to batch {txid}. Scan again; if it moves on each time, \
-             read less with --limit, or let the topology hold batches longer with more --pin-bytes"
+            "the rows are not of one batch: the walk moved on while it was read, lastly to batch \
+             {txid}. Scan again; if it moves on each time, read less with --limit, or let the \
+             topology hold batches longer with more --pin-bytes"
         )))
     })
 }
@@ -156,14 +164,16 @@ fn resolve(place: &Place) -> Result<Where> {
     // Not read by clap: there each would contradict the other's argument.
     match (std::env::var_os(environment::STATE), std::env::var(environment::AT)) {
         (Some(_), Ok(_)) => Err(Error::config(
-            "which state? Both TIDEMILL_STATE and TIDEMILL_AT are set: choose with --state DIR (a stopped topology's folder) or --at URL (a \
-             running one's port), or unset one of them",
+            "which state? Both TIDEMILL_STATE and TIDEMILL_AT are set: choose with --state DIR (a \
+             stopped topology's folder) or --at URL (a running one's port), or unset one of them",
         )),
         (Some(state), Err(_)) => Ok(Where::Stopped(PathBuf::from(state))),
-        (None, Ok(url)) => Remote::at(&url)?.with_token_file(place.token_file.as_deref()).map(Where::Running),
+        (None, Ok(url)) => {
+            Remote::at(&url)?.with_token_file(place.token_file.as_deref()).map(Where::Running)
+        }
         (None, Err(_)) => Err(Error::config(
-            "which state? Give the folder of a stopped topology with --state DIR (or TIDEMILL_STATE), or the port of a running one with --at URL \
-             (or TIDEMILL_AT)",
+            "which state? Give the folder of a stopped topology with --state DIR (or \
+             TIDEMILL_STATE), or the port of a running one with --at URL (or TIDEMILL_AT)",
         )),
     }
 }
@@ -171,7 +181,9 @@ fn resolve(place: &Place) -> Result<Where> {
 /// Opens the store of a stopped topology, looks at it, and leaves it as it was.
 fn inspect<R>(dir: &std::path::Path, look: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
     let store = Store::inspect(dir).map_err(|error| match error.kind() {
-        Kind::TryAgain => Error::try_again(format!("{error}; or ask the running one, with --at URL instead of --state")),
+        Kind::TryAgain => Error::try_again(format!(
+            "{error}; or ask the running one, with --at URL instead of --state"
+        )),
         _ => error,
     })?;
     let seen = look(&store)?;
@@ -188,16 +200,23 @@ where
     let dir = store.dir().display();
     let Some((id, recorded)) = schema.states.iter().find(|(_, state)| state.name == name) else {
         let names: Vec<&str> = schema.states.iter().map(|(_, state)| state.name.as_str()).collect();
-        return Err(Error::config(format!("there is no state \"{name}\" in {dir}; there are: {}", names.join(", "))));
+        return Err(Error::config(format!(
+            "there is no state \"{name}\" in {dir}; there are: {}",
+            names.join(", ")
+        )));
     };
     let codecs = outline(build)?.codecs;
     let codec = codecs.into_iter().find(|codec| codec.decl().name == name).ok_or_else(|| {
-        Error::config(format!("state \"{name}\" is in {dir}, but this program does not know it: use the program that wrote it"))
+        Error::config(format!(
+            "state \"{name}\" is in {dir}, but this program does not know it: \
+            use the program that wrote it"
+        ))
     })?;
     let decl = codec.decl();
     if let Some((recorded, declared)) = recorded.difference(&decl) {
         return Err(Error::config(format!(
-            "state \"{name}\" in {dir} is {recorded}, but this program has it as {declared}: use the program that wrote it"
+            "state \"{name}\" in {dir} is {recorded}, but this program has it as {declared}: use \
+             the program that wrote it"
         )));
     }
     Ok((*id, codec))
@@ -241,7 +260,10 @@ mod tests {
     }
 
     /// Counts the words of a file, stops, and gives the folder; folded or not.
-    fn counted(text: &str, folded: bool) -> (tempfile::TempDir, Place, impl Fn(&Topology<'_>) + Send + Sync + 'static) {
+    fn counted(
+        text: &str,
+        folded: bool,
+    ) -> (tempfile::TempDir, Place, impl Fn(&Topology<'_>) + Send + Sync + 'static) {
         let folder = tempfile::tempdir().expect("a folder");
         let (input, state) = (folder.path().join("words.txt"), folder.path().join("state"));
         std::fs::write(&input, text).expect("it can be written");
@@ -250,8 +272,14 @@ mod tests {
         let settings = Settings { workers: 2, fold_bytes, ..Settings::new("words", &state) };
         let engine = Engine::start(settings, build(glob.clone())).expect("it starts");
         let until = Instant::now() + Duration::from_secs(30);
-        while !engine.runtime().is_at_end() || (folded && engine.runtime().status().unfolded_bytes > 0) {
-            assert!(Instant::now() < until, "it does not come to its end: {:?}", engine.runtime().status());
+        while !engine.runtime().is_at_end()
+            || (folded && engine.runtime().status().unfolded_bytes > 0)
+        {
+            assert!(
+                Instant::now() < until,
+                "it does not come to its end: {:?}",
+                engine.runtime().status()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         engine.stop();
@@ -269,18 +297,22 @@ mod tests {
                 let (id, codec) = find(store, "counts", &build)?;
                 let mut seen = Vec::new();
                 store.scan(id, |key, value| {
-                    let text: String = serde_json::from_str(&codec.key_to_json(key)?).expect("a text");
+                    let text: String =
+                        serde_json::from_str(&codec.key_to_json(key)?).expect("a text");
                     let (encoded, group) = codec.parse_key(&text, store.key_groups())?;
                     assert_eq!(store.get(id, group, &encoded)?.as_deref(), Some(value), "{text}");
-                    seen.push((text, codec.value_to_json(key, value)?.parse::<u64>().expect("a count")));
+                    seen.push((
+                        text,
+                        codec.value_to_json(key, value)?.parse::<u64>().expect("a count"),
+                    ));
                     Ok(true)
                 })?;
                 let (encoded, group) = codec.parse_key("d", store.key_groups())?;
                 assert_eq!(store.get(id, group, &encoded)?, None);
                 Ok(seen)
             });
-            let expected =
-                [("a", 2), ("b", 3), ("c", 1), ("longer-than-eight", 1)].map(|(word, count)| (word.to_string(), count));
+            let expected = [("a", 2), ("b", 3), ("c", 1), ("longer-than-eight", 1)]
+                .map(|(word, count)| (word.to_string(), count));
             assert_eq!(seen.expect("it can be read"), expected);
             assert_eq!(get(&place, "counts", "a", &build).expect("it can be read"), 0);
             assert_eq!(get(&place, "counts", "d", &build).expect("it can be read"), NO_VALUE);
@@ -312,11 +344,15 @@ mod tests {
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("no topology answers"), "{error}");
         let other = |topology: &Topology<'_>| {
-            topology.source("lines", Files::lines("x")).group_by(|line| line.len()).persistent_aggregate("counts", Count);
+            topology
+                .source("lines", Files::lines("x"))
+                .group_by(|line| line.len())
+                .persistent_aggregate("counts", Count);
         };
         let error = get(&place, "counts", "1", &other).expect_err("it is refused").to_string();
         assert!(error.contains("(Str) -> u64") && error.contains("usize"), "{error}");
-        let held = Store::inspect(place.state.as_deref().expect("a folder")).expect("it can be opened");
+        let held =
+            Store::inspect(place.state.as_deref().expect("a folder")).expect("it can be opened");
         let error = get(&place, "counts", "a", &build).expect_err("it is in use");
         assert_eq!(error.kind(), Kind::TryAgain);
         assert!(error.to_string().contains("--at URL"), "{error}");

@@ -20,12 +20,17 @@ fn summary(status: &Json) -> String {
     let number = |name: &str| thousands(status[name].as_u64().unwrap_or(0));
     let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
     if status["phase"] == "starting" && status["committed"].is_null() {
-        let waits = status["waiting"]
-            .as_str()
-            .map(|why| format!(", waiting {}: {}", since(&status["waiting_since_ms"]), printable::line(why)));
+        let waits = status["waiting"].as_str().map(|why| {
+            format!(", waiting {}: {}", since(&status["waiting_since_ms"]), printable::line(why))
+        });
         return format!("{}: starting{}\n", text("topology"), waits.unwrap_or_default());
     }
-    let mut lines = format!("{}: {}, batch {} committed\n", text("topology"), text("phase"), number("committed"));
+    let mut lines = format!(
+        "{}: {}, batch {} committed\n",
+        text("topology"),
+        text("phase"),
+        number("committed")
+    );
     let mut facts = vec![
         [
             "run".into(),
@@ -46,14 +51,30 @@ fn summary(status: &Json) -> String {
                 per_second("batches_per_s")
             ),
         ],
-        ["log".into(), format!("{} committed and not folded", size(status["unfolded_bytes"].as_u64().unwrap_or(0)))],
-        ["slices".into(), format!("the longest took {} µs; generations: {}", number("longest_slice_us"), number("generations"))],
+        [
+            "log".into(),
+            format!(
+                "{} committed and not folded",
+                size(status["unfolded_bytes"].as_u64().unwrap_or(0))
+            ),
+        ],
+        [
+            "slices".into(),
+            format!(
+                "the longest took {} µs; generations: {}",
+                number("longest_slice_us"),
+                number("generations")
+            ),
+        ],
     ];
     if status["sources_at_end"] == true {
         facts.push(["sources".into(), "all at their end".into()]);
     }
     for (operator, count) in status["set_aside"].as_object().into_iter().flatten() {
-        facts.push(["set aside".into(), format!("{} records at {operator}", thousands(count.as_u64().unwrap_or(0)))]);
+        facts.push([
+            "set aside".into(),
+            format!("{} records at {operator}", thousands(count.as_u64().unwrap_or(0))),
+        ]);
     }
     for notice in status["notices"].as_array().into_iter().flatten() {
         facts.push(["notice".into(), notice.as_str().unwrap_or_default().to_string()]);
@@ -91,7 +112,9 @@ fn partition(of: &Json) -> [String; 4] {
         .as_u64()
         .filter(|skipped| *skipped > 0)
         .map_or(String::new(), |skipped| format!(", {} skipped", thousands(skipped)));
-    let trouble = of["trouble"].as_str().map_or(String::new(), |why| format!(", {why} ({})", since(&of["trouble_since_ms"])));
+    let trouble = of["trouble"]
+        .as_str()
+        .map_or(String::new(), |why| format!(", {why} ({})", since(&of["trouble_since_ms"])));
     [
         text_of(of, "source"),
         text_of(of, "partition"),
@@ -102,13 +125,25 @@ fn partition(of: &Json) -> [String; 4] {
 
 fn state(of: &Json) -> [String; 4] {
     let types = format!("{} -> {}", readable(&text_of(of, "key")), readable(&text_of(of, "value")));
-    [text_of(of, "name"), types, format!("{} keys", thousands(of["keys"].as_u64().unwrap_or(0))), String::new()]
+    [
+        text_of(of, "name"),
+        types,
+        format!("{} keys", thousands(of["keys"].as_u64().unwrap_or(0))),
+        String::new(),
+    ]
 }
 
 fn sink(of: &Json) -> [String; 4] {
-    let error = of["error"].as_str().map_or(String::new(), |error| format!("{error} ({})", since(&of["error_since_ms"])));
+    let error = of["error"]
+        .as_str()
+        .map_or(String::new(), |error| format!("{error} ({})", since(&of["error_since_ms"])));
     let published = format!("holds batch {}", thousands(of["published"].as_u64().unwrap_or(0)));
-    [text_of(of, "name"), published, format!("{} unconfirmed", size(of["backlog_bytes"].as_u64().unwrap_or(0))), error]
+    [
+        text_of(of, "name"),
+        published,
+        format!("{} unconfirmed", size(of["backlog_bytes"].as_u64().unwrap_or(0))),
+        error,
+    ]
 }
 
 /// Returns the time since a moment, which is given in milliseconds since 1970, in words.
@@ -151,7 +186,11 @@ mod tests {
             assert!(full.contains(part), "{part} is not in\n{full}");
         }
         assert!(summary(&json!({})).starts_with("?: ?, batch 0"));
-        let starting = json!({"topology": "t", "phase": "starting", "waiting": "the broker is away", "waiting_since_ms": 0});
-        assert!(summary(&starting).starts_with("t: starting, waiting for ") && summary(&starting).contains("the broker is away"));
+        let starting = json!({"topology": "t", "phase": "starting", "waiting": "the broker is \
+            away", "waiting_since_ms": 0});
+        assert!(
+            summary(&starting).starts_with("t: starting, waiting for ")
+                && summary(&starting).contains("the broker is away")
+        );
     }
 }

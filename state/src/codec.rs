@@ -17,7 +17,10 @@ pub fn encode<V: Serialize + ?Sized>(value: &V, into: &mut Vec<u8>) -> Result<()
 
 /// The error of a value that cannot be encoded.
 pub(crate) fn unwritten<V: ?Sized>(why: &str) -> Error {
-    Error::user_code(format!("a value of type {} cannot be serialized: {why}", crate::type_names::of::<V>()))
+    Error::user_code(format!(
+        "a value of type {} cannot be serialized: {why}",
+        crate::type_names::of::<V>()
+    ))
 }
 
 /// Decodes what [`encode`] wrote, all of it.
@@ -75,14 +78,16 @@ mod tests {
             let tree = nested(levels);
             assert_eq!(decode_from_outside::<Tree>(&encoded(&tree)).expect("it decodes"), tree);
         }
-        let map: std::collections::BTreeMap<(i8, char), (f32, Option<bool>, u128)> = [((-1, 'ü'), (0.5, None, 1 << 100))].into();
+        let map: std::collections::BTreeMap<(i8, char), (f32, Option<bool>, u128)> =
+            [((-1, 'ü'), (0.5, None, 1 << 100))].into();
         let mut bytes = Vec::new();
         encode(&map, &mut bytes).expect("it encodes");
         assert_eq!(
             decode_from_outside::<std::collections::BTreeMap<(i8, char), (f32, Option<bool>, u128)>>(&bytes).expect("it decodes"),
             map
         );
-        let deep = decode_from_outside::<Tree>(&encoded(&nested(200))).expect_err("too deep").to_string();
+        let deep =
+            decode_from_outside::<Tree>(&encoded(&nested(200))).expect_err("too deep").to_string();
         assert!(deep.contains("128 levels"), "{deep}");
         // As many levels as a request has bytes.
         let mut bytes = vec![FORMAT];
@@ -99,7 +104,12 @@ mod tests {
         assert!(decode::<(String, u64)>(&bytes).is_err(), "bytes left over");
         assert!(decode::<u64>(&[]).is_err(), "empty");
         bytes[0] = 9;
-        assert!(decode::<(String, u64, Option<f64>)>(&bytes).expect_err("format").to_string().contains("format 9"));
+        assert!(
+            decode::<(String, u64, Option<f64>)>(&bytes)
+                .expect_err("format")
+                .to_string()
+                .contains("format 9")
+        );
     }
 
     #[test]

@@ -28,9 +28,19 @@ impl Section {
         Section { state, changes: 0, bytes: Vec::new() }
     }
 
-    /// Records that `key` now has this encoded value, or none; and its earlier change, so many batches ago, the so-manieth of its section.
-    pub fn push(&mut self, group: KeyGroup, key: &[u8], value: Option<&[u8]>, before: Option<Before>) {
-        debug_assert!(value.is_none_or(|value| !value.is_empty()), "an encoded value has its format byte");
+    /// Records that `key` now has this encoded value, or none; and its earlier change, so many
+    /// batches ago, the so-manieth of its section.
+    pub fn push(
+        &mut self,
+        group: KeyGroup,
+        key: &[u8],
+        value: Option<&[u8]>,
+        before: Option<Before>,
+    ) {
+        debug_assert!(
+            value.is_none_or(|value| !value.is_empty()),
+            "an encoded value has its format byte"
+        );
         let value = value.unwrap_or_default();
         self.bytes.extend_from_slice(&group.0.to_le_bytes());
         let batches = before.map_or(0, |before| before.batches);
@@ -63,11 +73,16 @@ impl Section {
 /// # Errors
 /// A section of 4 GiB or more: one batch changed too much.
 pub fn assemble(sections: &[Section]) -> Result<Vec<u8>> {
-    let mut blob = Vec::with_capacity(1 + sections.iter().map(|section| 12 + section.bytes.len()).sum::<usize>());
+    let mut blob = Vec::with_capacity(
+        1 + sections.iter().map(|section| 12 + section.bytes.len()).sum::<usize>(),
+    );
     blob.push(FORMAT);
     for section in sections.iter().filter(|section| !section.is_empty()) {
         let length = u32::try_from(section.bytes.len()).map_err(|_| {
-            Error::config("one batch changed 4 GiB or more of one state: lower --max-batch-records or --max-batch-bytes")
+            Error::config(
+                "one batch changed 4 GiB or more of one state: lower \
+                --max-batch-records or --max-batch-bytes",
+            )
         })?;
         blob.extend_from_slice(&section.state.0.to_le_bytes());
         blob.extend_from_slice(&section.changes.to_le_bytes());
@@ -122,8 +137,8 @@ pub fn read<'a>(blob: &'a [u8], mut each: impl FnMut(Change<'a>) -> Result<()>) 
             let before = match batches {
                 0 => None,
                 batches => {
-                    let change =
-                        u32::try_from(section.number()?).map_err(|_| Error::damaged("a delta names a change that cannot be"))?;
+                    let change = u32::try_from(section.number()?)
+                        .map_err(|_| Error::damaged("a delta names a change that cannot be"))?;
                     Some(Before { batches, change })
                 }
             };
@@ -131,7 +146,14 @@ pub fn read<'a>(blob: &'a [u8], mut each: impl FnMut(Change<'a>) -> Result<()>) 
             let key = section.take(length)?;
             let length = section.length()?;
             let value = section.take(length)?;
-            each(Change { state, group, key, value: (!value.is_empty()).then_some(value), before, number })?;
+            each(Change {
+                state,
+                group,
+                key,
+                value: (!value.is_empty()).then_some(value),
+                before,
+                number,
+            })?;
         }
     }
     Ok(())
@@ -153,7 +175,8 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| Error::damaged("a delta is cut off"))?;
+        let (taken, rest) =
+            self.0.split_at_checked(length).ok_or_else(|| Error::damaged("a delta is cut off"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -175,7 +198,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn length(&mut self) -> Result<usize> {
-        usize::try_from(self.number()?).map_err(|_| Error::damaged("a delta has a length that is too long"))
+        usize::try_from(self.number()?)
+            .map_err(|_| Error::damaged("a delta has a length that is too long"))
     }
 
     fn number(&mut self) -> Result<u64> {
@@ -214,9 +238,30 @@ mod tests {
         assert_eq!(
             seen,
             [
-                Change { state: StateId(1), group: KeyGroup(3), key: b"a", value: Some(&[FORMAT, 5]), before, number: 0 },
-                Change { state: StateId(1), group: KeyGroup(255), key: &long, value: Some(&long), before: None, number: 1 },
-                Change { state: StateId(2), group: KeyGroup(0), key: b"", value: None, before: None, number: 0 },
+                Change {
+                    state: StateId(1),
+                    group: KeyGroup(3),
+                    key: b"a",
+                    value: Some(&[FORMAT, 5]),
+                    before,
+                    number: 0
+                },
+                Change {
+                    state: StateId(1),
+                    group: KeyGroup(255),
+                    key: &long,
+                    value: Some(&long),
+                    before: None,
+                    number: 1
+                },
+                Change {
+                    state: StateId(2),
+                    group: KeyGroup(0),
+                    key: b"",
+                    value: None,
+                    before: None,
+                    number: 0
+                },
             ]
         );
         for cut in [1, 5, 13, 20, blob.len() - 1] {

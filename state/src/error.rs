@@ -57,8 +57,11 @@ impl Kind {
     /// ```
     #[must_use]
     pub fn named(name: &str) -> Option<Kind> {
-        use Kind::{Bug, Config, Damaged, Foreign, Sink, SourceLost, TryAgain, Unreachable, UserCode};
-        let all = [Config, Damaged, Foreign, SourceLost, Sink, UserCode, Bug, TryAgain, Unreachable];
+        use Kind::{
+            Bug, Config, Damaged, Foreign, Sink, SourceLost, TryAgain, Unreachable, UserCode,
+        };
+        let all =
+            [Config, Damaged, Foreign, SourceLost, Sink, UserCode, Bug, TryAgain, Unreachable];
         all.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -78,7 +81,8 @@ impl Kind {
     }
 }
 
-/// An error with its kind and a message for a person. Control characters in the message are escaped, but for line breaks and tabs.
+/// An error with its kind and a message for a person. Control characters in the message are
+/// escaped, but for line breaks and tabs.
 ///
 /// ```
 /// use tidemill_state::{Error, Kind};
@@ -150,7 +154,8 @@ impl Error {
         self.kind
     }
 
-    /// The same error of a source whose records may be elsewhere: a run looks at the whole input again before it ends with it.
+    /// The same error of a source whose records may be elsewhere: a run looks at the whole input
+    /// again before it ends with it.
     #[must_use]
     pub fn perhaps_elsewhere(self) -> Error {
         Error { perhaps_elsewhere: true, ..self }
@@ -170,7 +175,8 @@ impl Error {
     }
 }
 
-/// A message without control characters: it may quote names and values from outside, and be shown on a terminal.
+/// A message without control characters: it may quote names and values from outside, and be shown
+/// on a terminal.
 fn fit(message: String) -> String {
     match printable::lines(&message) {
         Cow::Borrowed(_) => message,

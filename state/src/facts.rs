@@ -47,7 +47,8 @@ pub struct Facts {
     pub store: Option<StoreFacts>,
     /// The program's declarations.
     pub program: Program,
-    /// The marker of each of the program's sinks, in the program's order; always `None` for a sink that keeps none.
+    /// The marker of each of the program's sinks, in the program's order; always `None` for a sink
+    /// that keeps none.
     pub markers: Vec<Option<MarkerFacts>>,
     /// The operator's assumption about a sink whose marker is missing.
     pub assume: Option<Assume>,

@@ -24,7 +24,8 @@ pub struct Folded {
     pub keys: usize,
 }
 
-/// Folds everything that is committed now. Does nothing, and returns `None`, if that is folded already.
+/// Folds everything that is committed now. Does nothing, and returns `None`, if that is folded
+/// already.
 ///
 /// Runs beside commits; only one fold at a time.
 ///
@@ -42,11 +43,12 @@ pub struct Fold<'s> {
 }
 
 impl<'s> Fold<'s> {
-    /// Writes the file of a fold of everything that is committed now. Returns `None` if that is folded already.
+    /// Writes the file of a fold of everything that is committed now. Returns `None` if that is
+    /// folded already.
     ///
     /// # Errors
-    /// Kind Damaged if a delta cannot be read, TryAgain if the file cannot be written. The store is as before, and
-    /// nothing is left of the file: the same fold can be tried again.
+    /// Kind Damaged if a delta cannot be read, TryAgain if the file cannot be written. The store is
+    /// as before, and nothing is left of the file: the same fold can be tried again.
     pub fn write(store: &'s Store, points: &Points) -> Result<Option<Fold<'s>>> {
         let (from, upto) = (store.folded(), store.committed().txid());
         if upto <= from {
@@ -63,7 +65,8 @@ impl<'s> Fold<'s> {
     /// Makes the file part of the store.
     ///
     /// # Errors
-    /// Kind TryAgain if a write of the store failed: the process must end, as after a failed commit.
+    /// Kind TryAgain if a write of the store failed: the process must end, as after a failed
+    /// commit.
     pub fn ingest(self, points: &Points) -> Result<Folded> {
         let Fold { store, path, folded } = self;
         points.reach(CrashPoint::FoldWritten)?;
@@ -74,11 +77,12 @@ impl<'s> Fold<'s> {
     }
 }
 
-/// Removes the files that a crash of a fold or of a migration may have left: they take room that the next fold needs.
-/// Not while a migration is made.
+/// Removes the files that a crash of a fold or of a migration may have left: they take room that
+/// the next fold needs. Not while a migration is made.
 ///
 /// # Errors
-/// As [`crate::system`] has them: kind TryAgain if it may pass, Config if not. The store is as before.
+/// As [`crate::system`] has them: kind TryAgain if it may pass, Config if not. The store is as
+/// before.
 pub fn remove_leftovers(store: &Store) -> Result<()> {
     INGESTED.iter().try_for_each(|name| remove_file(&store.dir().join(name)))
 }
@@ -129,18 +133,23 @@ impl Changes {
         self.last.len()
     }
 
-    /// Keys as they stand in the family `state`, in order; a value is never empty, so an empty one is a removal.
+    /// Keys as they stand in the family `state`, in order; a value is never empty, so an empty one
+    /// is a removal.
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.last.iter().map(|last| (&self.bytes[last.start..last.key_end], &self.bytes[last.key_end..last.end]))
+        self.last.iter().map(|last| {
+            (&self.bytes[last.start..last.key_end], &self.bytes[last.key_end..last.end])
+        })
     }
 }
 
-/// Which changes of one worker and state later ones have overwritten: by batch after the last fold, a bit for each change of its section.
+/// Which changes of one worker and state later ones have overwritten: by batch after the last fold,
+/// a bit for each change of its section.
 #[derive(Default)]
 struct Marks(Vec<Vec<u64>>);
 
 impl Marks {
-    /// Marks a change of a batch, given by its distance from the last fold; one that is folded already needs no mark.
+    /// Marks a change of a batch, given by its distance from the last fold; one that is folded
+    /// already needs no mark.
     fn set(&mut self, batch: Option<u64>, change: u32) {
         let Some(batch) = batch.filter(|batch| *batch > 0) else { return };
         let (batch, word) = (batch as usize, change as usize / 64);
@@ -156,14 +165,17 @@ impl Marks {
 
     fn is_set(&self, batch: u64, change: u32) -> bool {
         let words = self.0.get(batch as usize);
-        words.and_then(|words| words.get(change as usize / 64)).is_some_and(|word| word & (1 << (change % 64)) != 0)
+        words
+            .and_then(|words| words.get(change as usize / 64))
+            .is_some_and(|word| word & (1 << (change % 64)) != 0)
     }
 }
 
 /// The newest change of each key, sorted by key.
 ///
-/// Goes from the newest delta to the oldest. A change that a later one names as its predecessor is passed over by its number alone; what is left are the
-/// last changes of each run and worker, few more than there are keys, and those are sorted.
+/// Goes from the newest delta to the oldest. A change that a later one names as its predecessor is
+/// passed over by its number alone; what is left are the last changes of each run and worker, few
+/// more than there are keys, and those are sorted.
 fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64)> {
     let mut overwritten: HashMap<(WorkerIndex, StateId), Marks> = HashMap::new();
     let (mut changes, mut log_bytes, turns) = (Changes::default(), 0, Turns::default());
@@ -177,11 +189,17 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
                 if let Some((state, marks)) = current.take() {
                     overwritten.insert((worker, state), marks);
                 }
-                current = Some((change.state, overwritten.remove(&(worker, change.state)).unwrap_or_default()));
+                current = Some((
+                    change.state,
+                    overwritten.remove(&(worker, change.state)).unwrap_or_default(),
+                ));
             }
             let (_, marks) = current.as_mut().expect("it was set above");
             if let Some(before) = change.before {
-                marks.set(txid.0.checked_sub(before.batches).and_then(|named| named.checked_sub(from.0)), before.change);
+                marks.set(
+                    txid.0.checked_sub(before.batches).and_then(|named| named.checked_sub(from.0)),
+                    before.change,
+                );
             }
             if !marks.is_set(txid.0 - from.0, change.number) {
                 changes.push(txid, &change);
@@ -197,11 +215,17 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
     Ok((changes, log_bytes))
 }
 
-/// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to `upto`. An empty value is a removal.
+/// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to
+/// `upto`. An empty value is a removal.
 ///
 /// # Errors
-/// Kind TryAgain, or Config if the disk's error does not pass. Nothing is left of the file then: what it has of a disk that is full is given back.
-pub(crate) fn write_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
+/// Kind TryAgain, or Config if the disk's error does not pass. Nothing is left of the file then:
+/// what it has of a disk that is full is given back.
+pub(crate) fn write_file<'r>(
+    path: &Path,
+    upto: Txid,
+    rows: impl Iterator<Item = (&'r [u8], &'r [u8])>,
+) -> Result<()> {
     remove_file(path)?;
     write_new_file(path, upto, rows).inspect_err(|_| {
         if let Err(error) = remove_file(path) {
@@ -212,7 +236,8 @@ pub(crate) fn write_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item =
 
 /// Removes a file, if it is there.
 fn remove_file(path: &Path) -> Result<()> {
-    // A crash during an ingestion may have left this name on a file that is part of the store: writing over it would damage the store for good.
+    // A crash during an ingestion may have left this name on a file that is part of the store:
+    // writing over it would damage the store for good.
     match std::fs::remove_file(path) {
         Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
             Err(system::error(format!("removing {} failed, nothing is lost", path.display()), &why))
@@ -221,7 +246,11 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-fn write_new_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [u8], &'r [u8])>) -> Result<()> {
+fn write_new_file<'r>(
+    path: &Path,
+    upto: Txid,
+    rows: impl Iterator<Item = (&'r [u8], &'r [u8])>,
+) -> Result<()> {
     let failed = |why: rocksdb::Error| writing_file(path, &why);
     let options = state_family_options();
     let mut writer = SstFileWriter::create(&options);
@@ -232,7 +261,8 @@ fn write_new_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [
     let turns = Turns::default();
     for (key, value) in rows {
         turns.pass();
-        if value.is_empty() { writer.delete(key) } else { writer.put(key, value) }.map_err(failed)?;
+        if value.is_empty() { writer.delete(key) } else { writer.put(key, value) }
+            .map_err(failed)?;
     }
     writer.finish().map_err(failed)
 }
@@ -240,7 +270,8 @@ fn write_new_file<'r>(path: &Path, upto: Txid, rows: impl Iterator<Item = (&'r [
 impl Store {
     /// Makes a file of [`write_file`] part of the store.
     pub(crate) fn ingest(&self, path: &Path) -> Result<()> {
-        // What the file says is committed must be on the disk before the file is: else, after a power loss, folded > committed.
+        // What the file says is committed must be on the disk before the file is: else, after a
+        // power loss, folded > committed.
         self.sync_log()?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
@@ -290,7 +321,12 @@ mod tests {
         for txid in 1..=30u64 {
             let key = ["a", "b", "c", "d"][usize::try_from(txid % 4).expect("small")];
             let value = (txid % 5 != 0).then_some(txid);
-            store.commit(&[batch(txid, &[(u16::try_from(txid % 4).expect("small"), key, value)])], &points).expect("committed");
+            store
+                .commit(
+                    &[batch(txid, &[(u16::try_from(txid % 4).expect("small"), key, value)])],
+                    &points,
+                )
+                .expect("committed");
             match value {
                 Some(value) => expected.insert(key.to_string(), value),
                 None => expected.remove(key),
@@ -301,11 +337,17 @@ mod tests {
             }
             assert_eq!(scan(&store), expected, "after batch {txid}");
         }
-        assert_eq!(super::fold(&store, &points).expect("folded").map(|folded| folded.upto), Some(Txid(30)));
+        assert_eq!(
+            super::fold(&store, &points).expect("folded").map(|folded| folded.upto),
+            Some(Txid(30))
+        );
         assert_eq!(super::fold(&store, &points).expect("nothing to do"), None);
         store.close(&points).expect("closed");
         let store = Store::open(dir.path(), Durability::Sync).expect("opened");
-        assert_eq!((store.committed().txid(), store.folded(), store.unfolded_bytes()), (Txid(30), Txid(30), 0));
+        assert_eq!(
+            (store.committed().txid(), store.folded(), store.unfolded_bytes()),
+            (Txid(30), Txid(30), 0)
+        );
         assert_eq!(scan(&store), expected);
     }
 
@@ -336,7 +378,10 @@ mod tests {
         super::remove_leftovers(&store).expect("nothing to do");
         std::fs::create_dir(&left[0]).expect("a folder");
         let error = super::remove_leftovers(&store).expect_err("a folder has the name");
-        assert!(error.kind() == crate::Kind::Config && error.to_string().contains("another path"), "{error}");
+        assert!(
+            error.kind() == crate::Kind::Config && error.to_string().contains("another path"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -354,16 +399,26 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let points = Points::none();
         let store = Store::create(dir.path(), Durability::Sync, None).expect("created");
-        store.commit(&[batch(1, &[(1, "a", Some(1)), (2, "b", Some(1))])], &points).expect("committed");
+        store
+            .commit(&[batch(1, &[(1, "a", Some(1)), (2, "b", Some(1))])], &points)
+            .expect("committed");
         super::fold(&store, &points).expect("folded").expect("something to fold");
-        // An ingestion links the file into the store and then removes its first name: as if the process had been killed between the two.
-        let files = std::fs::read_dir(dir.path().join("db")).expect("a folder").map(|entry| entry.expect("listed").path());
-        let ingested = files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).max();
-        std::fs::hard_link(ingested.expect("one was ingested"), dir.path().join("fold.sst")).expect("linked");
+        // An ingestion links the file into the store and then removes its first name: as if the
+        // process had been killed between the two.
+        let files = std::fs::read_dir(dir.path().join("db"))
+            .expect("a folder")
+            .map(|entry| entry.expect("listed").path());
+        let ingested =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).max();
+        std::fs::hard_link(ingested.expect("one was ingested"), dir.path().join("fold.sst"))
+            .expect("linked");
         store.commit(&[batch(2, &[(3, "c", Some(2))])], &points).expect("committed");
         super::fold(&store, &points).expect("folded").expect("something to fold");
         store.close(&points).expect("closed");
         let store = Store::open(dir.path(), Durability::Sync).expect("it is not damaged");
-        assert_eq!(scan(&store), BTreeMap::from([("a".to_string(), 1), ("b".to_string(), 1), ("c".to_string(), 2)]));
+        assert_eq!(
+            scan(&store),
+            BTreeMap::from([("a".to_string(), 1), ("b".to_string(), 1), ("c".to_string(), 2)])
+        );
     }
 }

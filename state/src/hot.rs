@@ -1,10 +1,13 @@
-//! The hot map: one worker's typed values of one state, in memory, and the old values that readers at a committed batch need.
+//! The hot map: one worker's typed values of one state, in memory, and the old values that readers
+//! at a committed batch need.
 //!
-//! The map is ahead of the store: it holds the newest batch that was applied, committed or not. What each batch overwrote is kept
-//! until that batch is committed and released, so that [`HotMap::get_at`] can answer as of an earlier batch.
+//! The map is ahead of the store: it holds the newest batch that was applied, committed or not.
+//! What each batch overwrote is kept until that batch is committed and released, so that
+//! [`HotMap::get_at`] can answer as of an earlier batch.
 //!
-//! Values lie in many small tables, chosen by the hash: one per key group, or, where all keys are in one group, as many. A table that
-//! grows moves only its own entries (about 1/256 of them), so no growth holds the worker for long.
+//! Values lie in many small tables, chosen by the hash: one per key group, or, where all keys are
+//! in one group, as many. A table that grows moves only its own entries (about 1/256 of them), so
+//! no growth holds the worker for long.
 
 mod ordered;
 
@@ -82,7 +85,8 @@ pub enum Found<'a, V> {
     Value(&'a V),
     /// The key has no value.
     Absent,
-    /// The key is not in memory; the folded state and the log know. Does not happen while a map holds all of its keys.
+    /// The key is not in memory; the folded state and the log know. Does not happen while a map
+    /// holds all of its keys.
     Cold,
 }
 
@@ -101,7 +105,8 @@ pub struct HotChange<'a, K, V> {
     pub new: Option<&'a V>,
 }
 
-/// The number of keys that are read ahead of their updates: enough to overlap, few enough to stay in the nearest cache.
+/// The number of keys that are read ahead of their updates: enough to overlap, few enough to stay
+/// in the nearest cache.
 pub const TOUCHED_AT_ONCE: usize = 32;
 
 /// See the module's documentation. Keys come with their stable hash ([`crate::keys::hash_key`]).
@@ -132,7 +137,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     /// An empty map for a store with `groups` key groups, as of batch `committed`.
     #[must_use]
     pub fn new(groups: u16, committed: Txid) -> HotMap<K, V> {
-        let tables = (0..groups).map(|_| Table { index: HashTable::new(), slots: Vec::new(), free: Vec::new() }).collect();
+        let tables = (0..groups)
+            .map(|_| Table { index: HashTable::new(), slots: Vec::new(), free: Vec::new() })
+            .collect();
         HotMap {
             tables,
             together: None,
@@ -146,8 +153,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         }
     }
 
-    /// As [`HotMap::new`], for keys that are all in one group of the store, whose hashes differ in the rest: they are spread over
-    /// tables all the same.
+    /// As [`HotMap::new`], for keys that are all in one group of the store, whose hashes differ in
+    /// the rest: they are spread over tables all the same.
     #[must_use]
     pub fn together(groups: u16, group: KeyGroup, committed: Txid) -> HotMap<K, V> {
         HotMap { together: Some(group), ..HotMap::new(groups, committed) }
@@ -159,10 +166,14 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.keys
     }
 
-    /// The number of keys that had a value as of batch `at`: a committed batch that was not released beyond, or the newest.
+    /// The number of keys that had a value as of batch `at`: a committed batch that was not
+    /// released beyond, or the newest.
     #[must_use]
     pub fn len_at(&self, at: Txid) -> usize {
-        self.changed.iter().find(|changed| changed.txid > at).map_or(self.keys, |changed| changed.keys_before)
+        self.changed
+            .iter()
+            .find(|changed| changed.txid > at)
+            .map_or(self.keys, |changed| changed.keys_before)
     }
 
     /// Returns whether no key has a value.
@@ -191,7 +202,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             }
             is_key
         };
-        if let Some(found) = index.find(spread(hash), |found| found.tag == tag(hash) && is_key(found)) {
+        if let Some(found) =
+            index.find(spread(hash), |found| found.tag == tag(hash) && is_key(found))
+        {
             return (table, found.slot);
         }
         let entry = Slot { hash, key, value: None, changed: Txid::NONE, old: 0 };
@@ -205,7 +218,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                 u32::try_from(slots.len() - 1).expect("a table holds fewer than 2^32 keys")
             }
         };
-        index.insert_unique(spread(hash), Place { slot, tag: tag(hash) }, |moved| spread(slots[place(moved.slot)].hash));
+        index.insert_unique(spread(hash), Place { slot, tag: tag(hash) }, |moved| {
+            spread(slots[place(moved.slot)].hash)
+        });
         if let Some(ordered) = &mut self.ordered {
             ordered.insert(&slots[place(slot)].key, table, slot);
         }
@@ -215,7 +230,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         (table, slot)
     }
 
-    /// The last two keys that differ although they have one hash: that of their encoding, which may then be one too.
+    /// The last two keys that differ although they have one hash: that of their encoding, which may
+    /// then be one too.
     #[must_use]
     pub fn alike(&self) -> Option<(&K, &K)> {
         let (table, one, other) = self.alike?;
@@ -237,17 +253,19 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     /// Changes the value of a key in batch `txid`. The first change in a batch keeps the old value.
     ///
     /// # Panics
-    /// If `txid` is not after the last released batch, or before one that was already applied: batches are applied in order.
+    /// If `txid` is not after the last released batch, or before one that was already applied:
+    /// batches are applied in order.
     pub fn update(&mut self, txid: Txid, hash: u64, key: K, change: impl FnOnce(&mut Option<V>)) {
         self.open(txid);
         let (table, slot) = self.find_or_insert(hash, key);
         self.change(txid, table, slot, |_, into| change(into));
     }
 
-    /// As [`HotMap::update`] for several keys, at most [`TOUCHED_AT_ONCE`]: each with its hash and what `merge` makes of its value.
+    /// As [`HotMap::update`] for several keys, at most [`TOUCHED_AT_ONCE`]: each with its hash and
+    /// what `merge` makes of its value.
     ///
-    /// First the slots of all are read, without using them: the reads do not depend on each other, and so overlap. Updates one by one would each wait for
-    /// memory.
+    /// First the slots of all are read, without using them: the reads do not depend on each other,
+    /// and so overlap. Updates one by one would each wait for memory.
     ///
     /// # Panics
     /// As [`HotMap::update`]; if there are more keys than that.
@@ -263,10 +281,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let mut places = [(TableIndex(0), u32::MAX); TOUCHED_AT_ONCE];
         for ((hash, _, _), place) in items[from..].iter().zip(&mut places) {
             let table = self.table_of(*hash);
-            let found = self.tables[table.at()].index.find(spread(*hash), |found| found.tag == tag(*hash));
+            let found =
+                self.tables[table.at()].index.find(spread(*hash), |found| found.tag == tag(*hash));
             *place = (table, found.map_or(u32::MAX, |found| found.slot));
         }
-        let slots = places.iter().filter_map(|(table, slot)| self.tables[table.at()].slots.get(*slot as usize));
+        let slots = places
+            .iter()
+            .filter_map(|(table, slot)| self.tables[table.at()].slots.get(*slot as usize));
         std::hint::black_box(slots.fold(0, |seen, slot| seen ^ slot.hash));
         for ((hash, key, value), (table, slot)) in items.drain(from..).zip(places) {
             let found = self.tables[table.at()].slots.get(slot as usize);
@@ -276,12 +297,25 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         }
     }
 
-    fn change(&mut self, txid: Txid, table: TableIndex, slot: u32, change: impl FnOnce(&K, &mut Option<V>)) {
+    fn change(
+        &mut self,
+        txid: Txid,
+        table: TableIndex,
+        slot: u32,
+        change: impl FnOnce(&K, &mut Option<V>),
+    ) {
         let entry = self.tables[table.at()].slot_mut(slot);
         if entry.changed != txid {
             let old = &mut self.changed.back_mut().expect("the caller has opened the batch").old;
-            let at = u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
-            old.push(Old { table, slot, value: entry.value.clone(), changed: entry.changed, old: entry.old });
+            let at =
+                u32::try_from(old.len()).expect("a batch changes fewer than 2^32 keys of a state");
+            old.push(Old {
+                table,
+                slot,
+                value: entry.value.clone(),
+                changed: entry.changed,
+                old: entry.old,
+            });
             self.kept += 1;
             entry.changed = txid;
             entry.old = at;
@@ -294,8 +328,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         self.keys = self.keys + usize::from(entry.value.is_some()) - before;
     }
 
-    /// Reads the slots of the changes of the newest batch with numbers in `range`, so that [`HotMap::changes`] finds them in the processor's cache. See
-    /// [`HotMap::update_all`].
+    /// Reads the slots of the changes of the newest batch with numbers in `range`, so that
+    /// [`HotMap::changes`] finds them in the processor's cache. See [`HotMap::update_all`].
     pub fn touch_changes(&self, range: std::ops::Range<usize>) {
         let mut seen = 0;
         if let Some(changed) = self.changed.back() {
@@ -315,24 +349,34 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         }
     }
 
-    /// Returns the number of keys batch `txid` changed. It must be the newest that was applied, or one that changed nothing.
+    /// Returns the number of keys batch `txid` changed. It must be the newest that was applied, or
+    /// one that changed nothing.
     #[must_use]
     pub fn changed_in(&self, txid: Txid) -> usize {
         match self.changed.back() {
             Some(changed) if changed.txid == txid => changed.old.len(),
             Some(changed) => {
-                assert!(changed.txid < txid, "the changes of {txid} are asked for after {} was applied", changed.txid);
+                assert!(
+                    changed.txid < txid,
+                    "the changes of {txid} are asked for after {} was applied",
+                    changed.txid
+                );
                 0
             }
             None => 0,
         }
     }
 
-    /// The changes of the newest batch, those with numbers in `range`, in order of their first change.
+    /// The changes of the newest batch, those with numbers in `range`, in order of their first
+    /// change.
     ///
     /// # Panics
     /// If a later batch was applied already, or `range` is not within [`HotMap::changed_in`].
-    pub fn changes(&self, txid: Txid, range: std::ops::Range<usize>) -> impl Iterator<Item = HotChange<'_, K, V>> {
+    pub fn changes(
+        &self,
+        txid: Txid,
+        range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = HotChange<'_, K, V>> {
         let old = match self.changed.back() {
             Some(changed) if changed.txid == txid => &changed.old[range],
             _ => &[],
@@ -341,22 +385,31 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
             let slot = self.tables[old.table.at()].slot(old.slot);
             let before = (old.changed > Txid::NONE).then_some((old.changed, old.old));
             let group = self.together.unwrap_or(KeyGroup(old.table.0));
-            HotChange { group, key: &slot.key, before, old: old.value.as_ref(), new: slot.value.as_ref() }
+            HotChange {
+                group,
+                key: &slot.key,
+                before,
+                old: old.value.as_ref(),
+                new: slot.value.as_ref(),
+            }
         })
     }
 
-    /// The value of a key as of batch `at`: a committed batch that was not released beyond, or the newest.
+    /// The value of a key as of batch `at`: a committed batch that was not released beyond, or the
+    /// newest.
     #[must_use]
     pub fn get_at(&self, hash: u64, key: &K, at: Txid) -> Found<'_, V> {
         let table = &self.tables[self.table_of(hash).at()];
-        let Some(found) = table.index.find(spread(hash), |found| found.tag == tag(hash) && table.slot(found.slot).key == *key)
-        else {
+        let Some(found) = table.index.find(spread(hash), |found| {
+            found.tag == tag(hash) && table.slot(found.slot).key == *key
+        }) else {
             return Found::Absent;
         };
         self.value_at(table.slot(found.slot), at).map_or(Found::Absent, Found::Value)
     }
 
-    /// The value in a slot as of batch `at`: what the batches after it have overwritten lies behind it, the newest first.
+    /// The value in a slot as of batch `at`: what the batches after it have overwritten lies behind
+    /// it, the newest first.
     fn value_at<'m>(&'m self, slot: &'m Slot<K, V>, at: Txid) -> Option<&'m V> {
         debug_assert!(self.holds(at), "batch {at} is read after {} was released", self.released);
         let (mut value, mut changed, mut old) = (&slot.value, slot.changed, slot.old);
@@ -367,13 +420,15 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         value.as_ref()
     }
 
-    /// Returns whether the map can be read as of batch `at`: the old values that this needs are not released.
+    /// Returns whether the map can be read as of batch `at`: the old values that this needs are not
+    /// released.
     #[must_use]
     pub fn holds(&self, at: Txid) -> bool {
         at >= self.released
     }
 
-    /// Returns the number of bytes the kept old values take, if each holds `outside` bytes outside itself.
+    /// Returns the number of bytes the kept old values take, if each holds `outside` bytes outside
+    /// itself.
     #[must_use]
     pub fn kept_bytes(&self, outside: usize) -> usize {
         self.kept * (size_of::<Old<V>>() + outside)
@@ -381,15 +436,29 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
 
     /// Some of the kept old values, `number` at most: of the last batch that has any.
     pub fn sample_kept(&self, number: usize) -> impl Iterator<Item = Option<&V>> {
-        let old = self.changed.iter().rev().map(|changed| &changed.old[..]).find(|old| !old.is_empty()).unwrap_or_default();
+        let old = self
+            .changed
+            .iter()
+            .rev()
+            .map(|changed| &changed.old[..])
+            .find(|old| !old.is_empty())
+            .unwrap_or_default();
         old.iter().step_by(old.len().div_ceil(number.max(1)).max(1)).map(|old| old.value.as_ref())
     }
 
-    /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until it returns false, or it has looked at `budget` slots, those without
-    /// a value counted too. Returns whether that was all of them.
+    /// Calls `each` with keys and values as of batch `at`, in no order, from where `walk` is; until
+    /// it returns false, or it has looked at `budget` slots, those without a value counted too.
+    /// Returns whether that was all of them.
     ///
-    /// A walk may be done in several calls, with batches applied between them: a slot whose key has a value as of `at` keeps its place for as long as `at` is held.
-    pub fn walk_at(&self, walk: &mut Walk, at: Txid, budget: usize, mut each: impl FnMut(&K, &V) -> bool) -> bool {
+    /// A walk may be done in several calls, with batches applied between them: a slot whose key has
+    /// a value as of `at` keeps its place for as long as `at` is held.
+    pub fn walk_at(
+        &self,
+        walk: &mut Walk,
+        at: Txid,
+        budget: usize,
+        mut each: impl FnMut(&K, &V) -> bool,
+    ) -> bool {
         let mut left = budget;
         while let Some(table) = self.tables.get(walk.table) {
             while let Some(slot) = table.slots.get(walk.slot) {
@@ -418,10 +487,13 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         &self.changed[batch].old[usize::try_from(old).expect("a usize holds a u32")]
     }
 
-    /// Lets go of the old values of batches up to `committed`, at most about `budget` of them. Returns whether all are gone.
+    /// Lets go of the old values of batches up to `committed`, at most about `budget` of them.
+    /// Returns whether all are gone.
     pub fn release(&mut self, committed: Txid, budget: usize) -> bool {
         let mut left = budget;
-        while let Some(changed) = self.changed.front_mut().filter(|changed| changed.txid <= committed) {
+        while let Some(changed) =
+            self.changed.front_mut().filter(|changed| changed.txid <= committed)
+        {
             let txid = changed.txid;
             let keep = changed.old.len().saturating_sub(left);
             left -= changed.old.len() - keep;
@@ -463,7 +535,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     }
 }
 
-/// All keys of a table agree in the hash modulo the number of tables, or in more of it; the table needs bits that differ.
+/// All keys of a table agree in the hash modulo the number of tables, or in more of it; the table
+/// needs bits that differ.
 fn spread(hash: u64) -> u64 {
     hash ^ (hash >> 32)
 }

@@ -11,7 +11,9 @@ use std::fmt;
 /// use tidemill_state::Txid;
 /// assert_eq!(Txid(7).next(), Txid(8));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Txid(pub u64);
 
 impl Txid {
@@ -31,7 +33,8 @@ impl fmt::Display for Txid {
     }
 }
 
-/// The unit in which a state is spread over workers: a hash of the encoded key, modulo the store's number of groups.
+/// The unit in which a state is spread over workers: a hash of the encoded key, modulo the store's
+/// number of groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyGroup(pub u16);
 
@@ -43,7 +46,8 @@ impl KeyGroup {
     }
 }
 
-/// A state's number in its store, given when the state is first seen, never used again. 0 is the store's own.
+/// A state's number in its store, given when the state is first seen, never used again. 0 is the
+/// store's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StateId(pub u32);
 
@@ -75,7 +79,8 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// A store's lineage: a nonce made when it is created. Txids can be compared only within one lineage.
+/// A store's lineage: a nonce made when it is created. Txids can be compared only within one
+/// lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lineage(pub u64);
 
@@ -89,7 +94,8 @@ impl fmt::Display for Lineage {
 /// batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The first offset not yet read, in the source's own unit (a byte offset, a Kafka offset, a count of records).
+    /// The first offset not yet read, in the source's own unit (a byte offset, a Kafka offset, a
+    /// count of records).
     pub offset: u64,
     /// The bytes by which the source recognises its input again (a checksum, a topic id). Opaque to
     /// everything else.

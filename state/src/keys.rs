@@ -1,7 +1,9 @@
-//! Keys on disk: an order-preserving encoding, a stable hash of it, and the key group that follows from the hash.
+//! Keys on disk: an order-preserving encoding, a stable hash of it, and the key group that follows
+//! from the hash.
 //!
-//! The encoding is that of the crate `memcomparable` (the scheme of MySQL's and RisingWave's index keys): comparing two encoded
-//! keys as bytes gives the order of the keys. The hash is xxh3 (64 bits, seed 0) of the encoded key. Both are on users' disks.
+//! The encoding is that of the crate `memcomparable` (the scheme of MySQL's and RisingWave's index
+//! keys): comparing two encoded keys as bytes gives the order of the keys. The hash is xxh3 (64
+//! bits, seed 0) of the encoded key. Both are on users' disks.
 
 mod owned;
 mod padded;
@@ -46,7 +48,11 @@ pub fn encode_key<K: Serialize + ?Sized>(key: &K, into: &mut Vec<u8>) -> Result<
 }
 
 /// As [`encode_key`]; the alternatives that the key takes are noted.
-pub(crate) fn encode_key_noting<K: Serialize>(key: &K, taken: &Alternatives, into: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn encode_key_noting<K: Serialize>(
+    key: &K,
+    taken: &Alternatives,
+    into: &mut Vec<u8>,
+) -> Result<()> {
     write_key(Exact::noting(key, taken), into)
 }
 
@@ -55,7 +61,8 @@ fn write_key<K: Serialize + ?Sized>(key: Exact<'_, K>, into: &mut Vec<u8>) -> Re
     let mut serializer = memcomparable::Serializer::new(into);
     key.serialize(&mut serializer).map_err(|why| {
         Error::user_code(format!(
-            "a key of type {} cannot be serialized: {why}; use integers, strings, byte strings, enums, tuples and structs of them",
+            "a key of type {} cannot be serialized: {why}; use integers, strings, byte strings, \
+             enums, tuples and structs of them",
             crate::type_names::of::<K>()
         ))
     })
@@ -82,7 +89,11 @@ pub fn text_prefix(text: &str) -> Vec<u8> {
 /// The bytes are not such a key.
 pub fn decode_key<K: DeserializeOwned>(bytes: &[u8]) -> Result<K> {
     let wrong = |why: &dyn std::fmt::Display| {
-        Error::damaged(format!("a key of {} bytes is not a {}: {why}", bytes.len(), crate::type_names::of::<K>()))
+        Error::damaged(format!(
+            "a key of {} bytes is not a {}: {why}",
+            bytes.len(),
+            crate::type_names::of::<K>()
+        ))
     };
     let cut_off = Cell::new(false);
     // The type's own code may panic at bytes that it did not write.
@@ -113,7 +124,11 @@ pub fn hash_key(encoded: &[u8]) -> u64 {
 #[must_use]
 pub fn group_of(hash: u64, groups: u16) -> KeyGroup {
     // The usual number is a power of two: a division here would cost as much as the hash.
-    let group = if groups.is_power_of_two() { hash & u64::from(groups - 1) } else { hash % u64::from(groups) };
+    let group = if groups.is_power_of_two() {
+        hash & u64::from(groups - 1)
+    } else {
+        hash % u64::from(groups)
+    };
     KeyGroup(u16::try_from(group).expect("a remainder of a u16 is a u16"))
 }
 
@@ -138,7 +153,10 @@ mod tests {
 
     #[test]
     fn encoded_keys_keep_their_order_and_come_back() {
-        check_order(&["", "a", "a\0", "a\0b", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "b", "ä"].map(String::from));
+        check_order(
+            &["", "a", "a\0", "a\0b", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "b", "ä"]
+                .map(String::from),
+        );
         check_order(&[i64::MIN, -1, 0, 1, i64::MAX]);
         check_order(&[(1u32, "b".to_string()), (1, "a".to_string()), (0, "z".to_string())]);
         check_order(&[None, Some(0u8), Some(255)]);
@@ -162,7 +180,11 @@ mod tests {
         ];
         for text in texts {
             for prefix in texts {
-                assert_eq!(encoded(&text).starts_with(&text_prefix(prefix)), text.starts_with(prefix), "{text:?} and {prefix:?}");
+                assert_eq!(
+                    encoded(&text).starts_with(&text_prefix(prefix)),
+                    text.starts_with(prefix),
+                    "{text:?} and {prefix:?}"
+                );
             }
         }
     }
@@ -173,7 +195,9 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(decode_key::<(String, u64)>(&whole[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(decode_key::<String>(&whole).expect_err("left over").to_string().contains("left over"));
+        assert!(
+            decode_key::<String>(&whole).expect_err("left over").to_string().contains("left over")
+        );
     }
 
     /// The encoding and hash are on users' disks: this test must never be changed to pass.
@@ -185,14 +209,24 @@ mod tests {
         assert_eq!(group_of(hash_key(&encoded(&"the")), 256), KeyGroup(0xa6));
     }
 
-    /// The serializer has always written the form that is not for people, which stores hold; it was read as the other one.
+    /// The serializer has always written the form that is not for people, which stores hold; it was
+    /// read as the other one.
     #[test]
     fn addresses_are_read_as_stores_hold_them() {
         use std::net::{IpAddr, SocketAddr};
-        check_order(&["10.0.0.1", "10.0.0.2", "::1"].map(|text| text.parse::<IpAddr>().expect("an address")));
-        check_order(&["10.0.0.1:80", "10.0.0.1:443"].map(|text| text.parse::<SocketAddr>().expect("an address")));
+        check_order(
+            &["10.0.0.1", "10.0.0.2", "::1"]
+                .map(|text| text.parse::<IpAddr>().expect("an address")),
+        );
+        check_order(
+            &["10.0.0.1:80", "10.0.0.1:443"]
+                .map(|text| text.parse::<SocketAddr>().expect("an address")),
+        );
         assert_eq!(encoded(&IpAddr::from([10, 0, 0, 1])), [0, 10, 0, 0, 1]);
-        assert_eq!(decode_key::<(IpAddr, u8)>(&[0, 10, 0, 0, 1, 7]).expect("it decodes"), (IpAddr::from([10, 0, 0, 1]), 7));
+        assert_eq!(
+            decode_key::<(IpAddr, u8)>(&[0, 10, 0, 0, 1, 7]).expect("it decodes"),
+            (IpAddr::from([10, 0, 0, 1]), 7)
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub mod system;
 pub mod type_names;
 
 pub use error::{Error, Kind, Result};
-pub use ids::{Incarnation, KeyGroup, Lineage, Position, SinkId, SourceId, StateId, Txid, WorkerIndex};
+pub use ids::{
+    Incarnation, KeyGroup, Lineage, Position, SinkId, SourceId, StateId, Txid, WorkerIndex,
+};
 pub use points::{CrashPoint, Points};
 pub use store::{Batch, Durability, Store};

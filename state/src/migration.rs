@@ -1,10 +1,13 @@
-//! Migrations: declared changes of what a store has recorded, beyond what adding can do. From declarations to a plan, without reading or writing anything.
+//! Migrations: declared changes of what a store has recorded, beyond what adding can do. From
+//! declarations to a plan, without reading or writing anything.
 //!
-//! A migration has a name, and is made once on each store: the names of those that were made are recorded with the schema, in the same write as what
-//! they change. A new store records all of them as made, since it begins with what the program is now.
+//! A migration has a name, and is made once on each store: the names of those that were made are
+//! recorded with the schema, in the same write as what they change. A new store records all of them
+//! as made, since it begins with what the program is now.
 //!
-//! Numbers are never used again. So a state that is converted gets a new one: its new values are complete under a number that nothing knows before the one
-//! write that records it, and a crash before that write leaves the state as it was.
+//! Numbers are never used again. So a state that is converted gets a new one: its new values are
+//! complete under a number that nothing knows before the one write that records it, and a crash
+//! before that write leaves the state as it was.
 
 use crate::facts::SinkRecord;
 pub use crate::schema::{Change, Migration};
@@ -77,7 +80,12 @@ struct Work {
 }
 
 impl Work {
-    fn make(&mut self, change: &Change, program: &Program, sinks: &[SinkRecord]) -> std::result::Result<(), String> {
+    fn make(
+        &mut self,
+        change: &Change,
+        program: &Program,
+        sinks: &[SinkRecord],
+    ) -> std::result::Result<(), String> {
         match change {
             Change::RenameState { from, to } => rename("state", &mut self.schema.states, from, to),
             Change::DropState { name } => {
@@ -88,25 +96,32 @@ impl Work {
             }
             Change::ConvertState { name, keys, values, code } => {
                 let (id, state) = find("state", &mut self.schema.states, name)?;
-                let become_other = |what: &str, recorded: (&mut String, &mut String), (old, new): &(TypeDecl, TypeDecl)| {
-                    let (type_name, parts) = recorded;
-                    let named_alike = readable(&old.name) == readable(type_name);
-                    if !named_alike || parts_differ(&old.parts, parts) {
-                        let (had, takes) = if named_alike {
-                            (format!("{}, made of {parts}", readable(type_name)), format!("one made of {}", old.parts))
-                        } else {
-                            (readable(type_name), readable(&old.name))
-                        };
-                        return Err(format!(
-                            "because the {what} of state \"{name}\" are recorded as {had}, and the conversion takes {takes}. An old type keeps its \
-                             name and fields; give it a module of its own, as in v1::{}",
-                            readable(type_name)
-                        ));
-                    }
-                    type_name.clone_from(&new.name);
-                    parts.clone_from(&new.parts);
-                    Ok(())
-                };
+                let become_other =
+                    |what: &str,
+                     recorded: (&mut String, &mut String),
+                     (old, new): &(TypeDecl, TypeDecl)| {
+                        let (type_name, parts) = recorded;
+                        let named_alike = readable(&old.name) == readable(type_name);
+                        if !named_alike || parts_differ(&old.parts, parts) {
+                            let (had, takes) = if named_alike {
+                                (
+                                    format!("{}, made of {parts}", readable(type_name)),
+                                    format!("one made of {}", old.parts),
+                                )
+                            } else {
+                                (readable(type_name), readable(&old.name))
+                            };
+                            return Err(format!(
+                                "because the {what} of state \"{name}\" are recorded as {had}, \
+                                 and the conversion takes {takes}. An old type keeps its name and \
+                                 fields; give it a module of its own, as in v1::{}",
+                                readable(type_name)
+                            ));
+                        }
+                        type_name.clone_from(&new.name);
+                        parts.clone_from(&new.parts);
+                        Ok(())
+                    };
                 if let Some(keys) = keys {
                     become_other("keys", (&mut state.key, &mut state.key_parts), keys)?;
                 }
@@ -118,22 +133,31 @@ impl Work {
                 }
                 Ok(())
             }
-            Change::RenameSource { from, to } => rename("source", &mut self.schema.sources, from, to),
+            Change::RenameSource { from, to } => {
+                rename("source", &mut self.schema.sources, from, to)
+            }
             Change::DropSource { name } => {
                 self.plan.sources.push(remove("source", &mut self.schema.sources, name)?);
                 Ok(())
             }
             Change::DropSink { name } => {
                 let id = remove("sink", &mut self.schema.sinks, name)?;
-                let entries = sinks.iter().find(|sink| sink.name == *name).map_or(&[][..], |sink| &sink.entries);
+                let entries = sinks
+                    .iter()
+                    .find(|sink| sink.name == *name)
+                    .map_or(&[][..], |sink| &sink.entries);
                 if let ([(first, _), ..], [.., (last, _)]) = (entries, entries) {
                     return Err(format!(
-                        "because batches {first} to {last} are committed for sink \"{name}\" and not confirmed. Start the program that has it, \
-                         stop it when it has published them, then start this one"
+                        "because batches {first} to {last} are committed for sink \"{name}\" and \
+                         not confirmed. Start the program that has it, stop it when it has \
+                         published them, then start this one"
                     ));
                 }
                 if program.sinks.iter().any(|sink| sink.name == *name) {
-                    return Err(format!("because the program still has a sink \"{name}\". Give the new one another name"));
+                    return Err(format!(
+                        "because the program still has a sink \"{name}\". Give the new one \
+                         another name"
+                    ));
                 }
                 self.plan.sinks.push(id);
                 Ok(())
@@ -147,11 +171,17 @@ impl Work {
         for (from, code) in self.converted {
             let to = StateId(self.schema.highest.state + 1);
             self.schema.highest.state = to.0;
-            let (id, state) =
-                self.schema.states.iter_mut().find(|(id, _)| *id == from).expect("what is dropped is not converted");
+            let (id, state) = self
+                .schema
+                .states
+                .iter_mut()
+                .find(|(id, _)| *id == from)
+                .expect("what is dropped is not converted");
             *id = to;
             // Where its keys lie may change with a conversion: all of them are written anew.
-            if let Some(declared) = program.states.iter().find(|declared| declared.name == state.name) {
+            if let Some(declared) =
+                program.states.iter().find(|declared| declared.name == state.name)
+            {
                 state.together = declared.together;
             }
             self.plan.states.push(from);
@@ -161,7 +191,11 @@ impl Work {
     }
 }
 
-fn find<'a, I, D: Numbered>(what: &str, all: &'a mut [(I, D)], name: &str) -> std::result::Result<&'a mut (I, D), String> {
+fn find<'a, I, D: Numbered>(
+    what: &str,
+    all: &'a mut [(I, D)],
+    name: &str,
+) -> std::result::Result<&'a mut (I, D), String> {
     let there: Vec<String> = all.iter().map(|(_, decl)| format!("\"{}\"", decl.name())).collect();
     all.iter_mut().find(|(_, decl)| decl.name() == name).ok_or_else(|| {
         let has = if there.is_empty() { "none".to_string() } else { there.join(", ") };
@@ -169,7 +203,12 @@ fn find<'a, I, D: Numbered>(what: &str, all: &'a mut [(I, D)], name: &str) -> st
     })
 }
 
-fn rename<I, D: Numbered>(what: &str, all: &mut [(I, D)], from: &str, to: &str) -> std::result::Result<(), String> {
+fn rename<I, D: Numbered>(
+    what: &str,
+    all: &mut [(I, D)],
+    from: &str,
+    to: &str,
+) -> std::result::Result<(), String> {
     if all.iter().any(|(_, decl)| decl.name() == to) {
         return Err(format!("because the store has a {what} \"{to}\" already"));
     }
@@ -178,7 +217,11 @@ fn rename<I, D: Numbered>(what: &str, all: &mut [(I, D)], from: &str, to: &str) 
     Ok(())
 }
 
-fn remove<I: Copy, D: Numbered>(what: &str, all: &mut Vec<(I, D)>, name: &str) -> std::result::Result<I, String> {
+fn remove<I: Copy, D: Numbered>(
+    what: &str,
+    all: &mut Vec<(I, D)>,
+    name: &str,
+) -> std::result::Result<I, String> {
     let id = find(what, all, name)?.0;
     all.retain(|(_, decl)| decl.name() != name);
     Ok(id)

@@ -1,7 +1,9 @@
-//! Committed output that its sink has not confirmed yet: how a batch's records are laid out in an outbox entry.
+//! Committed output that its sink has not confirmed yet: how a batch's records are laid out in an
+//! outbox entry.
 //!
-//! A payload is a sequence of records, each a length (u32, little-endian) and that many bytes. An entry on disk is the format byte,
-//! the txid of the sink's previous entry (u64, little-endian) and the payload.
+//! A payload is a sequence of records, each a length (u32, little-endian) and that many bytes. An
+//! entry on disk is the format byte, the txid of the sink's previous entry (u64, little-endian) and
+//! the payload.
 
 use crate::{Error, Result, Txid, codec::FORMAT};
 
@@ -82,7 +84,9 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(Txid, &[u8])> {
             Some((prev, payload)) => Ok((Txid(u64::from_le_bytes(*prev)), payload)),
             None => Err(Error::damaged("an outbox entry is cut off")),
         },
-        Some((format, _)) => Err(Error::damaged(format!("an outbox entry has the unknown format {format}"))),
+        Some((format, _)) => {
+            Err(Error::damaged(format!("an outbox entry has the unknown format {format}")))
+        }
         None => Err(Error::damaged("an outbox entry is empty")),
     }
 }

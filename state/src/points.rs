@@ -1,13 +1,15 @@
 //! The named steps of a batch's life, at which a test can crash a process.
 //!
-//! Every step is a value of one enum, matched exhaustively: a new step does not compile without a name, and the crash tests
-//! walk [`CrashPoint::ALL`]. In normal use nothing is armed and a step costs one relaxed load.
+//! Every step is a value of one enum, matched exhaustively: a new step does not compile without a
+//! name, and the crash tests walk [`CrashPoint::ALL`]. In normal use nothing is armed and a step
+//! costs one relaxed load.
 
 use crate::{Error, Kind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// The environment variable that arms a point in a process: `POINT:abort[:N]` or `POINT:wait[:N]`, at the Nth time it is reached.
+/// The environment variable that arms a point in a process: `POINT:abort[:N]` or `POINT:wait[:N]`,
+/// at the Nth time it is reached.
 pub const CRASH_AT: &str = "TIDEMILL_CRASH_AT";
 
 macro_rules! points {
@@ -32,7 +34,8 @@ macro_rules! points {
 points! {
     /// The store is open and checked; nothing is changed yet.
     RecoveryOpened = "recovery-opened",
-    /// The incarnation of this run is durable, and a new lineage if one was due; the folder's mode is still that of the last run.
+    /// The incarnation of this run is durable, and a new lineage if one was due; the folder's mode
+    /// is still that of the last run.
     IncarnationWritten = "incarnation-written",
     /// The incarnation of this run is durable, and the folder's mode is its own.
     IncarnationRaised = "incarnation-raised",
@@ -90,11 +93,22 @@ impl CrashPoint {
     /// Returns whether only sinks with transactions get there.
     #[must_use]
     pub fn is_of_transactions(self) -> bool {
-        use CrashPoint::{SinkBegun, SinkDelivered, SinkEnded, SinkMarkerClaimed, SinkMarkerRead, SinkProduced};
-        matches!(self, SinkMarkerRead | SinkMarkerClaimed | SinkBegun | SinkProduced | SinkDelivered | SinkEnded)
+        use CrashPoint::{
+            SinkBegun, SinkDelivered, SinkEnded, SinkMarkerClaimed, SinkMarkerRead, SinkProduced,
+        };
+        matches!(
+            self,
+            SinkMarkerRead
+                | SinkMarkerClaimed
+                | SinkBegun
+                | SinkProduced
+                | SinkDelivered
+                | SinkEnded
+        )
     }
 
-    /// Every point that a run gets to whose start makes no migration and finds a store of the present format, in the same order.
+    /// Every point that a run gets to whose start makes no migration and finds a store of the
+    /// present format, in the same order.
     pub fn usual() -> impl Iterator<Item = CrashPoint> {
         let unusual = [CrashPoint::StoreUpgraded, CrashPoint::MigrationWritten];
         CrashPoint::ALL.iter().copied().filter(move |point| !unusual.contains(point))
@@ -114,7 +128,8 @@ pub enum Effect {
     Abort,
     /// The point's name is printed to stderr and the thread waits to be killed.
     Wait,
-    /// Every later step of this run fails, as if the process were gone: for tests within one process.
+    /// Every later step of this run fails, as if the process were gone: for tests within one
+    /// process.
     Stop,
 }
 
@@ -162,7 +177,11 @@ impl Points {
             let nth = parts.next().map_or(Some(1), |nth| nth.parse().ok().filter(|nth| *nth > 0));
             match (point, effect, nth, parts.next()) {
                 (Some(point), Some(effect), Some(nth), None) => points.arm(point, effect, nth),
-                _ => return Err(Error::config(format!("{CRASH_AT}={text}: expected POINT:abort[:N] or POINT:wait[:N]"))),
+                _ => {
+                    return Err(Error::config(format!(
+                        "{CRASH_AT}={text}: expected POINT:abort[:N] or POINT:wait[:N]"
+                    )));
+                }
             }
         }
         Ok(points)
@@ -174,7 +193,8 @@ impl Points {
     /// If `nth` is 0.
     pub fn arm(&self, point: CrashPoint, effect: Effect, nth: u64) {
         assert!(nth > 0, "a point is first reached the 1st time");
-        *self.armed.lock().expect("no holder of this lock panics") = Some(Armed { point, effect, left: nth });
+        *self.armed.lock().expect("no holder of this lock panics") =
+            Some(Armed { point, effect, left: nth });
         self.active.store(true, SeqCst);
     }
 
@@ -196,7 +216,11 @@ impl Points {
     /// Only in tests: the run has crashed by [`Effect::Stop`], here or elsewhere.
     #[inline]
     pub fn reach(&self, point: CrashPoint) -> Result<()> {
-        if self.active.load(std::sync::atomic::Ordering::Relaxed) { self.reach_armed(point) } else { Ok(()) }
+        if self.active.load(std::sync::atomic::Ordering::Relaxed) {
+            self.reach_armed(point)
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]

@@ -1,4 +1,5 @@
-//! Text from outside, made fit for a terminal: file names, topics, keys and the errors that quote them.
+//! Text from outside, made fit for a terminal: file names, topics, keys and the errors that quote
+//! them.
 //!
 //! A control character in a name can move the cursor, colour or erase what was printed, or begin a
 //! line that looks like one of the program's own.
@@ -18,8 +19,8 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_harmful)
 }
 
-/// Returns the text with its control characters escaped, but for line breaks and tabs: for a message
-/// that may have several lines of its own.
+/// Returns the text with its control characters escaped, but for line breaks and tabs: for a
+/// message that may have several lines of its own.
 ///
 /// ```
 /// assert_eq!(tidemill_state::printable::lines("a\n\tb\r\u{9b}"), "a\n\tb\\r\\u{9b}");
@@ -29,8 +30,8 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_harmful(character) && !matches!(character, '\n' | '\t'))
 }
 
-/// Returns JSON whose control characters are escaped as JSON has it: the same values, and nothing in
-/// it that a terminal would obey.
+/// Returns JSON whose control characters are escaped as JSON has it: the same values, and nothing
+/// in it that a terminal would obey.
 ///
 /// ```
 /// assert_eq!(tidemill_state::printable::json("\"\u{9b}2J\""), "\"\\u009b2J\"");
@@ -60,7 +61,11 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let escape = |character: char| {
-        if is_escaped(character) { character.escape_default().to_string() } else { character.to_string() }
+        if is_escaped(character) {
+            character.escape_default().to_string()
+        } else {
+            character.to_string()
+        }
     };
     Cow::Owned(text.chars().map(escape).collect())
 }
@@ -71,7 +76,10 @@ mod tests {
 
     #[test]
     fn every_control_character_is_escaped_and_nothing_else() {
-        let harmful = (0..0x20).chain(0x7f..0xa0).filter_map(char::from_u32).chain(['\u{202e}', '\u{2066}', '\u{2028}']);
+        let harmful = (0..0x20)
+            .chain(0x7f..0xa0)
+            .filter_map(char::from_u32)
+            .chain(['\u{202e}', '\u{2066}', '\u{2028}']);
         for character in harmful {
             let text = format!("a{character}b");
             assert_eq!(line(&text), format!("a{}b", character.escape_default()), "{character:?}");

@@ -55,9 +55,17 @@ impl fmt::Display for Decision {
         }
         for (sink, start) in self.declared.iter().zip(&self.sinks) {
             match start {
-                SinkStart::Register { at } => write!(f, "; sink \"{}\" is new, from batch {}", sink.name, at.next())?,
-                SinkStart::Resume { at } if sink.exactly_once => write!(f, "; sink \"{}\" holds batch {at}", sink.name)?,
-                SinkStart::Resume { .. } => write!(f, "; sink \"{}\" may get its last output again (at least once)", sink.name)?,
+                SinkStart::Register { at } => {
+                    write!(f, "; sink \"{}\" is new, from batch {}", sink.name, at.next())?
+                }
+                SinkStart::Resume { at } if sink.exactly_once => {
+                    write!(f, "; sink \"{}\" holds batch {at}", sink.name)?
+                }
+                SinkStart::Resume { .. } => write!(
+                    f,
+                    "; sink \"{}\" may get its last output again (at least once)",
+                    sink.name
+                )?,
             }
         }
         Ok(())
@@ -67,13 +75,14 @@ impl fmt::Display for Decision {
 /// Decides what a start does.
 ///
 /// # Errors
-/// The start is refused; the kind is the exit code, the message says what was seen and what to do. Nothing may be changed then.
+/// The start is refused; the kind is the exit code, the message says what was seen and what to do.
+/// Nothing may be changed then.
 pub fn resolve(facts: &Facts) -> Result<Decision> {
     let recorded = facts.store.clone().unwrap_or_default();
     if recorded.folded > recorded.committed {
         return Err(Error::damaged(format!(
-            "the store is damaged: it is folded up to batch {}, but only {} is committed. Restore it from a checkpoint, or move it aside \
-             with --start-over",
+            "the store is damaged: it is folded up to batch {}, but only {} is committed. Restore \
+             it from a checkpoint, or move it aside with --start-over",
             recorded.folded, recorded.committed
         )));
     }
@@ -87,10 +96,19 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
         sinks.push(resolve_sink(facts, &recorded, &sink, &mut warnings)?);
     }
     let declared = facts.program.sinks.clone();
-    Ok(Decision { create: facts.store.is_none(), after: recorded.committed, schema, migration, declared, sinks, warnings })
+    Ok(Decision {
+        create: facts.store.is_none(),
+        after: recorded.committed,
+        schema,
+        migration,
+        declared,
+        sinks,
+        warnings,
+    })
 }
 
-/// As [`resolve`], for the one sink that `facts` has, when its marker has become final after the rest was decided.
+/// As [`resolve`], for the one sink that `facts` has, when its marker has become final after the
+/// rest was decided.
 ///
 /// # Errors
 /// As [`resolve`].
@@ -99,7 +117,9 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
 /// If `facts` has no store, or not exactly one sink.
 pub fn resolve_one(facts: &Facts) -> Result<SinkStart> {
     let store = facts.store.as_ref().expect("a sink is taken over after the store was made");
-    let ([decl], [marker]) = (&facts.program.sinks[..], &facts.markers[..]) else { panic!("one sink is decided on") };
+    let ([decl], [marker]) = (&facts.program.sinks[..], &facts.markers[..]) else {
+        panic!("one sink is decided on")
+    };
     let record = store.sinks.iter().find(|record| record.name == decl.name);
     resolve_sink(facts, store, &SinkFacts::of(decl, record, marker.as_ref()), &mut Vec::new())
 }
@@ -113,7 +133,11 @@ struct SinkFacts<'a> {
 }
 
 impl<'a> SinkFacts<'a> {
-    fn of(decl: &'a SinkDecl, record: Option<&'a SinkRecord>, marker: Option<&'a MarkerFacts>) -> SinkFacts<'a> {
+    fn of(
+        decl: &'a SinkDecl,
+        record: Option<&'a SinkRecord>,
+        marker: Option<&'a MarkerFacts>,
+    ) -> SinkFacts<'a> {
         SinkFacts {
             name: &decl.name,
             exactly_once: decl.exactly_once,
@@ -124,31 +148,46 @@ impl<'a> SinkFacts<'a> {
     }
 }
 
-fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warnings: &mut Vec<String>) -> Result<SinkStart> {
+fn resolve_sink(
+    facts: &Facts,
+    store: &StoreFacts,
+    sink: &SinkFacts<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<SinkStart> {
     let (name, committed) = (sink.name, store.committed);
     match (sink.last, sink.marker) {
         (None, None) => Ok(SinkStart::Register { at: committed }),
-        (Some(_), None) if !sink.exactly_once => Ok(SinkStart::Resume { at: before_first(sink.entries, committed) }),
+        (Some(_), None) if !sink.exactly_once => {
+            Ok(SinkStart::Resume { at: before_first(sink.entries, committed) })
+        }
         (None, Some(marker)) => resolve_unregistered(facts, store, name, marker),
         (Some(_), None) if sink.entries.is_empty() => {
             warnings.push(format!(
-                "sink \"{name}\" has lost its marker; nothing was unconfirmed, so it is written again at batch {committed}"
+                "sink \"{name}\" has lost its marker; nothing was unconfirmed, so it is written \
+                 again at batch {committed}"
             ));
             Ok(SinkStart::Resume { at: committed })
         }
         (Some(_), None) => match facts.assume {
             Some(Assume::Delivered) => {
-                warnings.push(format!("sink \"{name}\" has no marker; told to assume that it holds batch {committed}"));
+                warnings.push(format!(
+                    "sink \"{name}\" has no marker; told to assume that it \
+                        holds batch {committed}"
+                ));
                 Ok(SinkStart::Resume { at: committed })
             }
             Some(Assume::Lost) => {
                 let at = before_first(sink.entries, committed);
-                warnings.push(format!("sink \"{name}\" has no marker; told to assume that it holds nothing after batch {at}"));
+                warnings.push(format!(
+                    "sink \"{name}\" has no marker; told to assume that it \
+                        holds nothing after batch {at}"
+                ));
                 Ok(SinkStart::Resume { at })
             }
             None => Err(Error::sink(format!(
-                "sink \"{name}\" has no marker, and batches {} to {} were committed but not confirmed: whether it holds them is unknown. \
-                 Look at its output, then say --sink-assume delivered or --sink-assume lost",
+                "sink \"{name}\" has no marker, and batches {} to {} were committed but not \
+                     confirmed: whether it holds them is unknown. Look at its output, then say \
+                     --sink-assume delivered or --sink-assume lost",
                 sink.entries[0].0,
                 sink.entries[sink.entries.len() - 1].0
             ))),
@@ -157,20 +196,29 @@ fn resolve_sink(facts: &Facts, store: &StoreFacts, sink: &SinkFacts<'_>, warning
     }
 }
 
-fn resolve_unregistered(facts: &Facts, store: &StoreFacts, name: &str, marker: &MarkerFacts) -> Result<SinkStart> {
-    let ours = marker.topology == facts.known_as && store.incarnations.contains(&marker.incarnation);
+fn resolve_unregistered(
+    facts: &Facts,
+    store: &StoreFacts,
+    name: &str,
+    marker: &MarkerFacts,
+) -> Result<SinkStart> {
+    let ours =
+        marker.topology == facts.known_as && store.incarnations.contains(&marker.incarnation);
     if ours && marker.txid == store.committed {
         return Ok(SinkStart::Register { at: store.committed });
     }
     Err(Error::foreign(if facts.store.is_none() {
         format!(
-            "there is no state in this folder, but sink \"{name}\" holds output up to batch {} of topology \"{}\" (run {}): the state is lost, the \
-             folder is the wrong one, or another program has this name. Give the right --state folder, another output, or another --name",
+            "there is no state in this folder, but sink \"{name}\" holds output up to batch {} of \
+             topology \"{}\" (run {}): the state is lost, the folder is the wrong one, or another \
+             program has this name. Give the right --state folder, another output, or another \
+             --name",
             marker.txid, marker.topology, marker.incarnation
         )
     } else {
         format!(
-            "sink \"{name}\" is new to this state, but somebody else's output is there: batch {} of topology \"{}\" (run {}). Give it another output",
+            "sink \"{name}\" is new to this state, but somebody else's output is there: batch {} \
+             of topology \"{}\" (run {}). Give it another output",
             marker.txid, marker.topology, marker.incarnation
         )
     }))
@@ -192,30 +240,33 @@ fn resolve_registered(
     }
     if marker.txid > committed {
         return Err(Error::foreign(format!(
-            "the state is older than its sink: it ends with batch {committed}, but sink \"{name}\" holds batch {} (run {}). This folder is an old copy \
-             or a restored backup. Start from the newest folder, or begin anew with --start-over and another output",
+            "the state is older than its sink: it ends with batch {committed}, but sink \
+             \"{name}\" holds batch {} (run {}). This folder is an old copy or a restored backup. \
+             Start from the newest folder, or begin anew with --start-over and another output",
             marker.txid, marker.incarnation
         )));
     }
     if !store.incarnations.contains(&marker.incarnation) {
         return Err(Error::foreign(format!(
-            "another instance owns sink \"{name}\": run {} wrote batch {}, and it is not in this folder's history. Two folders go back to one copy; \
-             stop the other one, and start from the folder that the sink's run belongs to",
+            "another instance owns sink \"{name}\": run {} wrote batch {}, and it is not in this \
+             folder's history. Two folders go back to one copy; stop the other one, and start \
+             from the folder that the sink's run belongs to",
             marker.incarnation, marker.txid
         )));
     }
     let rolled_back = |seen: String| {
         Err(Error::sink(format!(
-            "sink \"{name}\" was rolled back: it holds batch {}, but {seen}. Restore its output and marker, or begin anew with --start-over and \
-             another output",
+            "sink \"{name}\" was rolled back: it holds batch {}, but {seen}. Restore its output \
+             and marker, or begin anew with --start-over and another output",
             marker.txid
         )))
     };
     match sink.entries.iter().find(|(txid, _)| *txid > marker.txid) {
         None if marker.txid < last => rolled_back(format!("it had confirmed batch {last}")),
-        Some((txid, prev)) if *prev > marker.txid => {
-            rolled_back(format!("the next entry of its outbox is batch {txid}, and the one before it, {prev}, was confirmed"))
-        }
+        Some((txid, prev)) if *prev > marker.txid => rolled_back(format!(
+            "the next entry of its outbox is batch {txid}, and the one before it, {prev}, was \
+             confirmed"
+        )),
         _ => Ok(SinkStart::Resume { at: marker.txid }),
     }
 }

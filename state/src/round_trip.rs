@@ -4,12 +4,12 @@
 //! A type's own code decides what it writes and what it reads, and the two may not agree. Three
 //! checks find that, each as early as it can:
 //!
-//! 1. The type alone, when a topology is built ([`of_values`], [`of_keys`]): parts that can only be read
-//!    from bytes with names and kinds, and values made from nothing that do not come back.
-//! 2. Every value, when it is encoded ([`crate::codec::exact`]): fields that are left out, and parts
-//!    other than announced.
-//! 3. Some values, when they are encoded ([`Values`], [`Keys`]): the first one with each alternative of
-//!    its type, and one in a thousand, are read back and compared.
+//! 1. The type alone, when a topology is built ([`of_values`], [`of_keys`]): parts that can only be
+//!    read from bytes with names and kinds, and values made from nothing that do not come back.
+//! 2. Every value, when it is encoded ([`crate::codec::exact`]): fields that are left out, and
+//!    parts other than announced.
+//! 3. Some values, when they are encoded ([`Values`], [`Keys`]): the first one with each
+//!    alternative of its type, and one in a thousand, are read back and compared.
 //!
 //! Keys are compared as such. Values have no equality: theirs is that of their bytes, so a field
 //! with `#[serde(skip)]` is beyond these checks.
@@ -39,7 +39,9 @@ const SHOWN: usize = 200;
 /// ```
 #[must_use]
 pub fn of_values<V: Serialize + DeserializeOwned>() -> Option<String> {
-    let encode = |value: &V, taken: &Alternatives, into: &mut Vec<u8>| tidemill_codec::encode_noting(value, taken, into);
+    let encode = |value: &V, taken: &Alternatives, into: &mut Vec<u8>| {
+        tidemill_codec::encode_noting(value, taken, into)
+    };
     of_type(encode, codec::decode).0
 }
 
@@ -57,7 +59,11 @@ pub fn of_keys<K: Key>() -> Option<String> {
     };
     let (refusal, has_maps) = of_type(encode, keys::decode_key);
     refusal.or_else(|| {
-        has_maps.then(|| "it holds a map, which has no encoding that keeps an order: take a sorted `Vec` of pairs".into())
+        has_maps.then(|| {
+            "it holds a map, which has no encoding that keeps an order: take a \
+            sorted `Vec` of pairs"
+                .into()
+        })
     })
 }
 
@@ -93,21 +99,30 @@ fn differs<T: Serialize>(
 ) -> Option<String> {
     let back = match decode(bytes) {
         Ok(back) => back,
-        Err(why) => return Some(format!("{} is written as bytes that are not read: {why}. {CAUSES}", shown(value))),
+        Err(why) => {
+            return Some(format!(
+                "{} is written as bytes that are not read: {why}. {CAUSES}",
+                shown(value)
+            ));
+        }
     };
     let (taken, mut again) = (Alternatives::default(), Vec::new());
     match encode(&back, &taken, &mut again) {
         Ok(()) if bytes == again || (taken.holds_many() && are_reordered(bytes, &again)) => None,
         Ok(()) => Some(format!("{} would be read as {}. {CAUSES}", shown(value), shown(&back))),
-        Err(why) => Some(format!("{} would be read as what cannot be written: {why}. {CAUSES}", shown(value))),
+        Err(why) => Some(format!(
+            "{} would be read as what cannot be written: {why}. {CAUSES}",
+            shown(value)
+        )),
     }
 }
 
 /// The advice for a value that does not come back.
-const CAUSES: &str = "What its `Serialize` writes its `Deserialize` must read: look for a `#[serde(skip)]` on a variant that is not \
-                      the last, for `skip_serializing` or `skip_deserializing` alone, and for a `serialize_with` or \
-                      `deserialize_with` without its counterpart. A value that was read back must be written as the same bytes \
-                      again: one that its own code compacts or normalises as it reads is to be made so before it is written";
+const CAUSES: &str = "What its `Serialize` writes its `Deserialize` must read: look for a \
+    `#[serde(skip)]` on a variant that is not the last, for `skip_serializing` or \
+    `skip_deserializing` alone, and for a `serialize_with` or `deserialize_with` without its \
+    counterpart. A value that was read back must be written as the same bytes again: one that its \
+    own code compacts or normalises as it reads is to be made so before it is written";
 
 /// A value as an error shows it.
 fn shown<T: Serialize>(value: &T) -> String {
@@ -115,15 +130,17 @@ fn shown<T: Serialize>(value: &T) -> String {
         Ok(text) => text,
         Err(_) => return "a value".into(),
     };
-    if let Some(most) = (0..=SHOWN).rev().find(|at| text.is_char_boundary(*at)).filter(|most| *most < text.len()) {
+    if let Some(most) =
+        (0..=SHOWN).rev().find(|at| text.is_char_boundary(*at)).filter(|most| *most < text.len())
+    {
         text.truncate(most);
         text.push('…');
     }
     text
 }
 
-/// Returns whether these are the same bytes in another order: that of the entries of a hash map that
-/// was read back.
+/// Returns whether these are the same bytes in another order: that of the entries of a hash map
+/// that was read back.
 fn are_reordered(one: &[u8], other: &[u8]) -> bool {
     let histogram = |bytes: &[u8]| {
         let mut counts = [0usize; 256];
@@ -159,9 +176,14 @@ impl Values {
     ///
     /// # Errors
     /// Kind UserCode: it cannot be serialized, or it does not come back.
-    pub fn encode<V: Serialize + DeserializeOwned>(&mut self, value: &V, into: &mut Vec<u8>) -> Result<()> {
+    pub fn encode<V: Serialize + DeserializeOwned>(
+        &mut self,
+        value: &V,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
         let start = into.len();
-        tidemill_codec::encode_noting(value, &self.0.taken, into).map_err(|why| codec::unwritten::<V>(&why))?;
+        tidemill_codec::encode_noting(value, &self.0.taken, into)
+            .map_err(|why| codec::unwritten::<V>(&why))?;
         if self.0.is_due() { value_comes_back(value, &into[start..]) } else { Ok(()) }
     }
 }
@@ -186,7 +208,9 @@ impl Keys {
 /// # Errors
 /// Kind UserCode: it is not.
 pub fn value_comes_back<V: Serialize + DeserializeOwned>(value: &V, bytes: &[u8]) -> Result<()> {
-    let encode = |value: &V, taken: &Alternatives, into: &mut Vec<u8>| tidemill_codec::encode_noting(value, taken, into);
+    let encode = |value: &V, taken: &Alternatives, into: &mut Vec<u8>| {
+        tidemill_codec::encode_noting(value, taken, into)
+    };
     let differs = caught(|| differs(value, bytes, codec::decode, encode));
     differs.map_or(Ok(()), |how| Err(lost::<V>("value", &how)))
 }
@@ -202,22 +226,28 @@ pub fn key_comes_back<K: Key>(key: &K, bytes: &[u8]) -> Result<()> {
         };
         differs(key, bytes, keys::decode_key, encode).or_else(|| {
             let is_equal = keys::decode_key::<K>(bytes).is_ok_and(|back| back == *key);
-            (!is_equal).then(|| format!("{} would be read as a key that is not equal to it. {SKIPPED}", shown(key)))
+            (!is_equal).then(|| {
+                format!("{} would be read as a key that is not equal to it. {SKIPPED}", shown(key))
+            })
         })
     });
     differs.map_or(Ok(()), |how| Err(lost::<K>("key", &how)))
 }
 
 /// The advice for two different keys that are one in the store.
-pub const SKIPPED: &str = "Look for a field with `#[serde(skip)]` that counts for `Eq` and `Hash`: remove the attribute, or leave \
-                           the field out of the key";
+pub const SKIPPED: &str = "Look for a field with `#[serde(skip)]` that counts for `Eq` and \
+    `Hash`: remove the attribute, or leave the field out of the key";
 
 fn caught(compare: impl FnOnce() -> Option<String>) -> Option<String> {
-    catch_unwind(AssertUnwindSafe(compare)).unwrap_or_else(|_| Some("its own code panicked when it was read back".into()))
+    catch_unwind(AssertUnwindSafe(compare))
+        .unwrap_or_else(|_| Some("its own code panicked when it was read back".into()))
 }
 
 fn lost<T>(what: &str, how: &str) -> Error {
-    Error::user_code(format!("a {what} of type {} would not be there after a restart: {how}", type_names::of::<T>()))
+    Error::user_code(format!(
+        "a {what} of type {} would not be there after a restart: {how}",
+        type_names::of::<T>()
+    ))
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub struct TypeDecl {
     pub parts: String,
 }
 
-/// Returns whether two descriptions of what a type is made of differ; one that is not known does not.
+/// Returns whether two descriptions of what a type is made of differ; one that is not known does
+/// not.
 pub(crate) fn parts_differ(one: &str, other: &str) -> bool {
     !one.is_empty() && !other.is_empty() && one != other
 }
@@ -49,16 +50,18 @@ impl StateDecl {
         format!("({}) -> {}{place}", readable(&self.key), readable(&self.value))
     }
 
-    /// Returns what this state was and what it is in words, if `now` declares other types. Names are compared without modules;
-    /// what types are made of is compared where it is known.
+    /// Returns what this state was and what it is in words, if `now` declares other types. Names
+    /// are compared without modules; what types are made of is compared where it is known.
     #[must_use]
     pub fn difference(&self, now: &StateDecl) -> Option<(String, String)> {
         if self.shape() != now.shape() {
             return Some((self.shape(), now.shape()));
         }
         // An older version has not recorded what is in a type.
-        let differ = parts_differ(&self.key_parts, &now.key_parts) || parts_differ(&self.value_parts, &now.value_parts);
-        let made_of = |state: &StateDecl| format!("made of ({}) -> {}", state.key_parts, state.value_parts);
+        let differ = parts_differ(&self.key_parts, &now.key_parts)
+            || parts_differ(&self.value_parts, &now.value_parts);
+        let made_of =
+            |state: &StateDecl| format!("made of ({}) -> {}", state.key_parts, state.value_parts);
         differ.then(|| (format!("{}, {}", self.shape(), made_of(self)), made_of(now)))
     }
 }
@@ -118,7 +121,8 @@ pub struct Schema {
     pub highest: Highest,
 }
 
-/// The highest numbers that were given in a store: none is given again, also when what had it is gone.
+/// The highest numbers that were given in a store: none is given again, also when what had it is
+/// gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Highest {
     /// Of states.
@@ -162,8 +166,8 @@ numbered! {
     SinkDecl, sink_difference;
 }
 
-/// Two kinds, with the types in them, if they differ. A module is no part of a type's name: another version of Rust or of a
-/// library may move it.
+/// Two kinds, with the types in them, if they differ. A module is no part of a type's name: another
+/// version of Rust or of a library may move it.
 fn kind_difference(was: &str, is: &str) -> Option<(String, String)> {
     let (was, is) = (readable(was), readable(is));
     (was != is).then_some((was, is))
@@ -172,7 +176,8 @@ fn kind_difference(was: &str, is: &str) -> Option<(String, String)> {
 fn sink_difference(was: &SinkDecl, is: &SinkDecl) -> Option<(String, String)> {
     let once = |sink: &SinkDecl| if sink.exactly_once { "exactly once" } else { "at least once" };
     let and_once = |sink: &SinkDecl| format!("{}, {}", readable(&sink.kind), once(sink));
-    let other_delivery = (was.exactly_once != is.exactly_once).then(|| (and_once(was), and_once(is)));
+    let other_delivery =
+        (was.exactly_once != is.exactly_once).then(|| (and_once(was), and_once(is)));
     kind_difference(&was.kind, &is.kind).or(other_delivery)
 }
 
@@ -195,10 +200,12 @@ impl Schema {
         self.sinks.iter().find(|(_, sink)| sink.name == name).map(|(id, _)| *id)
     }
 
-    /// The schema after `program` has started on this store: what is new gets a number, the next free one.
+    /// The schema after `program` has started on this store: what is new gets a number, the next
+    /// free one.
     ///
     /// # Errors
-    /// Kind Config, with every difference, if the program lacks or changes something that is recorded.
+    /// Kind Config, with every difference, if the program lacks or changes something that is
+    /// recorded.
     pub fn adopt(&self, program: &Program) -> Result<Schema> {
         let mut differences = Vec::new();
         differences.extend(changed("state", &self.states, &program.states));
@@ -209,17 +216,21 @@ impl Schema {
             let other = format!("the store belongs to topology \"{was}\", this is \"{is}\"");
             if differences.is_empty() {
                 return Err(Error::config(format!(
-                    "{other}. A topology has the name of its binary unless it is given one: if this is the same one, start it with \
-                     --name {was}; else give another --state folder, or begin anew with --start-over (the old folder is kept)"
+                    "{other}. A topology has the name of its binary unless it is given one: if \
+                     this is the same one, start it with --name {was}; else give another --state \
+                     folder, or begin anew with --start-over (the old folder is kept)"
                 )));
             }
-            differences.insert(0, format!("{other} (if it is the same one, start it with --name {was})"));
+            differences
+                .insert(0, format!("{other} (if it is the same one, start it with --name {was})"));
         }
         if !differences.is_empty() {
             return Err(Error::config(format!(
-                "the program has changed under its state: {}. Declare what is meant with topology.migration(name), by rename_state, drop_state, \
-                 convert_state, rename_source, drop_source or drop_sink; or start the program that wrote it, give another --state folder, \
-                 or begin anew with --start-over (the old folder is kept)",
+                "the program has changed under its state: {}. Declare what is meant with \
+                 topology.migration(name), by rename_state, drop_state, convert_state, \
+                 rename_source, drop_source or drop_sink; or start the program that wrote it, \
+                 give another --state folder, or begin anew with --start-over (the old folder is \
+                 kept)",
                 differences.join("; ")
             )));
         }
@@ -227,7 +238,9 @@ impl Schema {
         schema.topology.clone_from(&program.topology);
         schema.note_highest();
         for (_, state) in &mut schema.states {
-            if let Some(declared) = program.states.iter().find(|declared| declared.name == state.name) {
+            if let Some(declared) =
+                program.states.iter().find(|declared| declared.name == state.name)
+            {
                 state.key_parts.clone_from(&declared.key_parts);
                 state.value_parts.clone_from(&declared.value_parts);
             }
@@ -238,7 +251,8 @@ impl Schema {
         Ok(schema)
     }
 
-    /// Takes the numbers that are given now into account: a store of an older version has not recorded the highest.
+    /// Takes the numbers that are given now into account: a store of an older version has not
+    /// recorded the highest.
     pub(crate) fn note_highest(&mut self) {
         let Highest { state, source, sink } = &mut self.highest;
         *state = self.states.iter().map(|(id, _)| id.0).fold(*state, u32::max);
@@ -250,20 +264,32 @@ impl Schema {
 /// Every difference between what is recorded and what is declared, but for what is new.
 fn changed<I, D: Numbered>(what: &str, recorded: &[(I, D)], declared: &[D]) -> Vec<String> {
     let is_new = |is: &&D| !recorded.iter().any(|(_, was)| was.name() == is.name());
-    let new: Vec<String> = declared.iter().filter(is_new).map(|is| format!("\"{}\"", is.name())).collect();
-    let new = if new.is_empty() { String::new() } else { format!(" (new in the program: {})", new.join(", ")) };
+    let new: Vec<String> =
+        declared.iter().filter(is_new).map(|is| format!("\"{}\"", is.name())).collect();
+    let new = if new.is_empty() {
+        String::new()
+    } else {
+        format!(" (new in the program: {})", new.join(", "))
+    };
     let differences = recorded.iter().filter_map(|(_, was)| {
         let name = was.name();
         match declared.iter().find(|is| is.name() == name) {
             None => Some(format!("{what} \"{name}\" is gone{new}")),
-            Some(is) => was.difference(is).map(|(was, is)| format!("{what} \"{name}\" was {was}, is {is}")),
+            Some(is) => {
+                was.difference(is).map(|(was, is)| format!("{what} \"{name}\" was {was}, is {is}"))
+            }
         }
     });
     differences.collect()
 }
 
 /// Appends the declarations whose names are not there yet, numbered on from the highest number.
-fn add<I, D: Numbered>(recorded: &mut Vec<(I, D)>, declared: &[D], highest: &mut u32, id: fn(u32) -> I) {
+fn add<I, D: Numbered>(
+    recorded: &mut Vec<(I, D)>,
+    declared: &[D],
+    highest: &mut u32,
+    id: fn(u32) -> I,
+) {
     for decl in declared {
         if !recorded.iter().any(|(_, known)| known.name() == decl.name()) {
             *highest += 1;
@@ -341,7 +367,9 @@ impl fmt::Display for Change {
             Change::ConvertState { name, keys: None, values: (old, new), .. } => {
                 write!(f, "the values of state \"{name}\" go from {} to {}", old.name, new.name)
             }
-            Change::ConvertState { name, keys: Some((old_key, key)), values: (old, new), .. } => {
+            Change::ConvertState {
+                name, keys: Some((old_key, key)), values: (old, new), ..
+            } => {
                 let [old_key, key, old, new] = [old_key, key, old, new].map(|of| &of.name);
                 write!(f, "state \"{name}\" goes from ({old_key}) -> {old} to ({key}) -> {new}")
             }
@@ -357,7 +385,12 @@ mod tests {
     use super::*;
 
     fn state(name: &str, value: &str) -> StateDecl {
-        StateDecl { name: name.into(), key: "str".into(), value: value.into(), ..StateDecl::default() }
+        StateDecl {
+            name: name.into(),
+            key: "str".into(),
+            value: value.into(),
+            ..StateDecl::default()
+        }
     }
 
     fn program(states: &[StateDecl]) -> Program {
@@ -368,17 +401,26 @@ mod tests {
     fn what_is_new_gets_the_next_number_and_what_is_known_keeps_its_own() {
         let first = Schema::default().adopt(&program(&[state("a", "u64")])).expect("new");
         let second = first.adopt(&program(&[state("b", "u64"), state("a", "u64")])).expect("grown");
-        assert_eq!((second.state("a"), second.state("b"), second.state("c")), (Some(StateId(1)), Some(StateId(2)), None));
+        assert_eq!(
+            (second.state("a"), second.state("b"), second.state("c")),
+            (Some(StateId(1)), Some(StateId(2)), None)
+        );
     }
 
     #[test]
     fn a_type_that_has_changed_its_fields_under_its_name_is_refused() {
-        let made_of =
-            |parts: &str| program(&[StateDecl { key_parts: "text".into(), value_parts: parts.into(), ..state("a", "Total") }]);
+        let made_of = |parts: &str| {
+            program(&[StateDecl {
+                key_parts: "text".into(),
+                value_parts: parts.into(),
+                ..state("a", "Total")
+            }])
+        };
         let recorded = Schema::default().adopt(&made_of("{sum: u64}")).expect("new");
         recorded.adopt(&made_of("{sum: u64}")).expect("the same");
         let error = recorded.adopt(&made_of("{sum: i64}")).expect_err("changed").to_string();
-        let difference = "state \"a\" was (str) -> Total, made of (text) -> {sum: u64}, is made of (text) -> {sum: i64}";
+        let difference = "state \"a\" was (str) -> Total, made of (text) -> {sum: u64}, is made \
+            of (text) -> {sum: i64}";
         assert!(error.contains(difference) && error.contains("convert_state"), "{error}");
         // What an older version has recorded is taken for what the program has, from then on.
         let older = Schema::default().adopt(&made_of("")).expect("new");
@@ -393,13 +435,25 @@ mod tests {
             ..program(&[StateDecl { key: key.into(), ..state("a", value) }])
         };
         let kind = "files of alloc::string::String";
-        let recorded = Schema::default().adopt(&with("compact_str::CompactString", "orders::v1::Total", kind)).expect("new");
-        let moved = with("compact_str::repr::CompactString", "orders::Total", "files of std::string::String");
+        let recorded = Schema::default()
+            .adopt(&with("compact_str::CompactString", "orders::v1::Total", kind))
+            .expect("new");
+        let moved = with(
+            "compact_str::repr::CompactString",
+            "orders::Total",
+            "files of std::string::String",
+        );
         let kept = recorded.adopt(&moved).expect("only modules differ");
         assert_eq!(kept.states, recorded.states, "what is recorded stays");
-        let error = recorded.adopt(&with("alloc::string::String", "orders::Total", kind)).expect_err("another type").to_string();
+        let error = recorded
+            .adopt(&with("alloc::string::String", "orders::Total", kind))
+            .expect_err("another type")
+            .to_string();
         assert!(error.contains("state \"a\" was (Str) -> Total, is (String) -> Total"), "{error}");
-        let error = recorded.adopt(&with("x::CompactString", "x::Total", "files of u64")).expect_err("another type").to_string();
+        let error = recorded
+            .adopt(&with("x::CompactString", "x::Total", "files of u64"))
+            .expect_err("another type")
+            .to_string();
         assert!(error.contains("source \"s\" was files of String, is files of u64"), "{error}");
     }
 
@@ -408,13 +462,19 @@ mod tests {
         let recorded = Schema::default().adopt(&program(&[state("a", "u64")])).expect("new");
         let renamed = Program { topology: "u".into(), ..program(&[state("a", "u64")]) };
         let error = recorded.adopt(&renamed).expect_err("another name").to_string();
-        assert!(error.contains("belongs to topology \"t\", this is \"u\"") && error.contains("--name t"), "{error}");
+        assert!(
+            error.contains("belongs to topology \"t\", this is \"u\"")
+                && error.contains("--name t"),
+            "{error}"
+        );
         assert!(!error.contains("migration"), "no migration renames a topology: {error}");
     }
 
     #[test]
     fn what_is_gone_or_changed_is_refused_with_every_difference() {
-        let recorded = Schema::default().adopt(&program(&[state("a", "u64"), state("b", "u64")])).expect("new");
+        let recorded = Schema::default()
+            .adopt(&program(&[state("a", "u64"), state("b", "u64")]))
+            .expect("new");
         let mut other = program(&[state("b", "f64"), state("c", "u64")]);
         other.topology = "u".into();
         let error = recorded.adopt(&other).expect_err("changed").to_string();

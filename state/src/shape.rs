@@ -10,8 +10,8 @@
 
 use serde::de::value::{Error as Stop, U32Deserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -42,7 +42,8 @@ pub fn of<T: DeserializeOwned>() -> String {
     look::<T>(drop).text
 }
 
-/// Returns why values of `T` cannot be read from bytes that hold no names and no kinds, as far as the type shows.
+/// Returns why values of `T` cannot be read from bytes that hold no names and no kinds, as far as
+/// the type shows.
 ///
 /// ```
 /// let refused = tidemill_state::shape::unreadable::<serde_json::Value>().expect("it cannot be read");
@@ -63,7 +64,8 @@ pub(crate) struct Look {
     pub(crate) has_maps: bool,
 }
 
-/// Looks at a type, and calls `each` with the values that it let itself be read as: one or more for each of its alternatives.
+/// Looks at a type, and calls `each` with the values that it let itself be read as: one or more for
+/// each of its alternatives.
 pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
     let mut shapes: Vec<String> = Vec::new();
     let mut tracer = Tracer::default();
@@ -71,8 +73,11 @@ pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
         (tracer.text, tracer.left, tracer.depth) = (String::new(), MOST_PARTS, 0);
         tracer.fields.clear();
         let unreadable = tracer.unreadable.take();
-        // A type's own code may not expect what it is given here; that it panics says no more than an error.
-        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| T::deserialize(&mut tracer).map(&mut each).is_ok()));
+        // A type's own code may not expect what it is given here; that it panics says no more than
+        // an error.
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            T::deserialize(&mut tracer).map(&mut each).is_ok()
+        }));
         if read.unwrap_or(false) {
             // Its own code knew what to do about a part that is not readable.
             tracer.unreadable = unreadable;
@@ -90,7 +95,11 @@ pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
             break;
         }
     }
-    Look { text: shortened(shapes.join(" or ")), unreadable: tracer.unreadable, has_maps: tracer.has_maps }
+    Look {
+        text: shortened(shapes.join(" or ")),
+        unreadable: tracer.unreadable,
+        has_maps: tracer.has_maps,
+    }
 }
 
 fn shortened(text: String) -> String {
@@ -104,7 +113,8 @@ fn shortened(text: String) -> String {
 /// An enum that was met.
 struct Enum {
     variants: usize,
-    /// The variant that is looked into next; beyond the last, all have been, and it begins again: there may be other enums behind them.
+    /// The variant that is looked into next; beyond the last, all have been, and it begins again:
+    /// there may be other enums behind them.
     next: usize,
     /// True if it was met in this pass.
     met: bool,
@@ -156,7 +166,8 @@ impl Tracer {
         found
     }
 
-    /// Notes a part that can only be read from bytes that name their fields or kinds, and ends the look.
+    /// Notes a part that can only be read from bytes that name their fields or kinds, and ends the
+    /// look.
     fn refuse(&mut self, why: String) -> Stop {
         let at = match self.fields.last() {
             Some(("", field)) => format!("its field \"{field}\": "),
@@ -174,7 +185,8 @@ fn expected<'de>(visitor: &impl Visitor<'de>) -> String {
     expected.to_string()
 }
 
-/// The attribute of a type that reads itself from whatever kind the bytes name, from what it expects there.
+/// The attribute of a type that reads itself from whatever kind the bytes name, from what it
+/// expects there.
 fn attribute(expects: &str) -> String {
     match expects.strip_prefix("internally tagged enum ") {
         Some(name) => format!("the enum {name} has `#[serde(tag)]`"),
@@ -231,7 +243,11 @@ impl<'de> Deserializer<'de> for &mut Tracer {
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
         // Names of fields are asked for where bytes hold none.
-        let of = self.within.as_ref().filter(|(depth, _)| *depth == self.depth).map(|(_, of)| of.as_str());
+        let of = self
+            .within
+            .as_ref()
+            .filter(|(depth, _)| *depth == self.depth)
+            .map(|(_, of)| of.as_str());
         let why = match of.map(|of| (of, of.strip_prefix("adjacently tagged enum "))) {
             Some((_, Some(name))) => format!("the enum {name} has `#[serde(tag, content)]`"),
             Some((of, None)) => format!("{of} has a field with `#[serde(flatten)]`"),
@@ -254,30 +270,46 @@ impl<'de> Deserializer<'de> for &mut Tracer {
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Stop> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Stop> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
         self.deeper(|tracer| visitor.visit_newtype_struct(tracer))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         self.part("[")?;
         let left = usize::from(self.depth < DEEP);
-        let value = self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: None, left, first: true }))?;
+        let value = self
+            .deeper(|tracer| visitor.visit_seq(Parts { tracer, names: None, left, first: true }))?;
         self.text.push(']');
         Ok(value)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Stop> {
         self.part("(")?;
-        let value = self.deeper(|tracer| visitor.visit_seq(Parts { tracer, names: None, left: len, first: true }))?;
+        let value = self.deeper(|tracer| {
+            visitor.visit_seq(Parts { tracer, names: None, left: len, first: true })
+        })?;
         self.text.push(')');
         Ok(value)
     }
 
-    fn deserialize_tuple_struct<V: Visitor<'de>>(self, _: &'static str, len: usize, visitor: V) -> Result<V::Value, Stop> {
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
         self.deserialize_tuple(len, visitor)
     }
 
@@ -285,7 +317,9 @@ impl<'de> Deserializer<'de> for &mut Tracer {
         self.part("map of ")?;
         self.has_maps = true;
         let left = usize::from(self.depth < DEEP);
-        self.deeper_in(visitor, |tracer, visitor| visitor.visit_map(Parts { tracer, names: None, left, first: true }))
+        self.deeper_in(visitor, |tracer, visitor| {
+            visitor.visit_map(Parts { tracer, names: None, left, first: true })
+        })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -296,7 +330,9 @@ impl<'de> Deserializer<'de> for &mut Tracer {
     ) -> Result<V::Value, Stop> {
         self.part("{")?;
         let (names, left) = (Some((name, fields)), fields.len());
-        let value = self.deeper_in(visitor, |tracer, visitor| visitor.visit_seq(Parts { tracer, names, left, first: true }))?;
+        let value = self.deeper_in(visitor, |tracer, visitor| {
+            visitor.visit_seq(Parts { tracer, names, left, first: true })
+        })?;
         self.text.push('}');
         Ok(value)
     }
@@ -309,8 +345,14 @@ impl<'de> Deserializer<'de> for &mut Tracer {
     ) -> Result<V::Value, Stop> {
         self.part("one of ")?;
         let _ = write!(self.text, "{}: ", variants.join("|"));
-        let (deep, known) =
-            (self.depth >= DEEP, self.enums.entry(name).or_insert(Enum { variants: variants.len(), next: 0, met: false }));
+        let (deep, known) = (
+            self.depth >= DEEP,
+            self.enums.entry(name).or_insert(Enum {
+                variants: variants.len(),
+                next: 0,
+                met: false,
+            }),
+        );
         known.met = true;
         // One that contains itself may have a variant that does not.
         let index = if deep { 0 } else { known.next % variants.len().max(1) };
@@ -330,7 +372,10 @@ struct Parts<'t> {
 impl<'de> SeqAccess<'de> for Parts<'_> {
     type Error = Stop;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Stop> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Stop> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         if !std::mem::take(&mut self.first) {
             self.tracer.text.push_str(", ");
@@ -352,7 +397,10 @@ impl<'de> SeqAccess<'de> for Parts<'_> {
 impl<'de> MapAccess<'de> for Parts<'_> {
     type Error = Stop;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Stop> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Stop> {
         SeqAccess::next_element_seed(self, seed)
     }
 
@@ -371,7 +419,10 @@ impl<'de, 't> EnumAccess<'de> for Variant<'t> {
     type Error = Stop;
     type Variant = &'t mut Tracer;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, &'t mut Tracer), Stop> {
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, &'t mut Tracer), Stop> {
         let index: U32Deserializer<Stop> = self.index.into_deserializer();
         Ok((seed.deserialize(index)?, self.tracer))
     }
@@ -392,7 +443,11 @@ impl<'de> VariantAccess<'de> for &mut Tracer {
         self.deserialize_tuple(len, visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Stop> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
         self.deserialize_struct("", fields, visitor)
     }
 }
@@ -459,7 +514,11 @@ mod tests {
     #[test]
     fn every_variant_is_looked_into_also_of_enums_within_enums() {
         let event = of::<Event>();
-        for part in ["Login|Logout: one of Short|Long: u8", "Login|Logout: ()", "Login|Logout: one of Short|Long: i64"] {
+        for part in [
+            "Login|Logout: one of Short|Long: u8",
+            "Login|Logout: ()",
+            "Login|Logout: one of Short|Long: i64",
+        ] {
             assert!(event.contains(part), "{part} is not in {event}");
         }
     }
@@ -467,9 +526,18 @@ mod tests {
     #[test]
     fn a_type_that_contains_itself_or_refuses_what_it_is_given_has_an_end() {
         let total = of::<Total>();
-        assert!(total.starts_with("{sum: u64, last: option {sum: u64,") && total.ends_with("option …}}}}}"), "{total}");
+        assert!(
+            total.starts_with("{sum: u64, last: option {sum: u64,")
+                && total.ends_with("option …}}}}}"),
+            "{total}"
+        );
         let tree = of::<Tree>();
-        assert!(tree.starts_with("one of Leaf|Fork|Empty: i32 or one of Leaf|Fork|Empty: {left: one of"), "{tree}");
+        assert!(
+            tree.starts_with(
+                "one of Leaf|Fork|Empty: i32 or one of Leaf|Fork|Empty: {left: one of"
+            ),
+            "{tree}"
+        );
         assert!(tree.len() < LONGEST + 32, "{tree}");
         let never = of::<Never>();
         assert!(never.ends_with('…') && never.len() < LONGEST, "{never}");

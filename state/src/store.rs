@@ -1,7 +1,7 @@
 //! The store: one folder, one RocksDB, and the one write that makes a batch durable.
 //!
-//! The folder holds `lock` (taken by the running instance, which writes its pid there), `mode` (how the last run wrote) and `db`.
-//! Column families, keys and values, all on users' disks:
+//! The folder holds `lock` (taken by the running instance, which writes its pid there), `mode` (how
+//! the last run wrote) and `db`. Column families, keys and values, all on users' disks:
 //!
 //! | family | key | value |
 //! | --- | --- | --- |
@@ -55,7 +55,8 @@ const PROGRAM: &str = concat!("tidemill ", env!("CARGO_PKG_VERSION"));
 pub enum Durability {
     /// It is on the disk: it survives a crash of the machine.
     Sync,
-    /// The operating system has it: it survives a crash of the process. After one of the machine the store falls back to an earlier batch, consistently.
+    /// The operating system has it: it survives a crash of the process. After one of the machine
+    /// the store falls back to an earlier batch, consistently.
     Process,
 }
 
@@ -129,7 +130,8 @@ impl Store {
     /// Returns whether there is a store in this folder.
     ///
     /// # Errors
-    /// The folder cannot be looked into, so there may be one: Kind TryAgain if that passes, Config if not.
+    /// The folder cannot be looked into, so there may be one: Kind TryAgain if that passes, Config
+    /// if not.
     pub fn exists(dir: &Path) -> Result<bool> {
         folder::holds_store(dir)
     }
@@ -137,7 +139,8 @@ impl Store {
     /// Makes a new store in `dir`, which is made too if it is missing.
     ///
     /// # Errors
-    /// Kind Config if the folder cannot be written or holds something else, TryAgain if another instance holds it.
+    /// Kind Config if the folder cannot be written or holds something else, TryAgain if another
+    /// instance holds it.
     ///
     /// `known_as` is what the topology is called outside, if that is not its name.
     pub fn create(dir: &Path, durability: Durability, known_as: Option<&str>) -> Result<Store> {
@@ -165,12 +168,14 @@ impl Store {
     /// Opens the store in `dir`, to run on it.
     ///
     /// # Errors
-    /// Kind TryAgain if another instance holds it, Damaged if what is there cannot be read, Config if there is none or it is of a newer version.
+    /// Kind TryAgain if another instance holds it, Damaged if what is there cannot be read, Config
+    /// if there is none or it is of a newer version.
     pub fn open(dir: &Path, durability: Durability) -> Result<Store> {
         Store::open_locked(Folder::lock_store(dir)?, durability)
     }
 
-    /// Opens the store of a stopped topology to look into it. It keeps the durability that it was run with.
+    /// Opens the store of a stopped topology to look into it. It keeps the durability that it was
+    /// run with.
     ///
     /// # Errors
     /// As for [`Store::open`].
@@ -189,19 +194,24 @@ impl Store {
         let db = options::open(&folder.database(), last.durability, false)?;
         let format = format::read_format(&db, &dir)?;
         let made: Made = read::meta(&db, "store")?.ok_or_else(|| {
-            Error::damaged(format!("{} has no record of its making: it is damaged, or not Tidemill's", dir.display()))
+            Error::damaged(format!(
+                "{} has no record of its making: it is damaged, or not Tidemill's",
+                dir.display()
+            ))
         })?;
         if made.key_hash != crate::keys::KEY_HASH || made.key_groups == 0 {
             return Err(Error::config(format!(
-                "the state in {} was written by {} with {} key groups by {}, which this version does not know",
+                "the state in {} was written by {} with {} key groups by {}, which this version \
+                 does not know",
                 dir.display(),
                 made.by,
                 made.key_groups,
                 made.key_hash
             )));
         }
-        let committed: Txid = read::meta(&db, "committed")?
-            .ok_or_else(|| Error::damaged(format!("{} has lost its number: the store is damaged", dir.display())))?;
+        let committed: Txid = read::meta(&db, "committed")?.ok_or_else(|| {
+            Error::damaged(format!("{} has lost its number: the store is damaged", dir.display()))
+        })?;
         let folded = read::folded(&db)?;
         let store = Store {
             db,
@@ -252,8 +262,9 @@ impl Store {
         self.made.lineage
     }
 
-    /// The name that the topology's traces outside have (markers, transactions, consumer groups), if it is not the topology's own: a
-    /// state that was begun over has another, so that nothing of the old one is taken for its own.
+    /// The name that the topology's traces outside have (markers, transactions, consumer groups),
+    /// if it is not the topology's own: a state that was begun over has another, so that nothing of
+    /// the old one is taken for its own.
     ///
     /// # Errors
     /// Kind Damaged.
@@ -295,19 +306,26 @@ impl Store {
         read::schema(self)
     }
 
-    /// Makes a new incarnation durable, before anything else is changed: a crash right after it may waste one, never reuse one. If the machine may
-    /// have lost batches of the last run, the store gets a new lineage in the same write.
+    /// Makes a new incarnation durable, before anything else is changed: a crash right after it may
+    /// waste one, never reuse one. If the machine may have lost batches of the last run, the store
+    /// gets a new lineage in the same write.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
     pub fn raise_incarnation(&mut self, points: &Points) -> Result<Incarnation> {
-        let mut history: Vec<Incarnation> = read::meta(&self.db, "incarnations")?.unwrap_or_default();
-        let incarnation = Incarnation { counter: history.last().map_or(0, |last| last.counter) + 1, nonce: rand::random() };
+        let mut history: Vec<Incarnation> =
+            read::meta(&self.db, "incarnations")?.unwrap_or_default();
+        let incarnation = Incarnation {
+            counter: history.last().map_or(0, |last| last.counter) + 1,
+            nonce: rand::random(),
+        };
         history.push(incarnation);
         if self.last.durability == Durability::Process || self.durability == Durability::Process {
-            // What the last run left to the operating system may be read from its log without being on the disk. Written out as files it is, so
-            // that no synced write of this run follows one that can still be lost. And a log whose last record a kill has cut off is tolerated by
-            // a synced run, which keeps it; read to a point in time it would end everything behind it. Written out, it is not read again.
+            // What the last run left to the operating system may be read from its log without being
+            // on the disk. Written out as files it is, so that no synced write of this run follows
+            // one that can still be lost. And a log whose last record a kill has cut off is
+            // tolerated by a synced run, which keeps it; read to a point in time it would end
+            // everything behind it. Written out, it is not read again.
             for name in options::FAMILIES {
                 self.db.flush_cf(family(&self.db, name)).map_err(|why| self.write_failed(&why))?;
             }
@@ -320,14 +338,16 @@ impl Store {
         put(&mut batch, family(&self.db, "meta"), b"incarnations", &history)?;
         self.write_synced(batch)?;
         points.reach(CrashPoint::IncarnationWritten)?;
-        // After the lineage: the new mode no longer shows that the machine has lost batches. A crash in between draws one lineage more, which does no harm.
+        // After the lineage: the new mode no longer shows that the machine has lost batches. A
+        // crash in between draws one lineage more, which does no harm.
         self.folder.set_mode(Mode::running(self.durability))?;
         self.begun.store(true, SeqCst);
         Ok(incarnation)
     }
 
-    /// Records what the topology is now, and lets go of what a migration drops; the sinks whose markers were claimed for the first time, each at a txid;
-    /// where partitions begin that do not begin where they are recorded; and which partitions have ended for good.
+    /// Records what the topology is now, and lets go of what a migration drops; the sinks whose
+    /// markers were claimed for the first time, each at a txid; where partitions begin that do not
+    /// begin where they are recorded; and which partitions have ended for good.
     ///
     /// # Errors
     /// Kind TryAgain if the write failed.
@@ -342,7 +362,8 @@ impl Store {
         let mut batch = StoreWrite::default();
         self.let_go(&mut batch, schema, migration)?;
         // JSON, so that later versions can add fields.
-        let schema = serde_json::to_string(schema).map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
+        let schema = serde_json::to_string(schema)
+            .map_err(|why| Error::bug(format!("a schema cannot be written: {why}")))?;
         put(&mut batch, family(&self.db, "meta"), b"schema", &schema)?;
         for (sink, at) in sinks {
             put(&mut batch, family(&self.db, "meta"), sink_key(*sink).as_bytes(), at)?;
@@ -352,11 +373,13 @@ impl Store {
         self.write_synced(batch)
     }
 
-    /// Makes these batches durable, all or none, in **one** write: this is the commit point. They follow the last committed one without gaps.
+    /// Makes these batches durable, all or none, in **one** write: this is the commit point. They
+    /// follow the last committed one without gaps.
     ///
     /// # Errors
-    /// Kind TryAgain if the write failed. Its outcome is then unknown: the process must end, and the next start decides. Kind Config if something of a
-    /// batch is too long for a row: nothing was written then.
+    /// Kind TryAgain if the write failed. Its outcome is then unknown: the process must end, and
+    /// the next start decides. Kind Config if something of a batch is too long for a row: nothing
+    /// was written then.
     ///
     /// # Panics
     /// If the batches are out of order: that would break "in order, without gaps".
@@ -364,7 +387,8 @@ impl Store {
         points.reach(CrashPoint::BeforeWrite)?;
         self.refuse_after_failure()?;
         self.check_lengths(batches)?;
-        let [meta, positions, log, outbox] = ["meta", "positions", "log", "outbox"].map(|name| family(&self.db, name));
+        let [meta, positions, log, outbox] =
+            ["meta", "positions", "log", "outbox"].map(|name| family(&self.db, name));
         let mut write = StoreWrite::default();
         let mut committed = self.committed().txid();
         let mut bytes = 0;
@@ -396,7 +420,8 @@ impl Store {
         Ok(Committed(committed))
     }
 
-    /// Syncs the log: what is committed is on the disk from here on. Before a fold is ingested, before output is published.
+    /// Syncs the log: what is committed is on the disk from here on. Before a fold is ingested,
+    /// before output is published.
     ///
     /// # Errors
     /// Kind TryAgain if the sync failed.
@@ -414,19 +439,30 @@ impl Store {
     pub fn close(self, points: &Points) -> Result<()> {
         self.tidy(points)?;
         self.db.flush_wal(true).map_err(|why| self.write_failed(&why))?;
-        if self.begun.load(SeqCst) { self.folder.set_mode(Mode::stopped(self.durability)) } else { Ok(()) }
+        if self.begun.load(SeqCst) {
+            self.folder.set_mode(Mode::stopped(self.durability))
+        } else {
+            Ok(())
+        }
     }
 
-    /// Records that a fold up to `folded`, of this many bytes of log, is part of the store; the log before it goes with the next commit.
+    /// Records that a fold up to `folded`, of this many bytes of log, is part of the store; the log
+    /// before it goes with the next commit.
     pub(crate) fn set_folded(&self, folded: Txid, bytes: u64) {
         self.folded.store(folded.0, SeqCst);
         self.unfolded_bytes.fetch_sub(bytes, SeqCst);
         self.housekeeping.lock().expect("no holder of this lock panics").trim_log = Some(folded);
     }
 
-    pub(crate) fn ingest_file(&self, path: &Path, options: &rocksdb::IngestExternalFileOptions) -> Result<()> {
+    pub(crate) fn ingest_file(
+        &self,
+        path: &Path,
+        options: &rocksdb::IngestExternalFileOptions,
+    ) -> Result<()> {
         let family = family(&self.db, "state");
-        self.db.ingest_external_file_cf_opts(family, options, vec![path]).map_err(|why| self.write_failed(&why))
+        self.db
+            .ingest_external_file_cf_opts(family, options, vec![path])
+            .map_err(|why| self.write_failed(&why))
     }
 
     /// Returns whether a write has failed: the process must end.

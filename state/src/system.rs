@@ -31,7 +31,12 @@ const TABLE: &[(&str, Errno, Kind, &str)] = &[
     ("ENOTCONN", Errno::NOTCONN, Kind::TryAgain, HEALTHY),
     ("ENOSPC", Errno::NOSPC, Kind::TryAgain, FREE_SPACE),
     ("EDQUOT", Errno::DQUOT, Kind::TryAgain, FREE_SPACE),
-    ("ENOMEM", Errno::NOMEM, Kind::TryAgain, "free some memory, or raise the limit of this process, and start again"),
+    (
+        "ENOMEM",
+        Errno::NOMEM,
+        Kind::TryAgain,
+        "free some memory, or raise the limit of this process, and start again",
+    ),
     (
         "EMFILE",
         Errno::MFILE,
@@ -42,7 +47,8 @@ const TABLE: &[(&str, Errno, Kind, &str)] = &[
         "ENFILE",
         Errno::NFILE,
         Kind::TryAgain,
-        "the whole machine has too many files open: close some, or raise fs.file-max, and start again",
+        "the whole machine has too many files open: close some, or raise fs.file-max, and start \
+         again",
     ),
     ("EAGAIN", Errno::AGAIN, Kind::TryAgain, LATER),
     ("EINTR", Errno::INTR, Kind::TryAgain, LATER),
@@ -70,12 +76,22 @@ const TABLE: &[(&str, Errno, Kind, &str)] = &[
     ("ENAMETOOLONG", Errno::NAMETOOLONG, Kind::Config, "give a shorter path"),
     ("ELOOP", Errno::LOOP, Kind::Config, "mend the symbolic links, or give another path"),
     ("EXDEV", Errno::XDEV, Kind::Config, "keep the folder on one file system"),
-    ("EFBIG", Errno::FBIG, Kind::Config, "raise the limit of a file's size (ulimit -f), or give a path on another file system"),
+    (
+        "EFBIG",
+        Errno::FBIG,
+        Kind::Config,
+        "raise the limit of a file's size (ulimit -f), or give a path on another file system",
+    ),
     ("EMLINK", Errno::MLINK, Kind::Config, UNSUPPORTED),
     ("EOPNOTSUPP", Errno::OPNOTSUPP, Kind::Config, UNSUPPORTED),
     ("ENOSYS", Errno::NOSYS, Kind::Config, UNSUPPORTED),
     ("EINVAL", Errno::INVAL, Kind::Config, UNSUPPORTED),
-    ("EADDRINUSE", Errno::ADDRINUSE, Kind::Config, "give another address, or end whatever has this one"),
+    (
+        "EADDRINUSE",
+        Errno::ADDRINUSE,
+        Kind::Config,
+        "give another address, or end whatever has this one",
+    ),
     ("EADDRNOTAVAIL", Errno::ADDRNOTAVAIL, Kind::Config, "give an address of this machine"),
 ];
 
@@ -88,7 +104,8 @@ pub struct Verdict {
     pub remedy: &'static str,
 }
 
-/// An error that is not in the table may pass: whoever starts the process again sees whether it does.
+/// An error that is not in the table may pass: whoever starts the process again sees whether it
+/// does.
 const UNKNOWN: Verdict = Verdict { kind: Kind::TryAgain, remedy: HEALTHY };
 
 /// Returns the verdict on an error of the operating system.
@@ -105,7 +122,9 @@ const UNKNOWN: Verdict = Verdict { kind: Kind::TryAgain, remedy: HEALTHY };
 pub fn verdict(why: &io::Error) -> Verdict {
     let row = match Errno::from_io_error(why) {
         Some(errno) => TABLE.iter().find(|(_, of, ..)| *of == errno),
-        None if why.kind() == io::ErrorKind::InvalidData => return Verdict { kind: Kind::Config, remedy: "correct its content" },
+        None if why.kind() == io::ErrorKind::InvalidData => {
+            return Verdict { kind: Kind::Config, remedy: "correct its content" };
+        }
         // One that was made without a number has the kind of one.
         None => TABLE.iter().find(|(_, of, ..)| of.kind() == why.kind()),
     };
@@ -127,20 +146,22 @@ pub fn error(what: impl Display, why: &io::Error) -> Error {
     Error::new(kind, format!("{what}: {}; {remedy}", describe(why)))
 }
 
-/// Returns whether an error means that a path leads to nothing: there is no such file, a part of it is none, or it leads to itself. After any
-/// other error there may be one.
+/// Returns whether an error means that a path leads to nothing: there is no such file, a part of it
+/// is none, or it leads to itself. After any other error there may be one.
 #[must_use]
 pub fn leads_nowhere(why: &io::Error) -> bool {
     matches!(Errno::from_io_error(why), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
-/// Returns whether the operating system's error may pass. An error of a library, such as of data that cannot be decompressed, is none.
+/// Returns whether the operating system's error may pass. An error of a library, such as of data
+/// that cannot be decompressed, is none.
 #[must_use]
 pub fn passes(why: &io::Error) -> bool {
     why.raw_os_error().is_some() && verdict(why).kind == Kind::TryAgain
 }
 
-/// Returns the operating system's text for an error, with the limit that was reached if it is one of this process.
+/// Returns the operating system's text for an error, with the limit that was reached if it is one
+/// of this process.
 #[must_use]
 pub fn describe(why: &io::Error) -> String {
     match (Errno::from_io_error(why), most_open_files()) {
@@ -155,7 +176,8 @@ pub fn most_open_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Raises the number of files that this process may have open to the most that it may raise it to. Returns that.
+/// Raises the number of files that this process may have open to the most that it may raise it to.
+/// Returns that.
 ///
 /// # Errors
 /// Kind TryAgain: the operating system refuses it; the limit is as before.
@@ -166,17 +188,21 @@ pub fn raise_open_files() -> Result<Option<u64>, Error> {
         return Ok(current);
     }
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map_err(|why| {
-        Error::try_again(format!("the limit of open files cannot be raised from {current:?} to {maximum:?}: {why}"))
+        Error::try_again(format!(
+            "the limit of open files cannot be raised from {current:?} to {maximum:?}: {why}"
+        ))
     })?;
     Ok(maximum)
 }
 
-/// Returns the verdict on the error whose text a library's message has at the end of a line, as C programs write it: "…: No space left on
-/// device".
+/// Returns the verdict on the error whose text a library's message has at the end of a line, as C
+/// programs write it: "…: No space left on device".
 pub(crate) fn verdict_in(message: &str) -> Option<(Errno, Verdict)> {
-    let ends =
-        |line: &str, errno: Errno| line.trim_end().strip_suffix(text(errno).as_str()).is_some_and(|rest| rest.ends_with(": "));
-    let found = message.lines().find_map(|line| TABLE.iter().find(|(_, errno, ..)| ends(line, *errno)));
+    let ends = |line: &str, errno: Errno| {
+        line.trim_end().strip_suffix(text(errno).as_str()).is_some_and(|rest| rest.ends_with(": "))
+    };
+    let found =
+        message.lines().find_map(|line| TABLE.iter().find(|(_, errno, ..)| ends(line, *errno)));
     found.map(|(_, errno, kind, remedy)| (*errno, Verdict { kind: *kind, remedy }))
 }
 
@@ -196,19 +222,29 @@ mod tests {
             assert!(TABLE[..at].iter().all(|(_, other, ..)| other != errno), "{name} has two rows");
             assert!(matches!(kind, Kind::TryAgain | Kind::Config) && !remedy.is_empty(), "{name}");
             assert_eq!(verdict(&(*errno).into()), Verdict { kind: *kind, remedy }, "{name}");
-            let message = format!("IO error: While open a file: /a/No such file or directory/b: {}", text(*errno));
+            let message = format!(
+                "IO error: While open a file: /a/No such file or directory/b: {}",
+                text(*errno)
+            );
             assert_eq!(verdict_in(&message).map(|(errno, _)| errno), Some(*errno), "{message}");
         }
     }
 
     #[test]
     fn an_error_that_is_not_in_the_table_or_has_no_number_may_pass() {
-        for why in [io::Error::from(Errno::BADF), io::Error::other("of a library"), io::Error::from(io::ErrorKind::UnexpectedEof)]
-        {
+        for why in [
+            io::Error::from(Errno::BADF),
+            io::Error::other("of a library"),
+            io::Error::from(io::ErrorKind::UnexpectedEof),
+        ] {
             assert_eq!(verdict(&why).kind, Kind::TryAgain, "{why}");
         }
         assert_eq!(verdict_in("IO error: something: that no system says"), None);
-        assert_eq!(verdict_in("Corruption: in /a/Input/output error/b"), None, "a path is no error");
+        assert_eq!(
+            verdict_in("Corruption: in /a/Input/output error/b"),
+            None,
+            "a path is no error"
+        );
     }
 
     #[test]
@@ -223,7 +259,9 @@ mod tests {
     fn the_documentation_has_each_error_with_its_exit_code() {
         let document = include_str!("../../docs/errors.md");
         for (name, _, kind, _) in TABLE {
-            let row = document.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{name}`")));
+            let row = document
+                .lines()
+                .find(|line| line.starts_with('|') && line.contains(&format!("`{name}`")));
             let row = row.unwrap_or_else(|| panic!("docs/errors.md has no row with `{name}`"));
             let code = row.rsplit('|').nth(1).map(str::trim);
             assert_eq!(code, Some(kind.exit_code().to_string().as_str()), "{row}");

@@ -64,7 +64,10 @@ mod tests {
         check("[orders::Order; 4]", "[Order; 4]");
         check("&'static str", "&'static str");
         check("my_words::CompactStrings", "CompactStrings");
-        check("std::collections::hash::map::HashMap<compact_str::CompactString, a::b_c::D1>", "HashMap<Str, D1>");
+        check(
+            "std::collections::hash::map::HashMap<compact_str::CompactString, a::b_c::D1>",
+            "HashMap<Str, D1>",
+        );
         check("Str", "Str");
         assert_eq!(readable(&readable("a::B<c::D>")), "B<D>");
     }

@@ -1,4 +1,5 @@
-//! What is on its way stays within its bounds (I8): batches that are not committed, and output that no sink has confirmed. Where a bound is reached the sources wait, and lose nothing.
+//! What is on its way stays within its bounds (I8): batches that are not committed, and output that
+//! no sink has confirmed. Where a bound is reached the sources wait, and lose nothing.
 
 use crate::support::gate::{Gate, Gated};
 use crate::support::hooked::{Hooked, Read};
@@ -34,17 +35,27 @@ struct Place {
 
 impl Place {
     /// `on_number` is called for each number, on the worker that has read it.
-    fn start(outbox_bytes: usize, sink: &Gated, on_number: impl Fn(u64) + Clone + Send + Sync + 'static) -> Place {
+    fn start(
+        outbox_bytes: usize,
+        sink: &Gated,
+        on_number: impl Fn(u64) + Clone + Send + Sync + 'static,
+    ) -> Place {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         for file in 0..2 {
             let lines: String = (0..LINES).map(|line| format!("{}\n", line * 2 + file)).collect();
-            std::fs::write(folder.path().join(format!("{file}.txt")), lines).expect("it is written");
+            std::fs::write(folder.path().join(format!("{file}.txt")), lines)
+                .expect("it is written");
         }
-        let mut settings =
-            Settings { workers: 2, outbox_bytes, disk_reserve: 0, ..Settings::new("bounds", folder.path().join("state")) };
+        let mut settings = Settings {
+            workers: 2,
+            outbox_bytes,
+            disk_reserve: 0,
+            ..Settings::new("bounds", folder.path().join("state"))
+        };
         (settings.batches.max_records, settings.batches.max_in_flight) = (BATCH_RECORDS, IN_FLIGHT);
         let read = Arc::new(AtomicU64::new(0));
-        let engine = Engine::start(settings, build(folder.path(), &read, sink, on_number)).expect("it starts");
+        let engine = Engine::start(settings, build(folder.path(), &read, sink, on_number))
+            .expect("it starts");
         Place { engine, read, _folder: folder }
     }
 
@@ -79,7 +90,11 @@ impl Place {
         let mut numbers = std::mem::take(&mut *sink.numbers.lock().expect("nobody fails with it"));
         assert!(numbers.is_sorted_by_key(|(txid, _)| *txid), "in the order of the batches");
         numbers.sort_unstable_by_key(|(_, number)| *number);
-        assert!(numbers.iter().map(|(_, number)| *number).eq(0..2 * LINES), "each once: {} are there", numbers.len());
+        assert!(
+            numbers.iter().map(|(_, number)| *number).eq(0..2 * LINES),
+            "each once: {} are there",
+            numbers.len()
+        );
     }
 }
 
@@ -89,7 +104,8 @@ fn build(
     sink: &Gated,
     on_number: impl Fn(u64) + Clone + Send + Sync + 'static,
 ) -> impl Fn(&Topology<'_>) + Send + Sync + 'static {
-    let (files, read, sink) = (folder.join("*.txt").display().to_string(), Arc::clone(read), sink.clone());
+    let (files, read, sink) =
+        (folder.join("*.txt").display().to_string(), Arc::clone(read), sink.clone());
     move |topology| {
         let (read, on_number) = (Arc::clone(&read), on_number.clone());
         let count = move |seen: &Read<'_>| {
@@ -108,7 +124,8 @@ fn build(
 fn i8_sources_wait_while_a_worker_holds_up_its_batch() {
     let (gate, sink) = (Arc::new(Gate::default()), Gated::default());
     let at = Arc::clone(&gate);
-    // Only the worker of the file with the even numbers is held up: the other could read all of its own.
+    // Only the worker of the file with the even numbers is held up: the other could read all of its
+    // own.
     let place = Place::start(usize::MAX, &sink, move |number| {
         if number % 2 == 0 {
             at.pass();
@@ -121,8 +138,14 @@ fn i8_sources_wait_while_a_worker_holds_up_its_batch() {
         let read = place.read_until_still();
         let status = place.status();
         let ahead = read - status.records;
-        assert!(ahead <= MOST_AHEAD, "{ahead} records are read and not committed, of at most {MOST_AHEAD}: {status:?}");
-        assert!(ahead >= IN_FLIGHT * BATCH_RECORDS, "only {ahead} of {read} are in flight: it is not the bound that holds them");
+        assert!(
+            ahead <= MOST_AHEAD,
+            "{ahead} records are read and not committed, of at most {MOST_AHEAD}: {status:?}"
+        );
+        assert!(
+            ahead >= IN_FLIGHT * BATCH_RECORDS,
+            "only {ahead} of {read} are in flight: it is not the bound that holds them"
+        );
         drop(closed);
     }
     place.everything_comes(&sink);
@@ -140,25 +163,37 @@ fn i8_sources_wait_while_a_sink_is_behind() {
         let closed = sink.gate.close();
         let read = place.read_until_still();
         let status = place.status();
-        let waits = status.waiting.as_deref().is_some_and(|why| why.contains("the sources wait, nothing is lost"));
-        assert!(waits && read == status.records, "it says why, and what is read is committed: {read}, {status:?}");
+        let waits = status
+            .waiting
+            .as_deref()
+            .is_some_and(|why| why.contains("the sources wait, nothing is lost"));
+        assert!(
+            waits && read == status.records,
+            "it says why, and what is read is committed: {read}, {status:?}"
+        );
         // Batches that were on their way when the bound was reached are still taken.
         let most = outbox_bytes + usize::try_from(MOST_AHEAD).expect("it is small") * number_bytes;
         let backlog = status.sinks[0].backlog_bytes;
-        assert!((outbox_bytes..=most).contains(&backlog), "the outbox holds {backlog} bytes, of at most {most}");
+        assert!(
+            (outbox_bytes..=most).contains(&backlog),
+            "the outbox holds {backlog} bytes, of at most {most}"
+        );
         drop(closed);
     }
     place.everything_comes(&sink);
 }
 
-/// An argument, or a record, may make a closure ask for more than there is memory. An allocation that fails ends the process.
+/// An argument, or a record, may make a closure ask for more than there is memory. An allocation
+/// that fails ends the process.
 #[test]
 fn a_call_that_gives_more_than_there_is_memory_fails_alone() {
     let mut kit = Kit::new(|topology, io| {
         topology.on_failure(OnFailure::SKIP);
         let numbers = topology.source("numbers", io.source::<u64>("numbers"));
         numbers.flat_map(|n, out| out.extend(0..n)).sink("out", io.sink("out"));
-        topology.query("upto", |n: Requests<u64>| n.flat_map(|n, out| out.extend(0..n)).aggregate(Count));
+        topology.query("upto", |n: Requests<u64>| {
+            n.flat_map(|n, out| out.extend(0..n)).aggregate(Count)
+        });
         topology.query("each", |n: Requests<u64>| {
             n.flat_map(|n, out| {
                 for number in 0..n {
@@ -171,7 +206,9 @@ fn a_call_that_gives_more_than_there_is_memory_fails_alone() {
     for query in ["upto", "each"] {
         for n in [100_000_000_000u64, u64::MAX] {
             match kit.try_ask::<u64>(query, &n) {
-                Err(QueryError::Failed(why)) => assert!(why.contains("it gives more than 8388608 records"), "{why}"),
+                Err(QueryError::Failed(why)) => {
+                    assert!(why.contains("it gives more than 8388608 records"), "{why}")
+                }
                 other => panic!("{query} of {n}: {other:?}"),
             }
         }

@@ -1,4 +1,5 @@
-//! Assemblies are plain functions, and what does not fit together is said with the calls that do not.
+//! Assemblies are plain functions, and what does not fit together is said with the calls that do
+//! not.
 
 use tidemill::plan::NodeKind;
 use tidemill::prelude::*;
@@ -11,25 +12,31 @@ fn longest<'s>(texts: Stream<'s, Str>, n: usize) -> Stream<'s, (usize, Str)> {
 }
 
 /// Another, of any records and in front of anything: each record once in a batch.
-fn distinct<T: Record + tidemill::Data + std::hash::Hash + Eq>(records: Stream<'_, T>) -> Stream<'_, T> {
+fn distinct<T: Record + tidemill::Data + std::hash::Hash + Eq>(
+    records: Stream<'_, T>,
+) -> Stream<'_, T> {
     records.group_by(|record| record.clone()).aggregate(Count).map(|(record, _)| record)
 }
 
-fn numbers(records: u64) -> Generator<impl Fn(&mut tidemill::connectors::GeneratorRng, u64) -> u64> {
+fn numbers(
+    records: u64,
+) -> Generator<impl Fn(&mut tidemill::connectors::GeneratorRng, u64) -> u64> {
     Generator::new(1, |_, number| number).records(records)
 }
 
 #[test]
 fn assemblies_are_functions_of_streams_and_the_plan_draws_what_is_in_them() {
     let mut kit = Kit::new(|topology, io| {
-        longest(distinct(topology.source("texts", io.source::<Str>("texts"))), 2).sink("out", io.sink("out"));
+        longest(distinct(topology.source("texts", io.source::<Str>("texts"))), 2)
+            .sink("out", io.sink("out"));
     });
     kit.feed("texts", ["tide", "mill", "a", "tide"].map(Str::from));
     kit.step();
     let out: Vec<(usize, Str)> = kit.output("out");
     assert!(out.len() == 1 && out[0].0 == 4, "{out:?}");
     let plan = kit.engine().runtime().plan().clone();
-    let made_in: Vec<&str> = plan.nodes.iter().map(|node| node.at.split(':').next().unwrap_or_default()).collect();
+    let made_in: Vec<&str> =
+        plan.nodes.iter().map(|node| node.at.split(':').next().unwrap_or_default()).collect();
     assert!(
         made_in.iter().all(|file| file.ends_with("tests/engine/composition.rs")),
         "each names the call in the program: {made_in:?}"
@@ -60,7 +67,12 @@ fn a_name_that_is_taken_is_refused_with_both_calls() {
             topology.source("numbers", numbers(1)).persistent_aggregate("total", Sum);
             topology.source("more", numbers(1)).persistent_aggregate("total", Sum);
         },
-        &["two states are named \"total\"", &line(here + 3), &line(here + 4), "Give each its own name"],
+        &[
+            "two states are named \"total\"",
+            &line(here + 3),
+            &line(here + 4),
+            "Give each its own name",
+        ],
     );
     refused(
         |topology| {

@@ -1,5 +1,5 @@
-//! How runs and generations end: everything that is complete is committed first, a failure is never held up, and a
-//! stop is over in time, whoever does not return.
+//! How runs and generations end: everything that is complete is committed first, a failure is never
+//! held up, and a stop is over in time, whoever does not return.
 
 use crate::support::gate::{Gate, Gated};
 use crate::support::waiting::wait_until;
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::source::{ReadStatus, Reader, Records, Source};
-use tidemill::{CrashPoint, Durability, Engine, Error, Kind, Points, Position, Result, Settings, Store, Txid};
+use tidemill::{
+    CrashPoint, Durability, Engine, Error, Kind, Points, Position, Result, Settings, Store, Txid,
+};
 use tidemill_state::points::Effect;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,10 +69,16 @@ impl Source for Numbers {
         self.discover_every
     }
 
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         (self.on_discover)()?;
         let listed = self.partitions()?.into_iter();
-        Ok(listed.filter(|name| !known.contains_key(name)).map(|name| (name, Some(Position::at(0)))).collect())
+        Ok(listed
+            .filter(|name| !known.contains_key(name))
+            .map(|name| (name, Some(Position::at(0))))
+            .collect())
     }
 
     fn committed(&self, _: &[(String, Position)]) {
@@ -79,7 +87,10 @@ impl Source for Numbers {
 
     fn open(&self, name: &str, from: Option<&Position>) -> Result<Box<dyn Reader<u64>>> {
         let numbers = if name == "empty" { 0 } else { self.numbers };
-        Ok(Box::new(NumbersReader { next: from.map_or(0, |from| from.offset), source: Numbers { numbers, ..self.clone() } }))
+        Ok(Box::new(NumbersReader {
+            next: from.map_or(0, |from| from.offset),
+            source: Numbers { numbers, ..self.clone() },
+        }))
     }
 }
 
@@ -123,7 +134,8 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 
 /// Where the store of a run that has ended goes on in partition `name`, and after which batch.
 fn recorded(folder: &tempfile::TempDir, name: &str) -> (Option<u64>, Txid) {
-    let store = Store::open(&folder.path().join("state"), Durability::Sync).expect("nobody holds it");
+    let store =
+        Store::open(&folder.path().join("state"), Durability::Sync).expect("nobody holds it");
     let id = store.schema().expect("it is readable").source("numbers").expect("it is registered");
     let all = store.positions(id).expect("it is readable");
     (all.get(name).map(|position| position.offset), store.committed().txid())
@@ -133,11 +145,13 @@ fn recorded(folder: &tempfile::TempDir, name: &str) -> (Option<u64>, Txid) {
 fn a_failure_is_not_held_up_by_a_look_for_partitions() {
     let slow_look = Arc::new(Gate::default());
     let _closed = slow_look.close();
-    for (name, every, slow) in
-        [("a look that is far off", LONG * 10, false), ("a look that takes long", Duration::from_millis(1), true)]
-    {
+    for (name, every, slow) in [
+        ("a look that is far off", LONG * 10, false),
+        ("a look that takes long", Duration::from_millis(1), true),
+    ] {
         let folder = folder();
-        let mut numbers = Numbers { discover_every: Some(every), ..Numbers::upto(20, Then::Nothing) };
+        let mut numbers =
+            Numbers { discover_every: Some(every), ..Numbers::upto(20, Then::Nothing) };
         if slow {
             let gate = Arc::clone(&slow_look);
             numbers.on_discover = Arc::new(move || {
@@ -215,37 +229,53 @@ fn what_was_read_before_a_loss_is_committed() {
         topology.source("numbers", numbers.clone()).persistent_aggregate("total", Sum);
     });
     let error = engine.expect("it starts").wait().expect_err("records are lost");
-    assert!(error.kind() == Kind::SourceLost && error.to_string().contains("number 37 is gone"), "{error}");
+    assert!(
+        error.kind() == Kind::SourceLost && error.to_string().contains("number 37 is gone"),
+        "{error}"
+    );
     assert_eq!(recorded(&folder, "a").0, Some(37));
 }
 
 #[test]
 fn what_was_read_before_a_look_found_a_loss_is_committed() {
     let folder = folder();
-    let mut numbers = Numbers { discover_every: Some(Duration::from_millis(50)), ..Numbers::upto(37, Then::Nothing) };
+    let mut numbers = Numbers {
+        discover_every: Some(Duration::from_millis(50)),
+        ..Numbers::upto(37, Then::Nothing)
+    };
     let (lost, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (now, seen) = (Arc::clone(&lost), Arc::clone(&read));
-    numbers.on_discover = Arc::new(move || if now.load(SeqCst) { Err(Error::source_lost("a is another one")) } else { Ok(()) });
+    numbers.on_discover = Arc::new(move || {
+        if now.load(SeqCst) { Err(Error::source_lost("a is another one")) } else { Ok(()) }
+    });
     let mut settings = settings(&folder);
     // The last numbers lie in a batch that nothing closes before the loss does.
     settings.batches.max_delay = LONG * 10;
     let engine = Engine::start(settings, move |topology| {
         let seen = Arc::clone(&seen);
         let numbers = topology.source("numbers", numbers.clone());
-        numbers.inspect(move |number| seen.store(number + 1, SeqCst)).persistent_aggregate("total", Sum);
+        numbers
+            .inspect(move |number| seen.store(number + 1, SeqCst))
+            .persistent_aggregate("total", Sum);
     });
     let engine = engine.expect("it starts");
     wait_until(&engine, PATIENCE, |status| status.records == 30 && read.load(SeqCst) == 37);
     lost.store(true, SeqCst);
     let error = engine.wait().expect_err("the source is another one");
-    assert!(error.kind() == Kind::SourceLost && error.to_string().contains("a is another one"), "{error}");
+    assert!(
+        error.kind() == Kind::SourceLost && error.to_string().contains("a is another one"),
+        "{error}"
+    );
     assert_eq!(recorded(&folder, "a"), (Some(37), Txid(4)));
 }
 
 #[test]
 fn a_retired_partition_leaves_the_store_and_its_name_is_free() {
     let folder = folder();
-    let mut numbers = Numbers { discover_every: Some(Duration::from_millis(20)), ..Numbers::upto(25, Then::Retired) };
+    let mut numbers = Numbers {
+        discover_every: Some(Duration::from_millis(20)),
+        ..Numbers::upto(25, Then::Retired)
+    };
     let (names, looked) = (Arc::clone(&numbers.names), Arc::new(AtomicU64::new(0)));
     let looks = Arc::clone(&looked);
     numbers.on_discover = Arc::new(move || {
@@ -259,46 +289,63 @@ fn a_retired_partition_leaves_the_store_and_its_name_is_free() {
     // Found again under the same name as soon as the position is gone: it is read once more.
     wait_until(&engine, PATIENCE, |status| status.records >= 50);
     names.lock().expect("no holder panics").clear();
-    // One that was under way may have found it still: what it has found is over with the one after it.
+    // One that was under way may have found it still: what it has found is over with the one after
+    // it.
     let last = looked.load(SeqCst) + 2;
     wait_until(&engine, PATIENCE, |_| looked.load(SeqCst) >= last);
     std::thread::sleep(Duration::from_millis(300));
-    wait_until(&engine, PATIENCE, |status| status.partitions.is_empty() && status.records % 25 == 0);
+    wait_until(&engine, PATIENCE, |status| {
+        status.partitions.is_empty() && status.records % 25 == 0
+    });
     engine.stop();
     engine.wait().expect("it stops");
     assert_eq!(recorded(&folder, "a").0, None, "its position is removed");
 }
 
-/// What a source reads into a partition whose name was another's: everything, whatever crashes in between.
+/// What a source reads into a partition whose name was another's: everything, whatever crashes in
+/// between.
 #[test]
 fn i1_a_partition_by_the_name_of_a_retired_one_is_read_from_its_beginning_after_a_crash() {
     for nth in [4, 5, 6] {
         let folder = folder();
-        let numbers = Numbers { discover_every: Some(Duration::from_millis(5)), ..Numbers::upto(25, Then::Retired) };
+        let numbers = Numbers {
+            discover_every: Some(Duration::from_millis(5)),
+            ..Numbers::upto(25, Then::Retired)
+        };
         let build = move |topology: &Topology<'_>| {
             topology.source("numbers", numbers.clone()).persistent_aggregate("total", Count);
         };
         let points = Arc::new(Points::none());
         // Each round has three batches, and a write of its own for the position that goes.
         points.arm(CrashPoint::BeforeWrite, Effect::Stop, nth);
-        let engine = Engine::start_with_points(settings(&folder), build.clone(), points).expect("it starts");
+        let engine =
+            Engine::start_with_points(settings(&folder), build.clone(), points).expect("it starts");
         engine.wait().expect_err("it has crashed");
         let (position, _) = recorded(&folder, "a");
         let counted = total(&folder);
         let expected = position.unwrap_or(0);
-        assert_eq!(counted % 25, expected % 25, "crash {nth}: {counted} are counted, the position is {position:?}");
+        assert_eq!(
+            counted % 25,
+            expected % 25,
+            "crash {nth}: {counted} are counted, the position is {position:?}"
+        );
         let engine = Engine::start(settings(&folder), build).expect("it starts again");
         wait_until(&engine, PATIENCE, |status| status.records >= 50);
         engine.stop();
         engine.wait().expect("it stops");
         let (position, _) = recorded(&folder, "a");
-        assert_eq!(total(&folder) % 25, position.unwrap_or(0) % 25, "crash {nth}: each number of each round has counted once");
+        assert_eq!(
+            total(&folder) % 25,
+            position.unwrap_or(0) % 25,
+            "crash {nth}: each number of each round has counted once"
+        );
     }
 }
 
 /// The count of all numbers, in the store of a run that has ended.
 fn total(folder: &tempfile::TempDir) -> u64 {
-    let store = Store::open(&folder.path().join("state"), Durability::Sync).expect("nobody holds it");
+    let store =
+        Store::open(&folder.path().join("state"), Durability::Sync).expect("nobody holds it");
     let id = store.schema().expect("it is readable").state("total").expect("it is registered");
     let mut total = 0;
     let scanned = store.scan(id, |_, value| {
@@ -316,7 +363,10 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
         let folder = folder();
         let gate = Arc::new(Gate::default());
         let _closed = gate.close();
-        let mut numbers = Numbers { discover_every: Some(Duration::from_millis(10)), ..Numbers::upto(1_000, Then::Nothing) };
+        let mut numbers = Numbers {
+            discover_every: Some(Duration::from_millis(10)),
+            ..Numbers::upto(1_000, Then::Nothing)
+        };
         let hook: Hook = Arc::new({
             let gate = Arc::clone(&gate);
             move || {
@@ -339,11 +389,18 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
                 }
             });
             let free = Arc::new(Gate::default());
-            stream.sink("out", Gated { gate: if held == "sink" { Arc::clone(&at) } else { free }, ..Gated::default() });
+            stream.sink(
+                "out",
+                Gated {
+                    gate: if held == "sink" { Arc::clone(&at) } else { free },
+                    ..Gated::default()
+                },
+            );
         };
         // What holds up nothing has all the time that a busy machine may need.
         let drain = if held == "look" { LONG } else { drain };
-        let engine = Engine::start(Settings { drain, ..settings(&folder) }, build).expect("it starts");
+        let engine =
+            Engine::start(Settings { drain, ..settings(&folder) }, build).expect("it starts");
         gate.wait_until_held();
         let runtime = Arc::clone(engine.runtime());
         let began = Instant::now();
@@ -354,7 +411,10 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
         match held {
             // It is named, and what it held up is as after a crash.
             "closure" => assert!(left.contains("has been in inspect"), "{held}: {left}"),
-            "committer" => assert!(outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain), "{held}"),
+            "committer" => assert!(
+                outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain),
+                "{held}"
+            ),
             "sink" => assert!(left.contains("a sink takes nothing now"), "{held}: {left}"),
             _ => assert_eq!(left, "", "{held}: a look holds up nothing"),
         }
@@ -366,7 +426,10 @@ fn a_stop_is_over_in_time_whoever_does_not_return() {
 #[test]
 fn i1_partitions_that_join_together_are_recorded_together() {
     let folder = folder();
-    let numbers = Numbers { discover_every: Some(Duration::from_millis(10)), ..Numbers::upto(20, Then::Nothing) };
+    let numbers = Numbers {
+        discover_every: Some(Duration::from_millis(10)),
+        ..Numbers::upto(20, Then::Nothing)
+    };
     let names = Arc::clone(&numbers.names);
     let engine = Engine::start(settings(&folder), move |topology| {
         topology.source("numbers", numbers.clone()).persistent_aggregate("total", Sum);
@@ -386,8 +449,12 @@ fn many_files_that_are_copied_and_cut_while_no_line_comes_do_not_end_a_run() {
     let (folder, names) = (folder(), ["a", "b", "c", "d", "e", "f"]);
     let path = |name: &str| folder.path().join(name);
     let append = |name: &str, text: &str| {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path(&format!("{name}.log")));
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())).expect("it is written");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path(&format!("{name}.log")));
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .expect("it is written");
     };
     names.iter().for_each(|name| append(name, &format!("{name} 1\n{name} 2\n")));
     let glob = path("*.log").to_str().expect("UTF-8").to_owned();
@@ -399,7 +466,8 @@ fn many_files_that_are_copied_and_cut_while_no_line_comes_do_not_end_a_run() {
     wait_until(&engine, PATIENCE, |status| status.records == 12);
     for name in names {
         let before = engine.runtime().status().generations;
-        std::fs::copy(path(&format!("{name}.log")), path(&format!("{name}.log.1"))).expect("it is copied");
+        std::fs::copy(path(&format!("{name}.log")), path(&format!("{name}.log.1")))
+            .expect("it is copied");
         std::fs::File::create(path(&format!("{name}.log"))).expect("it is cut");
         wait_until(&engine, PATIENCE, |status| status.generations > before);
     }

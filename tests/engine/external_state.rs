@@ -28,11 +28,19 @@ fn squares(keys: &[u64]) -> Vec<Option<u64>> {
     keys.iter().map(|key| (*key % 2 == 0).then(|| key * key)).collect()
 }
 
-fn looked_up<E: ExternalState<Key = u64, Value = u64>>(topology: &Topology<'_>, io: &Io, store: E, caching: LookupCache) {
+fn looked_up<E: ExternalState<Key = u64, Value = u64>>(
+    topology: &Topology<'_>,
+    io: &Io,
+    store: E,
+    caching: LookupCache,
+) {
     // Whatever is away is no record's fault: nothing may be set aside for it.
     topology.on_failure(OnFailure::SKIP);
     let squares = topology.external_state("squares", store, caching);
-    topology.source("in", io.source::<u64>("in")).lookup_external(&squares, |number| *number).sink("out", io.sink("out"));
+    topology
+        .source("in", io.source::<u64>("in"))
+        .lookup_external(&squares, |number| *number)
+        .sink("out", io.sink("out"));
 }
 
 fn sorted(kit: &Kit) -> Vec<(u64, Option<u64>)> {
@@ -41,14 +49,17 @@ fn sorted(kit: &Kit) -> Vec<(u64, Option<u64>)> {
     out
 }
 
-/// The records and squares come whole, though the first calls go as `behave` says; and how many calls were made.
+/// The records and squares come whole, though the first calls go as `behave` says; and how many
+/// calls were made.
 fn comes_in_spite_of(
     caching: LookupCache,
     behave: impl Fn(usize, &[u64]) -> Result<Vec<Option<u64>>, String> + Clone + Send + Sync + 'static,
 ) -> usize {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let mut kit = Kit::new(move |topology, io| looked_up(topology, io, Squares(Arc::clone(&counted), behave.clone()), caching));
+    let mut kit = Kit::new(move |topology, io| {
+        looked_up(topology, io, Squares(Arc::clone(&counted), behave.clone()), caching)
+    });
     kit.feed("in", [2u64, 3, 2, 4]);
     kit.step();
     assert_eq!(sorted(&kit), [(2, Some(4)), (2, Some(4)), (3, None), (4, Some(16))]);
@@ -59,9 +70,12 @@ fn comes_in_spite_of(
 #[test]
 fn one_that_is_away_or_answers_wrongly_is_asked_again() {
     let soon = LookupCache { time_out: Duration::from_millis(100), batches: 1 };
-    let away = |call: usize, keys: &[u64]| if call < 3 { Err("not now".to_string()) } else { Ok(squares(keys)) };
+    let away = |call: usize, keys: &[u64]| {
+        if call < 3 { Err("not now".to_string()) } else { Ok(squares(keys)) }
+    };
     assert!(comes_in_spite_of(LookupCache::default(), away) > 3);
-    let panics = |call: usize, keys: &[u64]| if call < 2 { panic!("on purpose") } else { Ok(squares(keys)) };
+    let panics =
+        |call: usize, keys: &[u64]| if call < 2 { panic!("on purpose") } else { Ok(squares(keys)) };
     assert!(comes_in_spite_of(LookupCache::default(), panics) > 2);
     let short = |call: usize, keys: &[u64]| Ok(if call < 2 { Vec::new() } else { squares(keys) });
     assert!(comes_in_spite_of(LookupCache::default(), short) > 2);
@@ -131,13 +145,21 @@ fn answers_are_kept_for_as_many_batches_as_said() {
 fn with_one_that_fails_now_and_then_everything_comes_once_after_each_crash() {
     assert_exactly_once(
         |topology, io| {
-            let behave =
-                |call: usize, keys: &[u64]| if call.is_multiple_of(3) { Err("not now".to_string()) } else { Ok(squares(keys)) };
-            let squares = topology.external_state("squares", Squares(Arc::default(), behave), LookupCache::default());
-            let found = topology.source("in", io.source::<u64>("in")).lookup_external(&squares, |number| *number);
-            let sums = found
-                .group_by(|(number, _)| number % 3)
-                .persistent_aggregate("sums", of(|(_, square): &(u64, Option<u64>)| square.unwrap_or(1), Sum));
+            let behave = |call: usize, keys: &[u64]| {
+                if call.is_multiple_of(3) { Err("not now".to_string()) } else { Ok(squares(keys)) }
+            };
+            let squares = topology.external_state(
+                "squares",
+                Squares(Arc::default(), behave),
+                LookupCache::default(),
+            );
+            let found = topology
+                .source("in", io.source::<u64>("in"))
+                .lookup_external(&squares, |number| *number);
+            let sums = found.group_by(|(number, _)| number % 3).persistent_aggregate(
+                "sums",
+                of(|(_, square): &(u64, Option<u64>)| square.unwrap_or(1), Sum),
+            );
             sums.changes().sink("out", io.sink("out"));
         },
         3,
@@ -147,26 +169,44 @@ fn with_one_that_fails_now_and_then_everything_comes_once_after_each_crash() {
 
 #[test]
 fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
     let batches = BatchLimits { max_records: 10, ..BatchLimits::default() };
-    let settings = Settings { workers: 2, batches, disk_reserve: 0, ..Settings::new("waits", folder.path().join("state")) };
+    let settings = Settings {
+        workers: 2,
+        batches,
+        disk_reserve: 0,
+        ..Settings::new("waits", folder.path().join("state"))
+    };
     let (is_back, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let start = || {
         let (is_back, calls) = (Arc::clone(&is_back), Arc::clone(&calls));
         Engine::start(settings.clone(), move |topology| {
             let is_back = Arc::clone(&is_back);
-            let behave =
-                move |_: usize, keys: &[u64]| if is_back.load(SeqCst) { Ok(squares(keys)) } else { Err("away".to_string()) };
-            let squares = topology.external_state("squares", Squares(Arc::clone(&calls), behave), LookupCache::default());
-            let numbers = topology.source("numbers", Generator::new(1, |_, number| number).records(100));
-            numbers.lookup_external(&squares, |number| *number).persistent_aggregate("count", Count);
+            let behave = move |_: usize, keys: &[u64]| {
+                if is_back.load(SeqCst) { Ok(squares(keys)) } else { Err("away".to_string()) }
+            };
+            let squares = topology.external_state(
+                "squares",
+                Squares(Arc::clone(&calls), behave),
+                LookupCache::default(),
+            );
+            let numbers =
+                topology.source("numbers", Generator::new(1, |_, number| number).records(100));
+            numbers
+                .lookup_external(&squares, |number| *number)
+                .persistent_aggregate("count", Count);
         })
         .expect("it starts")
     };
     let engine = start();
     let began = Instant::now();
     while calls.load(SeqCst) < 3 {
-        assert!(began.elapsed() < Duration::from_secs(30) && !engine.is_over(), "{:?}", engine.runtime().status());
+        assert!(
+            began.elapsed() < Duration::from_secs(30) && !engine.is_over(),
+            "{:?}",
+            engine.runtime().status()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     let stopping = Instant::now();
@@ -178,13 +218,22 @@ fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
     is_back.store(true, SeqCst);
     let engine = start();
     while !engine.runtime().is_at_end() {
-        assert!(began.elapsed() < Duration::from_secs(60) && !engine.is_over(), "{:?}", engine.runtime().status());
+        assert!(
+            began.elapsed() < Duration::from_secs(60) && !engine.is_over(),
+            "{:?}",
+            engine.runtime().status()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     engine.stop();
     engine.wait().expect("it stops cleanly");
     let store = Store::inspect(&settings.state).expect("the store can be read");
-    let id = store.facts().expect("the facts can be read").schema.state("count").expect("it was recorded");
+    let id = store
+        .facts()
+        .expect("the facts can be read")
+        .schema
+        .state("count")
+        .expect("it was recorded");
     let mut counts = Vec::new();
     let read = store.scan(id, |_, value| {
         counts.push(codec::decode::<u64>(value).expect("a count"));

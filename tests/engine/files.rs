@@ -47,7 +47,10 @@ impl Place {
 
     fn read_letters(&self) -> Vec<DeadLetter> {
         let written = fs::read_to_string(self.letters()).expect("there are some");
-        written.lines().map(|letter| serde_json::from_str(letter).expect("it is a letter")).collect()
+        written
+            .lines()
+            .map(|letter| serde_json::from_str(letter).expect("it is a letter"))
+            .collect()
     }
 
     fn settings(&self) -> Settings {
@@ -61,7 +64,9 @@ impl Place {
     /// Writes the lines out.
     fn start_with(&self, settings: Settings, source: FileSource<Lines>) -> Result<Engine> {
         let out = self.0.path().join("out.jsonl");
-        Engine::start(settings, move |topology| topology.source("lines", source.clone()).sink("out", Files::to(&out)))
+        Engine::start(settings, move |topology| {
+            topology.source("lines", source.clone()).sink("out", Files::to(&out))
+        })
     }
 
     /// Runs until the status is so.
@@ -73,7 +78,8 @@ impl Place {
     #[track_caller]
     fn has(&self, expected: &[&str]) {
         let written = fs::read_to_string(self.0.path().join("out.jsonl")).unwrap_or_default();
-        let mut lines: Vec<String> = written.lines().map(|line| serde_json::from_str(line).expect("a text")).collect();
+        let mut lines: Vec<String> =
+            written.lines().map(|line| serde_json::from_str(line).expect("a text")).collect();
         lines.sort_unstable();
         assert_eq!(lines, expected);
     }
@@ -97,8 +103,9 @@ fn at_end(status: &Status) -> bool {
 /// What is in trouble, with the reasons.
 fn troubles(status: &Status) -> Vec<(&str, &str)> {
     let troubled = status.partitions.iter();
-    let mut troubled: Vec<(&str, &str)> =
-        troubled.filter_map(|partition| Some((&*partition.partition, partition.trouble.as_deref()?))).collect();
+    let mut troubled: Vec<(&str, &str)> = troubled
+        .filter_map(|partition| Some((&*partition.partition, partition.trouble.as_deref()?)))
+        .collect();
     troubled.sort_unstable();
     troubled
 }
@@ -122,12 +129,28 @@ fn lines_that_are_no_records_go_to_the_dead_letters_as_a_whole() {
     let letters = place.read_letters();
     assert_eq!(letters.len(), expected.len());
     for (letter, (offset, bytes, error)) in letters.iter().zip(expected) {
-        assert_eq!((letter.offset, letter.bytes.as_ref()), (Some(offset), Some(&bytes)), "{}", letter.error);
-        assert_eq!((letter.source.as_deref(), letter.partition.as_deref()), (Some("lines"), Some(&*path)));
+        assert_eq!(
+            (letter.offset, letter.bytes.as_ref()),
+            (Some(offset), Some(&bytes)),
+            "{}",
+            letter.error
+        );
+        assert_eq!(
+            (letter.source.as_deref(), letter.partition.as_deref()),
+            (Some("lines"), Some(&*path))
+        );
         assert!(letter.error.starts_with(&format!("{path}: {error}")), "{}", letter.error);
     }
-    assert_eq!((status.records, status.set_aside.values().sum::<u64>()), (6, 4), "they are counted");
-    assert!(status.set_aside.keys().all(|by| by.contains("source \"lines\"")), "{:?}", status.set_aside);
+    assert_eq!(
+        (status.records, status.set_aside.values().sum::<u64>()),
+        (6, 4),
+        "they are counted"
+    );
+    assert!(
+        status.set_aside.keys().all(|by| by.contains("source \"lines\"")),
+        "{:?}",
+        status.set_aside
+    );
     assert_eq!(place.run(source(), at_end).records, 0, "they do not come again");
     assert_eq!(place.read_letters().len(), 4);
 }
@@ -136,11 +159,17 @@ fn lines_that_are_no_records_go_to_the_dead_letters_as_a_whole() {
 fn long_lines_are_passed_over_or_fail() {
     let place = Place::new();
     place.write("f", [b"a\n", &[b'x'; 300_000][..], b"\nb\n", &[b'y'; 101], b"\nc\n"].concat());
-    let error = place.start(place.source().max_line_bytes(100)).expect("it starts").wait().expect_err("the line is too long");
+    let error = place
+        .start(place.source().max_line_bytes(100))
+        .expect("it starts")
+        .wait()
+        .expect_err("the line is too long");
     assert_eq!(error.kind(), Kind::UserCode, "{error}");
     assert!(error.to_string().contains(".skip_long_lines()"), "{error}");
     let skipping = place.source().max_line_bytes(100).skip_long_lines();
-    place.run(skipping, |status| at_end(status) && status.partitions.iter().any(|of| of.skipped == 2));
+    place.run(skipping, |status| {
+        at_end(status) && status.partitions.iter().any(|of| of.skipped == 2)
+    });
     place.has(&["a", "b", "c"]);
 }
 
@@ -155,7 +184,8 @@ fn a_line_too_long_for_a_letter_leaves_its_beginning() {
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].bytes.as_ref().map(Vec::len), Some(16 << 20));
     assert!(
-        letters[0].error.contains("17825792 bytes") && letters[0].error.contains("the first 16777216"),
+        letters[0].error.contains("17825792 bytes")
+            && letters[0].error.contains("the first 16777216"),
         "{}",
         letters[0].error
     );
@@ -167,11 +197,15 @@ fn a_long_line_that_is_not_over_is_begun_again_by_a_restart() {
     let place = Place::new();
     place.write("f", [b"a\n", &[b'x'; 300_000][..]].concat());
     let source = || place.source().max_line_bytes(100).skip_long_lines().follow();
-    let all_read = |status: &Status| status.records == 1 && status.partitions.iter().any(|of| of.lag == Some(300_000));
+    let all_read = |status: &Status| {
+        status.records == 1 && status.partitions.iter().any(|of| of.lag == Some(300_000))
+    };
     let status = place.run(source(), all_read);
     assert_eq!(status.partitions[0].offset, 2);
     place.append("f", "xx\nb\n");
-    let status = place.run(source(), |status| status.records == 1 && status.partitions.iter().any(|of| of.skipped == 1));
+    let status = place.run(source(), |status| {
+        status.records == 1 && status.partitions.iter().any(|of| of.skipped == 1)
+    });
     assert_eq!(status.partitions[0].lag, Some(0));
     place.has(&["a", "b"]);
 }
@@ -190,20 +224,29 @@ fn files_that_cannot_be_read_are_named_and_the_others_are_read() {
         place.write(name, content);
     }
     let pipe = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, place.input("pipe"), rustix::fs::FileType::Fifo, pipe, 0).expect("made");
+    rustix::fs::mknodat(rustix::fs::CWD, place.input("pipe"), rustix::fs::FileType::Fifo, pipe, 0)
+        .expect("made");
     fs::create_dir(place.input("folder")).expect("made");
-    let refused = place.start(place.source()).err().expect("a source that does not follow refuses by itself");
+    let refused =
+        place.start(place.source()).err().expect("a source that does not follow refuses by itself");
     assert_eq!(refused.kind(), Kind::Config, "{refused}");
 
     let named = |status: &Status| {
         let found = troubles(status);
-        let all = formats.iter().map(|(name, _, why)| (*name, *why)).chain([("pipe", "is not a regular file")]);
+        let all = formats
+            .iter()
+            .map(|(name, _, why)| (*name, *why))
+            .chain([("pipe", "is not a regular file")]);
         found.len() == 5
-            && all
-                .clone()
-                .all(|(name, why)| found.iter().any(|(path, trouble)| *path == text(&place.input(name)) && trouble.contains(why)))
+            && all.clone().all(|(name, why)| {
+                found.iter().any(|(path, trouble)| {
+                    *path == text(&place.input(name)) && trouble.contains(why)
+                })
+            })
     };
-    let status = place.run(place.source().unreadable(Unreadable::LeaveOut), |status| at_end(status) && named(status));
+    let status = place.run(place.source().unreadable(Unreadable::LeaveOut), |status| {
+        at_end(status) && named(status)
+    });
     assert_eq!(status.records, 1);
     let engine = place.start(place.source().follow()).expect("it starts");
     wait_until(&engine, PATIENCE, named);
@@ -213,7 +256,12 @@ fn files_that_cannot_be_read_are_named_and_the_others_are_read() {
     fs::remove_file(place.input("pipe")).expect("removed");
     place.write("pipe", "d\n");
     let status = stop(engine, |status| status.records == 3 && troubles(status).len() == 3);
-    assert!(troubles(&status).iter().all(|(path, _)| !path.ends_with("xz.log") && !path.ends_with("pipe")), "{status:?}");
+    assert!(
+        troubles(&status)
+            .iter()
+            .all(|(path, _)| !path.ends_with("xz.log") && !path.ends_with("pipe")),
+        "{status:?}"
+    );
     place.has(&["a", "b", "c", "d"]);
 }
 
@@ -230,7 +278,9 @@ fn a_pattern_that_meets_nothing_is_named_until_it_does() {
     let engine = place.start(source().follow()).expect("it starts before its second log does");
     let named = |status: &Status| {
         let found = troubles(status);
-        found.len() == 1 && found[0].0.ends_with("later/*.log") && found[0].1.contains("no file matches")
+        found.len() == 1
+            && found[0].0.ends_with("later/*.log")
+            && found[0].1.contains("no file matches")
     };
     wait_until(&engine, PATIENCE, |status| status.records == 1 && named(status));
     fs::create_dir(place.input("later")).expect("made");
@@ -269,9 +319,13 @@ fn a_file_that_goes_away_after_it_was_read_is_forgotten_once() {
     let error = place.start(strict()).err().expect("it is gone");
     assert_eq!(error.kind(), Kind::SourceLost, "{error}");
     let accepting = Settings { on_loss: OnLoss::Earliest, ..place.settings() };
-    stop(place.start_with(accepting, strict()).expect("it is accepted"), |status| status.records == 1);
+    stop(place.start_with(accepting, strict()).expect("it is accepted"), |status| {
+        status.records == 1
+    });
     let engine = place.start(strict()).expect("it was accepted");
-    wait_until(&engine, PATIENCE, |status| status.partitions.len() == 1 && status.partitions[0].lag == Some(0));
+    wait_until(&engine, PATIENCE, |status| {
+        status.partitions.len() == 1 && status.partitions[0].lag == Some(0)
+    });
     fs::remove_file(place.input("third")).expect("removed");
     let error = engine.wait().expect_err("it goes away while it is followed");
     assert_eq!(error.kind(), Kind::SourceLost, "{error}");
@@ -289,7 +343,9 @@ fn a_loss_of_lines_is_accepted_once() {
     let error = place.start(source()).err().expect("what was not read is lost");
     assert_eq!(error.kind(), Kind::SourceLost, "{error}");
     let accepting = Settings { on_loss: OnLoss::Earliest, ..place.settings() };
-    stop(place.start_with(accepting, source()).expect("it is accepted"), |status| status.partitions.len() == 1);
+    stop(place.start_with(accepting, source()).expect("it is accepted"), |status| {
+        status.partitions.len() == 1
+    });
     place.append("kept", "c\n");
     place.run(source(), |status| status.records == 1);
     place.has(&["a", "b", "c"]);
@@ -298,7 +354,9 @@ fn a_loss_of_lines_is_accepted_once() {
 /// How many files below this folder this process has open.
 fn open_below(folder: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").expect("it is there").flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).filter(|path| path.starts_with(folder)).count()
+    open.filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter(|path| path.starts_with(folder))
+        .count()
 }
 
 /// In a process of its own: how many files are open is counted over all of it.
@@ -334,7 +392,8 @@ fn files_are_read_and_rotated_with_fewer_descriptors_than_files() {
         // more.
         round(&place, 2);
         for file in 0..FILES / 2 {
-            fs::rename(place.input(&name(file)), place.input(&format!("{}.1", name(file)))).expect("renamed");
+            fs::rename(place.input(&name(file)), place.input(&format!("{}.1", name(file))))
+                .expect("renamed");
         }
         wait_until(&engine, PATIENCE, read(3));
         round(&place, 3);

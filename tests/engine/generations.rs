@@ -1,4 +1,5 @@
-//! Generations, failing user code and crash points within one process, against a single-threaded run of the same topology over plain maps.
+//! Generations, failing user code and crash points within one process, against a single-threaded
+//! run of the same topology over plain maps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,11 +59,23 @@ impl Model {
     /// What can be seen without a running topology.
     fn check_output(&self, kit: &Kit, when: &str) {
         assert_eq!(kit.output::<String>("loud"), self.loud, "loud {when}");
-        assert_eq!(kit.output::<u64>("words per batch"), self.words_per_batch, "words per batch {when}");
-        assert_eq!(sorted(kit.output::<(usize, u64)>("lengths")), sorted(self.lengths.clone()), "lengths {when}");
+        assert_eq!(
+            kit.output::<u64>("words per batch"),
+            self.words_per_batch,
+            "words per batch {when}"
+        );
+        assert_eq!(
+            sorted(kit.output::<(usize, u64)>("lengths")),
+            sorted(self.lengths.clone()),
+            "lengths {when}"
+        );
         let mut last: BTreeMap<String, u64> = BTreeMap::new();
         for Change { key, old, new } in kit.output::<Change<String, u64>>("changes") {
-            assert_eq!(last.get(&key).copied(), old, "the change of {key:?} begins where the one before ended, {when}");
+            assert_eq!(
+                last.get(&key).copied(),
+                old,
+                "the change of {key:?} begins where the one before ended, {when}"
+            );
             last.insert(key, new.expect("a count is never removed"));
         }
         assert_eq!(last, self.counts, "the last changes {when}");
@@ -76,8 +89,9 @@ fn sorted<T: Ord>(mut of: Vec<T>) -> Vec<T> {
 
 /// The records of the batch with this number.
 fn batch(number: u64) -> (Vec<String>, Vec<u64>) {
-    let words =
-        (0..number * 7 % 40).map(|at| ["tide", "mill", "pond", "sluice", "wheel"][((number + at * at) % 5) as usize].to_string());
+    let words = (0..number * 7 % 40).map(|at| {
+        ["tide", "mill", "pond", "sluice", "wheel"][((number + at * at) % 5) as usize].to_string()
+    });
     (words.collect(), (0..1 + number * 5 % 30).map(|at| number * 31 + at).collect())
 }
 
@@ -90,7 +104,11 @@ struct Pair {
 
 impl Pair {
     fn new(workers: usize) -> Pair {
-        Pair { kit: Kit::with(|settings| settings.workers = workers, build), model: Model::default(), batches: 0 }
+        Pair {
+            kit: Kit::with(|settings| settings.workers = workers, build),
+            model: Model::default(),
+            batches: 0,
+        }
     }
 
     /// Gives both the next batch; the topology does not run it yet.
@@ -103,7 +121,11 @@ impl Pair {
     }
 
     fn step_and_check(&mut self, when: &str) {
-        assert_eq!(self.kit.step(), Txid(self.batches), "batches are numbered without gaps, {when}");
+        assert_eq!(
+            self.kit.step(),
+            Txid(self.batches),
+            "batches are numbered without gaps, {when}"
+        );
         self.model.check(&self.kit, when);
     }
 }
@@ -169,7 +191,9 @@ fn i5_after_a_crash_at_each_point_everything_has_counted_once() {
 
 #[test]
 fn i5_after_a_second_crash_during_the_recovery_everything_has_counted_once() {
-    let is = |wanted: fn(Reached) -> bool| CrashPoint::usual().filter(move |point| wanted(reached(*point)));
+    let is = |wanted: fn(Reached) -> bool| {
+        CrashPoint::usual().filter(move |point| wanted(reached(*point)))
+    };
     let of_a_start: Vec<CrashPoint> = is(|reached| matches!(reached, Reached::Start)).collect();
     for workers in [1, 2] {
         let mut pair = Pair::new(workers);
@@ -179,14 +203,20 @@ fn i5_after_a_second_crash_during_the_recovery_everything_has_counted_once() {
             pair.kit.crash(first);
             pair.kit.restart_and_crash(second);
             pair.kit.restart();
-            pair.step_and_check(&format!("after {} then {} with {workers} workers", first.name(), second.name()));
+            pair.step_and_check(&format!(
+                "after {} then {} with {workers} workers",
+                first.name(),
+                second.name()
+            ));
         }
     }
 }
 
 #[test]
 fn i3_batches_follow_each_other_without_gaps() {
-    let set = |settings: &mut tidemill::Settings| (settings.workers, settings.batches.max_records) = (2, 7);
+    let set = |settings: &mut tidemill::Settings| {
+        (settings.workers, settings.batches.max_records) = (2, 7)
+    };
     let mut kit = Kit::with(set, build);
     for number in 1..20 {
         let (words, numbers) = batch(number);
@@ -203,7 +233,11 @@ fn i3_batches_follow_each_other_without_gaps() {
         assert!((1..=7).contains(&batch.records), "batch {txid} has {} records", batch.records);
         for range in &batch.ranges {
             let end = ends.insert(range.source.clone(), range.end).unwrap_or(0);
-            assert_eq!(range.start, end, "I1: batch {txid} reads \"{}\" from where the one before ended", range.source);
+            assert_eq!(
+                range.start, end,
+                "I1: batch {txid} reads \"{}\" from where the one before ended",
+                range.source
+            );
         }
     }
 }
@@ -228,7 +262,12 @@ fn i6_output_is_published_once_however_often_its_publication_is_cut_short() {
     let mut pair = Pair::new(1);
     pair.feed();
     pair.kit.crash(CrashPoint::AfterWrite);
-    for point in [CrashPoint::BeforePublish, CrashPoint::PublishPrepared, CrashPoint::Published, CrashPoint::BeforePublish] {
+    for point in [
+        CrashPoint::BeforePublish,
+        CrashPoint::PublishPrepared,
+        CrashPoint::Published,
+        CrashPoint::BeforePublish,
+    ] {
         pair.kit.restart_and_crash(point);
     }
     pair.kit.restart();
@@ -245,20 +284,28 @@ enum Fault {
 }
 
 /// Counts words; fails at the word "rock" as `fault` says, as long as `times` is not 0.
-fn failing(fault: Fault, times: Arc<AtomicU32>) -> impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static {
+fn failing(
+    fault: Fault,
+    times: Arc<AtomicU32>,
+) -> impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static {
     move |topology, io| {
         let fails = |wanted: bool| {
             let times = Arc::clone(&times);
             move || wanted && times.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
         };
-        let (panics, errs) = (fails(matches!(fault, Fault::Panic)), fails(matches!(fault, Fault::Err)));
+        let (panics, errs) =
+            (fails(matches!(fault, Fault::Panic)), fails(matches!(fault, Fault::Err)));
         let combines = fails(matches!(fault, Fault::Combine));
-        let words = topology
-            .source("words", io.source::<String>("words"))
-            .inspect(move |word| assert!(word != "rock" || !panics(), "a rock in the wheel"))
-            .try_map(move |word| if word == "rock" && errs() { Err("a rock in the sluice") } else { Ok(word) });
+        let words =
+            topology
+                .source("words", io.source::<String>("words"))
+                .inspect(move |word| assert!(word != "rock" || !panics(), "a rock in the wheel"))
+                .try_map(move |word| {
+                    if word == "rock" && errs() { Err("a rock in the sluice") } else { Ok(word) }
+                });
         words.clone().sink("words", io.sink("words"));
-        let counts = words.group_by(|word| word.clone()).persistent_aggregate("counts", Breaking(combines));
+        let counts =
+            words.group_by(|word| word.clone()).persistent_aggregate("counts", Breaking(combines));
         counts.changes().map(|change| (change.key, change.new)).sink("changes", io.sink("changes"));
     }
 }
@@ -303,7 +350,8 @@ const FAULTS: [Fault; 3] = [Fault::Panic, Fault::Err, Fault::Combine];
 fn i5_a_failure_that_passes_builds_a_new_generation_and_everything_counts_once() {
     for (fault, workers) in FAULTS.into_iter().flat_map(|fault| [(fault, 1), (fault, 2)]) {
         let times = Arc::new(AtomicU32::new(0));
-        let set = |settings: &mut tidemill::Settings| (settings.workers, settings.retries) = (workers, 1);
+        let set =
+            |settings: &mut tidemill::Settings| (settings.workers, settings.retries) = (workers, 1);
         let mut kit = Kit::with(set, failing(fault, Arc::clone(&times)));
         kit.feed("words", words("a rock"));
         kit.step();
@@ -313,11 +361,23 @@ fn i5_a_failure_that_passes_builds_a_new_generation_and_everything_counts_once()
             kit.feed("words", words("a rock b"));
             assert_eq!(kit.step(), Txid(round), "{fault:?}");
             assert_eq!(times.load(SeqCst), 0, "{fault:?} has not failed");
-            assert_eq!(counts(&kit), format!("a {round}, b {}, rock {round}", round - 1), "{fault:?} with {workers} workers");
+            assert_eq!(
+                counts(&kit),
+                format!("a {round}, b {}, rock {round}", round - 1),
+                "{fault:?} with {workers} workers"
+            );
             assert_eq!(kit.engine().runtime().status().generations, round, "{fault:?}");
         }
-        assert_eq!(kit.output::<String>("words"), words("a rock a rock b a rock b a rock b"), "{fault:?}");
-        assert_eq!(kit.output::<(String, Option<(bool, u64)>)>("changes").len(), 2 + 3 * 3, "{fault:?}");
+        assert_eq!(
+            kit.output::<String>("words"),
+            words("a rock a rock b a rock b a rock b"),
+            "{fault:?}"
+        );
+        assert_eq!(
+            kit.output::<(String, Option<(bool, u64)>)>("changes").len(),
+            2 + 3 * 3,
+            "{fault:?}"
+        );
     }
 }
 
@@ -325,7 +385,8 @@ fn i5_a_failure_that_passes_builds_a_new_generation_and_everything_counts_once()
 fn i9_a_failure_that_stays_stops_the_topology_and_says_where() {
     let check = |fault: Fault, workers: usize, parts: &[&str]| {
         let times = Arc::new(AtomicU32::new(0));
-        let mut kit = Kit::with(|settings| settings.workers = workers, failing(fault, Arc::clone(&times)));
+        let mut kit =
+            Kit::with(|settings| settings.workers = workers, failing(fault, Arc::clone(&times)));
         kit.feed("words", words("a rock"));
         kit.step();
         times.store(u32::MAX, SeqCst);
@@ -351,16 +412,30 @@ fn i9_a_failure_that_stays_stops_the_topology_and_says_where() {
     let record = "at source \"words\", partition \"fed\", offset 4, in batch 2";
     let range = "in batch 2, source \"words\" partition \"fed\" [2, 6)";
     for workers in [1, 2] {
-        check(Fault::Panic, workers, &["operator inspect#1 (", "generations.rs:", record, "panicked: a rock in the wheel"]);
+        check(
+            Fault::Panic,
+            workers,
+            &["operator inspect#1 (", "generations.rs:", record, "panicked: a rock in the wheel"],
+        );
         check(
             Fault::Err,
             workers,
-            &["operator try_map#2 (", "generations.rs:", record, ": a rock in the sluice. Nothing of batch 2"],
+            &[
+                "operator try_map#2 (",
+                "generations.rs:",
+                record,
+                ": a rock in the sluice. Nothing of batch 2",
+            ],
         );
         check(
             Fault::Combine,
             workers,
-            &["operator state \"counts\" (", "generations.rs:", range, "panicked: a rock in the pond"],
+            &[
+                "operator state \"counts\" (",
+                "generations.rs:",
+                range,
+                "panicked: a rock in the pond",
+            ],
         );
     }
 }
@@ -368,7 +443,8 @@ fn i9_a_failure_that_stays_stops_the_topology_and_says_where() {
 #[test]
 fn i5_failures_beyond_the_retries_stop_the_topology() {
     let times = Arc::new(AtomicU32::new(3));
-    let mut kit = Kit::with(|settings| settings.retries = 2, failing(Fault::Panic, Arc::clone(&times)));
+    let mut kit =
+        Kit::with(|settings| settings.retries = 2, failing(Fault::Panic, Arc::clone(&times)));
     kit.feed("words", words("a rock"));
     assert_eq!(kit.try_step().expect_err("the third failure in a row").kind(), Kind::UserCode);
     assert_eq!(times.load(SeqCst), 0);
@@ -393,14 +469,19 @@ fn i5_a_state_goes_on_with_other_numbers_of_workers() {
 fn i4_a_path_without_a_sink_holds_its_batch_too() {
     let (failing, seen) = (Arc::new(AtomicU32::new(1)), Arc::new(AtomicU32::new(0)));
     let (fails, sees) = (Arc::clone(&failing), Arc::clone(&seen));
-    // It keeps nothing and gives nothing: there is no other end at which a batch could be seen to be complete.
+    // It keeps nothing and gives nothing: there is no other end at which a batch could be seen to
+    // be complete.
     let mut kit = Kit::with(
         |settings| settings.workers = 2,
         move |topology, io| {
             let (fails, sees) = (Arc::clone(&fails), Arc::clone(&sees));
             let sleep = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
-            // Each worker has nothing to do with the batch any more, as far as it can see, when it fails.
-            let there = topology.source("in", io.source::<u64>("in")).partition_with(|_| 1).inspect(move |_| sleep(100));
+            // Each worker has nothing to do with the batch any more, as far as it can see, when it
+            // fails.
+            let there = topology
+                .source("in", io.source::<u64>("in"))
+                .partition_with(|_| 1)
+                .inspect(move |_| sleep(100));
             there.partition_with(|_| 0).inspect(move |_| {
                 sleep(30);
                 assert!(fails.load(SeqCst) == 0, "a rock behind the wheel");
@@ -422,7 +503,8 @@ fn a_look_up_that_nothing_reads_is_made_before_its_batch_is_committed() {
         |settings| settings.workers = 2,
         |topology, io| {
             let numbers = topology.source("in", io.source::<u64>("in"));
-            let counts = numbers.clone().group_by(|n| n % 100).persistent_aggregate("counts", Count);
+            let counts =
+                numbers.clone().group_by(|n| n % 100).persistent_aggregate("counts", Count);
             numbers.lookup_before(&counts, |n| n % 100).inspect(|_| std::hint::black_box(()));
         },
     );

@@ -1,4 +1,5 @@
-//! Migrations: what an older version of a program has left becomes what this one declares, once, whatever crashes.
+//! Migrations: what an older version of a program has left becomes what this one declares, once,
+//! whatever crashes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -15,7 +16,8 @@ fn first(topology: &Topology<'_>, io: &Io) {
     numbers.group_by(|number: &u64| *number % 3).persistent_aggregate("greatest", Max);
 }
 
-/// The second: sums may be negative and are kept in tenths, counts go by the number's text under another name, and "greatest" is gone.
+/// The second: sums may be negative and are kept in tenths, counts go by the number's text under
+/// another name, and "greatest" is gone.
 fn second(topology: &Topology<'_>, io: &Io) {
     topology
         .migration("tenths")
@@ -30,7 +32,10 @@ fn second(topology: &Topology<'_>, io: &Io) {
         .clone()
         .group_by(|number: &u64| *number % 2)
         .persistent_aggregate("sums", of(move |number: &u64| tenths(*number), Sum));
-    numbers.clone().group_by(|number: &u64| number.to_string()).persistent_aggregate("texts", Count);
+    numbers
+        .clone()
+        .group_by(|number: &u64| number.to_string())
+        .persistent_aggregate("texts", Count);
 }
 
 /// What the second version shows after these numbers.
@@ -70,7 +75,8 @@ fn check_second(kit: &mut Kit, numbers: &mut Vec<u64>, when: &str) {
         kit.feed("in", [3u64, 3, 40]);
         kit.step();
     }
-    let names: Vec<String> = kit.engine().runtime().status().states.iter().map(|state| state.name.clone()).collect();
+    let names: Vec<String> =
+        kit.engine().runtime().status().states.iter().map(|state| state.name.clone()).collect();
     assert_eq!(names, ["sums", "texts"], "{when}");
 }
 
@@ -128,7 +134,8 @@ fn a_migration_that_was_cut_short_leaves_nothing_to_a_state_that_is_added_instea
     let (mut kit, mut numbers) = ran(2);
     kit.change_program(second);
     kit.restart_and_crash(CrashPoint::MigrationWritten);
-    // Back to the first version, with states that are new: they get the numbers under which the converted ones were written.
+    // Back to the first version, with states that are new: they get the numbers under which the
+    // converted ones were written.
     kit.change_program(|topology, io| {
         first(topology, io);
         let more = topology.source("more", io.source::<u64>("more"));
@@ -136,7 +143,10 @@ fn a_migration_that_was_cut_short_leaves_nothing_to_a_state_that_is_added_instea
         more.group_by(|number: &u64| number.to_string()).persistent_aggregate("and more", Count);
     });
     kit.restart();
-    assert!(kit.state::<u64, u64>("more").is_empty() && kit.state::<String, u64>("and more").is_empty(), "they are new");
+    assert!(
+        kit.state::<u64, u64>("more").is_empty() && kit.state::<String, u64>("and more").is_empty(),
+        "they are new"
+    );
     kit.feed("more", [8u64]);
     kit.step();
     assert_eq!(kit.state::<u64, u64>("more"), [(8, 1)].into());
@@ -156,10 +166,15 @@ fn a_migration_that_is_mended_after_it_was_cut_short_leaves_nothing_of_the_first
     kit.restart_and_crash(CrashPoint::MigrationWritten);
     kit.restart_and_crash(CrashPoint::SinksClaimed);
     kit.change_program(|topology, io| {
-        topology.migration("tenths").convert_rows("counts", |number: u64, count: u64| (format!("n{number}"), count));
+        topology
+            .migration("tenths")
+            .convert_rows("counts", |number: u64, count: u64| (format!("n{number}"), count));
         let numbers = topology.source("in", io.source::<u64>("in"));
         numbers.clone().group_by(|number: &u64| *number % 2).persistent_aggregate("sums", Sum);
-        numbers.clone().group_by(|number: &u64| format!("n{number}")).persistent_aggregate("counts", Count);
+        numbers
+            .clone()
+            .group_by(|number: &u64| format!("n{number}"))
+            .persistent_aggregate("counts", Count);
         numbers.group_by(|number: &u64| *number % 3).persistent_aggregate("greatest", Max);
     });
     kit.restart();
@@ -173,14 +188,22 @@ fn a_store_that_missed_two_versions_gets_both_migrations() {
     let (mut kit, numbers) = ran(2);
     kit.change_program(|topology, io| {
         topology.migration("one").drop_state("greatest").convert_state("sums", |old: u64| old + 1);
-        topology.migration("two").rename_state("sums", "texts").convert_state("texts", |old: u64| format!("{old}!"));
+        topology
+            .migration("two")
+            .rename_state("sums", "texts")
+            .convert_state("texts", |old: u64| format!("{old}!"));
         let numbers = topology.source("in", io.source::<u64>("in"));
         numbers.clone().group_by(|number: &u64| *number).persistent_aggregate("counts", Count);
-        numbers.group_by(|number: &u64| *number % 2).persistent_aggregate("texts", of(ToString::to_string, Max));
+        numbers
+            .group_by(|number: &u64| *number % 2)
+            .persistent_aggregate("texts", of(ToString::to_string, Max));
     });
     kit.restart();
     let sum = |odd: u64| numbers.iter().filter(|number| *number % 2 == odd).sum::<u64>();
-    assert_eq!(kit.state::<u64, String>("texts"), [0, 1].map(|odd| (odd, format!("{}!", sum(odd) + 1))).into());
+    assert_eq!(
+        kit.state::<u64, String>("texts"),
+        [0, 1].map(|odd| (odd, format!("{}!", sum(odd) + 1))).into()
+    );
 }
 
 #[test]
@@ -216,14 +239,21 @@ struct Total {
 fn a_struct_with_another_field_is_converted_from_the_one_that_it_was() {
     let mut kit = Kit::new(|topology, io| {
         let numbers = topology.source("in", io.source::<u64>("in"));
-        numbers.persistent_reduce("total", fold(|| v1::Total { sum: 0 }, |total: &mut v1::Total, number| total.sum += number));
+        numbers.persistent_reduce(
+            "total",
+            fold(|| v1::Total { sum: 0 }, |total: &mut v1::Total, number| total.sum += number),
+        );
     });
     kit.feed("in", [3u64, 4]);
     kit.step();
     kit.change_program(|topology, io| {
-        topology.migration("count too").convert_state("total", |old: v1::Total| Total { sum: old.sum, records: 0 });
+        topology
+            .migration("count too")
+            .convert_state("total", |old: v1::Total| Total { sum: old.sum, records: 0 });
         let numbers = topology.source("in", io.source::<u64>("in"));
-        let add = |total: &mut Total, number| (total.sum, total.records) = (total.sum + number, total.records + 1);
+        let add = |total: &mut Total, number| {
+            (total.sum, total.records) = (total.sum + number, total.records + 1)
+        };
         numbers.persistent_reduce("total", fold(|| Total { sum: 0, records: 0 }, add));
     });
     kit.restart();
@@ -232,8 +262,13 @@ fn a_struct_with_another_field_is_converted_from_the_one_that_it_was() {
     assert_eq!(kit.state::<(), Total>("total")[&()], Total { sum: 12, records: 1 });
 }
 
-/// A migration that is refused, with its kind and parts of its message; the first version goes on as if nothing had been tried.
-fn refused(kind: Kind, parts: &[&str], second: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static) {
+/// A migration that is refused, with its kind and parts of its message; the first version goes on
+/// as if nothing had been tried.
+fn refused(
+    kind: Kind,
+    parts: &[&str],
+    second: impl Fn(&Topology<'_>, &Io) + Send + Sync + 'static,
+) {
     let (mut kit, numbers) = ran(2);
     kit.change_program(second);
     let error = kit.try_restart().expect_err("it is refused");
@@ -257,13 +292,22 @@ fn a_conversion_that_fails_is_refused_and_changes_nothing() {
             declare(topology);
             let numbers = topology.source("in", io.source::<u64>("in"));
             numbers.clone().group_by(|number: &u64| *number % 2).persistent_aggregate("sums", Sum);
-            numbers.clone().group_by(|number: &u64| *number as u8).persistent_aggregate("counts", Count);
+            numbers
+                .clone()
+                .group_by(|number: &u64| *number as u8)
+                .persistent_aggregate("counts", Count);
             numbers.group_by(|number: &u64| *number % 3).persistent_aggregate("greatest", Max);
         }
     };
     refused(
         Kind::UserCode,
-        &["state \"counts\"", "(u8) -> u64", "panicked at key 13", "no thirteen", "Nothing was changed"],
+        &[
+            "state \"counts\"",
+            "(u8) -> u64",
+            "panicked at key 13",
+            "no thirteen",
+            "Nothing was changed",
+        ],
         migrating(|topology| {
             let convert = |number: u64, count: u64| {
                 assert_ne!(number, 13, "no thirteen");
@@ -276,19 +320,28 @@ fn a_conversion_that_fails_is_refused_and_changes_nothing() {
         Kind::UserCode,
         &["two keys become", "Nothing was changed"],
         migrating(|topology| {
-            topology.migration("m").convert_rows("counts", |number: u64, count: u64| ((number / 2) as u8, count));
+            topology
+                .migration("m")
+                .convert_rows("counts", |number: u64, count: u64| ((number / 2) as u8, count));
         }),
     );
     refused(
         Kind::Config,
         &["migration \"m\"", "keys of state \"counts\" are recorded as u64", "takes u16"],
         migrating(|topology| {
-            topology.migration("m").convert_rows("counts", |number: u16, count: u64| (number as u8, count));
+            topology
+                .migration("m")
+                .convert_rows("counts", |number: u16, count: u64| (number as u8, count));
         }),
     );
     refused(
         Kind::Config,
-        &["state \"counts\" was (u64) -> u64, is (u8) -> u64", "topology.migration(name)", "convert_state", "--start-over"],
+        &[
+            "state \"counts\" was (u64) -> u64, is (u8) -> u64",
+            "topology.migration(name)",
+            "convert_state",
+            "--start-over",
+        ],
         migrating(|_| ()),
     );
     refused(
@@ -318,7 +371,9 @@ fn a_sink_is_dropped_only_when_it_has_confirmed_everything() {
     kit.crash(CrashPoint::BeforePublish);
     kit.change_program(without);
     let error = kit.try_restart().expect_err("output would be lost").to_string();
-    for part in ["migration \"quiet\"", "batches 1 to 1", "not confirmed", "Start the program that has it"] {
+    for part in
+        ["migration \"quiet\"", "batches 1 to 1", "not confirmed", "Start the program that has it"]
+    {
         assert!(error.contains(part), "{error}");
     }
     kit.change_program(with_sink);
@@ -334,7 +389,8 @@ fn a_sink_is_dropped_only_when_it_has_confirmed_everything() {
     assert_eq!(kit.output::<u64>("out"), [1, 2, 3], "it gets nothing more");
 }
 
-/// A number that is written as the program's version says: a type that has changed what is in it, under its name.
+/// A number that is written as the program's version says: a type that has changed what is in it,
+/// under its name.
 #[derive(Clone)]
 struct Sized(i64);
 
@@ -342,13 +398,21 @@ static SIGNED: AtomicBool = AtomicBool::new(false);
 
 impl serde::Serialize for Sized {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if SIGNED.load(SeqCst) { to.serialize_i64(self.0) } else { to.serialize_u64(self.0.unsigned_abs()) }
+        if SIGNED.load(SeqCst) {
+            to.serialize_i64(self.0)
+        } else {
+            to.serialize_u64(self.0.unsigned_abs())
+        }
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Sized {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Sized, D::Error> {
-        if SIGNED.load(SeqCst) { i64::deserialize(from).map(Sized) } else { u64::deserialize(from).map(|n| Sized(n as i64)) }
+        if SIGNED.load(SeqCst) {
+            i64::deserialize(from).map(Sized)
+        } else {
+            u64::deserialize(from).map(|n| Sized(n as i64))
+        }
     }
 }
 
@@ -356,14 +420,20 @@ impl<'de> serde::Deserialize<'de> for Sized {
 fn a_type_that_has_changed_what_is_in_it_is_refused_under_its_name_too() {
     let mut kit = Kit::new(|topology, io| {
         let numbers = topology.source("in", io.source::<i64>("in"));
-        numbers.persistent_reduce("sum", fold(|| Sized(0), |sum: &mut Sized, number| sum.0 += number));
+        numbers
+            .persistent_reduce("sum", fold(|| Sized(0), |sum: &mut Sized, number| sum.0 += number));
     });
     kit.feed("in", [3i64]);
     kit.step();
     SIGNED.store(true, SeqCst);
     let error = kit.try_restart().expect_err("3 would be read as -2");
     assert_eq!(error.kind(), Kind::Config, "{error}");
-    for part in ["state \"sum\" was", "Sized, made of (()) -> u64", "is made of (()) -> i64", "convert_state"] {
+    for part in [
+        "state \"sum\" was",
+        "Sized, made of (()) -> u64",
+        "is made of (()) -> i64",
+        "convert_state",
+    ] {
         assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
     }
     SIGNED.store(false, SeqCst);
@@ -381,5 +451,8 @@ fn migrations_that_are_declared_side_by_side_keep_their_changes() {
         first(topology, io);
     });
     let error = kit.try_restart().expect_err("the store has no such states").to_string();
-    assert!(error.contains("migration \"one\"") && error.contains("state \"a\" becomes \"b\""), "{error}");
+    assert!(
+        error.contains("migration \"one\"") && error.contains("state \"a\" becomes \"b\""),
+        "{error}"
+    );
 }

@@ -1,5 +1,5 @@
-//! Every operator against an oracle: random records in random batches, with crashes, failures and restarts with another number of workers between them, compared with plain code over
-//! sorted maps.
+//! Every operator against an oracle: random records in random batches, with crashes, failures and
+//! restarts with another number of workers between them, compared with plain code over sorted maps.
 
 mod oracle;
 mod program;
@@ -57,10 +57,12 @@ fn cases() -> impl Strategy<Value = Case> {
     let left = prop_oneof![9 => prop::collection::vec(record(), 1..24), 1 => prop::collection::vec(record(), 300..900)];
     let right = prop::collection::vec(record(), 0..12);
     let batch = ((left, right).prop_map(|(left, right)| Group { left, right }), fault, 1..5usize);
-    (1..5usize, prop::collection::vec(batch, 1..5)).prop_map(|(workers, batches)| Case { workers, batches })
+    (1..5usize, prop::collection::vec(batch, 1..5))
+        .prop_map(|(workers, batches)| Case { workers, batches })
 }
 
-/// Runs a case; the number of each batch's first record time is the number of the batch, by a clock that is set by hand.
+/// Runs a case; the number of each batch's first record time is the number of the batch, by a clock
+/// that is set by hand.
 fn run(case: &Case) -> (Kit, Expected) {
     let failing: Failing = Arc::default();
     let inside = Arc::clone(&failing);
@@ -128,7 +130,12 @@ fn check(case: &Case) {
 
 /// Runs so many random cases, and says of one that fails what is the least of it that does.
 fn run_cases(number: u32) {
-    let config = Config { cases: number, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let config = Config {
+        cases: number,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    };
     TestRunner::new(config)
         .run(&cases(), |case| {
             check(&case);

@@ -1,4 +1,5 @@
-//! Records that make user code fail: the others of their batch are counted once, the bad ones are in the dead letters once.
+//! Records that make user code fail: the others of their batch are counted once, the bad ones are
+//! in the dead letters once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill::aggregates::{Combiner, fold};
@@ -54,8 +55,12 @@ fn topology(topology: &Topology<'_>, io: &Io, at: Where) {
     let digit = |n: &u64| n % 10;
     let sums = match at {
         Where::Map => records.map(checked).group_by(digit).persistent_aggregate("sums", Sum),
-        Where::MapBehindShuffle => records.shuffle().map(checked).group_by(digit).persistent_aggregate("sums", Sum),
-        Where::Key => records.group_by(move |n| digit(&checked(*n))).persistent_aggregate("sums", Sum),
+        Where::MapBehindShuffle => {
+            records.shuffle().map(checked).group_by(digit).persistent_aggregate("sums", Sum)
+        }
+        Where::Key => {
+            records.group_by(move |n| digit(&checked(*n))).persistent_aggregate("sums", Sum)
+        }
         Where::Combiner => records.group_by(digit).persistent_aggregate("sums", Picky),
         Where::Reducer => records.group_by(digit).persistent_reduce(
             "sums",
@@ -75,18 +80,20 @@ fn topology(topology: &Topology<'_>, io: &Io, at: Where) {
                     *sum += n;
                 },
             );
-            records
-                .group_by(digit)
-                .reduce(picky)
-                .group_by(|(digit, _)| *digit)
-                .persistent_reduce("sums", fold(|| 0, |sum: &mut u64, (_, n): (u64, u64)| *sum += n))
+            records.group_by(digit).reduce(picky).group_by(|(digit, _)| *digit).persistent_reduce(
+                "sums",
+                fold(|| 0, |sum: &mut u64, (_, n): (u64, u64)| *sum += n),
+            )
         }
-        Where::Update => records.group_by(digit).update_state("sums", |_, records, sums: &mut Part<'_, u64, u64>| {
-            for (digit, n) in records {
-                refuse(n);
-                sums.update(digit, |sum| *sum = Some(sum.unwrap_or(0) + n));
-            }
-        }),
+        Where::Update => records.group_by(digit).update_state(
+            "sums",
+            |_, records, sums: &mut Part<'_, u64, u64>| {
+                for (digit, n) in records {
+                    refuse(n);
+                    sums.update(digit, |sum| *sum = Some(sum.unwrap_or(0) + n));
+                }
+            },
+        ),
     };
     sums.changes().map(|change| change.key).sink("out", io.sink("out"));
 }
@@ -106,7 +113,10 @@ fn records(number: u64, bad: &BTreeSet<u64>) -> Vec<u64> {
 }
 
 fn kit(at: Where, workers: usize) -> Kit {
-    Kit::with(|settings| settings.workers = workers, move |topology_, io| topology(topology_, io, at))
+    Kit::with(
+        |settings| settings.workers = workers,
+        move |topology_, io| topology(topology_, io, at),
+    )
 }
 
 /// Every good record is counted once, and every bad one is in the letters once.
@@ -118,10 +128,17 @@ fn is_exact(kit: &Kit, fed: &[u64], what: &str) {
     assert_eq!(letters.len(), bad.len(), "{what}: {letters:?}");
     for (letter, (offset, n)) in letters.iter().zip(bad) {
         assert_eq!(letter.offset, Some(offset as u64), "{what}: {letter:?}");
-        assert_eq!((letter.source.as_deref(), letter.partition.as_deref()), (Some("in"), Some("fed")), "{what}");
+        assert_eq!(
+            (letter.source.as_deref(), letter.partition.as_deref()),
+            (Some("in"), Some("fed")),
+            "{what}"
+        );
         assert_eq!(letter.bytes.as_deref(), Some(n.to_string().as_bytes()), "{what}");
         assert!(letter.error.contains(&format!("{n} is bad")), "{what}: {letter:?}");
-        assert!(letter.operator.as_ref().is_some_and(|operator| operator.contains("poison.rs")), "{what}: {letter:?}");
+        assert!(
+            letter.operator.as_ref().is_some_and(|operator| operator.contains("poison.rs")),
+            "{what}: {letter:?}"
+        );
     }
 }
 
@@ -147,7 +164,9 @@ fn check(at: Where, workers: usize, number: u64, bad: &[u64]) {
 fn one_two_a_hundred_and_all_records_of_a_batch_bad_in_a_map() {
     let hundred: Vec<u64> = (0..100).map(|n| n * 97).collect();
     let all: Vec<u64> = (0..10_000).collect();
-    for (at, workers) in [(Where::Map, 1), (Where::Map, 2), (Where::MapBehindShuffle, 2), (Where::Key, 2)] {
+    for (at, workers) in
+        [(Where::Map, 1), (Where::Map, 2), (Where::MapBehindShuffle, 2), (Where::Key, 2)]
+    {
         for bad in [&[4_711][..], &[0, 9_999], &hundred, &all] {
             check(at, workers, 10_000, bad);
         }
@@ -213,7 +232,9 @@ fn what_fails_only_together_stops_and_says_so() {
     kit.step();
     let error = kit.try_step_after(&[30u8, 30]).expect_err("it does not fit");
     assert_eq!(error.kind(), Kind::UserCode);
-    for part in ["fail only together", "a sum does not fit", "for the key \"all\"", "state \"sums\""] {
+    for part in
+        ["fail only together", "a sum does not fit", "for the key \"all\"", "state \"sums\""]
+    {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
 }
@@ -232,12 +253,18 @@ impl TryStepAfter for Kit {
 #[test]
 fn without_a_policy_a_bad_record_stops_the_topology() {
     let mut kit = Kit::new(|topology, io| {
-        topology.source("in", io.source::<u64>("in")).group_by(|n| n % 10).persistent_aggregate("sums", Picky);
+        topology
+            .source("in", io.source::<u64>("in"))
+            .group_by(|n| n % 10)
+            .persistent_aggregate("sums", Picky);
     });
     kit.feed("in", [1, BAD]);
     let error = kit.try_step().expect_err("it is bad");
     assert_eq!(error.kind(), Kind::UserCode);
-    assert!(error.to_string().contains("for the key 0") && error.to_string().contains("is bad"), "{error}");
+    assert!(
+        error.to_string().contains("for the key 0") && error.to_string().contains("is bad"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -269,6 +296,10 @@ fn a_record_that_fails_only_without_another_of_its_batch_is_not_set_aside() {
         assert_eq!(kit.step().0, 1);
         assert_eq!(kit.state::<(), (bool, u64)>("account")[&()], (true, 2), "{workers} workers");
         let letters = kit.output::<DeadLetter>("bad");
-        assert_eq!(letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [Some(2)], "{workers} workers: {letters:?}");
+        assert_eq!(
+            letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(),
+            [Some(2)],
+            "{workers} workers: {letters:?}"
+        );
     }
 }

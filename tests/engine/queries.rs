@@ -1,4 +1,5 @@
-//! Queries in-process: what each operator answers, that no request's weight is lost or made, and that an answer is of one committed batch (I4, I7).
+//! Queries in-process: what each operator answers, that no request's weight is lost or made, and
+//! that an answer is of one committed batch (I4, I7).
 
 use crate::support::alone::alone;
 use std::collections::BTreeMap;
@@ -22,14 +23,21 @@ fn counts<'s>(topology: &Topology<'s>, io: &Io) -> State<'s, String, u64> {
 /// Every query of these tests.
 fn topology(topology: &Topology<'_>, io: &Io) {
     let counts = counts(topology, io);
-    let lengths =
-        counts.changes().map(|change| change.key.len() as u64).group_by(|length| *length).persistent_aggregate("lengths", Count);
+    let lengths = counts
+        .changes()
+        .map(|change| change.key.len() as u64)
+        .group_by(|length| *length)
+        .persistent_aggregate("lengths", Count);
     topology.query("words", |text: Requests<String>| {
         text.flat_map(|text, words| words.extend(split(&text))).lookup(&counts).aggregate(Sum)
     });
     topology.query("all", |any: Requests<()>| any.scan(&counts, |()| Scan::all()));
-    topology.query("total", |any: Requests<()>| any.scan_with(&counts, |()| Scan::all(), |_, count| Some(*count)).aggregate(Sum));
-    topology.query("first", |few: Requests<(String, usize)>| few.scan(&counts, |(prefix, few)| Scan::prefix(prefix).limit(*few)));
+    topology.query("total", |any: Requests<()>| {
+        any.scan_with(&counts, |()| Scan::all(), |_, count| Some(*count)).aggregate(Sum)
+    });
+    topology.query("first", |few: Requests<(String, usize)>| {
+        few.scan(&counts, |(prefix, few)| Scan::prefix(prefix).limit(*few))
+    });
     topology.query("between", |ends: Requests<(String, String)>| {
         ends.scan(&counts, |(from, to)| Scan::range(from.clone()..to.clone())).map(|(word, _)| word)
     });
@@ -38,19 +46,25 @@ fn topology(topology: &Topology<'_>, io: &Io) {
             .scan(&counts, |word| Scan::prefix(word).limit(1))
             .map(|(word, _)| word)
     });
-    topology.query("count", |text: Requests<String>| text.flat_map(|text, words| words.extend(split(&text))).aggregate(Count));
+    topology.query("count", |text: Requests<String>| {
+        text.flat_map(|text, words| words.extend(split(&text))).aggregate(Count)
+    });
     topology.query("either", |text: Requests<String>| {
         let words = text.clone().flat_map(|text, words| words.extend(split(&text)));
         words.merge(text.map(|text| text.len().to_string()))
     });
     topology.query("twice", |text: Requests<String>| {
         let words = text.flat_map(|text, words| words.extend(split(&text)));
-        let (one, other) = (words.clone().group_by(|word| word.clone()), words.group_by(|word| word.clone()));
+        let (one, other) =
+            (words.clone().group_by(|word| word.clone()), words.group_by(|word| word.clone()));
         one.aggregate(Count).merge(other.aggregate(Count))
     });
     topology.query("arms", |text: Requests<String>| {
         let words = text.flat_map(|text, words| words.extend(split(&text)));
-        let (all, long) = (words.clone().shuffle().aggregate(Count), words.filter(|word| word.len() > 1).aggregate(Count));
+        let (all, long) = (
+            words.clone().shuffle().aggregate(Count),
+            words.filter(|word| word.len() > 1).aggregate(Count),
+        );
         all.merge(long).aggregate(Sum)
     });
     topology.query("shuffled", |text: Requests<String>| {
@@ -62,10 +76,14 @@ fn topology(topology: &Topology<'_>, io: &Io) {
     });
     topology.query("of its length", |word: Requests<String>| {
         // The result of the first look-up is the key of the second, in another state.
-        word.lookup_with(&counts, |word| word.clone(), |word, count| count.map(|_| word.len() as u64))
-            .filter_map(|length| length)
-            .lookup(&lengths)
-            .aggregate(Sum)
+        word.lookup_with(
+            &counts,
+            |word| word.clone(),
+            |word, count| count.map(|_| word.len() as u64),
+        )
+        .filter_map(|length| length)
+        .lookup(&lengths)
+        .aggregate(Sum)
     });
     topology.query("missing", |text: Requests<String>| {
         text.flat_map(|text, words| words.extend(split(&text))).lookup_with(
@@ -75,7 +93,9 @@ fn topology(topology: &Topology<'_>, io: &Io) {
         )
     });
     topology.query("longest", |text: Requests<String>| {
-        text.flat_map(|text, words| words.extend(split(&text))).map(|word| word.len() as u64).aggregate(Max)
+        text.flat_map(|text, words| words.extend(split(&text)))
+            .map(|word| word.len() as u64)
+            .aggregate(Max)
     });
     topology.query("everywhere", |n: Requests<u64>| n.broadcast().aggregate(Count));
     topology.query("fails", |text: Requests<String>| {
@@ -94,7 +114,9 @@ fn topology(topology: &Topology<'_>, io: &Io) {
         );
         words.aggregate(Count)
     });
-    topology.query("overflow", |n: Requests<u8>| n.flat_map(|n, numbers| numbers.extend([n, n])).aggregate(Sum));
+    topology.query("overflow", |n: Requests<u8>| {
+        n.flat_map(|n, numbers| numbers.extend([n, n])).aggregate(Sum)
+    });
 }
 
 fn kit(workers: usize) -> Kit {
@@ -152,7 +174,8 @@ fn i7_an_answer_names_the_last_committed_batch_and_is_of_it() {
 #[test]
 fn scans_give_each_key_once() {
     check(&[FIRST, &["the foo"]], |kit| {
-        let all: BTreeMap<String, u64> = kit.ask::<Vec<(String, u64)>>("all", &()).1.into_iter().collect();
+        let all: BTreeMap<String, u64> =
+            kit.ask::<Vec<(String, u64)>>("all", &()).1.into_iter().collect();
         let expected = [("foo", 1), ("hello", 1), ("man", 1), ("said", 1), ("the", 3)];
         assert_eq!(all, expected.map(|(word, count)| (word.to_string(), count)).into());
         assert_eq!(kit.ask::<Vec<(String, u64)>>("all", &()).1.len(), expected.len());
@@ -164,14 +187,20 @@ fn scans_give_each_key_once() {
 fn scans_with_prefix_range_and_limit_are_in_order() {
     let words = ["delta dam", "dune", "dike tide", "ebb dike"];
     check(&[&words], |kit| {
-        let first = |prefix: &str, few: usize| kit.ask::<Vec<(String, u64)>>("first", &(prefix, few)).1;
-        let named = |words: &[(&str, u64)]| words.iter().map(|(word, count)| (word.to_string(), *count)).collect::<Vec<_>>();
+        let first =
+            |prefix: &str, few: usize| kit.ask::<Vec<(String, u64)>>("first", &(prefix, few)).1;
+        let named = |words: &[(&str, u64)]| {
+            words.iter().map(|(word, count)| (word.to_string(), *count)).collect::<Vec<_>>()
+        };
         assert_eq!(first("d", 3), named(&[("dam", 1), ("delta", 1), ("dike", 2)]));
         assert_eq!(first("d", 100), named(&[("dam", 1), ("delta", 1), ("dike", 2), ("dune", 1)]));
         assert_eq!(first("", 2), named(&[("dam", 1), ("delta", 1)]));
         assert_eq!(first("x", 2), []);
         assert_eq!(first("d", 0), []);
-        assert_eq!(sorted(kit.ask::<Vec<String>>("between", &("delta", "ebb")).1), ["delta", "dike", "dune"]);
+        assert_eq!(
+            sorted(kit.ask::<Vec<String>>("between", &("delta", "ebb")).1),
+            ["delta", "dike", "dune"]
+        );
         // Each record of a request has a scan, and a limit, of its own.
         assert_eq!(sorted(kit.ask::<Vec<String>>("each", &"d e x de").1), ["dam", "delta", "ebb"]);
     });
@@ -189,7 +218,10 @@ fn weight_is_neither_lost_nor_made() {
         assert_eq!(count("shuffled", "the man"), 2);
         for words in [0, 3, 5, 7] {
             // Half of what is behind the branch is a word with more than one letter.
-            let text = (0..words).map(|n| if n % 2 == 0 { "a" } else { "ab" }).collect::<Vec<_>>().join(" ");
+            let text = (0..words)
+                .map(|n| if n % 2 == 0 { "a" } else { "ab" })
+                .collect::<Vec<_>>()
+                .join(" ");
             assert_eq!(count("arms", &text), words + words / 2, "{words} words");
         }
         for (n, expected) in [(2, 4), (10, 100), (1, 1), (0, 0), (150, 22_500)] {
@@ -199,7 +231,10 @@ fn weight_is_neither_lost_nor_made() {
         assert_eq!(sorted(kit.ask::<Vec<String>>("either", &"hello").1), ["5", "hello"]);
         let pair = ("the".to_string(), 1u64);
         assert_eq!(kit.ask::<Vec<(String, u64)>>("twice", &"the").1, [pair.clone(), pair]);
-        assert_eq!(kit.ask::<u64>("everywhere", &7u64).1, kit.engine().runtime().status().workers as u64);
+        assert_eq!(
+            kit.ask::<u64>("everywhere", &7u64).1,
+            kit.engine().runtime().status().workers as u64
+        );
         assert_eq!(kit.ask::<u64>("longest", &"a abc ab").1, 3);
     });
 }
@@ -224,7 +259,10 @@ fn a_failure_is_its_requests_alone() {
         };
         assert!(failure("fails", "good bad").contains("no such word"));
         let why = failure("fails", "good worse good");
-        assert!(why.contains("on purpose") && why.contains("map#") && why.contains("queries.rs"), "{why}");
+        assert!(
+            why.contains("on purpose") && why.contains("map#") && why.contains("queries.rs"),
+            "{why}"
+        );
         assert_eq!(sorted(kit.ask::<Vec<String>>("fails", &"good better").1), ["better", "good"]);
         assert_eq!(kit.ask::<u64>("overflow", &3u8).1, 6);
         match kit.try_ask::<u8>("overflow", &200u8) {
@@ -241,7 +279,11 @@ fn a_failure_is_its_requests_alone() {
         let status = kit.engine().runtime().status();
         assert_eq!((status.queries.requests, status.queries.held_up_by), (0, None));
         let status = kit.engine().runtime().status();
-        assert_eq!((status.generations, status.last_error), (1, None), "no batch and no generation is touched");
+        assert_eq!(
+            (status.generations, status.last_error),
+            (1, None),
+            "no batch and no generation is touched"
+        );
         assert_eq!(kit.ask::<u64>("words", &"the").1, 2);
     });
 }
@@ -253,7 +295,10 @@ fn what_one_request_gathers_has_a_bound() {
         |topology, io| {
             let counts = counts(topology, io);
             topology.query("groups", |n: Requests<u64>| {
-                n.flat_map(|n, numbers| numbers.extend(0..n)).group_by(|number| [*number; 32]).aggregate(Count).aggregate(Count)
+                n.flat_map(|n, numbers| numbers.extend(0..n))
+                    .group_by(|number| [*number; 32])
+                    .aggregate(Count)
+                    .aggregate(Count)
             });
             topology.query("words", |text: Requests<String>| text.lookup(&counts).aggregate(Sum));
         },
@@ -262,10 +307,16 @@ fn what_one_request_gathers_has_a_bound() {
     kit.step();
     assert_eq!(kit.ask::<u64>("groups", &10_000u64).1, 10_000);
     match kit.try_ask::<u64>("groups", &300_000u64) {
-        Err(QueryError::Failed(why)) => assert!(why.contains("gathers more than 64 MiB") && why.contains("aggregate#"), "{why}"),
+        Err(QueryError::Failed(why)) => {
+            assert!(why.contains("gathers more than 64 MiB") && why.contains("aggregate#"), "{why}")
+        }
         other => panic!("{other:?}"),
     }
-    assert_eq!((kit.ask::<u64>("words", &"the").1, kit.ask::<u64>("groups", &10u64).1), (1, 10), "nothing else is touched");
+    assert_eq!(
+        (kit.ask::<u64>("words", &"the").1, kit.ask::<u64>("groups", &10u64).1),
+        (1, 10),
+        "nothing else is touched"
+    );
 }
 
 /// Bytes of memory that this process has.
@@ -288,7 +339,8 @@ fn a_gigabyte_is_refused_ten_times() {
             let counts = counts(topology, io);
             topology.query("gigabyte", |any: Requests<()>| {
                 let many = any.flat_map(|(), numbers| numbers.extend(0..1000u64)).shuffle();
-                many.flat_map(|_, texts| texts.extend((0..1000).map(|_| "tide".repeat(256)))).shuffle()
+                many.flat_map(|_, texts| texts.extend((0..1000).map(|_| "tide".repeat(256))))
+                    .shuffle()
             });
             topology.query("words", |text: Requests<String>| text.lookup(&counts).aggregate(Sum));
         },
@@ -315,15 +367,24 @@ fn wrong_requests_are_refused_with_what_is_there() {
     match kit.try_ask::<u64>("word", &"the") {
         Err(error @ QueryError::NoSuchQuery { .. }) => {
             let text = error.to_string();
-            assert!(text.contains("\"word\"") && text.contains("words") && text.contains("of its length"), "{text}");
+            assert!(
+                text.contains("\"word\"")
+                    && text.contains("words")
+                    && text.contains("of its length"),
+                "{text}"
+            );
         }
         other => panic!("{other:?}"),
     }
     match kit.try_ask::<u64>("square", &"the") {
-        Err(QueryError::BadArguments(why)) => assert!(why.contains("square") && why.contains("u64"), "{why}"),
+        Err(QueryError::BadArguments(why)) => {
+            assert!(why.contains("square") && why.contains("u64"), "{why}")
+        }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(kit.try_ask::<u64>("longest", &""), Err(QueryError::Failed(why)) if why.contains("no value")));
+    assert!(
+        matches!(kit.try_ask::<u64>("longest", &""), Err(QueryError::Failed(why)) if why.contains("no value"))
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Records that a source skips fill no batch: a position that moves past them is written all the same, and never takes one back that a later batch has written.
+//! Records that a source skips fill no batch: a position that moves past them is written all the
+//! same, and never takes one back that a later batch has written.
 
 use crate::support::waiting::wait_until;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than a worker takes to tell where its partitions are, and to hand a batch over.
 const A_WHILE: Duration = Duration::from_millis(400);
 
-/// Numbers in one partition, `None` for one that is skipped; they come as a test gives them. It can hold the committer up after a batch, as a slow disk would.
+/// Numbers in one partition, `None` for one that is skipped; they come as a test gives them. It can
+/// hold the committer up after a batch, as a slow disk would.
 #[derive(Clone, Default)]
 struct Given {
     numbers: Arc<Mutex<Vec<Option<u64>>>>,
@@ -54,7 +56,12 @@ impl Source for Given {
     fn committed(&self, _: &[(String, Position)]) {
         let held = self.is_held.0.lock().expect("no holder panics");
         self.is_there.store(*held, SeqCst);
-        drop(self.is_held.1.wait_timeout_while(held, PATIENCE, |held| *held).expect("no holder panics"));
+        drop(
+            self.is_held
+                .1
+                .wait_timeout_while(held, PATIENCE, |held| *held)
+                .expect("no holder panics"),
+        );
     }
 }
 
@@ -67,7 +74,9 @@ struct GivenReader {
 impl Reader<u64> for GivenReader {
     fn read(&mut self, into: &mut Records<u64>) -> Result<ReadStatus> {
         let numbers = self.numbers.lock().expect("no holder panics");
-        while let Some(number) = numbers.get(usize::try_from(self.at).expect("few")).filter(|_| !into.is_full()) {
+        while let Some(number) =
+            numbers.get(usize::try_from(self.at).expect("few")).filter(|_| !into.is_full())
+        {
             match number {
                 Some(number) => into.push(self.at, 8, *number),
                 None => self.skipped += 1,
@@ -91,7 +100,9 @@ fn start(folder: &std::path::Path, given: &Given) -> Engine {
     let given = given.clone();
     let build = move |topology: &Topology<'_>| {
         let sum = topology.source("numbers", given.clone()).persistent_aggregate("sum", Sum);
-        topology.query("sum", |any: Requests<()>| any.scan(&sum, |()| Scan::all()).map(|(_, sum)| sum).aggregate(Sum));
+        topology.query("sum", |any: Requests<()>| {
+            any.scan(&sum, |()| Scan::all()).map(|(_, sum)| sum).aggregate(Sum)
+        });
     };
     Engine::start(settings, build).expect("it starts")
 }
@@ -107,7 +118,8 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     let engine = start(folder.path(), &given);
     given.give(Some(1));
     wait_until(&engine, PATIENCE, |status| status.committed == Txid(1));
-    // The committer is held up behind batch 2. Meanwhile a record is skipped, which is told, and the one after it is in batch 3: both are taken in one go.
+    // The committer is held up behind batch 2. Meanwhile a record is skipped, which is told, and
+    // the one after it is in batch 3: both are taken in one go.
     given.hold(true);
     given.give(Some(10));
     let began = Instant::now();
@@ -126,7 +138,11 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     engine.wait().expect("it stops");
 
     let engine = start(folder.path(), &given);
-    assert_eq!(given.opened.lock().expect("no holder panics").last(), Some(&4), "it goes on behind batch 3");
+    assert_eq!(
+        given.opened.lock().expect("no holder panics").last(),
+        Some(&4),
+        "it goes on behind batch 3"
+    );
     given.give(Some(1000));
     wait_until(&engine, PATIENCE, |status| status.committed == Txid(4));
     // One that is skipped last is passed too.
@@ -135,7 +151,15 @@ fn i1_a_position_never_goes_back_behind_a_committed_batch() {
     engine.stop();
     engine.wait().expect("it stops");
     let engine = start(folder.path(), &given);
-    assert_eq!(given.opened.lock().expect("no holder panics").last(), Some(&6), "nothing is looked at again");
+    assert_eq!(
+        given.opened.lock().expect("no holder panics").last(),
+        Some(&6),
+        "nothing is looked at again"
+    );
     wait_until(&engine, PATIENCE, |status| status.phase == "running");
-    assert_eq!(engine.runtime().ask_typed::<u64>("sum", &()).expect("an answer"), (Txid(4), 1111), "each is counted once");
+    assert_eq!(
+        engine.runtime().ask_typed::<u64>("sum", &()).expect("an answer"),
+        (Txid(4), 1111),
+        "each is counted once"
+    );
 }

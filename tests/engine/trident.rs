@@ -1,4 +1,5 @@
-//! What Storm's own tests of Trident expect, row by row: word counts over sentences, asked as Storm asks.
+//! What Storm's own tests of Trident expect, row by row: word counts over sentences, asked as Storm
+//! asks.
 
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -24,10 +25,13 @@ fn topology(topology: &Topology<'_>, io: &Io) {
         .group_by(|word| word.clone())
         .persistent_aggregate("counts", Count);
     topology.query("words", |text| words(text).lookup(&counts).aggregate(Sum));
-    topology.query("all", |text: Requests<String>| text.broadcast().aggregate(Count).scan(&counts, |_| Scan::all()));
+    topology.query("all", |text: Requests<String>| {
+        text.broadcast().aggregate(Count).scan(&counts, |_| Scan::all())
+    });
     topology.query("count", |text| words(text).aggregate(Count));
-    topology
-        .query("words_and_length", |text: Requests<String>| words(text.clone()).merge(text.map(|text| text.len().to_string())));
+    topology.query("words_and_length", |text: Requests<String>| {
+        words(text.clone()).merge(text.map(|text| text.len().to_string()))
+    });
     topology.query("twice", |text| {
         let words = words(text);
         let grouped = || words.clone().group_by(|word| word.clone()).aggregate(Count);
@@ -38,7 +42,9 @@ fn topology(topology: &Topology<'_>, io: &Io) {
         let rows = n.flat_map(|n, rows| rows.extend((0..n).map(|_| n))).shuffle();
         rows.flat_map(|n, cells| cells.extend(0..n)).shuffle().aggregate(Count)
     });
-    topology.query("fails", |text: Requests<String>| text.map(|text| -> String { panic!("no answer for {text}") }));
+    topology.query("fails", |text: Requests<String>| {
+        text.map(|text| -> String { panic!("no answer for {text}") })
+    });
 }
 
 /// A kit with these sentences, in batches.
@@ -54,8 +60,15 @@ fn feed(kit: &mut Kit, batch: &[&str]) {
 }
 
 fn try_ask(kit: &Kit, name: &str, arguments: &str) -> Result<Json, QueryError> {
-    let request = QueryRequest { name, arguments: arguments.as_bytes(), format: Format::Storm, time_out: None, at_least: &[] };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let request = QueryRequest {
+        name,
+        arguments: arguments.as_bytes(),
+        format: Format::Storm,
+        time_out: None,
+        at_least: &[],
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let answer = runtime.block_on(kit.engine().runtime().ask(request))?;
     let mut answer: Json = serde_json::from_slice(&answer.bytes).expect("JSON");
     // The outputs of a query come in any order.
@@ -77,7 +90,11 @@ fn word_counts_are_asked_while_batches_come() {
         let mut kit = fed(workers, &[&["hello the man said", "the"]]);
         check(&kit, "words", &[("the", json!([[2]])), ("hello", json!([[1]]))]);
         feed(&mut kit, &["the man on the moon", "where are you"]);
-        check(&kit, "words", &[("the", json!([[4]])), ("man", json!([[2]])), ("man where you the", json!([[8]]))]);
+        check(
+            &kit,
+            "words",
+            &[("the", json!([[4]])), ("man", json!([[2]])), ("man where you the", json!([[8]]))],
+        );
         // Nothing comes for a while: no batch is made of it, and nothing freezes.
         for _ in 0..50 {
             kit.step();
@@ -94,7 +111,11 @@ fn everything_is_asked_by_broadcast_and_scan() {
     let mut kit = fed(1, &[&["hello the man said", "the"]]);
     check(&kit, "all", &[("", json!([["hello", 1], ["man", 1], ["said", 1], ["the", 2]]))]);
     feed(&mut kit, &["the foo"]);
-    check(&kit, "all", &[("", json!([["foo", 1], ["hello", 1], ["man", 1], ["said", 1], ["the", 3]]))]);
+    check(
+        &kit,
+        "all",
+        &[("", json!([["foo", 1], ["hello", 1], ["man", 1], ["said", 1], ["the", 3]]))],
+    );
 }
 
 #[test]
@@ -106,14 +127,28 @@ fn queries_without_a_state() {
         }
         check(&kit, "count", &[("", json!([[0]])), ("1 2 3 4 5 6 7 8", json!([[8]]))]);
         let both = |length: &str, words: &[&str]| {
-            let mut rows: Vec<Json> = words.iter().chain([&length]).map(|row| json!([row])).collect();
+            let mut rows: Vec<Json> =
+                words.iter().chain([&length]).map(|row| json!([row])).collect();
             rows.sort_by_key(ToString::to_string);
             Json::Array(rows)
         };
-        check(&kit, "words_and_length", &[("the man", both("7", &["the", "man"])), ("hello", both("5", &["hello"]))]);
+        check(
+            &kit,
+            "words_and_length",
+            &[("the man", both("7", &["the", "man"])), ("hello", both("5", &["hello"]))],
+        );
         check(&kit, "twice", &[("the", json!([["the", 1], ["the", 1]]))]);
         check(&kit, "shuffled", &[("the man", json!([[2]]))]);
-        check(&kit, "square", &[("2", json!([[4]])), ("10", json!([[100]])), ("1", json!([[1]])), ("0", json!([[0]]))]);
+        check(
+            &kit,
+            "square",
+            &[
+                ("2", json!([[4]])),
+                ("10", json!([[100]])),
+                ("1", json!([[1]])),
+                ("0", json!([[0]])),
+            ],
+        );
     }
 }
 
@@ -121,7 +156,11 @@ fn queries_without_a_state() {
 fn a_query_that_fails_says_why_and_harms_nothing() {
     let kit = fed(2, &[&["the"]]);
     let error = try_ask(&kit, "fails", "it").expect_err("it fails on purpose");
-    assert!(matches!(&error, QueryError::Failed { .. }) && error.to_string().contains("no answer for it"), "{error}");
+    assert!(
+        matches!(&error, QueryError::Failed { .. })
+            && error.to_string().contains("no answer for it"),
+        "{error}"
+    );
     check(&kit, "words", &[("the", json!([[1]]))]);
 }
 
@@ -131,7 +170,10 @@ fn to_file(path: &str, fails_at: &Arc<AtomicU64>) -> Kit {
     Kit::new(move |topology, io| {
         let fails_at = Arc::clone(&fails_at);
         let rows = topology.source("rows", io.source::<u64>("rows")).inspect(move |row| {
-            assert!(fails_at.compare_exchange(*row, u64::MAX, SeqCst, SeqCst).is_err(), "row {row} fails");
+            assert!(
+                fails_at.compare_exchange(*row, u64::MAX, SeqCst, SeqCst).is_err(),
+                "row {row} fails"
+            );
         });
         rows.sink("file", Files::to(&path));
     })
@@ -139,7 +181,8 @@ fn to_file(path: &str, fails_at: &Arc<AtomicU64>) -> Kit {
 
 #[test]
 fn a_batch_that_fails_half_way_and_comes_again_larger_is_in_the_file_once() {
-    // Batches, the row that fails, and how many rows there are with those that come before it is tried again.
+    // Batches, the row that fails, and how many rows there are with those that come before it is
+    // tried again.
     for (ends, fails_at, then) in [(&[25][..], 12, 50), (&[10, 30, 60], 45, 70)] {
         let starts = std::iter::once(&0).chain(ends);
         let batches: Vec<_> = starts.zip(ends).map(|(start, end)| *start..*end).collect();
@@ -168,11 +211,13 @@ fn a_batch_that_fails_half_way_and_comes_again_larger_is_in_the_file_once() {
 fn a_topology_has_the_same_names_and_numbers_each_time() {
     let built = || {
         let io = Io::default();
-        let outline = outline(&move |built: &Topology<'_>| topology(built, &io)).expect("it can be built");
+        let outline =
+            outline(&move |built: &Topology<'_>| topology(built, &io)).expect("it can be built");
         (outline.program, outline.plan.to_text())
     };
     let first = built();
     (0..100).for_each(|_| assert_eq!(built(), first));
-    let names: BTreeMap<&str, &str> = first.0.states.iter().map(|state| (&*state.name, &*state.value)).collect();
+    let names: BTreeMap<&str, &str> =
+        first.0.states.iter().map(|state| (&*state.name, &*state.value)).collect();
     assert_eq!(names, BTreeMap::from([("counts", "u64")]));
 }

@@ -1,8 +1,9 @@
 //! The public items of all crates stand in `docs/public-api.txt`, so that a change of them shows in
 //! a review. `TIDEMILL_TEST_UPDATE=1` writes the list anew.
 //!
-//! An item counts if it is declared `pub` and not `#[doc(hidden)]`, also where its module is private:
-//! what is re-exported, `src/lib.rs` decides. Methods, fields and variants are listed with their type.
+//! An item counts if it is declared `pub` and not `#[doc(hidden)]`, also where its module is
+//! private: what is re-exported, `src/lib.rs` decides. Methods, fields and variants are listed with
+//! their type.
 
 use super::{is_production, read, root, sources};
 use std::collections::BTreeSet;
@@ -38,11 +39,21 @@ fn the_public_items_are_those_that_are_listed() {
 
 #[test]
 fn items_that_are_public() {
-    let text = "pub struct A { pub a: u8, b: u8 } impl A { pub fn f(&self) {} fn g() {} } pub(crate) struct B; \
-                pub enum E { V } pub trait T { fn t(); } #[doc(hidden)] pub fn h() {} pub mod m { pub const C: u8 = 1; }";
+    let text = "pub struct A { pub a: u8, b: u8 } impl A { pub fn f(&self) {} fn g() {} } \
+        pub(crate) struct B; pub enum E { V } pub trait T { fn t(); } #[doc(hidden)] pub fn h() \
+        {} pub mod m { pub const C: u8 = 1; }";
     let mut items = BTreeSet::new();
     add(&syn::parse_file(text).expect("Rust").items, "c", &mut items);
-    let expected = ["const C", "enum E", "enum E::V", "field A::a", "fn A::f", "fn T::t", "struct A", "trait T"];
+    let expected = [
+        "const C",
+        "enum E",
+        "enum E::V",
+        "field A::a",
+        "fn A::f",
+        "fn T::t",
+        "struct A",
+        "trait T",
+    ];
     assert_eq!(items, expected.iter().map(|item| format!("c: {item}")).collect());
 }
 
@@ -68,14 +79,25 @@ fn add(of: &[Item], krate: &str, items: &mut BTreeSet<String>) {
             Item::Struct(it) if is_public(&it.vis, &it.attrs) => {
                 note("struct", &it.ident.to_string());
                 if let Fields::Named(fields) = &it.fields {
-                    for field in fields.named.iter().filter(|field| is_public(&field.vis, &field.attrs)) {
-                        note("field", &format!("{}::{}", it.ident, field.ident.as_ref().expect("it is named")));
+                    for field in
+                        fields.named.iter().filter(|field| is_public(&field.vis, &field.attrs))
+                    {
+                        note(
+                            "field",
+                            &format!(
+                                "{}::{}",
+                                it.ident,
+                                field.ident.as_ref().expect("it is named")
+                            ),
+                        );
                     }
                 }
             }
             Item::Enum(it) if is_public(&it.vis, &it.attrs) => {
                 note("enum", &it.ident.to_string());
-                it.variants.iter().for_each(|variant| note("enum", &format!("{}::{}", it.ident, variant.ident)));
+                it.variants
+                    .iter()
+                    .for_each(|variant| note("enum", &format!("{}::{}", it.ident, variant.ident)));
             }
             Item::Trait(it) if is_public(&it.vis, &it.attrs) => {
                 note("trait", &it.ident.to_string());
@@ -86,7 +108,9 @@ fn add(of: &[Item], krate: &str, items: &mut BTreeSet<String>) {
                 }
             }
             Item::Fn(it) if is_public(&it.vis, &it.attrs) => note("fn", &it.sig.ident.to_string()),
-            Item::Const(it) if is_public(&it.vis, &it.attrs) => note("const", &it.ident.to_string()),
+            Item::Const(it) if is_public(&it.vis, &it.attrs) => {
+                note("const", &it.ident.to_string())
+            }
             Item::Type(it) if is_public(&it.vis, &it.attrs) => note("type", &it.ident.to_string()),
             Item::Impl(it) if it.trait_.is_none() => {
                 let syn::Type::Path(of) = &*it.self_ty else { continue };

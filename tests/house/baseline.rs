@@ -7,7 +7,9 @@ fn every_entry_of_the_baseline_is_a_figure_of_a_benchmark() {
     let text = crate::read(&crate::root().join("benches/baseline.json"));
     let baseline: Value = serde_json::from_str(&text).expect("the baseline is JSON");
     let entries = baseline["entries"].as_array().expect("a list of entries");
-    let offenders = entries.iter().filter_map(|entry| wrong_in(entry, &baseline).map(|why| format!("{entry}: {why}")));
+    let offenders = entries
+        .iter()
+        .filter_map(|entry| wrong_in(entry, &baseline).map(|why| format!("{entry}: {why}")));
     crate::nothing_in("wrong entries of benches/baseline.json", offenders);
     assert!(entries.len() > 20, "the baseline was read");
     // `scripts/bench-baseline.sh` reads it line by line.
@@ -32,5 +34,6 @@ fn wrong_in(entry: &Value, baseline: &Value) -> Option<String> {
         return Some("neither a higher nor a lower figure is better".to_owned());
     }
     let bounds = (entry["least"].as_f64(), entry["greatest"].as_f64());
-    (!matches!(bounds, (Some(least), Some(greatest)) if least <= greatest)).then(|| "it has no range".to_owned())
+    (!matches!(bounds, (Some(least), Some(greatest)) if least <= greatest))
+        .then(|| "it has no range".to_owned())
 }

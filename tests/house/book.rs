@@ -73,7 +73,11 @@ fn all_code_of_the_book_is_tested() {
         }
         let has_code = blocks.iter().any(|(_, language)| language.starts_with("rust"));
         if has_code != tested.contains(name.as_str()) {
-            let wrong = if has_code { "its code is not in src/book.rs" } else { "src/book.rs includes it, and it has no code" };
+            let wrong = if has_code {
+                "its code is not in src/book.rs"
+            } else {
+                "src/book.rs includes it, and it has no code"
+            };
             offenders.push(format!("{name}: {wrong}"));
         }
     }
@@ -102,13 +106,19 @@ fn links_of_the_book_lead_to_something() {
 /// Follows a link of a document: to a file of the repository, and to a heading in it.
 fn follow(document: &str, folder: &str, link: &str) -> Result<(), String> {
     if let Some(path) = link.strip_prefix(REPOSITORY) {
-        return if root().join(path).exists() { Ok(()) } else { Err("no such file of the repository".into()) };
+        return if root().join(path).exists() {
+            Ok(())
+        } else {
+            Err("no such file of the repository".into())
+        };
     }
     if link.contains("://") {
         return Ok(());
     }
-    let (path, heading) = link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
-    let target = if path.is_empty() { root().join(document) } else { root().join(folder).join(path) };
+    let (path, heading) =
+        link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
+    let target =
+        if path.is_empty() { root().join(document) } else { root().join(folder).join(path) };
     if !target.exists() {
         return Err("no such file".into());
     }
@@ -117,7 +127,9 @@ fn follow(document: &str, folder: &str, link: &str) -> Result<(), String> {
         return Err(format!("the built book has only what is below {BOOK}: write {REPOSITORY}…"));
     }
     match heading {
-        Some(heading) if !headings(&included(&target)).contains(heading) => Err("no such heading".into()),
+        Some(heading) if !headings(&included(&target)).contains(heading) => {
+            Err("no such heading".into())
+        }
         _ => Ok(()),
     }
 }
@@ -167,7 +179,11 @@ fn prose_is_narrow() {
 fn the_table_of_metrics_is_complete() {
     let source = read(&root().join("server/src/metrics.rs"));
     let documented: String = source.lines().filter(|line| line.starts_with("//! |")).collect();
-    assert_eq!(metrics(&chapter("reference/metrics.md")), metrics(&documented), "the chapter, and server/src/metrics.rs");
+    assert_eq!(
+        metrics(&chapter("reference/metrics.md")),
+        metrics(&documented),
+        "the chapter, and server/src/metrics.rs"
+    );
 }
 
 fn metrics(text: &str) -> BTreeSet<&str> {
@@ -185,40 +201,53 @@ fn the_table_of_settings_is_complete() {
     for line in source.lines().map(str::trim) {
         if let Some(text) = line.strip_prefix("///") {
             description.push_str(text);
-        } else if let Some(variable) = line.split("env = \"").nth(1).and_then(|rest| rest.split('"').next()) {
+        } else if let Some(variable) =
+            line.split("env = \"").nth(1).and_then(|rest| rest.split('"').next())
+        {
             known += 1;
             let flag = variable.trim_start_matches("TIDEMILL_").to_lowercase().replace('_', "-");
             let row = rows.iter().find(|row| row.contains(&format!("`{variable}`")));
-            let default = description.split("[default: ").nth(1).and_then(|rest| rest.split(']').next());
+            let default =
+                description.split("[default: ").nth(1).and_then(|rest| rest.split(']').next());
             match row {
                 None => offenders.push(format!("{variable} has no row")),
                 Some(row) if !row.starts_with(&format!("| `--{flag}")) => {
                     offenders.push(format!("{variable} is not of --{flag}"))
                 }
                 Some(row) => {
-                    let word = default.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-                    offenders
-                        .extend(word.filter(|word| !row.contains(*word)).map(|word| format!("--{flag}: the default is {word}")));
+                    let word =
+                        default.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+                    offenders.extend(
+                        word.filter(|word| !row.contains(*word))
+                            .map(|word| format!("--{flag}: the default is {word}")),
+                    );
                 }
             }
         } else if !line.starts_with("#[") {
             description.clear();
         }
     }
-    let variables = rows.iter().filter(|row| row.contains("`TIDEMILL_") && !row.contains("`TIDEMILL_KAFKA_")).count();
+    let variables = rows
+        .iter()
+        .filter(|row| row.contains("`TIDEMILL_") && !row.contains("`TIDEMILL_KAFKA_"))
+        .count();
     assert_eq!(variables, known, "rows with a variable, and variables in src/cli/settings.rs");
     nothing_in("settings that the book has not, or has otherwise", offenders);
 }
 
 /// The fenced blocks of a document: the number of the line, and what follows the fence.
 fn languages(text: &str) -> Vec<(usize, &str)> {
-    let fences = numbered(text).filter_map(|(number, line)| Some((number, line.trim_start().strip_prefix("```")?)));
+    let fences = numbered(text)
+        .filter_map(|(number, line)| Some((number, line.trim_start().strip_prefix("```")?)));
     fences.step_by(2).collect()
 }
 
 #[test]
 fn what_a_block_and_a_heading_are() {
-    assert_eq!(languages("a\n```rust,no_run\nx\n```\n\n```\ny\n```\n"), [(2, "rust,no_run"), (6, "")]);
+    assert_eq!(
+        languages("a\n```rust,no_run\nx\n```\n\n```\ny\n```\n"),
+        [(2, "rust,no_run"), (6, "")]
+    );
     assert_eq!(anchor("HTTP, gRPC, web socket"), "http-grpc-web-socket");
     assert!(headings("# A\n```text\n# b\n```\n## It's `c`\n").iter().eq(["a", "its-c"]));
 }

@@ -1,8 +1,10 @@
-//! No circle of files: a file that imports another, directly or through others, is not imported by it.
+//! No circle of files: a file that imports another, directly or through others, is not imported by
+//! it.
 //!
-//! The graph is read from the `use` lines and paths of the sources. An import counts as one of the file that defines the name,
-//! wherever it is re-exported; a list of re-exports (`pub use`) counts as none. A module and its direct children may import each
-//! other, as the parts of one type in several files do, if the children alone have no circle.
+//! The graph is read from the `use` lines and paths of the sources. An import counts as one of the
+//! file that defines the name, wherever it is re-exported; a list of re-exports (`pub use`) counts
+//! as none. A module and its direct children may import each other, as the parts of one type in
+//! several files do, if the children alone have no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +24,10 @@ fn no_file_imports_itself_through_others() {
     let crates = ["", "client", "codec", "connectors", "engine", "proto", "state"];
     let circles = crates.iter().flat_map(|name| {
         let imports = imports_of(&root.join(name).join("src"));
-        circles(&imports).into_iter().map(move |circle| describe(name, &imports, &circle)).collect::<Vec<_>>()
+        circles(&imports)
+            .into_iter()
+            .map(move |circle| describe(name, &imports, &circle))
+            .collect::<Vec<_>>()
     });
     crate::nothing_in("circles of files", circles.collect::<Vec<String>>());
 }
@@ -40,34 +45,81 @@ fn a_circle_of_files_is_found_and_a_parent_with_its_children_is_none() {
             .iter()
             .map(|circle| circle.iter().map(|module| module.join("/")).collect())
             .collect();
-        let expected: Vec<Vec<String>> =
-            expected.iter().map(|circle| circle.iter().map(|name| (*name).to_string()).collect()).collect();
+        let expected: Vec<Vec<String>> = expected
+            .iter()
+            .map(|circle| circle.iter().map(|name| (*name).to_string()).collect())
+            .collect();
         assert_eq!(found, expected, "{files:?}");
     };
     let lib = ("lib.rs", "mod a; mod b; pub use a::A;");
     check(&[lib, ("a.rs", "use crate::b::B; pub struct A;"), ("b.rs", "pub struct B;")], &[]);
-    check(&[lib, ("a.rs", "use crate::b::B; pub struct A;"), ("b.rs", "use crate::a::A; pub struct B;")], &[&["a", "b"]]);
+    check(
+        &[
+            lib,
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", "use crate::a::A; pub struct B;"),
+        ],
+        &[&["a", "b"]],
+    );
     // Through a re-export, a path in an expression, a macro, and an imported module.
-    check(&[lib, ("a.rs", "use crate::b::B; pub struct A;"), ("b.rs", "use crate::A; pub struct B;")], &[&["a", "b"]]);
-    check(&[lib, ("a.rs", "use crate::b::B; pub fn g() {}"), ("b.rs", "fn f() { crate::a::g() } pub struct B;")], &[&["a", "b"]]);
     check(
-        &[lib, ("a.rs", "use crate::b::B; pub fn g() {}"), ("b.rs", "fn f() { p!(crate::a::g()) } pub struct B;")],
+        &[lib, ("a.rs", "use crate::b::B; pub struct A;"), ("b.rs", "use crate::A; pub struct B;")],
         &[&["a", "b"]],
     );
     check(
-        &[lib, ("a.rs", "use crate::b; fn f() { b::g() } pub struct A;"), ("b.rs", "use super::a::A; pub fn g() {}")],
+        &[
+            lib,
+            ("a.rs", "use crate::b::B; pub fn g() {}"),
+            ("b.rs", "fn f() { crate::a::g() } pub struct B;"),
+        ],
         &[&["a", "b"]],
     );
-    // Tests import what they like, and so do a parent and its child; a circle through a child is one.
     check(
-        &[lib, ("a.rs", "use crate::b::B; pub struct A;"), ("b.rs", "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }")],
+        &[
+            lib,
+            ("a.rs", "use crate::b::B; pub fn g() {}"),
+            ("b.rs", "fn f() { p!(crate::a::g()) } pub struct B;"),
+        ],
+        &[&["a", "b"]],
+    );
+    check(
+        &[
+            lib,
+            ("a.rs", "use crate::b; fn f() { b::g() } pub struct A;"),
+            ("b.rs", "use super::a::A; pub fn g() {}"),
+        ],
+        &[&["a", "b"]],
+    );
+    // Tests import what they like, and so do a parent and its child; a circle through a child is
+    // one.
+    check(
+        &[
+            lib,
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }"),
+        ],
         &[],
     );
-    check(&[lib, ("a.rs", "mod c; use c::C; pub struct A;"), ("a/c.rs", "use super::A; pub struct C;"), ("b.rs", "")], &[]);
-    let family =
-        [lib, ("a.rs", "mod c; mod d; use c::C; pub struct A;"), ("a/c.rs", "use super::{A, d::D}; pub struct C;"), ("b.rs", "")];
+    check(
+        &[
+            lib,
+            ("a.rs", "mod c; use c::C; pub struct A;"),
+            ("a/c.rs", "use super::A; pub struct C;"),
+            ("b.rs", ""),
+        ],
+        &[],
+    );
+    let family = [
+        lib,
+        ("a.rs", "mod c; mod d; use c::C; pub struct A;"),
+        ("a/c.rs", "use super::{A, d::D}; pub struct C;"),
+        ("b.rs", ""),
+    ];
     check(&[&family[..], &[("a/d.rs", "use super::A; pub struct D;")]].concat(), &[]);
-    check(&[&family[..], &[("a/d.rs", "use super::c::C; pub struct D;")]].concat(), &[&["a", "a/c", "a/d"]]);
+    check(
+        &[&family[..], &[("a/d.rs", "use super::c::C; pub struct D;")]].concat(),
+        &[&["a", "a/c", "a/d"]],
+    );
     check(
         &[
             lib,
@@ -99,14 +151,17 @@ fn imports_of(src: &Path) -> Imports {
     let mut modules = Crate::new();
     for (module, path) in files(src) {
         let text = fs::read_to_string(&path).expect("a source file can be read");
-        let parsed = syn::parse_file(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let parsed =
+            syn::parse_file(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         read_items(&mut modules, &module, &module, &parsed.items);
     }
     let mut imports = Imports::new();
     for (module, contents) in &modules {
         let of_file = imports.entry(contents.file.clone()).or_default();
         for path in &contents.used {
-            if let Some(from) = resolve(&modules, module, path, 0).filter(|from| *from != contents.file) {
+            if let Some(from) =
+                resolve(&modules, module, path, 0).filter(|from| *from != contents.file)
+            {
                 of_file.entry(from).or_insert_with(|| path.join("::"));
             }
         }
@@ -119,13 +174,18 @@ fn files(src: &Path) -> Vec<(Module, PathBuf)> {
     let mut files = Vec::new();
     let mut folders = vec![src.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display())) {
+        for entry in
+            fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()))
+        {
             let path = entry.expect("a folder can be read").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("src/main.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("src/main.rs")
+            {
                 let relative = path.strip_prefix(src).expect("it is in it").with_extension("");
-                let mut module: Module = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+                let mut module: Module =
+                    relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
                 module.pop_if(|last| *last == "mod" || *last == "lib");
                 files.push((module, path));
             }
@@ -197,7 +257,11 @@ fn name_of(item: &Item) -> Option<String> {
 }
 
 /// The names that a `use` brings, each with its path; no name for all that is in a module.
-fn flatten(tree: &UseTree, before: &mut Vec<String>, into: &mut Vec<(Option<String>, Vec<String>)>) {
+fn flatten(
+    tree: &UseTree,
+    before: &mut Vec<String>,
+    into: &mut Vec<(Option<String>, Vec<String>)>,
+) {
     let with = |last: &syn::Ident, before: &[String]| [before, &[last.to_string()]].concat();
     match tree {
         UseTree::Path(path) => {
@@ -205,10 +269,16 @@ fn flatten(tree: &UseTree, before: &mut Vec<String>, into: &mut Vec<(Option<Stri
             flatten(&path.tree, before, into);
             before.pop();
         }
-        UseTree::Name(name) if name.ident == "self" => into.push((before.last().cloned(), before.clone())),
+        UseTree::Name(name) if name.ident == "self" => {
+            into.push((before.last().cloned(), before.clone()))
+        }
         UseTree::Name(name) => into.push((Some(name.ident.to_string()), with(&name.ident, before))),
-        UseTree::Rename(name) if name.ident == "self" => into.push((Some(name.rename.to_string()), before.clone())),
-        UseTree::Rename(name) => into.push((Some(name.rename.to_string()), with(&name.ident, before))),
+        UseTree::Rename(name) if name.ident == "self" => {
+            into.push((Some(name.rename.to_string()), before.clone()))
+        }
+        UseTree::Rename(name) => {
+            into.push((Some(name.rename.to_string()), with(&name.ident, before)))
+        }
         UseTree::Glob(_) => into.push((None, before.clone())),
         UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, before, into)),
     }
@@ -250,7 +320,8 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 }
 
-/// The file that defines what a path leads to, as seen from a module; none if it is of another crate.
+/// The file that defines what a path leads to, as seen from a module; none if it is of another
+/// crate.
 fn resolve(modules: &Crate, from: &Module, path: &[String], depth: usize) -> Option<Module> {
     let (first, rest) = path.split_first()?;
     if depth > 16 {
@@ -262,7 +333,9 @@ fn resolve(modules: &Crate, from: &Module, path: &[String], depth: usize) -> Opt
         "super" => {
             let mut parent = from.clone();
             let mut rest = path;
-            while let Some((first, after)) = rest.split_first().filter(|(first, _)| *first == "super") {
+            while let Some((first, after)) =
+                rest.split_first().filter(|(first, _)| *first == "super")
+            {
                 let _ = first;
                 parent.pop()?;
                 rest = after;
@@ -270,9 +343,11 @@ fn resolve(modules: &Crate, from: &Module, path: &[String], depth: usize) -> Opt
             find(modules, &parent, rest, depth)
         }
         _ => {
-            let is_here = modules.contains_key(&[from.as_slice(), std::slice::from_ref(first)].concat());
+            let is_here =
+                modules.contains_key(&[from.as_slice(), std::slice::from_ref(first)].concat());
             let contents = modules.get(from)?;
-            let is_named = contents.defined.contains(first) || contents.imported.contains_key(first);
+            let is_named =
+                contents.defined.contains(first) || contents.imported.contains_key(first);
             if is_here || is_named { find(modules, from, path, depth) } else { None }
         }
     }
@@ -292,7 +367,10 @@ fn find(modules: &Crate, module: &Module, path: &[String], depth: usize) -> Opti
     if let Some(imported) = contents.imported.get(first) {
         return resolve(modules, module, &[imported.as_slice(), rest].concat(), depth + 1);
     }
-    contents.globs.iter().find_map(|glob| resolve(modules, module, &[glob.as_slice(), path].concat(), depth + 1))
+    contents
+        .globs
+        .iter()
+        .find_map(|glob| resolve(modules, module, &[glob.as_slice(), path].concat(), depth + 1))
 }
 
 /// The groups of files that import each other, but for those of a module and its direct children.
@@ -309,11 +387,15 @@ fn circles(imports: &Imports) -> Vec<Vec<Module>> {
         }
         reached
     };
-    let reached: BTreeMap<&Module, BTreeSet<Module>> = imports.keys().map(|file| (file, reached(file))).collect();
+    let reached: BTreeMap<&Module, BTreeSet<Module>> =
+        imports.keys().map(|file| (file, reached(file))).collect();
     let mut circles = BTreeSet::new();
     for (file, to) in &reached {
-        let circle: Vec<Module> =
-            to.iter().filter(|other| reached.get(other).is_some_and(|back| back.contains(*file))).cloned().collect();
+        let circle: Vec<Module> = to
+            .iter()
+            .filter(|other| reached.get(other).is_some_and(|back| back.contains(*file)))
+            .cloned()
+            .collect();
         if circle.len() > 1 && !is_a_family(imports, &circle) {
             circles.insert(circle);
         }
@@ -321,11 +403,13 @@ fn circles(imports: &Imports) -> Vec<Vec<Module>> {
     circles.into_iter().collect()
 }
 
-/// Returns whether these files are a module and its direct children, among which there is no circle without it.
+/// Returns whether these files are a module and its direct children, among which there is no circle
+/// without it.
 fn is_a_family(imports: &Imports, circle: &[Module]) -> bool {
     let parent = circle.iter().min_by_key(|module| module.len()).expect("a circle has files");
     let children: Vec<&Module> = circle.iter().filter(|module| *module != parent).collect();
-    let are_its_children = children.iter().all(|child| child.len() == parent.len() + 1 && child.starts_with(parent));
+    let are_its_children =
+        children.iter().all(|child| child.len() == parent.len() + 1 && child.starts_with(parent));
     let among_them = |file: &Module| -> BTreeMap<Module, String> {
         imports[file]
             .iter()
@@ -333,13 +417,16 @@ fn is_a_family(imports: &Imports, circle: &[Module]) -> bool {
             .map(|(other, path)| (other.clone(), path.clone()))
             .collect()
     };
-    let without_parent: Imports = children.iter().map(|child| ((*child).clone(), among_them(child))).collect();
+    let without_parent: Imports =
+        children.iter().map(|child| ((*child).clone(), among_them(child))).collect();
     are_its_children && circles(&without_parent).is_empty()
 }
 
 fn describe(name: &str, imports: &Imports, circle: &[Module]) -> String {
-    let named = |module: &Module| if module.is_empty() { "lib".to_string() } else { module.join("/") };
-    let mut text = format!("{}/src: {} files", if name.is_empty() { "." } else { name }, circle.len());
+    let named =
+        |module: &Module| if module.is_empty() { "lib".to_string() } else { module.join("/") };
+    let mut text =
+        format!("{}/src: {} files", if name.is_empty() { "." } else { name }, circle.len());
     for file in circle {
         for (other, path) in imports[file].iter().filter(|(other, _)| circle.contains(other)) {
             text += &format!("\n    {} imports {} ({path})", named(file), named(other));

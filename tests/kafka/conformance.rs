@@ -3,7 +3,8 @@
 use crate::support::broker::Broker;
 use crate::support::hooked::{Hooked, Read};
 use crate::support::topics::{
-    create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed, settle, watermarks,
+    create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed,
+    settle, watermarks,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +24,9 @@ fn topic(topic: &str) -> KafkaSource<Str> {
     Kafka::new(Broker::shared().address()).set("fetch.wait.max.ms", "20").source([topic]).utf8()
 }
 
-/// A topic whose partitions end where they end now. Records come over the network, so that a reader that is idle has not seen what is there: with an end
-/// to reach, the suite waits for it, and sees a record too many.
+/// A topic whose partitions end where they end now. Records come over the network, so that a reader
+/// that is idle has not seen what is there: with an end to reach, the suite waits for it, and sees
+/// a record too many.
 fn ending(name: &str, partitions: i32) -> impl Fn() -> Hooked<KafkaSource<Str>> {
     let ends: BTreeMap<String, u64> = (0..partitions)
         .map(|partition| {
@@ -37,7 +39,12 @@ fn ending(name: &str, partitions: i32) -> impl Fn() -> Hooked<KafkaSource<Str>> 
         let ends = ends.clone();
         Hooked::new(topic(&name), move |read: &Read<'_>| {
             let end = ends[read.partition];
-            assert!(read.position.offset <= end, "{} is at {}, and ends at {end}", read.partition, read.position.offset);
+            assert!(
+                read.position.offset <= end,
+                "{} is at {}, and ends at {end}",
+                read.partition,
+                read.position.offset
+            );
             match read.status {
                 ReadStatus::Idle(_) if read.position.offset == end => ReadStatus::End,
                 ReadStatus::Idle(_) => {
@@ -73,7 +80,11 @@ fn the_source_keeps_its_contract_with_holes_and_control_records() {
         let messages: Vec<_> = values.iter().map(|value| (1, None, Some(*value))).collect();
         produce_in_transaction(&brokers, &format!("kept-{number}"), "kept", &messages, *commit);
     }
-    let expected = [("kept[0]", texts(&plain)), ("kept[1]", texts(&["k", "l", "m", "n", "o"])), ("kept[2]", texts(&[]))];
+    let expected = [
+        ("kept[0]", texts(&plain)),
+        ("kept[1]", texts(&["k", "l", "m", "n", "o"])),
+        ("kept[2]", texts(&[])),
+    ];
     conformance::source(ending("kept", 3), &expected);
 }
 
@@ -86,7 +97,12 @@ fn a_position_that_the_topic_no_longer_matches_is_an_error() {
         send(name, 0, &many);
     };
     made("expired");
-    conformance::damaged_source(|| topic("expired"), "expired[0]", 5, || delete_records(&brokers, "expired", 0, 10));
+    conformance::damaged_source(
+        || topic("expired"),
+        "expired[0]",
+        5,
+        || delete_records(&brokers, "expired", 0, 10),
+    );
     made("shorter");
     conformance::damaged_source(
         || topic("shorter"),
@@ -100,7 +116,8 @@ fn a_position_that_the_topic_no_longer_matches_is_an_error() {
     );
 }
 
-/// Such a topic has the offset, and only a look at the record before tells that it is another: a start takes it, before a partition is opened.
+/// Such a topic has the offset, and only a look at the record before tells that it is another: a
+/// start takes it, before a partition is opened.
 #[test]
 fn a_topic_that_was_made_again_and_is_as_long_is_found_at_the_start() {
     let brokers = Broker::shared().address();
@@ -109,40 +126,66 @@ fn a_topic_that_was_made_again_and_is_as_long_is_found_at_the_start() {
     let source = ending("longer", 1)();
     let mut reader = source.open("longer[0]", None).expect("it opens");
     while reader.position().offset < 10 {
-        reader.read(&mut tidemill::source::Records::with_limits(100, usize::MAX)).expect("it reads");
+        reader
+            .read(&mut tidemill::source::Records::with_limits(100, usize::MAX))
+            .expect("it reads");
     }
-    // As this version writes it, with the topic's id; and as an earlier one did, with nothing but the record.
+    // As this version writes it, with the topic's id; and as an earlier one did, with nothing but
+    // the record.
     let position = reader.position();
-    let earlier = Position { witness: [&[1], &position.witness[17..]].concat(), ..position.clone() };
+    let earlier =
+        Position { witness: [&[1], &position.witness[17..]].concat(), ..position.clone() };
     let begin_at = |position: &Position, on_loss| {
-        let recorded: BTreeMap<String, Position> = [("longer[0]".to_string(), position.clone())].into();
+        let recorded: BTreeMap<String, Position> =
+            [("longer[0]".to_string(), position.clone())].into();
         let (topology, recorded) = ("conformance", &recorded);
-        let start = Start { topology, is_new: false, begun: true, recorded, first: None, on_loss, to_end: false };
+        let start = Start {
+            topology,
+            is_new: false,
+            begun: true,
+            recorded,
+            first: None,
+            on_loss,
+            to_end: false,
+        };
         topic("longer").begin(&start)
     };
     for recorded in [&position, &earlier] {
         let begun = begin_at(recorded, OnLoss::Refuse).expect("it is as it was");
         assert_eq!(begun.warnings, [""; 0]);
-        assert_eq!(begun.partitions, [("longer[0]".to_string(), Some(position.clone()))], "the start gives it the id");
+        assert_eq!(
+            begun.partitions,
+            [("longer[0]".to_string(), Some(position.clone()))],
+            "the start gives it the id"
+        );
     }
     let begin = |on_loss| begin_at(&position, on_loss);
     drop((reader, source));
     delete_topic(&brokers, "longer");
     create_topic(&brokers, "longer", 1, &[]);
     send("longer", 0, &["b"; 20]);
-    for (recorded, part) in [(&position, "now has the id"), (&earlier, "is not the one that was read")] {
+    for (recorded, part) in
+        [(&position, "now has the id"), (&earlier, "is not the one that was read")]
+    {
         let error = begin_at(recorded, OnLoss::Refuse).expect_err("it is another topic");
         assert!(error.kind() == Kind::SourceLost && error.to_string().contains(part), "{error}");
     }
     for (on_loss, at) in [(OnLoss::Earliest, 0), (OnLoss::Latest, 20)] {
         let begun = begin(on_loss).expect("it goes on");
-        let [(name, Some(Position { offset, witness }))] = &begun.partitions[..] else { panic!("{:?}", begun.partitions) };
-        assert_eq!((name.as_str(), *offset, witness.len(), begun.warnings.len()), ("longer[0]", at, 17, 1), "with the new id");
+        let [(name, Some(Position { offset, witness }))] = &begun.partitions[..] else {
+            panic!("{:?}", begun.partitions)
+        };
+        assert_eq!(
+            (name.as_str(), *offset, witness.len(), begun.warnings.len()),
+            ("longer[0]", at, 17, 1),
+            "with the new id"
+        );
     }
 }
 
-/// A sink of which the marker is asked only when what was committed is visible: the broker confirms a commit some milliseconds before. Nobody else
-/// publishes in the suite but a run that has crashed, whose transaction stays open: that is not waited for.
+/// A sink of which the marker is asked only when what was committed is visible: the broker confirms
+/// a commit some milliseconds before. Nobody else publishes in the suite but a run that has
+/// crashed, whose transaction stays open: that is not waited for.
 struct Settled(KafkaSink<String>);
 
 struct SettledPublisher(Box<dyn Publisher>);
@@ -173,7 +216,11 @@ impl Publisher for SettledPublisher {
     }
 
     fn marker(&mut self) -> Result<Option<Marker>> {
-        settle(&Broker::shared().address(), "conformance.under-test.progress", Duration::from_secs(2));
+        settle(
+            &Broker::shared().address(),
+            "conformance.under-test.progress",
+            Duration::from_secs(2),
+        );
         self.0.marker()
     }
 
@@ -199,7 +246,9 @@ fn the_sink_keeps_its_contract() {
     let brokers = Broker::shared().address();
     create_topic(&brokers, "published", 1, &[]);
     let kafka = Kafka::new(&brokers);
-    let make = || kafka.sink("published", |record: &String| Message::new().key("k").value(record.as_str()));
+    let make = || {
+        kafka.sink("published", |record: &String| Message::new().key("k").value(record.as_str()))
+    };
     let items: Vec<String> = (0..20).map(|number| format!("record {number}")).collect();
     let read_back = || {
         let encoded = |value: Option<String>| {
@@ -207,7 +256,10 @@ fn the_sink_keeps_its_contract() {
             make().encode(&value.expect("every message has a value"), &mut bytes).expect("it fits");
             bytes
         };
-        read_committed(&brokers, "published").into_iter().map(|message| encoded(message.value)).collect()
+        read_committed(&brokers, "published")
+            .into_iter()
+            .map(|message| encoded(message.value))
+            .collect()
     };
     conformance::sink(|| Settled(make()), &items, read_back);
 }

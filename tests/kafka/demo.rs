@@ -19,8 +19,19 @@ fn the_demo_counts_a_topic_as_it_counts_the_file_also_when_it_is_killed() {
     let state = folder.path().join("state");
     let state = state.to_str().expect("UTF-8");
     let start = |more: &[&str]| {
-        let from =
-            ["run", "--state", state, "--kafka", &brokers, "--topic", "edits", "--listen", "127.0.0.1:0", "--workers", "2"];
+        let from = [
+            "run",
+            "--state",
+            state,
+            "--kafka",
+            &brokers,
+            "--topic",
+            "edits",
+            "--listen",
+            "127.0.0.1:0",
+            "--workers",
+            "2",
+        ];
         let mut running = Running::start("wiki_trends", &[&from[..], more].concat());
         running.says("listening on");
         running
@@ -37,5 +48,8 @@ fn the_demo_counts_a_topic_as_it_counts_the_file_also_when_it_is_killed() {
     running.get_until("/v1/status", |status| counted(status) == 39_244);
     let url = running.url();
     assert_eq!(trends(&url).1, all);
-    assert_eq!(ask(&url, "top", &json!(1))["result"][0], json!(["Wikipedia:Vandalismusmeldung", 33]));
+    assert_eq!(
+        ask(&url, "top", &json!(1))["result"][0],
+        json!(["Wikipedia:Vandalismusmeldung", 33])
+    );
 }

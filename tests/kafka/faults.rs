@@ -1,8 +1,9 @@
-//! From Kafka and back, through crashes of the process and faults of a real broker: whatever goes away when, each record has counted once, and each output
-//! is there once (I1, I2, I5, I6).
+//! From Kafka and back, through crashes of the process and faults of a real broker: whatever goes
+//! away when, each record has counted once, and each output is there once (I1, I2, I5, I6).
 //!
-//! Afterwards a recount of what a read_committed reader sees of the input is compared with the states and with what such a reader sees of the outputs.
-//! `TIDEMILL_LONG=1` walks the whole matrix of crash points, crashes and faults, and more random rounds. A failure names the case:
+//! Afterwards a recount of what a read_committed reader sees of the input is compared with the
+//! states and with what such a reader sees of the outputs. `TIDEMILL_LONG=1` walks the whole matrix
+//! of crash points, crashes and faults, and more random rounds. A failure names the case:
 //! `TIDEMILL_TEST_CASE=…` repeats it alone, `TIDEMILL_TEST_SEED=N` a random round.
 
 use crate::support::asked::{self, long};
@@ -27,7 +28,8 @@ fn run() -> Run {
     Run { batch_records: 40, fold_bytes: 1 << 10, outbox_bytes: 8 << 10, ..Run::with_workers(2) }
 }
 
-/// At which time of reaching it [`run`] crashes at this point: there is something before, and something after it.
+/// At which time of reaching it [`run`] crashes at this point: there is something before, and
+/// something after it.
 fn nth(point: CrashPoint) -> u64 {
     match point {
         CrashPoint::RecoveryOpened
@@ -38,7 +40,10 @@ fn nth(point: CrashPoint) -> u64 {
         | CrashPoint::SinksClaimed
         | CrashPoint::Registered => 1,
         // The last of the workers, or of the sinks: the others are further.
-        CrashPoint::StateRestored | CrashPoint::SourcesOpened | CrashPoint::SinkMarkerRead | CrashPoint::SinkMarkerClaimed => 2,
+        CrashPoint::StateRestored
+        | CrashPoint::SourcesOpened
+        | CrashPoint::SinkMarkerRead
+        | CrashPoint::SinkMarkerClaimed => 2,
         CrashPoint::BatchOpened | CrashPoint::BatchClosed => 12,
         // When one worker has handed its delta over and the other has not.
         CrashPoint::BatchComputed => 17,
@@ -90,16 +95,25 @@ impl std::fmt::Display for Case {
 fn cases() -> Vec<Case> {
     let hows = [How::Abort, How::Kill];
     if !long() {
-        let case =
-            |(number, point): (usize, CrashPoint)| Case { number, point, how: hows[number % 2], then: None, fault: Fault::None };
+        let case = |(number, point): (usize, CrashPoint)| Case {
+            number,
+            point,
+            how: hows[number % 2],
+            then: None,
+            fault: Fault::None,
+        };
         return CrashPoint::usual().enumerate().map(case).collect();
     }
     let mut cases = Vec::new();
     for (index, point) in CrashPoint::usual().enumerate() {
         // Each point meets three points of a start.
         let second = |fault: usize| OF_A_START[(index + 3 * fault) % OF_A_START.len()];
-        for (at, fault) in [Fault::None, Fault::Killed, Fault::Paused(Duration::from_secs(5))].into_iter().enumerate() {
-            let crashes = [(hows[0], None), (hows[1], None), (hows[(index + at) % 2], Some(second(at)))];
+        for (at, fault) in [Fault::None, Fault::Killed, Fault::Paused(Duration::from_secs(5))]
+            .into_iter()
+            .enumerate()
+        {
+            let crashes =
+                [(hows[0], None), (hows[1], None), (hows[(index + at) % 2], Some(second(at)))];
             for (how, then) in crashes {
                 cases.push(Case { number: cases.len(), point, how, then, fault });
             }
@@ -111,28 +125,45 @@ fn cases() -> Vec<Case> {
 #[test]
 fn i6_after_a_crash_at_each_point_every_record_has_counted_once_and_every_output_is_there_once() {
     let only = asked::case();
-    let cases: Vec<Case> =
-        cases().into_iter().filter(|case| only.as_ref().is_none_or(|only| case.to_string().contains(only))).collect();
+    let cases: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| only.as_ref().is_none_or(|only| case.to_string().contains(only)))
+        .collect();
     let begin = |broker: &Broker| {
         let mut input = Input::new(&broker.address(), "input");
         input.send(&mut Random::new(1), LINES);
         let content = input.read();
         (input, content)
     };
-    each_case("crash points", if long() { 2 } else { 1 }, &cases, begin, |broker, (input, content), case, attempt| {
-        walk(broker, input, content, case, attempt)
-    });
+    each_case(
+        "crash points",
+        if long() { 2 } else { 1 },
+        &cases,
+        begin,
+        |broker, (input, content), case, attempt| walk(broker, input, content, case, attempt),
+    );
 }
 
 /// Crashes a new subject as the case says; then lets it come to its end, and checks.
-fn walk(broker: &mut Broker, input: &Input, content: &Content, case: &Case, attempt: usize) -> Shown {
+fn walk(
+    broker: &mut Broker,
+    input: &Input,
+    content: &Content,
+    case: &Case,
+    attempt: usize,
+) -> Shown {
     let name = format!("case-{}-{attempt}", case.number);
-    let mut place = Place::new(format!("TIDEMILL_TEST_CASE='{case}'"), &broker.address(), &name, input);
-    let mut child = place.start(&run(), Some(&crash_at(case.point, case.how, nth(case.point))), None);
+    let mut place =
+        Place::new(format!("TIDEMILL_TEST_CASE='{case}'"), &broker.address(), &name, input);
+    let mut child =
+        place.start(&run(), Some(&crash_at(case.point, case.how, nth(case.point))), None);
     child.reaches(case.point, case.how);
     let mut fault = Some(case.fault.begin(broker));
-    let mut back = |broker: &mut Broker| fault.take().map_or(Shown::Everything, |fault| fault.end(broker, &name));
-    // What waits there, and the sinks and workers beside it, see the broker again before they are killed; or they do not.
+    let mut back = |broker: &mut Broker| {
+        fault.take().map_or(Shown::Everything, |fault| fault.end(broker, &name))
+    };
+    // What waits there, and the sinks and workers beside it, see the broker again before they are
+    // killed; or they do not.
     if case.number.is_multiple_of(2) && back(broker) == Shown::Nothing {
         return Shown::Nothing;
     }
@@ -173,14 +204,22 @@ fn i6_after_random_kills_and_faults_of_the_broker_every_output_is_there_once() {
     };
     let seeds: Vec<u64> = (first..first + rounds).collect();
     let lanes = if long() { 2 } else { 1 };
-    each_case("random rounds", lanes, &seeds, |_| (), |broker, (), seed, attempt| round(broker, *seed, attempt));
+    each_case(
+        "random rounds",
+        lanes,
+        &seeds,
+        |_| (),
+        |broker, (), seed, attempt| round(broker, *seed, attempt),
+    );
 }
 
-/// Kills one subject again and again while its input grows and its broker comes and goes: all of it from one seed.
+/// Kills one subject again and again while its input grows and its broker comes and goes: all of it
+/// from one seed.
 fn round(broker: &mut Broker, seed: u64, attempt: usize) -> Shown {
     let (mut random, name) = (Random::new(seed), format!("round-{seed}-{attempt}"));
     let mut input = Input::new(&broker.address(), &name);
-    let mut place = Place::new(format!("TIDEMILL_TEST_SEED={seed}"), &broker.address(), &name, &input);
+    let mut place =
+        Place::new(format!("TIDEMILL_TEST_SEED={seed}"), &broker.address(), &name, &input);
     let lines = random.within(20..200);
     input.send(&mut random, lines);
     let mut content = input.read();
@@ -249,15 +288,33 @@ fn the_checker_finds_what_is_planted() {
     };
     check(&|_| {}, &[]);
     // A lost and a doubled record, in each place by itself.
-    check(&|seen| *seen.counts.get_mut("tide").expect("frequent") -= 1, &["state counts: \"tide\""]);
-    check(&|seen| *seen.counts.get_mut("tide").expect("frequent") += 1, &["state counts: \"tide\""]);
+    check(
+        &|seen| *seen.counts.get_mut("tide").expect("frequent") -= 1,
+        &["state counts: \"tide\""],
+    );
+    check(
+        &|seen| *seen.counts.get_mut("tide").expect("frequent") += 1,
+        &["state counts: \"tide\""],
+    );
     check(&|seen| seen.bytes = seen.bytes.map(|bytes| bytes - 9), &["state bytes"]);
     check(&|seen| drop(seen.lines.remove(77)), &["sink lines:", "is None instead of Some(1)"]);
-    check(&|seen| seen.lines.insert(77, seen.lines[77].clone()), &["sink lines:", "is Some(2) instead of Some(1)"]);
-    check(&|seen| drop(seen.changes.remove(changes_of(seen, "tide")[3])), &["sink changes: \"tide\" goes from"]);
-    check(&|seen| double(&mut seen.changes, changes_of(&left, "tide")[3]), &["sink changes: \"tide\" goes from"]);
+    check(
+        &|seen| seen.lines.insert(77, seen.lines[77].clone()),
+        &["sink lines:", "is Some(2) instead of Some(1)"],
+    );
+    check(
+        &|seen| drop(seen.changes.remove(changes_of(seen, "tide")[3])),
+        &["sink changes: \"tide\" goes from"],
+    );
+    check(
+        &|seen| double(&mut seen.changes, changes_of(&left, "tide")[3]),
+        &["sink changes: \"tide\" goes from"],
+    );
     // The first and the last: no change comes before the one, and none after the other.
-    check(&|seen| drop(seen.changes.remove(changes_of(seen, "tide")[0])), &["sink changes: \"tide\" goes from Some"]);
+    check(
+        &|seen| drop(seen.changes.remove(changes_of(seen, "tide")[0])),
+        &["sink changes: \"tide\" goes from Some"],
+    );
     check(
         &|seen| drop(seen.changes.remove(*changes_of(seen, "tide").last().expect("one"))),
         &["the last of each word: \"tide\""],
@@ -267,14 +324,23 @@ fn the_checker_finds_what_is_planted() {
         &|seen| seen.changes.swap(changes_of(&left, "tide")[3], changes_of(&left, "tide")[4]),
         &["sink changes: \"tide\" goes from"],
     );
-    check(&|seen| seen.lines.swap(0, 1), &["sink lines: the lines of a partition are out of order"]);
+    check(
+        &|seen| seen.lines.swap(0, 1),
+        &["sink lines: the lines of a partition are out of order"],
+    );
     // A missing batch: in a sink, and in the states.
     check(&|seen| drop(seen.lines.drain(200..240)), &["sink lines:", "is None instead of Some(1)"]);
     check(&|seen| drop(seen.changes.drain(200..300)), &["sink changes:", "goes from"]);
     check(&|seen| forget_a_batch(seen, &content), &["state counts", "state bytes"]);
     // A doubled batch.
-    check(&|seen| drop(seen.lines.splice(240..240, left.lines[200..240].to_vec())), &["sink lines:", "is Some(2)"]);
-    check(&|seen| drop(seen.changes.splice(300..300, left.changes[200..300].to_vec())), &["sink changes:", "goes from"]);
+    check(
+        &|seen| drop(seen.lines.splice(240..240, left.lines[200..240].to_vec())),
+        &["sink lines:", "is Some(2)"],
+    );
+    check(
+        &|seen| drop(seen.changes.splice(300..300, left.changes[200..300].to_vec())),
+        &["sink changes:", "goes from"],
+    );
     // What was aborted, what is torn, positions that are behind and ahead.
     check(
         &|seen| seen.lines[5].value = Some("aborted-0 tide".into()),
@@ -289,7 +355,12 @@ fn the_checker_finds_what_is_planted() {
 /// Where the changes of a word are.
 fn changes_of(seen: &Seen, word: &str) -> Vec<usize> {
     let of_word = |message: &Message| message.key.as_deref() == Some(word);
-    seen.changes.iter().enumerate().filter(|(_, message)| of_word(message)).map(|(at, _)| at).collect()
+    seen.changes
+        .iter()
+        .enumerate()
+        .filter(|(_, message)| of_word(message))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 fn double(messages: &mut Vec<Message>, at: usize) {

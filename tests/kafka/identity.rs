@@ -1,19 +1,25 @@
-//! A topic that is deleted and made again, or is trimmed, while it is read and while it is not: the run ends with 67 and names
-//! both topics, what was read before is committed, and nothing of the other is taken for the rest of the one.
+//! A topic that is deleted and made again, or is trimmed, while it is read and while it is not: the
+//! run ends with 67 and names both topics, what was read before is committed, and nothing of the
+//! other is taken for the rest of the one.
 
 use crate::support::binary::{self, Outcome, Running, folder, scan};
 use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, delete_records, delete_topic, produce, produce_in_transaction, watermarks};
+use crate::support::topics::{
+    create_topic, delete_records, delete_topic, produce, produce_in_transaction, watermarks,
+};
 use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Within this a topic that is another is found while it is read: 15 s, and as much for a machine that has much else to do.
+/// Within this a topic that is another is found while it is read: 15 s, and as much for a machine
+/// that has much else to do.
 const FOUND_WITHIN: Duration = Duration::from_secs(15 + 15);
 
 /// The texts that name both topics.
-const BOTH: [&str; 2] =
-    ["the topic was deleted and made again: the one that was read has the id ", ", the one of its name now has the id "];
+const BOTH: [&str; 2] = [
+    "the topic was deleted and made again: the one that was read has the id ",
+    ", the one of its name now has the id ",
+];
 
 /// A word count of a topic.
 struct Place {
@@ -54,7 +60,12 @@ enum While {
 impl Place {
     fn new(brokers: &str, topic: &str, partitions: i32) -> Place {
         create_topic(brokers, topic, partitions, &[]);
-        Place { brokers: brokers.to_string(), topic: topic.to_string(), partitions, folder: folder() }
+        Place {
+            brokers: brokers.to_string(),
+            topic: topic.to_string(),
+            partitions,
+            folder: folder(),
+        }
     }
 
     fn state(&self) -> PathBuf {
@@ -64,14 +75,30 @@ impl Place {
     fn start(&self, more: &[&str]) -> Running {
         let state = self.state();
         let state = state.to_str().expect("UTF-8");
-        let own = ["run", "--name", &self.topic, "--state", state, "--kafka", &self.brokers, "--topic", &self.topic];
+        let own = [
+            "run",
+            "--name",
+            &self.topic,
+            "--state",
+            state,
+            "--kafka",
+            &self.brokers,
+            "--topic",
+            &self.topic,
+        ];
         let workers: &[&str] = if more.contains(&"--workers") { &[] } else { &["--workers", "1"] };
-        Running::start("word_count", &[&own[..], workers, &["--listen", "127.0.0.1:0"], more].concat())
+        Running::start(
+            "word_count",
+            &[&own[..], workers, &["--listen", "127.0.0.1:0"], more].concat(),
+        )
     }
 
     /// Fills partition 0 with words that begin so.
     fn fill(&self, word: &str, fill: Fill) {
-        self.fill_with(&(0..fill.words()).map(|number| format!("{word}{number}")).collect::<Vec<_>>(), fill);
+        self.fill_with(
+            &(0..fill.words()).map(|number| format!("{word}{number}")).collect::<Vec<_>>(),
+            fill,
+        );
     }
 
     fn fill_with(&self, words: &[String], fill: Fill) {
@@ -82,7 +109,13 @@ impl Place {
         };
         let (first, more) = messages.split_at(in_transaction);
         if !first.is_empty() {
-            produce_in_transaction(&self.brokers, &format!("{}-{}", self.topic, words[0]), &self.topic, first, true);
+            produce_in_transaction(
+                &self.brokers,
+                &format!("{}-{}", self.topic, words[0]),
+                &self.topic,
+                first,
+                true,
+            );
         }
         produce(&self.brokers, &self.topic, more);
     }
@@ -96,7 +129,8 @@ impl Place {
         let end = self.end();
         running.get_until("/v1/status", |status| {
             let partitions = status["partitions"].as_array().map_or(&[][..], Vec::as_slice);
-            partitions.len() == usize::try_from(self.partitions).expect("few") && partitions[0]["offset"] == end
+            partitions.len() == usize::try_from(self.partitions).expect("few")
+                && partitions[0]["offset"] == end
         });
     }
 
@@ -114,8 +148,9 @@ impl Place {
 
     /// How many of the words that were counted begin with `old`, and how many do not.
     fn counted(&self) -> (u64, u64) {
-        let (old, new): (Vec<_>, Vec<_>) =
-            scan("word_count", "counts", &self.state()).into_iter().partition(|(word, _)| word.starts_with("old"));
+        let (old, new): (Vec<_>, Vec<_>) = scan("word_count", "counts", &self.state())
+            .into_iter()
+            .partition(|(word, _)| word.starts_with("old"));
         let sum = |rows: Vec<(String, u64)>| rows.into_iter().map(|(_, count)| count).sum();
         (sum(old), sum(new))
     }
@@ -187,16 +222,31 @@ impl Case {
         let took = began.elapsed();
         outcome.is(self.name, 67, self.parts);
         let old = if self.from == "latest" { 0 } else { self.old.words() as u64 };
-        assert_eq!(place.counted(), (old, 0), "{}: what was read is there, and nothing of the other topic", self.name);
+        assert_eq!(
+            place.counted(),
+            (old, 0),
+            "{}: what was read is there, and nothing of the other topic",
+            self.name
+        );
         assert!(took < FOUND_WITHIN, "{}: it took {took:?}", self.name);
         eprintln!("{}: found after {took:?}", self.name);
         if let Some(new) = self.new {
-            // A start refuses it too, for as long as nobody allows the loss; then the new topic is read as a whole, and is the topic.
+            // A start refuses it too, for as long as nobody allows the loss; then the new topic is
+            // read as a whole, and is the topic.
             place.start(&[]).wait().is(self.name, 67, self.parts);
             let place = Place { partitions: self.partitions.1, ..place };
             let said = place.read(&["--on-loss", "earliest"]);
-            assert!(said.contains("told to go on: at 0") || said.contains("is gone"), "{}: {said}", self.name);
-            assert_eq!(place.counted(), (old, new.words() as u64), "{}: all of the new topic, once", self.name);
+            assert!(
+                said.contains("told to go on: at 0") || said.contains("is gone"),
+                "{}: {said}",
+                self.name
+            );
+            assert_eq!(
+                place.counted(),
+                (old, new.words() as u64),
+                "{}: all of the new topic, once",
+                self.name
+            );
             place.read(&[]);
         }
     }
@@ -237,10 +287,25 @@ fn a_topic_that_was_made_again_is_found_and_not_a_record_of_it_is_taken_for_the_
         Case { name: "remade-longer", new: Some(Fill::Plain(2000)), ..usual() },
         Case { name: "remade-empty", new: Some(Fill::Plain(0)), ..usual() },
         Case { name: "remade-fewer", partitions: (2, 1), ..usual() },
-        Case { name: "remade-gone", new: None, parts: &["remade-gone[0]: the topic was deleted", "--start-over"], ..usual() },
+        Case {
+            name: "remade-gone",
+            new: None,
+            parts: &["remade-gone[0]: the topic was deleted", "--start-over"],
+            ..usual()
+        },
         // The witness's offset holds no record in the new topic: the end of a transaction is there.
-        Case { name: "remade-control", happens: While::Stopped, new: Some(Fill::Transaction(999, 501)), ..usual() },
-        Case { name: "remade-transactions", old: Fill::Transaction(900, 0), new: Some(Fill::Transaction(1500, 300)), ..usual() },
+        Case {
+            name: "remade-control",
+            happens: While::Stopped,
+            new: Some(Fill::Transaction(999, 501)),
+            ..usual()
+        },
+        Case {
+            name: "remade-transactions",
+            old: Fill::Transaction(900, 0),
+            new: Some(Fill::Transaction(1500, 300)),
+            ..usual()
+        },
         // Nothing was read of it: there is no witness.
         Case { name: "remade-never-read", from: "latest", new: Some(Fill::Plain(1500)), ..usual() },
         Case {
@@ -250,7 +315,12 @@ fn a_topic_that_was_made_again_is_found_and_not_a_record_of_it_is_taken_for_the_
             new: Some(Fill::Plain(1500)),
             ..usual()
         },
-        Case { name: "remade-suspended", happens: While::Suspended, new: Some(Fill::Plain(2000)), ..usual() },
+        Case {
+            name: "remade-suspended",
+            happens: While::Suspended,
+            new: Some(Fill::Plain(2000)),
+            ..usual()
+        },
         Case { name: "remade-held", happens: While::Held, new: Some(Fill::Plain(2000)), ..usual() },
     ];
     std::thread::scope(|scope| {
@@ -261,7 +331,8 @@ fn a_topic_that_was_made_again_is_found_and_not_a_record_of_it_is_taken_for_the_
     });
 }
 
-/// What a reader had of a partition before retention overtook it is committed; only what nobody has any more is lost.
+/// What a reader had of a partition before retention overtook it is committed; only what nobody has
+/// any more is lost.
 #[test]
 fn what_was_read_before_a_gap_is_committed() {
     let brokers = Broker::shared().address();
@@ -283,15 +354,18 @@ fn what_was_read_before_a_gap_is_committed() {
     outcome.is("a gap", 67, &["remade-gap[0]: need ", ", the log starts at 35000: "]);
     let (read, _) = place.counted();
     assert!(read > 5_000, "what was fetched before is committed: {read}");
-    let need = format!("remade-gap[0]: need {read}, the log starts at 35000: {} records lost", 35_000 - read);
+    let need = format!(
+        "remade-gap[0]: need {read}, the log starts at 35000: {} records lost",
+        35_000 - read
+    );
     outcome.is("a gap", 67, &[&need]);
     place.start(&[]).wait().is("a start", 67, &[&need]);
     place.read(&["--on-loss", "earliest"]);
     assert_eq!(place.counted(), (read + 5_000, 0));
 }
 
-/// A client that has dropped every broker that it knew reads nothing any more, whatever it is told. It was seen after pauses of a
-/// broker, about once in seven with 300 partitions.
+/// A client that has dropped every broker that it knew reads nothing any more, whatever it is told.
+/// It was seen after pauses of a broker, about once in seven with 300 partitions.
 #[test]
 fn a_client_that_reads_nothing_though_the_brokers_answer_is_replaced() {
     let long = std::env::var_os("TIDEMILL_LONG").is_some();
@@ -305,7 +379,8 @@ fn a_client_that_reads_nothing_though_the_brokers_answer_is_replaced() {
         broker.pause();
         std::thread::sleep(Duration::from_secs(if long { 5 } else { 2 }));
         broker.resume();
-        let words: Vec<_> = (0..partitions).map(|partition| (partition, None, Some("old"))).collect();
+        let words: Vec<_> =
+            (0..partitions).map(|partition| (partition, None, Some("old"))).collect();
         produce(&brokers, "remade-paused", &words);
         let read = u64::try_from(partitions * pause).expect("few");
         let began = Instant::now();

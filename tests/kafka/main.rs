@@ -43,7 +43,8 @@ mod soak;
 mod source;
 mod starts;
 
-/// Not a test: the subject in the child processes of `faults` and `registry`. Without their variable it does nothing.
+/// Not a test: the subject in the child processes of `faults` and `registry`. Without their
+/// variable it does nothing.
 #[test]
 fn subject() {
     if let Ok(job) = std::env::var(support::child::SUBJECT) {

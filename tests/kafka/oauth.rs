@@ -21,8 +21,8 @@ const LIFE: Duration = Duration::from_secs(8);
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| {
-        let login =
-            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"b\";";
+        let login = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+             unsecuredLoginStringClaim_sub=\"b\";";
         Broker::with()
             .sasl("nobody", "unused")
             .set("sasl.enabled.mechanisms", "OAUTHBEARER")
@@ -35,10 +35,15 @@ fn broker() -> &'static Broker {
 /// A token of a user, without a signature, as the broker's default validator takes it.
 fn token() -> Token {
     let expires = SystemTime::now() + LIFE;
-    let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970").as_secs_f64();
-    let claims = format!("{{\"sub\":\"tide\",\"iat\":{:.3},\"exp\":{seconds:.3}}}", seconds - LIFE.as_secs_f64());
+    let seconds =
+        expires.duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970").as_secs_f64();
+    let claims = format!(
+        "{{\"sub\":\"tide\",\"iat\":{:.3},\"exp\":{seconds:.3}}}",
+        seconds - LIFE.as_secs_f64()
+    );
     let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
-    Token::new(format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims)), expires).principal("tide")
+    Token::new(format!("{}.{}.", part("{\"alg\":\"none\"}"), part(&claims)), expires)
+        .principal("tide")
 }
 
 fn folder() -> tempfile::TempDir {
@@ -65,10 +70,14 @@ fn feed(name: &str, range: std::ops::Range<u32>) {
 
 fn start(name: &'static str, kafka: Kafka, place: &Path) -> Result<Engine> {
     let build = move |topology: &Topology<'_>| {
-        let sink = kafka.sink(format!("{name}-out"), |line: &Str| Message::new().value(line.as_bytes()));
+        let sink =
+            kafka.sink(format!("{name}-out"), |line: &Str| Message::new().value(line.as_bytes()));
         topology.source("in", kafka.source([format!("{name}-in")]).utf8()).sink("out", sink);
     };
-    Engine::start(Settings { workers: 1, disk_reserve: 0, ..Settings::new(name, place.join("state")) }, build)
+    Engine::start(
+        Settings { workers: 1, disk_reserve: 0, ..Settings::new(name, place.join("state")) },
+        build,
+    )
 }
 
 #[track_caller]
@@ -76,7 +85,10 @@ fn wait_for(engine: &Engine, records: u64) {
     let began = Instant::now();
     loop {
         let status = engine.runtime().status();
-        if status.records == records && status.sinks[0].published == status.committed && status.sinks[0].backlog_bytes == 0 {
+        if status.records == records
+            && status.sinks[0].published == status.committed
+            && status.sinks[0].backlog_bytes == 0
+        {
             return;
         }
         assert!(!engine.is_over() && began.elapsed() < PATIENCE, "it stays {status:?}");
@@ -96,7 +108,8 @@ fn a_run_outlives_its_tokens_and_publishes_each_record_once() {
             _ => Ok(token()),
         }
     });
-    let engine = start("tokens", kafka, place.path()).expect("a provider that does not answer is waited for");
+    let engine = start("tokens", kafka, place.path())
+        .expect("a provider that does not answer is waited for");
     let (began, mut fed) = (Instant::now(), 0);
     // Three tokens' lives: each connection has to give a new one twice at least.
     while began.elapsed() < LIFE * 3 {
@@ -108,11 +121,15 @@ fn a_run_outlives_its_tokens_and_publishes_each_record_once() {
     assert!(calls.load(SeqCst) >= 4, "{} calls", calls.load(SeqCst));
     engine.stop();
     engine.wait().expect("it stops");
-    let out: Vec<_> = read_committed(&broker().address(), "tokens-out").into_iter().filter_map(|message| message.value).collect();
+    let out: Vec<_> = read_committed(&broker().address(), "tokens-out")
+        .into_iter()
+        .filter_map(|message| message.value)
+        .collect();
     assert_eq!(out, (0..fed).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-/// Each worker builds a `Kafka` of its own. The provider answers once, and is unreachable from then on.
+/// Each worker builds a `Kafka` of its own. The provider answers once, and is unreachable from then
+/// on.
 #[test]
 fn the_workers_use_the_token_that_the_start_was_given() {
     let name = "workers-token";
@@ -133,7 +150,8 @@ fn the_workers_use_the_token_that_the_start_was_given() {
             .persistent_aggregate("lines", Count);
     };
     let place = folder();
-    let settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new(name, place.path().join("state")) };
+    let settings =
+        Settings { workers: 2, disk_reserve: 0, ..Settings::new(name, place.path().join("state")) };
     let engine = Engine::start(settings, build).expect("the provider answers");
     let began = Instant::now();
     while engine.runtime().status().records < 40 {
@@ -155,8 +173,14 @@ fn what_can_never_work_is_refused_with_the_reason() {
             assert!(error.to_string().contains(part), "{part} is not in: {error}");
         }
     };
-    check(secured().set("sasl.mechanism", "OAUTHBEARER"), &["nothing gives tokens", "Kafka::oauth"]);
-    check(secured().oauth(|| Err(Error::config("the client secret is wrong"))), &["Kafka::oauth", "the client secret is wrong"]);
+    check(
+        secured().set("sasl.mechanism", "OAUTHBEARER"),
+        &["nothing gives tokens", "Kafka::oauth"],
+    );
+    check(
+        secured().oauth(|| Err(Error::config("the client secret is wrong"))),
+        &["Kafka::oauth", "the client secret is wrong"],
+    );
     let forged = || Ok(Token::new("bm8.bm8.", SystemTime::now() + LIFE));
     check(secured().oauth(forged), &["refuse this client", "correct the security settings"]);
 }
@@ -167,7 +191,9 @@ fn a_progress_topic_that_cannot_be_made_with_tokens_is_named() {
     create_topic(&brokers, "unmade-in", 1, &[]);
     create_topic(&brokers, "unmade-out", 1, &[]);
     let place = folder();
-    let error = start("unmade", secured().oauth(|| Ok(token())), place.path()).err().expect("it is refused");
+    let error = start("unmade", secured().oauth(|| Ok(token())), place.path())
+        .err()
+        .expect("it is refused");
     assert_eq!(error.kind(), Kind::Config, "{error}");
     for part in ["unmade.out.progress", "one partition", "cleanup.policy=compact"] {
         assert!(error.to_string().contains(part), "{part} is not in: {error}");
@@ -178,8 +204,13 @@ fn a_progress_topic_that_cannot_be_made_with_tokens_is_named() {
 fn what_is_advised_for_a_topic_that_is_missing_works_with_tokens() {
     create_topic(&broker().address(), "outless-in", 1, &[]);
     let place = folder();
-    let error = start("outless", secured().oauth(|| Ok(token())), place.path()).err().expect("it is refused");
+    let error = start("outless", secured().oauth(|| Ok(token())), place.path())
+        .err()
+        .expect("it is refused");
     assert_eq!(error.kind(), Kind::Config, "{error}");
-    assert!(error.to_string().contains("there is no topic outless-out") && error.to_string().contains("make the topic first"));
+    assert!(
+        error.to_string().contains("there is no topic outless-out")
+            && error.to_string().contains("make the topic first")
+    );
     assert!(!error.to_string().contains("KafkaSink::create"), "{error}");
 }

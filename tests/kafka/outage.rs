@@ -1,5 +1,5 @@
-//! Brokers that are away for longer: nothing ends, nothing spins, `status` and the log say since when, and it goes on by itself. And runs that are
-//! stopped for longer than their successor waits.
+//! Brokers that are away for longer: nothing ends, nothing spins, `status` and the log say since
+//! when, and it goes on by itself. And runs that are stopped for longer than their successor waits.
 
 use crate::support::binary::{Running, counts_are, folder, recount};
 use crate::support::broker::Broker;
@@ -9,15 +9,32 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn start(brokers: &str, name: &str, state: &Path, more: &[&str], environment: &[(&str, &str)]) -> Running {
-    let (input, output, state) = (format!("{name}-in"), format!("{name}-out"), state.to_str().expect("UTF-8"));
-    let run = ["run", "--name", name, "--state", state, "--kafka", brokers, "--topic", &input, "--out", &output];
-    let limit: &[&str] = if more.contains(&"--max-batch-records") { &[] } else { &["--max-batch-records", "20"] };
-    let anywhere: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-    Running::start_with("word_count", &[&run[..], &["--workers", "2"], limit, anywhere, more].concat(), environment)
+fn start(
+    brokers: &str,
+    name: &str,
+    state: &Path,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> Running {
+    let (input, output, state) =
+        (format!("{name}-in"), format!("{name}-out"), state.to_str().expect("UTF-8"));
+    let run = [
+        "run", "--name", name, "--state", state, "--kafka", brokers, "--topic", &input, "--out",
+        &output,
+    ];
+    let limit: &[&str] =
+        if more.contains(&"--max-batch-records") { &[] } else { &["--max-batch-records", "20"] };
+    let anywhere: &[&str] =
+        if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+    Running::start_with(
+        "word_count",
+        &[&run[..], &["--workers", "2"], limit, anywhere, more].concat(),
+        environment,
+    )
 }
 
-/// So many batches that a run of 20,000 records is still in the middle when its first outputs are published: some 10 seconds of them.
+/// So many batches that a run of 20,000 records is still in the middle when its first outputs are
+/// published: some 10 seconds of them.
 const SLOWLY: [&str; 2] = ["--max-batch-records", "2"];
 
 /// Makes a topology's topics.
@@ -31,7 +48,10 @@ fn words(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 fn send(brokers: &str, name: &str, words: &[String]) {
-    let messages = words.iter().enumerate().map(|(at, word)| (i32::from(at % 2 == 1), None, Some(word.as_str())));
+    let messages = words
+        .iter()
+        .enumerate()
+        .map(|(at, word)| (i32::from(at % 2 == 1), None, Some(word.as_str())));
     produce(brokers, &format!("{name}-in"), &messages.collect::<Vec<_>>());
 }
 
@@ -50,30 +70,44 @@ fn has_counted(records: usize) -> impl Fn(&Json) -> bool {
 fn output_is_exact(messages: &[Seen], expected: &BTreeMap<String, u64>) {
     let mut newest = BTreeMap::new();
     for message in messages {
-        let (word, count) = (message.key.clone().expect("a word"), message.value.as_deref().expect("a count"));
+        let (word, count) =
+            (message.key.clone().expect("a word"), message.value.as_deref().expect("a count"));
         let count: u64 = count.parse().expect("a number");
         let before = newest.insert(word, count);
-        assert!(before.is_none_or(|before| before < count), "a count goes back, or comes twice: {message:?}");
+        assert!(
+            before.is_none_or(|before| before < count),
+            "a count goes back, or comes twice: {message:?}"
+        );
     }
     assert_eq!(newest, *expected);
 }
 
-/// The share of a core that tells waiting from spinning: what spins uses all of one; what waits was seen with 1 to 7 %, by how slow the machine is.
+/// The share of a core that tells waiting from spinning: what spins uses all of one; what waits was
+/// seen with 1 to 7 %, by how slow the machine is.
 const SPINNING: f64 = 0.25;
 
 /// The processor time that a process has used so far.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("it has a name").split_whitespace().collect();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().expect("it has a name").split_whitespace().collect();
     // The 14th and the 15th field, in ticks of 10 ms: user and system time.
-    let ticks = [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum::<u64>();
+    let ticks = [fields[11], fields[12]]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum::<u64>();
     Duration::from_millis(ticks * 10)
 }
 
 /// What a port answers before the run is ready.
 fn ask(address: &str) -> String {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-    let mut answer = config.build().new_agent().get(format!("http://{address}/v1/status")).call().expect("it answers");
+    let mut answer = config
+        .build()
+        .new_agent()
+        .get(format!("http://{address}/v1/status"))
+        .call()
+        .expect("it answers");
     answer.body_mut().read_to_string().expect("a text")
 }
 
@@ -84,7 +118,8 @@ fn free_address() -> String {
 
 #[test]
 fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
-    let away_for = Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 120 } else { 20 });
+    let away_for =
+        Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 120 } else { 20 });
     let mut broker = Broker::start();
     let (brokers, places) = (broker.address(), [folder(), folder(), folder()]);
     let states = places.each_ref().map(|place| place.path().join("state"));
@@ -108,18 +143,25 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     let mut lost = start("127.0.0.1:1", "idle", &nowhere.path().join("state"), &[], &[]);
     lost.says("127.0.0.1:1");
     let named_after = paused.elapsed();
-    assert!(named_after < Duration::from_secs(15), "a wrong address is named after {named_after:?}");
+    assert!(
+        named_after < Duration::from_secs(15),
+        "a wrong address is named after {named_after:?}"
+    );
     late.says("it goes on by itself");
     assert!(ask(&address).contains("waiting_since_ms"), "{}", ask(&address));
     // What was in librdkafka's queues is done by then.
     let settled = Duration::from_secs(4).saturating_sub(paused.elapsed());
     std::thread::sleep(settled);
-    let pids = [("idle", idle.pid()), ("busy", busy.pid()), ("late", late.pid()), ("lost", lost.pid())];
+    let pids =
+        [("idle", idle.pid()), ("busy", busy.pid()), ("late", late.pid()), ("lost", lost.pid())];
     let (before, began) = (pids.map(|(_, pid)| processor_time(pid)), Instant::now());
     for running in [&mut idle, &mut busy] {
         let since = |status: &Json| status["partitions"][0]["trouble_since_ms"].is_u64();
         let status = running.get_until("/v1/status", since);
-        assert!(status["partitions"][0]["trouble"].as_str().is_some_and(|why| why.contains(&brokers)), "{status}");
+        assert!(
+            status["partitions"][0]["trouble"].as_str().is_some_and(|why| why.contains(&brokers)),
+            "{status}"
+        );
         running.says("nothing can be read; it goes on by itself");
     }
     std::thread::sleep(away_for.saturating_sub(paused.elapsed()));
@@ -128,21 +170,31 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
         println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
         assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
     }
-    // The sink's connections are open, and nothing comes back: that is told long before its messages' time is over.
+    // The sink's connections are open, and nothing comes back: that is told long before its
+    // messages' time is over.
     let status = busy.get_until("/v1/status", |status| status["sinks"][0]["error"].is_string());
     let since = status["sinks"][0]["error_since_ms"].as_u64();
     assert!(since.is_some_and(|since| since > 1_700_000_000_000), "{status}");
-    assert!([&mut idle, &mut busy, &mut late, &mut lost].into_iter().all(|running| !running.has_ended()), "nothing ends");
+    assert!(
+        [&mut idle, &mut busy, &mut late, &mut lost]
+            .into_iter()
+            .all(|running| !running.has_ended()),
+        "nothing ends"
+    );
     lost.signal("TERM");
     lost.wait().is("given up", 0, &["stopped while it waited at the start"]);
     broker.resume();
     send(&brokers, "idle", &words(200..300));
     idle.get_until("/v1/status", has_counted(300));
     late.get_until("/v1/status", has_counted(200));
-    // What librdkafka had fetched already is counted before it says, once a second, that a broker answers again.
-    let well = |status: &Json| status["partitions"][0]["trouble"].is_null() && status["sinks"][0]["error"].is_null();
+    // What librdkafka had fetched already is counted before it says, once a second, that a broker
+    // answers again.
+    let well = |status: &Json| {
+        status["partitions"][0]["trouble"].is_null() && status["sinks"][0]["error"].is_null()
+    };
     busy.get_until("/v1/status", |status| has_counted(20_000)(status) && well(status));
-    let all = [("busy", busy, busy_words), ("idle", idle, words(0..300)), ("late", late, idle_words)];
+    let all =
+        [("busy", busy, busy_words), ("idle", idle, words(0..300)), ("late", late, idle_words)];
     for ((name, running, words), state) in all.into_iter().zip(&states) {
         running.signal("TERM");
         running.wait().is(name, 0, &[]);
@@ -157,8 +209,8 @@ fn copy(state: &Path, into: &Path) {
     assert!(copied.is_ok_and(|copied| copied.success()), "the folder is copied");
 }
 
-/// A run is stopped in the middle of its transactions, its folder is copied, and the copy takes over: it has published everything before the old run wakes,
-/// or nothing at all.
+/// A run is stopped in the middle of its transactions, its folder is copied, and the copy takes
+/// over: it has published everything before the old run wakes, or nothing at all.
 fn check_zombie(name: &str, successor_publishes: bool) {
     let brokers = Broker::shared().address();
     make(&brokers, name);
@@ -166,7 +218,8 @@ fn check_zombie(name: &str, successor_publishes: bool) {
     let (state, state_of_copy) = (place.path().join("state"), copied.path().join("state"));
     send(&brokers, name, &all[..16_000]);
     let mut old = start(&brokers, name, &state, &SLOWLY, &[]);
-    let status = old.get_until("/v1/status", |status| status["sinks"][0]["published"].as_u64() > Some(20));
+    let status =
+        old.get_until("/v1/status", |status| status["sinks"][0]["published"].as_u64() > Some(20));
     assert!(status["records"].as_u64() < Some(16_000), "{name}: it is in the middle: {status}");
     old.signal("STOP");
     let beside = start(&brokers, name, &state, &[], &[]).wait();
@@ -174,7 +227,8 @@ fn check_zombie(name: &str, successor_publishes: bool) {
     copy(&state, copied.path());
     // One that is to publish nothing waits there until it is killed, when it has claimed the sink.
     let armed = [("TIDEMILL_CRASH_AT", "sinks-claimed:wait")];
-    let mut new = start(&brokers, name, &state_of_copy, &[], if successor_publishes { &[] } else { &armed });
+    let mut new =
+        start(&brokers, name, &state_of_copy, &[], if successor_publishes { &[] } else { &armed });
     if successor_publishes {
         new.get_until("/v1/status", has_counted(16_000));
     } else {
@@ -187,12 +241,24 @@ fn check_zombie(name: &str, successor_publishes: bool) {
     let visible = read_committed(&brokers, &format!("{name}-out"));
     old.signal("CONT");
     let outcome = old.wait();
-    outcome.is(name, 66, &["has taken over", "nothing more of this run is published", "Stop one of the two"]);
-    assert_eq!(read_committed(&brokers, &format!("{name}-out")), visible, "{name}: not one record of the old run is visible");
+    outcome.is(
+        name,
+        66,
+        &["has taken over", "nothing more of this run is published", "Stop one of the two"],
+    );
+    assert_eq!(
+        read_committed(&brokers, &format!("{name}-out")),
+        visible,
+        "{name}: not one record of the old run is visible"
+    );
     if successor_publishes {
         let (_, status) = new.get("/v1/status");
         let incarnation = status["incarnation"].as_str().expect("a run").to_string();
-        outcome.is(name, 66, &[&format!("run {incarnation} of topology \"{name}\" has taken over")]);
+        outcome.is(
+            name,
+            66,
+            &[&format!("run {incarnation} of topology \"{name}\" has taken over")],
+        );
     } else {
         new.kill();
         new = start(&brokers, name, &state_of_copy, &[], &[]);

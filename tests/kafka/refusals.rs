@@ -9,14 +9,23 @@ use tidemill::{Engine, Kind, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Returns what ended a run that publishes to topic `out` of these brokers, at its start or after it.
+/// Returns what ended a run that publishes to topic `out` of these brokers, at its start or after
+/// it.
 fn ended_by(kafka: Kafka, topic: &'static str) -> Error {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
-    let settings = Settings { workers: 1, disk_reserve: 0, ..Settings::new(topic, folder.path().join("state")) };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written");
+    let settings = Settings {
+        workers: 1,
+        disk_reserve: 0,
+        ..Settings::new(topic, folder.path().join("state"))
+    };
     let starting = std::sync::Arc::clone(&settings.starting);
     let build = move |topology: &Topology<'_>| {
         let numbers = topology.source("numbers", Generator::new(1, |_, number| number).records(10));
-        numbers.sink("out", kafka.sink(topic, |number: &u64| Message::new().value(number.to_string())));
+        numbers.sink(
+            "out",
+            kafka.sink(topic, |number: &u64| Message::new().value(number.to_string())),
+        );
     };
     let ended = std::thread::spawn(move || Engine::start(settings, build).and_then(Engine::wait));
     let began = Instant::now();

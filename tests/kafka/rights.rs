@@ -14,14 +14,24 @@ use tidemill::{Engine, Kind, Settings};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The users of the cases. Whoever gives no user may do everything.
-const USERS: [&str; 9] =
-    ["whole", "no-source", "no-group", "no-output", "no-limit", "no-making", "no-marking", "no-marker", "no-transaction"];
+const USERS: [&str; 9] = [
+    "whole",
+    "no-source",
+    "no-group",
+    "no-output",
+    "no-limit",
+    "no-making",
+    "no-marking",
+    "no-marker",
+    "no-transaction",
+];
 
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| {
         let users: String = USERS.iter().map(|user| format!(" user_{user}=\"secret\"")).collect();
-        let login = format!("org.apache.kafka.common.security.plain.PlainLoginModule required{users};");
+        let login =
+            format!("org.apache.kafka.common.security.plain.PlainLoginModule required{users};");
         Broker::with()
             .sasl("whole", "secret")
             .set("listener.name.sasl.plain.sasl.jaas.config", &login)
@@ -37,7 +47,8 @@ fn folder() -> tempfile::TempDir {
 
 /// The rights that the documentation lists for a topology from `<user>-in` to `<user>-out`.
 fn documented(user: &str) -> Vec<Right> {
-    let (input, output, progress) = (format!("{user}-in"), format!("{user}-out"), format!("{user}.out.progress"));
+    let (input, output, progress) =
+        (format!("{user}-in"), format!("{user}-out"), format!("{user}.out.progress"));
     vec![
         Right::read(&input),
         Right::read_group(user),
@@ -57,7 +68,8 @@ fn prepare(user: &str, without: Option<&Right>) {
     create_topic(&brokers, &format!("{user}-in"), 1, &[]);
     create_topic(&brokers, &format!("{user}-out"), 1, &[]);
     produce(&brokers, &format!("{user}-in"), &[(0, None, Some("tide"))]);
-    let rights: Vec<Right> = documented(user).into_iter().filter(|right| Some(right) != without).collect();
+    let rights: Vec<Right> =
+        documented(user).into_iter().filter(|right| Some(right) != without).collect();
     grant(&brokers, user, &rights);
 }
 
@@ -70,10 +82,12 @@ fn run(user: &'static str, place: &Path, records: u64) -> Result<()> {
         .set("sasl.username", user)
         .set("sasl.password", "secret");
     let build = move |topology: &Topology<'_>| {
-        let sink = kafka.sink(format!("{user}-out"), |line: &Str| Message::new().value(line.as_bytes()));
+        let sink =
+            kafka.sink(format!("{user}-out"), |line: &Str| Message::new().value(line.as_bytes()));
         topology.source("in", kafka.source([format!("{user}-in")]).utf8()).sink("out", sink);
     };
-    let settings = Settings { workers: 1, disk_reserve: 0, ..Settings::new(user, place.join("state")) };
+    let settings =
+        Settings { workers: 1, disk_reserve: 0, ..Settings::new(user, place.join("state")) };
     let engine = Engine::start(settings, build)?;
     let began = Instant::now();
     loop {
@@ -82,7 +96,10 @@ fn run(user: &'static str, place: &Path, records: u64) -> Result<()> {
             return engine.wait();
         }
         let offset = status.partitions.first().map_or(0, |partition| partition.offset);
-        if offset >= records && status.sinks[0].published == status.committed && status.sinks[0].backlog_bytes == 0 {
+        if offset >= records
+            && status.sinks[0].published == status.committed
+            && status.sinks[0].backlog_bytes == 0
+        {
             engine.stop();
             return engine.wait();
         }
@@ -112,22 +129,41 @@ fn the_documented_rights_are_enough_and_without_the_group_a_run_goes_on() {
     deny(&brokers, "whole", &[Right::read_group("whole")]);
     produce(&brokers, "whole-in", &[(0, None, Some("mill"))]);
     run("whole", place.path(), 2).expect("only lag tools need the group");
-    let out: Vec<_> = read_committed(&brokers, "whole-out").into_iter().filter_map(|message| message.value).collect();
+    let out: Vec<_> = read_committed(&brokers, "whole-out")
+        .into_iter()
+        .filter_map(|message| message.value)
+        .collect();
     assert_eq!(out, ["tide", "mill"]);
 }
 
 #[test]
 fn a_right_that_a_source_lacks_is_named() {
     check("no-source", &Right::read("no-source-in"), &["no-source-in", "Read and Describe"]);
-    check("no-group", &Right::read_group("no-group"), &["consumer group \"no-group\"", "Read on the group", "group.id"]);
+    check(
+        "no-group",
+        &Right::read_group("no-group"),
+        &["consumer group \"no-group\"", "Read on the group", "group.id"],
+    );
 }
 
 #[test]
 fn a_right_that_a_sink_lacks_is_named() {
     check("no-output", &Right::write("no-output-out"), &["no-output-out", "Write, Describe"]);
-    check("no-limit", &Right::describe_configs("no-limit-out"), &["no-limit-out", "DescribeConfigs"]);
-    check("no-making", &Right::create("no-making.out.progress"), &["making topic no-making.out.progress", "Create"]);
-    check("no-marking", &Right::write("no-marking.out.progress"), &["no-marking.out.progress", "Write"]);
+    check(
+        "no-limit",
+        &Right::describe_configs("no-limit-out"),
+        &["no-limit-out", "DescribeConfigs"],
+    );
+    check(
+        "no-making",
+        &Right::create("no-making.out.progress"),
+        &["making topic no-making.out.progress", "Create"],
+    );
+    check(
+        "no-marking",
+        &Right::write("no-marking.out.progress"),
+        &["no-marking.out.progress", "Write"],
+    );
     check("no-marker", &Right::read("no-marker.out.progress"), &["no-marker.out.progress", "Read"]);
     check(
         "no-transaction",

@@ -10,7 +10,17 @@ use std::path::Path;
 fn start(brokers: &str, place: &Path, more: &[&str], environment: &[(&str, &str)]) -> Running {
     let state = place.join("state");
     let state = state.to_str().expect("UTF-8");
-    let own = ["run", "--state", state, "--kafka", brokers, "--topic", "operated", "--listen", "127.0.0.1:0"];
+    let own = [
+        "run",
+        "--state",
+        state,
+        "--kafka",
+        brokers,
+        "--topic",
+        "operated",
+        "--listen",
+        "127.0.0.1:0",
+    ];
     Running::start_with("word_count", &[&own[..], more].concat(), environment)
 }
 
@@ -21,14 +31,17 @@ fn security_comes_from_the_file_the_environment_and_flags_the_later_over_the_ear
     produce(&broker.address(), "operated", &[(0, None, Some("tide mill"))]);
     let place = folder();
     let config = place.path().join("settings.toml");
-    let text = "[kafka]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"SCRAM-SHA-512\"\nsasl.username = \"tide\"\n\
-                sasl.password = \"filed\"\n";
+    let text = "[kafka]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \
+        \"SCRAM-SHA-512\"\nsasl.username = \"tide\"\nsasl.password = \"filed\"\n";
     std::fs::write(&config, text).expect("it can be written");
     let config = config.to_str().expect("UTF-8");
     let environment = [("TIDEMILL_KAFKA_SASL_PASSWORD", "right")];
-    let flags = ["--config", config, "--kafka-set", "sasl.mechanisms=PLAIN", "--kafka-set", "linger.ms=2"];
+    let flags =
+        ["--config", config, "--kafka-set", "sasl.mechanisms=PLAIN", "--kafka-set", "linger.ms=2"];
     let mut running = start(&broker.sasl_address(), place.path(), &flags, &environment);
-    running.get_until("/v1/status", |status| status["partitions"][0]["offset"] == 1 && status["committed"] == 1);
+    running.get_until("/v1/status", |status| {
+        status["partitions"][0]["offset"] == 1 && status["committed"] == 1
+    });
     running.signal("TERM");
     running.wait().is("right", 0, &[]);
     // Without the environment the file's password counts, which is wrong, and is not shown.
@@ -49,7 +62,11 @@ fn what_is_unknown_or_refused_ends_a_start_with_64_before_anything_is_looked_at(
     check(&["--kafka-set", "sasl.pasword=hunter2"], &[], &["--kafka-set", "sasl.pasword"]);
     check(&["--kafka-set", "sasl.password"], &[], &["--kafka-set NAME=VALUE"]);
     check(&["--kafka-set", "acks=1"], &[], &["acks cannot be changed", "acknowledgement"]);
-    check(&[], &[("TIDEMILL_KAFKA_BOOTSTRAP_SERVERS", "hunter2")], &["TIDEMILL_KAFKA_BOOTSTRAP_SERVERS", "Kafka::new"]);
+    check(
+        &[],
+        &[("TIDEMILL_KAFKA_BOOTSTRAP_SERVERS", "hunter2")],
+        &["TIDEMILL_KAFKA_BOOTSTRAP_SERVERS", "Kafka::new"],
+    );
     check(&[], &[("TIDEMILL_KAFKA_SASL_PASWORD", "hunter2")], &["TIDEMILL_KAFKA_SASL_PASWORD"]);
     check(&["--kafka-set", "retry.backoff.ms=5"], &[], &["retry.backoff.ms", "100"]);
 }
@@ -63,10 +80,14 @@ fn a_progress_topic_is_made_small_and_with_as_many_replicas_as_the_output() {
     create_topic(&brokers, "operated-out", 1, &[]);
     produce(&brokers, "operated", &[(0, None, Some("tide"))]);
     let place = folder();
-    let mut running = start(&brokers, place.path(), &["--name", "operated", "--out", "operated-out"], &[]);
-    running.get_until("/v1/status", |status| status["committed"] == 1 && status["sinks"][0]["published"] == 1);
+    let mut running =
+        start(&brokers, place.path(), &["--name", "operated", "--out", "operated-out"], &[]);
+    running.get_until("/v1/status", |status| {
+        status["committed"] == 1 && status["sinks"][0]["published"] == 1
+    });
     running.signal("TERM");
     running.wait().is("right", 0, &[]);
-    let made = topic_settings(&brokers, "operated.out.progress", ["cleanup.policy", "segment.bytes"]);
+    let made =
+        topic_settings(&brokers, "operated.out.progress", ["cleanup.policy", "segment.bytes"]);
     assert_eq!(made, ["compact", "16777216"]);
 }

@@ -1,9 +1,11 @@
-//! Ten minutes of everything at once (`TIDEMILL_LONG=1`; `TIDEMILL_TEST_SECONDS=120` for less): two hundred followed files that
-//! rotate, three topics of which one is deleted and one made again, a broker that pauses and restarts, a sink whose broker is gone
-//! for a tenth of the time, and kills in between.
+//! Ten minutes of everything at once (`TIDEMILL_LONG=1`; `TIDEMILL_TEST_SECONDS=120` for less): two
+//! hundred followed files that rotate, three topics of which one is deleted and one made again, a
+//! broker that pauses and restarts, a sink whose broker is gone for a tenth of the time, and kills
+//! in between.
 //!
-//! Each line is of one file or topic and has a number, so that a count and a sum show whether each was counted once. Whatever the
-//! status reports is compared, every time, with what is in the files and topics; memory stays flat.
+//! Each line is of one file or topic and has a number, so that a count and a sum show whether each
+//! was counted once. Whatever the status reports is compared, every time, with what is in the files
+//! and topics; memory stays flat.
 
 use crate::support::asked::long;
 use crate::support::binary::{self, Running};
@@ -47,9 +49,11 @@ struct Job {
 fn build(topology: &Topology<'_>, job: &Job) {
     let glob = job.folder.join("logs/*.log").display().to_string();
     let logs = topology.source("logs", Files::lines(glob).follow());
-    let topics = topology.source("topics", Kafka::new(&job.brokers).source(job.topics.clone()).utf8());
+    let topics =
+        topology.source("topics", Kafka::new(&job.brokers).source(job.topics.clone()).utf8());
     let parsed = logs.merge(topics).map(|line: Str| {
-        let (origin, number) = line.rsplit_once(' ').expect("every line has an origin and a number");
+        let (origin, number) =
+            line.rsplit_once(' ').expect("every line has an origin and a number");
         (Str::from(origin), number.parse::<u64>().expect("a number"))
     });
     let sums = parsed
@@ -59,12 +63,15 @@ fn build(topology: &Topology<'_>, job: &Job) {
     sums.changes().sink(
         "out",
         out.sink(OUT, |change: &Change<Str, (u64, u64)>| {
-            Message::new().key(change.key.as_bytes()).value(serde_json::to_vec(&change.new).expect("it is plain data"))
+            Message::new()
+                .key(change.key.as_bytes())
+                .value(serde_json::to_vec(&change.new).expect("it is plain data"))
         }),
     );
 }
 
-/// Not a test: the topology in the child processes of the soak. Without their variable it does nothing.
+/// Not a test: the topology in the child processes of the soak. Without their variable it does
+/// nothing.
 #[test]
 fn subject() {
     let Ok(job) = std::env::var(SOAK) else { return };
@@ -73,12 +80,14 @@ fn subject() {
     let mut settings = Settings::new("soak", job.folder.join("state"));
     settings.workers = 2;
     settings.on_loss = if job.accepts_loss { OnLoss::Earliest } else { OnLoss::Refuse };
-    let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &job)).and_then(|engine| {
-        let listening = Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default())?;
-        let server = listening.serve(Arc::clone(engine.runtime()))?;
-        eprintln!("listening on http://{}", server.address());
-        engine.wait()
-    });
+    let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &job))
+        .and_then(|engine| {
+            let listening =
+                Listening::bind("127.0.0.1:0".parse().expect("an address"), Access::default())?;
+            let server = listening.serve(Arc::clone(engine.runtime()))?;
+            eprintln!("listening on http://{}", server.address());
+            engine.wait()
+        });
     let error = outcome.expect_err("nothing asks it to stop");
     eprintln!("{error}");
     std::process::exit(error.kind().exit_code().into())
@@ -107,7 +116,8 @@ struct Soak {
 
 impl Soak {
     fn start(&mut self) {
-        let mut command = Command::new(std::env::current_exe().expect("a process knows its binary"));
+        let mut command =
+            Command::new(std::env::current_exe().expect("a process knows its binary"));
         command.args(["--exact", "soak::subject", "--nocapture", "--test-threads=1"]);
         command.env(SOAK, serde_json::to_string(&self.job).expect("it is plain data"));
         let mut running = Running::of(&mut command);
@@ -145,7 +155,8 @@ impl Soak {
             let lines = self.random.within(1..10);
             let origin = format!("file {file}");
             let from = self.written.get(&origin).copied().unwrap_or_default();
-            let text: String = (from..from + lines).map(|number| format!("{origin} {number}\n")).collect();
+            let text: String =
+                (from..from + lines).map(|number| format!("{origin} {number}\n")).collect();
             let opened = OpenOptions::new().append(true).create(true).open(self.log(file));
             opened.and_then(|mut opened| opened.write_all(text.as_bytes())).expect("written");
             self.written.insert(origin, from + lines);
@@ -154,8 +165,10 @@ impl Soak {
         if self.random.within(0..4) == 0 {
             let file = usize::try_from(self.random.within(0..FILES as u64)).expect("small");
             let log = self.log(file);
-            // A file that loses its name before any look at it, and before any of its name was known, is nobody's.
-            let is_known = self.begun.get(&file).is_some_and(|begun| begun.elapsed() >= KNOWN_AFTER);
+            // A file that loses its name before any look at it, and before any of its name was
+            // known, is nobody's.
+            let is_known =
+                self.begun.get(&file).is_some_and(|begun| begun.elapsed() >= KNOWN_AFTER);
             if is_known && log.exists() {
                 self.rotations += 1;
                 let old = log.with_extension(format!("log.{}", self.rotations));
@@ -163,7 +176,12 @@ impl Soak {
                     0 => fs::rename(&log, &old).expect("renamed"),
                     _ => {
                         fs::copy(&log, &old).expect("copied");
-                        OpenOptions::new().write(true).truncate(true).open(&log).map(drop).expect("cut");
+                        OpenOptions::new()
+                            .write(true)
+                            .truncate(true)
+                            .open(&log)
+                            .map(drop)
+                            .expect("cut");
                     }
                 }
             }
@@ -176,8 +194,10 @@ impl Soak {
             let count = self.random.within(1..200);
             let origin = format!("topic {topic}");
             let from = self.written.get(&origin).copied().unwrap_or_default();
-            let lines: Vec<String> = (from..from + count).map(|number| format!("{origin} {number}")).collect();
-            let messages: Vec<_> = lines.iter().map(|line| (0, None, Some(line.as_str()))).collect();
+            let lines: Vec<String> =
+                (from..from + count).map(|number| format!("{origin} {number}")).collect();
+            let messages: Vec<_> =
+                lines.iter().map(|line| (0, None, Some(line.as_str()))).collect();
             produce(&self.job.brokers, topic, &messages);
             self.written.insert(origin, from + count);
             *self.ends.entry((*topic).to_string()).or_default() += count;
@@ -189,19 +209,25 @@ impl Soak {
         let (code, status) = self.running().get("/v1/status");
         assert_eq!(code, 200, "{status}");
         for partition in status["partitions"].as_array().expect("a list") {
-            let (name, offset) =
-                (partition["partition"].as_str().expect("a name"), partition["offset"].as_u64().expect("a number"));
+            let (name, offset) = (
+                partition["partition"].as_str().expect("a name"),
+                partition["offset"].as_u64().expect("a number"),
+            );
             if let Some((topic, _)) = name.split_once('[') {
                 let end = self.ends.get(topic).copied().unwrap_or_default();
                 assert!(offset <= end, "{name} is read to {offset} of {end}");
                 let lag = partition["lag"].as_u64();
-                assert!(lag.is_none_or(|lag| offset + lag <= end), "{name}: {offset} and {lag:?} of {end}");
+                assert!(
+                    lag.is_none_or(|lag| offset + lag <= end),
+                    "{name}: {offset} and {lag:?} of {end}"
+                );
             }
         }
         let pid = self.running().pid();
         let memory = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let memory: Option<u64> =
-            memory.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let memory: Option<u64> = memory
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
         self.memory.extend(memory);
         self.looks += 1;
         status
@@ -211,7 +237,11 @@ impl Soak {
     fn go_on(&mut self, time: Duration, topics: &[&str]) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            assert!(!self.running().has_ended(), "it has ended by itself: {}", self.running().err());
+            assert!(
+                !self.running().has_ended(),
+                "it has ended by itself: {}",
+                self.running().err()
+            );
             self.write_files();
             self.produce(topics);
             self.look();
@@ -229,7 +259,11 @@ impl Soak {
             if sums == expected {
                 return;
             }
-            let wrong: Vec<_> = expected.iter().filter(|(key, value)| sums.get(*key) != Some(value)).take(5).collect();
+            let wrong: Vec<_> = expected
+                .iter()
+                .filter(|(key, value)| sums.get(*key) != Some(value))
+                .take(5)
+                .collect();
             let there: Vec<_> = wrong.iter().map(|(key, _)| sums.get(*key)).collect();
             assert!(
                 began.elapsed() < Duration::from_secs(120),
@@ -245,13 +279,16 @@ impl Soak {
         let (code, page) = loop {
             match self.running().get("/v1/state/sums?limit=1000") {
                 // A generation is being rebuilt.
-                (503, _) if began.elapsed() < Duration::from_secs(60) => std::thread::sleep(Duration::from_millis(100)),
+                (503, _) if began.elapsed() < Duration::from_secs(60) => {
+                    std::thread::sleep(Duration::from_millis(100))
+                }
                 answer => break answer,
             }
         };
         assert_eq!(code, 200, "{page}");
         let row = |row: &Json| {
-            let value: (u64, u64) = serde_json::from_value(row["value"].clone()).expect("a count and a sum");
+            let value: (u64, u64) =
+                serde_json::from_value(row["value"].clone()).expect("a count and a sum");
             (row["key"].as_str().expect("a text").to_string(), value)
         };
         page["rows"].as_array().expect("rows").iter().map(row).collect()
@@ -273,7 +310,10 @@ impl Soak {
 }
 
 fn expected(written: &Written) -> BTreeMap<String, (u64, u64)> {
-    written.iter().map(|(origin, count)| (origin.clone(), (*count, count * (count - 1) / 2))).collect()
+    written
+        .iter()
+        .map(|(origin, count)| (origin.clone(), (*count, count * (count - 1) / 2)))
+        .collect()
 }
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -289,7 +329,10 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
     if !long() {
         return;
     }
-    let seconds = std::env::var("TIDEMILL_TEST_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
+    let seconds = std::env::var("TIDEMILL_TEST_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(600);
     let tenth = Duration::from_secs(seconds) / 10;
     let (_folder, path) = folder();
     let (broker, broker_of_the_sink) = (Broker::start(), Broker::start());
@@ -355,15 +398,23 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
     soak.settles();
     let began = Instant::now();
     while soak.look()["sinks"][0]["backlog_bytes"] != 0 {
-        assert!(began.elapsed() < Duration::from_secs(120), "the sink does not take its output: {}", soak.running().err());
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "the sink does not take its output: {}",
+            soak.running().err()
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     soak.kill();
     let mut newest = BTreeMap::new();
     for message in read_committed(&soak.job.brokers_of_the_sink, OUT) {
-        let value: (u64, u64) = serde_json::from_str(&message.value.expect("a value")).expect("a count and a sum");
+        let value: (u64, u64) =
+            serde_json::from_str(&message.value.expect("a value")).expect("a count and a sum");
         let before = newest.insert(message.key.expect("a key"), value);
-        assert!(before.is_none_or(|before: (u64, u64)| before.0 < value.0), "a change came twice, or late");
+        assert!(
+            before.is_none_or(|before: (u64, u64)| before.0 < value.0),
+            "a change came twice, or late"
+        );
     }
     assert_eq!(newest, expected(&soak.written), "the sink");
     let lines: u64 = soak.written.values().sum();
@@ -371,6 +422,11 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
         "soak: {lines} lines, {} rotations, {} looks; memory in KiB, first and second halves: {:?}",
         soak.rotations, soak.looks, soak.grew
     );
-    let (first, second) = soak.grew.iter().copied().max_by_key(|(first, second)| second.saturating_sub(*first)).expect("runs");
+    let (first, second) = soak
+        .grew
+        .iter()
+        .copied()
+        .max_by_key(|(first, second)| second.saturating_sub(*first))
+        .expect("runs");
     assert!(second <= first + first / 2 + (64 << 10), "memory grew from {first} to {second} KiB");
 }

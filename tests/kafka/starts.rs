@@ -1,9 +1,11 @@
-//! What a start makes of a topic: lost, re-created and expired records, holes in the offsets, zombies, brokers that are away.
+//! What a start makes of a topic: lost, re-created and expired records, holes in the offsets,
+//! zombies, brokers that are away.
 
 use crate::support::binary::{Outcome, Running, folder, run, scan};
 use crate::support::broker::Broker;
 use crate::support::topics::{
-    begin_transaction, create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed, watermarks,
+    begin_transaction, create_topic, delete_records, delete_topic, produce, produce_in_transaction,
+    read_committed, watermarks,
 };
 use rdkafka::producer::Producer;
 use std::path::PathBuf;
@@ -29,8 +31,19 @@ impl Place {
     fn arguments(&self, more: &[&str]) -> Vec<String> {
         let state = self.state();
         let state = state.to_str().expect("UTF-8");
-        let own = ["run", "--name", &self.topic, "--state", state, "--kafka", &self.brokers, "--topic", &self.topic];
-        let anywhere: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let own = [
+            "run",
+            "--name",
+            &self.topic,
+            "--state",
+            state,
+            "--kafka",
+            &self.brokers,
+            "--topic",
+            &self.topic,
+        ];
+        let anywhere: &[&str] =
+            if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let own = own.iter().chain(anywhere).chain(more);
         own.map(ToString::to_string).collect()
     }
@@ -43,14 +56,19 @@ impl Place {
     /// Sends words, one a message.
     fn send(&self, words: impl IntoIterator<Item = impl Into<String>>) {
         let words: Vec<String> = words.into_iter().map(Into::into).collect();
-        produce(&self.brokers, &self.topic, &words.iter().map(|word| (0, None, Some(word.as_str()))).collect::<Vec<_>>());
+        produce(
+            &self.brokers,
+            &self.topic,
+            &words.iter().map(|word| (0, None, Some(word.as_str()))).collect::<Vec<_>>(),
+        );
     }
 
     /// Runs until the position is there and stored, and gives what was said at the start.
     fn read_up_to(&self, offset: i64, more: &[&str]) -> String {
         let mut running = self.start(more);
         running.get_until("/v1/status", |status| {
-            status["partitions"][0]["offset"].as_i64().is_some_and(|at| at >= offset) && status["partitions"][0]["lag"] == 0
+            status["partitions"][0]["offset"].as_i64().is_some_and(|at| at >= offset)
+                && status["partitions"][0]["lag"] == 0
         });
         // A position without a record is stored with the next write, within a second and a half.
         std::thread::sleep(Duration::from_millis(1600));
@@ -63,7 +81,8 @@ impl Place {
     #[track_caller]
     fn refused(&self, case: &str, code: i32, parts: &[&str]) {
         let arguments = self.arguments(&[]);
-        let outcome: Outcome = run("word_count", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let outcome: Outcome =
+            run("word_count", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         outcome.is(case, code, parts);
     }
 
@@ -81,7 +100,8 @@ fn free_address() -> String {
 /// What a port answers, also if it refuses.
 fn ask(url: &str) -> String {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-    let mut answer = config.build().new_agent().get(url).call().unwrap_or_else(|why| panic!("{url}: {why}"));
+    let mut answer =
+        config.build().new_agent().get(url).call().unwrap_or_else(|why| panic!("{url}: {why}"));
     answer.body_mut().read_to_string().expect("a text")
 }
 
@@ -100,7 +120,11 @@ fn from_the_earliest_from_the_latest_and_never_back_to_either() {
     place.read_up_to(110, &["--from", "latest"]);
     assert_eq!(place.words(), 110, "a restart goes on from the store");
     let late = Place { folder: folder(), topic: "first".into(), brokers };
-    late.refused("another state under this name", 66, &["consumer group \"first\" has read first[0] up to 110", "--start-over"]);
+    late.refused(
+        "another state under this name",
+        66,
+        &["consumer group \"first\" has read first[0] up to 110", "--start-over"],
+    );
     let mut running = late.start(&["--from", "latest", "--start-over"]);
     running.says("listening on");
     running.get_until("/v1/status", |status| status["partitions"][0]["lag"] == 0);
@@ -121,7 +145,11 @@ fn lost_records_are_counted_and_refused_or_skipped_when_told() {
     place.read_up_to(10, &[]);
     place.send(numbered(10..60));
     delete_records(&brokers, "lost", 0, 40);
-    place.refused("retention", 67, &["lost[0]: need 10, the log starts at 40: 30 records lost", "--on-loss"]);
+    place.refused(
+        "retention",
+        67,
+        &["lost[0]: need 10, the log starts at 40: 30 records lost", "--on-loss"],
+    );
     let said = place.read_up_to(60, &["--on-loss", "earliest"]);
     assert!(said.contains("30 records lost; told to go on: at 40"), "{said}");
     assert_eq!(place.words(), 30);
@@ -136,9 +164,17 @@ fn a_topic_that_was_made_again_is_found() {
     delete_topic(&brokers, "again");
     place.refused("deleted", 67, &["again[0] was read up to 10, and is gone"]);
     create_topic(&brokers, "again", 1, &[]);
-    place.refused("made again, shorter", 67, &["again[0]: the topic was deleted and made again", "now has the id"]);
+    place.refused(
+        "made again, shorter",
+        67,
+        &["again[0]: the topic was deleted and made again", "now has the id"],
+    );
     place.send(numbered(100..130));
-    place.refused("made again, longer", 67, &["again[0]: the topic was deleted and made again", "now has the id"]);
+    place.refused(
+        "made again, longer",
+        67,
+        &["again[0]: the topic was deleted and made again", "now has the id"],
+    );
 }
 
 #[test]
@@ -178,7 +214,9 @@ fn what_can_never_work_is_said_in_seconds_and_what_is_away_is_waited_for() {
     let url = format!("http://{address}/");
     let status = ask(&format!("{url}v1/status"));
     assert!(
-        status.contains("\"phase\":\"starting\"") && status.contains("127.0.0.1:1") && status.contains("waiting_since_ms"),
+        status.contains("\"phase\":\"starting\"")
+            && status.contains("127.0.0.1:1")
+            && status.contains("waiting_since_ms"),
         "{status}"
     );
     assert!(ask(&format!("{url}v1/queries")).contains("is not ready, it is starting, and waits"));
@@ -187,7 +225,10 @@ fn what_can_never_work_is_said_in_seconds_and_what_is_away_is_waited_for() {
         "to a client of Storm's in its own way"
     );
     let metrics = ask(&format!("{url}metrics"));
-    assert!(metrics.contains("tidemill_ready 0") && metrics.contains("process_resident_memory_bytes"), "{metrics}");
+    assert!(
+        metrics.contains("tidemill_ready 0") && metrics.contains("process_resident_memory_bytes"),
+        "{metrics}"
+    );
     let ready = ask(&format!("{url}readyz"));
     assert!(
         ready.contains("is not ready, it is starting") && !ready.contains("127.0.0.1:1"),
@@ -216,10 +257,14 @@ fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
             && status["sinks"][0]["published"] == status["committed"]
     };
     running.get_until("/v1/status", done);
-    // Troubles are reported ten times a second, what is committed at once: all may have come within one report.
+    // Troubles are reported ten times a second, what is committed at once: all may have come within
+    // one report.
     let began = Instant::now();
     running.get_until("/v1/status", |status| status["partitions"][0]["trouble"].is_null());
-    assert!(began.elapsed() < Duration::from_secs(2), "a partition whose records come is not in trouble");
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "a partition whose records come is not in trouble"
+    );
     running.signal("TERM");
     running.wait().is("stopped", 0, &[]);
     assert_eq!(place.words(), 600);
@@ -235,11 +280,14 @@ fn a_run_whose_copy_has_taken_over_ends_without_publishing() {
     place.send(numbered(0..50));
     let out = ["--out", "zombie-out"];
     let mut old = place.start(&out);
-    old.get_until("/v1/status", |status| status["records"] == 50 && status["sinks"][0]["published"] == status["committed"]);
+    old.get_until("/v1/status", |status| {
+        status["records"] == 50 && status["sinks"][0]["published"] == status["committed"]
+    });
     old.signal("STOP");
     place.refused("the same folder", 75, &["in use", &format!("pid {}", old.pid())]);
     let copy = folder();
-    let copied = std::process::Command::new("cp").arg("-r").arg(place.state()).arg(copy.path()).status();
+    let copied =
+        std::process::Command::new("cp").arg("-r").arg(place.state()).arg(copy.path()).status();
     assert!(copied.is_ok_and(|copied| copied.success()), "the folder is copied");
     let successor = Place { folder: copy, topic: "zombie".into(), brokers: brokers.clone() };
     let mut new = successor.start(&out);
@@ -248,16 +296,21 @@ fn a_run_whose_copy_has_taken_over_ends_without_publishing() {
     old.signal("CONT");
     place.send(numbered(0..50));
     old.wait().is("the old one", 66, &["has taken over"]);
-    new.get_until("/v1/status", |status| status["records"] == 50 && status["sinks"][0]["published"] == status["committed"]);
+    new.get_until("/v1/status", |status| {
+        status["records"] == 50 && status["sinks"][0]["published"] == status["committed"]
+    });
     new.signal("TERM");
     new.wait().is("the new one", 0, &[]);
     assert_eq!(successor.words(), 100);
-    let values = read_committed(&brokers, "zombie-out").into_iter().map(|message| message.value.expect("a count"));
+    let values = read_committed(&brokers, "zombie-out")
+        .into_iter()
+        .map(|message| message.value.expect("a count"));
     let (ones, twos): (Vec<String>, Vec<String>) = values.partition(|value| value == "1");
     assert_eq!((ones.len(), twos.len()), (50, 50), "each count once");
 }
 
-/// A broker acknowledges a commit before it has got everywhere. If it is killed in between, what was committed cannot be seen until some time after it is back.
+/// A broker acknowledges a commit before it has got everywhere. If it is killed in between, what
+/// was committed cannot be seen until some time after it is back.
 #[test]
 fn a_marker_that_cannot_be_seen_yet_is_waited_for_and_does_not_mean_that_a_sink_was_rolled_back() {
     let brokers = Broker::shared().address();
@@ -267,16 +320,26 @@ fn a_marker_that_cannot_be_seen_yet_is_waited_for_and_does_not_mean_that_a_sink_
     let mut running = place.start(&out);
     running.says("listening on");
     // A transaction that stays open hides what is committed after it.
-    let (progress, claim) = ("hidden.out.progress", read_committed(&brokers, "hidden.out.progress").pop().expect("the claim"));
-    let open = begin_transaction(&brokers, "hidden", progress, &[(0, claim.key.as_deref(), claim.value.as_deref())]);
+    let (progress, claim) = (
+        "hidden.out.progress",
+        read_committed(&brokers, "hidden.out.progress").pop().expect("the claim"),
+    );
+    let open = begin_transaction(
+        &brokers,
+        "hidden",
+        progress,
+        &[(0, claim.key.as_deref(), claim.value.as_deref())],
+    );
     let mut confirmed = true;
     for records in 1..5 {
         place.send(["tide"]);
         let status = running.get_until("/v1/status", |status| {
-            let published = status["records"] == records && status["sinks"][0]["published"] == status["committed"];
+            let published = status["records"] == records
+                && status["sinks"][0]["published"] == status["committed"];
             published || status["sinks"][0]["error"].is_string()
         });
-        // On a machine so slow that a commit is not trusted, it looks for its marker by itself, and waits for what it cannot see.
+        // On a machine so slow that a commit is not trusted, it looks for its marker by itself, and
+        // waits for what it cannot see.
         confirmed &= status["sinks"][0]["error"].is_null();
     }
     running.kill();
@@ -286,10 +349,16 @@ fn a_marker_that_cannot_be_seen_yet_is_waited_for_and_does_not_mean_that_a_sink_
     }
     open.abort_transaction(Duration::from_secs(30)).expect("it ends");
     again.get_until("/v1/status", |status| {
-        status["partitions"][0]["offset"] == 4 && status["sinks"][0]["published"] == status["committed"]
+        status["partitions"][0]["offset"] == 4
+            && status["sinks"][0]["published"] == status["committed"]
     });
     again.signal("TERM");
     again.wait().is("it went on", 0, &[]);
-    let counts: Vec<_> = read_committed(&brokers, "hidden-out").into_iter().map(|message| message.value).collect();
-    assert_eq!(counts, ["1", "2", "3", "4"].map(|count| Some(count.to_string())), "each count once");
+    let counts: Vec<_> =
+        read_committed(&brokers, "hidden-out").into_iter().map(|message| message.value).collect();
+    assert_eq!(
+        counts,
+        ["1", "2", "3", "4"].map(|count| Some(count.to_string())),
+        "each count once"
+    );
 }

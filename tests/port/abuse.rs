@@ -1,5 +1,5 @@
-//! The port under those who mean it ill: connections that are dropped, half-sent requests, readers that do not read, and bytes at random. The topology goes on, and takes no more
-//! memory for it.
+//! The port under those who mean it ill: connections that are dropped, half-sent requests, readers
+//! that do not read, and bytes at random. The topology goes on, and takes no more memory for it.
 
 use crate::support::binary::{Running, TEXTS, folder};
 use crate::support::random::Random;
@@ -23,10 +23,14 @@ impl Place {
         let folder = folder();
         let state = folder.path().join("state");
         let state = state.to_str().expect("UTF-8");
-        let mut running = Running::start("word_count", &["run", "--state", state, "--input", TEXTS, "--listen", "127.0.0.1:0"]);
+        let mut running = Running::start(
+            "word_count",
+            &["run", "--state", state, "--input", TEXTS, "--listen", "127.0.0.1:0"],
+        );
         let address = running.url().trim_start_matches("http://").to_string();
         running.get_until("/v1/status", |status| {
-            status["at_end"] == true || status["phase"] == "running" && status["records"].as_u64() > Some(0)
+            status["at_end"] == true
+                || status["phase"] == "running" && status["records"].as_u64() > Some(0)
         });
         let mut place = Place { running, address, _folder: folder };
         // Once everything, so that what is made at the first time is there.
@@ -45,31 +49,45 @@ impl Place {
     fn answers(&mut self) {
         let (status, answer) = self.running.get("/drpc/words/the");
         assert_eq!(status, 200, "{answer}");
-        assert!(!self.running.has_ended() && !self.running.err().contains("panicked"), "{}", self.running.err());
+        assert!(
+            !self.running.has_ended() && !self.running.err().contains("panicked"),
+            "{}",
+            self.running.err()
+        );
     }
 
     /// Bytes of memory that the process has.
     fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid())).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid()))
+            .expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
+            << 10
     }
 }
 
 /// Requests as they should be, to be spoiled.
 fn requests() -> Vec<Vec<u8>> {
-    let head = |first: &str, more: &str| format!("{first} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n").into_bytes();
+    let head = |first: &str, more: &str| {
+        format!("{first} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n").into_bytes()
+    };
     let with = |mut head: Vec<u8>, body: &[u8]| {
         head.extend_from_slice(body);
         head
     };
     vec![
-        with(head("POST /v1/query/words", "Content-Length: 9\r\nContent-Type: application/json\r\n"), b"\"the man\""),
+        with(
+            head("POST /v1/query/words", "Content-Length: 9\r\nContent-Type: application/json\r\n"),
+            b"\"the man\"",
+        ),
         with(
             head("POST /v1/query/words?timeout_ms=5&at_least=1", "Transfer-Encoding: chunked\r\n"),
             b"5\r\n\"the\"\r\n0\r\n\r\n",
         ),
-        with(head("POST /v1/state/counts", "Content-Length: 22\r\n"), b"{\"keys\":[\"the\",\"man\"]}"),
+        with(
+            head("POST /v1/state/counts", "Content-Length: 22\r\n"),
+            b"{\"keys\":[\"the\",\"man\"]}",
+        ),
         head("GET /v1/state/counts?prefix=t&limit=5&after=the", ""),
         head("GET /v1/state/counts/the", ""),
         head("GET /drpc/words/the%20man", ""),
@@ -83,13 +101,15 @@ fn requests() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A gRPC call over HTTP/2 by hand: the preface, settings, a frame of headers (RFC 7541, literals without an index) and one of data.
+/// A gRPC call over HTTP/2 by hand: the preface, settings, a frame of headers (RFC 7541, literals
+/// without an index) and one of data.
 fn grpc(path: &str) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, content: &[u8]| {
         let length = u32::try_from(content.len()).expect("small").to_be_bytes();
         [&length[1..], &[kind, flags, 0, 0, 0, stream], content].concat()
     };
-    let literal = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    let literal =
+        |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
     // :method POST, :scheme http, then :path, :authority, content-type and te.
     let headers = [
         vec![0x83, 0x86, 0x04],
@@ -134,7 +154,9 @@ fn frames(mut answer: &[u8]) -> Vec<u8> {
 
 /// One of the requests with some of its bytes changed, removed, repeated.
 fn spoiled(random: &mut Random, requests: &[Vec<u8>]) -> Vec<u8> {
-    let at = |random: &mut Random, length: usize| usize::try_from(random.within(0..length.max(1) as u64)).expect("small");
+    let at = |random: &mut Random, length: usize| {
+        usize::try_from(random.within(0..length.max(1) as u64)).expect("small")
+    };
     let mut bytes = requests[at(random, requests.len())].clone();
     for _ in 0..random.within(0..6) {
         let place = at(random, bytes.len());
@@ -168,7 +190,10 @@ fn connections_that_are_dropped_leave_nothing() {
         }
         let mut stream = place.connect();
         if number % 3 == 1 {
-            let _ = stream.write_all(b"POST /v1/query/words HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n\"the");
+            let _ = stream.write_all(
+                b"POST /v1/query/words HTTP/1.1\r\nHost: \
+                localhost\r\nContent-Length: 100\r\n\r\n\"the",
+            );
         }
         if number % 3 == 2 {
             let _ = stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -177,7 +202,10 @@ fn connections_that_are_dropped_leave_nothing() {
     place.answers();
     let after = place.memory();
     // Less than half a kilobyte for each of the second half.
-    assert!(after < halfway + (2 << 20), "it had {halfway} bytes after half of them, and has {after}");
+    assert!(
+        after < halfway + (2 << 20),
+        "it had {halfway} bytes after half of them, and has {after}"
+    );
 }
 
 #[test]
@@ -220,16 +248,26 @@ fn bytes_at_random_harm_nothing() {
         let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
         let is_there = |answer: &[u8]| {
             // Of gRPC: headers, data, trailers.
-            if request.starts_with(b"PRI") { frames(answer).starts_with(&[1, 0, 1]) } else { answer.starts_with(b"HTTP/1.1 ") }
+            if request.starts_with(b"PRI") {
+                frames(answer).starts_with(&[1, 0, 1])
+            } else {
+                answer.starts_with(b"HTTP/1.1 ")
+            }
         };
         while !is_there(&answer) {
             let read = stream.read(&mut piece).unwrap_or_default();
-            assert!(read > 0, "{:?} for {:?}", String::from_utf8_lossy(&answer), String::from_utf8_lossy(request));
+            assert!(
+                read > 0,
+                "{:?} for {:?}",
+                String::from_utf8_lossy(&answer),
+                String::from_utf8_lossy(request)
+            );
             answer.extend_from_slice(&piece[..read]);
         }
     }
     let before = place.memory();
-    let until = Instant::now() + Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 60 } else { 3 });
+    let until = Instant::now()
+        + Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 60 } else { 3 });
     let (mut sent, mut answered, mut over_grpc) = (0, 0, 0);
     while Instant::now() < until {
         for _ in 0..100 {
@@ -243,7 +281,9 @@ fn bytes_at_random_harm_nothing() {
                 Err(why) if why.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("nothing comes of {:?}", String::from_utf8_lossy(&bytes))
                 }
-                _ if bytes.starts_with(b"PRI * HTTP/2.0") => over_grpc += u32::from(!frames(&answer).is_empty()),
+                _ if bytes.starts_with(b"PRI * HTTP/2.0") => {
+                    over_grpc += u32::from(!frames(&answer).is_empty())
+                }
                 _ => answered += u32::from(answer.starts_with(b"HTTP/1.1")),
             }
             sent += 1;

@@ -17,7 +17,9 @@ impl Place {
     fn new() -> Place {
         let folder = folder();
         std::fs::write(folder.path().join("a.txt"), "").expect("it can be written");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|bound| bound.local_addr())
+            .expect("a port");
         Place { folder, address: free.to_string() }
     }
 
@@ -29,27 +31,41 @@ impl Place {
         let (state, file) = (self.folder.path().join("state"), self.file());
         let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
         let (state, file) = (text(&state), text(&file));
-        let own = ["run", "--state", &state, "--input", &file, "--follow", "--listen", &self.address];
+        let own =
+            ["run", "--state", &state, "--input", &file, "--follow", "--listen", &self.address];
         Running::start("word_count", &[&own[..], more].concat())
     }
 
     /// Writes a line, and gives its offset.
     fn write(&self, line: &str) -> u64 {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.file()).expect("it is there");
+        let mut file =
+            std::fs::OpenOptions::new().append(true).open(self.file()).expect("it is there");
         let offset = file.metadata().expect("it is there").len();
         writeln!(file, "{line}").expect("it can be written");
         offset
     }
 
     fn client(&self) -> blocking::Client {
-        Client::builder(format!("http://{}", self.address)).time_out(PATIENCE).connect_blocking().expect("an address")
+        Client::builder(format!("http://{}", self.address))
+            .time_out(PATIENCE)
+            .connect_blocking()
+            .expect("an address")
     }
 
     /// The count of a word, once the line at this offset is counted.
-    fn count(&self, client: &blocking::Client, word: &str, offset: u64) -> Result<Answer<u64>, Error> {
+    fn count(
+        &self,
+        client: &blocking::Client,
+        word: &str,
+        offset: u64,
+    ) -> Result<Answer<u64>, Error> {
         let file = self.file();
         let partition = file.to_str().expect("UTF-8");
-        let outcome = client.request("words", word).at_least_position("sentences", partition, offset).time_out(PATIENCE).send();
+        let outcome = client
+            .request("words", word)
+            .at_least_position("sentences", partition, offset)
+            .time_out(PATIENCE)
+            .send();
         outcome.inspect_err(|error| eprintln!("{word}: {error}"))
     }
 }
@@ -66,7 +82,9 @@ fn answers_go_on_over_kills_and_never_go_back() {
         std::thread::spawn(move || {
             let mut last = (0, 0);
             while !stop.load(SeqCst) {
-                let answer = client.query::<_, u64>("words", "tide").expect("it is asked again until there is an answer");
+                let answer = client
+                    .query::<_, u64>("words", "tide")
+                    .expect("it is asked again until there is an answer");
                 let now = (answer.txid, answer.value);
                 assert!(now >= last, "it went back from {last:?} to {now:?}");
                 last = now;
@@ -88,7 +106,10 @@ fn answers_go_on_over_kills_and_never_go_back() {
         running.kill();
         running = place.start(&[]);
         let answer = client.query::<_, u64>("words", "tide").expect("an answer");
-        assert!(answer.txid >= greatest && answer.value == round * 5, "{answer:?} after {greatest}");
+        assert!(
+            answer.txid >= greatest && answer.value == round * 5,
+            "{answer:?} after {greatest}"
+        );
         greatest = answer.txid;
         let began = std::time::Instant::now();
         while answered.load(SeqCst) < before + 3 {
@@ -128,5 +149,9 @@ fn the_example_asks() {
     place.count(&place.client(), "tide", offset).expect("an answer");
     let address = format!("http://{}", place.address);
     binary::run("ask", &[&address, "words", "the tide"]).is("ask", 0, &["2", "as of batch"]);
-    binary::run("ask", &[&address, "word", "the tide"]).is("ask", 1, &["there is no query \"word\"; there are: words"]);
+    binary::run("ask", &[&address, "word", "the tide"]).is(
+        "ask",
+        1,
+        &["there is no query \"word\"; there are: words"],
+    );
 }

@@ -1,4 +1,5 @@
-//! `/v1/live`: what comes by itself on a web socket is what a request would get, and no stranger gets it.
+//! `/v1/live`: what comes by itself on a web socket is what a request would get, and no stranger
+//! gets it.
 
 use serde_json::{Value as Json, json};
 use std::net::TcpStream;
@@ -28,13 +29,16 @@ impl Port {
                 .persistent_aggregate("counts", Count);
             topology.query("count", |word: Requests<String>| word.lookup(&counts).aggregate(Sum));
         });
-        let listening = Listening::bind("127.0.0.1:0".parse().expect("an address"), access).expect("any port");
+        let listening =
+            Listening::bind("127.0.0.1:0".parse().expect("an address"), access).expect("any port");
         let server = listening.serve(Arc::clone(kit.engine().runtime())).expect("it serves");
         Port { kit, server }
     }
 
     fn connect(&self, set: impl FnOnce(&mut tungstenite::http::HeaderMap)) -> Result<Socket, u16> {
-        let mut request = format!("ws://{}/v1/live", self.server.address()).into_client_request().expect("an address");
+        let mut request = format!("ws://{}/v1/live", self.server.address())
+            .into_client_request()
+            .expect("an address");
         set(request.headers_mut());
         let stream = TcpStream::connect(self.server.address()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
@@ -44,7 +48,9 @@ impl Port {
             match pending {
                 Ok((socket, _)) => return Ok(Socket(socket)),
                 Err(tungstenite::HandshakeError::Interrupted(more)) => pending = more.handshake(),
-                Err(tungstenite::HandshakeError::Failure(SocketError::Http(refused))) => return Err(refused.status().as_u16()),
+                Err(tungstenite::HandshakeError::Failure(SocketError::Http(refused))) => {
+                    return Err(refused.status().as_u16());
+                }
                 Err(tungstenite::HandshakeError::Failure(why)) => panic!("{why}"),
             }
         }
@@ -79,7 +85,10 @@ impl Socket {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
                 Ok(_) => {}
                 Err(SocketError::Io(why))
-                    if matches!(why.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                    if matches!(
+                        why.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(why) => panic!("the socket has ended: {why}"),
             }
         }
@@ -90,7 +99,8 @@ impl Socket {
     #[track_caller]
     fn until(&mut self, what: &str, is: impl Fn(&Json) -> bool) -> Json {
         let until = Instant::now() + PATIENCE;
-        while let Some(message) = self.next_within(until.saturating_duration_since(Instant::now())) {
+        while let Some(message) = self.next_within(until.saturating_duration_since(Instant::now()))
+        {
             if is(&message) {
                 return message;
             }
@@ -105,13 +115,24 @@ fn status_and_batches_come_by_themselves() {
     let first = port.count(&["tide", "mill"]);
     let mut socket = port.socket();
     let told = socket.until("a status", |message| message["type"] == "status");
-    assert_eq!((&told["status"]["committed"], &told["status"]["topology"]), (&json!(first), &json!("test")), "{told}");
+    assert_eq!(
+        (&told["status"]["committed"], &told["status"]["topology"]),
+        (&json!(first), &json!("test")),
+        "{told}"
+    );
     let told = port.socket().until("batches", |message| message["type"] == "batches");
-    assert_eq!((&told["batches"][0]["txid"], &told["batches"][0]["records"]), (&json!(first), &json!(2)), "{told}");
+    assert_eq!(
+        (&told["batches"][0]["txid"], &told["batches"][0]["records"]),
+        (&json!(first), &json!(2)),
+        "{told}"
+    );
     let newest = port.count(&["tide"]);
     let told = socket.until("the new batch", |message| message["batches"][0]["txid"] == newest);
     let others = &told["batches"].as_array().expect("batches")[1..];
-    assert!(others.iter().all(|batch| batch["fold_us"].is_u64()), "only what is new, or has become known: {told}");
+    assert!(
+        others.iter().all(|batch| batch["fold_us"].is_u64()),
+        "only what is new, or has become known: {told}"
+    );
     socket.until("the new status", |message| message["status"]["committed"] == newest);
 }
 
@@ -123,24 +144,37 @@ fn what_each_operator_has_done_is_told() {
     let _ = port.kit.ask::<u64>("count", &"tide");
     let plan = port.kit.engine().runtime().plan().clone();
     let node = |name: &str| {
-        plan.nodes.iter().position(|node| serde_json::to_value(&node.kind).expect("JSON").to_string().contains(name))
+        plan.nodes.iter().position(|node| {
+            serde_json::to_value(&node.kind).expect("JSON").to_string().contains(name)
+        })
     };
-    let [source, state, query] = ["\"words\"", "\"counts\"", "\"count\""].map(|name| node(name).expect("it is in the plan"));
+    let [source, state, query] =
+        ["\"words\"", "\"counts\"", "\"count\""].map(|name| node(name).expect("it is in the plan"));
     let sum = |told: &Json, node: usize, of: &str| -> u64 {
         let workers = told["operators"][node]["workers"].as_array().expect("workers");
         workers.iter().filter_map(|worker| worker[of].as_u64()).sum()
     };
-    let told = socket
-        .until("what was done", |message| message["type"] == "operators" && sum(message, plan.nodes.len() - 1, "records") == 1);
+    let told = socket.until("what was done", |message| {
+        message["type"] == "operators" && sum(message, plan.nodes.len() - 1, "records") == 1
+    });
     assert_eq!(told["operators"].as_array().map(Vec::len), Some(plan.nodes.len()), "{told}");
     // Three words, combined to two before they are sent to their owners.
-    let done = [(source, "records"), (state, "records"), (state, "received")].map(|(node, of)| sum(&told, node, of));
+    let done = [(source, "records"), (state, "records"), (state, "received")]
+        .map(|(node, of)| sum(&told, node, of));
     assert_eq!(done, [3, 3, 2], "batch {txid}: {told}");
     // One request, once at each of its operators, and one record in it.
     for node in query..plan.nodes.len() {
-        assert_eq!((sum(&told, node, "records"), sum(&told, node, "received")), (1, 0), "node {node}: {told}");
+        assert_eq!(
+            (sum(&told, node, "records"), sum(&told, node, "received")),
+            (1, 0),
+            "node {node}: {told}"
+        );
     }
-    assert!(sum(&told, state, "busy_us") > 0 && told["operators"][source]["workers"][0]["received"].is_null(), "{told}");
+    assert!(
+        sum(&told, state, "busy_us") > 0
+            && told["operators"][source]["workers"][0]["received"].is_null(),
+        "{told}"
+    );
 }
 
 #[test]
@@ -154,7 +188,9 @@ fn a_watched_query_is_answered_after_each_commit_as_a_request_is() {
         let asked: (tidemill::Txid, u64) = port.kit.ask("count", &"tide");
         assert_eq!(asked, (tidemill::Txid(txid), 2 * round));
         for (socket, id) in [(&mut one, "tides"), (&mut other, "\"quoted\"")] {
-            let told = socket.until("the answer", |message| message["type"] == "answer" && message["txid"] == txid);
+            let told = socket.until("the answer", |message| {
+                message["type"] == "answer" && message["txid"] == txid
+            });
             assert_eq!((&told["id"], &told["result"]), (&json!(id), &json!(2 * round)), "{told}");
             assert!(told["lineage"].is_string(), "{told}");
         }
@@ -191,7 +227,11 @@ fn what_is_wrong_is_said_and_the_socket_stays() {
     wrong(&mut socket, json!({"type": "shout"}), &["shout", "unwatch"]);
     wrong(&mut socket, json!("tide"), &["watch"]);
     wrong(&mut socket, watch("a", 10, "count", json!("tide")), &["\"a\"", "every_ms is 10", "100"]);
-    wrong(&mut socket, watch("b", 100, "counts", json!("tide")), &["\"b\"", "counts", "watching the query"]);
+    wrong(
+        &mut socket,
+        watch("b", 100, "counts", json!("tide")),
+        &["\"b\"", "counts", "watching the query"],
+    );
     wrong(&mut socket, watch("c", 100, "count", json!(7)), &["\"c\""]);
     for number in 0..20 {
         socket.watch(&format!("many {number}"), "count", &json!(number.to_string()));
@@ -215,11 +255,18 @@ fn only_who_may_ask_can_open_one() {
     let port = Port::open(Access::default().with_token_file(file.path()).expect("a token"));
     assert_eq!(port.connect(|_| {}).map(|_| ()), Err(401));
     let with = |name: header::HeaderName, value: &'static str| {
-        port.connect(|headers| drop(headers.insert(name, HeaderValue::from_static(value)))).map(|_| ())
+        port.connect(|headers| drop(headers.insert(name, HeaderValue::from_static(value))))
+            .map(|_| ())
     };
     assert_eq!(with(header::AUTHORIZATION, "Bearer 0123456789abcdef"), Ok(()));
-    assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZg"), Ok(()));
-    assert_eq!(with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZw"), Err(401));
+    assert_eq!(
+        with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZg"),
+        Ok(())
+    );
+    assert_eq!(
+        with(header::SEC_WEBSOCKET_PROTOCOL, "tidemill.v1, bearer.MDEyMzQ1Njc4OWFiY2RlZw"),
+        Err(401)
+    );
 }
 
 #[test]
@@ -229,10 +276,15 @@ fn sources_are_paused_drained_and_resumed_by_who_has_the_token() {
     let mut port = Port::open(Access::default().with_token_file(file.path()).expect("a token"));
     let url = format!("http://{}", port.server.address());
     let post = |path: &str, token: &str| {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let answer = agent.post(format!("{url}{path}")).header("authorization", format!("Bearer {token}")).send_empty();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let answer = agent
+            .post(format!("{url}{path}"))
+            .header("authorization", format!("Bearer {token}"))
+            .send_empty();
         let mut answer = answer.expect("it answers");
-        let body: Json = serde_json::from_str(&answer.body_mut().read_to_string().expect("a text")).expect("JSON");
+        let body: Json = serde_json::from_str(&answer.body_mut().read_to_string().expect("a text"))
+            .expect("JSON");
         (answer.status().as_u16(), body)
     };
     let token = "0123456789abcdef";
@@ -247,8 +299,15 @@ fn sources_are_paused_drained_and_resumed_by_who_has_the_token() {
     port.kit.feed("words", ["tide".to_string()]);
     std::thread::sleep(Duration::from_millis(300));
     let status = port.kit.engine().runtime().status();
-    assert_eq!((status.phase, status.committed.0, status.controls), ("paused", txid, true), "nothing is read: {status:?}");
-    assert!(status.waiting.as_deref().is_some_and(|why| why.contains("/v1/sources/resume")), "{status:?}");
+    assert_eq!(
+        (status.phase, status.committed.0, status.controls),
+        ("paused", txid, true),
+        "nothing is read: {status:?}"
+    );
+    assert!(
+        status.waiting.as_deref().is_some_and(|why| why.contains("/v1/sources/resume")),
+        "{status:?}"
+    );
     assert_eq!(port.kit.ask::<u64>("count", &"tide").1, 1, "queries are answered");
     assert_eq!(post("/v1/sources/resume", token).1["phase"], "running");
     assert_eq!(port.kit.step().0, txid + 1);
@@ -259,9 +318,11 @@ fn sources_are_paused_drained_and_resumed_by_who_has_the_token() {
 #[test]
 fn a_port_without_a_token_pauses_nothing() {
     let port = Port::open(Access::default());
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
     for order in ["pause", "resume", "drain"] {
-        let answer = agent.post(format!("http://{}/v1/sources/{order}", port.server.address())).send_empty();
+        let answer =
+            agent.post(format!("http://{}/v1/sources/{order}", port.server.address())).send_empty();
         let mut answer = answer.expect("it answers");
         let told = answer.body_mut().read_to_string().expect("a text");
         assert!(answer.status() == 403 && told.contains("--token-file"), "{told}");

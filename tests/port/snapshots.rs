@@ -1,5 +1,7 @@
-//! I7 under load: amounts move between accounts, so that the total never changes; whoever asks for it while batches are applied, committed and folded, gets the right one, of
-//! one committed batch, and never of an earlier one than before. Accounts without an amount are removed, and made again when they have one.
+//! I7 under load: amounts move between accounts, so that the total never changes; whoever asks for
+//! it while batches are applied, committed and folded, gets the right one, of one committed batch,
+//! and never of an earlier one than before. Accounts without an amount are removed, and made again
+//! when they have one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,23 +17,28 @@ use tidemill_client::Client;
 const ACCOUNTS: u64 = 1000;
 const CLIENTS: usize = 8;
 
-/// What all accounts have together: the bank's own account, which comes after the others, is opened with it.
+/// What all accounts have together: the bank's own account, which comes after the others, is opened
+/// with it.
 const TOTAL: i64 = 1_000_000_007;
 
-/// Each partition moves amounts between accounts of its own, which none of the others touches however far ahead it is.
+/// Each partition moves amounts between accounts of its own, which none of the others touches
+/// however far ahead it is.
 const PARTITIONS: u64 = 3;
 
-/// A partition's transfers come in rounds of so many, of which every second one takes back what the one before it has done: then all its accounts are gone.
+/// A partition's transfers come in rounds of so many, of which every second one takes back what the
+/// one before it has done: then all its accounts are gone.
 const ROUND: u64 = 1_000;
 
-/// A change in the number of accounts from which on it is not by the chance that a few of them come to 0.
+/// A change in the number of accounts from which on it is not by the chance that a few of them come
+/// to 0.
 const MANY: u64 = ACCOUNTS / 10;
 
 fn build(topology: &Topology<'_>) {
     let transfers = Generator::new(11, |_, number: u64| {
         let (partition, number_in_it) = (number % PARTITIONS, number / PARTITIONS);
         let (round, place) = (number_in_it / ROUND, number_in_it % ROUND);
-        let mixed = ((round / 2 * ROUND + place) * PARTITIONS + partition).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = ((round / 2 * ROUND + place) * PARTITIONS + partition)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let account = |random: u64| random % (ACCOUNTS / PARTITIONS) * PARTITIONS + partition;
         let (from, to) = (account(mixed >> 11), account(mixed >> 37));
         let (from, to) = if round % 2 == 0 { (from, to) } else { (to, from) };
@@ -59,7 +66,9 @@ fn build(topology: &Topology<'_>) {
         any.scan_with(&accounts, |()| Scan::all(), |_, amount| Some(*amount)).aggregate(Sum)
     });
     topology.query("in order", |any: Requests<()>| {
-        any.scan(&accounts, |()| Scan::range(0..ACCOUNTS + 1)).map(|(_, amount)| amount).aggregate(Sum)
+        any.scan(&accounts, |()| Scan::range(0..ACCOUNTS + 1))
+            .map(|(_, amount)| amount)
+            .aggregate(Sum)
     });
     topology.query("looked up", |any: Requests<()>| {
         any.flat_map(|(), keys| keys.extend(0..=ACCOUNTS)).lookup(&accounts).aggregate(Sum)
@@ -70,7 +79,11 @@ fn start(settings: &Settings) -> Engine {
     let engine = Engine::start(settings.clone(), build).expect("it starts");
     let until = Instant::now() + Duration::from_secs(60);
     while !engine.runtime().is_ready() {
-        assert!(Instant::now() < until, "it does not become ready: {:?}", engine.runtime().status());
+        assert!(
+            Instant::now() < until,
+            "it does not become ready: {:?}",
+            engine.runtime().status()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     engine
@@ -78,7 +91,12 @@ fn start(settings: &Settings) -> Engine {
 
 /// Folds are begun all the time.
 fn settings(workers: usize, state: &Path) -> Settings {
-    let mut settings = Settings { workers, fold_bytes: 256 << 10, disk_reserve: 0, ..Settings::new("bank", state) };
+    let mut settings = Settings {
+        workers,
+        fold_bytes: 256 << 10,
+        disk_reserve: 0,
+        ..Settings::new("bank", state)
+    };
     settings.batches.max_records = 2000;
     settings
 }
@@ -112,30 +130,50 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
             .ok()
             .map(|(_, total)| total)
     });
-    let (over, asked, cancelled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (over, asked, cancelled) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let (running, over, asked, cancelled) =
-                (Arc::clone(&running), Arc::clone(&over), Arc::clone(&asked), Arc::clone(&cancelled));
+            let (running, over, asked, cancelled) = (
+                Arc::clone(&running),
+                Arc::clone(&over),
+                Arc::clone(&asked),
+                Arc::clone(&cancelled),
+            );
             std::thread::spawn(move || {
                 let query = ["scanned", "in order", "looked up"][client % 3];
                 let mut last = Txid::NONE;
                 while !over.load(SeqCst) {
-                    let runtime = running.read().expect("no holder panics").as_ref().map(|engine| Arc::clone(engine.runtime()));
+                    let runtime = running
+                        .read()
+                        .expect("no holder panics")
+                        .as_ref()
+                        .map(|engine| Arc::clone(engine.runtime()));
                     let Some(runtime) = runtime else {
                         std::thread::sleep(Duration::from_millis(1));
                         continue;
                     };
                     match runtime.ask_typed::<i64>(query, &()) {
                         Ok((txid, total)) => {
-                            assert_eq!(total, TOTAL, "{query} of batch {txid} with {workers} workers: a torn total");
+                            assert_eq!(
+                                total, TOTAL,
+                                "{query} of batch {txid} with {workers} workers: a torn total"
+                            );
                             assert!(txid >= last, "{query}: batch {txid} after {last}");
-                            assert!(txid <= runtime.committed(), "{query}: batch {txid} is not committed");
+                            assert!(
+                                txid <= runtime.committed(),
+                                "{query}: batch {txid} is not committed"
+                            );
                             last = txid;
                             asked.fetch_add(1, SeqCst);
                         }
                         Err(QueryError::NotHeld) => drop(cancelled.fetch_add(1, SeqCst)),
-                        Err(QueryError::Unavailable(_)) => std::thread::sleep(Duration::from_millis(1)),
+                        Err(QueryError::Unavailable(_)) => {
+                            std::thread::sleep(Duration::from_millis(1))
+                        }
                         Err(error) => panic!("{query}: {error}"),
                     }
                 }
@@ -148,7 +186,9 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
         let until = Instant::now() + span() / (crashes + 1);
         // On a slow machine the last phase lasts until it has shown something.
         let latest = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < until || (phase == crashes && (removed == 0 || made == 0) && Instant::now() < latest) {
+        while Instant::now() < until
+            || (phase == crashes && (removed == 0 || made == 0) && Instant::now() < latest)
+        {
             std::thread::sleep(Duration::from_millis(7));
             let running = running.read().expect("no holder panics");
             let runtime = running.as_ref().expect("it runs").runtime();
@@ -168,12 +208,19 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
     }
     // Clients end before the last engine is dropped.
     over.store(true, SeqCst);
-    let last = clients.into_iter().map(|client| client.join().expect("no client has found anything wrong")).max();
+    let last = clients
+        .into_iter()
+        .map(|client| client.join().expect("no client has found anything wrong"))
+        .max();
     assert!(asked.load(SeqCst) > 100, "only {asked:?} answers: that shows nothing");
-    assert!(removed > 0 && made > 0, "accounts are not removed and made again: {removed} and {made} times");
+    assert!(
+        removed > 0 && made > 0,
+        "accounts are not removed and made again: {removed} and {made} times"
+    );
     assert!(last > Some(Txid(20)), "only {last:?} batches were committed: that shows nothing");
     println!(
-        "{workers} workers, {crashes} crashes: {asked:?} answers, {cancelled:?} cancelled, accounts removed {removed} and made {made} times, up to batch {last:?}"
+        "{workers} workers, {crashes} crashes: {asked:?} answers, {cancelled:?} cancelled, \
+         accounts removed {removed} and made {made} times, up to batch {last:?}"
     );
 }
 
@@ -196,14 +243,17 @@ fn bank() {
     let Ok(given) = std::env::var(BANK) else { return };
     let (address, state) = given.split_once(' ').expect("an address and a folder");
     let engine = Engine::start(settings(2, Path::new(state)), build).expect("it starts");
-    let _server = Server::start(address.parse().expect("an address"), Arc::clone(engine.runtime())).expect("it listens");
+    let _server = Server::start(address.parse().expect("an address"), Arc::clone(engine.runtime()))
+        .expect("it listens");
     // It ends by itself should nobody kill it.
     std::thread::sleep(Duration::from_secs(120));
 }
 
 fn start_bank(address: SocketAddr, state: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this test is a file"));
-    command.args(["snapshots::bank", "--exact", "--nocapture"]).env(BANK, format!("{address} {}", state.display()));
+    command
+        .args(["snapshots::bank", "--exact", "--nocapture"])
+        .env(BANK, format!("{address} {}", state.display()));
     command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts")
 }
 
@@ -212,23 +262,34 @@ fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
     const KILLS: u32 = 5;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let state = folder.path().join("state");
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|bound| bound.local_addr())
+        .expect("a port");
     let mut bank = start_bank(address, &state);
-    let first =
-        Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60)).connect_blocking().expect("an address");
+    let first = Client::builder(format!("http://{address}"))
+        .time_out(Duration::from_secs(60))
+        .connect_blocking()
+        .expect("an address");
     await_opening(|| first.query::<_, i64>("scanned", &()).ok().map(|answer| answer.value));
     let (over, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (over, newest) = (Arc::clone(&over), Arc::clone(&newest));
             std::thread::spawn(move || {
-                let client = Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60));
+                let client =
+                    Client::builder(format!("http://{address}")).time_out(Duration::from_secs(60));
                 let client = client.connect_blocking().expect("an address");
                 let query = ["scanned", "in order", "looked up"][number % 3];
                 let (mut last, mut answers) = (0, 0u64);
                 while !over.load(SeqCst) {
-                    let answer = client.query::<_, i64>(query, &()).expect("it is asked again until there is an answer");
-                    assert_eq!(answer.value, TOTAL, "{query} of batch {}: a torn total", answer.txid);
+                    let answer = client
+                        .query::<_, i64>(query, &())
+                        .expect("it is asked again until there is an answer");
+                    assert_eq!(
+                        answer.value, TOTAL,
+                        "{query} of batch {}: a torn total",
+                        answer.txid
+                    );
                     assert!(answer.txid >= last, "{query}: batch {} after {last}", answer.txid);
                     last = answer.txid;
                     answers += 1;
@@ -253,18 +314,23 @@ fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
         bank = start_bank(address, &state);
     }
     over.store(true, SeqCst);
-    let answers: u64 = clients.into_iter().map(|client| client.join().expect("no client has found anything wrong")).sum();
+    let answers: u64 = clients
+        .into_iter()
+        .map(|client| client.join().expect("no client has found anything wrong"))
+        .sum();
     bank.kill().expect("it runs");
     bank.wait().expect("it has ended");
     assert!(answers > 100, "only {answers} answers: that shows nothing");
     every_answer_was_committed(&state, &newest);
 }
 
-/// After a kill the state is not behind any batch that an answer has named, before anything runs on it again.
+/// After a kill the state is not behind any batch that an answer has named, before anything runs on
+/// it again.
 fn every_answer_was_committed(state: &Path, newest: &AtomicU64) {
     // Answers that had come are read meanwhile.
     std::thread::sleep(Duration::from_millis(50));
-    let store = tidemill_state::Store::open(state, tidemill_state::store::Durability::Sync).expect("it opens");
+    let store = tidemill_state::Store::open(state, tidemill_state::store::Durability::Sync)
+        .expect("it opens");
     let (committed, newest) = (store.committed().txid(), Txid(newest.load(SeqCst)));
     assert!(committed >= newest, "an answer was of batch {newest}, and {committed} is committed");
 }

@@ -1,4 +1,5 @@
-//! The command line as it is typed: variables, arguments, names from outside, and what is asked of a topology that runs.
+//! The command line as it is typed: variables, arguments, names from outside, and what is asked of
+//! a topology that runs.
 
 use crate::support::binary::{Running, folder, run, tidemill};
 use std::fs;
@@ -22,7 +23,8 @@ fn variables_that_nobody_reads_are_refused() {
     let folder = folder();
     let state = folder.path().join("state");
     let input = input(folder.path(), "in.txt", "a\n");
-    let counting = ["run", "--state", text(&state), "--input", &input, "--listen", "none", "--exit-at-end"];
+    let counting =
+        ["run", "--state", text(&state), "--input", &input, "--listen", "none", "--exit-at-end"];
     let check = |arguments: &[&str], name: &str, value: &str, parts: &[&str]| {
         let case = format!("{name}={value} {}", arguments.join(" "));
         Running::start_with("word_count", arguments, &[(name, value)]).wait().is(&case, 64, parts);
@@ -30,16 +32,48 @@ fn variables_that_nobody_reads_are_refused() {
     };
     check(&counting, "TIDEMILL_WORKRES", "3", &["TIDEMILL_WORKRES is unknown", "TIDEMILL_WORKERS"]);
     check(&["plan"], "TIDEMILL_STAET", "x", &["TIDEMILL_STAET is unknown", "TIDEMILL_STATE"]);
-    check(&counting, "TIDEMILL_ON_LOSS", "latest", &["TIDEMILL_ON_LOSS", "one start", "give --on-loss as an argument"]);
-    check(&counting, "TIDEMILL_SINK_ASSUME", "lost", &["TIDEMILL_SINK_ASSUME", "give --sink-assume as an argument"]);
-    check(&counting, "TIDEMILL_WORKERS", "abc", &["'abc' for '--workers <N>'", "note: the value is that of", "TIDEMILL_WORKERS"]);
+    check(
+        &counting,
+        "TIDEMILL_ON_LOSS",
+        "latest",
+        &["TIDEMILL_ON_LOSS", "one start", "give --on-loss as an argument"],
+    );
+    check(
+        &counting,
+        "TIDEMILL_SINK_ASSUME",
+        "lost",
+        &["TIDEMILL_SINK_ASSUME", "give --sink-assume as an argument"],
+    );
+    check(
+        &counting,
+        "TIDEMILL_WORKERS",
+        "abc",
+        &["'abc' for '--workers <N>'", "note: the value is that of", "TIDEMILL_WORKERS"],
+    );
     let wrong = ["status", "--at", "127.0.0.1:1"];
-    tidemill(&wrong, folder.path(), &[("TIDEMILL_WORKRES", "3")]).is("status", 64, &["TIDEMILL_WORKERS"]);
+    tidemill(&wrong, folder.path(), &[("TIDEMILL_WORKRES", "3")]).is(
+        "status",
+        64,
+        &["TIDEMILL_WORKERS"],
+    );
     // What others read, and what a topology reads, hinders no other command.
-    let fine = [("TIDEMILL_TEST_SEED", "1"), ("TIDEMILL_LONG", "0"), ("TIDEMILL_WORKERS", "2"), ("TIDEMILL_RETRIES", "1")];
+    let fine = [
+        ("TIDEMILL_TEST_SEED", "1"),
+        ("TIDEMILL_LONG", "0"),
+        ("TIDEMILL_WORKERS", "2"),
+        ("TIDEMILL_RETRIES", "1"),
+    ];
     tidemill(&wrong, folder.path(), &fine).is("status", 75, &["127.0.0.1:1"]);
-    Running::start_with("word_count", &counting, &fine).wait().is("run", 0, &["stopped after batch 1"]);
-    Running::start_with("word_count", &["--help"], &[("TIDEMILL_WORKRES", "3")]).wait().is("help", 0, &["Usage"]);
+    Running::start_with("word_count", &counting, &fine).wait().is(
+        "run",
+        0,
+        &["stopped after batch 1"],
+    );
+    Running::start_with("word_count", &["--help"], &[("TIDEMILL_WORKRES", "3")]).wait().is(
+        "help",
+        0,
+        &["Usage"],
+    );
 }
 
 #[test]
@@ -49,14 +83,32 @@ fn decisions_about_one_start_and_settings_that_cannot_work_are_refused() {
     let input = input(folder.path(), "in.txt", "a\n");
     let file = folder.path().join("settings.toml");
     let check = |case: &str, more: &[&str], parts: &[&str]| {
-        let arguments =
-            [&["run", "--state", text(&state), "--input", &input, "--listen", "none", "--exit-at-end"], more].concat();
+        let arguments = [
+            &[
+                "run",
+                "--state",
+                text(&state),
+                "--input",
+                &input,
+                "--listen",
+                "none",
+                "--exit-at-end",
+            ],
+            more,
+        ]
+        .concat();
         run("word_count", &arguments).is(case, 64, parts);
         assert!(!state.exists(), "{case}: a refused start makes nothing");
     };
-    for (line, name) in [("on_loss = \"latest\"", "on_loss"), ("sink_assume = \"lost\"", "sink_assume")] {
+    for (line, name) in
+        [("on_loss = \"latest\"", "on_loss"), ("sink_assume = \"lost\"", "sink_assume")]
+    {
         fs::write(&file, line).expect("it can be written");
-        check(line, &["--config", text(&file)], &[name, "one start", "as an argument", "settings.toml"]);
+        check(
+            line,
+            &["--config", text(&file)],
+            &[name, "one start", "as an argument", "settings.toml"],
+        );
     }
     for (argument, value) in [
         ("--query-time-out", "0s"),
@@ -79,19 +131,39 @@ fn a_word_that_is_a_number_is_asked_for_as_a_text() {
     let input = input(folder.path(), "in.txt", "1984 1984 true null [1] {} the tide\n");
     let mut running = Running::start(
         "word_count",
-        &["run", "--state", text(&state), "--input", &input, "--listen", "127.0.0.1:0", "--workers", "1"],
+        &[
+            "run",
+            "--state",
+            text(&state),
+            "--input",
+            &input,
+            "--listen",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+        ],
     );
     running.says("all sources are at their end");
     let url = running.url();
-    for (words, count) in
-        [("1984", "2"), ("true", "1"), ("null", "1"), ("[1]", "1"), ("{}", "1"), ("the tide", "2"), ("\"1984\"", "2")]
-    {
+    for (words, count) in [
+        ("1984", "2"),
+        ("true", "1"),
+        ("null", "1"),
+        ("[1]", "1"),
+        ("{}", "1"),
+        ("the tide", "2"),
+        ("\"1984\"", "2"),
+    ] {
         let asked = tidemill(&["query", "words", words, "--at", &url], folder.path(), &[]);
         assert_eq!((asked.code, asked.out.trim()), (Some(0), count), "{words}: {asked:#?}");
         let asked = run("word_count", &["query", "words", words, "--at", &url]);
         assert_eq!((asked.code, asked.out.trim()), (Some(0), count), "{words}: {asked:#?}");
     }
-    tidemill(&["query", "wrods", "1984", "--at", &url], folder.path(), &[]).is("no such query", 64, &["there are: words"]);
+    tidemill(&["query", "wrods", "1984", "--at", &url], folder.path(), &[]).is(
+        "no such query",
+        64,
+        &["there are: words"],
+    );
     // Types are shown by their public names, in all places.
     for arguments in [&["status"][..], &["state", "list"]] {
         let shown = tidemill(&[arguments, &["--at", &url]].concat(), folder.path(), &[]);
@@ -102,16 +174,27 @@ fn a_word_that_is_a_number_is_asked_for_as_a_text() {
     let (_, status) = running.get("/v1/status");
     assert_eq!(status["states"][0]["key"], "Str", "{status}");
     // The port of a running topology may be a variable for `state` too.
-    let at =
-        |environment: &[(&str, &str)]| Running::start_with("word_count", &["state", "get", "counts", "1984"], environment).wait();
+    let at = |environment: &[(&str, &str)]| {
+        Running::start_with("word_count", &["state", "get", "counts", "1984"], environment).wait()
+    };
     assert_eq!(at(&[("TIDEMILL_AT", &url)]).is("TIDEMILL_AT", 0, &[]).out.trim(), "2");
     at(&[]).is("nothing", 64, &["TIDEMILL_STATE", "TIDEMILL_AT"]);
-    at(&[("TIDEMILL_AT", &url), ("TIDEMILL_STATE", text(&state))]).is("both", 64, &["Both", "--state DIR", "--at URL"]);
+    at(&[("TIDEMILL_AT", &url), ("TIDEMILL_STATE", text(&state))]).is(
+        "both",
+        64,
+        &["Both", "--state DIR", "--at URL"],
+    );
     running.signal("TERM");
     running.wait().is("the stop", 0, &[]);
-    assert_eq!(at(&[("TIDEMILL_STATE", text(&state))]).is("TIDEMILL_STATE", 0, &[]).out.trim(), "2");
+    assert_eq!(
+        at(&[("TIDEMILL_STATE", text(&state))]).is("TIDEMILL_STATE", 0, &[]).out.trim(),
+        "2"
+    );
     let listed = run("word_count", &["state", "list", "--state", text(&state)]);
-    assert!(listed.out.contains("Str -> u64") && !listed.out.contains("CompactString"), "{listed:#?}");
+    assert!(
+        listed.out.contains("Str -> u64") && !listed.out.contains("CompactString"),
+        "{listed:#?}"
+    );
 }
 
 #[test]
@@ -119,10 +202,15 @@ fn a_renamed_program_is_told_its_name() {
     let folder = folder();
     let state = folder.path().join("state");
     let input = input(folder.path(), "in.txt", "a\n");
-    let counting = ["run", "--state", text(&state), "--input", &input, "--listen", "none", "--exit-at-end"];
+    let counting =
+        ["run", "--state", text(&state), "--input", &input, "--listen", "none", "--exit-at-end"];
     run("word_count", &[&counting[..], &["--name", "k3"]].concat()).is("first", 0, &[]);
     let other = run("word_count", &counting);
-    other.is("another name", 64, &["belongs to topology \"k3\", this is \"word_count\"", "--name k3"]);
+    other.is(
+        "another name",
+        64,
+        &["belongs to topology \"k3\", this is \"word_count\"", "--name k3"],
+    );
     assert!(!other.err.contains("migration"), "{other:#?}");
     run("word_count", &[&counting[..], &["--name", "k3"]].concat()).is("its own", 0, &[]);
 }
@@ -134,15 +222,25 @@ fn names_from_outside_command_no_terminal() {
     let evil = "a\u{1b}[2J\nerror: all is lost\u{9b}31m.txt";
     input(folder.path(), evil, "a \u{9b}2J\n");
     let glob = format!("{}/*.txt", text(folder.path()));
-    let mut running =
-        Running::start("word_count", &["run", "--state", text(&state), "--input", &glob, "--listen", "127.0.0.1:0"]);
+    let mut running = Running::start(
+        "word_count",
+        &["run", "--state", text(&state), "--input", &glob, "--listen", "127.0.0.1:0"],
+    );
     running.says("all sources are at their end");
     let url = running.url();
     let check = |what: &str, printed: &str| {
-        let harmful = |line: &str| line.starts_with("error: all is lost") || line.contains(|c: char| c.is_control() && c != '\t');
+        let harmful = |line: &str| {
+            line.starts_with("error: all is lost")
+                || line.contains(|c: char| c.is_control() && c != '\t')
+        };
         assert!(!printed.lines().any(harmful), "{what}: {printed:?}");
     };
-    for arguments in [&["status"][..], &["state", "list"], &["state", "scan", "counts"], &["query", "words", "\u{9b}2J"]] {
+    for arguments in [
+        &["status"][..],
+        &["state", "list"],
+        &["state", "scan", "counts"],
+        &["query", "words", "\u{9b}2J"],
+    ] {
         let shown = tidemill(&[arguments, &["--at", &url]].concat(), folder.path(), &[]);
         shown.is(&arguments.join(" "), 0, &[]);
         check(&arguments.join(" "), &shown.out);
@@ -154,12 +252,16 @@ fn names_from_outside_command_no_terminal() {
     let listed = run("word_count", &["state", "list", "--state", text(&state), "--input", &glob]);
     listed.is("state list", 0, &["error: all is lost"]);
     check("state list", &listed.out);
-    let scanned = run("word_count", &["state", "scan", "counts", "--state", text(&state), "--input", &glob]);
+    let scanned =
+        run("word_count", &["state", "scan", "counts", "--state", text(&state), "--input", &glob]);
     scanned.is("state scan", 0, &["\\u009b2J"]);
     check("state scan", &scanned.out);
     // An error that names the file: its content is another.
     fs::write(folder.path().join(evil), "bc\n").expect("it can be written");
-    let refused = run("word_count", &["run", "--state", text(&state), "--input", &glob, "--listen", "none", "--exit-at-end"]);
+    let refused = run(
+        "word_count",
+        &["run", "--state", text(&state), "--input", &glob, "--listen", "none", "--exit-at-end"],
+    );
     refused.is("another file", 67, &["all is lost"]);
     check("another file", &refused.err);
 }
@@ -189,11 +291,16 @@ fn answers(bodies: Vec<String>) -> String {
 #[test]
 fn a_scan_over_batches_that_moved_on_does_not_end_well() {
     let page = |txid: u64, moved: bool, key: &str, next: &str| {
-        format!("{{\"txid\":{txid},\"lineage\":\"0a\",\"moved_on\":{moved}{next},\"rows\":[{{\"key\":\"{key}\",\"value\":1}}]}}")
+        format!(
+            "{{\"txid\":{txid},\"lineage\":\"0a\",\"moved_on\":{moved}{next},\"rows\":[{{\"key\":\"{key}\",\"value\":1}}]}}"
+        )
     };
     let folder = folder();
     let scan = |second: bool| {
-        let url = answers(vec![page(7, false, "a", ",\"next\":\"a\""), page(if second { 9 } else { 7 }, second, "b", "")]);
+        let url = answers(vec![
+            page(7, false, "a", ",\"next\":\"a\""),
+            page(if second { 9 } else { 7 }, second, "b", ""),
+        ]);
         tidemill(&["state", "scan", "counts", "--at", &url], folder.path(), &[])
     };
     let rows = "{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\",\"value\":1}\n";

@@ -1,4 +1,5 @@
-//! Nothing spins, and nothing is late: a topology that follows a file costs nothing while nothing comes, and shows what comes soon after.
+//! Nothing spins, and nothing is late: a topology that follows a file costs nothing while nothing
+//! comes, and shows what comes soon after.
 
 use crate::support::binary::{Running, counts_are, folder, recount};
 use std::io::Write;
@@ -17,12 +18,22 @@ struct Following {
 }
 
 impl Following {
-    /// Follows every `.txt` of a folder, in which there is one file of two lines, until these are committed.
+    /// Follows every `.txt` of a folder, in which there is one file of two lines, until these are
+    /// committed.
     fn start(more: &[&str]) -> Following {
         let folder = folder();
         let (state, glob) = (folder.path().join("state"), folder.path().join("*.txt"));
         std::fs::write(folder.path().join("a.txt"), "a b\nb c\n").expect("it can be written");
-        let follow = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+        let follow = [
+            "run",
+            "--state",
+            text(&state),
+            "--input",
+            text(&glob),
+            "--follow",
+            "--listen",
+            "127.0.0.1:0",
+        ];
         let mut running = Running::start("word_count", &[&follow[..], more].concat());
         running.get_until("/v1/status", |status| status["records"] == 2);
         Following { running, folder }
@@ -38,13 +49,16 @@ impl Following {
     }
 
     fn count_is(&mut self, word: &str, count: u64) {
-        self.running.get_until(&format!("/v1/state/counts/{word}"), |answer| answer["value"] == count);
+        self.running
+            .get_until(&format!("/v1/state/counts/{word}"), |answer| answer["value"] == count);
     }
 
     /// The processor time that the process has used so far, in ticks of 10 ms.
     fn ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.pid())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("it has a name").split_whitespace().collect();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.running.pid())).expect("it runs");
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().expect("it has a name").split_whitespace().collect();
         // The 14th and the 15th field: user and system time.
         [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
     }
@@ -78,11 +92,21 @@ fn thousands_of_idle_files_use_hardly_any_processor() {
     const FILES: u64 = 3_000;
     let folder = folder();
     for file in 0..FILES {
-        let written = std::fs::write(folder.path().join(format!("{file}.txt")), format!("same f{file}\n"));
+        let written =
+            std::fs::write(folder.path().join(format!("{file}.txt")), format!("same f{file}\n"));
         written.expect("it can be written");
     }
     let (state, glob) = (folder.path().join("state"), folder.path().join("*.txt"));
-    let arguments = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+    let arguments = [
+        "run",
+        "--state",
+        text(&state),
+        "--input",
+        text(&glob),
+        "--follow",
+        "--listen",
+        "127.0.0.1:0",
+    ];
     let mut following = Following { running: Running::start("word_count", &arguments), folder };
     following.running.get_until("/v1/status", |status| status["records"] == FILES);
     // What the start has left to do: the least of a few looks counts.
@@ -110,10 +134,20 @@ fn rotated_files_whose_successors_are_empty_use_hardly_any_processor() {
     for file in 0..FILES {
         let of_one = folder.path().join(file.to_string());
         std::fs::create_dir(&of_one).expect("it can be made");
-        std::fs::write(of_one.join("app.txt"), format!("same f{file}\n")).expect("it can be written");
+        std::fs::write(of_one.join("app.txt"), format!("same f{file}\n"))
+            .expect("it can be written");
     }
     let (state, glob) = (folder.path().join("state"), folder.path().join("*/app.txt"));
-    let arguments = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+    let arguments = [
+        "run",
+        "--state",
+        text(&state),
+        "--input",
+        text(&glob),
+        "--follow",
+        "--listen",
+        "127.0.0.1:0",
+    ];
     let mut following = Following { running: Running::start("word_count", &arguments), folder };
     following.running.get_until("/v1/status", |status| status["records"] == FILES);
     for file in 0..FILES {
@@ -149,8 +183,13 @@ fn what_is_appended_is_visible_soon() {
         took.push(began.elapsed());
     }
     took.sort_unstable();
-    println!("an appended line was visible after {:?} (median), {:?} (longest); the bound is 50 ms + 20 ms", took[10], took[19]);
-    // Generous: figures come from the benchmark, on a machine of its own. This finds what waits for a second or for ever.
+    println!(
+        "an appended line was visible after {:?} (median), {:?} (longest); the bound is 50 ms + \
+         20 ms",
+        took[10], took[19]
+    );
+    // Generous: figures come from the benchmark, on a machine of its own. This finds what waits for
+    // a second or for ever.
     assert!(took[10] < Duration::from_millis(400), "{took:?}");
     following.ends_with(&["a b b c", &"a z ".repeat(20)]);
 }
@@ -181,7 +220,16 @@ fn new_files_join_and_a_restart_goes_on_with_all() {
     running.kill();
     let (state, glob) = (folder.path().join("state"), folder.path().join("*.txt"));
     std::fs::write(folder.path().join("e.txt"), "epsilon new\n").expect("it can be written");
-    let again = ["run", "--state", text(&state), "--input", text(&glob), "--follow", "--listen", "127.0.0.1:0"];
+    let again = [
+        "run",
+        "--state",
+        text(&state),
+        "--input",
+        text(&glob),
+        "--follow",
+        "--listen",
+        "127.0.0.1:0",
+    ];
     let mut following = Following { running: Running::start("word_count", &again), folder };
     following.count_is("epsilon", 1);
     following.append("c.txt", "gamma\n");
@@ -189,8 +237,9 @@ fn new_files_join_and_a_restart_goes_on_with_all() {
     following.ends_with(&["a b b c", "beta gamma delta epsilon", "new new new new", "beta gamma"]);
 }
 
-/// Batches that are complete while a write is under way share the next one. A sink that gets output from the first of them only is done with that
-/// one: it must not wait, and look again and again, for the others.
+/// Batches that are complete while a write is under way share the next one. A sink that gets output
+/// from the first of them only is done with that one: it must not wait, and look again and again,
+/// for the others.
 #[test]
 fn a_sink_with_no_output_in_the_last_batches_is_at_its_end() {
     for round in 0..8 {
@@ -198,11 +247,18 @@ fn a_sink_with_no_output_in_the_last_batches_is_at_its_end() {
         let (input, out) = (folder.path().join("lines.txt"), folder.path().join("out.jsonl"));
         // Only `x` is written, and the last batches have none.
         std::fs::write(&input, "x\ny\ny\n".repeat(40) + "y\ny\ny\n").expect("it can be written");
-        let mut settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new("sparse", folder.path().join("state")) };
+        let mut settings = Settings {
+            workers: 2,
+            disk_reserve: 0,
+            ..Settings::new("sparse", folder.path().join("state"))
+        };
         settings.batches.max_records = 1;
         let (glob, file) = (text(&input).to_string(), out.clone());
         let engine = Engine::start(settings, move |topology: &Topology<'_>| {
-            topology.source("lines", Files::lines(glob.as_str())).filter(|line| line == "x").sink("out", Files::to(&file));
+            topology
+                .source("lines", Files::lines(glob.as_str()))
+                .filter(|line| line == "x")
+                .sink("out", Files::to(&file));
         });
         let engine = engine.expect("it starts");
         let began = Instant::now();
@@ -214,7 +270,11 @@ fn a_sink_with_no_output_in_the_last_batches_is_at_its_end() {
             );
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(engine.runtime().status().sinks[0].backlog_bytes, 0, "round {round}: everything is confirmed");
+        assert_eq!(
+            engine.runtime().status().sinks[0].backlog_bytes,
+            0,
+            "round {round}: everything is confirmed"
+        );
         engine.stop();
         engine.wait().expect("a clean stop");
         assert_eq!(std::fs::read_to_string(out).expect("it is written"), "\"x\"\n".repeat(40));

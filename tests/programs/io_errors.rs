@@ -24,7 +24,8 @@ const ENOSPC: u32 = 28;
 /// Not an error number: the process is killed at the call.
 const KILL: u32 = 0;
 
-/// The codes with which a process may end at an error that passes: it has got over it, or the same command may succeed later.
+/// The codes with which a process may end at an error that passes: it has got over it, or the same
+/// command may succeed later.
 const CODES: [i32; 2] = [0, 75];
 
 /// How many calls are made to fail if not all are asked for.
@@ -39,7 +40,12 @@ fn shim() -> &'static Path {
     SHIM.get_or_init(|| {
         let source = checkout::root().join("tests/shim/io.c");
         let shim = checkout::target().join("tmp/tidemill-io-shim.so");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl").output();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&shim)
+            .arg(source)
+            .arg("-ldl")
+            .output();
         let built = built.expect("a C compiler is there: RocksDB was built with one");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         shim
@@ -76,7 +82,8 @@ impl Place {
 
     pub(super) fn arguments(&self, command: &str, more: &[&str]) -> Vec<String> {
         let (state, out, input) = (self.state(), self.out(), self.folder.path().join("input.txt"));
-        let mut words = vec![command, "--state", text(&state), "--input", text(&input), "--workers", "2"];
+        let mut words =
+            vec![command, "--state", text(&state), "--input", text(&input), "--workers", "2"];
         let usual = [
             ("--listen", "none"),
             ("--max-batch-records", "10"),
@@ -85,12 +92,19 @@ impl Place {
             ("--out", text(&out)),
         ];
         let wanted = |name: &str| !more.contains(&name) && (self.has_sink || name != "--out");
-        words.extend(usual.iter().filter(|(name, _)| wanted(name)).flat_map(|(name, value)| [*name, *value]));
+        words.extend(
+            usual.iter().filter(|(name, _)| wanted(name)).flat_map(|(name, value)| [*name, *value]),
+        );
         words.extend(more);
         words.into_iter().map(str::to_string).collect()
     }
 
-    pub(super) fn start(&self, command: &str, more: &[&str], environment: &[(&str, &str)]) -> Running {
+    pub(super) fn start(
+        &self,
+        command: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Running {
         let arguments = self.arguments(command, more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Running::start_with("word_count", &arguments, environment)
@@ -106,7 +120,10 @@ impl Place {
         self.start("run", &[&["--exit-at-end"], more].concat(), &self.preloaded(settings)).wait()
     }
 
-    pub(super) fn preloaded<'a>(&'a self, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    pub(super) fn preloaded<'a>(
+        &'a self,
+        settings: &[(&'a str, &'a str)],
+    ) -> Vec<(&'a str, &'a str)> {
         let own = [("LD_PRELOAD", text(shim())), ("IO_UNDER", text(self.folder.path()))];
         own.iter().chain(settings).copied().collect()
     }
@@ -128,7 +145,8 @@ impl Place {
 /// A line of words of which some are frequent, the same for each number.
 pub(super) fn random_line(number: u64) -> String {
     let mut random = Random::new(number);
-    let words: Vec<String> = (0..4).map(|_| format!("w{}", random.within(0..40) * random.within(0..40) / 40)).collect();
+    let words: Vec<String> =
+        (0..4).map(|_| format!("w{}", random.within(0..40) * random.within(0..40) / 40)).collect();
     words.join(" ") + "\n"
 }
 
@@ -145,13 +163,23 @@ struct Fault {
 fn count_calls() -> BTreeMap<String, u64> {
     let place = Place::new();
     let counts = place.folder.path().join("counts");
-    place.run_with(&[], &[("IO_COUNTS", text(&counts))]).is("a run without an error", 0, &["30 batches"]);
+    place.run_with(&[], &[("IO_COUNTS", text(&counts))]).is(
+        "a run without an error",
+        0,
+        &["30 batches"],
+    );
     place.is_exact("a run without an error");
     let counts = fs::read_to_string(counts).expect("the shim has written it");
-    let count = |line: &str| line.split_once(' ').map(|(name, count)| (name.to_string(), count.parse().expect("a number")));
+    let count = |line: &str| {
+        line.split_once(' ')
+            .map(|(name, count)| (name.to_string(), count.parse().expect("a number")))
+    };
     let counts: BTreeMap<String, u64> = counts.lines().filter_map(count).collect();
     for call in ["fdatasync", "fsync", "write", "rename", "link", "unlink", "ftruncate", "open"] {
-        assert!(counts.get(call).is_some_and(|count| *count > 0), "the shim sees no {call}: {counts:?}");
+        assert!(
+            counts.get(call).is_some_and(|count| *count > 0),
+            "the shim sees no {call}: {counts:?}"
+        );
     }
     counts
 }
@@ -159,7 +187,8 @@ fn count_calls() -> BTreeMap<String, u64> {
 /// Calls of each name, spread over the run: all of them, or so many in total.
 fn faults(counts: &BTreeMap<String, u64>, random: &mut Random) -> Vec<Fault> {
     let mut shares: BTreeMap<&String, u64> = counts.keys().map(|call| (call, 0)).collect();
-    let mut left = if asked::long() { counts.values().sum() } else { CALLS.min(counts.values().sum()) };
+    let mut left =
+        if asked::long() { counts.values().sum() } else { CALLS.min(counts.values().sum()) };
     while left > 0 {
         for (call, share) in &mut shares {
             if left > 0 && *share < counts[*call] {
@@ -206,13 +235,26 @@ pub(super) fn in_parallel<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 /// Runs the workload with this fault and then without, and compares what came of it.
 fn check(fault: &Fault, case: &str) {
     let place = Place::new();
-    let (at, times, errno) = (fault.at.to_string(), fault.times.to_string(), fault.errno.to_string());
-    let set = [("IO_CALL", fault.call.as_str()), ("IO_AT", &at), ("IO_TIMES", &times), ("IO_ERRNO", &errno)];
+    let (at, times, errno) =
+        (fault.at.to_string(), fault.times.to_string(), fault.errno.to_string());
+    let set = [
+        ("IO_CALL", fault.call.as_str()),
+        ("IO_AT", &at),
+        ("IO_TIMES", &times),
+        ("IO_ERRNO", &errno),
+    ];
     let failed = place.run_with(&[], &set);
-    assert!(failed.code.is_some_and(|code| CODES.contains(&code)), "{case}: it ended otherwise: {failed:#?}");
+    assert!(
+        failed.code.is_some_and(|code| CODES.contains(&code)),
+        "{case}: it ended otherwise: {failed:#?}"
+    );
     assert!(!failed.err.contains("panicked"), "{case}: {failed:#?}");
     let finished = place.run(&[]);
-    assert_eq!(finished.code, Some(0), "{case}: it does not go on: {finished:#?}\nafter: {failed:#?}");
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "{case}: it does not go on: {finished:#?}\nafter: {failed:#?}"
+    );
     place.is_exact(case);
 }
 
@@ -224,7 +266,13 @@ fn i2_after_a_sync_of_the_manifest_has_failed_the_store_can_be_opened() {
     in_parallel(&cases, |at| {
         let place = Place::new();
         let at = at.to_string();
-        let set = [("IO_NAMED", "MANIFEST"), ("IO_CALL", "fdatasync"), ("IO_AT", &at), ("IO_TIMES", "1"), ("IO_ERRNO", "5")];
+        let set = [
+            ("IO_NAMED", "MANIFEST"),
+            ("IO_CALL", "fdatasync"),
+            ("IO_AT", &at),
+            ("IO_TIMES", "1"),
+            ("IO_ERRNO", "5"),
+        ];
         let failed = place.run_with(&["--max-batches-in-flight", "1"], &set);
         assert!(failed.code.is_some_and(|code| CODES.contains(&code)), "sync {at}: {failed:#?}");
         place.run(&[]).is(&format!("after sync {at} has failed"), 0, &[]);
@@ -235,7 +283,13 @@ fn i2_after_a_sync_of_the_manifest_has_failed_the_store_can_be_opened() {
 #[test]
 fn a_fold_whose_file_cannot_be_written_is_put_off_and_the_run_goes_on() {
     let place = Place::new();
-    let set = [("IO_NAMED", "fold.sst"), ("IO_CALL", "write"), ("IO_AT", "1"), ("IO_TIMES", "1"), ("IO_ERRNO", "28")];
+    let set = [
+        ("IO_NAMED", "fold.sst"),
+        ("IO_CALL", "write"),
+        ("IO_AT", "1"),
+        ("IO_TIMES", "1"),
+        ("IO_ERRNO", "28"),
+    ];
     let mut running = place.start("run", &["--follow"], &place.preloaded(&set));
     let said = running.says("the log is not folded now");
     for part in ["fold.sst", "No space left", "Nothing is lost", "tried again every 5s"] {
@@ -266,7 +320,8 @@ fn lose_power(folder: &Path, synced: &Path, left: Left) -> bool {
     let noted = fs::read_to_string(synced).expect("the shim has written it");
     let mut lengths: HashMap<(u64, u64), u64> = HashMap::new();
     for line in noted.lines() {
-        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
+        let numbers: Vec<u64> =
+            line.split(' ').map(|number| number.parse().expect("a number")).collect();
         lengths.insert((numbers[0], numbers[1]), numbers[2]);
     }
     let mut cut = false;
@@ -279,14 +334,19 @@ fn lose_power(folder: &Path, synced: &Path, left: Left) -> bool {
         };
         if keep < metadata.len() {
             cut |= path.extension().is_some_and(|extension| extension == "log");
-            File::options().write(true).open(&path).and_then(|file| file.set_len(keep)).expect("it can be cut");
+            File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(keep))
+                .expect("it can be cut");
         }
     }
     cut
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("an entry").path());
+    let entries =
+        fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
@@ -316,7 +376,8 @@ fn lost_after_looks(case: &str, left: Left, looks: usize) -> bool {
     // Nothing is folded from here on, and without a sink nothing is synced.
     let more: String = (300..400).map(random_line).collect();
     let input = File::options().append(true).open(place.folder.path().join("input.txt"));
-    std::io::Write::write_all(&mut input.expect("it is there"), more.as_bytes()).expect("it can be written");
+    std::io::Write::write_all(&mut input.expect("it is there"), more.as_bytes())
+        .expect("it can be written");
     running.get_until("/v1/status", |status| status["records"] == 400);
     running.kill();
     for _ in 0..looks {
@@ -334,21 +395,33 @@ fn lost_after_looks(case: &str, left: Left, looks: usize) -> bool {
 
 #[test]
 fn i1_with_durability_sync_a_power_loss_soon_after_a_kill_loses_nothing_that_was_built_on() {
-    let cases = [Left::Synced, Left::Torn].into_iter().flat_map(|left| (5..17).step_by(2).map(move |at| (left, at)));
+    let cases = [Left::Synced, Left::Torn]
+        .into_iter()
+        .flat_map(|left| (5..17).step_by(2).map(move |at| (left, at)));
     let cases: Vec<(Left, u64)> = cases.collect();
     in_parallel(&cases, |(left, at)| {
         let case = format!("{left:?}, killed in sync {at} of the log");
         let place = Place::new();
-        let (synced, at, kill) = (place.folder.path().join("synced"), at.to_string(), KILL.to_string());
+        let (synced, at, kill) =
+            (place.folder.path().join("synced"), at.to_string(), KILL.to_string());
         let noted = ("IO_SYNCED", text(&synced));
-        let set = [("IO_NAMED", ".log"), ("IO_CALL", "fdatasync"), ("IO_AT", &at), ("IO_TIMES", "1"), ("IO_ERRNO", &kill)];
+        let set = [
+            ("IO_NAMED", ".log"),
+            ("IO_CALL", "fdatasync"),
+            ("IO_AT", &at),
+            ("IO_TIMES", "1"),
+            ("IO_ERRNO", &kill),
+        ];
         // No fold covers what is lost.
         let slow = ["--max-batches-in-flight", "1", "--fold-bytes", "48MiB"];
         let killed = place.run_with(&slow, &[&set[..], &[noted]].concat());
         assert_eq!(killed.code, None, "{case}: {killed:#?}");
         // The batch that was written and not synced is read, and what follows it is synced.
         place.run_with(&slow, &[noted]).is(&case, 0, &["stopped after batch"]);
-        assert!(!lose_power(&place.state(), &synced, *left), "{case}: what was built on is on the disk");
+        assert!(
+            !lose_power(&place.state(), &synced, *left),
+            "{case}: what was built on is on the disk"
+        );
         place.run(&slow).is(&case, 0, &[]);
         place.is_exact(&case);
     });

@@ -20,8 +20,12 @@ fn cargo_in(folder: &Path, arguments: &[&str]) -> Command {
 
 /// Runs cargo in a folder, with what is compiled for these tests.
 fn cargo(arguments: &[&str], folder: &Path) -> String {
-    let ran = cargo_in(folder, arguments).env("CARGO_TARGET_DIR", checkout::target()).output().expect("it can be run");
-    let [out, err] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let ran = cargo_in(folder, arguments)
+        .env("CARGO_TARGET_DIR", checkout::target())
+        .output()
+        .expect("it can be run");
+    let [out, err] =
+        [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(ran.status.success(), "cargo {arguments:?}: {out}\n{err}");
     out + &err
 }
@@ -29,7 +33,8 @@ fn cargo(arguments: &[&str], folder: &Path) -> String {
 #[test]
 fn a_new_topology_builds_runs_and_passes_its_test() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Said, because what a program was compiled from may have been another folder, if several share what is compiled.
+    // Said, because what a program was compiled from may have been another folder, if several share
+    // what is compiled.
     let sources = checkout::root();
     let sources = sources.to_str().expect("UTF-8");
     let made = tidemill(&["new", "my_words", "--tidemill", sources], folder.path());
@@ -37,7 +42,10 @@ fn a_new_topology_builds_runs_and_passes_its_test() {
     let made = folder.path().join("my_words");
     let tested = cargo(&["test", "--release"], &made);
     assert!(tested.contains("2 passed"), "{tested}");
-    assert!(!tested.contains("Compiling librocksdb-sys"), "what was compiled is compiled again: {tested}");
+    assert!(
+        !tested.contains("Compiling librocksdb-sys"),
+        "what was compiled is compiled again: {tested}"
+    );
     cargo(&["build", "--release"], &made);
     let mut running = Running::of(
         binary::plain(&checkout::program("my_words"))
@@ -53,7 +61,10 @@ fn a_new_topology_builds_runs_and_passes_its_test() {
     assert_eq!(asked(&["query", "words", "the tide"]), (Some(0), "5".into()));
     assert_eq!(asked(&["state", "get", "counts", "mill"]), (Some(0), "1".into()));
     assert_eq!(asked(&["state", "get", "counts", "sea"]).0, Some(1));
-    assert_eq!(asked(&["state", "scan", "counts", "--limit", "1"]).1, "{\"key\":\"and\",\"value\":1}");
+    assert_eq!(
+        asked(&["state", "scan", "counts", "--limit", "1"]).1,
+        "{\"key\":\"and\",\"value\":1}"
+    );
     assert!(asked(&["state", "list"]).1.contains("counts"));
     assert!(asked(&["status"]).1.contains("my_words"));
 }
@@ -64,21 +75,42 @@ fn a_new_crate_has_a_folder_of_its_own_with_what_is_compiled() {
     let folder = binary::folder();
     let sources = checkout::root();
     let sources = sources.to_str().expect("UTF-8");
-    tidemill(&["new", "my_lent", "--tidemill", sources], folder.path()).is("new", 0, &["is compiled already"]);
+    tidemill(&["new", "my_lent", "--tidemill", sources], folder.path()).is(
+        "new",
+        0,
+        &["is compiled already"],
+    );
     let made = folder.path().join("my_lent");
     let described =
-        cargo_in(&made, &["metadata", "--no-deps", "--offline", "--format-version", "1"]).output().expect("cargo runs");
+        cargo_in(&made, &["metadata", "--no-deps", "--offline", "--format-version", "1"])
+            .output()
+            .expect("cargo runs");
     let described: Json = serde_json::from_slice(&described.stdout).expect("JSON");
     let target = Path::new(described["target_directory"].as_str().expect("a path")).to_path_buf();
-    assert_eq!(target, made.canonicalize().expect("it is there").join("target"), "cargo clean removes only what is the crate's");
-    // It neither runs a build script again nor compiles what it made: looked at while it runs, since compiling takes long.
-    let arguments = ["build", "--release", "--offline", "--verbose", "-p", "librocksdb-sys", "-p", "rdkafka-sys"];
+    assert_eq!(
+        target,
+        made.canonicalize().expect("it is there").join("target"),
+        "cargo clean removes only what is the crate's"
+    );
+    // It neither runs a build script again nor compiles what it made: looked at while it runs,
+    // since compiling takes long.
+    let arguments = [
+        "build",
+        "--release",
+        "--offline",
+        "--verbose",
+        "-p",
+        "librocksdb-sys",
+        "-p",
+        "rdkafka-sys",
+    ];
     let mut building = Running::of(&mut cargo_in(&made, &arguments));
     let began = Instant::now();
     while !building.has_ended() {
         let said = building.err();
         for package in ["librocksdb-sys", "rdkafka-sys"] {
-            let again = said.contains(&format!("Compiling {package}")) || said.contains(&format!("Dirty {package}"));
+            let again = said.contains(&format!("Compiling {package}"))
+                || said.contains(&format!("Dirty {package}"));
             assert!(!again, "what was compiled is compiled again: {said}");
         }
         assert!(began.elapsed() < Duration::from_secs(300), "it takes long: {said}");
@@ -93,20 +125,25 @@ fn a_new_crate_has_a_folder_of_its_own_with_what_is_compiled() {
     assert!(editor.contains("\"rust-analyzer.cargo.extraArgs\": [\"--release\"]"), "{editor}");
 }
 
-/// Cargo joins the flags of all folders above a crate: given twice, they would compile everything again.
+/// Cargo joins the flags of all folders above a crate: given twice, they would compile everything
+/// again.
 #[test]
 fn a_crate_below_the_checkout_has_the_flags_of_the_compiler_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let sources = checkout::root();
-    let flags_of = |parent: &Path| {
-        tidemill(&["new", "my_flags", "--tidemill", sources.to_str().expect("UTF-8")], parent).is("new", 0, &["made my_flags"]);
-        let config = std::fs::read_to_string(parent.join("my_flags/.cargo/config.toml")).expect("it is there");
-        config.lines().filter(|line| line.starts_with("rustflags")).count()
-    };
+    let flags_of =
+        |parent: &Path| {
+            tidemill(&["new", "my_flags", "--tidemill", sources.to_str().expect("UTF-8")], parent)
+                .is("new", 0, &["made my_flags"]);
+            let config = std::fs::read_to_string(parent.join("my_flags/.cargo/config.toml"))
+                .expect("it is there");
+            config.lines().filter(|line| line.starts_with("rustflags")).count()
+        };
     assert_eq!(flags_of(folder.path()), 1, "outside of the checkout");
     let checkout = folder.path().join("checkout");
     std::fs::create_dir_all(checkout.join(".cargo")).expect("made");
-    std::fs::copy(sources.join(".cargo/config.toml"), checkout.join(".cargo/config.toml")).expect("copied");
+    std::fs::copy(sources.join(".cargo/config.toml"), checkout.join(".cargo/config.toml"))
+        .expect("copied");
     assert_eq!(flags_of(&checkout), 0, "inside of it");
     // Other settings above, or none that can be read, change nothing.
     for other in ["[build]\njobs = 1\n", "not TOML at all ["] {
@@ -121,9 +158,25 @@ fn names_that_cargo_cannot_take_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let sources = checkout::root();
     let sources = sources.to_str().expect("UTF-8");
-    for name in ["build", "deps", "examples", "test", "core", "std", "match", "async", "serde", "tokio", "tidemill-engine", "nul"]
-    {
-        tidemill(&["new", name, "--tidemill", sources], folder.path()).is(name, 64, &["cannot be the name of a crate", name]);
+    for name in [
+        "build",
+        "deps",
+        "examples",
+        "test",
+        "core",
+        "std",
+        "match",
+        "async",
+        "serde",
+        "tokio",
+        "tidemill-engine",
+        "nul",
+    ] {
+        tidemill(&["new", name, "--tidemill", sources], folder.path()).is(
+            name,
+            64,
+            &["cannot be the name of a crate", name],
+        );
         assert!(!folder.path().join(name).exists(), "{name} is made");
     }
 }

@@ -1,4 +1,5 @@
-//! The examples of operators as their users run them: `top_pages`, `bank`, `enrich`, `dead_letters`.
+//! The examples of operators as their users run them: `top_pages`, `bank`, `enrich`,
+//! `dead_letters`.
 
 use crate::support::binary::{Running, folder, run, scan};
 use crate::support::edits;
@@ -21,14 +22,18 @@ fn ask(program: &str, running: &mut Running, query: &str, arguments: &str) -> Js
 fn the_top_pages_are_those_of_a_plain_count() {
     let folder = folder();
     let state = folder.path().join("state");
-    let mut running = Running::start("top_pages", &["run", "--state", text(&state), "--listen", "127.0.0.1:0"]);
-    running.get_until("/v1/status", |status| status["records"] == 39_244 && status["sources_at_end"] == true);
+    let mut running =
+        Running::start("top_pages", &["run", "--state", text(&state), "--listen", "127.0.0.1:0"]);
+    running.get_until("/v1/status", |status| {
+        status["records"] == 39_244 && status["sources_at_end"] == true
+    });
     let top = ask("top_pages", &mut running, "top", "null");
     let rows: Vec<(String, (u64, u64))> = serde_json::from_value(top).expect("rows");
     assert_eq!(rows.len(), 10);
     let file = std::fs::File::open(edits::file()).expect("the edits");
     let mut pages: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for line in std::io::BufRead::lines(std::io::BufReader::new(flate2::read::GzDecoder::new(file))) {
+    for line in std::io::BufRead::lines(std::io::BufReader::new(flate2::read::GzDecoder::new(file)))
+    {
         let edit: Json = serde_json::from_str(&line.expect("a line")).expect("JSON");
         let page = pages.entry(edit["page"].as_str().expect("a page").to_string()).or_default();
         *page = (page.0 + 1, page.1 + edit["added"].as_u64().expect("a number"));
@@ -49,7 +54,8 @@ fn the_top_pages_are_those_of_a_plain_count() {
 fn i5_the_total_of_the_bank_never_changes_also_when_it_is_killed() {
     let folder = folder();
     let state = folder.path().join("state");
-    let arguments = ["run", "--state", text(&state), "--listen", "127.0.0.1:0", "--max-batch-records", "2000"];
+    let arguments =
+        ["run", "--state", text(&state), "--listen", "127.0.0.1:0", "--max-batch-records", "2000"];
     let check = |running: &mut Running| {
         let total = ask("bank", running, "total", "null");
         let (number, total): (u64, u64) = serde_json::from_value(total).expect("two numbers");
@@ -57,7 +63,8 @@ fn i5_the_total_of_the_bank_never_changes_also_when_it_is_killed() {
         total
     };
     for workers in ["1", "2", "4"] {
-        let mut running = Running::start("bank", &[&arguments[..], &["--workers", workers]].concat());
+        let mut running =
+            Running::start("bank", &[&arguments[..], &["--workers", workers]].concat());
         let before = running.get("/v1/status").1["committed"].as_u64().unwrap_or(0);
         running.get_until("/v1/status", |status| status["committed"].as_u64() > Some(before + 20));
         for _ in 0..5 {
@@ -80,7 +87,8 @@ fn plainly_rejected() -> u64 {
     let mut rejected = 0;
     for number in 0..1_000_000u64 {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let (from, to, amount) = (mixed as usize % 100, mixed as usize / 100 % 100, mixed / 10_000 % 2_000);
+        let (from, to, amount) =
+            (mixed as usize % 100, mixed as usize / 100 % 100, mixed / 10_000 % 2_000);
         if balances[from] < amount {
             rejected += 1;
         } else {
@@ -95,20 +103,46 @@ fn plainly_rejected() -> u64 {
 fn every_order_is_priced_or_missed() {
     let folder = folder();
     let state = folder.path().join("state");
-    run("enrich", &["run", "--state", text(&state), "--listen", "none", "--exit-at-end"]).is("run", 0, &["110,000 records"]);
+    run("enrich", &["run", "--state", text(&state), "--listen", "none", "--exit-at-end"]).is(
+        "run",
+        0,
+        &["110,000 records"],
+    );
     let (turnover, missed) = (scan("enrich", "turnover", &state), scan("enrich", "missed", &state));
-    assert_eq!(turnover.iter().map(|(item, _)| &**item).collect::<Vec<_>>(), ["honey", "lemon", "milk", "sugar", "tea"]);
+    assert_eq!(
+        turnover.iter().map(|(item, _)| &**item).collect::<Vec<_>>(),
+        ["honey", "lemon", "milk", "sugar", "tea"]
+    );
     let sum = |counts: &[(String, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
     assert!(sum(&missed) < 50_000, "most are priced: {missed:?}");
-    assert_eq!(sum(&scan("enrich", "sold", &state)) + sum(&missed), 100_000, "each is one or the other, once");
-    assert_eq!(scan("enrich", "prices", &state).iter().filter(|(_, price)| *price < 100 || *price >= 150).count(), 0);
+    assert_eq!(
+        sum(&scan("enrich", "sold", &state)) + sum(&missed),
+        100_000,
+        "each is one or the other, once"
+    );
+    assert_eq!(
+        scan("enrich", "prices", &state)
+            .iter()
+            .filter(|(_, price)| *price < 100 || *price >= 150)
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn what_cannot_be_read_is_in_the_letters_once_and_the_rest_is_counted() {
     let folder = folder();
     let (state, letters) = (folder.path().join("state"), folder.path().join("letters.jsonl"));
-    let arguments = ["run", "--state", text(&state), "--letters", text(&letters), "--listen", "none", "--exit-at-end"];
+    let arguments = [
+        "run",
+        "--state",
+        text(&state),
+        "--letters",
+        text(&letters),
+        "--listen",
+        "none",
+        "--exit-at-end",
+    ];
     run("dead_letters", &arguments).is("run", 0, &["100,000 records"]);
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     let mut bad = Vec::new();
@@ -119,12 +153,19 @@ fn what_cannot_be_read_is_in_the_letters_once_and_the_rest_is_counted() {
             *expected.entry(format!("sensor-{}", number % 7)).or_default() += number % 100;
         }
     }
-    assert_eq!(scan("dead_letters", "sums", &state).into_iter().collect::<BTreeMap<_, _>>(), expected);
+    assert_eq!(
+        scan("dead_letters", "sums", &state).into_iter().collect::<BTreeMap<_, _>>(),
+        expected
+    );
     let letters = std::fs::read_to_string(&letters).expect("the letters");
-    let letters: Vec<Json> = letters.lines().map(|letter| serde_json::from_str(letter).expect("JSON")).collect();
-    let mut offsets: Vec<u64> = letters.iter().map(|letter| letter["offset"].as_u64().expect("it is known")).collect();
+    let letters: Vec<Json> =
+        letters.lines().map(|letter| serde_json::from_str(letter).expect("JSON")).collect();
+    let mut offsets: Vec<u64> =
+        letters.iter().map(|letter| letter["offset"].as_u64().expect("it is known")).collect();
     offsets.sort_unstable();
     assert_eq!(offsets, bad);
-    let reads = |letter: &&Json| letter["error"].as_str().is_some_and(|error| error.contains("reads 1000000"));
+    let reads = |letter: &&Json| {
+        letter["error"].as_str().is_some_and(|error| error.contains("reads 1000000"))
+    };
     assert_eq!(letters.iter().filter(reads).count(), 2);
 }

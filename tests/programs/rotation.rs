@@ -1,4 +1,5 @@
-//! Rotation of followed files: a writer that numbers its lines and rotates in every way, a reader that is killed in between: every number once.
+//! Rotation of followed files: a writer that numbers its lines and rotates in every way, a reader
+//! that is killed in between: every number once.
 
 use crate::support::binary::{self, Running};
 use crate::support::random::Random;
@@ -72,19 +73,23 @@ impl Log {
     /// The file that is written now.
     fn now(&self) -> PathBuf {
         match self.mode {
-            Mode::Renamed(_) | Mode::Compressed(_) | Mode::CopiedAndCut(_) | Mode::CopiedAndRemoved(_) => self.path("app.log"),
+            Mode::Renamed(_)
+            | Mode::Compressed(_)
+            | Mode::CopiedAndCut(_)
+            | Mode::CopiedAndRemoved(_) => self.path("app.log"),
             _ => self.path(&format!("app-{}.log", self.turn)),
         }
     }
 
     fn glob(&self) -> String {
         let name = match self.mode {
-            Mode::Renamed(glob) | Mode::Compressed(glob) | Mode::CopiedAndCut(glob) | Mode::CopiedAndRemoved(glob) => {
-                match glob {
-                    Glob::Fixed => "app.log",
-                    Glob::Wide => "app.log*",
-                }
-            }
+            Mode::Renamed(glob)
+            | Mode::Compressed(glob)
+            | Mode::CopiedAndCut(glob)
+            | Mode::CopiedAndRemoved(glob) => match glob {
+                Glob::Fixed => "app.log",
+                Glob::Wide => "app.log*",
+            },
             Mode::Dated | Mode::Deleted => "app-*.log",
             Mode::Linked => "current",
             Mode::LinkedBeside => "*",
@@ -95,7 +100,8 @@ impl Log {
     fn write(&self, lines: u64) {
         let from = self.written.load(SeqCst);
         let text: String = (from..from + lines).map(|number| format!("n{number}\n")).collect();
-        let mut file = OpenOptions::new().append(true).create(true).open(self.now()).expect("opened");
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(self.now()).expect("opened");
         file.write_all(text.as_bytes()).expect("written");
         self.written.store(from + lines, SeqCst);
     }
@@ -105,7 +111,8 @@ impl Log {
         File::create(self.now()).expect("created");
         if matches!(self.mode, Mode::Linked | Mode::LinkedBeside) {
             let (new, link) = (self.folder.with_extension("new"), self.path("current"));
-            std::os::unix::fs::symlink(self.now().file_name().expect("a name"), &new).expect("linked");
+            std::os::unix::fs::symlink(self.now().file_name().expect("a name"), &new)
+                .expect("linked");
             fs::rename(new, link).expect("turned");
         }
     }
@@ -135,7 +142,8 @@ impl Log {
             }
             Mode::Deleted => {
                 let read = counts(out);
-                let old: Vec<PathBuf> = files(&self.folder).into_iter().filter(|path| *path != self.now()).collect();
+                let old: Vec<PathBuf> =
+                    files(&self.folder).into_iter().filter(|path| *path != self.now()).collect();
                 for path in old {
                     let text = fs::read_to_string(&path).expect("read");
                     if text.lines().all(|line| read.contains_key(line)) {
@@ -151,7 +159,8 @@ impl Log {
     fn shift(&self, suffix: &str) {
         for number in (1..self.turn).rev() {
             let from = self.path(&format!("app.log.{number}{suffix}"));
-            fs::rename(from, self.path(&format!("app.log.{}{suffix}", number + 1))).expect("shifted");
+            fs::rename(from, self.path(&format!("app.log.{}{suffix}", number + 1)))
+                .expect("shifted");
         }
     }
 }
@@ -172,7 +181,8 @@ fn counts(out: &Path) -> BTreeMap<String, u64> {
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     let mut counts = BTreeMap::new();
     for line in whole.lines() {
-        let (word, count): (String, u64) = serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+        let (word, count): (String, u64) =
+            serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
         counts.insert(word, count);
     }
     counts
@@ -243,7 +253,8 @@ fn check(mode: Mode, rotations: u64) {
         "--max-batch-delay",
         "5ms",
     ];
-    let mut reader = Reader { arguments: arguments.map(str::to_owned).to_vec(), running: None, starts: 0, mode };
+    let mut reader =
+        Reader { arguments: arguments.map(str::to_owned).to_vec(), running: None, starts: 0, mode };
     // What had the name before the first start is nobody's.
     reader.start();
     reader.running.as_mut().expect("it runs").says("first commit");
@@ -275,10 +286,13 @@ fn check(mode: Mode, rotations: u64) {
     writer.join().expect("the writer does not fail");
     let all = written.load(SeqCst);
     let began = Instant::now();
-    while u64::try_from(counts(&out).len()).expect("a number") < all && began.elapsed() < Duration::from_secs(60) {
+    while u64::try_from(counts(&out).len()).expect("a number") < all
+        && began.elapsed() < Duration::from_secs(60)
+    {
         reader.run_for(Duration::from_millis(50));
     }
-    // Long enough for what has rotated to end, and to be found again if it were forgotten too early.
+    // Long enough for what has rotated to end, and to be found again if it were forgotten too
+    // early.
     reader.run_for(Duration::from_secs(8));
     reader.kill();
     reader.start();
@@ -291,8 +305,17 @@ fn check(mode: Mode, rotations: u64) {
         .map(|(number, count)| format!("n{number}: {count} times"))
         .collect();
     let some = wrong.iter().take(5).collect::<Vec<_>>();
-    assert!(wrong.is_empty(), "{mode:?}, {} starts: {} of {all} numbers are wrong: {some:?}", reader.starts, wrong.len());
-    assert_eq!(counts.len(), usize::try_from(all).expect("a number"), "{mode:?}: there are other words");
+    assert!(
+        wrong.is_empty(),
+        "{mode:?}, {} starts: {} of {all} numbers are wrong: {some:?}",
+        reader.starts,
+        wrong.len()
+    );
+    assert_eq!(
+        counts.len(),
+        usize::try_from(all).expect("a number"),
+        "{mode:?}: there are other words"
+    );
 }
 
 #[test]
@@ -302,8 +325,10 @@ fn every_line_is_read_once_in_every_way_of_rotation() {
         // Side by side: they wait most of the time.
         std::thread::scope(|scope| {
             let checks = MODES.map(|mode| (mode, scope.spawn(move || check(mode, ROTATIONS))));
-            let failed: Vec<Mode> =
-                checks.into_iter().filter_map(|(mode, check)| check.join().is_err().then_some(mode)).collect();
+            let failed: Vec<Mode> = checks
+                .into_iter()
+                .filter_map(|(mode, check)| check.join().is_err().then_some(mode))
+                .collect();
             assert!(failed.is_empty(), "{failed:?}");
         });
     }

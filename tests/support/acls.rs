@@ -68,12 +68,22 @@ fn set(brokers: &str, user: &str, rights: &[Right], permission: i8) {
     let mut body = Fields::default();
     body.number(rights.len());
     for Right { resource, name, operation } in rights {
-        body.byte(*resource).text(name).byte(LITERAL).text(&format!("User:{user}")).text("*").byte(*operation).byte(permission);
+        body.byte(*resource)
+            .text(name)
+            .byte(LITERAL)
+            .text(&format!("User:{user}"))
+            .text("*")
+            .byte(*operation)
+            .byte(permission);
     }
     // CreateAcls answers with how long it was held back, and an error for each.
     let answer = ask(brokers, 30, 1, &body);
     let errors = answer[8..].chunks(4).map(|error| i16::from_be_bytes([error[0], error[1]]));
-    assert!(errors.clone().count() >= rights.len() && errors.clone().all(|error| error == 0), "{:?}", errors.collect::<Vec<_>>());
+    assert!(
+        errors.clone().count() >= rights.len() && errors.clone().all(|error| error == 0),
+        "{:?}",
+        errors.collect::<Vec<_>>()
+    );
     let until = Instant::now() + PATIENCE;
     while known(brokers, user) < before + rights.len() {
         assert!(Instant::now() < until, "the broker does not go by the rights of {user}");

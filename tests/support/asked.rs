@@ -9,7 +9,9 @@ pub(crate) fn long() -> bool {
 
 /// The seed of a random run that is to be repeated.
 pub(crate) fn seed() -> Option<u64> {
-    std::env::var("TIDEMILL_TEST_SEED").ok().map(|seed| seed.parse().expect("TIDEMILL_TEST_SEED is a number"))
+    std::env::var("TIDEMILL_TEST_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("TIDEMILL_TEST_SEED is a number"))
 }
 
 /// A part of the titles of the cases that alone are to be run.

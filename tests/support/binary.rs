@@ -19,13 +19,18 @@ pub(crate) const TEXTS: &str = "examples/data/text/*.txt";
 
 /// A folder of a test's own, on the disk that the build lies on.
 pub(crate) fn folder() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("tidemill").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
+    tempfile::Builder::new()
+        .prefix("tidemill")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("a folder can be made")
 }
 
 /// A command without the settings of Tidemill's that this process was given.
 pub(crate) fn plain(program: &Path) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEMILL_"))
+    {
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG");
@@ -42,7 +47,8 @@ fn command(example: &str, arguments: &[&str]) -> Command {
 /// Runs the program `tidemill` in a folder to its end, with these in its environment.
 pub(crate) fn tidemill(arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Outcome {
     let mut command = plain(&checkout::program("tidemill"));
-    Running::of(command.args(arguments).current_dir(folder).envs(environment.iter().copied())).wait()
+    Running::of(command.args(arguments).current_dir(folder).envs(environment.iter().copied()))
+        .wait()
 }
 
 /// What a process that has ended said.
@@ -60,7 +66,10 @@ impl Outcome {
     pub(crate) fn is(&self, case: &str, code: i32, parts: &[&str]) -> &Outcome {
         assert_eq!(self.code, Some(code), "{case}: {self:#?}");
         for part in parts {
-            assert!(self.err.contains(part) || self.out.contains(part), "{case}: {part:?} is not in {self:#?}");
+            assert!(
+                self.err.contains(part) || self.out.contains(part),
+                "{case}: {part:?} is not in {self:#?}"
+            );
         }
         self
     }
@@ -117,7 +126,11 @@ impl Running {
     }
 
     /// As [`Running::start`], with these in its environment.
-    pub(crate) fn start_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
+    pub(crate) fn start_with(
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Running {
         Running::of(command(program, arguments).envs(environment.iter().copied()))
     }
 
@@ -151,7 +164,10 @@ impl Running {
             if said.contains(part) {
                 return said;
             }
-            assert!(!self.has_ended() && began.elapsed() < PATIENCE, "it does not say {part:?}, but\n{said}");
+            assert!(
+                !self.has_ended() && began.elapsed() < PATIENCE,
+                "it does not say {part:?}, but\n{said}"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -160,7 +176,8 @@ impl Running {
     #[track_caller]
     pub(crate) fn url(&mut self) -> String {
         let said = self.says("listening on ");
-        let url = said.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let url =
+            said.split("listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
         url.expect("an address").to_string()
     }
 
@@ -168,8 +185,16 @@ impl Running {
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> (u16, Json) {
         let url = format!("{}{path}", self.url());
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
-        let mut answer = config.build().new_agent().get(&url).call().unwrap_or_else(|why| panic!("{url}: {why}"));
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .proxy(None);
+        let mut answer = config
+            .build()
+            .new_agent()
+            .get(&url)
+            .call()
+            .unwrap_or_else(|why| panic!("{url}: {why}"));
         let body = answer.body_mut().read_to_string().unwrap_or_else(|why| panic!("{url}: {why}"));
         (answer.status().as_u16(), serde_json::from_str(&body).unwrap_or(Json::String(body)))
     }
@@ -189,7 +214,8 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        let sent =
+            Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|sent| sent.success()), "the signal can be sent");
     }
 
@@ -219,7 +245,8 @@ impl Drop for Running {
     }
 }
 
-/// A stopped topology's state, by `state scan`: keys in the order in which they come, those that are no texts as JSON.
+/// A stopped topology's state, by `state scan`: keys in the order in which they come, those that
+/// are no texts as JSON.
 #[track_caller]
 pub(crate) fn scan(program: &str, state: &str, dir: &Path) -> Vec<(String, u64)> {
     let dir = dir.to_str().expect("UTF-8");
@@ -246,7 +273,9 @@ pub(crate) fn recount<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeMap<
 pub(crate) fn texts() -> String {
     let folder = checkout::root().join("examples/data/text");
     let files = std::fs::read_dir(folder).expect("the texts are there");
-    files.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a text") + "\n").collect()
+    files
+        .map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a text") + "\n")
+        .collect()
 }
 
 /// Asserts that the state `counts` is exactly these texts' words, in the order of the words.
@@ -256,9 +285,18 @@ pub(crate) fn counts_are(case: &str, dir: &Path, expected: &BTreeMap<String, u64
     assert!(counts.is_sorted_by(|a, b| a.0 < b.0), "{case}: the keys are not in order");
     let counts: BTreeMap<String, u64> = counts.into_iter().collect();
     if counts != *expected {
-        let wrong: Vec<_> = counts.iter().filter(|(word, count)| expected.get(*word) != Some(count)).take(5).collect();
-        let missing: Vec<_> = expected.iter().filter(|(word, _)| !counts.contains_key(*word)).take(5).collect();
-        panic!("{case}: the counts are wrong: {wrong:?}, missing: {missing:?} ({} words of {})", counts.len(), expected.len());
+        let wrong: Vec<_> = counts
+            .iter()
+            .filter(|(word, count)| expected.get(*word) != Some(count))
+            .take(5)
+            .collect();
+        let missing: Vec<_> =
+            expected.iter().filter(|(word, _)| !counts.contains_key(*word)).take(5).collect();
+        panic!(
+            "{case}: the counts are wrong: {wrong:?}, missing: {missing:?} ({} words of {})",
+            counts.len(),
+            expected.len()
+        );
     }
 }
 
@@ -268,9 +306,13 @@ pub(crate) fn newest_in(out: &Path) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(out).expect("the output is there");
     let mut newest = BTreeMap::new();
     for line in text.lines() {
-        let (word, count): (String, u64) = serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+        let (word, count): (String, u64) =
+            serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
         let before = newest.insert(word, count);
-        assert!(before.is_none_or(|before| before < count), "a count goes back, or comes twice: {line}");
+        assert!(
+            before.is_none_or(|before| before < count),
+            "a count goes back, or comes twice: {line}"
+        );
     }
     newest
 }

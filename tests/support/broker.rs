@@ -1,4 +1,5 @@
-//! A real Kafka broker of a test's own: started on free ports, killed, paused and started again on the same data, and never left behind.
+//! A real Kafka broker of a test's own: started on free ports, killed, paused and started again on
+//! the same data, and never left behind.
 //!
 //! It stands alone: a test of any crate takes it in by its path.
 
@@ -30,8 +31,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Adds a listener for a proxy. Who connects to it is told that the broker is at `port` of this machine, which is where the proxy
-    /// listens; the proxy goes on to [`Broker::proxied_address`].
+    /// Adds a listener for a proxy. Who connects to it is told that the broker is at `port` of this
+    /// machine, which is where the proxy listens; the proxy goes on to [`Broker::proxied_address`].
     pub(crate) fn proxied(mut self, port: u16) -> Setup {
         self.proxy = Some(port);
         self
@@ -51,7 +52,8 @@ impl Setup {
 
     /// Starts the broker, and waits until it answers.
     pub(crate) fn start(self) -> Broker {
-        let folder = tempfile::Builder::new().prefix("kafka").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        let folder =
+            tempfile::Builder::new().prefix("kafka").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.expect("the target folder can be written");
         let mut broker = Broker { setup: self, ports: free_ports(), folder, running: None };
         fetch_libs();
@@ -86,7 +88,8 @@ impl Broker {
         Setup::default()
     }
 
-    /// The one broker of all tests in this process that leave it as it is: each uses topics of its own. It ends with the process.
+    /// The one broker of all tests in this process that leave it as it is: each uses topics of its
+    /// own. It ends with the process.
     pub(crate) fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(Broker::start)
@@ -99,13 +102,19 @@ impl Broker {
 
     /// Where the proxy connects, if there is to be one.
     pub(crate) fn proxied_address(&self) -> String {
-        assert!(self.setup.proxy.is_some(), "the broker was started without a listener for a proxy");
+        assert!(
+            self.setup.proxy.is_some(),
+            "the broker was started without a listener for a proxy"
+        );
         address(self.ports[2])
     }
 
     /// Where clients connect that give a user and a password.
     pub(crate) fn sasl_address(&self) -> String {
-        assert!(self.setup.user.is_some(), "the broker was started without a listener that asks for a user");
+        assert!(
+            self.setup.user.is_some(),
+            "the broker was started without a listener that asks for a user"
+        );
         address(self.ports[3])
     }
 
@@ -142,7 +151,8 @@ impl Broker {
         self.signal(Signal::CONT);
     }
 
-    /// Starts it again after `kill` or `stop`, on the same data and the same ports, and waits until it answers.
+    /// Starts it again after `kill` or `stop`, on the same data and the same ports, and waits until
+    /// it answers.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "the broker still runs");
         let mut child = self.command().spawn().expect("the operating system starts a process");
@@ -156,22 +166,28 @@ impl Broker {
         }
     }
 
-    /// Removes all data of a broker that does not run: the next start makes a new cluster, on the same ports.
+    /// Removes all data of a broker that does not run: the next start makes a new cluster, on the
+    /// same ports.
     pub(crate) fn forget(&mut self) {
         assert!(self.running.is_none(), "the broker still runs");
-        fs::remove_dir_all(self.data()).and_then(|()| fs::create_dir(self.data())).expect("the data can be removed");
+        fs::remove_dir_all(self.data())
+            .and_then(|()| fs::create_dir(self.data()))
+            .expect("the data can be removed");
     }
 
     /// Whether it has dropped the end of a committed transaction on a topic whose name begins so.
     ///
-    /// A node that is broker and controller at once, killed between acknowledging a commit and writing it to the partitions, leads its partitions again
-    /// for an instant before its registration is renewed. In that instant it does not know its own address, takes the partitions for deleted, and
-    /// closes the transaction without writing its end: it is open on the partitions for ever, and its records can never be read. The log says so, before the broker
-    /// answers again. No client can undo that, so a test that meets it has shown nothing.
+    /// A node that is broker and controller at once, killed between acknowledging a commit and
+    /// writing it to the partitions, leads its partitions again for an instant before its
+    /// registration is renewed. In that instant it does not know its own address, takes the
+    /// partitions for deleted, and closes the transaction without writing its end: it is open on
+    /// the partitions for ever, and its records can never be read. The log says so, before the
+    /// broker answers again. No client can undo that, so a test that meets it has shown nothing.
     pub(crate) fn has_dropped_a_commit(&self, name: &str) -> bool {
         let log = fs::read(self.data().join("broker.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let mut dropped = log.lines().filter(|line| line.contains("these partitions are likely deleted already"));
+        let mut dropped =
+            log.lines().filter(|line| line.contains("these partitions are likely deleted already"));
         dropped.any(|line| line.contains(&format!("{name}-")) || line.contains(&format!("{name}.")))
     }
 
@@ -186,11 +202,18 @@ impl Broker {
 
     /// The end of what it logged, for messages.
     pub(crate) fn log(&self) -> String {
-        let read = |path: PathBuf| fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let read = |path: PathBuf| {
+            fs::read(path)
+                .map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
         let log = read(self.data().join("broker.log"));
         let from = log.lines().count().saturating_sub(LINES_SHOWN);
         let last: Vec<&str> = log.lines().skip(from).collect();
-        format!("it said:\n{}\nits log ends with:\n{}", read(self.data().join("said")), last.join("\n"))
+        format!(
+            "it said:\n{}\nits log ends with:\n{}",
+            read(self.data().join("said")),
+            last.join("\n")
+        )
     }
 
     /// The whole folder, so that nothing is left of it when the process that holds it is killed.
@@ -200,7 +223,11 @@ impl Broker {
 
     fn command(&self) -> Command {
         let [port, controller, proxied, sasl] = self.ports;
-        let said = File::options().create(true).append(true).open(self.data().join("said")).expect("the folder can be written");
+        let said = File::options()
+            .create(true)
+            .append(true)
+            .open(self.data().join("said"))
+            .expect("the folder can be written");
         let mut command = script("run");
         command.arg("--temporary").arg("--data").arg(self.data());
         command.args(["--port", &port.to_string(), "--controller-port", &controller.to_string()]);
@@ -213,14 +240,18 @@ impl Broker {
         for property in &self.setup.properties {
             command.args(["--set", property]);
         }
-        command.stdin(Stdio::piped()).stdout(said.try_clone().expect("a file can be opened twice")).stderr(said);
+        command
+            .stdin(Stdio::piped())
+            .stdout(said.try_clone().expect("a file can be opened twice"))
+            .stderr(said);
         command
     }
 
     fn signal(&mut self, signal: Signal) {
         assert!(!self.has_ended(), "the broker has ended by itself: {}", self.log());
         let running = self.running.as_ref().expect("the broker runs");
-        kill_process(Pid::from_child(&running.child), signal).expect("a child that was not waited for takes signals");
+        kill_process(Pid::from_child(&running.child), signal)
+            .expect("a child that was not waited for takes signals");
     }
 
     fn has_ended(&mut self) -> bool {
@@ -245,32 +276,48 @@ fn end(child: &mut Child) {
 
 /// A command of the script that runs Kafka, with the jars in this build's target folder.
 fn script(command: &str) -> Command {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    let script = own.ancestors().map(|folder| folder.join("scripts/kafka.sh")).find(|script| script.exists());
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder in the target folder");
+    let own = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let script = own
+        .ancestors()
+        .map(|folder| folder.join("scripts/kafka.sh"))
+        .find(|script| script.exists());
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("it is a folder in the target folder");
     let mut run = Command::new(script.expect("the script lies in the repository"));
     run.arg(command).env("CARGO_TARGET_DIR", target);
     run
 }
 
-/// Makes sure that the jars are here. The first time may take minutes, and is not a part of a start.
+/// Makes sure that the jars are here. The first time may take minutes, and is not a part of a
+/// start.
 fn fetch_libs() {
-    let fetched = script("libs").stdin(Stdio::null()).output().expect("the operating system starts a process");
-    assert!(fetched.status.success(), "Kafka's jars are not here: {}", String::from_utf8_lossy(&fetched.stderr));
+    let fetched = script("libs")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the operating system starts a process");
+    assert!(
+        fetched.status.success(),
+        "Kafka's jars are not here: {}",
+        String::from_utf8_lossy(&fetched.stderr)
+    );
 }
 
 fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// Free ports, all different. They lie below those that the system gives to outgoing connections: while a broker is down, a client
-/// that tries to reach it could be given its very port, and the broker could not come back.
+/// Free ports, all different. They lie below those that the system gives to outgoing connections:
+/// while a broker is down, a client that tries to reach it could be given its very port, and the
+/// broker could not come back.
 fn free_ports() -> [u16; 4] {
     let random = RandomState::new();
     let mut held = Vec::new();
     let mut ports = BTreeSet::new();
     for attempt in 0..1000_u64 {
-        let port = 12_000 + u16::try_from(random.hash_one(attempt) % 20_000).expect("it is less than 20,000");
+        let port = 12_000
+            + u16::try_from(random.hash_one(attempt) % 20_000).expect("it is less than 20,000");
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             held.push(listener);
             ports.insert(port);
@@ -282,12 +329,14 @@ fn free_ports() -> [u16; 4] {
     panic!("there are not four free ports between 12,000 and 32,000");
 }
 
-/// Whether a broker answers there and takes part in its cluster. One that still starts accepts connections, and lists no broker.
+/// Whether a broker answers there and takes part in its cluster. One that still starts accepts
+/// connections, and lists no broker.
 fn answers(port: u16) -> bool {
     live_brokers(port).is_ok_and(|brokers| brokers > 0)
 }
 
-/// Asks for the brokers of the cluster: a Metadata request (3) of version 1, for no topics, with the id 7 and no name of a client.
+/// Asks for the brokers of the cluster: a Metadata request (3) of version 1, for no topics, with
+/// the id 7 and no name of a client.
 fn live_brokers(port: u16) -> std::io::Result<i32> {
     const REQUEST: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0];
     let at = SocketAddr::from(([127, 0, 0, 1], port));

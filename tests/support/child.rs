@@ -1,4 +1,5 @@
-//! Subjects as child processes: this test binary once more, crashed, killed from outside, bounded in time and never left behind.
+//! Subjects as child processes: this test binary once more, crashed, killed from outside, bounded
+//! in time and never left behind.
 
 use serde::Serialize;
 use std::fs::{self, File};
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 use tidemill::CrashPoint;
 use tidemill_state::points::CRASH_AT;
 
-/// The environment variable that tells a process of a test binary to be the subject: what it is to run, as JSON.
+/// The environment variable that tells a process of a test binary to be the subject: what it is to
+/// run, as JSON.
 pub(crate) const SUBJECT: &str = "TIDEMILL_TEST_SUBJECT";
 
-/// How long a child may take for anything: generous, for a loaded machine and a broker that comes back.
+/// How long a child may take for anything: generous, for a loaded machine and a broker that comes
+/// back.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a child does at a crash point.
@@ -43,9 +46,17 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// Starts the subject that `run` describes, in `folder`. With `crash_at`, as in `after-write:abort:3`, a crash point is armed in it.
-    pub(crate) fn start(folder: &Path, stderr: &Path, title: String, run: &impl Serialize, crash_at: Option<&str>) -> Running {
-        let mut command = Command::new(std::env::current_exe().expect("a process knows its binary"));
+    /// Starts the subject that `run` describes, in `folder`. With `crash_at`, as in
+    /// `after-write:abort:3`, a crash point is armed in it.
+    pub(crate) fn start(
+        folder: &Path,
+        stderr: &Path,
+        title: String,
+        run: &impl Serialize,
+        crash_at: Option<&str>,
+    ) -> Running {
+        let mut command =
+            Command::new(std::env::current_exe().expect("a process knows its binary"));
         command.args(["--exact", "subject", "--nocapture", "--test-threads=1"]);
         // A core file, where the system writes one, goes away with the folder.
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
@@ -56,20 +67,26 @@ impl Running {
         Running { child, stderr: stderr.to_path_buf(), title }
     }
 
-    /// Waits until it is at the point that is armed in it: it has aborted there, or waits to be killed.
+    /// Waits until it is at the point that is armed in it: it has aborted there, or waits to be
+    /// killed.
     pub(crate) fn reaches(&mut self, point: CrashPoint, how: How) {
         let reached = format!("crash point {}", point.name());
         match how {
             How::Abort => {
                 let status = self.wait();
-                assert!(!status.success() && self.said(&reached), "{} did not abort there: {self:?}", point.name());
+                assert!(
+                    !status.success() && self.said(&reached),
+                    "{} did not abort there: {self:?}",
+                    point.name()
+                );
             }
             How::Kill => self.wait_until_it_says(&reached),
         }
     }
 
     fn stderr(&self) -> String {
-        fs::read(&self.stderr).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        fs::read(&self.stderr)
+            .map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     pub(crate) fn said(&self, text: &str) -> bool {
@@ -99,7 +116,10 @@ impl Running {
         while !self.said(text) {
             assert!(Instant::now() < until, "it does not say \"{text}\": {self:?}");
             let ended = self.ends_within(Duration::from_millis(1));
-            assert!(ended.is_none() || self.said(text), "it ended, and did not say \"{text}\": {self:?}");
+            assert!(
+                ended.is_none() || self.said(text),
+                "it ended, and did not say \"{text}\": {self:?}"
+            );
         }
     }
 

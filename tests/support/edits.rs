@@ -14,14 +14,17 @@ pub(crate) fn file() -> PathBuf {
 
 const EDITS: &str = "examples/data/wikipedia-edits-2015-09-12.json.gz";
 
-/// How often each value of each kind was there in each minute: counted from the file, the first `edits` of them.
+/// How often each value of each kind was there in each minute: counted from the file, the first
+/// `edits` of them.
 pub(crate) fn recount(edits: usize) -> BTreeMap<(String, String, String), u64> {
     let file = File::open(file()).expect("the example data is there");
     let mut counts = BTreeMap::new();
     for line in BufReader::new(GzDecoder::new(file)).lines().take(edits) {
         let edit: Json = serde_json::from_str(&line.expect("a line")).expect("JSON");
         let minute = edit["time"].as_str().expect("a time")[..16].to_string();
-        let flag = |name: &str, yes: &str, no: &str| if edit[name] == true { yes.to_string() } else { no.to_string() };
+        let flag = |name: &str, yes: &str, no: &str| {
+            if edit[name] == true { yes.to_string() } else { no.to_string() }
+        };
         for (by, value) in [
             ("action", flag("isNew", "new page", "edit")),
             ("robot", flag("isRobot", "bot", "human")),
@@ -52,6 +55,9 @@ pub(crate) fn trends(url: &str) -> (u64, BTreeMap<(String, String, String), u64>
             counts.insert((by.to_string(), text(0), text(1)), row[2].as_u64().expect("a count"));
         }
     }
-    assert!(batches.iter().all(|batch| *batch == batches[0]), "nothing was committed between them: {batches:?}");
+    assert!(
+        batches.iter().all(|batch| *batch == batches[0]),
+        "nothing was committed between them: {batches:?}"
+    );
     (batches[0], counts)
 }

@@ -1,4 +1,5 @@
-//! Kafka's requests and answers, as far as a proxy has to understand them: what is asked, for which transaction and partitions, and whether it was granted.
+//! Kafka's requests and answers, as far as a proxy has to understand them: what is asked, for which
+//! transaction and partitions, and whether it was granted.
 
 /// What a request asks for. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,8 @@ impl Api {
         }
     }
 
-    /// The newest version that is understood here, and the first whose strings and arrays are written compactly.
+    /// The newest version that is understood here, and the first whose strings and arrays are
+    /// written compactly.
     fn versions(self) -> (i16, i16) {
         match self {
             Api::Produce => (12, 9),
@@ -55,7 +57,11 @@ pub(crate) struct Request {
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Request { api, version, number, transaction, partitions, .. } = self;
-        write!(f, "{api:?} v{version} #{number} of {} for {partitions:?}", transaction.as_deref().unwrap_or("no transaction"))
+        write!(
+            f,
+            "{api:?} v{version} #{number} of {} for {partitions:?}",
+            transaction.as_deref().unwrap_or("no transaction")
+        )
     }
 }
 
@@ -63,17 +69,22 @@ impl Request {
     /// Reads a request.
     ///
     /// # Panics
-    /// If it is of a version that is newer than what is understood: the proxy would miss what it is to catch.
+    /// If it is of a version that is newer than what is understood: the proxy would miss what it is
+    /// to catch.
     pub(crate) fn read(bytes: Vec<u8>) -> Request {
         let mut fields = Fields { rest: &bytes, compact: false };
         let (api, version, number) = (Api::from_key(fields.i16()), fields.i16(), fields.i32());
         let (newest, compact_from) = api.versions();
-        assert!(version <= newest, "{api:?} of version {version} is newer than what the proxy understands, {newest}");
+        assert!(
+            version <= newest,
+            "{api:?} of version {version} is newer than what the proxy understands, {newest}"
+        );
         let _client = fields.text();
         let compact = version >= compact_from;
         fields.compact = compact;
         fields.tags();
-        let transaction = if matches!(api, Api::DescribeConfigs | Api::Other) { None } else { fields.text() };
+        let transaction =
+            if matches!(api, Api::DescribeConfigs | Api::Other) { None } else { fields.text() };
         let partitions = match api {
             Api::Produce => {
                 let (_acks, _timeout) = (fields.i16(), fields.i32());
@@ -117,17 +128,21 @@ impl Request {
                 let _throttle = fields.i32();
                 errors.push(fields.i16());
             }
-            // The rest of a partition's answer depends on the version, and these are asked about few partitions: the first one is looked at.
+            // The rest of a partition's answer depends on the version, and these are asked about
+            // few partitions: the first one is looked at.
             Api::Produce => {
                 let _topics = fields.length();
-                let (_topic, _partitions, _partition) = (fields.text(), fields.length(), fields.i32());
+                let (_topic, _partitions, _partition) =
+                    (fields.text(), fields.length(), fields.i32());
                 errors.push(fields.i16());
             }
             Api::AddPartitionsToTxn => {
                 let _throttle = fields.i32();
                 fields.detailed(|fields| errors.push(fields.i16()));
             }
-            Api::DescribeConfigs | Api::Other => panic!("the proxy does not understand this answer: {self:?}"),
+            Api::DescribeConfigs | Api::Other => {
+                panic!("the proxy does not understand this answer: {self:?}")
+            }
         }
         errors.into_iter().find(|error| *error != 0).unwrap_or(0)
     }
@@ -153,7 +168,8 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn take(&mut self, bytes: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at_checked(bytes).expect("a request or answer has all its fields");
+        let (taken, rest) =
+            self.rest.split_at_checked(bytes).expect("a request or answer has all its fields");
         self.rest = rest;
         taken
     }
@@ -180,11 +196,19 @@ impl<'a> Fields<'a> {
 
     /// The length of an array or of bytes; of null, 0.
     fn length(&mut self) -> usize {
-        if self.compact { self.varint().saturating_sub(1) } else { usize::try_from(self.i32()).unwrap_or(0) }
+        if self.compact {
+            self.varint().saturating_sub(1)
+        } else {
+            usize::try_from(self.i32()).unwrap_or(0)
+        }
     }
 
     fn text(&mut self) -> Option<String> {
-        let length = if self.compact { self.varint().checked_sub(1) } else { usize::try_from(self.i16()).ok() };
+        let length = if self.compact {
+            self.varint().checked_sub(1)
+        } else {
+            usize::try_from(self.i16()).ok()
+        };
         length.map(|length| String::from_utf8_lossy(self.take(length)).into_owned())
     }
 

@@ -102,7 +102,11 @@ impl Publisher for Gated {
         self.gate.pass();
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let mut numbers = self.numbers.lock().expect("nobody fails with it");
-        numbers.extend(entries.iter().flat_map(|entry| entry.records().map(move |bytes| (entry.txid, number(bytes)))));
+        numbers.extend(
+            entries
+                .iter()
+                .flat_map(|entry| entry.records().map(move |bytes| (entry.txid, number(bytes)))),
+        );
         Ok(Box::new(Given))
     }
 }

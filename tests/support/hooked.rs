@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
-use tidemill::source::{Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start, StartFacts};
+use tidemill::source::{
+    Begun, DeadLetterSink, ReadStatus, Reader, Records, Source, Start, StartFacts,
+};
 use tidemill::{Position, Result};
 
-/// A read: of which partition, where the reader is after it, how many records it gave, and what it said.
+/// A read: of which partition, where the reader is after it, how many records it gave, and what it
+/// said.
 pub(crate) struct Read<'a> {
     pub(crate) partition: &'a str,
     pub(crate) position: Position,
@@ -27,7 +30,10 @@ pub(crate) struct Hooked<S> {
 }
 
 impl<S> Hooked<S> {
-    pub(crate) fn new(source: S, on_read: impl Fn(&Read<'_>) -> ReadStatus + Send + Sync + 'static) -> Hooked<S> {
+    pub(crate) fn new(
+        source: S,
+        on_read: impl Fn(&Read<'_>) -> ReadStatus + Send + Sync + 'static,
+    ) -> Hooked<S> {
         Hooked { source, on_read: Arc::new(on_read) }
     }
 }
@@ -47,7 +53,10 @@ impl<S: Source> Source for Hooked<S> {
         self.source.discover_every()
     }
 
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         self.source.discover(known)
     }
 
@@ -81,7 +90,11 @@ impl<S: Source> Source for Hooked<S> {
 
     fn open(&self, partition: &str, from: Option<&Position>) -> Result<Box<dyn Reader<S::Item>>> {
         let reader = self.source.open(partition, from)?;
-        Ok(Box::new(HookedReader { partition: partition.to_string(), reader, on_read: Arc::clone(&self.on_read) }))
+        Ok(Box::new(HookedReader {
+            partition: partition.to_string(),
+            reader,
+            on_read: Arc::clone(&self.on_read),
+        }))
     }
 }
 
@@ -95,7 +108,12 @@ impl<T> Reader<T> for HookedReader<T> {
     fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus> {
         let before = into.len();
         let status = self.reader.read(into)?;
-        let read = Read { partition: &self.partition, position: self.reader.position(), given: into.len() - before, status };
+        let read = Read {
+            partition: &self.partition,
+            position: self.reader.position(),
+            given: into.len() - before,
+            status,
+        };
         Ok((self.on_read)(&read))
     }
 

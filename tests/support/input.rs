@@ -42,7 +42,8 @@ impl Input {
             // A last line without its newline is a line.
             let text = if random.within(0..2) == 0 { text } else { text.trim_end().to_string() };
             let packed = PACKED.contains(&name);
-            let path = folder.join(if packed { format!("{name}.txt.gz") } else { format!("{name}.txt") });
+            let path =
+                folder.join(if packed { format!("{name}.txt.gz") } else { format!("{name}.txt") });
             let bytes = if packed { gzip(&text) } else { text.clone().into_bytes() };
             fs::write(&path, bytes).expect("an input file can be written");
             files.push(InputFile { name, path, text });
@@ -53,5 +54,8 @@ impl Input {
 
 fn gzip(text: &str) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).expect("memory can be written to")
+    packed
+        .write_all(text.as_bytes())
+        .and_then(|()| packed.finish())
+        .expect("memory can be written to")
 }

@@ -81,7 +81,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     while !shared.over.load(SeqCst) {
         match listener.accept() {
             Ok((client, _)) => {
-                let broker = shared.target.get().filter(|_| shared.passes()).and_then(|target| TcpStream::connect(target).ok());
+                let broker = shared
+                    .target
+                    .get()
+                    .filter(|_| shared.passes())
+                    .and_then(|target| TcpStream::connect(target).ok());
                 if let Some(broker) = broker {
                     connect(&client, &broker, shared);
                 }
@@ -93,7 +97,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn connect(client: &TcpStream, broker: &TcpStream, shared: &Arc<Shared>) {
     for (from, to) in [(client, broker), (broker, client)] {
-        let [from, to] = [from, to].map(|stream| stream.try_clone().expect("a stream can be had twice"));
+        let [from, to] =
+            [from, to].map(|stream| stream.try_clone().expect("a stream can be had twice"));
         let shared = Arc::clone(shared);
         std::thread::spawn(move || pass(from, to, &shared));
     }
@@ -101,12 +106,18 @@ fn connect(client: &TcpStream, broker: &TcpStream, shared: &Arc<Shared>) {
 
 fn pass(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     let mut bytes = vec![0; 64 << 10];
-    from.set_nonblocking(false).and_then(|()| from.set_read_timeout(Some(LOOK))).expect("a stream takes a time-out");
+    from.set_nonblocking(false)
+        .and_then(|()| from.set_read_timeout(Some(LOOK)))
+        .expect("a stream takes a time-out");
     while shared.passes() {
         match from.read(&mut bytes) {
             Ok(0) => break,
             Ok(length) if to.write_all(&bytes[..length]).is_ok() => {}
-            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
             Ok(_) | Err(_) => break,
         }
     }

@@ -1,5 +1,5 @@
-//! The harness of the crash tests: an input made from a seed, a topology run over it in a process of its own, and the recount that says what
-//! must have come of it.
+//! The harness of the crash tests: an input made from a seed, a topology run over it in a process
+//! of its own, and the recount that says what must have come of it.
 
 pub(crate) mod asked;
 pub(crate) mod child;

@@ -20,7 +20,8 @@ pub(crate) struct Place {
 impl Place {
     /// A new folder with the input that this seed makes, of about so many lines a file.
     pub(crate) fn new(title: impl Into<String>, seed: u64, lines: u64) -> Place {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target folder can be written");
         let input = Input::write(folder.path(), seed, lines);
         Place { folder, input, title: title.into(), runs: 0 }
     }
@@ -32,7 +33,12 @@ impl Place {
     /// Starts a child. With `crash_at`, as in `after-write:abort:3`, a crash point is armed in it.
     pub(crate) fn start(&mut self, run: &Run, crash_at: Option<&str>) -> Running {
         self.runs += 1;
-        let title = format!("{}, start {} with {run:?} {}", self.title, self.runs, crash_at.unwrap_or_default());
+        let title = format!(
+            "{}, start {} with {run:?} {}",
+            self.title,
+            self.runs,
+            crash_at.unwrap_or_default()
+        );
         let stderr = self.folder().join(format!("stderr-{}", self.runs));
         Running::start(self.folder(), &stderr, title, run, crash_at)
     }
@@ -53,7 +59,11 @@ impl Place {
 
     /// Checks what a crash has left: what is committed is whole, and nothing else is there.
     pub(crate) fn check_after_crash(&self) {
-        self.check("after the crash", &Seen::after_crash(self.folder()).map_or(Vec::new(), |seen| seen.complaints(&self.input)));
+        self.check(
+            "after the crash",
+            &Seen::after_crash(self.folder())
+                .map_or(Vec::new(), |seen| seen.complaints(&self.input)),
+        );
     }
 
     /// Checks what a run to the end has left: everything, once.
@@ -63,19 +73,32 @@ impl Place {
 
     fn check(&self, when: &str, complaints: &[String]) {
         let logs: Vec<String> = (1..=self.runs)
-            .map(|run| fs::read_to_string(self.folder().join(format!("stderr-{run}"))).unwrap_or_default())
+            .map(|run| {
+                fs::read_to_string(self.folder().join(format!("stderr-{run}"))).unwrap_or_default()
+            })
             .collect();
-        assert!(complaints.is_empty(), "{}: {when}:\n  {}\nstderr:\n{}", self.title, complaints.join("\n  "), logs.join("--\n"));
+        assert!(
+            complaints.is_empty(),
+            "{}: {when}:\n  {}\nstderr:\n{}",
+            self.title,
+            complaints.join("\n  "),
+            logs.join("--\n")
+        );
     }
 }
 
-/// What a failed test leaves is what its cause is found by: the folder stays. Its title names the case, and the seed of a random one, whatever
-/// failed and with which message.
+/// What a failed test leaves is what its cause is found by: the folder stays. Its title names the
+/// case, and the seed of a random one, whatever failed and with which message.
 impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
-            eprintln!("{}, start {}: this failed, and its folder is kept: {}", self.title, self.runs, self.folder().display());
+            eprintln!(
+                "{}, start {}: this failed, and its folder is kept: {}",
+                self.title,
+                self.runs,
+                self.folder().display()
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! A proxy of the tests' own between Kafka's clients and a broker, that holds, loses, delays or doubles chosen requests.
+//! A proxy of the tests' own between Kafka's clients and a broker, that holds, loses, delays or
+//! doubles chosen requests.
 //!
-//! It reads what goes over its connections request by request. Those that a [`Trap`] waits for meet their [`Fate`]; everything else passes.
-//! It stands alone, beside `broker.rs`: a broker started with `Setup::proxied` tells its clients that it is where the proxy listens.
+//! It reads what goes over its connections request by request. Those that a [`Trap`] waits for meet
+//! their [`Fate`]; everything else passes. It stands alone, beside `broker.rs`: a broker started
+//! with `Setup::proxied` tells its clients that it is where the proxy listens.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -18,19 +20,23 @@ use std::time::{Duration, Instant};
 /// How long anything may take: generous, for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Set in the number of a request's copy, so that its answer is not taken for the first one's. Clients count from 1.
+/// Set in the number of a request's copy, so that its answer is not taken for the first one's.
+/// Clients count from 1.
 const COPY: i32 = 1 << 30;
 
 /// What becomes of a request that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It is kept until it is let go on. What comes after it passes, as if it went to another broker.
+    /// It is kept until it is let go on. What comes after it passes, as if it went to another
+    /// broker.
     Hold,
-    /// It is kept, and its connection is cut. The client sends it again; this one can still be delivered.
+    /// It is kept, and its connection is cut. The client sends it again; this one can still be
+    /// delivered.
     Lose,
     /// It reaches the broker. Its answer does not come back: the connection is cut instead.
     LoseAnswer,
-    /// It reaches the broker after so many milliseconds, and everything behind it on its connection too.
+    /// It reaches the broker after so many milliseconds, and everything behind it on its connection
+    /// too.
     Delay(u64),
     /// It reaches the broker, and directly behind it a copy, whose answer nobody sees.
     Twice,
@@ -51,7 +57,8 @@ pub(crate) struct Which {
 impl Which {
     fn is_met_by(&self, request: &Request) -> bool {
         let of_topic = |(topic, partition): &(String, i32)| {
-            self.topic.as_ref().is_none_or(|wanted| wanted == topic) && self.partition.is_none_or(|wanted| wanted == *partition)
+            self.topic.as_ref().is_none_or(|wanted| wanted == topic)
+                && self.partition.is_none_or(|wanted| wanted == *partition)
         };
         let anywhere = self.topic.is_none() && self.partition.is_none();
         request.api == self.api
@@ -78,7 +85,8 @@ struct Shared {
 /// What has come, and what is waited for.
 #[derive(Default)]
 struct Seen {
-    /// In the order in which they came; with whether the client has its answer. Of those that are understood only.
+    /// In the order in which they came; with whether the client has its answer. Of those that are
+    /// understood only.
     requests: Vec<(Request, bool)>,
     traps: Vec<(Which, Fate, Slot)>,
 }
@@ -99,8 +107,10 @@ impl Shared {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // Said after the lock is given back: a panic that holds it would stop the other tests too.
-                let requests = format!("{:#?}", seen.requests.iter().rev().take(20).collect::<Vec<_>>());
+                // Said after the lock is given back: a panic that holds it would stop the other
+                // tests too.
+                let requests =
+                    format!("{:#?}", seen.requests.iter().rev().take(20).collect::<Vec<_>>());
                 drop(seen);
                 panic!("this did not come: {what:?}; the last were, from the last on, {requests}");
             }
@@ -139,7 +149,8 @@ impl Proxy {
         self.shared.broker.set(broker).expect("it is told once");
     }
 
-    /// Waits for the next such request, which then meets its fate. Of several traps for one request the one that was set first catches it.
+    /// Waits for the next such request, which then meets its fate. Of several traps for one request
+    /// the one that was set first catches it.
     pub(crate) fn trap(&self, which: Which, fate: Fate) -> Trap {
         let caught = Arc::default();
         self.shared.seen().traps.push((which.clone(), fate, Arc::clone(&caught)));
@@ -151,12 +162,14 @@ impl Proxy {
         self.shared.seen().requests.len()
     }
 
-    /// Waits until such a request is answered that came after the last EndTxn of its producer: one of the transaction that is open now.
+    /// Waits until such a request is answered that came after the last EndTxn of its producer: one
+    /// of the transaction that is open now.
     #[track_caller]
     pub(crate) fn wait_for_answer(&self, which: &Which) {
         let ends = Which { api: Api::EndTxn, topic: None, partition: None, ..which.clone() };
         self.shared.wait(which, |seen| {
-            let mut open = seen.requests.iter().rev().take_while(|(request, _)| !ends.is_met_by(request));
+            let mut open =
+                seen.requests.iter().rev().take_while(|(request, _)| !ends.is_met_by(request));
             open.any(|(request, answered)| *answered && which.is_met_by(request)).then_some(())
         });
     }
@@ -164,7 +177,12 @@ impl Proxy {
     /// How many such requests came after `since`.
     pub(crate) fn count(&self, since: usize, which: &Which) -> usize {
         let seen = self.shared.seen();
-        seen.requests.get(since..).unwrap_or_default().iter().filter(|(request, _)| which.is_met_by(request)).count()
+        seen.requests
+            .get(since..)
+            .unwrap_or_default()
+            .iter()
+            .filter(|(request, _)| which.is_met_by(request))
+            .count()
     }
 }
 
@@ -202,7 +220,8 @@ impl Trap {
         let _ = caught.connection.send(&caught.request);
     }
 
-    /// Brings a request that was held or lost to the broker now, on a connection of its own, whatever has become of the client's. Gives the broker's error, 0 for none.
+    /// Brings a request that was held or lost to the broker now, on a connection of its own,
+    /// whatever has become of the client's. Gives the broker's error, 0 for none.
     #[track_caller]
     pub(crate) fn deliver(self) -> i16 {
         let caught = self.caught();
@@ -216,7 +235,9 @@ impl Trap {
 
     #[track_caller]
     fn caught(&self) -> Caught {
-        self.shared.wait(&self.which, |_| self.caught.lock().expect("no holder of this lock panics").clone())
+        self.shared.wait(&self.which, |_| {
+            self.caught.lock().expect("no holder of this lock panics").clone()
+        })
     }
 }
 
@@ -265,7 +286,12 @@ fn serve(client: TcpStream, shared: &Arc<Shared>) {
         // Without this a small request waits for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
     }
-    let connection = Arc::new(Connection { client, broker, writing: Mutex::default(), awaited: Mutex::default() });
+    let connection = Arc::new(Connection {
+        client,
+        broker,
+        writing: Mutex::default(),
+        awaited: Mutex::default(),
+    });
     let (answering, told) = (Arc::clone(&connection), Arc::clone(shared));
     std::thread::spawn(move || {
         while let Some(answer) = read_frame(&mut &answering.broker) {
@@ -296,7 +322,8 @@ fn pass_request(connection: &Arc<Connection>, shared: &Shared, request: Request)
         let fate = trap.map(|trap| {
             let (_, fate, caught) = seen.traps.remove(trap);
             let connection = Arc::clone(connection);
-            *caught.lock().expect("no holder of this lock panics") = Some(Caught { request: request.clone(), at, connection });
+            *caught.lock().expect("no holder of this lock panics") =
+                Some(Caught { request: request.clone(), at, connection });
             fate
         });
         (at, fate)
@@ -314,7 +341,9 @@ fn pass_request(connection: &Arc<Connection>, shared: &Shared, request: Request)
         Some(Fate::Twice) => {
             connection.expect(number, Awaited::Pass(at));
             connection.expect(number | COPY, Awaited::Drop);
-            let both = connection.send(&request).and_then(|()| connection.send(&request.renumbered(number | COPY)));
+            let both = connection
+                .send(&request)
+                .and_then(|()| connection.send(&request.renumbered(number | COPY)));
             return both.is_ok();
         }
         None => connection.expect(number, Awaited::Pass(at)),
@@ -324,7 +353,11 @@ fn pass_request(connection: &Arc<Connection>, shared: &Shared, request: Request)
 
 /// Does with an answer what is to be done. Gives whether the connection goes on.
 fn pass_answer(connection: &Connection, shared: &Shared, answer: &[u8]) -> bool {
-    let awaited = connection.awaited.lock().expect("no holder of this lock panics").remove(&number_of(answer));
+    let awaited = connection
+        .awaited
+        .lock()
+        .expect("no holder of this lock panics")
+        .remove(&number_of(answer));
     match awaited {
         Some(Awaited::Drop) => return true,
         Some(Awaited::Cut) => return false,
@@ -343,7 +376,8 @@ fn pass_answer(connection: &Connection, shared: &Shared, answer: &[u8]) -> bool 
 fn read_frame(from: &mut impl Read) -> Option<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length).ok()?;
-    let mut bytes = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length is positive")];
+    let mut bytes =
+        vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length is positive")];
     from.read_exact(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -38,7 +38,8 @@ impl Random {
     }
 }
 
-/// A line that is like no other: the name of what it is in and its number, then words, of which a few are frequent and most are rare.
+/// A line that is like no other: the name of what it is in and its number, then words, of which a
+/// few are frequent and most are rare.
 pub(crate) fn line(name: &str, number: u64, random: &mut Random) -> String {
     let mut line = format!("{name}-{number}");
     for _ in 0..random.within(1..9) {

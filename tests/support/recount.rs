@@ -17,11 +17,13 @@ pub(crate) struct Recount {
 }
 
 impl Recount {
-    /// Of each file the lines that begin before its position, by path; of a file without position none.
+    /// Of each file the lines that begin before its position, by path; of a file without position
+    /// none.
     pub(crate) fn of(input: &Input, positions: &BTreeMap<String, u64>) -> Recount {
         let mut recount = Recount::default();
         for file in &input.files {
-            recount.add(file, positions.get(&file.path.display().to_string()).copied().unwrap_or(0));
+            recount
+                .add(file, positions.get(&file.path.display().to_string()).copied().unwrap_or(0));
         }
         recount
     }

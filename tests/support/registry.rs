@@ -1,5 +1,5 @@
-//! A schema registry for tests: speaks the REST API as Confluent's does, over HTTP/1.1 on loopback, and answers as it is
-//! told to: slowly, with an error, or not at all.
+//! A schema registry for tests: speaks the REST API as Confluent's does, over HTTP/1.1 on loopback,
+//! and answers as it is told to: slowly, with an error, or not at all.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -82,13 +82,20 @@ impl Registry {
     }
 
     /// Adds a schema, with what it refers to as (subject, version), and returns its id.
-    pub(crate) fn add(&self, subject: &str, language: &str, schema: &str, references: &[(&str, u64)]) -> u32 {
+    pub(crate) fn add(
+        &self,
+        subject: &str,
+        language: &str,
+        schema: &str,
+        references: &[(&str, u64)],
+    ) -> u32 {
         let references: Vec<Json> = references
             .iter()
             .map(|(subject, version)| json!({ "name": subject, "subject": subject, "version": version }))
             .collect();
         let mut schemas = self.held.schemas.lock().expect("no holder panics");
-        let id = schemas.id_of(json!({ "schema": schema, "schemaType": language, "references": references }));
+        let id = schemas
+            .id_of(json!({ "schema": schema, "schemaType": language, "references": references }));
         schemas.subjects.entry(subject.to_string()).or_default().push(id);
         u32::try_from(id).expect("there are few")
     }
@@ -105,7 +112,8 @@ impl Registry {
 
     /// Wants this header `Authorization` from now on.
     pub(crate) fn want(&self, authorization: &str) {
-        *self.held.authorization.lock().expect("no holder panics") = Some(authorization.to_string());
+        *self.held.authorization.lock().expect("no holder panics") =
+            Some(authorization.to_string());
     }
 
     /// The requests so far.
@@ -136,7 +144,9 @@ impl Registry {
                 }
                 let held = Arc::clone(&held);
                 // It fails if the other end goes away.
-                std::thread::spawn(move || connection.is_ok_and(|connection| answer(connection, &held).is_ok()));
+                std::thread::spawn(move || {
+                    connection.is_ok_and(|connection| answer(connection, &held).is_ok())
+                });
             }
         });
         self.running = Some((over, thread));
@@ -149,11 +159,17 @@ impl Drop for Registry {
     }
 }
 
-/// A free port below those that the system gives to outgoing connections: nobody else gets it while the registry is stopped.
+/// A free port below those that the system gives to outgoing connections: nobody else gets it while
+/// the registry is stopped.
 fn free_port() -> u16 {
     let random = RandomState::new();
-    let ports = (0..1000_u64).map(|attempt| 12_000 + u16::try_from(random.hash_one(attempt) % 20_000).expect("it is small"));
-    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
+    let ports = (0..1000_u64).map(|attempt| {
+        12_000 + u16::try_from(random.hash_one(attempt) % 20_000).expect("it is small")
+    });
+    ports
+        .into_iter()
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
 
 /// Answers one request.
@@ -182,13 +198,17 @@ fn answer(connection: TcpStream, held: &Held) -> std::io::Result<()> {
     }
     let (status, json) = match mode {
         Mode::Failing(status) => (status, json!({ "message": "told to fail" })),
-        _ if wanted.is_some() && wanted != authorization => (401, json!({ "error_code": 401, "message": "Unauthorized" })),
+        _ if wanted.is_some() && wanted != authorization => {
+            (401, json!({ "error_code": 401, "message": "Unauthorized" }))
+        }
         _ => serve(&request, &content, &mut held.schemas.lock().expect("no holder panics")),
     };
     held.requests.lock().expect("no holder panics").push(request);
     let text = json.to_string();
     let head = format!(
-        "HTTP/1.1 {status} Whatever\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status} Whatever\r\nContent-Type: \
+         application/vnd.schemaregistry.v1+json\r\nConnection: close\r\nContent-Length: \
+         {}\r\n\r\n",
         text.len()
     );
     (&connection).write_all((head + &text).as_bytes())
@@ -200,16 +220,19 @@ fn serve(request: &str, content: &[u8], schemas: &mut Schemas) -> (u16, Json) {
     let (method, path) = request.split_once(' ').expect("a request has a method and a path");
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (method, &*parts) {
-        ("GET", ["schemas", "ids", id]) => match id.parse().ok().and_then(|id: u64| schemas.by_id.get(&id)) {
-            Some(schema) => (200, of_language(schema)),
-            None => none(40403, "Schema not found"),
-        },
+        ("GET", ["schemas", "ids", id]) => {
+            match id.parse().ok().and_then(|id: u64| schemas.by_id.get(&id)) {
+                Some(schema) => (200, of_language(schema)),
+                None => none(40403, "Schema not found"),
+            }
+        }
         ("GET", ["subjects", subject, "versions", version]) => {
             let version = version.parse::<usize>().expect("a version is a number");
             match schemas.subjects.get(*subject).and_then(|ids| ids.get(version - 1)) {
                 Some(id) => {
                     let mut answer = of_language(&schemas.by_id[id]);
-                    (answer["subject"], answer["version"], answer["id"]) = (json!(subject), json!(version), json!(id));
+                    (answer["subject"], answer["version"], answer["id"]) =
+                        (json!(subject), json!(version), json!(id));
                     (200, answer)
                 }
                 None => none(40402, "Version not found"),
@@ -218,15 +241,22 @@ fn serve(request: &str, content: &[u8], schemas: &mut Schemas) -> (u16, Json) {
         ("POST", ["subjects", subject]) | ("POST", ["subjects", subject, "versions"]) => {
             let sent: Json = serde_json::from_slice(content).expect("a request is JSON");
             let language = sent["schemaType"].as_str().unwrap_or("AVRO");
-            let schema = json!({ "schema": sent["schema"], "schemaType": language, "references": [] });
+            let schema =
+                json!({ "schema": sent["schema"], "schemaType": language, "references": [] });
             let registers = parts.len() == 3;
-            let known = schemas.subjects.get(*subject).into_iter().flatten().find(|id| schemas.by_id[*id] == schema);
+            let known = schemas
+                .subjects
+                .get(*subject)
+                .into_iter()
+                .flatten()
+                .find(|id| schemas.by_id[*id] == schema);
             match known.copied() {
                 Some(id) => (200, json!({ "id": id })),
                 None if !registers => none(40403, "Schema not found"),
                 None if schemas.closed.iter().any(|closed| closed == subject) => (
                     409,
-                    json!({ "error_code": 409, "message": "Schema being registered is incompatible with an earlier schema" }),
+                    json!({ "error_code": 409, "message": "Schema being registered is \
+                        incompatible with an earlier schema" }),
                 ),
                 None => {
                     let id = schemas.id_of(schema);

@@ -1,4 +1,5 @@
-//! A topology from a topic to a topic through the proxy, fed by hand, and the recount of what must have come of it.
+//! A topology from a topic to a topic through the proxy, fed by hand, and the recount of what must
+//! have come of it.
 
 use super::broker::Broker;
 use super::proxy::{Api, Proxy, Which};
@@ -56,7 +57,8 @@ pub(crate) enum Asked {
     Commit,
 }
 
-/// A topology that copies numbers from a topic to another, by one or several sinks, and counts them in a state.
+/// A topology that copies numbers from a topic to another, by one or several sinks, and counts them
+/// in a state.
 pub(crate) struct Relay {
     pub(crate) name: String,
     pub(crate) sinks: Vec<&'static str>,
@@ -72,10 +74,19 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn new(name: &str, sinks: &[&'static str]) -> Relay {
         let brokers = Behind::shared().broker.address();
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target folder can be written");
         create_topic(&brokers, &format!("{name}-in"), 2, &[]);
         create_topic(&brokers, &format!("{name}-out"), 2, &[]);
-        Relay { name: name.to_string(), sinks: sinks.to_vec(), guarded: true, settings: Vec::new(), folder, fed: 0, engine: None }
+        Relay {
+            name: name.to_string(),
+            sinks: sinks.to_vec(),
+            guarded: true,
+            settings: Vec::new(),
+            folder,
+            fed: 0,
+            engine: None,
+        }
     }
 
     /// Requests of one of its sinks.
@@ -95,15 +106,26 @@ impl Relay {
 
     /// Puts some more numbers into the topic.
     pub(crate) fn feed(&mut self) {
-        let numbers: Vec<String> = (self.fed..self.fed + AT_ONCE).map(|number| number.to_string()).collect();
+        let numbers: Vec<String> =
+            (self.fed..self.fed + AT_ONCE).map(|number| number.to_string()).collect();
         self.fed += AT_ONCE;
-        let messages = (0..2).cycle().zip(&numbers).map(|(partition, number)| (partition, None, Some(number.as_str())));
-        produce(&Behind::shared().broker.address(), &format!("{}-in", self.name), &messages.collect::<Vec<_>>());
+        let messages = (0..2)
+            .cycle()
+            .zip(&numbers)
+            .map(|(partition, number)| (partition, None, Some(number.as_str())));
+        produce(
+            &Behind::shared().broker.address(),
+            &format!("{}-in", self.name),
+            &messages.collect::<Vec<_>>(),
+        );
     }
 
     pub(crate) fn start(&mut self) {
         let kafka = Kafka::new(Behind::shared().proxy.address());
-        let out = self.settings.iter().fold(kafka.clone(), |kafka, (name, value)| kafka.set(*name, *value));
+        let out = self
+            .settings
+            .iter()
+            .fold(kafka.clone(), |kafka, (name, value)| kafka.set(*name, *value));
         let (name, sinks, guarded) = (self.name.clone(), self.sinks.clone(), self.guarded);
         let build = move |topology: &Topology<'_>| {
             let numbers = topology.source("in", kafka.source([format!("{name}-in")]).utf8());
@@ -113,15 +135,29 @@ impl Relay {
                     let partition = i32::from(number.ends_with(['1', '3', '5', '7', '9']));
                     Message::new().value(said_by(sink, number)).partition(partition)
                 });
-                numbers.clone().sink(sink, if guarded { topic } else { topic.trusting_every_commit() });
+                numbers
+                    .clone()
+                    .sink(sink, if guarded { topic } else { topic.trusting_every_commit() });
             }
             let group = |number: &Str| {
-                number.parse::<u64>().map(|number| number % GROUPS).map_err(|why| Error::user_code(why.to_string()))
+                number
+                    .parse::<u64>()
+                    .map(|number| number % GROUPS)
+                    .map_err(|why| Error::user_code(why.to_string()))
             };
-            numbers.try_map(move |number| group(&number)).group_by(|group| *group).persistent_aggregate("counts", Count);
+            numbers
+                .try_map(move |number| group(&number))
+                .group_by(|group| *group)
+                .persistent_aggregate("counts", Count);
         };
-        let settings = Settings { workers: 2, disk_reserve: 0, ..Settings::new(&self.name, self.folder.path().join("state")) };
-        self.engine = Some(Engine::start(settings, build).unwrap_or_else(|why| panic!("{}: {why}", self.name)));
+        let settings = Settings {
+            workers: 2,
+            disk_reserve: 0,
+            ..Settings::new(&self.name, self.folder.path().join("state"))
+        };
+        self.engine = Some(
+            Engine::start(settings, build).unwrap_or_else(|why| panic!("{}: {why}", self.name)),
+        );
     }
 
     /// Waits until the status is as wanted.
@@ -134,7 +170,11 @@ impl Relay {
             if wanted(&status) {
                 return status;
             }
-            assert!(!engine.is_over() && Instant::now() < until, "{}: it stays {status:#?}", self.name);
+            assert!(
+                !engine.is_over() && Instant::now() < until,
+                "{}: it stays {status:#?}",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -142,7 +182,8 @@ impl Relay {
     /// Waits until everything is counted, and this sink has it all.
     #[track_caller]
     pub(crate) fn wait_for(&self, sink: &str) -> SinkStatus {
-        let status = self.wait(|status| status.records == self.fed && sink_of(status, sink).backlog_bytes == 0);
+        let status = self
+            .wait(|status| status.records == self.fed && sink_of(status, sink).backlog_bytes == 0);
         sink_of(&status, sink).clone()
     }
 
@@ -155,25 +196,39 @@ impl Relay {
         engine.wait().unwrap_or_else(|why| panic!("{}: {why}", self.name));
     }
 
-    /// Counts again: what is wrong with the output, and with the state, of a relay that has stopped.
+    /// Counts again: what is wrong with the output, and with the state, of a relay that has
+    /// stopped.
     pub(crate) fn recount(&self) -> Wrong {
-        let mut times: BTreeMap<String, usize> =
-            self.sinks.iter().flat_map(|sink| (0..self.fed).map(|number| (said_by(sink, &number.to_string()), 0))).collect();
-        for message in read_committed(&Behind::shared().broker.address(), &format!("{}-out", self.name)) {
+        let mut times: BTreeMap<String, usize> = self
+            .sinks
+            .iter()
+            .flat_map(|sink| (0..self.fed).map(|number| (said_by(sink, &number.to_string()), 0)))
+            .collect();
+        for message in
+            read_committed(&Behind::shared().broker.address(), &format!("{}-out", self.name))
+        {
             let said = message.value.expect("a number");
-            *times.get_mut(&said).unwrap_or_else(|| panic!("{}: nobody can have said {said}", self.name)) += 1;
+            *times
+                .get_mut(&said)
+                .unwrap_or_else(|| panic!("{}: nobody can have said {said}", self.name)) += 1;
         }
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
         (0..self.fed).for_each(|number| *counts.entry(number % GROUPS).or_default() += 1);
         assert_eq!(self.counts(), counts, "{}: the state", self.name);
-        let those =
-            |wrong: fn(usize) -> bool| times.iter().filter(|(_, times)| wrong(**times)).map(|(said, _)| said.clone()).collect();
+        let those = |wrong: fn(usize) -> bool| {
+            times.iter().filter(|(_, times)| wrong(**times)).map(|(said, _)| said.clone()).collect()
+        };
         Wrong { lost: those(|times| times == 0), doubled: those(|times| times > 1) }
     }
 
     fn counts(&self) -> BTreeMap<u64, u64> {
         let store = Store::inspect(&self.folder.path().join("state")).expect("it has stopped");
-        let id = store.facts().expect("the store can be read").schema.state("counts").expect("it has this state");
+        let id = store
+            .facts()
+            .expect("the store can be read")
+            .schema
+            .state("counts")
+            .expect("it has this state");
         let mut counts = BTreeMap::new();
         let scanned = store.scan(id, |key, value| {
             counts.insert(keys::decode_key(key)?, codec::decode(value)?);

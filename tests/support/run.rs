@@ -18,7 +18,13 @@ pub(crate) struct Run {
 impl Run {
     /// Small batches, several folds, and sinks that are waited for every few batches.
     pub(crate) fn with_workers(workers: usize) -> Run {
-        Run { workers, durability: Durability::Sync, batch_records: 50, fold_bytes: 4 << 10, outbox_bytes: 16 << 10 }
+        Run {
+            workers,
+            durability: Durability::Sync,
+            batch_records: 50,
+            fold_bytes: 4 << 10,
+            outbox_bytes: 16 << 10,
+        }
     }
 
     /// Any of many.

@@ -37,7 +37,8 @@ pub(crate) struct Output {
 }
 
 impl Seen {
-    /// What a crash has left; none if there is no store yet. Looks at a copy, so that the next start finds what the crash has left.
+    /// What a crash has left; none if there is no store yet. Looks at a copy, so that the next
+    /// start finds what the crash has left.
     pub(crate) fn after_crash(folder: &Path) -> Option<Seen> {
         if !Store::exists(&subject::state(folder)).expect("it can be looked into") {
             return None;
@@ -72,26 +73,41 @@ impl Seen {
         seen
     }
 
-    /// Everything that is wrong, given the positions: the rest of the input may not have been read yet, and sinks may be owed output.
+    /// Everything that is wrong, given the positions: the rest of the input may not have been read
+    /// yet, and sinks may be owed output.
     pub(crate) fn complaints(&self, input: &Input) -> Vec<String> {
         let expected = Recount::of(input, &self.positions);
         let mut wrong = Vec::new();
         if self.folded > self.committed {
-            wrong.push(format!("folded up to {}, beyond the last committed batch {}", self.folded, self.committed));
+            wrong.push(format!(
+                "folded up to {}, beyond the last committed batch {}",
+                self.folded, self.committed
+            ));
         }
         // A start records what a file is, before anything is read of it.
         let read = self.positions.values().filter(|offset| **offset > 0).count();
         if (self.committed == Txid::NONE) != (read == 0) {
-            wrong.push(format!("batch {} is committed, and {read} partitions are read", self.committed));
+            wrong.push(format!(
+                "batch {} is committed, and {read} partitions are read",
+                self.committed
+            ));
         }
-        wrong.extend(expected.misplaced.iter().map(|file| format!("positions: that of {file:?} is not between two lines")));
+        wrong.extend(
+            expected
+                .misplaced
+                .iter()
+                .map(|file| format!("positions: that of {file:?} is not between two lines")),
+        );
         compare("state counts", &expected.counts, &self.counts, &mut wrong);
         if self.bytes != expected.bytes {
             wrong.push(format!("state bytes: {:?} instead of {:?}", self.bytes, expected.bytes));
         }
         for (name, output) in [("lines", &self.lines), ("changes", &self.changes)] {
             if output.marker > self.committed {
-                wrong.push(format!("sink {name} holds batch {}, and {} is committed", output.marker, self.committed));
+                wrong.push(format!(
+                    "sink {name} holds batch {}, and {} is committed",
+                    output.marker, self.committed
+                ));
             }
         }
         self.check_lines(&expected, &mut wrong);
@@ -102,11 +118,19 @@ impl Seen {
     /// Everything that is wrong after a run to the end of the input.
     pub(crate) fn complaints_at_end(&self, input: &Input) -> Vec<String> {
         let mut wrong = self.complaints(input);
-        let lengths = input.files.iter().map(|file| (file.path.display().to_string(), file.text.len() as u64)).collect();
+        let lengths = input
+            .files
+            .iter()
+            .map(|file| (file.path.display().to_string(), file.text.len() as u64))
+            .collect();
         compare("positions", &lengths, &self.positions, &mut wrong);
         for (name, output) in [("lines", &self.lines), ("changes", &self.changes)] {
             if output.file.len() as u64 != output.covered {
-                wrong.push(format!("sink {name}: its file has {} bytes, its marker says {}", output.file.len(), output.covered));
+                wrong.push(format!(
+                    "sink {name}: its file has {} bytes, its marker says {}",
+                    output.file.len(),
+                    output.covered
+                ));
             }
             if !output.owed.is_empty() {
                 wrong.push(format!("sink {name}: {} records are not published", output.owed.len()));
@@ -140,9 +164,14 @@ impl Seen {
     /// Each change begins where the one before it ended, and the last ends at the state's value.
     fn check_changes(&self, wrong: &mut Vec<String>) {
         let mut last: BTreeMap<String, u64> = BTreeMap::new();
-        for Change { key, old, new } in self.changes.records::<Change<String, u64>>("changes", wrong) {
+        for Change { key, old, new } in
+            self.changes.records::<Change<String, u64>>("changes", wrong)
+        {
             if last.get(&key).copied() != old {
-                wrong.push(format!("sink changes: {key:?} goes from {old:?} to {new:?} after {:?}", last.get(&key)));
+                wrong.push(format!(
+                    "sink changes: {key:?} goes from {old:?} to {new:?} after {:?}",
+                    last.get(&key)
+                ));
             }
             match new {
                 Some(new) => last.insert(key, new),
@@ -157,7 +186,9 @@ impl Output {
     fn read(store: &Store, folder: &Path, sink: &str) -> Output {
         let path = subject::output(folder, sink);
         let marker = fs::read(path.with_extension("jsonl.marker"));
-        let marker = marker.map_or(serde_json::Value::Null, |json| serde_json::from_slice(&json).expect("a marker is JSON"));
+        let marker = marker.map_or(serde_json::Value::Null, |json| {
+            serde_json::from_slice(&json).expect("a marker is JSON")
+        });
         let mut output = Output {
             marker: Txid(marker["txid"].as_u64().unwrap_or(0)),
             file: fs::read(&path).unwrap_or_default(),
@@ -167,7 +198,9 @@ impl Output {
         if let Some(id) = schema(store).sink(sink) {
             let owed = store.read_outbox(id, output.marker, |txid, _, payload| {
                 let entry = Entry { txid, payload: Arc::from(payload) };
-                output.owed.extend(entry.records().map(|record| String::from_utf8_lossy(record).into_owned()));
+                output.owed.extend(
+                    entry.records().map(|record| String::from_utf8_lossy(record).into_owned()),
+                );
                 Ok(true)
             });
             owed.expect("the store can be read");

@@ -18,14 +18,21 @@ pub(crate) fn positions(store: &Store, sources: &[&str]) -> BTreeMap<String, u64
     let mut positions = BTreeMap::new();
     for source in sources {
         let id = schema(store).source(source);
-        let of_source = id.map_or(Ok(BTreeMap::new()), |id| store.positions(id)).expect("the store can be read");
-        positions.extend(of_source.into_iter().map(|(partition, position)| (partition, position.offset)));
+        let of_source = id
+            .map_or(Ok(BTreeMap::new()), |id| store.positions(id))
+            .expect("the store can be read");
+        positions.extend(
+            of_source.into_iter().map(|(partition, position)| (partition, position.offset)),
+        );
     }
     positions
 }
 
 /// All rows of a state; none, if there is no such state.
-pub(crate) fn scan<K: DeserializeOwned + Ord, V: DeserializeOwned>(store: &Store, state: &str) -> BTreeMap<K, V> {
+pub(crate) fn scan<K: DeserializeOwned + Ord, V: DeserializeOwned>(
+    store: &Store,
+    state: &str,
+) -> BTreeMap<K, V> {
     let mut rows = BTreeMap::new();
     if let Some(id) = schema(store).state(state) {
         let scanned = store.scan(id, |key, value| {
@@ -38,11 +45,20 @@ pub(crate) fn scan<K: DeserializeOwned + Ord, V: DeserializeOwned>(store: &Store
 }
 
 /// Says which numbers are not as expected: the first few of them.
-pub(crate) fn compare(what: &str, expected: &BTreeMap<String, u64>, seen: &BTreeMap<String, u64>, wrong: &mut Vec<String>) {
+pub(crate) fn compare(
+    what: &str,
+    expected: &BTreeMap<String, u64>,
+    seen: &BTreeMap<String, u64>,
+    wrong: &mut Vec<String>,
+) {
     let keys: std::collections::BTreeSet<&String> = expected.keys().chain(seen.keys()).collect();
     let differ = keys.into_iter().filter(|key| expected.get(*key) != seen.get(*key));
     for key in differ.take(5) {
-        wrong.push(format!("{what}: {key:?} is {:?} instead of {:?}", seen.get(key), expected.get(key)));
+        wrong.push(format!(
+            "{what}: {key:?} is {:?} instead of {:?}",
+            seen.get(key),
+            expected.get(key)
+        ));
     }
 }
 

@@ -1,8 +1,12 @@
-//! Topics of a broker, as tests fill and read them: with clients of their own, beside those under test.
+//! Topics of a broker, as tests fill and read them: with clients of their own, beside those under
+//! test.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -30,7 +34,8 @@ fn config(brokers: &str) -> ClientConfig {
 }
 
 fn admin(brokers: &str) -> (AdminClient<DefaultClientContext>, tokio::runtime::Runtime) {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let tokio =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     (config(brokers).create().expect("a client"), tokio)
 }
 
@@ -41,9 +46,10 @@ fn options() -> AdminOptions {
 /// Makes a topic, and waits until it is known.
 pub(crate) fn create_topic(brokers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let (admin, tokio) = admin(brokers);
-    let new = settings
-        .iter()
-        .fold(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), |new, (name, value)| new.set(name, value));
+    let new = settings.iter().fold(
+        NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+        |new, (name, value)| new.set(name, value),
+    );
     let made = tokio.block_on(admin.create_topics([&new], &options())).expect("the broker answers");
     made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
     let until = Instant::now() + PATIENCE;
@@ -56,7 +62,8 @@ pub(crate) fn create_topic(brokers: &str, topic: &str, partitions: i32, settings
 /// Deletes a topic, and waits until it is gone.
 pub(crate) fn delete_topic(brokers: &str, topic: &str) {
     let (admin, tokio) = admin(brokers);
-    let gone = tokio.block_on(admin.delete_topics(&[topic], &options())).expect("the broker answers");
+    let gone =
+        tokio.block_on(admin.delete_topics(&[topic], &options())).expect("the broker answers");
     gone.into_iter().for_each(|gone| drop(gone.expect("the topic is deleted")));
     let until = Instant::now() + PATIENCE;
     while partitions_of(brokers, topic) > 0 {
@@ -83,18 +90,30 @@ pub(crate) fn set_topic(brokers: &str, topic: &str, settings: &[(&str, &str)]) {
 }
 
 /// What a topic is told to do.
-pub(crate) fn topic_settings<const N: usize>(brokers: &str, topic: &str, names: [&str; N]) -> [String; N] {
+pub(crate) fn topic_settings<const N: usize>(
+    brokers: &str,
+    topic: &str,
+    names: [&str; N],
+) -> [String; N] {
     let (admin, tokio) = admin(brokers);
-    let described = tokio.block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
-    let described = described.expect("the broker answers").pop().expect("it was asked for").expect("it is there");
-    names.map(|name| described.get(name).and_then(|entry| entry.value.clone()).expect("it has this setting"))
+    let described =
+        tokio.block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
+    let described = described
+        .expect("the broker answers")
+        .pop()
+        .expect("it was asked for")
+        .expect("it is there");
+    names.map(|name| {
+        described.get(name).and_then(|entry| entry.value.clone()).expect("it has this setting")
+    })
 }
 
 /// Gives a topic more partitions, and waits until they are known.
 pub(crate) fn add_partitions(brokers: &str, topic: &str, partitions: i32) {
     let (admin, tokio) = admin(brokers);
     let more = NewPartitions::new(topic, usize::try_from(partitions).expect("some"));
-    let made = tokio.block_on(admin.create_partitions([&more], &options())).expect("the broker answers");
+    let made =
+        tokio.block_on(admin.create_partitions([&more], &options())).expect("the broker answers");
     made.into_iter().for_each(|made| drop(made.expect("the partitions are made")));
     let until = Instant::now() + PATIENCE;
     while partitions_of(brokers, topic) < partitions {
@@ -149,15 +168,23 @@ fn send_all(producer: &BaseProducer, topic: &str, messages: &[Sent<'_>]) {
 
 /// Sends these messages, without a transaction.
 pub(crate) fn produce(brokers: &str, topic: &str, messages: &[Sent<'_>]) {
-    let producer: BaseProducer =
-        config(brokers).set("enable.idempotence", "true").set("linger.ms", "2").create().expect("a producer");
+    let producer: BaseProducer = config(brokers)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "2")
+        .create()
+        .expect("a producer");
     send_all(&producer, topic, messages);
     producer.flush(PATIENCE).expect("they are sent");
 }
 
 /// Sends these values, each to its partition.
-pub(crate) fn produce_bytes(brokers: &str, topic: &str, values: impl Iterator<Item = (i32, Vec<u8>)>) {
-    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").create().expect("a producer");
+pub(crate) fn produce_bytes(
+    brokers: &str,
+    topic: &str,
+    values: impl Iterator<Item = (i32, Vec<u8>)>,
+) {
+    let producer: BaseProducer =
+        config(brokers).set("enable.idempotence", "true").create().expect("a producer");
     for (partition, value) in values {
         let record = BaseRecord::<str, [u8]>::to(topic).partition(partition).payload(&value);
         producer.send(record).expect("there is room for it");
@@ -166,8 +193,13 @@ pub(crate) fn produce_bytes(brokers: &str, topic: &str, values: impl Iterator<It
 }
 
 /// Sends these values to partition 0, each with its time in milliseconds since 1970.
-pub(crate) fn produce_timed(brokers: &str, topic: &str, messages: impl Iterator<Item = (i64, String)>) {
-    let producer: BaseProducer = config(brokers).set("enable.idempotence", "true").create().expect("a producer");
+pub(crate) fn produce_timed(
+    brokers: &str,
+    topic: &str,
+    messages: impl Iterator<Item = (i64, String)>,
+) {
+    let producer: BaseProducer =
+        config(brokers).set("enable.idempotence", "true").create().expect("a producer");
     for (time, value) in messages {
         let record = BaseRecord::<str, str>::to(topic).partition(0).timestamp(time).payload(&value);
         producer.send(record).expect("there is room for it");
@@ -176,8 +208,14 @@ pub(crate) fn produce_timed(brokers: &str, topic: &str, messages: impl Iterator<
 }
 
 /// A transaction that is open: these messages are in it. Whoever began it ends it.
-pub(crate) fn begin_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>]) -> BaseProducer {
-    let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
+pub(crate) fn begin_transaction(
+    brokers: &str,
+    id: &str,
+    topic: &str,
+    messages: &[Sent<'_>],
+) -> BaseProducer {
+    let producer: BaseProducer =
+        config(brokers).set("transactional.id", id).create().expect("a producer");
     producer.init_transactions(PATIENCE).expect("a session");
     producer.begin_transaction().expect("a transaction");
     send_all(&producer, topic, messages);
@@ -186,17 +224,30 @@ pub(crate) fn begin_transaction(brokers: &str, id: &str, topic: &str, messages: 
 }
 
 /// Sends these messages in a transaction that is committed or aborted.
-pub(crate) fn produce_in_transaction(brokers: &str, id: &str, topic: &str, messages: &[Sent<'_>], commit: bool) {
+pub(crate) fn produce_in_transaction(
+    brokers: &str,
+    id: &str,
+    topic: &str,
+    messages: &[Sent<'_>],
+    commit: bool,
+) {
     let producer = begin_transaction(brokers, id, topic, messages);
-    if commit { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.expect("it ends");
+    if commit {
+        producer.commit_transaction(PATIENCE)
+    } else {
+        producer.abort_transaction(PATIENCE)
+    }
+    .expect("it ends");
 }
 
-/// A transaction that stays open until it is aborted: what comes after it on its partition is not visible.
+/// A transaction that stays open until it is aborted: what comes after it on its partition is not
+/// visible.
 pub(crate) struct Open(BaseProducer);
 
 impl Open {
     pub(crate) fn begin(brokers: &str, id: &str, topic: &str, message: Sent<'_>) -> Open {
-        let producer: BaseProducer = config(brokers).set("transactional.id", id).create().expect("a producer");
+        let producer: BaseProducer =
+            config(brokers).set("transactional.id", id).create().expect("a producer");
         producer.init_transactions(PATIENCE).expect("a session");
         producer.begin_transaction().expect("a transaction");
         send_all(&producer, topic, &[message]);
@@ -209,12 +260,16 @@ impl Open {
     }
 }
 
-/// Waits until no transaction is open on a topic: one is committed a moment before its records can be read. Whether there is none.
+/// Waits until no transaction is open on a topic: one is committed a moment before its records can
+/// be read. Whether there is none.
 pub(crate) fn settle(brokers: &str, topic: &str, within: Duration) -> bool {
-    let client =
-        |isolation: &str| -> BaseConsumer { config(brokers).set("isolation.level", isolation).create().expect("a client") };
+    let client = |isolation: &str| -> BaseConsumer {
+        config(brokers).set("isolation.level", isolation).create().expect("a client")
+    };
     let (stable, all) = (client("read_committed"), client("read_uncommitted"));
-    let end = |of: &BaseConsumer, partition: i32| of.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers").1;
+    let end = |of: &BaseConsumer, partition: i32| {
+        of.fetch_watermarks(topic, partition, PATIENCE).expect("the broker answers").1
+    };
     let (partitions, until) = (partitions_of(brokers, topic), Instant::now() + within);
     while (0..partitions).any(|partition| end(&stable, partition) < end(&all, partition)) {
         if Instant::now() >= until {
@@ -225,10 +280,14 @@ pub(crate) fn settle(brokers: &str, topic: &str, within: Duration) -> bool {
     true
 }
 
-/// Everything of a topic that a reader of committed transactions sees, partition by partition, up to its end.
+/// Everything of a topic that a reader of committed transactions sees, partition by partition, up
+/// to its end.
 pub(crate) fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
     let mut config = config(brokers);
-    config.set("group.id", "test").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config
+        .set("group.id", "test")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed");
     config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
     let consumer: BaseConsumer = config.create().expect("a consumer");
     let partitions = partitions_of(brokers, topic);
@@ -242,7 +301,8 @@ pub(crate) fn read_committed(brokers: &str, topic: &str) -> Vec<Seen> {
     let until = Instant::now() + PATIENCE;
     while ended < partitions {
         assert!(Instant::now() < until, "topic {topic} does not come to its end");
-        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         match consumer.poll(Duration::from_millis(1)) {
             Some(Ok(message)) => seen.push(Seen {
                 partition: message.partition(),

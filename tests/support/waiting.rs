@@ -3,9 +3,14 @@
 use std::time::{Duration, Instant};
 use tidemill::{Engine, Status};
 
-/// Waits until the status is as wanted, and gives it; fails if that takes longer than `patience`, or the engine ends.
+/// Waits until the status is as wanted, and gives it; fails if that takes longer than `patience`,
+/// or the engine ends.
 #[track_caller]
-pub(crate) fn wait_until(engine: &Engine, patience: Duration, wanted: impl Fn(&Status) -> bool) -> Status {
+pub(crate) fn wait_until(
+    engine: &Engine,
+    patience: Duration,
+    wanted: impl Fn(&Status) -> bool,
+) -> Status {
     let began = Instant::now();
     loop {
         let status = engine.runtime().status();

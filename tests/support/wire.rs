@@ -69,11 +69,14 @@ pub(crate) fn ask(brokers: &str, api: i16, version: i16, body: &Fields) -> Vec<u
     request.short(api).short(version).int(7).null().0.extend(&body.0);
     let mut stream = TcpStream::connect(brokers).expect("the broker takes connections");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time-out");
-    stream.write_all(&i32::try_from(request.0.len()).expect("small").to_be_bytes()).expect("the broker takes a request");
+    stream
+        .write_all(&i32::try_from(request.0.len()).expect("small").to_be_bytes())
+        .expect("the broker takes a request");
     stream.write_all(&request.0).expect("the broker takes a request");
     let mut length = [0; 4];
     stream.read_exact(&mut length).expect("the broker answers");
-    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length is positive")];
+    let mut answer =
+        vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length is positive")];
     stream.read_exact(&mut answer).expect("the broker answers");
     assert_eq!(answer[..4], 7_i32.to_be_bytes(), "an answer has its request's number");
     answer.split_off(4)
@@ -94,10 +97,25 @@ pub(crate) fn produce_with_headers(brokers: &str, topic: &str, value: &str, name
     let mut summed = Fields::default();
     summed.short(0).int(0).long(now).long(now).long(-1).short(-1).int(-1).int(1).sized(&record.0);
     let mut batch = Fields::default();
-    batch.long(0).number(summed.0.len() + 9).int(-1).byte(2).0.extend(crc32c(&summed.0).to_be_bytes());
+    batch
+        .long(0)
+        .number(summed.0.len() + 9)
+        .int(-1)
+        .byte(2)
+        .0
+        .extend(crc32c(&summed.0).to_be_bytes());
     batch.0.extend(&summed.0);
     let mut body = Fields::default();
-    body.null().short(-1).int(30_000).number(1).text(topic).number(1).int(0).number(batch.0.len()).0.extend(&batch.0);
+    body.null()
+        .short(-1)
+        .int(30_000)
+        .number(1)
+        .text(topic)
+        .number(1)
+        .int(0)
+        .number(batch.0.len())
+        .0
+        .extend(&batch.0);
     let answer = ask(brokers, 0, 3, &body);
     // One topic with its name, one partition with its number, and the error.
     let at = 4 + 2 + topic.len() + 4 + 4;

@@ -1,4 +1,5 @@
-//! What queries over word counts answer, as a table: the same through every way in which they can be asked.
+//! What queries over word counts answer, as a table: the same through every way in which they can
+//! be asked.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -45,7 +46,9 @@ pub(crate) const BATCHES: &[&[&str]] = &[
 pub(crate) fn rows() -> Vec<Row> {
     use Answer::Number;
     let words = |words: &[&str]| Answer::Words(words.iter().map(ToString::to_string).collect());
-    let counts = |counts: &[(&str, u64)]| Answer::Counts(counts.iter().map(|(word, count)| (word.to_string(), *count)).collect());
+    let counts = |counts: &[(&str, u64)]| {
+        Answer::Counts(counts.iter().map(|(word, count)| (word.to_string(), *count)).collect())
+    };
     let row = |after, query, argument, answer| Row { after, query, argument, answer };
     let first = counts(&[("hello", 1), ("said", 1), ("the", 2), ("man", 1)]);
     let mut rows = vec![
@@ -93,21 +96,27 @@ pub(crate) fn topology(topology: &Topology<'_>, io: &Io) {
         text.flat_map(|text, words| words.extend(split(&text))).lookup(&counts).aggregate(Sum)
     });
     topology.query("all", |any: Requests<String>| any.scan(&counts, |_| Scan::all()));
-    topology.query("count", |text: Requests<String>| text.flat_map(|text, words| words.extend(split(&text))).aggregate(Count));
+    topology.query("count", |text: Requests<String>| {
+        text.flat_map(|text, words| words.extend(split(&text))).aggregate(Count)
+    });
     topology.query("either", |text: Requests<String>| {
         let words = text.clone().flat_map(|text, words| words.extend(split(&text)));
         words.merge(text.map(|text| text.len().to_string()))
     });
     topology.query("twice", |text: Requests<String>| {
         let words = text.flat_map(|text, words| words.extend(split(&text)));
-        let (one, other) = (words.clone().group_by(|word| word.clone()), words.group_by(|word| word.clone()));
+        let (one, other) =
+            (words.clone().group_by(|word| word.clone()), words.group_by(|word| word.clone()));
         one.aggregate(Count).merge(other.aggregate(Count))
     });
     topology.query("shuffled", |text: Requests<String>| {
         text.flat_map(|text, words| words.extend(split(&text))).shuffle().shuffle().aggregate(Count)
     });
     topology.query("square", |n: Requests<String>| {
-        let rows = n.map(|n| n.parse::<u64>().unwrap_or(0)).flat_map(|n, rows| rows.extend((0..n).map(|_| n))).shuffle();
+        let rows = n
+            .map(|n| n.parse::<u64>().unwrap_or(0))
+            .flat_map(|n, rows| rows.extend((0..n).map(|_| n)))
+            .shuffle();
         rows.flat_map(|n, cells| cells.extend(0..n)).shuffle().aggregate(Count)
     });
     topology.query("fails", |text: Requests<String>| {
@@ -115,9 +124,14 @@ pub(crate) fn topology(topology: &Topology<'_>, io: &Io) {
             .try_map(|word| if word == "bad" { Err("no such word") } else { Ok(word) })
     });
     topology.query("longest", |text: Requests<String>| {
-        text.flat_map(|text, words| words.extend(split(&text))).map(|word| word.len() as u64).filter(|n| *n > 0).aggregate(Max)
+        text.flat_map(|text, words| words.extend(split(&text)))
+            .map(|word| word.len() as u64)
+            .filter(|n| *n > 0)
+            .aggregate(Max)
     });
-    topology.query("repeat", |n: Requests<u64>| n.flat_map(|n, texts| texts.extend((0..n).map(|_| "tide".to_string()))));
+    topology.query("repeat", |n: Requests<u64>| {
+        n.flat_map(|n, texts| texts.extend((0..n).map(|_| "tide".to_string())))
+    });
     topology.query("sleep", |ms: Requests<u64>| {
         ms.map(|ms| {
             std::thread::sleep(std::time::Duration::from_millis(ms));
@@ -137,7 +151,11 @@ pub(crate) fn check(workers: usize, start: impl FnOnce(&Kit) -> Box<dyn Fn(&Row)
         for row in rows.iter().filter(|row| row.after == after + 1) {
             let (answer, expected) = (sorted(ask(row)), sorted(row.answer.clone()));
             let Row { query, argument, .. } = row;
-            assert_eq!(answer, expected, "{workers} workers, after batch {}: {query} of {argument:?}", row.after);
+            assert_eq!(
+                answer, expected,
+                "{workers} workers, after batch {}: {query} of {argument:?}",
+                row.after
+            );
         }
     }
 }

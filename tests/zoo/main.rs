@@ -97,7 +97,10 @@ impl Case {
     }
 
     /// A type that is a value.
-    fn of_value<V: Storable + PartialEq + Debug + Sync>(name: &'static str, samples: Vec<V>) -> Case {
+    fn of_value<V: Storable + PartialEq + Debug + Sync>(
+        name: &'static str,
+        samples: Vec<V>,
+    ) -> Case {
         let rows: Vec<(u64, V)> = (0..).zip(samples).collect();
         Case::of(name, rows, |topology, state, name| {
             topology.query(name, |keys: Requests<u64>| keys.lookup(state));
@@ -123,7 +126,8 @@ impl Case {
             check: Box::new(move |place| place.shows(name, &asked)),
             check_stopped: Box::new(move |store, codec| {
                 same_rows(name, &scanned_from(store, name, codec), &as_json(&scanned));
-                let seen = rows_of::<K, V>(store, name).unwrap_or_else(|why| panic!("{name}: {why}"));
+                let seen =
+                    rows_of::<K, V>(store, name).unwrap_or_else(|why| panic!("{name}: {why}"));
                 same_rows(name, &seen, &scanned);
             }),
             name,
@@ -133,7 +137,10 @@ impl Case {
 
 impl Place {
     fn open(kit: Kit) -> Place {
-        let server = Server::start("127.0.0.1:0".parse().expect("an address"), Arc::clone(kit.engine().runtime()));
+        let server = Server::start(
+            "127.0.0.1:0".parse().expect("an address"),
+            Arc::clone(kit.engine().runtime()),
+        );
         let server = server.expect("any port is free");
         let url = format!("http://{}", server.address());
         let client = tidemill_client::Client::builder(url).time_out(Duration::from_secs(60));
@@ -142,7 +149,11 @@ impl Place {
 
     /// Sends JSON, or asks, and gives the JSON that is answered.
     fn http(&self, path: &str, body: Option<&Json>) -> Json {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .new_agent();
         let url = format!("http://{}{path}", self.server.address());
         let answer = match body {
             Some(body) => agent.post(&url).content_type("application/json").send(body.to_string()),
@@ -157,19 +168,23 @@ impl Place {
     fn shows<K: Key + Debug, V: Storable + PartialEq + Debug>(&self, name: &str, rows: &[(K, V)]) {
         let page = self.http(&format!("/v1/state/{name}?limit=100"), None);
         let of_page = page["rows"].as_array().unwrap_or_else(|| panic!("{name}: {page}"));
-        let of_page: Vec<(Json, Json)> = of_page.iter().map(|row| (row["key"].clone(), row["value"].clone())).collect();
+        let of_page: Vec<(Json, Json)> =
+            of_page.iter().map(|row| (row["key"].clone(), row["value"].clone())).collect();
         same_rows(name, &of_page, &as_json(rows));
         for (key, value) in rows {
             let answer = self.http(&format!("/v1/query/{name}"), Some(&to_json(key)));
             assert_eq!(answer["result"], Json::Array(vec![to_json(value)]), "{name}: {answer}");
-            let answer = self.client.query::<K, Vec<V>>(name, key).unwrap_or_else(|why| panic!("{name}: {why}"));
+            let answer = self
+                .client
+                .query::<K, Vec<V>>(name, key)
+                .unwrap_or_else(|why| panic!("{name}: {why}"));
             assert_eq!(answer.value, std::slice::from_ref(value), "{name}");
         }
     }
 }
 
-/// A sample of a type that is both key and value. As variants of one type they share the code of the operators: each
-/// type of a state costs the compiler half a minute.
+/// A sample of a type that is both key and value. As variants of one type they share the code of
+/// the operators: each type of a state costs the compiler half a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Both {
     Unsigned(bool, u8, u16, u32, u64),
@@ -188,7 +203,8 @@ enum Both {
 }
 
 /// Types of the standard library.
-type StdTypes = (Duration, SystemTime, PathBuf, NonZeroU32, BTreeSet<String>, [u8; 3], Vec<Result<u8, String>>);
+type StdTypes =
+    (Duration, SystemTime, PathBuf, NonZeroU32, BTreeSet<String>, [u8; 3], Vec<Result<u8, String>>);
 
 /// A sample of a type that is a value only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -213,7 +229,9 @@ fn cases() -> Vec<Case> {
     let measured = |mean: f64, names: u16| Measured {
         mean,
         low: -0.5,
-        by_name: (0..names).map(|n| (n.to_string(), BTreeMap::from([(n, vec![true, n > 3])]))).collect(),
+        by_name: (0..names)
+            .map(|n| (n.to_string(), BTreeMap::from([(n, vec![true, n > 3])])))
+            .collect(),
         seen: "tide".chars().collect(),
     };
     let named = |then| Event::Named { name: text("ü"), then };
@@ -226,7 +244,11 @@ fn cases() -> Vec<Case> {
         Both::Texts('ü', text(""), Str::from("tide"), Arc::from("b")),
         Both::Address(ip("10.0.0.1")),
         Both::Address(ip("::1")),
-        Both::Sockets((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, SocketAddr::from(([10, 0, 0, 1], 80)))),
+        Both::Sockets((
+            Ipv4Addr::LOCALHOST,
+            Ipv6Addr::LOCALHOST,
+            SocketAddr::from(([10, 0, 0, 1], 80)),
+        )),
         Both::Visit(visit(ip("10.0.0.1"), None)),
         Both::Visit(visit(ip("fe80::1"), Some("curl"))),
         Both::Ids(uuid(1), Some(uuid(2))),
@@ -300,7 +322,8 @@ fn what_is_committed_is_readable_and_equal_after_a_crash() {
     };
     let codecs = outline(&build).expect("it can be built").codecs;
     for case in cases.iter() {
-        let codec = codecs.iter().find(|codec| codec.decl().name == case.name).expect("it is declared");
+        let codec =
+            codecs.iter().find(|codec| codec.decl().name == case.name).expect("it is declared");
         (case.check_stopped)(&store, &**codec);
     }
     store.close(&Points::none()).expect("it can be closed");
@@ -319,7 +342,8 @@ fn is_not_built<V: Storable>(parts: &[&str]) {
     let Err(error) = built else { panic!("{} is not refused", std::any::type_name::<V>()) };
     assert_eq!(error.kind(), Kind::Config, "{error}");
     let error = error.to_string();
-    for part in parts.iter().chain(&["state \"totals\"", "values of type", &type_names::of::<V>()]) {
+    for part in parts.iter().chain(&["state \"totals\"", "values of type", &type_names::of::<V>()])
+    {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
 }
@@ -372,7 +396,10 @@ fn what_only_a_value_shows_is_refused_before_its_commit() {
     stops_at([(1u64, sparse(Some(1))), (2, sparse(None))], &[&parts[..], &["key 2"]].concat());
     stops_at([(sparse(Some(1)), 1u64), (sparse(None), 2)], &parts[..2]);
     let mail = || Mail("a@b".into());
-    stops_at([(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))], &["key 2", "[\"a@b\",\"Third\"]", "of type (Mail, Gap)"]);
+    stops_at(
+        [(1u64, (mail(), Gap::First)), (2, (mail(), Gap::Third))],
+        &["key 2", "[\"a@b\",\"Third\"]", "of type (Mail, Gap)"],
+    );
     let page = |reads: u64| Page { title: "tide".into(), reads };
     stops_at([(page(0), 1u64), (page(7), 2)], &["of type Page", "#[serde(skip)]"]);
 }
@@ -391,7 +418,9 @@ fn what_goes_to_a_sink_in_this_encoding_is_refused_too() {
 #[test]
 fn what_a_client_cannot_send_or_read_can_still_be_asked_as_json() {
     let mut kit = Kit::new(|topology, io| {
-        topology.source("numbers", io.source::<u64>("numbers")).persistent_aggregate("counts", Count);
+        topology
+            .source("numbers", io.source::<u64>("numbers"))
+            .persistent_aggregate("counts", Count);
         topology.query("echo", |of: Requests<Untagged>| of.map(|of| format!("{of:?}")));
         topology.query("untagged", |of: Requests<u64>| of.map(Untagged::Number));
         topology.query("sparse", |n: Requests<u64>| n.map(|n| Sparse { note: None, n }));
@@ -413,13 +442,28 @@ fn what_a_client_cannot_send_or_read_can_still_be_asked_as_json() {
     ) -> Result<String, tidemill_client::Error> {
         place.client.query::<A, R>(query, argument).map(|answer| format!("{answer:?}"))
     }
-    refused(ask::<_, Vec<String>>(&place, "echo", &Untagged::Number(3)), &["echo", "#[serde(untagged)]", "over HTTP"]);
-    refused(ask::<_, Vec<Untagged>>(&place, "untagged", &3u64), &["untagged", "#[serde(untagged)]", "over HTTP"]);
+    refused(
+        ask::<_, Vec<String>>(&place, "echo", &Untagged::Number(3)),
+        &["echo", "#[serde(untagged)]", "over HTTP"],
+    );
+    refused(
+        ask::<_, Vec<Untagged>>(&place, "untagged", &3u64),
+        &["untagged", "#[serde(untagged)]", "over HTTP"],
+    );
     refused(ask::<_, Vec<Sparse>>(&place, "sparse", &3u64), &["the field \"note\" of Sparse"]);
-    refused(ask::<_, Vec<u64>>(&place, "note", &Sparse { note: None, n: 3 }), &["the field \"note\" of Sparse"]);
-    assert_eq!(place.http("/v1/query/echo", Some(&3.into()))["result"], serde_json::json!(["Number(3)"]));
+    refused(
+        ask::<_, Vec<u64>>(&place, "note", &Sparse { note: None, n: 3 }),
+        &["the field \"note\" of Sparse"],
+    );
+    assert_eq!(
+        place.http("/v1/query/echo", Some(&3.into()))["result"],
+        serde_json::json!(["Number(3)"])
+    );
     assert_eq!(place.http("/v1/query/untagged", Some(&3.into()))["result"], serde_json::json!([3]));
-    assert_eq!(place.http("/v1/query/sparse", Some(&3.into()))["result"], serde_json::json!([{"n": 3}]));
+    assert_eq!(
+        place.http("/v1/query/sparse", Some(&3.into()))["result"],
+        serde_json::json!([{"n": 3}])
+    );
 }
 
 /// Whether a [`Checked`] text is.
@@ -456,12 +500,20 @@ fn a_row_that_the_program_cannot_read_is_found_by_check_and_by_a_run() {
     };
     check().expect("all of it can be read");
     STRICT.store(true, SeqCst);
-    let refused =
-        [check().expect_err("it is refused"), kit.try_restart().and_then(|()| kit.try_step()).expect_err("it is refused")];
+    let refused = [
+        check().expect_err("it is refused"),
+        kit.try_restart().and_then(|()| kit.try_step()).expect_err("it is refused"),
+    ];
     STRICT.store(false, SeqCst);
     for error in refused {
         assert_eq!(error.kind(), Kind::Damaged, "{error}");
-        for part in ["state \"totals\", key 7", "it has no @", "Nothing was changed", "drop_state", "--start-over"] {
+        for part in [
+            "state \"totals\", key 7",
+            "it has no @",
+            "Nothing was changed",
+            "drop_state",
+            "--start-over",
+        ] {
             assert!(error.to_string().contains(part), "{part} is not in: {error}");
         }
     }

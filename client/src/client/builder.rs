@@ -27,13 +27,22 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the token.
         let Builder { address, time_out, attempts, .. } = self;
-        f.debug_struct("Builder").field("address", address).field("time_out", time_out).field("attempts", attempts).finish()
+        f.debug_struct("Builder")
+            .field("address", address)
+            .field("time_out", time_out)
+            .field("attempts", attempts)
+            .finish()
     }
 }
 
 impl Builder {
     pub(crate) fn new(address: impl Into<String>) -> Builder {
-        Builder { address: address.into(), token: None, time_out: Duration::from_secs(5), attempts: u32::MAX }
+        Builder {
+            address: address.into(),
+            token: None,
+            time_out: Duration::from_secs(5),
+            attempts: u32::MAX,
+        }
     }
 
     /// The token that the server asks for.
@@ -43,15 +52,17 @@ impl Builder {
         self
     }
 
-    /// Sets the time a request may take with all its attempts, if it does not say: 5 s if not set. The server has a bound of its own for
-    /// each attempt; when that is over and there is time left, the request is sent again.
+    /// Sets the time a request may take with all its attempts, if it does not say: 5 s if not set.
+    /// The server has a bound of its own for each attempt; when that is over and there is time
+    /// left, the request is sent again.
     #[must_use]
     pub fn time_out(mut self, time_out: Duration) -> Builder {
         self.time_out = time_out;
         self
     }
 
-    /// Sets the number of times a request may be sent again; within its time-out as often as needed if not set. 0: never.
+    /// Sets the number of times a request may be sent again; within its time-out as often as needed
+    /// if not set. 0: never.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Builder {
         self.attempts = retries.saturating_add(1);

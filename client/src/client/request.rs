@@ -42,7 +42,11 @@ pub(crate) struct Answered {
 
 impl Wanted {
     pub(crate) fn position(&mut self, source: &str, partition: &str, offset: u64) {
-        self.positions.push(Position { source: source.into(), partition: partition.into(), offset });
+        self.positions.push(Position {
+            source: source.into(),
+            partition: partition.into(),
+            offset,
+        });
     }
 }
 
@@ -53,7 +57,8 @@ impl Request {
         self
     }
 
-    /// The answer must be of a batch that holds the record at this offset: of the partition `sentences[3]` for a topic, of a file's path.
+    /// The answer must be of a batch that holds the record at this offset: of the partition
+    /// `sentences[3]` for a topic, of a file's path.
     pub fn at_least_position(mut self, source: &str, partition: &str, offset: u64) -> Request {
         self.wanted.position(source, partition, offset);
         self
@@ -77,13 +82,20 @@ impl Request {
 impl Answered {
     pub(crate) fn decode<R: DeserializeOwned>(self) -> Result<Answer<R>, Error> {
         let Answered { name, response: QueryResponse { txid, lineage, result, one, .. } } = self;
-        let value = if one { encoding::decode::<Option<R>>(&result) } else { encoding::decode(&result).map(Some) };
+        let value = if one {
+            encoding::decode::<Option<R>>(&result)
+        } else {
+            encoding::decode(&result).map(Some)
+        };
         match value {
             Ok(Some(value)) => Ok(Answer { txid, lineage, value }),
             Ok(None) => Err(Error::NoValue { name }),
             Err(why) => {
                 let many = if one { "one value, or none" } else { "a vector" };
-                Err(Error::WrongType { name, what: format!("it is {many}, and no {}: {why}", std::any::type_name::<R>()) })
+                Err(Error::WrongType {
+                    name,
+                    what: format!("it is {many}, and no {}: {why}", std::any::type_name::<R>()),
+                })
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Tests: files on a disk that fails for a while, or beside one file that does. No line is lost or read twice.
+//! Tests: files on a disk that fails for a while, or beside one file that does. No line is lost or
+//! read twice.
 
 use super::locate::Known;
 use super::{FileSource, Files, Lines, disk};
@@ -70,7 +71,11 @@ impl Folder {
     fn read_all(&self, source: &FileSource<Lines>, names: &[&str]) -> BTreeMap<String, Position> {
         let begun = begin(source, &BTreeMap::new(), OnLoss::Refuse).expect("it begins");
         let mut recorded = BTreeMap::new();
-        for (name, from) in begun.partitions.into_iter().filter(|(name, _)| names.iter().any(|file| self.name(file) == *name)) {
+        for (name, from) in begun
+            .partitions
+            .into_iter()
+            .filter(|(name, _)| names.iter().any(|file| self.name(file) == *name))
+        {
             let mut reader = source.open(&name, from.as_ref()).expect("opened");
             read(&mut *reader, MOMENT);
             recorded.insert(name, reader.position());
@@ -86,9 +91,21 @@ impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {}
 }
 
-fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>, on_loss: OnLoss) -> Result<Begun> {
+fn begin(
+    source: &FileSource<Lines>,
+    recorded: &BTreeMap<String, Position>,
+    on_loss: OnLoss,
+) -> Result<Begun> {
     let begun = !recorded.is_empty();
-    source.begin(&Start { topology: "t", is_new: !begun, begun, recorded, first: None, on_loss, to_end: false })
+    source.begin(&Start {
+        topology: "t",
+        is_new: !begun,
+        begun,
+        recorded,
+        first: None,
+        on_loss,
+        to_end: false,
+    })
 }
 
 const MOMENT: Duration = Duration::from_millis(150);
@@ -146,7 +163,10 @@ fn a_disk_that_fails_while_a_compressed_file_is_rewound_does_not_move_its_positi
     again.read(&mut Records::with_limits(100, usize::MAX)).expect("a step of the way");
     let failing = disk::fail_reads(&folder.at("a.gz"), 0, Errno::IO);
     let error = again.read(&mut Records::with_limits(100, usize::MAX)).expect_err("the disk fails");
-    assert_eq!((error.kind(), again.position(), again.offset()), (Kind::TryAgain, recorded.clone(), recorded.offset));
+    assert_eq!(
+        (error.kind(), again.position(), again.offset()),
+        (Kind::TryAgain, recorded.clone(), recorded.offset)
+    );
     drop(failing);
     let mut again = source.open(&name, Some(&again.position())).expect("opened");
     assert_eq!(read(&mut *again, LONG).0.len(), 40_000 - count);
@@ -190,7 +210,11 @@ fn a_removed_file_is_read_on_after_a_passing_error() {
         log.write_all(b"two\n").expect("appended");
         let failing = disk::fail_reads(&folder.at("a.log"), after, Errno::IO);
         assert_eq!(read(&mut *reader, MOMENT), (vec![], ReadStatus::Idle(Duration::from_secs(5))));
-        assert!(reader.trouble().is_some_and(|why| why.contains("a.log")), "{:?}", reader.trouble());
+        assert!(
+            reader.trouble().is_some_and(|why| why.contains("a.log")),
+            "{:?}",
+            reader.trouble()
+        );
         drop(failing);
         assert_eq!(read(&mut *reader, MOMENT).0, ["two"], "after {after} reads");
         assert_eq!(reader.trouble(), None);
@@ -207,7 +231,9 @@ fn a_nameless_file_that_is_read_is_not_closed_for_an_error_of_another_file() {
     folder.rename("app.log", "far/app.log");
     folder.write("app.log", "another\n");
     let failing = disk::fail_reads(&folder.at("app.log"), 0, Errno::IO);
-    assert!(matches!(read(&mut *reader, Duration::from_millis(500)), (lines, ReadStatus::Idle(_)) if lines.is_empty()));
+    assert!(
+        matches!(read(&mut *reader, Duration::from_millis(500)), (lines, ReadStatus::Idle(_)) if lines.is_empty())
+    );
     assert_eq!(reader.trouble(), None);
     log.write_all(b"two\n").expect("appended");
     drop(failing);
@@ -259,7 +285,11 @@ fn the_operator_can_let_go_of_a_file_that_may_be_where_nobody_may_ever_look() {
         let _failing = disk::fail(&folder.at("c"), errno);
         let begun = begin(&source, &recorded, on_loss).expect("it begins");
         let names: Vec<&String> = begun.partitions.iter().map(|(name, _)| name).collect();
-        assert_eq!(names.contains(&&folder.name("a/x.log")), is_kept, "{errno} {on_loss:?}: {begun:?}");
+        assert_eq!(
+            names.contains(&&folder.name("a/x.log")),
+            is_kept,
+            "{errno} {on_loss:?}: {begun:?}"
+        );
         assert!(names.contains(&&folder.name("b/y.log")), "{errno}: {begun:?}");
     }
 }
@@ -268,14 +298,20 @@ fn the_operator_can_let_go_of_a_file_that_may_be_where_nobody_may_ever_look() {
 fn a_neighbour_that_cannot_be_read_does_not_end_a_start() {
     let content = numbered(1_000);
     let rotate = |change: &dyn Fn(&Folder)| {
-        let folder = Folder::new(&[("app.log", &content), ("other.log", &content.replace("line", "file"))]);
+        let folder =
+            Folder::new(&[("app.log", &content), ("other.log", &content.replace("line", "file"))]);
         let recorded = folder.read_all(&folder.source("*.log"), &["app.log"]);
         change(&folder);
         let _failing = disk::fail_reads(&folder.at("other.log"), 0, Errno::IO);
         let begun = begin(&folder.source("*.log*"), &recorded, OnLoss::Refuse).expect("it begins");
         let name = folder.name("app.log");
-        let kept = begun.partitions.iter().find(|(of, _)| *of == name).and_then(|(_, position)| position.clone());
-        let path = kept.map(|position| Known::read(&name, &position).expect("ours").path().to_owned());
+        let kept = begun
+            .partitions
+            .iter()
+            .find(|(of, _)| *of == name)
+            .and_then(|(_, position)| position.clone());
+        let path =
+            kept.map(|position| Known::read(&name, &position).expect("ours").path().to_owned());
         (path.map(|path| path.replace(&format!("{}/", folder.0.path().display()), "")), begun)
     };
     let (path, begun) = rotate(&|folder| {
@@ -287,7 +323,10 @@ fn a_neighbour_that_cannot_be_read_does_not_end_a_start() {
         folder.write("app.log.1", &content[..content.len() / 2]);
         folder.write("app.log", "new\n");
     });
-    assert!(begun.warnings.iter().any(|why| why.contains("was cut after it had been copied")), "{path:?} {begun:?}");
+    assert!(
+        begun.warnings.iter().any(|why| why.contains("was cut after it had been copied")),
+        "{path:?} {begun:?}"
+    );
     let (path, begun) = rotate(&|folder| {
         folder.write("app.log.1", &content);
         folder.remove("app.log");
@@ -304,7 +343,10 @@ fn a_new_file_that_cannot_be_read_under_an_old_name_does_not_end_a_start() {
     folder.write("app.log", &content);
     let _failing = disk::fail_reads(&folder.at("app.log"), 0, Errno::IO);
     let begun = begin(&folder.source("*.log*"), &recorded, OnLoss::Refuse).expect("it begins");
-    assert!(begun.partitions.len() == 1 && begun.warnings.iter().any(|why| why.contains("left out")), "{begun:?}");
+    assert!(
+        begun.partitions.len() == 1 && begun.warnings.iter().any(|why| why.contains("left out")),
+        "{begun:?}"
+    );
 }
 
 #[test]
@@ -315,6 +357,7 @@ fn files_that_cannot_be_read_and_cannot_be_copies_keep_no_nameless_file_from_end
     assert_eq!((read(&mut *reader, MOMENT).0.len(), read(&mut *other, MOMENT).0.len()), (10, 100));
     folder.write("short.log", "short\n");
     folder.rename("a.log", "a.old");
-    let _failing = ["b.log", "short.log"].map(|name| disk::fail_reads(&folder.at(name), 0, Errno::IO));
+    let _failing =
+        ["b.log", "short.log"].map(|name| disk::fail_reads(&folder.at(name), 0, Errno::IO));
     assert_eq!(read(&mut *reader, LONG).1, ReadStatus::Retired);
 }

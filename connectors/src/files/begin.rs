@@ -1,4 +1,5 @@
-//! The start of a source of files: which file each recorded position is of now, and which files are new.
+//! The start of a source of files: which file each recorded position is of now, and which files are
+//! new.
 
 use super::disk::Hidden;
 use super::families::{Families, Missed};
@@ -19,15 +20,22 @@ use std::time::Duration;
 use tidemill_engine::source::{Begun, OnLoss, Start, StartAt};
 use tidemill_state::{Error, Kind, Position, Result};
 
-/// The number of times a start looks, and how long it waits in between, until two looks agree: a rotation under way moves names while they are listed.
+/// The number of times a start looks, and how long it waits in between, until two looks agree: a
+/// rotation under way moves names while they are listed.
 const MOST_LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Returns the position at which each partition begins or resumes, and the names that are left out,
 /// each with the reason.
-pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Vec<(String, String)>)> {
+pub(super) fn begin(
+    settings: &Settings,
+    start: &Start<'_>,
+) -> Result<(Begun, Vec<(String, String)>)> {
     if start.first.is_some_and(|first| first != StartAt::Earliest) && !start.begun {
-        return Err(Error::config("this source can be read from its beginning only: leave --from out, or give --from earliest"));
+        return Err(Error::config(
+            "this source can be read from its beginning only: leave --from out, or give --from \
+             earliest",
+        ));
     }
     let mut before = None;
     for _ in 1..MOST_LOOKS {
@@ -35,9 +43,12 @@ pub(super) fn begin(settings: &Settings, start: &Start<'_>) -> Result<(Begun, Ve
             Ok(look) if !look.unusual => return Ok(look.report()),
             Ok(look) if before.as_ref() == Some(&Some(look.seen())) => return Ok(look.report()),
             Ok(look) => Some(look.seen()),
-            // A name that leads elsewhere than a moment ago shows a rotation under way, however often.
+            // A name that leads elsewhere than a moment ago shows a rotation under way, however
+            // often.
             Err(error) if error.kind() != Kind::SourceLost => return Err(error),
-            Err(error) if before == Some(None) && !error.is_perhaps_elsewhere() => return Err(error),
+            Err(error) if before == Some(None) && !error.is_perhaps_elsewhere() => {
+                return Err(error);
+            }
             Err(_) => None,
         };
         before = Some(seen);
@@ -68,11 +79,12 @@ fn look(settings: &Settings, start: &Start<'_>) -> Result<Look> {
     beginning.find_recorded()?;
     let families = std::mem::take(&mut beginning.families).without_name();
     beginning.new_files(&families)?;
-    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, unreadable, .. } = beginning;
+    let Beginning { mut begun, taken, mut unusual, notes, renewed, left_out, unreadable, .. } =
+        beginning;
     begun.retired.extend(renewed.into_values());
     unusual |= !families.is_empty();
-    // More files may come, unless all are named: a path that is wrong, or a right that is missing, is then an error of the
-    // first start, unless it was said that it is none.
+    // More files may come, unless all are named: a path that is wrong, or a right that is missing,
+    // is then an error of the first start, unless it was said that it is none.
     let all_named = !settings.globs.iter().any(|glob| glob.contains(['*', '?', '[']));
     match left_out {
         Some(error)
@@ -109,7 +121,8 @@ struct Beginning<'a> {
     begun: Begun,
 }
 
-/// A file that shares so many first bytes with another of the same name is an edited version of that.
+/// A file that shares so many first bytes with another of the same name is an edited version of
+/// that.
 const EDITED: usize = 64;
 
 impl Beginning<'_> {
@@ -139,7 +152,9 @@ impl Beginning<'_> {
 
     /// Returns whether a recorded file was seen there last: its reader names what is wrong with it.
     fn is_recorded(&self, path: &str) -> bool {
-        self.recorded.iter().any(|(name, position)| Known::read(name, position).is_ok_and(|known| known.path() == path))
+        self.recorded.iter().any(|(name, position)| {
+            Known::read(name, position).is_ok_and(|known| known.path() == path)
+        })
     }
 
     /// One file does not end the run of the others, unless it is to.
@@ -156,7 +171,8 @@ impl Beginning<'_> {
         Ok(())
     }
 
-    /// Finds the file of each recorded position: those that are there first, so that no other takes them.
+    /// Finds the file of each recorded position: those that are there first, so that no other takes
+    /// them.
     fn find_recorded(&mut self) -> Result<()> {
         let mut pending = Vec::new();
         for (name, position) in self.recorded {
@@ -177,7 +193,11 @@ impl Beginning<'_> {
             };
             let is_hidden = matches!(place, Place::Gone) && !self.listing.hidden.is_empty();
             match place {
-                Place::Cut(_) | Place::Gone if known.offset == 0 && !self.settings.follow && !is_hidden => self.renew(known),
+                Place::Cut(_) | Place::Gone
+                    if known.offset == 0 && !self.settings.follow && !is_hidden =>
+                {
+                    self.renew(known)
+                }
                 place => {
                     if let Place::There(found) = &place {
                         self.taken.insert(found.id);
@@ -196,7 +216,8 @@ impl Beginning<'_> {
         Ok(())
     }
 
-    /// A recorded file that cannot be read, or may be where nobody can look, keeps its position: its reader tries again.
+    /// A recorded file that cannot be read, or may be where nobody can look, keeps its position:
+    /// its reader tries again.
     fn keep_unread(&mut self, known: Known, position: &Position, error: Error) -> Result<()> {
         if !leaves_out(&error) || self.settings.unreadable() == Unreadable::Fail {
             return Err(error);
@@ -204,9 +225,11 @@ impl Beginning<'_> {
         self.begun.warnings.push(format!("{error}; it is left out until it can be read"));
         self.taken.extend(known.id());
         self.families.add(&known, known.id().and_then(|id| self.listing.by_id(id)));
-        // That it had more than was read is known to this process only: the next start must know it too.
+        // That it had more than was read is known to this process only: the next start must know it
+        // too.
         let is_as_recorded = Witness::read(&known.name, position)?.ended == known.witness.ended;
-        let position = if is_as_recorded { position.clone() } else { known.witness.position(known.offset) };
+        let position =
+            if is_as_recorded { position.clone() } else { known.witness.position(known.offset) };
         self.begun.partitions.push((known.name.clone(), Some(position)));
         self.settled.push(known);
         Ok(())
@@ -217,7 +240,10 @@ impl Beginning<'_> {
         match self.listing.files.iter().find(|found| found.path == known.path()) {
             Some(found) => drop(self.renewed.insert(found.id, known.name)),
             None => {
-                self.begun.warnings.push(format!("{}: is gone, and nothing of it was read: it is forgotten", known.path()));
+                self.begun.warnings.push(format!(
+                    "{}: is gone, and nothing of it was read: it is forgotten",
+                    known.path()
+                ));
                 self.begun.retired.push(known.name);
             }
         }
@@ -238,7 +264,12 @@ impl Beginning<'_> {
             return self.inherit(known, copy.clone());
         }
         if is_renamed {
-            self.notes.push(format!("{} is {} now, and is read on at byte {}", known.path(), found.path, known.offset));
+            self.notes.push(format!(
+                "{} is {} now, and is read on at byte {}",
+                known.path(),
+                found.path,
+                known.offset
+            ));
         }
         self.take(known, found)
     }
@@ -249,7 +280,9 @@ impl Beginning<'_> {
         let heir = match self.heir(&known) {
             Ok(Some(heir)) => return self.inherit(known, heir),
             // It is not where it was, and may be where nobody can look.
-            Ok(None) if cut.is_none() => self.listing.hidden.first().map_or(Ok(()), |hidden| Err(hidden.error.clone())),
+            Ok(None) if cut.is_none() => {
+                self.listing.hidden.first().map_or(Ok(()), |hidden| Err(hidden.error.clone()))
+            }
             heir => heir.map(drop),
         };
         let copy = if cut.is_some() { self.copied_before_it_was_cut(&known) } else { Ok(None) };
@@ -267,7 +300,9 @@ impl Beginning<'_> {
             (Ok(()), _) => None,
         };
         let is_changed = match self.is_changed_in_a_new_file(&known) {
-            Err(error) if cut.is_none() && leaves_out(&error) => return self.keep_unread(known, position, error),
+            Err(error) if cut.is_none() && leaves_out(&error) => {
+                return self.keep_unread(known, position, error);
+            }
             is_changed => cut.is_none() && is_changed?,
         };
         self.families.add(&known, None);
@@ -277,8 +312,8 @@ impl Beginning<'_> {
                 self.taken.insert(copy);
             }
             self.begun.warnings.push(format!(
-                "{}: was cut after it had been copied, and all that the copy has was read, up to byte {}: what the file has now is \
-                 read from its beginning",
+                "{}: was cut after it had been copied, and all that the copy has was read, up to \
+                 byte {}: what the file has now is read from its beginning",
                 known.path(),
                 known.offset
             ));
@@ -287,17 +322,24 @@ impl Beginning<'_> {
         }
         let had_ended = Known::read(&known.name, position)?.witness.ended;
         if cut.is_none() && had_ended && !known.witness.ended && self.on_loss == OnLoss::Refuse {
-            // More had come than was recorded. That is recorded first: a start after this one must know it too.
-            self.begun.partitions.push((known.name.clone(), Some(known.witness.position(known.offset))));
+            // More had come than was recorded. That is recorded first: a start after this one must
+            // know it too.
+            self.begun
+                .partitions
+                .push((known.name.clone(), Some(known.witness.position(known.offset))));
             self.settled.push(known);
             return Ok(());
         }
         let error = match cut {
-            Some(found) if found.length < known.offset => shrunk(&found.path, known.offset, found.length),
+            Some(found) if found.length < known.offset => {
+                shrunk(&found.path, known.offset, found.length)
+            }
             Some(found) => loss::changed(&found.path, known.offset),
             None if !known.witness.ended => loss::missing(known.path(), known.offset),
             None if is_changed => loss::changed(known.path(), known.offset),
-            None if self.settings.removed == Removed::Fail => loss::removed(known.path(), known.offset),
+            None if self.settings.removed == Removed::Fail => {
+                loss::removed(known.path(), known.offset)
+            }
             None => {
                 self.begun.warnings.push(locate::forgotten(&known));
                 self.begun.retired.push(known.name);
@@ -311,7 +353,12 @@ impl Beginning<'_> {
     /// The file that takes the place of one that is gone.
     fn heir(&mut self, known: &Known) -> Result<Option<Found>> {
         let beside = known.beside(&mut self.folders);
-        let files = self.listing.files.iter().chain(&beside.files).filter(|found| !self.taken.contains(&found.id));
+        let files = self
+            .listing
+            .files
+            .iter()
+            .chain(&beside.files)
+            .filter(|found| !self.taken.contains(&found.id));
         let heir = locate::heir(known, files)?;
         if heir.is_none() {
             beside.whole()?;
@@ -319,31 +366,40 @@ impl Beginning<'_> {
         Ok(heir)
     }
 
-    /// The copy under a rotated name that ends before the position: the program went on writing while it was made.
+    /// The copy under a rotated name that ends before the position: the program went on writing
+    /// while it was made.
     fn copied_before_it_was_cut(&mut self, known: &Known) -> Result<Option<FileId>> {
         if known.offset < CONVINCING || known.witness.begins.length < WITNESS_BYTES {
             return Ok(None);
         }
         let beside = known.beside(&mut self.folders).files;
-        let others = self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
-        let mut rotated =
-            others.filter(|found| !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path));
+        let others =
+            self.listing.files.iter().chain(&beside).filter(|found| Some(found.id) != known.id());
+        let mut rotated = others.filter(|found| {
+            !self.taken.contains(&found.id) && is_rotated_name(known.first_path(), &found.path)
+        });
         locate::first_prefix(known, &mut rotated)
     }
 
-    /// Returns whether a file was edited by a program that writes a new one and gives it the old name. Followed files are not edited.
+    /// Returns whether a file was edited by a program that writes a new one and gives it the old
+    /// name. Followed files are not edited.
     fn is_changed_in_a_new_file(&self, known: &Known) -> Result<bool> {
         if self.settings.follow {
             return Ok(false);
         }
-        let changed = self.listing.files.iter().find(|found| found.path == known.path() && !self.taken.contains(&found.id));
+        let changed = self
+            .listing
+            .files
+            .iter()
+            .find(|found| found.path == known.path() && !self.taken.contains(&found.id));
         let head = changed.map(|found| locate::known_head(&found.path)).transpose()?.flatten();
         Ok(head.is_some_and(|head| known.witness.begins.shares(&head) >= EDITED))
     }
 
     fn inherit(&mut self, known: Known, heir: Found) -> Result<()> {
         self.begun.warnings.push(format!(
-            "{} is not there any more, and {} has what was read of it: it is read on there at byte {}",
+            "{} is not there any more, and {} has what was read of it: it is read on there at \
+             byte {}",
             known.path(),
             heir.path,
             known.offset
@@ -393,7 +449,9 @@ impl Beginning<'_> {
         let unmatched = beside.iter().filter(|found| self.listing.by_id(found.id).is_none());
         for found in self.listing.files.iter().chain(unmatched).filter(|found| found.length > 0) {
             let is_listed = self.listing.by_id(found.id).is_some();
-            let own = found.path == lost.path() || Some(found.id) == lost.id() || is_rotated_name(lost.first_path(), &found.path);
+            let own = found.path == lost.path()
+                || Some(found.id) == lost.id()
+                || is_rotated_name(lost.first_path(), &found.path);
             let head = match locate::known_head(&found.path) {
                 _ if self.taken.contains(&found.id) => continue,
                 Err(error) if own && is_listed => return Err(error),
@@ -406,7 +464,8 @@ impl Beginning<'_> {
                 continue;
             }
             self.begun.warnings.push(format!(
-                "{}: begins as {} did: all that it has now counts as read, and only what comes after that is read",
+                "{}: begins as {} did: all that it has now counts as read, and only what comes \
+                 after that is read",
                 found.path,
                 lost.path()
             ));
@@ -414,7 +473,8 @@ impl Beginning<'_> {
             let position = Opened::open(&known, self.settings).and_then(Opened::pass_over)?;
             let begun = |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
             let taken = |name: &str| begun(name) || self.recorded.contains_key(name);
-            let name = if begun(&lost.name) { name_for(&found.path, taken) } else { lost.name.clone() };
+            let name =
+                if begun(&lost.name) { name_for(&found.path, taken) } else { lost.name.clone() };
             self.begun.retired.retain(|retired| *retired != name);
             self.begun.partitions.push((name, Some(position)));
         }
@@ -424,28 +484,39 @@ impl Beginning<'_> {
     /// Files that no recorded position is of: those that match, then those that were missed.
     fn new_files(&mut self, families: &Families) -> Result<()> {
         let follow = self.settings.follow;
-        let Missed { files: waiting, unseen } = families.missed(self.listing, &mut self.folders, follow);
+        let Missed { files: waiting, unseen } =
+            families.missed(self.listing, &mut self.folders, follow);
         self.cannot_see(&unseen)?;
         let mut known = std::mem::take(&mut self.settled);
         let (listing, recorded) = (self.listing, self.begun.partitions.len());
         let newcomers = Newcomers::new(known.iter(), follow);
         let is_waiting = |found: &Found| waiting.iter().any(|(_, missed)| missed.id == found.id);
-        for found in listing.files.iter().filter(|found| !is_waiting(found) && !unseen.contains_key(&found.path)) {
+        for found in listing
+            .files
+            .iter()
+            .filter(|found| !is_waiting(found) && !unseen.contains_key(&found.path))
+        {
             self.new_file(&found.path, found, &newcomers)?;
         }
         for (name, position) in &self.begun.partitions[recorded..] {
-            known.extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
+            known
+                .extend(position.as_ref().map(|position| Known::read(name, position)).transpose()?);
         }
-        // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
-        let Missed { files: mut missed, unseen } = families.missed(listing, &mut Folders::default(), follow);
+        // The folder is listed once more: only then it shows what was copied out of a file before
+        // that was read just now.
+        let Missed { files: mut missed, unseen } =
+            families.missed(listing, &mut Folders::default(), follow);
         self.cannot_see(&unseen)?;
         let new = self.begun.partitions.split_off(recorded);
-        self.begun.partitions.extend(new.into_iter().filter(|(name, _)| !unseen.contains_key(locate::first_path(name))));
+        self.begun.partitions.extend(
+            new.into_iter().filter(|(name, _)| !unseen.contains_key(locate::first_path(name))),
+        );
         missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
         // One that is compressed by now is read to its end.
         let newcomers = Newcomers::new(known.iter(), false);
         for (path, found) in &missed {
-            self.notes.push(format!("{}: had the name {path} for a while, and is read", found.path));
+            self.notes
+                .push(format!("{}: had the name {path} for a while, and is read", found.path));
             self.new_file(path, found, &newcomers)?;
         }
         Ok(())
@@ -462,15 +533,19 @@ impl Beginning<'_> {
         }
         match newcomers.judge(path, found, self.listing) {
             Ok(Judgement::Joins(position)) => {
-                let begun = |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
+                let begun =
+                    |name: &str| self.begun.partitions.iter().any(|(begun, _)| begun == name);
                 let renewed = self.renewed.remove(&found.id);
-                let name = renewed.unwrap_or_else(|| name_for(path, |name| self.recorded.contains_key(name) || begun(name)));
+                let name = renewed.unwrap_or_else(|| {
+                    name_for(path, |name| self.recorded.contains_key(name) || begun(name))
+                });
                 self.begun.partitions.push((name, Some(position)));
             }
             Ok(Judgement::LeftOut(why, _)) => self.begun.warnings.push(why),
             Ok(Judgement::Later) => {}
             Ok(Judgement::Replaces(name)) => self.begun.warnings.push(format!(
-                "{}: has the content of {name} and more, and is not read as long as that file is there too",
+                "{}: has the content of {name} and more, and is not read as long as that file is \
+                 there too",
                 found.path
             )),
             Err(error) if leaves_out(&error) => self.leave_out(&found.path, error)?,

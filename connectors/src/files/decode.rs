@@ -72,7 +72,11 @@ pub struct JsonLines<T> {
 
 impl<T> Default for JsonLines<T> {
     fn default() -> JsonLines<T> {
-        JsonLines { invalid: Invalid::default(), malformed: Malformed::default(), item: PhantomData }
+        JsonLines {
+            invalid: Invalid::default(),
+            malformed: Malformed::default(),
+            item: PhantomData,
+        }
     }
 }
 
@@ -85,7 +89,10 @@ impl<T> Clone for JsonLines<T> {
 
 impl<T> fmt::Debug for JsonLines<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonLines").field("invalid", &self.invalid).field("malformed", &self.malformed).finish()
+        f.debug_struct("JsonLines")
+            .field("invalid", &self.invalid)
+            .field("malformed", &self.malformed)
+            .finish()
     }
 }
 
@@ -119,18 +126,25 @@ fn text<T>(line: &[u8], invalid: Invalid) -> Result<Cow<'_, str>, Decoded<T>> {
         Err(_) if invalid == Invalid::Lossy => Ok(String::from_utf8_lossy(line)),
         Err(why) => Err(Decoded::Refused {
             at: why.valid_up_to(),
-            why: "this is not UTF-8; repair the file, or read such bytes as U+FFFD with .invalid_utf8(Invalid::Lossy)".into(),
+            why: "this is not UTF-8; repair the file, or read such bytes as U+FFFD with \
+                .invalid_utf8(Invalid::Lossy)"
+                .into(),
         }),
     }
 }
 
 fn malformed<T>(why: &serde_json::Error) -> String {
-    // serde_json counts lines in what it was given, one line, which would contradict the file's line number beside it. Column 0 is "somewhere".
+    // serde_json counts lines in what it was given, one line, which would contradict the file's
+    // line number beside it. Column 0 is "somewhere".
     let what = why.to_string();
-    let what = what.strip_suffix(&format!(" at line {} column {}", why.line(), why.column())).unwrap_or(&what);
-    let place = if why.column() > 0 { format!(" at column {}", why.column()) } else { String::new() };
+    let what = what
+        .strip_suffix(&format!(" at line {} column {}", why.line(), why.column()))
+        .unwrap_or(&what);
+    let place =
+        if why.column() > 0 { format!(" at column {}", why.column()) } else { String::new() };
     format!(
-        "not the JSON of a {}: {what}{place}; repair the line, or pass over such lines with .malformed(Malformed::Skip)",
+        "not the JSON of a {}: {what}{place}; repair the line, or pass over such lines with \
+         .malformed(Malformed::Skip)",
         type_names::of::<T>()
     )
 }
@@ -144,12 +158,17 @@ mod tests {
         let mut json = JsonLines::<(String, u32)>::default();
         assert_eq!(json.decode(b"[\"a\",1]"), Decoded::Record(("a".into(), 1)));
         assert_eq!(json.decode(b" \t"), Decoded::Blank);
-        let Decoded::Refused { at: 0, why } = json.decode(b"[\"a\",-1]") else { panic!("-1 is no u32") };
+        let Decoded::Refused { at: 0, why } = json.decode(b"[\"a\",-1]") else {
+            panic!("-1 is no u32")
+        };
         assert!(why.contains("column 7") && !why.contains("line 1"), "{why}");
         assert!(matches!(json.decode(b"[\"a\xff\",1]"), Decoded::Refused { at: 3, .. }));
         // As a sink writes it.
         let floats = JsonLines::<(u128, f64)>::default();
-        assert_eq!(floats.decode(b"[18446744073709551616,\"-Infinity\"]"), Decoded::Record((1 << 64, f64::NEG_INFINITY)));
+        assert_eq!(
+            floats.decode(b"[18446744073709551616,\"-Infinity\"]"),
+            Decoded::Record((1 << 64, f64::NEG_INFINITY))
+        );
         assert!(matches!(floats.decode(b"[1,null]"), Decoded::Refused { .. }), "none is no number");
         json.set_invalid_utf8(Invalid::Lossy);
         assert_eq!(json.decode(b"[\"a\xff\",1]"), Decoded::Record(("a\u{fffd}".into(), 1)));

@@ -35,10 +35,13 @@ impl Descriptors {
         Descriptors { count: Arc::clone(count), most: most.max(1), is_own: true }
     }
 
-    /// For a source without one: half of what the process may have, since the store and clients need some too.
+    /// For a source without one: half of what the process may have, since the store and clients
+    /// need some too.
     pub(super) fn of_the_process() -> Descriptors {
         let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let most = most.map_or(1 << 20, |most| usize::try_from(most / 2).unwrap_or(1 << 20)).clamp(16, 1 << 20);
+        let most = most
+            .map_or(1 << 20, |most| usize::try_from(most / 2).unwrap_or(1 << 20))
+            .clamp(16, 1 << 20);
         Descriptors { count: Arc::clone(&OF_THE_PROCESS), most, is_own: false }
     }
 
@@ -54,7 +57,8 @@ impl Descriptors {
         Waiting { count: Arc::clone(&self.count), since: Instant::now() }
     }
 
-    /// Returns whether a file that rests is not to be held open: the other half is for those from which something comes.
+    /// Returns whether a file that rests is not to be held open: the other half is for those from
+    /// which something comes.
     pub(super) fn are_scarce(&self) -> bool {
         self.count.held.load(SeqCst) > self.most / 2
     }
@@ -73,10 +77,16 @@ impl Descriptors {
     pub(super) fn trouble(&self, path: &str, waiting: &Waiting) -> Option<String> {
         let (most, whose) = match self.is_own {
             true => (self.most, "of this source may be open at a time: raise .open_files"),
-            false => (self.most, "may be open at a time in this process: raise the limit of open files (ulimit -n, LimitNOFILE)"),
+            false => (
+                self.most,
+                "may be open at a time in this process: raise the limit of open files (ulimit -n, \
+                 LimitNOFILE)",
+            ),
         };
         let is_long = waiting.since.elapsed() >= NAMED_AFTER;
-        is_long.then(|| format!("{path}: waits until it can be opened, since {most} followed files {whose}"))
+        is_long.then(|| {
+            format!("{path}: waits until it can be opened, since {most} followed files {whose}")
+        })
     }
 }
 

@@ -23,7 +23,8 @@ use tidemill_state::{Error, Kind, Position, Result};
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Remembered>);
 
-/// By a file, its length and the time of its last change: why it is left out, and because of which partition.
+/// By a file, its length and the time of its last change: why it is left out, and because of which
+/// partition.
 type Judged = HashMap<(FileId, u64, i64), (String, Option<String>)>;
 
 #[derive(Debug, Default)]
@@ -40,8 +41,9 @@ struct Remembered {
     /// The positions of partitions committed since the last look.
     committed: BTreeMap<String, Position>,
     known: BTreeMap<String, Known>,
-    /// Partitions that have ended, each with the number of looks for which it is remembered: as long as
-    /// its name counts as one that no known file has, a copy of it must not be taken for a new file.
+    /// Partitions that have ended, each with the number of looks for which it is remembered: as
+    /// long as its name counts as one that no known file has, a copy of it must not be taken for a
+    /// new file.
     ended: Vec<(Known, usize)>,
     /// Names that match, or globs, and are not read, each with the reason.
     unreadable: Vec<(String, String)>,
@@ -61,7 +63,8 @@ impl Memory {
     pub(super) fn begin(&self, warnings: &[String], unreadable: Vec<(String, String)>) {
         let mut memory = self.lock();
         let reported = std::mem::take(&mut memory.reported);
-        *memory = Remembered { begun: memory.begun + 1, reported, unreadable, ..Remembered::default() };
+        *memory =
+            Remembered { begun: memory.begun + 1, reported, unreadable, ..Remembered::default() };
         memory.reported.extend(warnings.iter().cloned());
     }
 
@@ -110,7 +113,9 @@ pub(super) fn discover(
     remembered.learn(partitions);
     let found = look(settings, &mut remembered, partitions);
     // Of a new link only the next look watches what it leads to.
-    let open = found.is_err() || std::mem::take(&mut remembered.is_open) || !remembered.links.is_subset(&links);
+    let open = found.is_err()
+        || std::mem::take(&mut remembered.is_open)
+        || !remembered.links.is_subset(&links);
     if found.is_err() {
         remembered.links = links;
     }
@@ -131,7 +136,10 @@ impl Remembered {
             before.into_iter().partition(|(name, _)| partitions.contains_key(name));
         self.known = still;
         for (name, before) in ended {
-            let last = self.committed.remove(&name).map_or(before, |committed| known(&name, Some(&committed)));
+            let last = self
+                .committed
+                .remove(&name)
+                .map_or(before, |committed| known(&name, Some(&committed)));
             // A copy of a partition of which nothing was read repeats nothing.
             self.ended.extend((last.offset > 0).then_some((last, NAMELESS_FOR + 1)));
         }
@@ -163,10 +171,13 @@ fn look(
         }
     }
     let mut families = Families::default();
-    known.values().for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
+    known
+        .values()
+        .for_each(|known| families.add(known, known.id().and_then(|id| listing.by_id(id))));
     let mut families = families.without_name();
     let nameless = families.clone();
-    // What is being renamed may be seen by the next look only, when the name is another known file's.
+    // What is being renamed may be seen by the next look only, when the name is another known
+    // file's.
     remembered.nameless.iter().rev().for_each(|earlier| families.as_before(earlier));
     let missed = || {
         let mut missed = families.missed(&listing, &mut Folders::default(), settings.follow);
@@ -179,13 +190,18 @@ fn look(
     look.unreadable.extend(listing.left_out.iter().cloned());
     // The reader of a known file names what is wrong with it.
     let names: BTreeSet<&str> = known.values().map(Known::path).collect();
-    let hidden = listing.hidden.iter().filter(|hidden| hidden.is_folder || !names.contains(&*hidden.path));
+    let hidden =
+        listing.hidden.iter().filter(|hidden| hidden.is_folder || !names.contains(&*hidden.path));
     hidden.for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
     before.unseen.values().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
-    let unmatched = listing.unmatched.iter().map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
+    let unmatched = listing
+        .unmatched
+        .iter()
+        .map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
     look.unreadable.extend(unmatched);
     let ended = || remembered.ended.iter().map(|(known, _)| known);
-    let newcomers = LazyCell::new(|| Newcomers::new(known.values().chain(ended()), settings.follow));
+    let newcomers =
+        LazyCell::new(|| Newcomers::new(known.values().chain(ended()), settings.follow));
     for found in &listing.files {
         match ids.get(&found.id) {
             Some(known) => match check_known(known, found) {
@@ -194,10 +210,13 @@ fn look(
                 checked => checked?,
             },
             None if is_waiting(found) || look.is_unseen(&found.path, &before) => {}
-            None => look.take(&found.path, found, || newcomers.judge(&found.path, found, &listing))?,
+            None => {
+                look.take(&found.path, found, || newcomers.judge(&found.path, found, &listing))?
+            }
         }
     }
-    // The folder is listed once more: only then it shows what was copied out of a file before that was read just now.
+    // The folder is listed once more: only then it shows what was copied out of a file before that
+    // was read just now.
     let Missed { files: mut missed, unseen } = missed();
     missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
     for (path, hidden) in &unseen {
@@ -205,7 +224,10 @@ fn look(
         look.joining.retain(|(name, _)| locate::first_path(name) != path);
     }
     if !missed.is_empty() {
-        let joining = look.joining.iter().filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
+        let joining = look
+            .joining
+            .iter()
+            .filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
         let joining: Vec<Known> = joining.collect();
         let newcomers = Newcomers::new(known.values().chain(ended()).chain(&joining), false);
         for (path, found) in &missed {
@@ -219,7 +241,9 @@ fn look(
     for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
         tracing::info!("{alias}");
     }
-    if !joining.is_empty() || remembered.nameless.back().is_none_or(|before| !before.has_same_names(&nameless)) {
+    if !joining.is_empty()
+        || remembered.nameless.back().is_none_or(|before| !before.has_same_names(&nameless))
+    {
         remembered.renamed = Some(Instant::now());
     }
     remembered.nameless.push_back(nameless);
@@ -228,12 +252,16 @@ fn look(
     if remembered.nameless.len() > NAMELESS_FOR {
         remembered.nameless.pop_front();
     }
-    // A name that no known file has for long is that of an empty file, say: a change of names, or a line in it, is noticed.
+    // A name that no known file has for long is that of an empty file, say: a change of names, or a
+    // line in it, is noticed.
     let is_settled = remembered.renamed.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
-    let is_open = open || (!is_settled && remembered.nameless.iter().any(|families| !families.is_empty()));
-    (remembered.is_open, remembered.waiting, remembered.unreadable) = (is_open, waiting, unreadable);
+    let is_open =
+        open || (!is_settled && remembered.nameless.iter().any(|families| !families.is_empty()));
+    (remembered.is_open, remembered.waiting, remembered.unreadable) =
+        (is_open, waiting, unreadable);
     remembered.links = listing.links;
-    (remembered.reported, remembered.judged) = (left_out.into_iter().chain(listing.aliases).collect(), judged);
+    (remembered.reported, remembered.judged) =
+        (left_out.into_iter().chain(listing.aliases).collect(), judged);
     Ok(joining)
 }
 
@@ -262,20 +290,31 @@ impl<'a> Look<'a> {
     fn cannot_see(&mut self, path: &str, error: &Error) {
         let why = error.to_string();
         if !self.unreadable.iter().any(|(_, known)| *known == why) {
-            self.left_out.push(format!("{why}; what is known there is kept, and everything else is looked at"));
+            self.left_out.push(format!(
+                "{why}; what is known there is kept, and everything else is looked at"
+            ));
             self.unreadable.push((path.to_owned(), why));
         }
     }
 
-    /// Returns whether a file of this path is not known from another now, or may have come after one that cannot be seen.
+    /// Returns whether a file of this path is not known from another now, or may have come after
+    /// one that cannot be seen.
     fn is_unseen(&self, path: &str, missed: &Missed) -> bool {
         missed.unseen.contains_key(path) || self.unreadable.iter().any(|(hidden, _)| hidden == path)
     }
 
     /// Takes a file that no known partition has, whose first path is `path`.
-    fn take(&mut self, path: &str, found: &Found, judge: impl FnOnce() -> Result<Judgement>) -> Result<()> {
+    fn take(
+        &mut self,
+        path: &str,
+        found: &Found,
+        judge: impl FnOnce() -> Result<Judgement>,
+    ) -> Result<()> {
         let key = (found.id, found.length, found.modified);
-        let before = self.before.get(&key).filter(|(_, of)| of.as_ref().is_none_or(|of| self.partitions.contains_key(of)));
+        let before = self
+            .before
+            .get(&key)
+            .filter(|(_, of)| of.as_ref().is_none_or(|of| self.partitions.contains_key(of)));
         let judgement = match before {
             Some((why, of)) => Ok(Judgement::LeftOut(why.clone(), of.clone())),
             None => judge(),
@@ -295,8 +334,11 @@ impl<'a> Look<'a> {
             }
             Ok(Judgement::Later) => self.waiting.push(RestingFile::of(found)),
             Ok(Judgement::Replaces(name)) => {
-                return Err(Error::source_lost(format!("{name}: was replaced by a copy with more lines, {}", found.path))
-                    .perhaps_elsewhere());
+                return Err(Error::source_lost(format!(
+                    "{name}: was replaced by a copy with more lines, {}",
+                    found.path
+                ))
+                .perhaps_elsewhere());
             }
             Err(error) if leaves_out(&error) => {
                 let why = format!("{error}; it is left out");
@@ -324,7 +366,8 @@ fn id_of(known: &Known) -> Result<Option<FileId>> {
     }
 }
 
-/// The inode of a file that is held open is not used again. That of a compressed file that was read to its end may be.
+/// The inode of a file that is held open is not used again. That of a compressed file that was read
+/// to its end may be.
 fn check_known(known: &Known, found: &Found) -> Result<()> {
     let Some(file) = &known.witness.file else { return Ok(()) };
     let was_changed = (file.length, file.modified) != (found.length, found.modified);
@@ -339,7 +382,12 @@ fn check_known(known: &Known, found: &Found) -> Result<()> {
         Err(error) => return Err(error),
         Ok(false) => {}
     }
-    Err(Error::source_lost(format!("{}: was cut, overwritten or replaced; {}", found.path, loss::WAY_ON)).perhaps_elsewhere())
+    Err(Error::source_lost(format!(
+        "{}: was cut, overwritten or replaced; {}",
+        found.path,
+        loss::WAY_ON
+    ))
+    .perhaps_elsewhere())
 }
 
 #[cfg(test)]
@@ -390,7 +438,15 @@ mod tests {
 
     fn begin(source: &FileSource<Lines>, recorded: &BTreeMap<String, Position>) -> Result<Begun> {
         let (begun, on_loss) = (!recorded.is_empty(), OnLoss::Refuse);
-        source.begin(&Start { topology: "t", is_new: !begun, begun, recorded, first: None, on_loss, to_end: false })
+        source.begin(&Start {
+            topology: "t",
+            is_new: !begun,
+            begun,
+            recorded,
+            first: None,
+            on_loss,
+            to_end: false,
+        })
     }
 
     type Known = BTreeMap<String, Option<Position>>;
@@ -405,7 +461,11 @@ mod tests {
             if !names.is_empty() {
                 return names;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "nothing is found: {:?}", source.left_out());
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "nothing is found: {:?}",
+                source.left_out()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -428,10 +488,18 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_looked_into_hides_no_new_file_elsewhere_and_is_named_until_it_can() {
-        for (errno, remedy) in [(Errno::ACCESS, "give this user the right"), (Errno::IO, "disk"), (Errno::STALE, "disk")] {
+        for (errno, remedy) in [
+            (Errno::ACCESS, "give this user the right"),
+            (Errno::IO, "disk"),
+            (Errno::STALE, "disk"),
+        ] {
             let place = Place::new(&[("a/x.log", "x1\n"), ("b/y.log", "y1\n")]);
             let source = place.source("*/*.log");
-            let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+            let mut known: Known = begin(&source, &BTreeMap::new())
+                .expect("it begins")
+                .partitions
+                .into_iter()
+                .collect();
             let failing = disk::fail(&place.at("b"), errno);
             place.write("a/new.log", "new\n");
             place.write("b/hidden.log", "hidden\n");
@@ -449,25 +517,38 @@ mod tests {
     fn a_name_that_cannot_be_looked_at_hides_no_other() {
         let place = Place::new(&[("x.log", "x1\n"), ("y.log", "y1\n")]);
         let source = place.source("*.log");
-        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        let mut known: Known =
+            begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
         let _failing = ["y.log", "z.log"].map(|name| disk::fail(&place.at(name), Errno::IO));
         place.write("z.log", "z1\n");
         place.write("new.log", "2\n");
         assert_eq!(found(&source, &mut known), [place.name("new.log")]);
         // What is wrong with a known file is the trouble of its reader.
-        assert_eq!(source.left_out().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [place.name("z.log")]);
-        let recorded = known.into_iter().filter_map(|(name, position)| Some((name, position?))).collect();
+        assert_eq!(
+            source.left_out().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            [place.name("z.log")]
+        );
+        let recorded =
+            known.into_iter().filter_map(|(name, position)| Some((name, position?))).collect();
         let again = place.source("*.log");
         let begun = begin(&again, &recorded).expect("it begins");
-        let of = |name: &str| begun.warnings.iter().filter(|why| why.contains(&place.name(name))).count();
-        assert_eq!((of("y.log"), of("z.log"), again.left_out().len()), (1, 1, 1), "{:?}", begun.warnings);
+        let of = |name: &str| {
+            begun.warnings.iter().filter(|why| why.contains(&place.name(name))).count()
+        };
+        assert_eq!(
+            (of("y.log"), of("z.log"), again.left_out().len()),
+            (1, 1, 1),
+            "{:?}",
+            begun.warnings
+        );
     }
 
     #[test]
     fn another_partition_in_place_of_one_that_has_ended_is_looked_for_at_once() {
         let place = Place::new(&[("x.log", "x1\n"), ("y.log", "y1\n")]);
         let source = place.source("*.log");
-        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        let mut known: Known =
+            begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
         assert_eq!(source.discover(&known).expect("it looks"), []);
         known.remove(&place.name("x.log"));
         known.insert(place.name("z.log"), None);
@@ -494,14 +575,27 @@ mod tests {
             let source = place.source("*/*.log");
             let begun = begin(&source, &recorded).expect("it begins");
             assert!(begun.retired.is_empty() && begun.partitions.len() == 2, "{begun:?}");
-            assert_eq!(begun.partitions.iter().find(|(of, _)| *of == name), Some(&(name.clone(), Some(recorded[&name].clone()))));
+            assert_eq!(
+                begun.partitions.iter().find(|(of, _)| *of == name),
+                Some(&(name.clone(), Some(recorded[&name].clone())))
+            );
             let mut reader = source.open(&name, Some(&recorded[&name])).expect("it is left out");
-            assert!(reader.trouble().is_some_and(|why| why.contains("cannot be looked into")), "{:?}", reader.trouble());
-            assert!(matches!(read(&mut *reader, MOMENT), (lines, ReadStatus::Idle(_)) if lines.is_empty()));
+            assert!(
+                reader.trouble().is_some_and(|why| why.contains("cannot be looked into")),
+                "{:?}",
+                reader.trouble()
+            );
+            assert!(
+                matches!(read(&mut *reader, MOMENT), (lines, ReadStatus::Idle(_)) if lines.is_empty())
+            );
             drop(failing);
             fs::write(place.at("b/x.log"), "x1\nx2\n").expect("it is longer");
             let begun = begin(&place.source("*/*.log"), &recorded).expect("it begins");
-            let from = begun.partitions.into_iter().find(|(of, _)| *of == name).and_then(|(_, position)| position);
+            let from = begun
+                .partitions
+                .into_iter()
+                .find(|(of, _)| *of == name)
+                .and_then(|(_, position)| position);
             let mut reader = source.open(&name, from.as_ref()).expect("opened");
             assert_eq!(read(&mut *reader, MOMENT).0, ["x2"]);
         }
@@ -522,11 +616,15 @@ mod tests {
         let _failing = disk::fail(&place.at("b"), Errno::ACCESS);
         fs::remove_file(place.at("b/x.log")).expect("removed");
         assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);
-        let mut reader = place.source("*/*.log").open(&place.name("b/y.log"), None).expect("opened");
+        let mut reader =
+            place.source("*/*.log").open(&place.name("b/y.log"), None).expect("opened");
         assert_eq!(read(&mut *reader, MOMENT).0, ["y1"]);
         place.rename("b/y.log", "b/y.log.old");
         drop(_failing);
-        let _other = (fs::create_dir(place.at("c")).expect("made"), disk::fail(&place.at("c"), Errno::ACCESS));
+        let _other = (
+            fs::create_dir(place.at("c")).expect("made"),
+            disk::fail(&place.at("c"), Errno::ACCESS),
+        );
         assert_eq!(read(&mut *reader, Duration::from_secs(60)).1, ReadStatus::Retired);
     }
 
@@ -534,8 +632,10 @@ mod tests {
     fn files_that_had_the_name_one_after_the_other_join_when_all_of_them_can_be_seen() {
         let place = Place::new(&[("l/app.log", "1\n"), ("other/x.log", "x1\n")]);
         let globs = [place.name("l/app.log"), place.name("other/*.log")];
-        let source = Files::lines_of(globs.clone()).follow().rotated_after(Duration::from_millis(30));
-        let mut known: Known = begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
+        let source =
+            Files::lines_of(globs.clone()).follow().rotated_after(Duration::from_millis(30));
+        let mut known: Known =
+            begin(&source, &BTreeMap::new()).expect("it begins").partitions.into_iter().collect();
         let rotate = |content: &str| {
             let _ = fs::rename(place.at("l/app.log.1"), place.at("l/app.log.2"));
             place.rename("l/app.log", "l/app.log.1");
@@ -549,8 +649,10 @@ mod tests {
         assert_eq!(found(&source, &mut known), [place.name("other/new.log")]);
         assert_eq!(source.left_out()[0].0, place.name("l"));
         // So does a start.
-        let recorded: BTreeMap<String, Position> =
-            known.iter().filter_map(|(name, position)| Some((name.clone(), position.clone()?))).collect();
+        let recorded: BTreeMap<String, Position> = known
+            .iter()
+            .filter_map(|(name, position)| Some((name.clone(), position.clone()?)))
+            .collect();
         let again = Files::lines_of(globs).follow();
         let begun = begin(&again, &recorded).expect("it begins");
         let names: Vec<&String> = begun.partitions.iter().map(|(name, _)| name).collect();
@@ -561,15 +663,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_what_cannot_be_looked_at_is_an_error_of_the_first_start_unless_it_was_said_that_it_is_none() {
+    fn nothing_but_what_cannot_be_looked_at_is_an_error_of_the_first_start_unless_it_was_said_that_it_is_none()
+     {
         let place = Place::new(&[("l/app.log", "1\n")]);
         let _failing = disk::fail(&place.at("l/app.log"), Errno::ACCESS);
-        let error = begin(&place.source("l/app.log"), &BTreeMap::new()).expect_err("nothing can be read");
-        assert!(error.kind() == Kind::Config && error.to_string().contains("give this user the right"), "{error}");
+        let error =
+            begin(&place.source("l/app.log"), &BTreeMap::new()).expect_err("nothing can be read");
+        assert!(
+            error.kind() == Kind::Config && error.to_string().contains("give this user the right"),
+            "{error}"
+        );
         let left_out = || place.source("l/app.log").unreadable(Unreadable::LeaveOut);
         let begun = begin(&left_out(), &BTreeMap::new()).expect("it was said");
         assert!(begun.partitions.is_empty() && begun.warnings.len() == 1, "{begun:?}");
         let to_the_end = Files::lines(place.name("l/app.log")).unreadable(Unreadable::LeaveOut);
-        assert_eq!(begin(&to_the_end, &BTreeMap::new()).expect_err("there is no other").kind(), Kind::Config);
+        assert_eq!(
+            begin(&to_the_end, &BTreeMap::new()).expect_err("there is no other").kind(),
+            Kind::Config
+        );
     }
 }

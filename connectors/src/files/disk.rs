@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 use tidemill_state::{Error, system};
 
-/// Something that could not be looked at: a name, or a folder with all that is in it. What was read there is not gone.
+/// Something that could not be looked at: a name, or a folder with all that is in it. What was read
+/// there is not gone.
 #[derive(Clone, Debug)]
 pub(super) struct Hidden {
     pub(super) path: String,
@@ -34,7 +35,9 @@ pub(super) fn metadata(path: &Path) -> Result<Option<Metadata>, Error> {
     match told_to_fail(path).map_or_else(|| fs::metadata(path), Err) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(why) if system::leads_nowhere(&why) => Ok(None),
-        Err(why) => Err(system::error(format!("{}: its metadata cannot be read", path.display()), &why)),
+        Err(why) => {
+            Err(system::error(format!("{}: its metadata cannot be read", path.display()), &why))
+        }
     }
 }
 
@@ -85,7 +88,8 @@ mod failing {
         static FAILING_READS: RefCell<BTreeMap<PathBuf, (usize, Errno)>> = const { RefCell::new(BTreeMap::new()) };
     }
 
-    /// Lets opens and reads of this path fail after so many more of them, until the guard is dropped.
+    /// Lets opens and reads of this path fail after so many more of them, until the guard is
+    /// dropped.
     pub(in super::super) fn fail_reads(path: &Path, after: usize, errno: Errno) -> FailingReads {
         FAILING_READS.with_borrow_mut(|failing| failing.insert(path.to_owned(), (after, errno)));
         FailingReads(path.to_owned())

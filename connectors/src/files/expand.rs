@@ -21,23 +21,29 @@ pub(super) struct Name {
 pub(super) struct Expanded {
     pub(super) names: Vec<Name>,
     pub(super) hidden: Vec<Hidden>,
-    /// The folders that were looked into, those that nobody may look into left out, and those below them in which the next
-    /// part of the glob may appear. What matches changes with the names in them.
+    /// The folders that were looked into, those that nobody may look into left out, and those below
+    /// them in which the next part of the glob may appear. What matches changes with the names in
+    /// them.
     pub(super) folders: BTreeSet<PathBuf>,
     /// The device and inode of each folder above, within `**`.
     above: Vec<(u64, u64)>,
 }
 
 /// Within a part of a path.
-pub(super) const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+pub(super) const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
 
 /// Returns the names that a glob matches. As in a shell, `*`, `?` and `[…]` match no leading dot.
 ///
 /// # Errors
 /// Kind Config: it is no glob.
 pub(super) fn expand(glob: &str) -> Result<Expanded> {
-    let wrong = |why: glob::PatternError| Error::config(format!("the glob {glob:?} cannot be understood: {why}"));
+    let wrong = |why: glob::PatternError| {
+        Error::config(format!("the glob {glob:?} cannot be understood: {why}"))
+    };
     Pattern::new(glob).map_err(wrong)?;
     let parts = glob.split('/').filter(|part| !part.is_empty()).map(Part::new);
     let parts: Vec<Part> = parts.collect::<std::result::Result<_, _>>().map_err(wrong)?;
@@ -92,15 +98,20 @@ impl Expanded {
                     self.folders.insert(folder.to_owned());
                 }
                 if rest.is_empty() {
-                    let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+                    let is_link =
+                        path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
                     self.names.push(Name { path, is_link });
                 } else {
                     self.walk(&path, rest, is_below_pattern);
                 }
             }
             [Part::Folders, rest @ ..] => {
-                // A link may lead to a folder that it is in: without an end, and to what is found there anyway.
-                let id = disk::metadata(folder).ok().flatten().map(|metadata| (metadata.dev(), metadata.ino()));
+                // A link may lead to a folder that it is in: without an end, and to what is found
+                // there anyway.
+                let id = disk::metadata(folder)
+                    .ok()
+                    .flatten()
+                    .map(|metadata| (metadata.dev(), metadata.ino()));
                 if id.is_some_and(|id| self.above.contains(&id)) {
                     return;
                 }
@@ -111,7 +122,10 @@ impl Expanded {
                         self.walk(&path, parts, true);
                     }
                     // Several of them are as one.
-                    let after = rest.iter().position(|part| !matches!(part, Part::Folders)).unwrap_or(rest.len());
+                    let after = rest
+                        .iter()
+                        .position(|part| !matches!(part, Part::Folders))
+                        .unwrap_or(rest.len());
                     self.take(&entry, path, &rest[after..]);
                 }
                 self.above.truncate(self.above.len() - usize::from(id.is_some()));
@@ -134,7 +148,8 @@ impl Expanded {
         if rest.is_empty() {
             let kind = entry.file_type();
             let is_link = kind.as_ref().is_ok_and(|kind| kind.is_symlink());
-            self.names.extend((!kind.is_ok_and(|kind| kind.is_dir())).then_some(Name { path, is_link }));
+            self.names
+                .extend((!kind.is_ok_and(|kind| kind.is_dir())).then_some(Name { path, is_link }));
         } else if self.is_folder(entry, &path) {
             self.walk(&path, rest, true);
         }
@@ -143,7 +158,10 @@ impl Expanded {
     fn entries(&mut self, folder: &Path) -> Vec<DirEntry> {
         let entries = disk::entries(folder);
         // With the right to look into a folder changes what the one above it has.
-        if entries.as_ref().map_or_else(|hidden| hidden.error.kind() != Kind::Config, Option::is_some) {
+        if entries
+            .as_ref()
+            .map_or_else(|hidden| hidden.error.kind() != Kind::Config, Option::is_some)
+        {
             self.folders.insert(folder.to_owned());
         }
         let entries = entries.unwrap_or_else(|hidden| {
@@ -190,7 +208,8 @@ mod tests {
     fn paths(folder: &Path, glob: &str) -> (Vec<String>, Vec<String>) {
         let glob = format!("{}/{glob}", folder.display());
         let expanded = expand(&glob).expect("a glob");
-        let short = |path: &Path| path.strip_prefix(folder).expect("it is below").display().to_string();
+        let short =
+            |path: &Path| path.strip_prefix(folder).expect("it is below").display().to_string();
         let mut names: Vec<String> = expanded.names.iter().map(|name| short(&name.path)).collect();
         names.sort_unstable();
         (names, expanded.hidden.iter().map(|hidden| short(Path::new(&hidden.path))).collect())
@@ -225,9 +244,20 @@ mod tests {
             (".x/*", &[".x/d.log"]),
             ("./[ab].log", &["a.log"]),
         ] {
-            assert_eq!(paths(folder.path(), glob), (expected.iter().map(ToString::to_string).collect(), vec![]), "{glob}");
+            assert_eq!(
+                paths(folder.path(), glob),
+                (expected.iter().map(ToString::to_string).collect(), vec![]),
+                "{glob}"
+            );
         }
-        let outside = |glob: &str| expand(glob).expect("a glob").names.into_iter().map(|name| name.path).collect::<Vec<_>>();
+        let outside = |glob: &str| {
+            expand(glob)
+                .expect("a glob")
+                .names
+                .into_iter()
+                .map(|name| name.path)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(outside("./Cargo.tom[l]"), [PathBuf::from("Cargo.toml")]);
         assert_eq!(outside("src/./lib.rs"), [PathBuf::from("src/./lib.rs")]);
         assert!(expand("a/[b").is_err() && expand("a**").is_err());
@@ -237,7 +267,10 @@ mod tests {
     fn a_folder_that_cannot_be_looked_into_hides_no_other() {
         let folder = make(&["bad/a.log", "good/a.log", "other/deep/a.log"]);
         let _failing = disk::fail(&folder.path().join("bad"), Errno::ACCESS);
-        assert_eq!(paths(folder.path(), "*/*.log"), (vec!["good/a.log".into()], vec!["bad".into()]));
+        assert_eq!(
+            paths(folder.path(), "*/*.log"),
+            (vec!["good/a.log".into()], vec!["bad".into()])
+        );
         let deep = ["good/a.log", "other/deep/a.log"].map(String::from).to_vec();
         assert_eq!(paths(folder.path(), "**/*.log"), (deep, vec!["bad".into()]));
         assert_eq!(paths(folder.path(), "good/*.log").1, Vec::<String>::new());
@@ -247,7 +280,8 @@ mod tests {
     fn links_to_a_folder_above_end_a_search() {
         let folder = make(&["l/a.log", "l/x/b.log"]);
         for link in ["l/up", "l/again", "l/x/top", "l/x/up"] {
-            std::os::unix::fs::symlink(folder.path().join("l"), folder.path().join(link)).expect("linked");
+            std::os::unix::fs::symlink(folder.path().join("l"), folder.path().join(link))
+                .expect("linked");
         }
         let expected = (vec!["l/a.log".into(), "l/x/b.log".into()], vec![]);
         assert_eq!(paths(folder.path(), "l/**/*.log"), expected);

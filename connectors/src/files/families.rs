@@ -1,4 +1,5 @@
-//! Files that had one name after the other, and those of them that were missed: they had it while nobody looked.
+//! Files that had one name after the other, and those of them that were missed: they had it while
+//! nobody looked.
 
 use super::disk::Hidden;
 use super::folders::Folders;
@@ -23,8 +24,8 @@ struct Family {
 }
 
 impl Families {
-    /// Adds a known file; `found` is where it is, or what has its place. That is what counts then: of a file that was cut, the
-    /// recorded change may be one of the content that came after it.
+    /// Adds a known file; `found` is where it is, or what has its place. That is what counts then:
+    /// of a file that was cut, the recorded change may be one of the content that came after it.
     pub(super) fn add(&mut self, known: &Known, found: Option<&Found>) {
         let Some(file) = &known.witness.file else { return };
         let original = found.filter(|found| found.id == file.id());
@@ -69,7 +70,9 @@ impl Families {
         let mut missed = Missed::default();
         for (path, family) in &self.0 {
             match family.missed(path, listing, folders, follow) {
-                Ok(found) => missed.files.extend(found.into_iter().map(|found| (path.clone(), found))),
+                Ok(found) => {
+                    missed.files.extend(found.into_iter().map(|found| (path.clone(), found)))
+                }
                 // If the younger of two joined now, the older would not be looked for any more.
                 Err(hidden) => drop(missed.unseen.insert(path.clone(), hidden)),
             }
@@ -89,7 +92,8 @@ impl Family {
     ) -> std::result::Result<Vec<Found>, Hidden> {
         let beside = self.one.beside(folders);
         let target = self.one.witness.file.as_ref().map_or("", |file| &file.real);
-        let may_be = |hidden: &Hidden| hidden.is_folder || rotated::may_have_had(path, target, &hidden.path);
+        let may_be =
+            |hidden: &Hidden| hidden.is_folder || rotated::may_have_had(path, target, &hidden.path);
         if let Some(hidden) = beside.hidden.into_iter().find(may_be) {
             return Err(hidden);
         }
@@ -99,7 +103,8 @@ impl Family {
                 None => true,
                 Some(found) if follow => {
                     let is_plain = locate::is_plain(&found.path);
-                    is_plain.map_err(|error| Hidden::name(Path::new(&found.path), error))? == Some(false)
+                    is_plain.map_err(|error| Hidden::name(Path::new(&found.path), error))?
+                        == Some(false)
                 }
                 Some(_) => false,
             };
@@ -116,6 +121,7 @@ impl Family {
 pub(super) struct Missed {
     /// Each with the name that it had.
     pub(super) files: Vec<(String, Found)>,
-    /// The names for which something could not be looked at. No file joins under one of them meanwhile.
+    /// The names for which something could not be looked at. No file joins under one of them
+    /// meanwhile.
     pub(super) unseen: BTreeMap<String, Hidden>,
 }

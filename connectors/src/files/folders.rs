@@ -28,7 +28,8 @@ impl Beside {
 }
 
 impl Folders {
-    /// The regular files beside a file, by its path and the one at which it came first, and beside the path that it linked to; hidden ones left out, unless it is one.
+    /// The regular files beside a file, by its path and the one at which it came first, and beside
+    /// the path that it linked to; hidden ones left out, unless it is one.
     pub(super) fn beside(&mut self, path: &str, first_path: &str, real: Option<&str>) -> Beside {
         let paths = [Some(path), Some(first_path), real.filter(|real| !real.is_empty())];
         let mut folders: Vec<PathBuf> = paths.into_iter().flatten().filter_map(folder).collect();
@@ -40,7 +41,11 @@ impl Folders {
             beside.files.extend_from_slice(&seen.files);
             beside.hidden.extend_from_slice(&seen.hidden);
         }
-        let is_dotted = |path: &str| Path::new(path).file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_dotted = |path: &str| {
+            Path::new(path)
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        };
         if !is_dotted(first_path) {
             beside.files.retain(|found| !is_dotted(&found.path));
             beside.hidden.retain(|hidden| hidden.is_folder || !is_dotted(&hidden.path));
@@ -52,8 +57,8 @@ impl Folders {
 /// The number of times a folder is listed at most, until two lists are the same.
 const MOST_LISTINGS: u32 = 10;
 
-/// The regular files in a folder, by their paths. A file that is renamed while its folder is listed may be in the list
-/// twice, or not at all: the folder is listed until nothing has moved.
+/// The regular files in a folder, by their paths. A file that is renamed while its folder is listed
+/// may be in the list twice, or not at all: the folder is listed until nothing has moved.
 fn settled_files_in(folder: &Path) -> Beside {
     let mut seen = files_in(folder);
     for _ in 1..MOST_LISTINGS {

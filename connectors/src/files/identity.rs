@@ -51,7 +51,8 @@ pub(super) enum Kinship {
     Unknown,
 }
 
-/// Two files that begin with so many equal bytes are no coincidence, such as files with the same headings.
+/// Two files that begin with so many equal bytes are no coincidence, such as files with the same
+/// headings.
 pub(super) const CONVINCING: u64 = 4 << 10;
 
 /// Decides what a file is to a recorded position.
@@ -79,7 +80,8 @@ mod tests {
 
     #[test]
     fn every_row_of_what_a_file_is() {
-        let other = |original, content| Facts { same_inode: false, same_path: false, original, content };
+        let other =
+            |original, content| Facts { same_inode: false, same_path: false, original, content };
         let same = |original, content| Facts { same_inode: true, ..other(original, content) };
         for (facts, expected) in [
             (same(There, Whole(9)), Kinship::Same),

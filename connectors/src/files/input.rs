@@ -22,7 +22,9 @@ impl Input {
     pub(super) fn new(file: File, compression: Option<Compression>) -> Input {
         match compression {
             None => Input::Plain(file),
-            Some(compression) => Input::Compressed(compression, Box::new(Unpacker::new(compression, file))),
+            Some(compression) => {
+                Input::Compressed(compression, Box::new(Unpacker::new(compression, file)))
+            }
         }
     }
 
@@ -90,7 +92,8 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
     let mut bytes = vec![0; length];
     let mut have = 0;
     while have < length {
-        let read = disk::before_read(Path::new(path)).and_then(|()| file.read_at(&mut bytes[have..], offset + to_u64(have)));
+        let read = disk::before_read(Path::new(path))
+            .and_then(|()| file.read_at(&mut bytes[have..], offset + to_u64(have)));
         match read {
             Ok(0) => break,
             Ok(read) => have += read,
@@ -103,5 +106,8 @@ pub(super) fn bytes_at(path: &str, file: &File, offset: u64, length: usize) -> R
 }
 
 fn cut_meanwhile(path: &str) -> Error {
-    Error::source_lost(format!("{path}: was cut while it was opened; {}", crate::files::loss::WAY_ON))
+    Error::source_lost(format!(
+        "{path}: was cut while it was opened; {}",
+        crate::files::loss::WAY_ON
+    ))
 }

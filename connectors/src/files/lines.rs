@@ -35,7 +35,10 @@ impl<D: Decode> LineTaker<'_, D> {
                 }
                 Some(length) => self.take(file, length, length - 1)?,
                 // It may end in the `\r` of its line end.
-                None if file.is_in_long_line() || file.window.unread().len() > self.settings.max_line_bytes.saturating_add(1) => {
+                None if file.is_in_long_line()
+                    || file.window.unread().len()
+                        > self.settings.max_line_bytes.saturating_add(1) =>
+                {
                     return self.pass(file);
                 }
                 None => return Ok(()),
@@ -67,22 +70,48 @@ impl<D: Decode> LineTaker<'_, D> {
             head = head.strip_suffix(b"\n").unwrap_or(head);
             head = head.strip_suffix(b"\r").unwrap_or(head);
         }
-        let cut = if whole { String::new() } else { format!(", of which the first {LETTER_BYTES} are here") };
+        let cut = if whole {
+            String::new()
+        } else {
+            format!(", of which the first {LETTER_BYTES} are here")
+        };
         let why = format!("{}{cut}", longer(line.length - newline, self.settings.max_line_bytes));
-        self.long(file, (line.before.offset, line.before.witness.lines + 1), line.length, head, &why);
+        self.long(
+            file,
+            (line.before.offset, line.before.witness.lines + 1),
+            line.length,
+            head,
+            &why,
+        );
     }
 
     /// Does with a line that is too long what the policy is; it does not fail.
-    fn long(&mut self, file: &Opened, (offset, number): (u64, u64), length: usize, line: &[u8], why: &str) {
+    fn long(
+        &mut self,
+        file: &Opened,
+        (offset, number): (u64, u64),
+        length: usize,
+        line: &[u8],
+        why: &str,
+    ) {
         match self.settings.long_lines {
-            LongLines::SetAside => self.set_aside(file, (offset, number, offset), length, line, why),
+            LongLines::SetAside => {
+                self.set_aside(file, (offset, number, offset), length, line, why)
+            }
             LongLines::Skip | LongLines::Fail => *self.skipped += 1,
         }
     }
 
     /// Gives a line to the dead letters, with its offset and number, and the byte at which it is no
     /// record.
-    fn set_aside(&mut self, file: &Opened, (offset, number, byte): (u64, u64, u64), length: usize, line: &[u8], why: &str) {
+    fn set_aside(
+        &mut self,
+        file: &Opened,
+        (offset, number, byte): (u64, u64, u64),
+        length: usize,
+        line: &[u8],
+        why: &str,
+    ) {
         let letter = DeadLetter {
             operator: None,
             source: None,
@@ -109,11 +138,14 @@ impl<D: Decode> LineTaker<'_, D> {
             Beginning::Text(mark) => file.window.consume(mark),
             Beginning::Unclear => return Ok(false),
             Beginning::Encoded(encoding) => {
-                let why = format!("this is {encoding}, not UTF-8; convert the file: iconv -f {encoding} -t UTF-8");
+                let why = format!(
+                    "this is {encoding}, not UTF-8; convert the file: iconv -f {encoding} -t UTF-8"
+                );
                 return Err(bad_line(file, 0, &why));
             }
             Beginning::Zeros => {
-                let why = "the file begins with zeros, as one does that was cut while its writer wrote on; remove them";
+                let why = "the file begins with zeros, as one does that was cut while its writer \
+                    wrote on; remove them";
                 return Err(bad_line(file, 0, why));
             }
         }
@@ -162,7 +194,13 @@ impl<D: Decode> LineTaker<'_, D> {
     }
 
     #[cold]
-    fn refuse(&mut self, file: &Opened, length: usize, line: &[u8], (at, why): (usize, &str)) -> Result<()> {
+    fn refuse(
+        &mut self,
+        file: &Opened,
+        length: usize,
+        line: &[u8],
+        (at, why): (usize, &str),
+    ) -> Result<()> {
         let (offset, byte) = (file.window.offset(), file.window.offset() + to_u64(at));
         if !self.settings.sets_aside {
             return Err(bad_line(file, byte, &format!("{why}: {}", quote::head(&line[at..]))));
@@ -174,8 +212,9 @@ impl<D: Decode> LineTaker<'_, D> {
     #[cold]
     fn too_long(&self, file: &Opened) -> Error {
         let why = format!(
-            "the line is longer than {} bytes; raise the limit with .max_line_bytes(n), pass over such lines with .skip_long_lines(), \
-             set them aside with .dead_letters(sink), or check that these are lines: {}",
+            "the line is longer than {} bytes; raise the limit with .max_line_bytes(n), pass over \
+             such lines with .skip_long_lines(), set them aside with .dead_letters(sink), or \
+             check that these are lines: {}",
             self.settings.max_line_bytes,
             quote::head(file.window.unread())
         );

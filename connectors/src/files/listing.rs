@@ -18,7 +18,8 @@ use tidemill_state::{Error, Result};
 pub(super) struct FileId {
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// The time of its birth, in nanoseconds since 1970; 0 where there is none. The inode of a removed file is used again.
+    /// The time of its birth, in nanoseconds since 1970; 0 where there is none. The inode of a
+    /// removed file is used again.
     pub(super) born: i64,
 }
 
@@ -60,7 +61,9 @@ impl Listing {
     /// The files that match any of the globs.
     pub(super) fn of(globs: &[String]) -> Result<Listing> {
         if globs.is_empty() {
-            return Err(Error::config("the source of files was given no glob; name the files to read"));
+            return Err(Error::config(
+                "the source of files was given no glob; name the files to read",
+            ));
         }
         let mut listing = Listing::default();
         let mut named = BTreeMap::new();
@@ -77,7 +80,8 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Adds the files that a glob matches. Returns whether it matches any name, or may match one that is hidden.
+    /// Adds the files that a glob matches. Returns whether it matches any name, or may match one
+    /// that is hidden.
     fn add(&mut self, glob: &str, named: &mut BTreeMap<String, Found>) -> Result<bool> {
         let Expanded { names, hidden, .. } = expand(glob)?;
         let mut any = !hidden.is_empty();
@@ -86,7 +90,9 @@ impl Listing {
             if is_link {
                 self.links.insert(path.clone());
             }
-            match disk::metadata(&path).map(|metadata| metadata.map(|metadata| regular_of(&path, &metadata))) {
+            match disk::metadata(&path)
+                .map(|metadata| metadata.map(|metadata| regular_of(&path, &metadata)))
+            {
                 Ok(None | Some(Ok(None))) => {}
                 Ok(Some(Ok(Some(found)))) => {
                     any = true;
@@ -94,7 +100,9 @@ impl Listing {
                 }
                 Ok(Some(Err(error))) => {
                     any = true;
-                    let name = path.to_str().map_or_else(|| quote::head(path.as_os_str().as_bytes()), str::to_owned);
+                    let name = path
+                        .to_str()
+                        .map_or_else(|| quote::head(path.as_os_str().as_bytes()), str::to_owned);
                     self.left_out.push((name, error.to_string()));
                 }
                 Err(error) => {
@@ -114,13 +122,17 @@ impl Listing {
                 kept.insert(found.id, found);
                 continue;
             };
-            let is_link = |found: &Found| fs::symlink_metadata(&found.path).is_ok_and(|metadata| metadata.is_symlink());
+            let is_link = |found: &Found| {
+                fs::symlink_metadata(&found.path).is_ok_and(|metadata| metadata.is_symlink())
+            };
             let mut second = found;
             if is_link(other) && !is_link(&second) {
                 std::mem::swap(other, &mut second);
             }
-            self.aliases
-                .push(format!("{} and {} are the same file, which is read once, as {}", second.path, other.path, other.path));
+            self.aliases.push(format!(
+                "{} and {} are the same file, which is read once, as {}",
+                second.path, other.path, other.path
+            ));
         }
         self.files = kept.into_values().collect();
         self.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -133,26 +145,34 @@ impl Listing {
     }
 }
 
-/// Returns whether a glob matches this path, without a look at the disk. Of one that is written in another way, such as `./a`, only a listing shows it.
+/// Returns whether a glob matches this path, without a look at the disk. Of one that is written in
+/// another way, such as `./a`, only a listing shows it.
 pub(super) fn matches(glob: &str, path: &str) -> bool {
     let plain = |path: &str| path.trim_start_matches("./").to_string();
     let (glob, path) = (&*plain(glob), &*plain(path));
-    Pattern::new(glob).is_ok_and(|pattern| pattern.matches_with(path, OPTIONS)) && !is_hidden(glob, Path::new(path))
+    Pattern::new(glob).is_ok_and(|pattern| pattern.matches_with(path, OPTIONS))
+        && !is_hidden(glob, Path::new(path))
 }
 
 /// Refuses a glob that matches nothing.
 pub(super) fn nothing_matches(glob: &str) -> Error {
     let from = match std::env::current_dir() {
-        Ok(folder) if Path::new(glob).is_relative() => format!(" (looked from {})", folder.display()),
+        Ok(folder) if Path::new(glob).is_relative() => {
+            format!(" (looked from {})", folder.display())
+        }
         _ => String::new(),
     };
-    Error::config(format!("no file matches {glob:?}{from}; check the path, or create the file before the start"))
+    Error::config(format!(
+        "no file matches {glob:?}{from}; check the path, or create the file before the start"
+    ))
 }
 
-/// Returns the regular file at `path`; none for a folder, or for a file that was removed since it was listed.
+/// Returns the regular file at `path`; none for a folder, or for a file that was removed since it
+/// was listed.
 ///
 /// # Errors
-/// Kind Config: it is no regular file, or may not be looked at; TryAgain: it cannot be looked at now.
+/// Kind Config: it is no regular file, or may not be looked at; TryAgain: it cannot be looked at
+/// now.
 pub(super) fn regular(path: &Path) -> Result<Option<Found>> {
     disk::metadata(path)?.map_or(Ok(None), |metadata| regular_of(path, &metadata))
 }
@@ -164,7 +184,8 @@ fn regular_of(path: &Path, metadata: &Metadata) -> Result<Option<Found>> {
     let Some(name) = path.to_str() else { return Err(Error::config(not_text(path))) };
     if !metadata.is_file() {
         return Err(Error::config(format!(
-            "{name}: is not a regular file, and cannot be read again after a crash; copy its content into a file"
+            "{name}: is not a regular file, and cannot be read again after a crash; copy its \
+             content into a file"
         )));
     }
     Ok(Some(found(name, metadata)))
@@ -173,14 +194,20 @@ fn regular_of(path: &Path, metadata: &Metadata) -> Result<Option<Found>> {
 /// Returns the regular file at `path`, if there is one.
 ///
 /// # Errors
-/// It cannot be looked at, so there may be one: Kind TryAgain if that passes, Config if not. What was read of it is not taken for gone.
+/// It cannot be looked at, so there may be one: Kind TryAgain if that passes, Config if not. What
+/// was read of it is not taken for gone.
 pub(super) fn file_at(path: &Path) -> Result<Option<Found>> {
     let metadata = disk::metadata(path)?.filter(Metadata::is_file);
     Ok(metadata.zip(path.to_str()).map(|(metadata, name)| found(name, &metadata)))
 }
 
 fn found(name: &str, metadata: &Metadata) -> Found {
-    Found { path: name.to_owned(), id: FileId::of(metadata), length: metadata.len(), modified: modified(metadata) }
+    Found {
+        path: name.to_owned(),
+        id: FileId::of(metadata),
+        length: metadata.len(),
+        modified: modified(metadata),
+    }
 }
 
 /// The time of the last change, in nanoseconds since 1970.
@@ -196,7 +223,8 @@ fn is_hidden(glob: &str, path: &Path) -> bool {
     };
     let (glob, path) = (parts(OsStr::new(glob)), parts(path.as_os_str()));
     let dotted = |part: &Vec<u8>| part.starts_with(b".") && part != b"..";
-    let hides = |(of_glob, of_path): (&Vec<u8>, &Vec<u8>)| dotted(of_path) && !of_glob.starts_with(b".");
+    let hides =
+        |(of_glob, of_path): (&Vec<u8>, &Vec<u8>)| dotted(of_path) && !of_glob.starts_with(b".");
     let recursive = |part: &Vec<u8>| part == b"**";
     let Some(first) = glob.iter().position(recursive) else {
         return glob.iter().rev().zip(path.iter().rev()).any(hides);
@@ -220,8 +248,16 @@ mod tests {
 
     #[test]
     fn a_path_is_matched_as_a_listing_would() {
-        assert!(matches("/l/app.log*", "/l/app.log.1") && matches("/l/**/*.log", "/l/a/b.log") && matches("/l/a", "/l/a"));
-        assert!(!matches("/l/*", "/l/a/b") && !matches("/l/*", "/l/.a") && !matches("/l/app.log", "/l/app.log.1"));
+        assert!(
+            matches("/l/app.log*", "/l/app.log.1")
+                && matches("/l/**/*.log", "/l/a/b.log")
+                && matches("/l/a", "/l/a")
+        );
+        assert!(
+            !matches("/l/*", "/l/a/b")
+                && !matches("/l/*", "/l/.a")
+                && !matches("/l/app.log", "/l/app.log.1")
+        );
     }
 
     #[test]

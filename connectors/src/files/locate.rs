@@ -58,12 +58,14 @@ impl Known {
         }
         let (file, head) = open_found(found, self.offset)?;
         let metadata = file.metadata().map_err(|why| loss::unreadable(&found.path, 0, &why))?;
-        let mut witness = self.witness.clone().in_file(FileWitness::of(&found.path, &metadata, &head));
+        let mut witness =
+            self.witness.clone().in_file(FileWitness::of(&found.path, &metadata, &head));
         let is_plain = Compression::recognise(&head).is_none();
         witness.ended = match is_plain {
             true => found.length <= self.offset,
             false if self.id() == Some(found.id) => self.witness.ended,
-            false => unless_it_passes(&found.path, length(&found.path))?.is_ok_and(|length| length <= self.offset),
+            false => unless_it_passes(&found.path, length(&found.path))?
+                .is_ok_and(|length| length <= self.offset),
         };
         if witness.sum.is_none() {
             let head = unless_it_passes(&found.path, content_head(&found.path))?;
@@ -83,7 +85,9 @@ impl Known {
 /// number that distinguishes it from another of the same path.
 pub(super) fn first_path(partition: &str) -> &str {
     let numbered = partition.rsplit_once('#');
-    let numbered = numbered.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    let numbered = numbered.filter(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
     numbered.map_or(partition, |(path, _)| path)
 }
 
@@ -140,7 +144,8 @@ pub(super) fn holds(known: &Known, found: &Found) -> Result<bool> {
     Ok(known.offset == 0 || known.witness.has_ends(&head, &tail))
 }
 
-/// Returns the content of a file beside what is recorded of one that is gone. A file that may not be read, or not to its end, is another one.
+/// Returns the content of a file beside what is recorded of one that is gone. A file that may not
+/// be read, or not to its end, is another one.
 ///
 /// # Errors
 /// Kind TryAgain: it cannot be read now, so it may be the same.
@@ -181,7 +186,8 @@ fn read_beside_record(known: &Known, path: &str) -> io::Result<Content> {
         return Ok(Content::Other);
     }
     // Under its own name it may be repaired, where reading ended for what came next.
-    let at_least = if file.is_plain() && path != known.path() { file.length.max(offset) } else { offset };
+    let at_least =
+        if file.is_plain() && path != known.path() { file.length.max(offset) } else { offset };
     if offset > 0 && sum_of(content(path)?, offset)? != witness.sum {
         return Ok(if length(path)? < offset { Content::Prefix } else { Content::Other });
     }
@@ -204,7 +210,8 @@ fn beside_old_record(known: &Known, path: &str) -> io::Result<Content> {
 /// Returns the content of the file at `path` beside that of the original.
 ///
 /// # Errors
-/// Kind TryAgain: one of them cannot be read now. The inner error is that of one that cannot be read at all.
+/// Kind TryAgain: one of them cannot be read now. The inner error is that of one that cannot be
+/// read at all.
 pub(super) fn beside_original(path: &str, original: &str) -> Result<io::Result<Content>> {
     unless_it_passes(path, read_beside_original(path, original))
 }
@@ -222,7 +229,9 @@ fn read_beside_original(path: &str, original: &str) -> io::Result<Content> {
         let (ours_ended, theirs_ended) = (a.len() < BLOCK && a.len() <= b.len(), b.len() < a.len());
         match (ours_ended, theirs_ended) {
             (true, _) => return Ok(if common == 0 { Content::Empty } else { Content::Prefix }),
-            (_, true) => return Ok(if common == 0 { Content::Other } else { Content::Whole(common) }),
+            (_, true) => {
+                return Ok(if common == 0 { Content::Other } else { Content::Whole(common) });
+            }
             _ => {}
         }
     }
@@ -258,27 +267,37 @@ pub(super) fn content_head(path: &str) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The file that takes the place of one that is gone: among `files`, one that has all that is known of it.
+/// The file that takes the place of one that is gone: among `files`, one that has all that is known
+/// of it.
 ///
 /// # Errors
 /// One of them cannot be read, which may be it, and no other has its place.
-pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) -> Result<Option<Found>> {
+pub(super) fn heir<'a>(
+    known: &Known,
+    files: impl Iterator<Item = &'a Found>,
+) -> Result<Option<Found>> {
     let is_kin = |found: &Found| {
         let content = beside_record(known, &found.path)?;
         let (same_inode, same_path) = (known.id() == Some(found.id), found.path == known.path());
         // Names may have moved meanwhile.
-        let unmoved = listing::file_at(Path::new(&found.path))?.is_some_and(|now| now.id == found.id);
-        Ok(identify(Facts { same_inode, same_path, original: Original::Gone, content }) == Kinship::Heir && unmoved)
+        let unmoved =
+            listing::file_at(Path::new(&found.path))?.is_some_and(|now| now.id == found.id);
+        Ok(identify(Facts { same_inode, same_path, original: Original::Gone, content })
+            == Kinship::Heir
+            && unmoved)
     };
     // Under its own name first, then where rotation leaves it: app.log.1, app.log.1.gz.
-    let rank = |found: &Found| (found.path != known.path(), !found.path.starts_with(known.first_path()));
+    let rank =
+        |found: &Found| (found.path != known.path(), !found.path.starts_with(known.first_path()));
     let mut kin = Vec::new();
     let mut failed = None;
     for found in files.filter(|found| found.length > 0) {
         match is_kin(found) {
             Ok(true) => kin.push(found),
             Ok(false) => {}
-            Err(error) if failed.as_ref().is_none_or(|(other, _)| rank(found) < *other) => failed = Some((rank(found), error)),
+            Err(error) if failed.as_ref().is_none_or(|(other, _)| rank(found) < *other) => {
+                failed = Some((rank(found), error))
+            }
             Err(_) => {}
         }
     }
@@ -292,7 +311,9 @@ pub(super) fn heir<'a>(known: &Known, files: impl Iterator<Item = &'a Found>) ->
 /// Returns whether a copy under the old name of a renamed file takes the file's place. A copy that
 /// cannot be read does not: reading continues in the file.
 pub(super) fn takes_its_place(known: &Known, copy: &Found, original: &Found) -> Result<bool> {
-    match heir(known, std::iter::once(copy)).and_then(|heir| Ok(heir.is_some() && has_all_of(copy, original)?)) {
+    match heir(known, std::iter::once(copy))
+        .and_then(|heir| Ok(heir.is_some() && has_all_of(copy, original)?))
+    {
         Err(error) if leaves_out(&error) => Ok(false),
         takes => takes,
     }
@@ -311,7 +332,10 @@ fn has_all_of(copy: &Found, original: &Found) -> Result<bool> {
 ///
 /// # Errors
 /// One of them cannot be read, which may be it, and no other is.
-pub(super) fn first_prefix(known: &Known, files: &mut dyn Iterator<Item = &Found>) -> Result<Option<FileId>> {
+pub(super) fn first_prefix(
+    known: &Known,
+    files: &mut dyn Iterator<Item = &Found>,
+) -> Result<Option<FileId>> {
     let mut failed = None;
     for found in files {
         match beside_record(known, &found.path) {
@@ -337,7 +361,11 @@ pub(super) fn open_found(found: &Found, offset: u64) -> Result<(File, Vec<u8>)> 
     if FileId::of(&metadata) == found.id {
         return Ok((file, head));
     }
-    Err(Error::source_lost(format!("{}: leads to another file than a moment ago; start again", found.path)).perhaps_elsewhere())
+    Err(Error::source_lost(format!(
+        "{}: leads to another file than a moment ago; start again",
+        found.path
+    ))
+    .perhaps_elsewhere())
 }
 
 /// Returns whether the file of a position is where its reader finds it.
@@ -357,8 +385,8 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
                 None => {
                     let beside = known.beside(&mut Folders::default());
                     match beside.files.iter().find(|found| found.id == id) {
-                        // Another file with its content may be one that another partition reads: a start, which knows
-                        // those of all, chooses the heir.
+                        // Another file with its content may be one that another partition reads: a
+                        // start, which knows those of all, chooses the heir.
                         None => beside.whole().map(|_| None)?,
                         renamed => renamed.cloned(),
                     }
@@ -375,15 +403,19 @@ pub(super) fn open_known(known: &Known) -> Result<(String, File)> {
 /// The warning of a file that was read to its end and is gone, if files may go.
 pub(super) fn forgotten(known: &Known) -> String {
     format!(
-        "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written to it after that, and before it was \
-         removed, are lost)",
+        "{}: is gone, and was read to its end, byte {}: it is forgotten (lines that were written \
+         to it after that, and before it was removed, are lost)",
         known.path(),
         known.offset
     )
 }
 
 fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
-    if system::leads_nowhere(why) { missing(path, offset) } else { system::error(format!("{path}: cannot be opened"), why) }
+    if system::leads_nowhere(why) {
+        missing(path, offset)
+    } else {
+        system::error(format!("{path}: cannot be opened"), why)
+    }
 }
 
 /// Returns whether the file is not compressed; none if it may not be read.
@@ -391,7 +423,9 @@ fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
 /// # Errors
 /// Kind TryAgain: it cannot be read now.
 pub(super) fn is_plain(path: &str) -> Result<Option<bool>> {
-    Ok(unless_it_passes(path, content(path))?.ok().map(|content| matches!(content, Input::Plain(_))))
+    Ok(unless_it_passes(path, content(path))?
+        .ok()
+        .map(|content| matches!(content, Input::Plain(_))))
 }
 
 /// As [`content_head`]; none if the file may not be read, or cannot be decompressed.

@@ -1,6 +1,8 @@
-//! The marker beside an output file: who wrote the file, up to which batch, and how long it was then, and how it ended.
+//! The marker beside an output file: who wrote the file, up to which batch, and how long it was
+//! then, and how it ended.
 //!
-//! It is JSON, for whoever looks into it after a crash, and is replaced as a whole: a new file, synced, renamed over the old one.
+//! It is JSON, for whoever looks into it after a crash, and is replaced as a whole: a new file,
+//! synced, renamed over the old one.
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -24,14 +26,16 @@ pub(super) struct FileMarker {
     pub(super) incarnation: Incarnation,
     /// The length of the file with that output, in bytes.
     pub(super) length: u64,
-    /// The checksum (xxh3, hexadecimal) of the last up to 4 KiB before that length: another file of the same name is not taken for this one.
+    /// The checksum (xxh3, hexadecimal) of the last up to 4 KiB before that length: another file of
+    /// the same name is not taken for this one.
     pub(super) tail: String,
 }
 
 /// The number of bytes before its length a marker remembers.
 const TAIL_BYTES: u64 = 4 << 10;
 
-/// The marker as it is written: with the checksum (xxh3, hexadecimal) of its compact JSON without the checksum.
+/// The marker as it is written: with the checksum (xxh3, hexadecimal) of its compact JSON without
+/// the checksum.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     #[serde(flatten)]
@@ -41,7 +45,12 @@ struct Sealed {
 
 impl FileMarker {
     /// The marker of `file` as it is up to `length`.
-    pub(super) fn new(owner: &Owner, txid: Txid, file: &File, length: u64) -> io::Result<FileMarker> {
+    pub(super) fn new(
+        owner: &Owner,
+        txid: Txid,
+        file: &File,
+        length: u64,
+    ) -> io::Result<FileMarker> {
         Ok(FileMarker {
             format: FORMAT,
             topology: owner.topology.clone(),
@@ -58,18 +67,23 @@ impl FileMarker {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(system::error(format!("reading the marker {}", path.display()), &why)),
+            Err(why) => {
+                return Err(system::error(format!("reading the marker {}", path.display()), &why));
+            }
         };
         let damaged = |why: String| {
             Error::sink(format!(
-                "the marker {} is damaged ({why}), so what its output file holds is unknown; restore both from one backup, or give the sink another path",
+                "the marker {} is damaged ({why}), so what its output file holds is unknown; \
+                 restore both from one backup, or give the sink another path",
                 path.display()
             ))
         };
-        let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|why| damaged(why.to_string()))?;
+        let sealed: Sealed =
+            serde_json::from_slice(&bytes).map_err(|why| damaged(why.to_string()))?;
         if sealed.marker.format != FORMAT {
             return Err(Error::sink(format!(
-                "the marker {} has format {}, and this version knows {FORMAT}; run the version that wrote it",
+                "the marker {} has format {}, and this version knows {FORMAT}; run the version \
+                 that wrote it",
                 path.display(),
                 sealed.marker.format
             )));
@@ -97,7 +111,8 @@ impl FileMarker {
     pub(super) fn check_owner(&self, path: &Path, owner: &Owner) -> Result<()> {
         if (&self.topology, &self.sink) != (&owner.topology, &owner.sink) {
             return Err(Error::foreign(format!(
-                "the marker {} belongs to sink {:?} of topology {:?}, and this is sink {:?} of topology {:?}; give each sink a path of its own",
+                "the marker {} belongs to sink {:?} of topology {:?}, and this is sink {:?} of \
+                 topology {:?}; give each sink a path of its own",
                 path.display(),
                 self.sink,
                 self.topology,
@@ -106,10 +121,13 @@ impl FileMarker {
             )));
         }
         let (theirs, ours) = (self.incarnation, owner.incarnation);
-        if theirs.counter > ours.counter || (theirs.counter == ours.counter && theirs.nonce != ours.nonce) {
+        if theirs.counter > ours.counter
+            || (theirs.counter == ours.counter && theirs.nonce != ours.nonce)
+        {
             return Err(Error::foreign(format!(
-                "the marker {} was written by run {theirs} of this topology, and this is run {ours}: another run took the sink over; \
-                 stop one of the two, and if this state is an older copy, start from the newer one",
+                "the marker {} was written by run {theirs} of this topology, and this is run \
+                 {ours}: another run took the sink over; stop one of the two, and if this state \
+                 is an older copy, start from the newer one",
                 path.display()
             )));
         }

@@ -112,7 +112,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidemill_engine::sink::Sink;
-use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, Reader, Source, Start, StartFacts};
+use tidemill_engine::source::{
+    Begun, Data, DeadLetter, DeadLetterSink, Reader, Source, Start, StartFacts,
+};
 use tidemill_state::{Error, Position, Result};
 
 /// Files, as a source or as a sink.
@@ -129,7 +131,8 @@ use tidemill_state::{Error, Position, Result};
 pub struct Files;
 
 impl Files {
-    /// The lines of all files that match `glob`, as [`Str`](crate::Str), without their line ends (`\n` or `\r\n`). Empty lines are records.
+    /// The lines of all files that match `glob`, as [`Str`](crate::Str), without their line ends
+    /// (`\n` or `\r\n`). Empty lines are records.
     ///
     /// See [`FileSource`] for what is read, and how.
     pub fn lines(glob: impl Into<String>) -> FileSource<Lines> {
@@ -149,11 +152,14 @@ impl Files {
     }
 
     /// As [`Files::json_lines`], for several globs. A file that several of them match is read once.
-    pub fn json_lines_of<T: Data>(globs: impl IntoIterator<Item = impl Into<String>>) -> FileSource<JsonLines<T>> {
+    pub fn json_lines_of<T: Data>(
+        globs: impl IntoIterator<Item = impl Into<String>>,
+    ) -> FileSource<JsonLines<T>> {
         FileSource::new(globs, JsonLines::default())
     }
 
-    /// A file of JSON lines, one record a line, each committed record in it exactly once. See [`FileSink`].
+    /// A file of JSON lines, one record a line, each committed record in it exactly once. See
+    /// [`FileSink`].
     pub fn to<T: Data>(path: impl Into<PathBuf>) -> FileSink<T> {
         FileSink::new(path.into())
     }
@@ -161,22 +167,27 @@ impl Files {
 
 /// Reads files line by line. Made by [`Files::lines`] and [`Files::json_lines`].
 ///
-/// Each file that matches is a partition; folders and hidden files are passed over (`*` matches no leading dot, as in a shell).
-/// Offsets are byte offsets in the content, decompressed.
+/// Each file that matches is a partition; folders and hidden files are passed over (`*` matches no
+/// leading dot, as in a shell). Offsets are byte offsets in the content, decompressed.
 ///
-/// - **Compression** is recognised by the first bytes, not by the name: gzip (also several members) and zstd (also several frames),
-///   zeros after the last included. A file is decompressed once to check all of it before its first line is given, and once to read it.
-///   A restart in the middle decompresses it from the beginning and discards what was read.
-/// - **Encoding** is UTF-8; a byte order mark is passed over. UTF-16 and UTF-32 are named in the error.
-/// - **To the end** (the default): each file is read to where it ends when the reader gets there; a last line without a newline is
-///   a record. A file that was read to its end and has new lines at the next start is continued.
+/// - **Compression** is recognised by the first bytes, not by the name: gzip (also several members)
+///   and zstd (also several frames), zeros after the last included. A file is decompressed once to
+///   check all of it before its first line is given, and once to read it. A restart in the middle
+///   decompresses it from the beginning and discards what was read.
+/// - **Encoding** is UTF-8; a byte order mark is passed over. UTF-16 and UTF-32 are named in the
+///   error.
+/// - **To the end** (the default): each file is read to where it ends when the reader gets there; a
+///   last line without a newline is a record. A file that was read to its end and has new lines at
+///   the next start is continued.
 /// - **Followed** ([`FileSource::follow`]): there is no end.
 ///
 /// # The identity of a file
 ///
-/// A file is known by what it is, not by its name. A position remembers device, inode and (where the file system has it) the time of birth, a checksum of the first 4 KiB, the checksums
-/// of the first and last 4 KiB before the position, and a running checksum of all content before it. The partition is named by the path at
-/// which the file was seen first (`app.log`; `app.log#2`, if another known file has that name).
+/// A file is known by what it is, not by its name. A position remembers device, inode and (where
+/// the file system has it) the time of birth, a checksum of the first 4 KiB, the checksums of the
+/// first and last 4 KiB before the position, and a running checksum of all content before it. The
+/// partition is named by the path at which the file was seen first (`app.log`; `app.log#2`, if
+/// another known file has that name).
 ///
 /// | a file with | is |
 /// | --- | --- |
@@ -186,8 +197,9 @@ impl Files {
 /// | another inode, and the content of one that is there, or its beginning | a copy: it is not read, and reported once |
 /// | anything else | a new file, read from its beginning. A followed file joins with its first whole line |
 ///
-/// Compressed files are compared by content. Files that share less than 4 KiB, headings for instance, are different files as long as the
-/// original is there. From 4 KiB on, a file that begins with all that was read of another is a copy of it, also if it has more.
+/// Compressed files are compared by content. Files that share less than 4 KiB, headings for
+/// instance, are different files as long as the original is there. From 4 KiB on, a file that
+/// begins with all that was read of another is a copy of it, also if it has more.
 ///
 /// # Rotation
 ///
@@ -206,17 +218,23 @@ impl Files {
 /// | compressed (`app.log.1` to `app.log.1.gz`) | either | the compressed file is compared by content: the rest is read there if the original is gone, else it is passed over |
 /// | names shift while nothing runs, also several times | either | as above, by inodes and contents. Files that had the name in between are found by their rotated names beside it (`app.log.1`, `app-20260131.log.gz`), and read |
 ///
-/// Refused means: nothing is read or skipped before the operator decides. Put the file back, or a copy of its content beside it under any
-/// name, and the next start resumes there. `--on-loss earliest` (or `latest`) lets go of the rest of it instead, reports that, and never reads
-/// a record twice: a file of the same beginning counts as read up to its present end.
+/// Refused means: nothing is read or skipped before the operator decides. Put the file back, or a
+/// copy of its content beside it under any name, and the next start resumes there.
+/// `--on-loss earliest` (or `latest`) lets go of the rest of it instead, reports that, and never
+/// reads a record twice: a file of the same beginning counts as read up to its present end.
 ///
-/// A name is rotated if a number or a date of at least six digits is added: `app.log.1`, `app.1.log`, `app.log-20260131`, `app-2026-01-31.log`.
+/// A name is rotated if a number or a date of at least six digits is added: `app.log.1`,
+/// `app.1.log`, `app.log-20260131`, `app-2026-01-31.log`.
 ///
-/// Limits. A file that had the name only while nothing ran is found if another known file of that name is still recorded, or matches: after
-/// the last one has ended, and was forgotten, it is not. Targets of a link are found by their shape (`app-1.log`, `app-2.log`). A program that writes on to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What `copytruncate`
-/// itself loses, between copying and cutting, is in no file. A change of content further than 64 KiB before a position, in place and under the
-/// same inode, is not noticed; one in a copy, or in a compressed file, is. A copy made of a file after that has ended is a new file. Rotation
-/// into another folder is followed while running; for restarts, let a glob match there too.
+/// Limits. A file that had the name only while nothing ran is found if another known file of that
+/// name is still recorded, or matches: after the last one has ended, and was forgotten, it is not.
+/// Targets of a link are found by their shape (`app-1.log`, `app-2.log`). A program that writes on
+/// to a renamed file after a pause longer than `rotated_after` loses those lines: raise it. What
+/// `copytruncate` itself loses, between copying and cutting, is in no file. A change of content
+/// further than 64 KiB before a position, in place and under the same inode, is not noticed; one in
+/// a copy, or in a compressed file, is. A copy made of a file after that has ended is a new file.
+/// Rotation into another folder is followed while running; for restarts, let a glob match there
+/// too.
 #[derive(Clone, Debug)]
 pub struct FileSource<D> {
     settings: Settings,
@@ -225,7 +243,8 @@ pub struct FileSource<D> {
     run: Run,
 }
 
-/// What an instance of a source keeps while it runs. A clone is a source of its own, and begins without.
+/// What an instance of a source keeps while it runs. A clone is a source of its own, and begins
+/// without.
 #[derive(Debug, Default)]
 struct Run {
     memory: Memory,
@@ -265,17 +284,19 @@ impl<D: Decode> FileSource<D> {
         Settings { descriptors, shared, ..self.settings.clone() }
     }
 
-    /// Follows the files as they grow, and new files that match, instead of stopping at their ends. A last line waits for its newline.
+    /// Follows the files as they grow, and new files that match, instead of stopping at their ends.
+    /// A last line waits for its newline.
     ///
-    /// A file that cannot be followed (it is compressed, not a regular file, may not be read) is left out with a warning.
-    /// See the type's documentation for rotation.
+    /// A file that cannot be followed (it is compressed, not a regular file, may not be read) is
+    /// left out with a warning. See the type's documentation for rotation.
     #[must_use]
     pub fn follow(mut self) -> FileSource<D> {
         self.settings.follow = true;
         self
     }
 
-    /// Sets the time nothing may have come from a followed file that no glob leads to any more until it has ended; 5 s if not set.
+    /// Sets the time nothing may have come from a followed file that no glob leads to any more
+    /// until it has ended; 5 s if not set.
     #[must_use]
     pub fn rotated_after(mut self, time: Duration) -> FileSource<D> {
         self.settings.rotated_after = time;
@@ -391,7 +412,10 @@ impl<D: Decode> Source for FileSource<D> {
         self.settings.follow.then_some(quiet::DISCOVER_EVERY)
     }
 
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         discover::discover(&self.settings(), &self.run.memory, known)
     }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// How often names are looked at while nothing comes; and those that have led where they lead for a while.
+/// How often names are looked at while nothing comes; and those that have led where they lead for a
+/// while.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY_AT_LEAST: Duration = Duration::from_secs(5);
 
@@ -25,7 +26,8 @@ pub(super) struct Names {
     matched: bool,
     pub(super) id: FileId,
     seen: Seen,
-    /// Since when nothing has come, and the names have been so; and how often new files had been looked for then.
+    /// Since when nothing has come, and the names have been so; and how often new files had been
+    /// looked for then.
     since: (Instant, u64),
     /// When they were looked at last; and since when that has shown the same, and nothing has come.
     looked: Instant,
@@ -53,14 +55,25 @@ impl Names {
 
     pub(super) fn new(path: String, id: FileId, looks: &Looks) -> Names {
         let now = Instant::now();
-        Names { path, matched: false, id, seen: Seen::Here, since: (now, looks.completed()), looked: now, settled: now }
+        Names {
+            path,
+            matched: false,
+            id,
+            seen: Seen::Here,
+            since: (now, looks.completed()),
+            looked: now,
+            settled: now,
+        }
     }
 
     /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
     /// looked for then.
     pub(super) fn is_here(&mut self, settings: &Settings) -> bool {
         let globs = &settings.globs;
-        let here = listing::regular(Path::new(&self.path)).ok().flatten().is_some_and(|found| found.id == self.id);
+        let here = listing::regular(Path::new(&self.path))
+            .ok()
+            .flatten()
+            .is_some_and(|found| found.id == self.id);
         self.matched |= here && globs.iter().any(|glob| listing::matches(glob, &self.path));
         if here && self.matched {
             (self.seen, self.looked) = (Seen::Here, Instant::now());
@@ -105,17 +118,25 @@ impl Names {
         self.looked.elapsed() >= self.look_every(rotated_after)
     }
 
-    /// Called while nothing comes, with whether any name leads to the file. Returns whether the file, read up to `known`, has
-    /// ended: no glob leads to it any more, and nothing has come for `rotated_after`, in which new files were looked for.
-    pub(super) fn has_ended(&mut self, settings: &Settings, known: &Known, is_linked: bool) -> Result<bool> {
+    /// Called while nothing comes, with whether any name leads to the file. Returns whether the
+    /// file, read up to `known`, has ended: no glob leads to it any more, and nothing has come for
+    /// `rotated_after`, in which new files were looked for.
+    pub(super) fn has_ended(
+        &mut self,
+        settings: &Settings,
+        known: &Known,
+        is_linked: bool,
+    ) -> Result<bool> {
         // After a pause of the process others must be able to look too before anything ends.
-        let paused = self.looked.elapsed() > self.look_every(settings.rotated_after) + 2 * LOOK_EVERY;
+        let paused =
+            self.looked.elapsed() > self.look_every(settings.rotated_after) + 2 * LOOK_EVERY;
         self.looked = Instant::now();
         match self.end(settings, known, is_linked, paused) {
             // Where the file's names lead, or whether another file is a copy, cannot be seen.
             // Reading continues with the open descriptor, and the file ends later.
             Err(error) if matches!(error.kind(), Kind::TryAgain | Kind::Config) => {
-                tracing::debug!(%error, path = self.path, "the names of a followed file cannot be looked at");
+                tracing::debug!(%error, path = self.path, "the names of a followed file cannot be \
+                    looked at");
                 self.since = (self.looked, settings.shared.looks.completed());
                 Ok(false)
             }
@@ -123,7 +144,13 @@ impl Names {
         }
     }
 
-    fn end(&mut self, settings: &Settings, known: &Known, is_linked: bool, paused: bool) -> Result<bool> {
+    fn end(
+        &mut self,
+        settings: &Settings,
+        known: &Known,
+        is_linked: bool,
+        paused: bool,
+    ) -> Result<bool> {
         let Settings { globs, rotated_after, shared, .. } = settings;
         let looks = &shared.looks;
         let seen = self.look(settings, known, is_linked)?;
@@ -135,7 +162,8 @@ impl Names {
         let (since, completed) = self.since;
         let is_long = since.elapsed() >= *rotated_after && looks.have_seen_since(completed);
         let over = matches!(seen, Seen::Nowhere | Seen::Other) && is_long;
-        let replaced = seen == Seen::Other && (over || changed) && is_copy(known, self.name(known))?;
+        let replaced =
+            seen == Seen::Other && (over || changed) && is_copy(known, self.name(known))?;
         if replaced && !is_only_headed_alike(globs, known)? {
             return Err(moved(known, self.name(known)));
         }
@@ -159,7 +187,10 @@ impl Names {
         }
         self.check_not_hidden(&listing, known, is_linked)?;
         let named = at(self.name(known))?;
-        Ok(named.map_or(Seen::Nowhere, |found| if found.length == 0 { Seen::Empty } else { Seen::Other }))
+        Ok(named.map_or(
+            Seen::Nowhere,
+            |found| if found.length == 0 { Seen::Empty } else { Seen::Other },
+        ))
     }
 
     /// The last name of it that a glob matched.
@@ -170,15 +201,21 @@ impl Names {
     /// A glob may lead to it where nobody can look, if it is not seen where none does.
     fn check_not_hidden(&self, listing: &Listing, known: &Known, is_linked: bool) -> Result<()> {
         match listing.hidden.first().filter(|_| is_linked) {
-            Some(hidden) if !known.beside(&mut Folders::default()).files.iter().any(|found| found.id == self.id) => {
+            Some(hidden)
+                if !known
+                    .beside(&mut Folders::default())
+                    .files
+                    .iter()
+                    .any(|found| found.id == self.id) =>
+            {
                 Err(hidden.error.clone())
             }
             _ => Ok(()),
         }
     }
 
-    /// Looks once more before it ends: it may have a name again, and a copy that matches would be read as a new file once
-    /// this one is forgotten.
+    /// Looks once more before it ends: it may have a name again, and a copy that matches would be
+    /// read as a new file once this one is forgotten.
     fn is_kept(&mut self, settings: &Settings, known: &Known, is_linked: bool) -> Result<bool> {
         let Settings { globs, shared, .. } = settings;
         let listing = Listing::of(globs)?;
@@ -187,7 +224,9 @@ impl Names {
             return Ok(true);
         }
         self.check_not_hidden(&listing, known, is_linked)?;
-        let may_be_copy = |found: &&Found| found.length >= known.offset && found.id != self.id && !shared.is_read(found.id);
+        let may_be_copy = |found: &&Found| {
+            found.length >= known.offset && found.id != self.id && !shared.is_read(found.id)
+        };
         let (mut copy, mut failed) = (None, None);
         for found in listing.files.iter().filter(may_be_copy) {
             match is_plain_copy(known, &found.path) {
@@ -211,7 +250,8 @@ impl Names {
     }
 }
 
-/// Returns whether so little was read of the file that another may begin as it does by chance, and it is there itself.
+/// Returns whether so little was read of the file that another may begin as it does by chance, and
+/// it is there itself.
 fn is_only_headed_alike(globs: &[String], known: &Known) -> Result<bool> {
     if known.offset >= CONVINCING {
         return Ok(false);
@@ -224,14 +264,20 @@ fn is_copy(known: &Known, path: &str) -> Result<bool> {
     Ok(matches!(locate::beside_record(known, path)?, Content::Whole(_)))
 }
 
-/// A compressed file is never read by a source that follows, unless it is all there is of one that was read.
+/// A compressed file is never read by a source that follows, unless it is all there is of one that
+/// was read.
 fn is_plain_copy(known: &Known, path: &str) -> Result<bool> {
     Ok(locate::is_plain(path)? == Some(true) && is_copy(known, path)?)
 }
 
 /// The error of a file whose content continues under another name, in another file.
 fn moved(known: &Known, path: &str) -> Error {
-    Error::source_lost(format!("{}: is replaced by its copy {path}, at byte {}", known.path(), known.offset)).perhaps_elsewhere()
+    Error::source_lost(format!(
+        "{}: is replaced by its copy {path}, at byte {}",
+        known.path(),
+        known.offset
+    ))
+    .perhaps_elsewhere()
 }
 
 #[cfg(test)]

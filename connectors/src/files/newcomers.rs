@@ -1,4 +1,5 @@
-//! Files that no recorded position is of: new partitions, copies of known ones, and files that cannot be read.
+//! Files that no recorded position is of: new partitions, copies of known ones, and files that
+//! cannot be read.
 
 use super::identity::{CONVINCING, Content, Facts, Kinship, Original, identify};
 use super::listing::{self, Found, Listing};
@@ -38,8 +39,13 @@ pub(super) struct Newcomers<'a> {
 impl<'a> Newcomers<'a> {
     pub(super) fn new(known: impl Iterator<Item = &'a Known>, follow: bool) -> Newcomers<'a> {
         let known: Vec<&Known> = known.collect();
-        let mut newcomers =
-            Newcomers { known: Vec::new(), follow, lengths: BTreeSet::new(), wholes: HashMap::new(), parts: HashMap::new() };
+        let mut newcomers = Newcomers {
+            known: Vec::new(),
+            follow,
+            lengths: BTreeSet::new(),
+            wholes: HashMap::new(),
+            parts: HashMap::new(),
+        };
         for (at, known) in known.iter().enumerate() {
             let begins = &known.witness.begins;
             if begins.length > 0 {
@@ -57,7 +63,11 @@ impl<'a> Newcomers<'a> {
         let ours = Identity::of(head);
         let mut alike: Vec<usize> = Vec::new();
         for length in self.lengths.range(..=head.len()) {
-            let whole = if *length == ours.length { ours.whole } else { Identity::of(&head[..*length]).whole };
+            let whole = if *length == ours.length {
+                ours.whole
+            } else {
+                Identity::of(&head[..*length]).whole
+            };
             alike.extend(self.wholes.get(&(*length, whole)).into_iter().flatten());
         }
         if let Some(longest) = ours.parts().last() {
@@ -70,7 +80,8 @@ impl<'a> Newcomers<'a> {
         alike.into_iter().map(|at| self.known[at]).collect()
     }
 
-    /// Decides what comes of a file that no known partition has, and that came first at the path `first`.
+    /// Decides what comes of a file that no known partition has, and that came first at the path
+    /// `first`.
     ///
     /// # Errors
     /// It cannot be read (kind Config), or not now.
@@ -80,16 +91,25 @@ impl<'a> Newcomers<'a> {
         let metadata = file.metadata().map_err(|why| loss::unreadable(path, 0, &why))?;
         if let Some(format) = Compression::unreadable(&head) {
             return Err(Error::config(format!(
-                "{path}: is {format} data, which cannot be read; unpack it, or compress it with gzip or zstd"
+                "{path}: is {format} data, which cannot be read; unpack it, or compress it with \
+                 gzip or zstd"
             )));
         }
         // It joins with its first whole line, by which it can be told from others.
-        if self.follow && head.len() < WITNESS_BYTES && !head.contains(&b'\n') && Compression::recognise(&head).is_none() {
+        if self.follow
+            && head.len() < WITNESS_BYTES
+            && !head.contains(&b'\n')
+            && Compression::recognise(&head).is_none()
+        {
             return Ok(Judgement::Later);
         }
         let compression = Compression::recognise(&head);
         // What cannot be decompressed is a copy of nothing: its reader names the place.
-        let content = if compression.is_some() { locate::known_head(path)?.unwrap_or_default() } else { head.clone() };
+        let content = if compression.is_some() {
+            locate::known_head(path)?.unwrap_or_default()
+        } else {
+            head.clone()
+        };
         for known in self.alike(&content) {
             match self.kinship(known, found, listing)? {
                 Some(Kinship::Copy) => return Ok(copy(path, known)),
@@ -103,7 +123,8 @@ impl<'a> Newcomers<'a> {
         }
         let mut file = FileWitness::of(path, &metadata, &head[..head.len().min(WITNESS_BYTES)]);
         if path != first
-            && let Some(named) = listing::file_at(Path::new(first))?.filter(|named| named.id.born != 0)
+            && let Some(named) =
+                listing::file_at(Path::new(first))?.filter(|named| named.id.born != 0)
         {
             file = file.perhaps_copied_from(named.id.born);
         }
@@ -113,9 +134,12 @@ impl<'a> Newcomers<'a> {
     fn kinship(&self, known: &Known, found: &Found, listing: &Listing) -> Result<Option<Kinship>> {
         let original = match known.id().and_then(|id| listing.by_id(id)) {
             Some(original) => Some(original.clone()),
-            None => listing::file_at(Path::new(known.path()))?.filter(|original| Some(original.id) == known.id()),
+            None => listing::file_at(Path::new(known.path()))?
+                .filter(|original| Some(original.id) == known.id()),
         };
-        let there = match original.map(|original| locate::holds(known, &original).map(|holds| holds.then_some(original))) {
+        let there = match original
+            .map(|original| locate::holds(known, &original).map(|holds| holds.then_some(original)))
+        {
             Some(Err(error)) if error.kind() == Kind::TryAgain => return Err(error),
             there => there.and_then(Result::ok).flatten(),
         };
@@ -124,17 +148,22 @@ impl<'a> Newcomers<'a> {
                 Ok(content) => (content, Original::There),
                 Err(_) => return Ok(None),
             },
-            // Its reader still has it, and a start decides: until then nothing that begins as it did is read.
+            // Its reader still has it, and a start decides: until then nothing that begins as it
+            // did is read.
             None => (Content::Prefix, Original::Gone),
         };
-        // A followed file is not edited: one that begins as the one before it may have the same headings.
+        // A followed file is not edited: one that begins as the one before it may have the same
+        // headings.
         let same_path = found.path == known.path() && (!self.follow || known.offset >= CONVINCING);
         Ok(Some(identify(Facts { same_inode: false, same_path, original, content })))
     }
 }
 
 fn copy(path: &str, known: &Known) -> Judgement {
-    let why = format!("{path}: has the content of {}, whose records are read: it is a copy, and is not read", known.path());
+    let why = format!(
+        "{path}: has the content of {}, whose records are read: it is a copy, and is not read",
+        known.path()
+    );
     Judgement::LeftOut(why, Some(known.name.clone()))
 }
 

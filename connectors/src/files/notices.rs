@@ -38,7 +38,10 @@ mod linux {
         pub(in super::super) fn file(&self, path: &Path) -> Option<i32> {
             #[cfg(test)]
             super::slow::wait_for(path);
-            let changes = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+            let changes = WatchFlags::MODIFY
+                | WatchFlags::ATTRIB
+                | WatchFlags::MOVE_SELF
+                | WatchFlags::DELETE_SELF;
             inotify::add_watch(&self.0, path, changes | WatchFlags::ONESHOT).ok()
         }
 
@@ -48,7 +51,10 @@ mod linux {
             if is_shared(path) {
                 return None;
             }
-            let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+            let names = WatchFlags::CREATE
+                | WatchFlags::DELETE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO;
             let own = WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
             inotify::add_watch(&self.0, path, names | own | WatchFlags::ONLYDIR).ok()
         }
@@ -72,9 +78,14 @@ mod linux {
             let mut notices = Vec::new();
             loop {
                 match reader.next() {
-                    Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => notices.push(Notice::Overflow),
+                    Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
+                        notices.push(Notice::Overflow)
+                    }
                     Ok(event) => {
-                        notices.push(Notice::Of(event.wd(), event.events().contains(ReadFlags::MODIFY)));
+                        notices.push(Notice::Of(
+                            event.wd(),
+                            event.events().contains(ReadFlags::MODIFY),
+                        ));
                     }
                     Err(Errno::INTR) => {}
                     Err(_) => return notices,
@@ -85,8 +96,17 @@ mod linux {
 
     /// The numbers of file systems of a network or of another program, as statfs(2) and the sources
     /// of Linux have them: NFS, SMB, CIFS, SMB 2, FUSE, 9P, Ceph, AFS, Lustre.
-    const SHARED: [u32; 9] =
-        [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997, 0x00c3_6400, 0x6b41_4653, 0x0bd0_0bd0];
+    const SHARED: [u32; 9] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x00c3_6400,
+        0x6b41_4653,
+        0x0bd0_0bd0,
+    ];
 
     fn is_shared(path: &Path) -> bool {
         // The number is signed on some machines.
@@ -103,7 +123,8 @@ pub(super) mod slow {
     use std::sync::{Condvar, Mutex};
 
     /// With whether somebody waits for it.
-    static SLOW: (Mutex<BTreeMap<PathBuf, bool>>, Condvar) = (Mutex::new(BTreeMap::new()), Condvar::new());
+    static SLOW: (Mutex<BTreeMap<PathBuf, bool>>, Condvar) =
+        (Mutex::new(BTreeMap::new()), Condvar::new());
 
     pub(in super::super) fn begin(path: &Path) {
         SLOW.0.lock().expect("no holder panics").insert(path.to_owned(), false);
@@ -117,7 +138,11 @@ pub(super) mod slow {
     /// Waits until somebody waits for the file.
     pub(in super::super) fn until_waited_for(path: &Path) {
         let slow = SLOW.0.lock().expect("no holder panics");
-        drop(SLOW.1.wait_while(slow, |slow| slow.get(path) != Some(&true)).expect("no holder panics"));
+        drop(
+            SLOW.1
+                .wait_while(slow, |slow| slow.get(path) != Some(&true))
+                .expect("no holder panics"),
+        );
     }
 
     pub(in super::super) fn wait_for(path: &Path) {

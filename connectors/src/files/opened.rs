@@ -1,4 +1,5 @@
-//! A file while it is being read: the part of it in memory, and the checks that it is still the file that it was.
+//! A file while it is being read: the part of it in memory, and the checks that it is still the
+//! file that it was.
 
 use super::descriptors::Held;
 use super::input::{self, Input};
@@ -17,10 +18,12 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill_state::{Error, Position, Result};
 
-/// The interval at which the length of a followed file is looked at: a new line is seen at most this long after it was written.
+/// The interval at which the length of a followed file is looked at: a new line is seen at most
+/// this long after it was written.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// The interval at which the names of a followed file are looked at that was read to its end and cannot grow.
+/// The interval at which the names of a followed file are looked at that was read to its end and
+/// cannot grow.
 const LOOK_AFTER_END: Duration = Duration::from_millis(500);
 
 /// An opened file, and how far it is read.
@@ -40,20 +43,24 @@ pub(super) struct Opened {
     verifier: Option<Verifier>,
     /// The mark of a compressed file; none for a plain one.
     packed: Option<u64>,
-    /// The line before the offset was given without a newline, because the file ended there. All that may follow is that newline.
+    /// The line before the offset was given without a newline, because the file ended there. All
+    /// that may follow is that newline.
     given_without_newline: bool,
     /// A line of which too much has come to keep it, and which is not over yet.
     long_line: Option<LongLine>,
-    /// The beginning that the file had when it was listed, while nothing is read of it. `None` once its first bytes were read.
+    /// The beginning that the file had when it was listed, while nothing is read of it. `None` once
+    /// its first bytes were read.
     expected: Option<Identity>,
     /// True if a name in any folder led to it, when its length was looked at last.
     is_linked: bool,
-    /// The time of its last change when its end was compared with what was read; 0 if it may change again within that time.
+    /// The time of its last change when its end was compared with what was read; 0 if it may change
+    /// again within that time.
     compared: i64,
     _held: Held,
 }
 
-/// The resolution of times of changes, with room to spare: the kernel's clock for them ticks every few milliseconds.
+/// The resolution of times of changes, with room to spare: the kernel's clock for them ticks every
+/// few milliseconds.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Returns whether a change from now on has another time than this one, in nanoseconds since 1970.
@@ -84,10 +91,12 @@ pub(super) enum Look {
 }
 
 impl Opened {
-    /// Opens the file of a position and checks that it holds what was read, as far as that needs no decompression.
+    /// Opens the file of a position and checks that it holds what was read, as far as that needs no
+    /// decompression.
     pub(super) fn open(known: &Known, settings: &Settings) -> Result<Opened> {
         let (path, file) = locate::open_known(known)?;
-        let metadata = file.metadata().map_err(|why| loss::unreadable(&path, known.offset, &why))?;
+        let metadata =
+            file.metadata().map_err(|why| loss::unreadable(&path, known.offset, &why))?;
         let head = input::bytes_at(&path, &file, 0, WITNESS_BYTES)?;
         let compression = Compression::recognise(&head);
         let is_new = known.witness.file.is_none() && known.offset == 0;
@@ -110,7 +119,8 @@ impl Opened {
             is_linked: true,
             compared: 0,
             _held: settings.descriptors.hold(),
-            expected: (known.offset == 0 && compression.is_none()).then(|| known.witness.begins.clone()),
+            expected: (known.offset == 0 && compression.is_none())
+                .then(|| known.witness.begins.clone()),
         };
         if let Some(compression) = compression {
             opened.prepare_compressed(known, compression)?;
@@ -126,7 +136,8 @@ impl Opened {
         let path = &self.names.path;
         let (file, _) = locate::open(path, 0)?;
         let from = self.file.length.saturating_sub(to_u64(WITNESS_BYTES));
-        let mark = packed_mark(self.file.length, &input::bytes_at(path, &file, from, WITNESS_BYTES)?);
+        let mark =
+            packed_mark(self.file.length, &input::bytes_at(path, &file, from, WITNESS_BYTES)?);
         self.packed = Some(mark);
         // A file that was verified, and is as it was, is not verified again.
         if known.witness.verified != mark && !known.witness.is_end_of(mark) {
@@ -149,8 +160,10 @@ impl Opened {
     fn arrived(&mut self, witness: &Witness) -> Result<()> {
         witness.check(&self.names.path, &self.window)?;
         self.lines = witness.lines;
-        let only_a_mark = self.window.offset() == 3 && self.window.head().starts_with(b"\xef\xbb\xbf");
-        self.given_without_newline = !only_a_mark && self.window.last_consumed().is_some_and(|last| last != b'\n');
+        let only_a_mark =
+            self.window.offset() == 3 && self.window.head().starts_with(b"\xef\xbb\xbf");
+        self.given_without_newline =
+            !only_a_mark && self.window.last_consumed().is_some_and(|last| last != b'\n');
         Ok(())
     }
 
@@ -181,7 +194,8 @@ impl Opened {
         &self.names.path
     }
 
-    /// The recorded position, if it is the end of this very file, compressed, as it lies on disk: no need to decompress it to find out.
+    /// The recorded position, if it is the end of this very file, compressed, as it lies on disk:
+    /// no need to decompress it to find out.
     pub(super) fn recorded_end(&self) -> Option<Position> {
         let (known, packed) = (self.rewind_to.as_ref()?, self.packed?);
         known.witness.is_end_of(packed).then(|| known.witness.position(known.offset))
@@ -207,7 +221,8 @@ impl Opened {
         }
         let left = usize::try_from(to - self.window.offset()).unwrap_or(usize::MAX);
         self.window.consume(left.min(self.window.unread().len()));
-        // Until all of it was found right the position is the recorded one: what an error leaves is committed.
+        // Until all of it was found right the position is the recorded one: what an error leaves is
+        // committed.
         if self.window.offset() == to
             && let Some(known) = self.rewind_to.clone()
         {
@@ -222,7 +237,8 @@ impl Opened {
         let from = self.window.end_offset();
         let came = self.input.fill(&self.names.path, &mut self.window)?;
         let Input::Plain(file) = &mut self.input else { return Ok(came) };
-        // Compared after the read: what came is then of the file whose end was at `from`, and not of what replaced it.
+        // Compared after the read: what came is then of the file whose end was at `from`, and not
+        // of what replaced it.
         let before = self.window.before_last(came);
         match input::bytes_at(&self.names.path, file, from - to_u64(before.len()), before.len()) {
             Ok(now) if now == before => {}
@@ -233,11 +249,13 @@ impl Opened {
             // What came was not compared: it is read again, if the file is kept open.
             Err(error) => {
                 self.window.take_back(came);
-                file.seek(SeekFrom::Start(from)).map_err(|why| loss::unreadable(&self.names.path, from, &why))?;
+                file.seek(SeekFrom::Start(from))
+                    .map_err(|why| loss::unreadable(&self.names.path, from, &why))?;
                 return Err(error);
             }
         }
-        // It may have been cut and rewritten since it was opened: nothing was read yet that would show it.
+        // It may have been cut and rewritten since it was opened: nothing was read yet that would
+        // show it.
         if from == 0 && came > 0 {
             if self.expected.as_ref().is_some_and(|expected| !expected.fits(self.window.head())) {
                 self.window.take_back(came);
@@ -245,7 +263,8 @@ impl Opened {
             }
             self.expected = None;
         }
-        // A followed file may have been empty when it was opened. Until here no newline was read, so no record was given.
+        // A followed file may have been empty when it was opened. Until here no newline was read,
+        // so no record was given.
         if settings.follow
             && from < 4
             && self.window.offset() == 0
@@ -282,8 +301,9 @@ impl Opened {
         Ok(if ended { Look::Ended } else { Look::Idle(POLL_EVERY) })
     }
 
-    /// Looks whether a followed file that cannot grow, and was read to its end, has ended: it stays as long as a plain one, since it shows where a
-    /// rotation stands. `None` if a glob leads to it: it stays for good.
+    /// Looks whether a followed file that cannot grow, and was read to its end, has ended: it stays
+    /// as long as a plain one, since it shows where a rotation stands. `None` if a glob leads to
+    /// it: it stays for good.
     pub(super) fn look_after_end(&mut self, settings: &Settings) -> Result<Option<Look>> {
         let wait = settings.rotated_after.min(LOOK_AFTER_END);
         if !self.names.is_due(settings.rotated_after) {
@@ -302,14 +322,16 @@ impl Opened {
         !self.is_linked
     }
 
-    /// Returns whether a plain file may be lost once it is closed: no name leads to it, or its last one does not.
+    /// Returns whether a plain file may be lost once it is closed: no name leads to it, or its last
+    /// one does not.
     pub(super) fn may_be_all_there_is(&self) -> bool {
         let Input::Plain(file) = &self.input else { return false };
         let is_linked = file.metadata().map_or(self.is_linked, |metadata| metadata.nlink() > 0);
         !is_linked || self.names.leads_here() == Some(false)
     }
 
-    /// Returns whether it is found again if it is closed, and was read to its end, and its name leads to an empty file for a while.
+    /// Returns whether it is found again if it is closed, and was read to its end, and its name
+    /// leads to an empty file for a while.
     pub(super) fn can_wait_closed(&self) -> bool {
         let is_read = self.is_plain() && self.file.length == self.offset();
         is_read
@@ -335,7 +357,8 @@ impl Opened {
     pub(super) fn check_not_cut(&mut self) -> Result<()> {
         let Input::Plain(file) = &self.input else { return Ok(()) };
         let end = self.window.end_offset();
-        let metadata = file.metadata().map_err(|why| loss::unreadable(&self.names.path, end, &why))?;
+        let metadata =
+            file.metadata().map_err(|why| loss::unreadable(&self.names.path, end, &why))?;
         if metadata.len() < end {
             return Err(self.cut());
         }
@@ -345,7 +368,9 @@ impl Opened {
         let modified = listing::modified(&metadata);
         if metadata.len() == end && modified != self.compared {
             let before = self.window.before_last(0);
-            if input::bytes_at(&self.names.path, file, end - to_u64(before.len()), before.len())? != before {
+            if input::bytes_at(&self.names.path, file, end - to_u64(before.len()), before.len())?
+                != before
+            {
                 return Err(self.cut());
             }
             self.compared = if is_past(modified) { modified } else { 0 };
@@ -355,10 +380,12 @@ impl Opened {
         Ok(())
     }
 
-    /// The error of a file that lost content while it was read: a copy of what was read may be beside it.
+    /// The error of a file that lost content while it was read: a copy of what was read may be
+    /// beside it.
     fn cut(&self) -> Error {
         Error::source_lost(format!(
-            "{}: was cut or overwritten while it was read: the content before byte {} is not what was read; {WAY_ON}",
+            "{}: was cut or overwritten while it was read: the content before byte {} is not what \
+             was read; {WAY_ON}",
             self.names.path,
             self.window.end_offset()
         ))
@@ -366,16 +393,21 @@ impl Opened {
     }
 
     fn changed(&self) -> Error {
-        Error::source_lost(format!("{}: does not begin as it began when it was seen first; {WAY_ON}", self.names.path))
-            .perhaps_elsewhere()
+        Error::source_lost(format!(
+            "{}: does not begin as it began when it was seen first; {WAY_ON}",
+            self.names.path
+        ))
+        .perhaps_elsewhere()
     }
 
-    /// Returns whether the line before the offset was given without its newline, which has not come yet.
+    /// Returns whether the line before the offset was given without its newline, which has not come
+    /// yet.
     pub(super) fn has_given_line(&self) -> bool {
         self.given_without_newline
     }
 
-    /// Passes over the newline of a line that was given without one. Returns whether lines can be taken now.
+    /// Passes over the newline of a line that was given without one. Returns whether lines can be
+    /// taken now.
     pub(super) fn finish_given_line(&mut self) -> Result<bool> {
         if !self.given_without_newline {
             return Ok(true);
@@ -395,9 +427,10 @@ impl Opened {
     pub(super) fn given_line_has_grown(&self) -> Error {
         let (path, offset) = (&self.names.path, self.window.offset());
         Error::source_lost(format!(
-            "{path}: line {} ended without a newline at byte {offset}, where the file ended, was read so, and has grown since; \
-             insert a newline at byte {offset}, so that the rest is a line of its own, or begin from scratch with --start-over \
-             (for files that are still written, use .follow())",
+            "{path}: line {} ended without a newline at byte {offset}, where the file ended, was \
+             read so, and has grown since; insert a newline at byte {offset}, so that the rest is \
+             a line of its own, or begin from scratch with --start-over (for files that are still \
+             written, use .follow())",
             self.lines
         ))
     }
@@ -412,10 +445,17 @@ impl Opened {
     /// again; a line that is not over counts as not begun.
     pub(super) fn known(&self) -> Known {
         let before = self.rewind_to.as_ref().or(self.long_line.as_ref().map(|line| &line.before));
-        let here = || Known { name: self.partition.clone(), offset: self.window.offset(), witness: self.witness() };
+        let here = || Known {
+            name: self.partition.clone(),
+            offset: self.window.offset(),
+            witness: self.witness(),
+        };
         let known = before.cloned().unwrap_or_else(here);
         // One before it would be committed, and what comes after it read twice.
-        assert!(known.offset >= self.opened_at, "no position is before the one at which its file was opened");
+        assert!(
+            known.offset >= self.opened_at,
+            "no position is before the one at which its file was opened"
+        );
         known
     }
 
@@ -458,22 +498,32 @@ impl Opened {
 
     /// The file as its reader leaves it to the watcher; `None` as long as it must be looked after.
     pub(super) fn begin_rest(&mut self, settings: &Settings) -> Option<RestingFile> {
-        let is_quiet = self.is_plain() && self.long_line.is_none() && self.file.length == self.window.end_offset();
+        let is_quiet = self.is_plain()
+            && self.long_line.is_none()
+            && self.file.length == self.window.end_offset();
         if !is_quiet || !self.names.is_here(settings) {
             return None;
         }
         self.window.shrink();
         let (length, modified) = (self.file.length, self.file.modified);
-        Some(RestingFile { path: self.names.path.as_str().into(), id: self.names.id, length, modified })
+        Some(RestingFile {
+            path: self.names.path.as_str().into(),
+            id: self.names.id,
+            length,
+            modified,
+        })
     }
 
     /// The position at the end of the file.
     pub(super) fn end_position(&self) -> Position {
         let witness = Witness { ended: true, ..self.witness() };
-        self.packed.map_or(witness.clone(), |packed| witness.at_end_of(packed)).position(self.window.offset())
+        self.packed
+            .map_or(witness.clone(), |packed| witness.at_end_of(packed))
+            .position(self.window.offset())
     }
 
-    /// The bytes that were there and not read when the length was last looked at; unknown for a compressed file.
+    /// The bytes that were there and not read when the length was last looked at; unknown for a
+    /// compressed file.
     pub(super) fn lag(&self) -> Option<u64> {
         self.is_plain().then(|| self.file.length.saturating_sub(self.offset()))
     }
@@ -481,6 +531,7 @@ impl Opened {
 
 pub(super) fn followed_compressed(path: &str, compression: Compression) -> Error {
     Error::config(format!(
-        "{path}: is compressed ({compression}) and cannot be followed; read it by a source without .follow(), or match plain files only"
+        "{path}: is compressed ({compression}) and cannot be followed; read it by a source \
+         without .follow(), or match plain files only"
     ))
 }

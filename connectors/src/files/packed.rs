@@ -1,4 +1,5 @@
-//! Compressed files: how they are recognised, decompressed member by member, and checked before a line is given.
+//! Compressed files: how they are recognised, decompressed member by member, and checked before a
+//! line is given.
 
 use flate2::bufread::GzDecoder;
 use std::fmt;
@@ -19,7 +20,9 @@ impl Compression {
         match head {
             [0x1f, 0x8b, ..] => Some(Compression::Gzip),
             // A frame, or a skippable frame before one.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                Some(Compression::Zstd)
+            }
             _ => None,
         }
     }
@@ -27,7 +30,9 @@ impl Compression {
     /// The format of a file that begins so, if it is one that cannot be read.
     pub(super) fn unreadable(head: &[u8]) -> Option<&'static str> {
         match head {
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => {
+                Some("bzip2")
+            }
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
             [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c, ..] => Some("7z"),
             [b'P', b'K', 3, 4, ..] => Some("zip"),
@@ -47,7 +52,8 @@ impl fmt::Display for Compression {
     }
 }
 
-/// The content of a compressed file: of its gzip members or zstd frames, one after the other. Zeros after the last are its end.
+/// The content of a compressed file: of its gzip members or zstd frames, one after the other. Zeros
+/// after the last are its end.
 pub(super) struct Unpacker {
     compression: Compression,
     member: Member,
@@ -70,10 +76,14 @@ impl Unpacker {
     }
 
     fn begin_member(&mut self) -> io::Result<()> {
-        let Member::Between(packed, _) = std::mem::replace(&mut self.member, Member::Broken) else { return Ok(()) };
+        let Member::Between(packed, _) = std::mem::replace(&mut self.member, Member::Broken) else {
+            return Ok(());
+        };
         self.member = match self.compression {
             Compression::Gzip => Member::Gzip(Box::new(GzDecoder::new(packed))),
-            Compression::Zstd => Member::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(packed)?.single_frame())),
+            Compression::Zstd => Member::Zstd(Box::new(
+                zstd::stream::read::Decoder::with_buffer(packed)?.single_frame(),
+            )),
         };
         Ok(())
     }
@@ -110,7 +120,8 @@ impl Read for Unpacker {
     }
 }
 
-/// Returns whether another member follows. Zeros, as tapes and block devices pad with, may follow the last.
+/// Returns whether another member follows. Zeros, as tapes and block devices pad with, may follow
+/// the last.
 fn another_begins(packed: &mut impl BufRead, after_one: bool) -> io::Result<bool> {
     let mut padded = false;
     loop {
@@ -121,7 +132,10 @@ fn another_begins(packed: &mut impl BufRead, after_one: bool) -> io::Result<bool
         }
         if zeros < length {
             if padded || (zeros > 0 && after_one) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "zeros follow a member, and other bytes after them"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "zeros follow a member, and other bytes after them",
+                ));
             }
             return Ok(true);
         }
@@ -138,13 +152,13 @@ pub(super) fn damaged(path: &str, compression: Compression, offset: u64, why: &i
     let why = why.to_string();
     if why.contains("too much memory") {
         return Error::config(format!(
-            "{path}: its zstd window is larger than 128 MiB, as --long=28 and more make it; decompress the file, or compress it \
-             again with at most --long=27"
+            "{path}: its zstd window is larger than 128 MiB, as --long=28 and more make it; \
+             decompress the file, or compress it again with at most --long=27"
         ));
     }
     Error::source_lost(format!(
-        "{path}: the {compression} data is damaged or cut off after byte {offset} of its content: {why}; no line \
-         of it was given: restore the file"
+        "{path}: the {compression} data is damaged or cut off after byte {offset} of its content: \
+         {why}; no line of it was given: restore the file"
     ))
 }
 
@@ -158,7 +172,12 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn new(compression: Compression, file: File) -> Verifier {
-        Verifier { content: Unpacker::new(compression, file), compression, offset: 0, buffer: vec![0; 128 << 10] }
+        Verifier {
+            content: Unpacker::new(compression, file),
+            compression,
+            offset: 0,
+            buffer: vec![0; 128 << 10],
+        }
     }
 
     /// Goes one slice on. Returns whether the file is verified to its end.

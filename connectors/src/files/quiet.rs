@@ -2,7 +2,9 @@
 //! are not.
 
 use super::expand::expand;
-use super::watcher::{FolderWatch, LONGEST_REST_OF_LOOKS, REST_OF_LOOKS, Rest, RestingFile, Watcher};
+use super::watcher::{
+    FolderWatch, LONGEST_REST_OF_LOOKS, REST_OF_LOOKS, Rest, RestingFile, Watcher,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,9 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Watch(Option<FolderWatch>);
 
 impl Watch {
-    /// Over what decides which names these globs match, and what these of them, which are links, lead to.
+    /// Over what decides which names these globs match, and what these of them, which are links,
+    /// lead to.
     pub(super) fn over(globs: &[String], links: &BTreeSet<PathBuf>) -> Watch {
-        let mut folders: BTreeSet<PathBuf> = globs.iter().flat_map(|glob| folders_of(glob)).collect();
+        let mut folders: BTreeSet<PathBuf> =
+            globs.iter().flat_map(|glob| folders_of(glob)).collect();
         links.iter().for_each(|link| add_folders_of_links(link, &mut folders));
         Watch(Watcher::shared().and_then(|watcher| watcher.folders(&folders)))
     }
@@ -47,7 +51,10 @@ impl Quiet {
     /// After a look that began then. It is over too with a known partition more, or another one.
     pub(super) fn after(began: Instant, watch: Watch, left: Left) -> Quiet {
         let watch = watch.0.filter(|_| !left.open);
-        let rests = watch.iter().flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone()))).collect();
+        let rests = watch
+            .iter()
+            .flat_map(|watch| left.waiting.iter().map(|file| watch.also(file.clone())))
+            .collect();
         let took = began.elapsed() * if left.open { REST_OF_LOOKS / 10 } else { REST_OF_LOOKS };
         let took = took.min(LONGEST_REST_OF_LOOKS);
         // A look after the usual period is not put off.
@@ -94,7 +101,8 @@ const MOST_LINKS: usize = 40;
 fn add_folders_of_links(path: &Path, folders: &mut BTreeSet<PathBuf>) {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
-        let is_link = |part: &&Path| part.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        let is_link =
+            |part: &&Path| part.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
         let parts: Vec<&Path> = path.ancestors().collect();
         let Some(link) = parts.into_iter().rev().find(is_link) else { return };
         let (Ok(target), Ok(rest)) = (link.read_link(), path.strip_prefix(link)) else { return };
@@ -131,9 +139,13 @@ mod tests {
             ("a/**/*.log", &["a", "a/x", "a/x/y"]),
         ] {
             let expected: BTreeSet<PathBuf> = expected.iter().map(|path| at(path)).collect();
-            let found: BTreeSet<PathBuf> = folders_of(at(glob).to_str().expect("UTF-8")).into_iter().collect();
+            let found: BTreeSet<PathBuf> =
+                folders_of(at(glob).to_str().expect("UTF-8")).into_iter().collect();
             let same = |folders: &BTreeSet<PathBuf>| {
-                folders.iter().map(|path| path.components().collect()).collect::<BTreeSet<PathBuf>>()
+                folders
+                    .iter()
+                    .map(|path| path.components().collect())
+                    .collect::<BTreeSet<PathBuf>>()
             };
             assert_eq!(same(&found), same(&expected), "{glob}");
         }
@@ -151,9 +163,17 @@ mod tests {
         });
         let glob = at("**/*.log");
         let folders = || folders_of(glob.to_str().expect("UTF-8"));
-        assert_eq!(folders(), ["", "a", "a/x", "b"].map(|path| folder.path().join(path).components().collect()).into());
+        assert_eq!(
+            folders(),
+            ["", "a", "a/x", "b"]
+                .map(|path| folder.path().join(path).components().collect())
+                .into()
+        );
         let _failing = super::super::disk::fail(&at("b"), rustix::io::Errno::ACCESS);
-        assert_eq!(folders(), ["", "a", "a/x"].map(|path| folder.path().join(path).components().collect()).into());
+        assert_eq!(
+            folders(),
+            ["", "a", "a/x"].map(|path| folder.path().join(path).components().collect()).into()
+        );
     }
 
     #[test]
@@ -161,14 +181,22 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let root = fs::canonicalize(folder.path()).expect("it is there");
         let at = |path: &str| root.join(path);
-        ["logs", "releases/2", "far"].iter().for_each(|path| fs::create_dir_all(at(path)).expect("made"));
-        let link = |target: &Path, path: &str| std::os::unix::fs::symlink(target, at(path)).expect("linked");
+        ["logs", "releases/2", "far"]
+            .iter()
+            .for_each(|path| fs::create_dir_all(at(path)).expect("made"));
+        let link = |target: &Path, path: &str| {
+            std::os::unix::fs::symlink(target, at(path)).expect("linked")
+        };
         link(&at("releases/2"), "current");
         link(Path::new("../far/near.log"), "logs/app.log");
         link(&at("none/app.log"), "logs/dangling.log");
         link(Path::new("turn.log"), "logs/turn.log");
-        let below = |glob: &str| -> BTreeSet<PathBuf> { folders_of(at(glob).to_str().expect("UTF-8")) };
-        assert!(below("current/*.log").is_superset(&[at("current"), root.clone(), at("releases")].into()));
+        let below =
+            |glob: &str| -> BTreeSet<PathBuf> { folders_of(at(glob).to_str().expect("UTF-8")) };
+        assert!(
+            below("current/*.log")
+                .is_superset(&[at("current"), root.clone(), at("releases")].into())
+        );
         let of_links = |name: &str| {
             let mut folders = BTreeSet::new();
             add_folders_of_links(&at(name), &mut folders);
@@ -188,7 +216,10 @@ mod tests {
         fs::write(at("far/near.log"), "a\n").expect("written");
         let began = Instant::now();
         while long.lasts() {
-            assert!(began.elapsed() < Duration::from_secs(60), "what the link leads to is not watched");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "what the link leads to is not watched"
+            );
             std::thread::yield_now();
         }
     }
@@ -201,14 +232,23 @@ mod tests {
         fs::write(&waits, "no line").expect("written");
         let quiet = |open| {
             let watch = Watch::over(&globs, &BTreeSet::new());
-            let found = super::super::listing::regular(&waits).expect("it can be read").expect("it is there");
-            let left = Left { waiting: vec![RestingFile::of(&found)], open, at_most: Duration::from_secs(1) };
+            let found = super::super::listing::regular(&waits)
+                .expect("it can be read")
+                .expect("it is there");
+            let left = Left {
+                waiting: vec![RestingFile::of(&found)],
+                open,
+                at_most: Duration::from_secs(1),
+            };
             Quiet::after(Instant::now(), watch, left)
         };
         let ends = |quiet: &Quiet| {
             let began = Instant::now();
             while quiet.lasts() {
-                assert!(began.elapsed() < Duration::from_secs(60), "it lasts, whatever has changed");
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "it lasts, whatever has changed"
+                );
                 std::thread::yield_now();
             }
         };
@@ -218,7 +258,8 @@ mod tests {
         assert!(!Quiet::after(Instant::now(), Watch(None), left).lasts());
         // Without a change it lasts for seconds: what ends it before is the change.
         let changed = |change: &dyn Fn() -> std::io::Result<()>| {
-            let long = Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet(false) };
+            let long =
+                Quiet { until: Some(Instant::now() + Duration::from_secs(3600)), ..quiet(false) };
             change().expect("written");
             ends(&long);
         };

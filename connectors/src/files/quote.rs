@@ -1,4 +1,5 @@
-//! Bytes of the input in an error message: bounded, and escaped so that they cannot break the message's line or the terminal.
+//! Bytes of the input in an error message: bounded, and escaped so that they cannot break the
+//! message's line or the terminal.
 
 use std::fmt::Write;
 
@@ -8,7 +9,8 @@ const MOST_BYTES: usize = 80;
 pub(super) fn head(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
     for chunk in bytes[..bytes.len().min(MOST_BYTES)].utf8_chunks() {
-        write!(text, "{}{}", chunk.valid().escape_debug(), chunk.invalid().escape_ascii()).expect("a String takes everything");
+        write!(text, "{}{}", chunk.valid().escape_debug(), chunk.invalid().escape_ascii())
+            .expect("a String takes everything");
     }
     text.push('"');
     if bytes.len() > MOST_BYTES {

@@ -52,7 +52,8 @@ enum Stage {
     Open(Box<Opened>),
     /// Compressed, of a source that follows, and read to the end.
     Following(Box<Opened>, Position),
-    /// Followed, read to the end, closed, and not there any more since then, when so many looks for new files that were completed.
+    /// Followed, read to the end, closed, and not there any more since then, when so many looks for
+    /// new files that were completed.
     Gone(Box<Known>, (Instant, u64)),
     /// Read to the end.
     Ended(Position),
@@ -61,10 +62,12 @@ enum Stage {
 /// After so many looks at which nothing had come a followed file rests.
 const LOOKS_BEFORE_REST: u32 = 4;
 
-/// The interval at which a quiet file is looked at that must not rest: no name leads to it any more, say.
+/// The interval at which a quiet file is looked at that must not rest: no name leads to it any
+/// more, say.
 const LOOK_AFTER_NAMES: Duration = Duration::from_millis(80);
 
-/// The same, if its names have led where they lead for a while: that of a rotated file whose successor is empty, say.
+/// The same, if its names have led where they lead for a while: that of a rotated file whose
+/// successor is empty, say.
 const LOOK_AFTER_SETTLED_NAMES: Duration = Duration::from_secs(1);
 
 /// The longest rest. The watcher wakes a reader before, if there is something to read.
@@ -89,7 +92,12 @@ const LOOK_WHILE_WAITING: Duration = Duration::from_millis(500);
 const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
 
 impl<D: Decode> FileReader<D> {
-    pub(super) fn open(partition: &str, settings: Settings, decode: D, from: Option<&Position>) -> Result<FileReader<D>> {
+    pub(super) fn open(
+        partition: &str,
+        settings: Settings,
+        decode: D,
+        from: Option<&Position>,
+    ) -> Result<FileReader<D>> {
         let known = match from {
             Some(from) => Known::read(partition, from)?,
             None => Known { name: partition.to_owned(), offset: 0, witness: Witness::default() },
@@ -108,7 +116,8 @@ impl<D: Decode> FileReader<D> {
             claim: None,
         };
         reader.claim = known.id().map(|id| reader.settings.shared.claim(id));
-        // A file that is not followed is opened and closed again, so that a start finds what is wrong before its first batch.
+        // A file that is not followed is opened and closed again, so that a start finds what is
+        // wrong before its first batch.
         match open(&known, &reader.settings) {
             Ok(opened) if reader.settings.follow && !reader.settings.descriptors.are_scarce() => {
                 reader.claim = Some(reader.settings.shared.claim(opened.id()));
@@ -172,7 +181,9 @@ impl<D: Decode> FileReader<D> {
             _ => return Ok(None),
         };
         if self.settings.follow && self.settings.descriptors.are_taken() {
-            let (waiting, looked) = self.waiting.get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
+            let (waiting, looked) = self
+                .waiting
+                .get_or_insert_with(|| (self.settings.descriptors.wait(), Instant::now()));
             let wait = waiting.next_look(OPEN_AGAIN_AFTER);
             if looked.elapsed() >= LOOK_WHILE_WAITING {
                 *looked = Instant::now();
@@ -181,7 +192,9 @@ impl<D: Decode> FileReader<D> {
             return Ok(Some(ReadStatus::Idle(wait)));
         }
         self.waiting = None;
-        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(None) };
+        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else {
+            return Ok(None);
+        };
         match open(known, &self.settings) {
             Ok(opened) => {
                 self.settings.shared.is_open(&known.name);
@@ -189,7 +202,9 @@ impl<D: Decode> FileReader<D> {
                 self.stage = Stage::Open(Box::new(opened));
                 Ok(None)
             }
-            Err(error) if error.kind() == Kind::SourceLost && self.is_gone(known)? => self.without_file(gone).map(Some),
+            Err(error) if error.kind() == Kind::SourceLost && self.is_gone(known)? => {
+                self.without_file(gone).map(Some)
+            }
             // A start looks for a copy.
             Err(error) if error.kind() == Kind::SourceLost => Err(error.perhaps_elsewhere()),
             Err(error) => Err(error),
@@ -200,7 +215,10 @@ impl<D: Decode> FileReader<D> {
     /// when it was changed. If such a file is removed, that content is lost.
     fn note_growth(&mut self, was_written: bool) {
         let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &mut self.stage else { return };
-        let there = listing::file_at(Path::new(known.path())).ok().flatten().filter(|found| Some(found.id) == known.id());
+        let there = listing::file_at(Path::new(known.path()))
+            .ok()
+            .flatten()
+            .filter(|found| Some(found.id) == known.id());
         if known.witness.ended && there.map_or(was_written, |found| found.length > known.offset) {
             known.witness.ended = false;
             self.settings.shared.has_grown(&known.name, known.offset);
@@ -225,11 +243,14 @@ impl<D: Decode> FileReader<D> {
         Ok(locate::heir(known, unread)?.is_none())
     }
 
-    /// Ends the file that is gone, if it has been for long enough, and others were looked for: a rotation may be under way.
+    /// Ends the file that is gone, if it has been for long enough, and others were looked for: a
+    /// rotation may be under way.
     fn without_file(&mut self, gone: Option<(Instant, u64)>) -> Result<ReadStatus> {
         let (looks, rotated_after) = (&self.settings.shared.looks, self.settings.rotated_after);
         let (since, completed) = gone.unwrap_or_else(|| (Instant::now(), looks.completed()));
-        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return Ok(ReadStatus::End) };
+        let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else {
+            return Ok(ReadStatus::End);
+        };
         if since.elapsed() < rotated_after || !looks.have_seen_since(completed) {
             self.stage = Stage::Gone(known.clone(), (since, completed));
             return Ok(ReadStatus::Idle(LOOK_FOR_GONE.min(rotated_after)));
@@ -264,7 +285,12 @@ impl<D: Decode> FileReader<D> {
         if file.prepare()? {
             return Ok(ReadStatus::More);
         }
-        let mut lines = LineTaker { decode: &self.decode, skipped: &mut self.skipped, settings: &self.settings, into };
+        let mut lines = LineTaker {
+            decode: &self.decode,
+            skipped: &mut self.skipped,
+            settings: &self.settings,
+            into,
+        };
         lines.take_whole(file)?;
         if lines.into.is_full() {
             return Ok(ReadStatus::More);
@@ -280,7 +306,8 @@ impl<D: Decode> FileReader<D> {
                         return Err(loss::removed(file.path(), file.offset()));
                     }
                     tracing::info!(
-                        "{}: no name of it matches any more, and it was read to its end: it is forgotten",
+                        "{}: no name of it matches any more, and it was read to its end: it is \
+                         forgotten",
                         file.path()
                     );
                     self.stage = Stage::Ended(file.end_position());
@@ -327,7 +354,11 @@ impl<D: Decode> FileReader<D> {
                 self.close();
                 return Ok(ReadStatus::Idle(LOOK_AFTER_SETTLED_NAMES));
             }
-            return Ok(ReadStatus::Idle(if file.is_settled() { LOOK_AFTER_SETTLED_NAMES } else { LOOK_AFTER_NAMES }));
+            return Ok(ReadStatus::Idle(if file.is_settled() {
+                LOOK_AFTER_SETTLED_NAMES
+            } else {
+                LOOK_AFTER_NAMES
+            }));
         };
         let rest = watcher.rest(as_it_is, waker.clone());
         // What came before it was watched wakes nobody.
@@ -351,7 +382,9 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
         match self.read_on(into) {
             Ok(status) => {
                 self.trouble = self.waiting.as_ref().and_then(|(waiting, _)| {
-                    let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else { return None };
+                    let (Stage::Closed(known, _) | Stage::Gone(known, _)) = &self.stage else {
+                        return None;
+                    };
                     self.settings.descriptors.trouble(known.path(), waiting)
                 });
                 Ok(status)
@@ -386,7 +419,8 @@ impl<D: Decode> Reader<D::Item> for FileReader<D> {
     }
 
     fn wake_with(&mut self, waker: Waker) -> bool {
-        self.waker = self.settings.follow.then(Watcher::shared).flatten().map(|watcher| (watcher, waker));
+        self.waker =
+            self.settings.follow.then(Watcher::shared).flatten().map(|watcher| (watcher, waker));
         true
     }
 
@@ -408,10 +442,12 @@ fn after_end(file: &mut Opened, settings: &Settings) -> Result<ReadStatus> {
     })
 }
 
-/// Opens the file of a position. If its names have moved since the start looked, a look at all files may find it.
+/// Opens the file of a position. If its names have moved since the start looked, a look at all
+/// files may find it.
 ///
 /// # Errors
-/// Kind SourceLost: it is gone, or another one. If it may be where nobody can look, the error is that of the look.
+/// Kind SourceLost: it is gone, or another one. If it may be where nobody can look, the error is
+/// that of the look.
 fn open(known: &Known, settings: &Settings) -> Result<Opened> {
     let error = match Opened::open(known, settings) {
         Err(error) if error.kind() == Kind::SourceLost => error.perhaps_elsewhere(),
@@ -448,9 +484,13 @@ mod tests {
         let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
         let names = ["a.log", "b.log", "c.log"];
         names.iter().for_each(|name| fs::write(at(name), "1\n").expect("written"));
-        let source = Files::lines_of(names.map(at)).follow().open_files(2).rotated_after(Duration::from_millis(30));
+        let source = Files::lines_of(names.map(at))
+            .follow()
+            .open_files(2)
+            .rotated_after(Duration::from_millis(30));
         let open = |name: &str| {
-            let mut reader = FileReader::open(&at(name), source.settings(), Lines::default(), None).expect("opened");
+            let mut reader = FileReader::open(&at(name), source.settings(), Lines::default(), None)
+                .expect("opened");
             reader.wake_with(Waker::from(Arc::new(Sleeper)));
             reader
         };

@@ -41,9 +41,14 @@ impl Default for Running {
 }
 
 impl Running {
-    /// The checksum at the beginning of the block that `offset` is in: the bytes from there on come next.
+    /// The checksum at the beginning of the block that `offset` is in: the bytes from there on come
+    /// next.
     pub(super) fn resume(sum: Sum, offset: u64) -> Running {
-        Running { blocks: sum.blocks, block: Xxh3Default::new(), offset: offset - offset % BLOCK_BYTES }
+        Running {
+            blocks: sum.blocks,
+            block: Xxh3Default::new(),
+            offset: offset - offset % BLOCK_BYTES,
+        }
     }
 
     /// The number of bytes that were added.
@@ -99,12 +104,15 @@ mod tests {
 
     #[test]
     fn a_sum_is_the_same_in_pieces_and_after_restarts() {
-        let content: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        let content: Vec<u8> =
+            (0..300_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
         for length in [0, 1, 65_535, 65_536, 65_537, 131_072, 300_000] {
             let sum = sum_of(&content[..], length).expect("read").expect("long enough");
             for piece in [1_000, 65_536, 200_000] {
                 let mut running = Running::default();
-                content[..usize::try_from(length).expect("small")].chunks(piece).for_each(|piece| running.add(piece));
+                content[..usize::try_from(length).expect("small")]
+                    .chunks(piece)
+                    .for_each(|piece| running.add(piece));
                 assert_eq!(running.sum(), sum, "{length} bytes in pieces of {piece}");
             }
             let mut resumed = Running::resume(sum, length);

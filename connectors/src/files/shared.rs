@@ -1,4 +1,5 @@
-//! Facts that the instances of one source share: each worker builds its own, and the one that a start begins looks for new files.
+//! Facts that the instances of one source share: each worker builds its own, and the one that a
+//! start begins looks for new files.
 
 use super::descriptors::Count;
 use super::listing::{FileId, Listing};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tidemill_state::Result;
 
-/// In how many more looks a name is looked into that no known file had: one fewer than it takes a file that joins meanwhile
-/// to end, see [`Looks`].
+/// In how many more looks a name is looked into that no known file had: one fewer than it takes a
+/// file that joins meanwhile to end, see [`Looks`].
 pub(super) const NAMELESS_FOR: usize = 2;
 
 /// See the module's documentation. A start hands it on as its facts.
@@ -44,8 +45,8 @@ impl Drop for Claim {
     }
 }
 
-/// The number of looks for new files that were completed. A followed file ends only after others were looked for: until then it shows
-/// where a rotation stands.
+/// The number of looks for new files that were completed. A followed file ends only after others
+/// were looked for: until then it shows where a rotation stands.
 #[derive(Debug, Default)]
 pub(super) struct Looks(AtomicU64);
 
@@ -60,8 +61,8 @@ impl Looks {
         self.0.fetch_add(looks, SeqCst);
     }
 
-    /// Returns whether three looks have ended since there were so many, the first of which may have begun before. A source whose new
-    /// files nobody looks for is not waited for.
+    /// Returns whether three looks have ended since there were so many, the first of which may have
+    /// begun before. A source whose new files nobody looks for is not waited for.
     pub(super) fn have_seen_since(&self, completed: u64) -> bool {
         let now = self.completed();
         now == 0 || now > completed + NAMELESS_FOR as u64
@@ -69,10 +70,13 @@ impl Looks {
 }
 
 impl Shared {
-    /// Takes note that the closed file of a partition has more than was read of it, up to `offset`. If it goes away before
-    /// that is read, the rest is lost.
+    /// Takes note that the closed file of a partition has more than was read of it, up to `offset`.
+    /// If it goes away before that is read, the rest is lost.
     pub(super) fn has_grown(&self, partition: &str, offset: u64) {
-        self.grown.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.to_owned(), offset);
+        self.grown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(partition.to_owned(), offset);
     }
 
     /// Takes note that the file of a partition is open: what it has can be read.
@@ -80,7 +84,8 @@ impl Shared {
         self.grown.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
     }
 
-    /// Returns whether the file of a partition had more than was read of it up to `offset`, when it was closed.
+    /// Returns whether the file of a partition had more than was read of it up to `offset`, when it
+    /// was closed.
     pub(super) fn had_more_than(&self, partition: &str, offset: u64) -> bool {
         let grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
         grown.get(partition).is_some_and(|read| *read >= offset)
@@ -100,7 +105,8 @@ impl Shared {
     /// The files that match, as of at most so long ago: many readers look at the same time.
     pub(super) fn listing(&self, globs: &[String], at_most: Duration) -> Result<Arc<Listing>> {
         let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, listing)) = listing.as_ref().filter(|(began, _)| began.elapsed() <= at_most) {
+        if let Some((_, listing)) = listing.as_ref().filter(|(began, _)| began.elapsed() <= at_most)
+        {
             return Ok(Arc::clone(listing));
         }
         let began = Instant::now();

@@ -14,17 +14,21 @@ use tidemill_state::{Error, Result, Txid, system};
 
 /// Appends each committed record as a JSON line to a file. Made by [`Files::to`](crate::Files::to).
 ///
-/// **Exactly once**: beside the file `out.jsonl` lies its marker `out.jsonl.marker`, which says up to which batch and which length the
-/// file is written. After a crash the file is cut back to that length, and what is missing is sent again. A program that reads the file
-/// while it is written may see lines that a crash cuts off; the same bytes come again at the same place.
-/// Keep the two files together, and change neither; a third, `out.jsonl.lock`, keeps a second process out.
+/// **Exactly once**: beside the file `out.jsonl` lies its marker `out.jsonl.marker`, which says up
+/// to which batch and which length the file is written. After a crash the file is cut back to that
+/// length, and what is missing is sent again. A program that reads the file while it is written may
+/// see lines that a crash cuts off; the same bytes come again at the same place. Keep the two files
+/// together, and change neither; a third, `out.jsonl.lock`, keeps a second process out.
 ///
-/// A file that exists, is not empty and has no marker is refused. Each commit costs two syncs (the file, its marker).
-/// At each commit the path must still lead to the file that is written, with the length that was left: a file that was renamed, removed,
-/// replaced or cut ends the run (exit code 68) before anything is written into nothing.
+/// A file that exists, is not empty and has no marker is refused. Each commit costs two syncs (the
+/// file, its marker). At each commit the path must still lead to the file that is written, with the
+/// length that was left: a file that was renamed, removed, replaced or cut ends the run (exit code
+/// 68) before anything is written into nothing.
 ///
-/// **Rotation**: stop the run, move the file *and* its marker away (`mv out.jsonl out.1.jsonl; mv out.jsonl.marker out.1.jsonl.marker`), and
-/// start it again: a new file begins with the next batch. A file that was moved under a run is moved back before the next start.
+/// **Rotation**: stop the run, move the file *and* its marker away
+/// (`mv out.jsonl out.1.jsonl; mv out.jsonl.marker out.1.jsonl.marker`), and start it again: a new
+/// file begins with the next batch. A file that was moved under a run is moved back before the next
+/// start.
 #[derive(Clone, Debug)]
 pub struct FileSink<T> {
     path: PathBuf,
@@ -62,7 +66,8 @@ struct FilePublisher {
     marker_path: PathBuf,
     owner: Owner,
     claimed: Option<Claimed>,
-    /// Held as long as the publisher lives; the system frees it when the process ends, however it ends.
+    /// Held as long as the publisher lives; the system frees it when the process ends, however it
+    /// ends.
     _lock: File,
 }
 
@@ -85,7 +90,10 @@ fn is_folder(path: &Path) -> Result<bool> {
 impl FilePublisher {
     fn open(path: PathBuf, owner: Owner) -> Result<FilePublisher> {
         if is_folder(&path)? {
-            return Err(Error::config(format!("the output {} is a folder; give the path of a file", path.display())));
+            return Err(Error::config(format!(
+                "the output {} is a folder; give the path of a file",
+                path.display()
+            )));
         }
         let folder = folder_of(&path);
         if !is_folder(folder)? {
@@ -96,7 +104,13 @@ impl FilePublisher {
             )));
         }
         let lock = lock(beside(&path, ".lock"))?;
-        let publisher = FilePublisher { marker_path: beside(&path, ".marker"), path, owner, claimed: None, _lock: lock };
+        let publisher = FilePublisher {
+            marker_path: beside(&path, ".marker"),
+            path,
+            owner,
+            claimed: None,
+            _lock: lock,
+        };
         if FileMarker::read(&publisher.marker_path)?.is_none() {
             publisher.refuse_unknown_output()?;
         }
@@ -106,7 +120,8 @@ impl FilePublisher {
     fn refuse_unknown_output(&self) -> Result<()> {
         match fs::metadata(&self.path) {
             Ok(metadata) if metadata.len() > 0 => Err(Error::config(format!(
-                "the output {} exists and was not written by this topology (there is no marker {}); move it away or give another path",
+                "the output {} exists and was not written by this topology (there is no marker \
+                 {}); move it away or give another path",
                 self.path.display(),
                 self.marker_path.display()
             ))),
@@ -128,12 +143,18 @@ impl FilePublisher {
     fn owned(&self) -> Result<&Claimed> {
         let on_disk = self.read_marker()?;
         let Some(claimed) = &self.claimed else {
-            return Err(Error::bug(format!("the output {} is written to before it was claimed", self.path.display())));
+            return Err(Error::bug(format!(
+                "the output {} is written to before it was claimed",
+                self.path.display()
+            )));
         };
         match on_disk {
-            Some(marker) if marker == claimed.marker => self.check_in_place(claimed).map(|()| claimed),
+            Some(marker) if marker == claimed.marker => {
+                self.check_in_place(claimed).map(|()| claimed)
+            }
             Some(marker) => Err(Error::foreign(format!(
-                "the marker {} was changed under this run: it names run {} and batch {}, and this run left run {} and batch {}; stop the other writer",
+                "the marker {} was changed under this run: it names run {} and batch {}, and this \
+                 run left run {} and batch {}; stop the other writer",
                 self.marker_path.display(),
                 marker.incarnation,
                 marker.txid,
@@ -141,7 +162,8 @@ impl FilePublisher {
                 claimed.marker.txid
             ))),
             None => Err(Error::sink(format!(
-                "the marker {} was removed under this run, so what {} holds is unknown; restore it, or give the sink another path",
+                "the marker {} was removed under this run, so what {} holds is unknown; restore \
+                 it, or give the sink another path",
                 self.marker_path.display(),
                 self.path.display()
             ))),
@@ -158,10 +180,12 @@ impl FilePublisher {
             Err(why) => return Err(failed(why)),
         };
         if at_path != Some(FileId::of(&ours)) {
-            let what = if at_path.is_none() { "renamed or removed" } else { "replaced by another file" };
+            let what =
+                if at_path.is_none() { "renamed or removed" } else { "replaced by another file" };
             return Err(Error::sink(format!(
-                "the output {} was {what} under this run: move it back, or restore it with its marker, and start again (to rotate an output, \
-                 stop the run, move the file and {} away together, and start it)",
+                "the output {} was {what} under this run: move it back, or restore it with its \
+                 marker, and start again (to rotate an output, stop the run, move the file and {} \
+                 away together, and start it)",
                 self.path.display(),
                 self.marker_path.display()
             )));
@@ -174,8 +198,9 @@ impl FilePublisher {
 
     fn cut(&self, has: u64, length: u64) -> Error {
         Error::sink(format!(
-            "the output {} was cut or overwritten under this run: it had {length} bytes and has {has}; restore it with its marker from one \
-             backup, or give the sink another path (to rotate an output, stop the run, move the file and {} away together, and start it)",
+            "the output {} was cut or overwritten under this run: it had {length} bytes and has \
+             {has}; restore it with its marker from one backup, or give the sink another path (to \
+             rotate an output, stop the run, move the file and {} away together, and start it)",
             self.path.display(),
             self.marker_path.display()
         ))
@@ -192,26 +217,31 @@ impl FilePublisher {
 
     /// Opens the file that `marker` is of, and checks that it is.
     fn open_marked(&self, marker: &FileMarker) -> Result<File> {
-        let file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(|why| match why.kind() {
-            io::ErrorKind::NotFound => Error::sink(format!(
-                "the output {} is missing: its marker says {} bytes; restore both from one backup, or give the sink another path",
-                self.path.display(),
-                marker.length
-            )),
-            _ => self.failed("opening it", &why),
-        })?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(&self.path).map_err(|why| match why
+                .kind()
+            {
+                io::ErrorKind::NotFound => Error::sink(format!(
+                    "the output {} is missing: its marker says {} bytes; restore both from one \
+                 backup, or give the sink another path",
+                    self.path.display(),
+                    marker.length
+                )),
+                _ => self.failed("opening it", &why),
+            })?;
         let has = file.metadata().map_err(|why| self.failed("looking at its length", &why))?.len();
         if has < marker.length {
             return Err(Error::sink(format!(
-                "the output {} was truncated: its marker says {} bytes, the file has {has}; restore both from one backup, or give the sink another path",
+                "the output {} was truncated: its marker says {} bytes, the file has {has}; \
+                 restore both from one backup, or give the sink another path",
                 self.path.display(),
                 marker.length
             )));
         }
         if !marker.is_of(&file).map_err(|why| self.failed("reading it", &why))? {
             return Err(Error::sink(format!(
-                "the output {} was changed or replaced: what it has before byte {} is not what was written; restore both from one backup, or give \
-                 the sink another path",
+                "the output {} was changed or replaced: what it has before byte {} is not what \
+                 was written; restore both from one backup, or give the sink another path",
                 self.path.display(),
                 marker.length
             )));
@@ -220,7 +250,10 @@ impl FilePublisher {
     }
 
     fn failed(&self, doing: &str, why: &io::Error) -> Error {
-        let what = format!("the output {}: nothing is lost, it is written again at the next start: {doing}", self.path.display());
+        let what = format!(
+            "the output {}: nothing is lost, it is written again at the next start: {doing}",
+            self.path.display()
+        );
         system::error(what, why)
     }
 }
@@ -232,8 +265,13 @@ impl Publisher for FilePublisher {
 
     fn marker(&mut self) -> Result<Option<Marker>> {
         let marker = self.read_marker()?;
-        // A start looks here before it changes anything: a file that is not its marker's is refused then already.
-        marker.as_ref().filter(|marker| marker.length > 0).map(|marker| self.open_marked(marker)).transpose()?;
+        // A start looks here before it changes anything: a file that is not its marker's is refused
+        // then already.
+        marker
+            .as_ref()
+            .filter(|marker| marker.length > 0)
+            .map(|marker| self.open_marked(marker))
+            .transpose()?;
         Ok(marker.map(FileMarker::seen))
     }
 
@@ -258,7 +296,12 @@ impl Publisher for FilePublisher {
                 if marker.is_none() {
                     self.refuse_unknown_output()?;
                 }
-                let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+                let open = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&self.path);
                 (open.map_err(|why| self.failed("opening it", &why))?, 0)
             }
         };
@@ -286,14 +329,21 @@ impl Publisher for FilePublisher {
         }
         // What an earlier prepared value left, if it was neither committed nor dropped.
         self.cut_back(&claimed.file, length)?;
-        let mut prepared =
-            PreparedLines { publisher: self, from: length, end: length, first: Vec::new(), txid: last, armed: true };
+        let mut prepared = PreparedLines {
+            publisher: self,
+            from: length,
+            end: length,
+            first: Vec::new(),
+            txid: last,
+            armed: true,
+        };
         prepared.append(entries)?;
         Ok(Box::new(prepared))
     }
 }
 
-/// Lines at the end of the file that the marker does not cover yet. Dropped, it cuts them off again.
+/// Lines at the end of the file that the marker does not cover yet. Dropped, it cuts them off
+/// again.
 struct PreparedLines<'a> {
     publisher: &'a mut FilePublisher,
     from: u64,
@@ -321,7 +371,8 @@ impl PreparedLines<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let file = &self.claimed().file;
-        file.write_all_at(bytes, self.end).map_err(|why| self.publisher.failed("writing to it", &why))?;
+        file.write_all_at(bytes, self.end)
+            .map_err(|why| self.publisher.failed("writing to it", &why))?;
         if self.end == self.from {
             self.first = bytes[..bytes.len().min(4 << 10)].to_vec();
         }
@@ -329,7 +380,8 @@ impl PreparedLines<'_> {
         Ok(())
     }
 
-    /// Checks that the file was not cut between the writes: writing on would leave zeros where its content was.
+    /// Checks that the file was not cut between the writes: writing on would leave zeros where its
+    /// content was.
     fn check_not_cut(&self) -> Result<()> {
         let claimed = self.claimed();
         let failed = |why: io::Error| self.publisher.failed("reading it", &why);
@@ -337,12 +389,19 @@ impl PreparedLines<'_> {
         let mut first = vec![0; self.first.len()];
         let whole = has == self.end
             && claimed.marker.is_of(&claimed.file).map_err(failed)?
-            && claimed.file.read_exact_at(&mut first, self.from).map(|()| first == self.first).map_err(failed)?;
+            && claimed
+                .file
+                .read_exact_at(&mut first, self.from)
+                .map(|()| first == self.first)
+                .map_err(failed)?;
         if whole { Ok(()) } else { Err(self.publisher.cut(has, self.end)) }
     }
 
     fn claimed(&self) -> &Claimed {
-        self.publisher.claimed.as_ref().expect("only a claimed file is prepared, and it is borrowed since")
+        self.publisher
+            .claimed
+            .as_ref()
+            .expect("only a claimed file is prepared, and it is borrowed since")
     }
 }
 
@@ -353,7 +412,8 @@ impl Prepared for PreparedLines<'_> {
         self.check_not_cut()?;
         let marker = FileMarker::new(&self.publisher.owner, self.txid, &claimed.file, self.end);
         let marker = marker.map_err(|why| self.publisher.failed("reading it", &why))?;
-        // From here on the new marker may be on disk, also when writing it fails: the lines must stay, and the next claim decides.
+        // From here on the new marker may be on disk, also when writing it fails: the lines must
+        // stay, and the next claim decides.
         self.armed = false;
         if let Err(why) = marker.write(&self.publisher.marker_path) {
             self.publisher.claimed = None;
@@ -378,11 +438,13 @@ impl Drop for PreparedLines<'_> {
 
 fn lock(path: PathBuf) -> Result<File> {
     let failed = |why: io::Error| system::error(format!("locking {}", path.display()), &why);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::try_again(format!(
-            "the output's lock {} is held by another process (or another sink of this one); stop it, or give the sink another path",
+            "the output's lock {} is held by another process (or another sink of this one); stop \
+             it, or give the sink another path",
             path.display()
         ))),
         Err(TryLockError::Error(why)) => Err(failed(why)),

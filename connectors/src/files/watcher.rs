@@ -32,7 +32,8 @@ const AT_ONCE: usize = 256;
 /// A look at a file that takes so long is on a slow disk: notices of others are taken after it.
 const SLOW_LOOK: Duration = Duration::from_millis(10);
 
-/// The number of notices and watches that are kept at most while watches are added. With more, whatever is being added counts as changed.
+/// The number of notices and watches that are kept at most while watches are added. With more,
+/// whatever is being added counts as changed.
 const MOST_KEPT: usize = 64 << 10;
 
 /// The longest wait for a notice: how long the thread outlives the last reader.
@@ -56,10 +57,11 @@ struct Watched {
     by_watch: HashMap<i32, BTreeSet<u64>>,
     /// The number of calls that add watches and are under way.
     adding: usize,
-    /// Notices that came meanwhile, of watches that nothing is known to have: they may be what is being added. With whether
-    /// there was a write.
+    /// Notices that came meanwhile, of watches that nothing is known to have: they may be what is
+    /// being added. With whether there was a write.
     early: HashMap<i32, bool>,
-    /// Watches that nothing has any more. What is being added may be given one of them: they end after that.
+    /// Watches that nothing has any more. What is being added may be given one of them: they end
+    /// after that.
     unused: BTreeSet<i32>,
     /// True if notices were dropped meanwhile.
     overflowed: bool,
@@ -120,7 +122,10 @@ impl Watcher {
         }
         let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
         let watched = Arc::downgrade(&watcher);
-        std::thread::Builder::new().name("file-watcher".into()).spawn(move || watch(&watched)).ok()?;
+        std::thread::Builder::new()
+            .name("file-watcher".into())
+            .spawn(move || watch(&watched))
+            .ok()?;
         *shared = Arc::downgrade(&watcher);
         Some(watcher)
     }
@@ -136,7 +141,8 @@ impl Watcher {
         let number = {
             let mut watched = self.lock();
             let number = watched.number();
-            let resting = Resting { file, waker, watch: None, woken: false, written: Arc::clone(&written) };
+            let resting =
+                Resting { file, waker, watch: None, woken: false, written: Arc::clone(&written) };
             watched.resting.insert(number, resting);
             watched.adding += usize::from(self.notices.is_some());
             number
@@ -150,7 +156,8 @@ impl Watcher {
         if watch.is_none() && !std::mem::replace(&mut watched.some_unwatched, true) {
             tracing::info!(
                 file = &*path,
-                "the system has no watch for this followed file (see fs.inotify.max_user_watches): new lines are seen after up to {LOOK_EVERY:?}"
+                "the system has no watch for this followed file (see \
+                 fs.inotify.max_user_watches): new lines are seen after up to {LOOK_EVERY:?}"
             );
         }
         drop(watched);
@@ -187,7 +194,8 @@ impl Watcher {
             match notice {
                 Notice::Of(watch, written) => watched.notice(watch, written),
                 Notice::Overflow => {
-                    let numbers: Vec<u64> = watched.resting.keys().chain(watched.folders.keys()).copied().collect();
+                    let numbers: Vec<u64> =
+                        watched.resting.keys().chain(watched.folders.keys()).copied().collect();
                     numbers.into_iter().for_each(|number| watched.wake(number, false));
                     // Of what is being added too.
                     watched.overflowed = watched.adding > 0;
@@ -203,8 +211,11 @@ impl Watcher {
             let after = last.map_or(Unbounded, Excluded);
             let some: Vec<(u64, RestingFile)> = {
                 let watched = self.lock();
-                let some = watched.resting.range((after, Unbounded)).filter(|(_, resting)| !resting.woken);
-                some.take(AT_ONCE).map(|(number, resting)| (*number, resting.file.clone())).collect()
+                let some =
+                    watched.resting.range((after, Unbounded)).filter(|(_, resting)| !resting.woken);
+                some.take(AT_ONCE)
+                    .map(|(number, resting)| (*number, resting.file.clone()))
+                    .collect()
             };
             let Some((number, _)) = some.last() else { return };
             last = Some(*number);
@@ -249,7 +260,8 @@ impl Watched {
         self.next
     }
 
-    /// Ends a call that adds watches: of what has this number. What changed since they were added wakes it.
+    /// Ends a call that adds watches: of what has this number. What changed since they were added
+    /// wakes it.
     fn add(&mut self, notices: &Notices, number: u64, watches: &[i32]) {
         for watch in watches {
             self.by_watch.entry(*watch).or_default().insert(number);
@@ -257,7 +269,8 @@ impl Watched {
                 resting.watch = Some(*watch);
             }
         }
-        let early: Vec<bool> = watches.iter().filter_map(|watch| self.early.get(watch).copied()).collect();
+        let early: Vec<bool> =
+            watches.iter().filter_map(|watch| self.early.get(watch).copied()).collect();
         if self.overflowed || !early.is_empty() {
             self.wake(number, early.contains(&true));
         }
@@ -265,7 +278,8 @@ impl Watched {
         self.end_unused(notices);
     }
 
-    /// Ends the watches that nothing has, unless what is being added may have been given one of them.
+    /// Ends the watches that nothing has, unless what is being added may have been given one of
+    /// them.
     fn end_unused(&mut self, notices: &Notices) {
         if self.adding > 0 && self.unused.len() < MOST_KEPT {
             return;
@@ -421,7 +435,8 @@ mod tests {
     impl Counted {
         fn wait(&self) {
             let woken = self.0.lock().expect("nobody panics");
-            let waited = self.1.wait_timeout_while(woken, Duration::from_secs(60), |woken| *woken == 0);
+            let waited =
+                self.1.wait_timeout_while(woken, Duration::from_secs(60), |woken| *woken == 0);
             let late = waited.expect("nobody panics").1;
             assert!(!late.timed_out(), "nothing has woken the reader");
         }
@@ -454,7 +469,9 @@ mod tests {
         };
         fs::write(folder.path().join("other"), "a\n").expect("written");
         for notices in [true, false] {
-            for (name, change) in [("append", append), ("rename", rename), ("remove", remove), ("turn", turn)] {
+            for (name, change) in
+                [("append", append), ("rename", rename), ("remove", remove), ("turn", turn)]
+            {
                 let path = folder.path().join(name);
                 fs::write(&path, "a\n").expect("written");
                 let notices = if notices { Notices::new() } else { None };
@@ -462,7 +479,11 @@ mod tests {
                 let woken = Arc::new(Counted::default());
                 let rest = watcher.rest(resting(&path), Waker::from(Arc::clone(&woken)));
                 watcher.look_at_all();
-                assert_eq!(*woken.0.lock().expect("nobody panics"), 0, "{name}: nothing has changed");
+                assert_eq!(
+                    *woken.0.lock().expect("nobody panics"),
+                    0,
+                    "{name}: nothing has changed"
+                );
                 let watched = Arc::downgrade(&watcher);
                 let thread = std::thread::spawn(move || watch(&watched));
                 change(&path);
@@ -509,7 +530,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_change_right_after_a_watch_was_added_wakes_and_a_watch_that_was_given_again_does_not_end() {
+    fn a_change_right_after_a_watch_was_added_wakes_and_a_watch_that_was_given_again_does_not_end()
+    {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "a\n").expect("written");
@@ -520,8 +542,12 @@ mod tests {
             let (woken, written) = (Arc::new(Counted::default()), Arc::default());
             let mut watched = watcher.lock();
             let (number, waker) = (watched.number(), Waker::from(Arc::clone(&woken)));
-            let rest = Rest { watcher: Arc::clone(&watcher), number, written: Arc::clone(&written) };
-            watched.resting.insert(number, Resting { file: resting(&path), waker, watch: None, woken: false, written });
+            let rest =
+                Rest { watcher: Arc::clone(&watcher), number, written: Arc::clone(&written) };
+            watched.resting.insert(
+                number,
+                Resting { file: resting(&path), waker, watch: None, woken: false, written },
+            );
             watched.adding += 1;
             (number, rest, woken)
         };
@@ -587,7 +613,8 @@ mod tests {
         [&slow, &quick].iter().for_each(|path| fs::write(path, "a\n").expect("written"));
         let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
         let woken = Arc::new(Counted::default());
-        let _rests = [&slow, &quick].map(|path| watcher.rest(resting(path), Waker::from(Arc::clone(&woken))));
+        let _rests = [&slow, &quick]
+            .map(|path| watcher.rest(resting(path), Waker::from(Arc::clone(&woken))));
         // Only a notice shows it: it is as long as before.
         fs::write(&quick, "b\n").expect("written");
         let _slow = super::super::disk::slow(&slow, 2 * SLOW_LOOK);
@@ -602,7 +629,8 @@ mod tests {
         let notices = Notices::new().expect("the system has some");
         let watcher = Arc::new(Watcher { notices: Some(notices), ..Watcher::default() });
         let folders = BTreeSet::from([folder.path().to_owned()]);
-        let [first, second] = [(); 2].map(|()| watcher.folders(&folders).expect("it can be watched"));
+        let [first, second] =
+            [(); 2].map(|()| watcher.folders(&folders).expect("it can be watched"));
         assert!(!first.has_changed() && !second.has_changed());
         drop(first);
         fs::write(folder.path().join("new"), "").expect("written");

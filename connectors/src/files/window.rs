@@ -1,4 +1,5 @@
-//! The part of a file's content that is in memory: what is not read yet, and the last bytes before it, which a position's witness needs.
+//! The part of a file's content that is in memory: what is not read yet, and the last bytes before
+//! it, which a position's witness needs.
 
 use super::running::{Running, Sum, to_u64};
 use std::io;
@@ -31,9 +32,18 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window at `offset`, before which the content begins with `head`, ends with `tail`, and has this checksum.
+    /// A window at `offset`, before which the content begins with `head`, ends with `tail`, and has
+    /// this checksum.
     pub(super) fn at(offset: u64, head: Vec<u8>, tail: Vec<u8>, running: Running) -> Window {
-        Window { start: tail.len(), end: tail.len(), scanned: tail.len(), bytes: tail, offset, head, running }
+        Window {
+            start: tail.len(),
+            end: tail.len(),
+            scanned: tail.len(),
+            bytes: tail,
+            offset,
+            head,
+            running,
+        }
     }
 
     /// The first bytes of the content, at most [`WITNESS_BYTES`] of them.
@@ -120,7 +130,10 @@ impl Window {
     }
 
     /// Reads on with one call of `read`. Gives how many bytes came; 0 is the end.
-    pub(super) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         self.make_room();
         let end_offset = self.end_offset();
         let read = read(&mut self.bytes[self.end..][..READ_BYTES])?;

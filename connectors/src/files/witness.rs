@@ -30,7 +30,8 @@ pub(super) struct Witness {
     pub(super) verified: u64,
     /// True if all that the file had when it was looked at last is before the position.
     pub(super) ended: bool,
-    /// The first bytes of the content before the position; at its beginning, those that are there if the file is plain.
+    /// The first bytes of the content before the position; at its beginning, those that are there
+    /// if the file is plain.
     pub(super) begins: Identity,
     /// The first bytes of the content, those after the position included, if that is among them.
     pub(super) unread: Option<Identity>,
@@ -54,7 +55,8 @@ pub(super) struct FileWitness {
     pub(super) modified: i64,
     /// Of a compressed file, its first bytes on disk; those of a plain one are its content.
     packed: Option<Identity>,
-    /// Of what may be a copy, the birth of its original, which may have been cut, and be written on.
+    /// Of what may be a copy, the birth of its original, which may have been cut, and be written
+    /// on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     original_born: Option<i64>,
 }
@@ -66,8 +68,8 @@ pub(super) struct Identity {
     pub(super) whole: u64,
     /// Over the first 1, 2, 4, … of them, 32 bits each: what a shorter file is compared with.
     doubled: Vec<u32>,
-    /// Over the first [`LINES`] lines, each with the number of bytes up to its end: many files begin with equal bytes, and
-    /// differ in their first line.
+    /// Over the first [`LINES`] lines, each with the number of bytes up to its end: many files
+    /// begin with equal bytes, and differ in their first line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lines: Vec<(usize, u32)>,
 }
@@ -87,14 +89,24 @@ impl Identity {
     pub(super) fn of(head: &[u8]) -> Identity {
         let head = &head[..head.len().min(WITNESS_BYTES)];
         let lengths = std::iter::successors(Some(1_usize), |length| Some(length * 2));
-        let doubled = lengths.take_while(|length| *length <= head.len()).map(|length| short_sum(&head[..length]));
+        let doubled = lengths
+            .take_while(|length| *length <= head.len())
+            .map(|length| short_sum(&head[..length]));
         let lines = line_ends(head).take(LINES).map(|end| (end, short_sum(&head[..end])));
-        Identity { length: head.len(), whole: xxh3_64(head), doubled: doubled.collect(), lines: lines.collect() }
+        Identity {
+            length: head.len(),
+            whole: xxh3_64(head),
+            doubled: doubled.collect(),
+            lines: lines.collect(),
+        }
     }
 
-    /// Returns the number of first bytes at least a file that begins with `head` has in common with this one.
+    /// Returns the number of first bytes at least a file that begins with `head` has in common with
+    /// this one.
     pub(super) fn shares(&self, head: &[u8]) -> usize {
-        let same = |(length, sum): &(usize, u32)| head.get(..*length).is_some_and(|head| short_sum(head) == *sum);
+        let same = |(length, sum): &(usize, u32)| {
+            head.get(..*length).is_some_and(|head| short_sum(head) == *sum)
+        };
         self.parts().take_while(same).last().map_or(0, |(length, _)| length)
     }
 
@@ -103,7 +115,8 @@ impl Identity {
         self.doubled.iter().enumerate().map(|(power, sum)| (1 << power, *sum))
     }
 
-    /// Returns whether a file that begins with `head` can be this one. Every file can be one that was empty.
+    /// Returns whether a file that begins with `head` can be this one. Every file can be one that
+    /// was empty.
     pub(super) fn fits(&self, head: &[u8]) -> bool {
         head.get(..self.length).is_some_and(|head| xxh3_64(head) == self.whole)
     }
@@ -113,14 +126,18 @@ impl Identity {
         if head.len() >= self.length {
             return self.length > 0 && self.fits(head);
         }
-        let known = self.doubled.iter().enumerate().rev().find(|(power, _)| 1 << power <= head.len());
-        known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum) && self.has_lines_of(head)
+        let known =
+            self.doubled.iter().enumerate().rev().find(|(power, _)| 1 << power <= head.len());
+        known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum)
+            && self.has_lines_of(head)
     }
 
-    /// Returns whether these first bytes, which are fewer, have the same lines, as far as those are known.
+    /// Returns whether these first bytes, which are fewer, have the same lines, as far as those are
+    /// known.
     fn has_lines_of(&self, head: &[u8]) -> bool {
         let ours = self.lines.iter().filter(|(end, _)| *end <= head.len());
-        let theirs = line_ends(head).take(self.lines.len()).map(|end| (end, short_sum(&head[..end])));
+        let theirs =
+            line_ends(head).take(self.lines.len()).map(|end| (end, short_sum(&head[..end])));
         ours.copied().eq(theirs)
     }
 }
@@ -138,11 +155,24 @@ fn short_sum(bytes: &[u8]) -> u32 {
 impl FileWitness {
     /// Of the opened file at `path`, which begins with `head` on disk.
     pub(super) fn of(path: &str, metadata: &Metadata, head: &[u8]) -> FileWitness {
-        let real = fs::canonicalize(path).ok().and_then(|real| real.to_str().map(str::to_owned)).unwrap_or_default();
+        let real = fs::canonicalize(path)
+            .ok()
+            .and_then(|real| real.to_str().map(str::to_owned))
+            .unwrap_or_default();
         let FileId { device, inode, born } = FileId::of(metadata);
         let (length, modified) = (metadata.len(), listing::modified(metadata));
         let packed = Compression::recognise(head).map(|_| Identity::of(head));
-        FileWitness { path: path.to_owned(), real, device, inode, born, length, modified, packed, original_born: None }
+        FileWitness {
+            path: path.to_owned(),
+            real,
+            device,
+            inode,
+            born,
+            length,
+            modified,
+            packed,
+            original_born: None,
+        }
     }
 
     /// Returns the witness of the same file, with reading resumed where `before` was read.
@@ -159,7 +189,8 @@ impl FileWitness {
         FileWitness { original_born: (born < self.born).then_some(born), ..self }
     }
 
-    /// The birth of the file, or that of its original: one that comes after it under its name is no older.
+    /// The birth of the file, or that of its original: one that comes after it under its name is no
+    /// older.
     pub(super) fn first_born(&self) -> i64 {
         self.original_born.unwrap_or(self.born)
     }
@@ -181,7 +212,16 @@ impl Witness {
         let read = usize::try_from(window.offset()).unwrap_or(usize::MAX).min(window.head().len());
         let begins = Identity::of(if read == 0 { window.head() } else { &window.head()[..read] });
         let unread = (read > 0 && read < window.head().len()).then(|| Identity::of(window.head()));
-        Witness { lines, head, tail, begins, unread, sum: Some(window.sum()), file: Some(file), ..Witness::default() }
+        Witness {
+            lines,
+            head,
+            tail,
+            begins,
+            unread,
+            sum: Some(window.sum()),
+            file: Some(file),
+            ..Witness::default()
+        }
     }
 
     /// Of a file that begins with `head` on disk, and of which nothing was read.
@@ -228,8 +268,9 @@ impl Witness {
     pub(super) fn read(partition: &str, position: &Position) -> Result<Witness> {
         let not_ours = || {
             Error::source_lost(format!(
-                "{partition}: the recorded position (byte {}) was not written by this version of the files source, so the \
-                 file cannot be recognised; run the version that wrote it, or begin from scratch with --start-over",
+                "{partition}: the recorded position (byte {}) was not written by this version of \
+                 the files source, so the file cannot be recognised; run the version that wrote \
+                 it, or begin from scratch with --start-over",
                 position.offset
             ))
         };
@@ -239,7 +280,8 @@ impl Witness {
         }
         match (format, rest.as_chunks::<8>()) {
             (FORMAT_WITHOUT_IDENTITY, (&[lines, head, tail, packed], [])) => {
-                let [lines, head, tail, packed] = [lines, head, tail, packed].map(u64::from_le_bytes);
+                let [lines, head, tail, packed] =
+                    [lines, head, tail, packed].map(u64::from_le_bytes);
                 Ok(Witness { lines, head, tail, packed, ended: packed != 0, ..Witness::default() })
             }
             _ => Err(not_ours()),
@@ -258,14 +300,16 @@ impl Witness {
             return Ok(());
         }
         Err(Error::source_lost(format!(
-            "{path}: the content before byte {} is not what was read: the file was changed or replaced; {}",
+            "{path}: the content before byte {} is not what was read: the file was changed or \
+             replaced; {}",
             window.offset(),
             crate::files::loss::WAY_ON
         )))
     }
 }
 
-/// Recognises a compressed file of `length` bytes that ends with `tail`, where its own checksums are. Never 0.
+/// Recognises a compressed file of `length` bytes that ends with `tail`, where its own checksums
+/// are. Never 0.
 pub(super) fn packed_mark(length: u64, tail: &[u8]) -> u64 {
     xxh3_64_with_seed(tail, length).max(1)
 }
@@ -279,25 +323,41 @@ mod tests {
         let identity = Identity::of(b"line 1\nline 2\n");
         assert!(identity.fits(b"line 1\nline 2\nline 3\n") && !identity.fits(b"line 1\n"));
         assert!(!identity.fits(b"line 1\nline 4\n"));
-        assert!(identity.begins_as(b"line 1\n") && !identity.begins_as(b"time 1\n") && !identity.begins_as(b""));
+        assert!(
+            identity.begins_as(b"line 1\n")
+                && !identity.begins_as(b"time 1\n")
+                && !identity.begins_as(b"")
+        );
         assert_eq!((identity.shares(b"line 1\nline 4\n"), identity.shares(b"time")), (8, 0));
         // As long as 64 bytes are equal, and 72 are not.
         let line = |number: u32| format!("{number:070}\n");
         let identity = Identity::of(line(1).repeat(3).as_bytes());
         assert!(identity.begins_as(line(1).as_bytes()) && !identity.begins_as(line(2).as_bytes()));
-        assert!(identity.begins_as(&line(1).as_bytes()[..68]) && !identity.begins_as((line(1) + "\n").as_bytes()));
-        assert!(Identity::default().fits(b"anything"), "a position of the format before has no identity");
+        assert!(
+            identity.begins_as(&line(1).as_bytes()[..68])
+                && !identity.begins_as((line(1) + "\n").as_bytes())
+        );
+        assert!(
+            Identity::default().fits(b"anything"),
+            "a position of the format before has no identity"
+        );
         assert!(Identity::of(b"").fits(b"anything") && !Identity::of(b"").begins_as(b"anything"));
     }
 
     #[test]
     fn a_witness_is_read_as_it_was_written() {
-        let file = FileWitness { path: "a\"\u{e4}".into(), packed: Some(Identity::of(b"x")), ..FileWitness::default() };
-        let witness = Witness { lines: u64::MAX, ended: true, ..Witness::of(&Window::default(), 0, file) };
+        let file = FileWitness {
+            path: "a\"\u{e4}".into(),
+            packed: Some(Identity::of(b"x")),
+            ..FileWitness::default()
+        };
+        let witness =
+            Witness { lines: u64::MAX, ended: true, ..Witness::of(&Window::default(), 0, file) };
         assert_eq!(Witness::read("p", &witness.position(7)).expect("ours"), witness);
         let mut old = vec![1];
         [3_u64, 4, 5, 6].iter().for_each(|part| old.extend_from_slice(&part.to_le_bytes()));
-        let old = Witness::read("p", &Position { offset: 9, witness: old }).expect("of the format before");
+        let old = Witness::read("p", &Position { offset: 9, witness: old })
+            .expect("of the format before");
         assert_eq!((old.lines, old.head, old.tail, old.packed, old.file), (3, 4, 5, 6, None));
     }
 }

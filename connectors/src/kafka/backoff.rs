@@ -53,7 +53,8 @@ impl Backoff {
         match given.trim().parse() {
             Ok(ms) if BOUNDS.contains(&ms) => Ok(Backoff { ms }),
             _ => Err(Error::config(format!(
-                "Kafka's setting {NAME} does not fit: give the milliseconds after which a sink's request is sent again, from {} to {}",
+                "Kafka's setting {NAME} does not fit: give the milliseconds after which a sink's \
+                 request is sent again, from {} to {}",
                 BOUNDS.start(),
                 BOUNDS.end()
             ))),
@@ -62,7 +63,10 @@ impl Backoff {
 
     /// Returns librdkafka's settings.
     pub(super) fn settings(self) -> [(&'static str, String); 2] {
-        [(NAME, self.ms.to_string()), ("retry.backoff.max.ms", self.ms.max(LEAST_MAXIMUM).to_string())]
+        [
+            (NAME, self.ms.to_string()),
+            ("retry.backoff.max.ms", self.ms.max(LEAST_MAXIMUM).to_string()),
+        ]
     }
 
     /// Returns how long a commit may take and be trusted: less than the shortest pause that
@@ -83,10 +87,13 @@ impl SlowCommits {
     /// After so many in a row a run advises what helps, once.
     pub(super) const ADVISED_AFTER: u64 = 20;
 
-    /// Counts a commit that took too long. Returns the pause in milliseconds that helps, when it is to be advised.
+    /// Counts a commit that took too long. Returns the pause in milliseconds that helps, when it is
+    /// to be advised.
     pub(super) fn was_slow(&self, took: Duration) -> Option<u64> {
         let is_due = self.in_a_row.fetch_add(1, SeqCst) + 1 >= SlowCommits::ADVISED_AFTER;
-        let helps = u64::try_from(took.as_millis() * 10).unwrap_or(u64::MAX).clamp(*BOUNDS.start(), *BOUNDS.end());
+        let helps = u64::try_from(took.as_millis() * 10)
+            .unwrap_or(u64::MAX)
+            .clamp(*BOUNDS.start(), *BOUNDS.end());
         (is_due && !self.is_advised.swap(true, SeqCst)).then_some(helps)
     }
 
@@ -106,9 +113,11 @@ mod tests {
 
     #[test]
     fn a_commit_is_trusted_for_less_than_the_shortest_pause_and_the_greatest_pause_is_no_shorter() {
-        for (given, first, greatest, trusted) in
-            [(None, "100", "1000", 80), (Some("100"), "100", "1000", 80), (Some(" 2500"), "2500", "2500", 2000)]
-        {
+        for (given, first, greatest, trusted) in [
+            (None, "100", "1000", 80),
+            (Some("100"), "100", "1000", 80),
+            (Some(" 2500"), "2500", "2500", 2000),
+        ] {
             let backoff = of(given).expect("it is allowed");
             assert_eq!(backoff.settings().map(|(_, value)| value), [first, greatest]);
             assert_eq!(backoff.trusted_within(), Duration::from_millis(trusted));

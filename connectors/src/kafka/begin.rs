@@ -1,4 +1,5 @@
-//! Decisions about partitions: from what is recorded and what the brokers have, to what is done. Nothing here asks anybody.
+//! Decisions about partitions: from what is recorded and what the brokers have, to what is done.
+//! Nothing here asks anybody.
 
 use super::identity::TopicId;
 use std::time::Duration;
@@ -17,7 +18,8 @@ pub(super) struct Seen {
     pub(super) low: i64,
     /// The offset after the last.
     pub(super) high: i64,
-    /// True if the last record before the position is another than the one that was read; `None` if it is gone.
+    /// True if the last record before the position is another than the one that was read; `None` if
+    /// it is gone.
     pub(super) replaced: Option<bool>,
     /// The offset at which the partition ends for this source, if it does.
     pub(super) bound: Option<i64>,
@@ -47,13 +49,20 @@ impl Seen {
                 made_again(name, was, now)
             ))
         } else if recorded > high {
-            Some(format!("{name}: need {recorded}, the log ends at {high}: it was truncated, or deleted and made again"))
+            Some(format!(
+                "{name}: need {recorded}, the log ends at {high}: it was truncated, or deleted \
+                 and made again"
+            ))
         } else if replaced == Some(true) {
             Some(format!(
-                "{name}: the record before {recorded} is not the one that was read: the topic was deleted and made again"
+                "{name}: the record before {recorded} is not the one that was read: the topic was \
+                 deleted and made again"
             ))
         } else if recorded < low && !is_read {
-            Some(format!("{name}: need {recorded}, the log starts at {low}: {} records lost", low - recorded))
+            Some(format!(
+                "{name}: need {recorded}, the log starts at {low}: {} records lost",
+                low - recorded
+            ))
         } else {
             None
         }
@@ -63,7 +72,8 @@ impl Seen {
 /// The text for a topic that has another id.
 fn made_again(name: &str, was: TopicId, now: TopicId) -> String {
     format!(
-        "{name}: the topic was deleted and made again: the one that was read has the id {was}, the one of its name now has the id {now}"
+        "{name}: the topic was deleted and made again: the one that was read has the id {was}, \
+         the one of its name now has the id {now}"
     )
 }
 
@@ -77,7 +87,8 @@ pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
     let to = match on_loss {
         OnLoss::Refuse => {
             return Resume::Refuse(format!(
-                "{what}. Restore the topic; or go on without these records: --on-loss earliest goes on at {first}, --on-loss latest at {high}"
+                "{what}. Restore the topic; or go on without these records: --on-loss earliest \
+                 goes on at {first}, --on-loss latest at {high}"
             ));
         }
         OnLoss::Earliest => first,
@@ -91,7 +102,8 @@ pub(super) fn resume(name: &str, seen: Seen, on_loss: OnLoss) -> Resume {
     Resume::Skip { to, report: format!("{what}; told to go on: at {to}{passed}") }
 }
 
-/// A partition that is being read, and about which librdkafka has reported something that would end the run.
+/// A partition that is being read, and about which librdkafka has reported something that would end
+/// the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubted {
     /// The offset that comes next.
@@ -130,11 +142,12 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
-/// The time the answers must agree before they are believed: a broker that has just started, or lags behind the
-/// controller, gives stale ones.
+/// The time the answers must agree before they are believed: a broker that has just started, or
+/// lags behind the controller, gives stale ones.
 pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(8);
 
-/// As [`BELIEVED_AFTER`], for another id: a stale answer has an old one, which a topic that was just made again has left.
+/// As [`BELIEVED_AFTER`], for another id: a stale answer has an old one, which a topic that was
+/// just made again has left.
 const BELIEVED_ID_AFTER: Duration = Duration::from_secs(2);
 
 /// The time a user without a right is taken for one whose right is not known everywhere yet.
@@ -149,20 +162,31 @@ pub(super) fn judge(name: &str, doubted: Doubted, answer: &Answer, agree: Durati
         Answer::Refused(_) if was_well && agree < REFUSED_FOR => return Verdict::AskAgain,
         Answer::Refused(ref why) => return Verdict::Refused(why.clone()),
         Answer::NoTopic => {
-            let way_out = "Restore it; or go on without it (--on-loss earliest or latest), or begin anew with --start-over";
+            let way_out = "Restore it; or go on without it (--on-loss earliest or latest), or \
+                begin anew with --start-over";
             (BELIEVED_AFTER, format!("{name}: the topic was deleted. {way_out}"))
         }
-        Answer::OtherTopic { was, now } => (BELIEVED_ID_AFTER, format!("{}. {start_again}", made_again(name, was, now))),
+        Answer::OtherTopic { was, now } => {
+            (BELIEVED_ID_AFTER, format!("{}. {start_again}", made_again(name, was, now)))
+        }
         Answer::NoPartition { partitions } => {
-            let lost = format!("{name}: the topic has {partitions} partitions now: it was deleted and made again. {start_again}");
+            let lost = format!(
+                "{name}: the topic has {partitions} partitions now: it was deleted and made \
+                 again. {start_again}"
+            );
             (BELIEVED_AFTER, lost)
         }
         Answer::There { low, high, replaced } => {
-            let seen = Seen { was: None, now: None, recorded: next, low, high, replaced, bound: None };
+            let seen =
+                Seen { was: None, now: None, recorded: next, low, high, replaced, bound: None };
             let Some(what) = seen.loss(name) else { return Verdict::ReadOn };
-            // What retention has passed does not come back; an end may be behind for a moment, with a new leader.
+            // What retention has passed does not come back; an end may be behind for a moment, with
+            // a new leader.
             let is_final = next < low || replaced == Some(true);
-            (if is_final { Duration::ZERO } else { BELIEVED_AFTER }, format!("{what}. {start_again}"))
+            (
+                if is_final { Duration::ZERO } else { BELIEVED_AFTER },
+                format!("{what}. {start_again}"),
+            )
         }
     };
     if agree >= after { Verdict::Lost(lost) } else { Verdict::AskAgain }
@@ -176,7 +200,15 @@ mod tests {
     #[test]
     fn every_row_of_what_a_start_may_see() {
         let (a, b) = (Some(id(1)), Some(id(2)));
-        let seen = |recorded, low, high, replaced| Seen { was: a, now: a, recorded, low, high, replaced, bound: None };
+        let seen = |recorded, low, high, replaced| Seen {
+            was: a,
+            now: a,
+            recorded,
+            low,
+            high,
+            replaced,
+            bound: None,
+        };
         let until = |bound, seen: Seen| Seen { bound: Some(bound), ..seen };
         let ids = |was, now, seen: Seen| Seen { was, now, ..seen };
         for (seen, on_loss, expected) in [
@@ -184,12 +216,25 @@ mod tests {
             (seen(10, 0, 10, Some(false)), OnLoss::Refuse, "at"),
             // Read to its end, and everything has expired: nothing is lost.
             (seen(10, 10, 10, None), OnLoss::Refuse, "at"),
-            (seen(1200, 5000, 9000, None), OnLoss::Refuse, "need 1200, the log starts at 5000: 3800 records lost"),
+            (
+                seen(1200, 5000, 9000, None),
+                OnLoss::Refuse,
+                "need 1200, the log starts at 5000: 3800 records lost",
+            ),
             (seen(1200, 5000, 9000, None), OnLoss::Earliest, "skip to 5000"),
             (seen(1200, 5000, 9000, None), OnLoss::Latest, "skip to 9000"),
-            (seen(1200, 5000, 9000, None), OnLoss::Latest, "at 9000, 4000 records that are there are passed over"),
-            (seen(11, 0, 10, None), OnLoss::Refuse, "need 11, the log ends at 10: it was truncated"),
-            // The same topic was truncated: what is left of it was read. Without ids it may be another.
+            (
+                seen(1200, 5000, 9000, None),
+                OnLoss::Latest,
+                "at 9000, 4000 records that are there are passed over",
+            ),
+            (
+                seen(11, 0, 10, None),
+                OnLoss::Refuse,
+                "need 11, the log ends at 10: it was truncated",
+            ),
+            // The same topic was truncated: what is left of it was read. Without ids it may be
+            // another.
             (seen(11, 0, 10, None), OnLoss::Earliest, "skip to 10"),
             (seen(11, 0, 10, None), OnLoss::Latest, "skip to 10"),
             (ids(None, None, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
@@ -205,14 +250,24 @@ mod tests {
             (ids(a, b, seen(5, 0, 10, None)), OnLoss::Refuse, "deleted and made again"),
             (ids(a, b, seen(0, 0, 0, None)), OnLoss::Refuse, "deleted and made again"),
             (ids(a, b, seen(5, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
-            // A position of an earlier version has no id, and a cluster may have none: the record must do.
+            // A position of an earlier version has no id, and a cluster may have none: the record
+            // must do.
             (ids(None, b, seen(5, 0, 10, Some(false))), OnLoss::Refuse, "at"),
             (ids(a, None, seen(5, 0, 10, None)), OnLoss::Refuse, "at"),
-            (ids(None, None, seen(5, 0, 10, Some(true))), OnLoss::Refuse, "is not the one that was read"),
-            // Read to where it ends for the source: what has expired since is not wanted. It is still the same partition.
+            (
+                ids(None, None, seen(5, 0, 10, Some(true))),
+                OnLoss::Refuse,
+                "is not the one that was read",
+            ),
+            // Read to where it ends for the source: what has expired since is not wanted. It is
+            // still the same partition.
             (until(1200, seen(1200, 5000, 9000, None)), OnLoss::Refuse, "at"),
             (until(900, seen(1200, 5000, 9000, None)), OnLoss::Latest, "at"),
-            (until(1201, seen(1200, 5000, 9000, None)), OnLoss::Refuse, "need 1200, the log starts at 5000"),
+            (
+                until(1201, seen(1200, 5000, 9000, None)),
+                OnLoss::Refuse,
+                "need 1200, the log starts at 5000",
+            ),
             (until(5, ids(a, b, seen(5, 0, 10, None))), OnLoss::Refuse, "deleted and made again"),
             (until(5, seen(11, 0, 10, None)), OnLoss::Refuse, "it was truncated"),
             (until(5, seen(5, 0, 10, Some(true))), OnLoss::Refuse, "is not the one that was read"),
@@ -222,7 +277,10 @@ mod tests {
                 Resume::Skip { to, report } => format!("skip to {to}: {report}"),
                 Resume::Refuse(why) => why,
             };
-            assert!(got.contains(expected) && (expected != "at" || got == "at"), "{seen:?} {on_loss:?}: {got}");
+            assert!(
+                got.contains(expected) && (expected != "at" || got == "at"),
+                "{seen:?} {on_loss:?}: {got}"
+            );
         }
     }
 
@@ -230,8 +288,10 @@ mod tests {
     fn every_row_of_what_a_doubt_may_find() {
         let there = |low, high, replaced| Answer::There { low, high, replaced };
         let no_right = || Answer::Refused("no right".into());
-        let both = "the one that was read has the id AQEBAQEBAQEBAQEBAQEBAQ, the one of its name now has the id AgIC";
-        // The answer, after how many seconds of such answers it is believed, and what follows then: before, it is asked again.
+        let both = "the one that was read has the id AQEBAQEBAQEBAQEBAQEBAQ, the one of its name \
+            now has the id AgIC";
+        // The answer, after how many seconds of such answers it is believed, and what follows then:
+        // before, it is asked again.
         for (answer, seconds, expected) in [
             (Answer::Nothing, 3600, "ask"),
             (there(0, 20, None), 0, "on"),
@@ -256,9 +316,17 @@ mod tests {
             };
             let (after, just) = (Duration::from_secs(seconds), Duration::from_millis(1));
             assert!(at(after).contains(expected), "{answer:?}: {}", at(after));
-            assert!(seconds == 0 || at(after - just) == "ask", "{answer:?} before: {}", at(after - just));
+            assert!(
+                seconds == 0 || at(after - just) == "ask",
+                "{answer:?} before: {}",
+                at(after - just)
+            );
         }
         let new = Doubted { next: 0, was_well: false };
-        assert_eq!(judge("t[0]", new, &no_right(), Duration::ZERO), Verdict::Refused("no right".into()), "it was never read");
+        assert_eq!(
+            judge("t[0]", new, &no_right(), Duration::ZERO),
+            Verdict::Refused("no right".into()),
+            "it was never read"
+        );
     }
 }

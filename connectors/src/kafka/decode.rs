@@ -82,8 +82,8 @@ impl<'a> Incoming<'a> {
         of!(self.message, message => message.payload())
     }
 
-    /// Its headers, in order: name, and value if it has one (Kafka's null). A name may be there several times. A header
-    /// whose name is not UTF-8 is left out.
+    /// Its headers, in order: name, and value if it has one (Kafka's null). A name may be there
+    /// several times. A header whose name is not UTF-8 is left out.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
         let (borrowed, held) = match self.message {
             Taken::Borrowed(message) => (message.headers(), None),
@@ -93,7 +93,8 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// The headers whose names are UTF-8: the crate for Kafka panics at any other, and has no other way to it.
+/// The headers whose names are UTF-8: the crate for Kafka panics at any other, and has no other way
+/// to it.
 fn readable<H: Headers>(headers: &H) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
     (0..headers.count()).filter_map(|at| {
         let header = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| headers.try_get(at)));
@@ -106,7 +107,10 @@ pub(super) type Decoder<T> = dyn Fn(&Incoming<'_>) -> Result<T, NoRecord> + Send
 
 /// The reason why a decoder has no record of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "schema-registry"), allow(dead_code, reason = "only schemas have to be waited for"))]
+#[cfg_attr(
+    not(feature = "schema-registry"),
+    allow(dead_code, reason = "only schemas have to be waited for")
+)]
 pub(super) enum NoRecord {
     /// The message can never be decoded: the source's policy for such messages applies.
     Undecodable(String),
@@ -130,9 +134,10 @@ pub(super) enum Undecodable {
 }
 
 pub(super) fn value<'a>(message: &Incoming<'a>) -> Result<&'a [u8], String> {
-    message
-        .value()
-        .ok_or_else(|| "it has no value (a tombstone); a decoder of your own can take it, see Topics::decode".to_string())
+    message.value().ok_or_else(|| {
+        "it has no value (a tombstone); a decoder of your own can take it, see Topics::decode"
+            .to_string()
+    })
 }
 
 pub(super) fn bytes(message: &Incoming<'_>) -> Result<Vec<u8>, String> {
@@ -145,18 +150,21 @@ pub(super) fn utf8(message: &Incoming<'_>) -> Result<Str, String> {
 }
 
 pub(super) fn json<T: DeserializeOwned>(message: &Incoming<'_>) -> Result<T, String> {
-    tidemill_engine::json::from_slice(value(message)?)
-        .map_err(|why| format!("its value is not the JSON of a {}: {why}", tidemill_state::type_names::of::<T>()))
+    tidemill_engine::json::from_slice(value(message)?).map_err(|why| {
+        format!("its value is not the JSON of a {}: {why}", tidemill_state::type_names::of::<T>())
+    })
 }
 
 /// The head of some bytes, for an error message.
 pub(super) fn head_of(bytes: &[u8]) -> String {
     const HEAD: usize = 64;
-    let more = if bytes.len() > HEAD { format!("… ({} bytes)", bytes.len()) } else { String::new() };
+    let more =
+        if bytes.len() > HEAD { format!("… ({} bytes)", bytes.len()) } else { String::new() };
     format!("\"{}\"{more}", bytes[..bytes.len().min(HEAD)].escape_ascii())
 }
 
-/// Decodes a message into `into`. Returns whether it is a record or a dead letter there, or was skipped.
+/// Decodes a message into `into`. Returns whether it is a record or a dead letter there, or was
+/// skipped.
 ///
 /// # Errors
 /// The message is undecodable and the source is to stop, or it cannot be decoded now.
@@ -169,7 +177,9 @@ pub(super) fn decode<T>(
     let offset = u64::try_from(message.offset()).unwrap_or_default();
     let bytes = [message.key(), message.value()].into_iter().flatten().map(<[u8]>::len).sum();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decoder(message)));
-    let panicked = || Err(NoRecord::Undecodable("the decoder panicked (its message is in the log)".to_string()));
+    let panicked = || {
+        Err(NoRecord::Undecodable("the decoder panicked (its message is in the log)".to_string()))
+    };
     let error = match outcome.unwrap_or_else(|_| panicked()) {
         Ok(record) => {
             into.push(offset, bytes, record);
@@ -198,8 +208,9 @@ pub(super) fn decode<T>(
         Undecodable::Stop => {
             let head = message.value().map_or("no value".to_string(), head_of);
             Err(NoRecord::Undecodable(format!(
-                "offset {offset}: {error}; the value begins {head}. Nothing is lost: mend the decoder or say what is to be done with such records \
-                 (skip_undecodable, dead_letters), and start again"
+                "offset {offset}: {error}; the value begins {head}. Nothing is lost: mend the \
+                 decoder or say what is to be done with such records (skip_undecodable, \
+                 dead_letters), and start again"
             )))
         }
     }

@@ -1,4 +1,5 @@
-//! The look at a cluster while a source is read: whether its topics are still those that are read, and which partitions are new.
+//! The look at a cluster while a source is read: whether its topics are still those that are read,
+//! and which partitions are new.
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::{TopicId, Witness};
@@ -42,17 +43,24 @@ impl Discovery {
     ///
     /// # Errors
     /// Kind SourceLost: a topic is another, has lost partitions, or is gone.
-    pub(super) fn compare(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) -> Result<()> {
+    pub(super) fn compare(
+        &self,
+        probe: &Probe,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<()> {
         let topics = topics_of(known.iter().map(|(name, position)| (name, position.as_ref())))?;
         // One answer about all topics takes as long as some about one each.
         let listed = if topics.len() > FEW_TOPICS { probe.all_topics()? } else { BTreeMap::new() };
         let (mut outcome, mut silent) = (Ok(()), 0);
         for (topic, read) in topics {
-            // Each waits for any broker, whatever the topic. The ends of the logs must be looked up again meanwhile.
+            // Each waits for any broker, whatever the topic. The ends of the logs must be looked up
+            // again meanwhile.
             if silent == MOST_SILENT {
                 break;
             }
-            let is_same = |listed: &Listed| listed.id.is_some() && listed.speaks_against(read.id, read.last).is_none();
+            let is_same = |listed: &Listed| {
+                listed.id.is_some() && listed.speaks_against(read.id, read.last).is_none()
+            };
             if listed.get(topic).is_some_and(is_same) {
                 continue;
             }
@@ -83,7 +91,8 @@ impl Discovery {
             return Ok(None);
         }
         let topics = probe.topics(entries, |_| false)?;
-        let new: Vec<String> = names_in(&topics).into_iter().filter(|name| !known.contains_key(name)).collect();
+        let new: Vec<String> =
+            names_in(&topics).into_iter().filter(|name| !known.contains_key(name)).collect();
         let begins = probe.all_offsets(new.iter().map(String::as_str), At::Beginning)?;
         let position = |(name, low): (String, i64)| {
             let (topic, _) = parse(&name)?;
@@ -104,7 +113,9 @@ const MOST_SILENT: u32 = 2;
 const FEW_TOPICS: usize = 10;
 
 /// The topics of partitions, with what is known of each.
-fn topics_of<'a>(known: impl Iterator<Item = (&'a String, Option<&'a Position>)>) -> Result<BTreeMap<&'a str, Read>> {
+fn topics_of<'a>(
+    known: impl Iterator<Item = (&'a String, Option<&'a Position>)>,
+) -> Result<BTreeMap<&'a str, Read>> {
     let mut topics: BTreeMap<&str, Read> = BTreeMap::new();
     for (name, position) in known {
         let (topic, number) = parse(name)?;
@@ -115,8 +126,12 @@ fn topics_of<'a>(known: impl Iterator<Item = (&'a String, Option<&'a Position>)>
     Ok(topics)
 }
 
-/// Returns the topics of recorded partitions that are lost. As long as brokers may only be behind, they are asked again.
-pub(super) fn lost_topics(probe: &Probe, recorded: &BTreeMap<String, Position>) -> Result<BTreeSet<String>> {
+/// Returns the topics of recorded partitions that are lost. As long as brokers may only be behind,
+/// they are asked again.
+pub(super) fn lost_topics(
+    probe: &Probe,
+    recorded: &BTreeMap<String, Position>,
+) -> Result<BTreeSet<String>> {
     let mut lost = BTreeSet::new();
     let topics = topics_of(recorded.iter().map(|(name, position)| (name, Some(position))))?;
     let listed = probe.each_topic(topics.keys().copied())?;
@@ -133,13 +148,16 @@ pub(super) fn lost_topics(probe: &Probe, recorded: &BTreeMap<String, Position>) 
     Ok(lost)
 }
 
-/// Compares a topic with the one that is read: an error if it is another, and no broker contradicts.
+/// Compares a topic with the one that is read: an error if it is another, and no broker
+/// contradicts.
 fn same(probe: &Probe, topic: &str, read: Read) -> Result<()> {
     // No offset is compared here.
     let doubted = Doubted { next: 0, was_well: true };
     let began = Instant::now();
     loop {
-        let Some(answer) = probe.topic(topic)?.map_or(Some(Answer::NoTopic), |listed| listed.speaks_against(read.id, read.last))
+        let Some(answer) = probe
+            .topic(topic)?
+            .map_or(Some(Answer::NoTopic), |listed| listed.speaks_against(read.id, read.last))
         else {
             return Ok(());
         };

@@ -1,6 +1,7 @@
-//! Doubts about partitions that are being read. What librdkafka reports of one - its offset is not there, its topic is
-//! unknown, its topic has another id, its brokers are down - may be a single stale answer. A reader must not wait for
-//! the network, so a thread asks for it, until the brokers' answers can be believed.
+//! Doubts about partitions that are being read. What librdkafka reports of one - its offset is not
+//! there, its topic is unknown, its topic has another id, its brokers are down - may be a single
+//! stale answer. A reader must not wait for the network, so a thread asks for it, until the
+//! brokers' answers can be believed.
 
 use super::begin::{Answer, Doubted, Verdict, judge};
 use super::identity::Witness;
@@ -19,8 +20,8 @@ use tidemill_state::{Error, Kind, Result};
 /// meanwhile, and about partitions that are only in trouble.
 const WAITS: (Duration, Duration) = (ASK_EVERY, Duration::from_secs(3));
 
-/// The time a client may be in trouble before the brokers are asked, and how long they must then answer before it is replaced: librdkafka
-/// reconnects within 10 s.
+/// The time a client may be in trouble before the brokers are asked, and how long they must then
+/// answer before it is replaced: librdkafka reconnects within 10 s.
 pub(super) const IN_TROUBLE_FOR: Duration = Duration::from_secs(15);
 
 /// The number of leaders that may leave a question unanswered in one round.
@@ -43,8 +44,8 @@ struct Open {
 pub(super) enum Why {
     /// Nothing more may be read before it is settled.
     Reported,
-    /// Nothing has come for a while, because of a trouble of the client. If the partition can be reached, the client must be replaced:
-    /// this one.
+    /// Nothing has come for a while, because of a trouble of the client. If the partition can be
+    /// reached, the client must be replaced: this one.
     Trouble { client: u64 },
 }
 
@@ -65,11 +66,29 @@ pub(super) struct Doubt {
 
 impl Doubt {
     /// A doubt about a partition whose position is `next`.
-    pub(super) fn new(topic: &str, partition: i32, next: i64, witness: Witness, was_well: bool, why: Why) -> Doubt {
+    pub(super) fn new(
+        topic: &str,
+        partition: i32,
+        next: i64,
+        witness: Witness,
+        was_well: bool,
+        why: Why,
+    ) -> Doubt {
         let doubted = Doubted { next, was_well };
-        let (bad_since, good_since, verdict) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (bad_since, good_since, verdict) =
+            (Mutex::default(), Mutex::default(), Mutex::default());
         let silent = AtomicU32::new(0);
-        Doubt { topic: topic.to_string(), partition, witness, doubted, why, bad_since, good_since, verdict, silent }
+        Doubt {
+            topic: topic.to_string(),
+            partition,
+            witness,
+            doubted,
+            why,
+            bad_since,
+            good_since,
+            verdict,
+            silent,
+        }
     }
 
     /// Returns the verdict, once it can be believed.
@@ -89,7 +108,12 @@ impl Doubt {
             (_, Answer::Nothing) => {}
             _ => *since = since.or(Some(now)),
         }
-        tracing::debug!(partition = name_of(&self.topic, self.partition), ?answer, ?verdict, "a partition is in doubt");
+        tracing::debug!(
+            partition = name_of(&self.topic, self.partition),
+            ?answer,
+            ?verdict,
+            "a partition is in doubt"
+        );
         let settled = match (&verdict, self.why) {
             (Verdict::ReadOn, Why::Trouble { .. }) => self.is_good_for(IN_TROUBLE_FOR, now),
             (Verdict::AskAgain, _) => {
@@ -129,8 +153,8 @@ impl Doubts {
         doubt
     }
 
-    /// Makes sure that a thread asks while anything is in doubt. Called again and again by those who wait: the operating
-    /// system may refuse a thread for a moment, and one may have panicked.
+    /// Makes sure that a thread asks while anything is in doubt. Called again and again by those
+    /// who wait: the operating system may refuse a thread for a moment, and one may have panicked.
     pub(super) fn keep_asking(self: &Arc<Self>) {
         self.keep_asking_on(std::thread::Builder::new());
     }
@@ -159,12 +183,14 @@ impl Doubts {
         }
     }
 
-    /// The doubts that are open and wanted. `None` if there are none: the thread that asks ends with that.
+    /// The doubts that are open and wanted. `None` if there are none: the thread that asks ends
+    /// with that.
     fn open_doubts(&self) -> Option<Vec<Arc<Doubt>>> {
         let mut open = self.open.lock().expect("no holder of this lock panics");
         open.doubts.retain(|doubt| Arc::strong_count(doubt) > 1 && doubt.verdict().is_none());
         open.is_asking = !open.doubts.is_empty();
-        // First those that hold up a reader; and those whose leaders answer, so that others do not hold them up.
+        // First those that hold up a reader; and those whose leaders answer, so that others do not
+        // hold them up.
         open.doubts.sort_by_key(|doubt| (doubt.why != Why::Reported, doubt.silent.load(SeqCst)));
         open.is_asking.then(|| open.doubts.clone())
     }
@@ -186,13 +212,18 @@ impl Doubts {
                 break;
             }
             let topic = topics.entry(&doubt.topic).or_insert_with(|| probe.topic(&doubt.topic));
-            let answer = topic.clone().and_then(|listed| answer(probe, listed, doubt)).unwrap_or_else(|why| unanswered(&why));
+            let answer = topic
+                .clone()
+                .and_then(|listed| answer(probe, listed, doubt))
+                .unwrap_or_else(|why| unanswered(&why));
             if answer == Answer::Nothing {
                 doubt.silent.fetch_add(1, SeqCst);
                 silent += 1;
             }
             let settled = doubt.hear(&answer, Instant::now());
-            if let (true, Why::Trouble { client }, Some(Verdict::ReadOn)) = (settled, doubt.why, doubt.verdict()) {
+            if let (true, Why::Trouble { client }, Some(Verdict::ReadOn)) =
+                (settled, doubt.why, doubt.verdict())
+            {
                 self.replace(client, &name_of(&doubt.topic, doubt.partition))?;
             }
         }
@@ -204,7 +235,8 @@ impl Doubts {
         if self.reading.number() == client {
             tracing::warn!(
                 partition,
-                "a client for Kafka could read nothing, though the brokers answer: another takes its place"
+                "a client for Kafka could read nothing, though the brokers answer: another takes \
+                 its place"
             );
         }
         self.reading.replace(client)
@@ -231,8 +263,14 @@ fn answer(probe: &Probe, listed: Option<Listed>, doubt: &Doubt) -> Result<Answer
     let (low, high) = probe.range(&doubt.topic, doubt.partition)?;
     // Where there are ids, they tell; else the last record must.
     let replaced = match &doubt.witness.record {
-        Some(record) if listed.id.is_none() && doubt.doubted.next <= high && record.offset >= low => {
-            probe.are_replaced(&[(&name_of(&doubt.topic, doubt.partition), *record)])?.into_iter().flatten().next()
+        Some(record)
+            if listed.id.is_none() && doubt.doubted.next <= high && record.offset >= low =>
+        {
+            probe
+                .are_replaced(&[(&name_of(&doubt.topic, doubt.partition), *record)])?
+                .into_iter()
+                .flatten()
+                .next()
         }
         _ => None,
     };
@@ -257,19 +295,26 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         let there = Answer::There { low: 0, high: 9, replaced: None };
         assert!(!doubt.hear(&Answer::Nothing, at(0)));
-        assert!(!doubt.hear(&Answer::NoTopic, at(100)), "the first such answer, however long nothing was answered");
+        assert!(
+            !doubt.hear(&Answer::NoTopic, at(100)),
+            "the first such answer, however long nothing was answered"
+        );
         assert!(!doubt.hear(&Answer::Nothing, at(150)) && doubt.verdict().is_none());
         let gone = Doubt::new("t", 0, 5, Witness::default(), true, Why::Reported);
         assert!(!gone.hear(&Answer::NoTopic, at(0)) && !gone.hear(&Answer::NoTopic, at(7)));
         assert!(gone.hear(&Answer::NoTopic, at(8)));
-        assert!(matches!(gone.verdict(), Some(Verdict::Lost(why)) if why.contains("t[0]: the topic was deleted")));
+        assert!(
+            matches!(gone.verdict(), Some(Verdict::Lost(why)) if why.contains("t[0]: the topic \
+                was deleted"))
+        );
         assert!(doubt.hear(&there, at(200)));
         assert_eq!(doubt.verdict(), Some(Verdict::ReadOn));
     }
 
     #[test]
     fn a_thread_that_is_refused_is_asked_for_again() {
-        let reading = Arc::new(Reading::new(super::super::settings::Kafka::new("127.0.0.1:1"), 1 << 20));
+        let reading =
+            Arc::new(Reading::new(super::super::settings::Kafka::new("127.0.0.1:1"), 1 << 20));
         let doubts = Arc::new(Doubts::new(reading));
         let doubt = Arc::new(Doubt::new("t", 0, 5, Witness::default(), true, Why::Reported));
         let is_asking = || doubts.open.lock().expect("a test").is_asking;
@@ -290,7 +335,10 @@ mod tests {
         let doubt = Doubt::new("t", 0, 5, Witness::default(), true, Why::Trouble { client: 0 });
         assert!(!doubt.hear(&there, at(0)) && !doubt.hear(&there, at(9)));
         assert!(!doubt.hear(&Answer::NoTopic, at(10)), "one stale answer after good ones");
-        assert!(!doubt.hear(&there, at(12)) && !doubt.hear(&Answer::NoTopic, at(19)), "the first bad one since");
+        assert!(
+            !doubt.hear(&there, at(12)) && !doubt.hear(&Answer::NoTopic, at(19)),
+            "the first bad one since"
+        );
         assert!(doubt.hear(&Answer::NoTopic, at(27)));
     }
 
@@ -300,7 +348,11 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let there = Answer::There { low: 0, high: 9, replaced: None };
-        assert!(!doubt.hear(&there, at(0)) && !doubt.hear(&there, at(14)) && !doubt.hear(&Answer::Nothing, at(20)));
+        assert!(
+            !doubt.hear(&there, at(0))
+                && !doubt.hear(&there, at(14))
+                && !doubt.hear(&Answer::Nothing, at(20))
+        );
         assert!(!doubt.hear(&there, at(30)), "they were silent in between");
         assert!(doubt.hear(&there, at(45)));
         assert_eq!(doubt.verdict(), Some(Verdict::ReadOn));

@@ -1,7 +1,7 @@
 //! Errors of librdkafka and of brokers: what each asks of a run, in one table.
 //!
-//! A code that is not in it passes: leaders move, coordinators load, connections break. What never passes is named here with the way out,
-//! and ends a run instead of being waited for.
+//! A code that is not in it passes: leaders move, coordinators load, connections break. What never
+//! passes is named here with the way out, and ends a run instead of being waited for.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -10,11 +10,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub(super) enum ErrorClass {
     /// It is tried again.
     Passes,
-    /// The brokers do not accept who the client is. They may, of a client that they accepted before.
+    /// The brokers do not accept who the client is. They may, of a client that they accepted
+    /// before.
     Unauthenticated,
     /// The user lacks a right.
     Forbidden,
-    /// There is no such topic or partition. One broker may report so for a moment of a topic that is there.
+    /// There is no such topic or partition. One broker may report so for a moment of a topic that
+    /// is there.
     Missing,
     /// The records at the position are gone.
     Lost,
@@ -28,15 +30,19 @@ use ErrorClass::{Forbidden, Lost, Message, Missing, Never, Passes, Unauthenticat
 
 const SETTINGS: ErrorClass = Never("correct the settings for Kafka");
 const TOPIC: ErrorClass = Never("correct the topic's settings, or those with which it is made");
-const TOO_OLD: ErrorClass =
-    Never("the brokers are too old for what is asked of them, or have it turned off: upgrade them, or turn it on there");
+const TOO_OLD: ErrorClass = Never(
+    "the brokers are too old for what is asked of them, or have it turned off: upgrade them, or \
+     turn it on there",
+);
 const TOKEN: ErrorClass = Never("get a delegation token that the brokers accept");
 
 /// Returns the class of a code.
 pub(super) fn of(code: RDKafkaErrorCode) -> ErrorClass {
     use RDKafkaErrorCode as Code;
     match code {
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => Unauthenticated,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            Unauthenticated
+        }
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -50,14 +56,20 @@ pub(super) fn of(code: RDKafkaErrorCode) -> ErrorClass {
         | Code::MessageSizeTooLarge
         | Code::MessageBatchTooLarge => Message,
         Code::InvalidTransactionTimeout => Never(
-            "a sink's transactions may take 60 s, and the brokers allow less: raise transaction.max.timeout.ms there to 60000 or more",
+            "a sink's transactions may take 60 s, and the brokers allow less: raise \
+             transaction.max.timeout.ms there to 60000 or more",
         ),
         Code::UnsupportedVersion | Code::UnsupportedFeature | Code::NotImplemented => TOO_OLD,
-        Code::UnsupportedForMessageFormat => {
-            Never("the topic keeps messages in a format that is too old: set its message.format.version to 0.11.0 or later")
+        Code::UnsupportedForMessageFormat => Never(
+            "the topic keeps messages in a format that is too old: set its message.format.version \
+             to 0.11.0 or later",
+        ),
+        Code::UnsupportedCompressionType => {
+            Never("the brokers do not know this compression: set another compression.type")
         }
-        Code::UnsupportedCompressionType => Never("the brokers do not know this compression: set another compression.type"),
-        Code::SecurityDisabled => Never("the brokers have no security turned on: correct the security settings"),
+        Code::SecurityDisabled => {
+            Never("the brokers have no security turned on: correct the security settings")
+        }
         Code::DelegationTokenAuthDisabled
         | Code::DelegationTokenNotFound
         | Code::DelegationTokenOwnerMismatch
@@ -94,7 +106,9 @@ pub(super) fn of_call(error: &KafkaError) -> ErrorClass {
     };
     match (class, error) {
         // A message that was read.
-        (Message, KafkaError::MessageConsumption(_) | KafkaError::MessageConsumptionFatal(_)) => Passes,
+        (Message, KafkaError::MessageConsumption(_) | KafkaError::MessageConsumptionFatal(_)) => {
+            Passes
+        }
         _ => class,
     }
 }
@@ -108,7 +122,8 @@ pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// Returns whether a failed TLS handshake fails again: the certificate of the broker is not trusted, or is another's.
+/// Returns whether a failed TLS handshake fails again: the certificate of the broker is not
+/// trusted, or is another's.
 pub(super) fn is_distrust(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }
@@ -143,8 +158,18 @@ mod tests {
                     Code::Unknown,
                 ][..],
             ),
-            (Unauthenticated, &[Code::Authentication, Code::SaslAuthenticationFailed, Code::UnsupportedSASLMechanism]),
-            (Forbidden, &[Code::TopicAuthorizationFailed, Code::TransactionalIdAuthorizationFailed]),
+            (
+                Unauthenticated,
+                &[
+                    Code::Authentication,
+                    Code::SaslAuthenticationFailed,
+                    Code::UnsupportedSASLMechanism,
+                ],
+            ),
+            (
+                Forbidden,
+                &[Code::TopicAuthorizationFailed, Code::TransactionalIdAuthorizationFailed],
+            ),
             (Missing, &[Code::UnknownTopicOrPartition, Code::UnknownTopic, Code::UnknownPartition]),
             (Lost, &[Code::AutoOffsetReset, Code::OffsetOutOfRange]),
             (Message, &[Code::MessageSizeTooLarge, Code::InvalidRecord]),
@@ -157,7 +182,11 @@ mod tests {
                 assert_eq!(of(*code), class, "{code:?}");
             }
         }
-        for code in [Code::InvalidTransactionTimeout, Code::UnsupportedForMessageFormat, Code::SecurityDisabled] {
+        for code in [
+            Code::InvalidTransactionTimeout,
+            Code::UnsupportedForMessageFormat,
+            Code::SecurityDisabled,
+        ] {
             assert!(matches!(of(code), Never(_)), "{code:?}");
         }
     }
@@ -166,7 +195,11 @@ mod tests {
     fn a_call_has_the_class_of_its_code() {
         assert_eq!(of_call(&KafkaError::AdminOp(Code::InvalidReplicationFactor)), TOPIC);
         assert_eq!(of_call(&KafkaError::MessageProduction(Code::InvalidRecord)), Message);
-        assert_eq!(of_call(&KafkaError::MessageConsumption(Code::InvalidMessage)), Passes, "a reader looks into it");
+        assert_eq!(
+            of_call(&KafkaError::MessageConsumption(Code::InvalidMessage)),
+            Passes,
+            "a reader looks into it"
+        );
         assert_eq!(of_call(&KafkaError::NoMessageReceived), Passes);
     }
 }

@@ -1,5 +1,5 @@
-//! The reports of librdkafka beside its results: why nothing comes, how far partitions are, which topic a name stands
-//! for, what was sent twice.
+//! The reports of librdkafka beside its results: why nothing comes, how far partitions are, which
+//! topic a name stands for, what was sent twice.
 //!
 //! They come through a client's main queue, and are taken out of it by [`super::client::drain`].
 
@@ -24,15 +24,16 @@ use std::time::{Duration, Instant, SystemTime};
 /// A client that reads.
 pub(super) type Consumer = BaseConsumer<Events>;
 
-/// The time a partition may be without a leader, or its leader without a connection, before that is trouble: a
-/// leader that moves takes a second or two.
+/// The time a partition may be without a leader, or its leader without a connection, before that is
+/// trouble: a leader that moves takes a second or two.
 const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The time the trouble with one broker lasts before it is taken for that of all: longer than the time between two
-/// statistics, which show whether another can be reached.
+/// The time the trouble with one broker lasts before it is taken for that of all: longer than the
+/// time between two statistics, which show whether another can be reached.
 const ONE_BROKER_FOR: Duration = Duration::from_secs(3);
 
-/// The time brokers that took a client before may refuse it before that is final: their view of users may be stale.
+/// The time brokers that took a client before may refuse it before that is final: their view of
+/// users may be stale.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// The standing of this user with the brokers, shared by all clients of one source or sink.
@@ -52,10 +53,12 @@ impl Standing {
         self.refused_since.lock().expect("no holder of this lock panics").get_or_insert(now);
     }
 
-    /// Returns whether a refusal is the brokers' last word: they never took this user, or have refused it for a minute.
+    /// Returns whether a refusal is the brokers' last word: they never took this user, or have
+    /// refused it for a minute.
     fn is_final(&self, now: Instant) -> bool {
         let since = *self.refused_since.lock().expect("no holder of this lock panics");
-        !self.was_well.load(SeqCst) || since.is_some_and(|since| now.saturating_duration_since(since) >= REFUSED_FOR)
+        !self.was_well.load(SeqCst)
+            || since.is_some_and(|since| now.saturating_duration_since(since) >= REFUSED_FOR)
     }
 }
 
@@ -92,7 +95,8 @@ struct Reports {
 struct Trouble {
     why: String,
     since: Instant,
-    /// True if it is of all brokers. One of a single broker passes with the next statistics if another can be reached.
+    /// True if it is of all brokers. One of a single broker passes with the next statistics if
+    /// another can be reached.
     is_of_all: bool,
 }
 
@@ -130,14 +134,20 @@ pub(super) struct Failed {
 }
 
 thread_local! {
-    /// The offset of the last end of a partition that was polled on this thread: librdkafka's event has it only in its text.
+    /// The offset of the last end of a partition that was polled on this thread: librdkafka's event
+    /// has it only in its text.
     static END: Cell<Option<i64>> = const { Cell::new(None) };
 }
 
 impl Events {
-    /// The reports of a new client of this standing, which authenticates by these tokens, if there are any.
+    /// The reports of a new client of this standing, which authenticates by these tokens, if there
+    /// are any.
     pub(super) fn new(standing: &Arc<Standing>, tokens: Option<&Arc<Tokens>>) -> Events {
-        Events(Arc::new(Reports { standing: Arc::clone(standing), tokens: tokens.cloned(), ..Reports::default() }))
+        Events(Arc::new(Reports {
+            standing: Arc::clone(standing),
+            tokens: tokens.cloned(),
+            ..Reports::default()
+        }))
     }
 
     /// Returns whether the brokers refuse the client's consumer group.
@@ -156,14 +166,25 @@ impl Events {
     /// As [`Events::trouble`], without what may be the trouble with one broker of several.
     pub(super) fn certain_trouble(&self) -> Option<String> {
         let is_uncertain = |trouble: &Trouble| !trouble.is_certain();
-        let is_one = self.0.trouble.lock().expect("no holder of this lock panics").as_ref().is_some_and(is_uncertain);
+        let is_one = self
+            .0
+            .trouble
+            .lock()
+            .expect("no holder of this lock panics")
+            .as_ref()
+            .is_some_and(is_uncertain);
         let is_refused = self.0.refusal.lock().expect("no holder of this lock panics").is_some();
         if is_one && !is_refused { None } else { self.trouble() }
     }
 
     /// Since when no broker can be reached, if so.
     pub(super) fn trouble_since(&self) -> Option<Instant> {
-        self.0.trouble.lock().expect("no holder of this lock panics").as_ref().map(|trouble| trouble.since)
+        self.0
+            .trouble
+            .lock()
+            .expect("no holder of this lock panics")
+            .as_ref()
+            .map(|trouble| trouble.since)
     }
 
     /// The reason why this partition cannot be read now, and since when, if so.
@@ -182,13 +203,18 @@ impl Events {
     pub(super) fn refused(&self) -> Option<String> {
         let refusal = self.0.refusal.lock().expect("no holder of this lock panics");
         let refusal = refusal.as_ref()?;
-        (!refusal.may_pass || self.0.standing.is_final(Instant::now())).then(|| refusal.reason.clone())
+        (!refusal.may_pass || self.0.standing.is_final(Instant::now()))
+            .then(|| refusal.reason.clone())
     }
 
     /// Notes that something came from a broker.
     pub(super) fn is_well(&self) {
         *self.0.trouble.lock().expect("no holder of this lock panics") = None;
-        self.0.refusal.lock().expect("no holder of this lock panics").take_if(|refusal| refusal.may_pass);
+        self.0
+            .refusal
+            .lock()
+            .expect("no holder of this lock panics")
+            .take_if(|refusal| refusal.may_pass);
         self.0.standing.is_well();
     }
 
@@ -196,7 +222,8 @@ impl Events {
     pub(super) fn partition_is_well(&self, topic: &str, partition: i32) {
         if self.0.partition_trouble.load(SeqCst) {
             let mut partitions = self.0.partitions.lock().expect("no holder of this lock panics");
-            let reported = partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
+            let reported =
+                partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
             reported.into_iter().for_each(|reported| reported.away = None);
         }
     }
@@ -208,12 +235,17 @@ impl Events {
     }
 
     /// The transaction that is open on a partition, as of about a second ago.
-    pub(super) fn open_transaction_of(&self, topic: &str, partition: i32) -> Option<OpenTransaction> {
+    pub(super) fn open_transaction_of(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Option<OpenTransaction> {
         let partitions = self.0.partitions.lock().expect("no holder of this lock panics");
         partitions.get(topic)?.get(&partition)?.open
     }
 
-    /// The id of a topic, as this client has learnt it last. `None` before that, and where the brokers have no ids.
+    /// The id of a topic, as this client has learnt it last. `None` before that, and where the
+    /// brokers have no ids.
     pub(super) fn id_of(&self, topic: &str) -> Option<TopicId> {
         self.0.ids.lock().expect("no holder of this lock panics").get(topic).copied()
     }
@@ -243,9 +275,11 @@ impl Events {
         self.0.retries.load(SeqCst)
     }
 
-    /// Returns the number of messages that were delivered, or have failed, since the last call of [`Events::forget_deliveries`].
+    /// Returns the number of messages that were delivered, or have failed, since the last call of
+    /// [`Events::forget_deliveries`].
     pub(super) fn reported(&self) -> usize {
-        self.0.delivered.load(SeqCst) + self.0.failed.lock().expect("no holder of this lock panics").len()
+        self.0.delivered.load(SeqCst)
+            + self.0.failed.lock().expect("no holder of this lock panics").len()
     }
 
     /// Returns whether a message has failed with such a code.
@@ -283,7 +317,10 @@ impl Events {
                     trouble.why = reason.to_string();
                 }
             }
-            None => *trouble = Some(Trouble { why: reason.to_string(), since: Instant::now(), is_of_all }),
+            None => {
+                *trouble =
+                    Some(Trouble { why: reason.to_string(), since: Instant::now(), is_of_all })
+            }
         }
     }
 }
@@ -296,7 +333,10 @@ pub(super) fn take_end() -> Option<i64> {
 impl ClientContext for Events {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+    fn generate_oauth_token(
+        &self,
+        _config: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         self.0.handled.fetch_add(1, SeqCst);
         let tokens = self.0.tokens.as_ref().ok_or("nothing gives tokens (Kafka::oauth)")?;
         Ok(tokens.current()?.into())
@@ -310,8 +350,8 @@ impl ClientContext for Events {
                 self.0.ids_version.fetch_add(1, SeqCst);
             }
         }
-        // What matters is reported by the users of the client, in words of their own. Debug lines come with every
-        // answer about topics.
+        // What matters is reported by the users of the client, in words of their own. Debug lines
+        // come with every answer about topics.
         match level {
             RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
             _ => tracing::debug!(target: "librdkafka", ?level, facility, "{message}"),
@@ -333,7 +373,9 @@ impl ClientContext for Events {
             }
             // Not a report of the brokers: the supplier of tokens has none now, and is called
             // again.
-            Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => self.note_trouble(reason, true, true),
+            Some(RDKafkaErrorCode::Authentication) if reason.starts_with(NO_TOKEN) => {
+                self.note_trouble(reason, true, true)
+            }
             Some(code) if is_refusal(code) => {
                 let remedy = rights::lacking(code).unwrap_or("correct the security settings");
                 let reason = format!("{}: {remedy}", reason.trim_end_matches('.'));
@@ -364,7 +406,8 @@ impl ClientContext for Events {
         if statistics.brokers.values().any(BrokerStatistics::is_up) {
             self.is_well();
         }
-        let retries = statistics.brokers.values().map(|broker| broker.txretries + broker.req_timeouts).sum();
+        let retries =
+            statistics.brokers.values().map(|broker| broker.txretries + broker.req_timeouts).sum();
         self.0.retries.fetch_max(retries, SeqCst);
         let mut partitions = self.0.partitions.lock().expect("no holder of this lock panics");
         let mut some_away = false;
@@ -373,15 +416,23 @@ impl ClientContext for Events {
                 partitions.insert(topic.clone(), HashMap::new());
             }
             let Some(reported) = partitions.get_mut(topic) else { continue };
-            for partition in of_topic.partitions.values().filter(|partition| partition.partition >= 0) {
+            for partition in
+                of_topic.partitions.values().filter(|partition| partition.partition >= 0)
+            {
                 let reported = reported.entry(partition.partition).or_default();
                 reported.end = partition.ls_offset.max(partition.hi_offset);
                 let now = SystemTime::now();
-                reported.open = OpenTransaction::of(partition.ls_offset, partition.hi_offset, reported.open, now);
-                reported.away = partition.away(&statistics.brokers).map(|why| match reported.away.take() {
-                    Some((_, since)) => (why, since),
-                    None => (why, Instant::now()),
-                });
+                reported.open = OpenTransaction::of(
+                    partition.ls_offset,
+                    partition.hi_offset,
+                    reported.open,
+                    now,
+                );
+                reported.away =
+                    partition.away(&statistics.brokers).map(|why| match reported.away.take() {
+                        Some((_, since)) => (why, since),
+                        None => (why, Instant::now()),
+                    });
                 some_away |= reported.away.is_some();
             }
         }
@@ -414,7 +465,8 @@ impl ProducerContext for Events {
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                tracing::debug!(%error, topic = message.topic(), number, "a message was not delivered");
+                tracing::debug!(%error, topic = message.topic(), number, "a message was not \
+                    delivered");
                 let failed = Failed { number, topic: message.topic().to_string(), code };
                 self.0.failed.lock().expect("no holder of this lock panics").push(failed);
             }
@@ -446,7 +498,8 @@ mod tests {
 
     #[test]
     fn the_offset_of_an_end_is_found_in_its_text() {
-        let reason = "Fetch from broker 1 reached end of partition at offset 1234 (HighwaterMark 1240)";
+        let reason =
+            "Fetch from broker 1 reached end of partition at offset 1234 (HighwaterMark 1240)";
         assert_eq!(end_in(reason), Some(1234));
         assert_eq!(end_in("Fetch from broker 1 reached end of partition"), None);
     }
@@ -464,7 +517,10 @@ mod tests {
     #[test]
     fn a_broker_that_ends_a_connection_is_no_trouble_of_what_others_lead() {
         let events = Events::default();
-        events.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "b:9092: disconnected");
+        events.error(
+            KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure),
+            "b:9092: disconnected",
+        );
         assert_eq!((events.certain_trouble(), events.trouble_of("t", 0)), (None, None));
         assert!(events.trouble().is_some(), "a call that fails now may name it");
         events.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "2/2 brokers are down");
@@ -478,11 +534,24 @@ mod tests {
     fn a_partition_in_trouble_of_its_own_is_named_until_something_of_it_comes() {
         // It is named only after some seconds, and not any more once something of it came.
         let events = Events::default();
-        events.stats_raw(&String::from_utf8_lossy(UP).replace("\"leader\": 1", "\"leader\": -1").into_bytes());
-        assert_eq!((events.trouble(), events.trouble_of("t", 0)), (None, None), "a leader may move");
+        events.stats_raw(
+            &String::from_utf8_lossy(UP).replace("\"leader\": 1", "\"leader\": -1").into_bytes(),
+        );
+        assert_eq!(
+            (events.trouble(), events.trouble_of("t", 0)),
+            (None, None),
+            "a leader may move"
+        );
         let long_ago = Instant::now().checked_sub(LEADER_WITHIN).expect("the machine runs longer");
-        events.0.partitions.lock().expect("a test").get_mut("t").and_then(|t| t.get_mut(&0)).expect("it is there").away =
-            Some(("it has no leader".into(), long_ago));
+        events
+            .0
+            .partitions
+            .lock()
+            .expect("a test")
+            .get_mut("t")
+            .and_then(|t| t.get_mut(&0))
+            .expect("it is there")
+            .away = Some(("it has no leader".into(), long_ago));
         assert!(events.trouble_of("t", 0).is_some_and(|(why, _)| why == "it has no leader"));
         assert_eq!(events.trouble(), None, "the client is well");
         events.partition_is_well("t", 0);
@@ -492,7 +561,10 @@ mod tests {
     #[test]
     fn a_refusal_of_a_client_that_was_well_is_trouble_until_it_has_lasted() {
         let refuse = |events: &Events| {
-            events.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "SASL authentication error");
+            events.error(
+                KafkaError::Global(RDKafkaErrorCode::Authentication),
+                "SASL authentication error",
+            );
         };
         let fresh = Events::default();
         refuse(&fresh);
@@ -501,26 +573,39 @@ mod tests {
         Events::new(&standing, None).stats_raw(UP);
         let events = Events::new(&standing, None);
         refuse(&events);
-        assert!(events.refused().is_none() && events.trouble().is_some_and(|why| why.contains("SASL")));
-        assert!(standing.is_final(Instant::now() + REFUSED_FOR) && !standing.is_final(Instant::now()));
+        assert!(
+            events.refused().is_none() && events.trouble().is_some_and(|why| why.contains("SASL"))
+        );
+        assert!(
+            standing.is_final(Instant::now() + REFUSED_FOR) && !standing.is_final(Instant::now())
+        );
         events.is_well();
         assert_eq!((events.refused(), events.trouble()), (None, None));
         assert!(!standing.is_final(Instant::now() + REFUSED_FOR), "it begins again");
-        // Of a group, only lag tools notice it; of anything else, a right that is missing does not come back by itself.
+        // Of a group, only lag tools notice it; of anything else, a right that is missing does not
+        // come back by itself.
         events.error(KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed), "no");
-        assert!(events.refused().is_none() && events.trouble().is_none() && events.is_group_refused());
-        events.error(KafkaError::Global(RDKafkaErrorCode::TransactionalIdAuthorizationFailed), "no.");
+        assert!(
+            events.refused().is_none() && events.trouble().is_none() && events.is_group_refused()
+        );
+        events
+            .error(KafkaError::Global(RDKafkaErrorCode::TransactionalIdAuthorizationFailed), "no.");
         events.is_well();
-        assert!(events.refused().is_some_and(|why| why.starts_with("no: this user lacks the rights Write and Describe")));
+        assert!(events.refused().is_some_and(|why| {
+            why.starts_with("no: this user lacks the rights Write and Describe")
+        }));
     }
 
     #[test]
     fn a_certificate_that_is_not_trusted_is_a_refusal_and_a_broken_handshake_is_not() {
-        let fail = |events: &Events, reason| events.error(KafkaError::Global(RDKafkaErrorCode::SSL), reason);
+        let fail = |events: &Events, reason| {
+            events.error(KafkaError::Global(RDKafkaErrorCode::SSL), reason)
+        };
         let events = Events::default();
         fail(&events, "SSL handshake failed: Disconnected");
         assert_eq!(events.refused(), None);
-        let distrust = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified";
+        let distrust = "SSL handshake failed: error:0A000086:SSL routines::certificate verify \
+            failed: broker certificate could not be verified";
         fail(&events, distrust);
         assert!(events.refused().is_some_and(|why| why.starts_with(distrust)));
     }
@@ -528,22 +613,34 @@ mod tests {
     #[test]
     fn a_token_that_is_not_given_is_trouble_and_no_refusal() {
         let events = Events::default();
-        events.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "Failed to acquire SASL OAUTHBEARER token: no answer");
-        assert!(events.refused().is_none() && events.trouble().is_some_and(|why| why.contains("no answer")));
+        events.error(
+            KafkaError::Global(RDKafkaErrorCode::Authentication),
+            "Failed to acquire SASL OAUTHBEARER token: no answer",
+        );
+        assert!(
+            events.refused().is_none()
+                && events.trouble().is_some_and(|why| why.contains("no answer"))
+        );
         assert!(events.generate_oauth_token(None).is_err(), "nothing gives any");
     }
 
     #[test]
     fn the_newest_id_of_a_topic_counts_and_every_change_is_seen() {
         let events = Events::default();
-        let line = |id: &str| format!("[thrd:main]: Topic t changed id from AAAAAAAAAAAAAAAAAAAAAA to {id}");
+        let line = |id: &str| {
+            format!("[thrd:main]: Topic t changed id from AAAAAAAAAAAAAAAAAAAAAA to {id}")
+        };
         let log = |id: &str| events.log(RDKafkaLogLevel::Debug, "METADATA", &line(id));
         log("dYNAj3CJSWu3YTZRiUVC/w");
         let (first, version) = (events.id_of("t"), events.ids_version());
         assert!(first.is_some() && events.id_of("other").is_none());
         log("dYNAj3CJSWu3YTZRiUVC/w");
         log("AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!((events.id_of("t"), events.ids_version()), (first, version), "the same, and none, are no change");
+        assert_eq!(
+            (events.id_of("t"), events.ids_version()),
+            (first, version),
+            "the same, and none, are no change"
+        );
         log("eYNAj3CJSWu3YTZRiUVC/w");
         assert!(events.id_of("t") != first && events.ids_version() > version);
         assert_eq!(events.handled(), 4);

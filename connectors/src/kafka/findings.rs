@@ -19,7 +19,9 @@ impl Findings {
     /// Returns how large messages may be, if that was found not long ago.
     pub(super) fn at(&self, now: Instant) -> Option<Takes> {
         let found = self.0.lock().expect("no holder of this lock panics");
-        found.filter(|(_, at)| now.saturating_duration_since(*at) < KEPT_FOR).map(|(takes, _)| takes)
+        found
+            .filter(|(_, at)| now.saturating_duration_since(*at) < KEPT_FOR)
+            .map(|(takes, _)| takes)
     }
 
     /// Keeps what was found.

@@ -1,4 +1,5 @@
-//! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read from it, but that it is there.
+//! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read
+//! from it, but that it is there.
 
 use super::events::{Consumer, Events};
 use super::partition::{name_of, parse};
@@ -38,7 +39,8 @@ impl Group {
     pub(super) fn begin(&self, kafka: &Kafka) -> Result<()> {
         let mut member = self.0.lock().expect("no holder of this lock panics");
         if member.is_none() {
-            let (consumer, events) = client::create::<Consumer>(kafka, &kafka.asking(Isolation::Committed)?)?;
+            let (consumer, events) =
+                client::create::<Consumer>(kafka, &kafka.asking(Isolation::Committed)?)?;
             client::look_at_events(&consumer);
             let (pending, all) = (BTreeMap::new(), BTreeMap::new());
             let (kafka, told) = (kafka.clone(), Instant::now());
@@ -49,7 +51,11 @@ impl Group {
 
     /// Returns the first of these partitions that the group has read, with the group's offset
     /// there.
-    pub(super) fn has_read(&self, kafka: &Kafka, partitions: &[String]) -> Result<Option<(String, i64)>> {
+    pub(super) fn has_read(
+        &self,
+        kafka: &Kafka,
+        partitions: &[String],
+    ) -> Result<Option<(String, i64)>> {
         let mut asked = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions.iter().filter_map(|name| parse(name).ok()) {
             asked.add_partition(topic, partition);
@@ -59,10 +65,14 @@ impl Group {
         let found = consumer.committed_offsets(asked, ANSWER_WITHIN);
         let found = found.map_err(|why| {
             client::look_at_events(consumer);
-            // The call itself may only have run out of time: whoever may not use a group is not told where it is.
+            // The call itself may only have run out of time: whoever may not use a group is not
+            // told where it is.
             let refused = KafkaError::OffsetFetch(RDKafkaErrorCode::GroupAuthorizationFailed);
             let why = if events.is_group_refused() { refused } else { why };
-            let doing = format!("looking whether consumer group \"{}\" has read these topics", kafka.group());
+            let doing = format!(
+                "looking whether consumer group \"{}\" has read these topics",
+                kafka.group()
+            );
             client::error(kafka, events, &doing, &why)
         })?;
         let read = found.elements().into_iter().find_map(|found| match found.offset() {
@@ -76,8 +86,9 @@ impl Group {
     /// later call, which may bring none.
     pub(super) fn committed(&self, positions: &[(String, Position)]) {
         if let Some(member) = &mut *self.0.lock().expect("no holder of this lock panics") {
-            let offsets =
-                positions.iter().map(|(name, position)| (name.clone(), i64::try_from(position.offset).unwrap_or(i64::MAX)));
+            let offsets = positions.iter().map(|(name, position)| {
+                (name.clone(), i64::try_from(position.offset).unwrap_or(i64::MAX))
+            });
             member.pending.extend(offsets);
             if !member.pending.is_empty() && member.told.elapsed() >= TELL_EVERY {
                 member.tell();
@@ -92,11 +103,16 @@ impl Member {
     /// are sent again.
     fn replace_client(&mut self) {
         let made = self.kafka.asking(Isolation::Committed);
-        if let Ok((consumer, events)) = made.and_then(|config| client::create_at_once::<Consumer>(&self.kafka, &config)) {
+        if let Ok((consumer, events)) =
+            made.and_then(|config| client::create_at_once::<Consumer>(&self.kafka, &config))
+        {
             client::look_at_events(&consumer);
             threads::let_go(std::mem::replace(&mut self.consumer, consumer));
             self.events = events;
-            self.pending = std::mem::take(&mut self.all).into_iter().chain(std::mem::take(&mut self.pending)).collect();
+            self.pending = std::mem::take(&mut self.all)
+                .into_iter()
+                .chain(std::mem::take(&mut self.pending))
+                .collect();
         }
     }
 
@@ -107,7 +123,8 @@ impl Member {
             let group = self.kafka.group();
             tracing::warn!(
                 group,
-                "the brokers refuse this consumer group: tools that show lag see nothing of this topology. Grant Read on the group, or name another with the setting group.id"
+                "the brokers refuse this consumer group: tools that show lag see nothing of this \
+                 topology. Grant Read on the group, or name another with the setting group.id"
             );
         }
         if self.events.trouble_since().is_some_and(|since| since.elapsed() >= STUCK_AFTER) {

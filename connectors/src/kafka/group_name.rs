@@ -21,6 +21,10 @@ impl GroupName {
 
     /// Returns the name.
     pub(super) fn get(&self) -> String {
-        self.0.lock().expect("no holder of this lock panics").clone().unwrap_or_else(|| UNNAMED.to_string())
+        self.0
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
+            .unwrap_or_else(|| UNNAMED.to_string())
     }
 }

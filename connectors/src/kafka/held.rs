@@ -1,9 +1,11 @@
-//! A message that a reader holds back, since it cannot be decoded yet, and when it is decoded again.
+//! A message that a reader holds back, since it cannot be decoded yet, and when it is decoded
+//! again.
 
 use rdkafka::message::OwnedMessage;
 use std::time::{Duration, Instant};
 
-/// The time between two attempts to decode it: at first, and at most. Each attempt parses the message anew.
+/// The time between two attempts to decode it: at first, and at most. Each attempt parses the
+/// message anew.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// See the module's documentation.
@@ -41,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_message_is_decoded_ever_less_often_up_to_once_a_second() {
-        let message = OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 0, 0, None);
+        let message =
+            OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 0, 0, None);
         let mut now = Instant::now();
         let mut held = Held::new(message, None, now);
         let mut waits = Vec::new();

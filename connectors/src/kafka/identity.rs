@@ -1,8 +1,10 @@
-//! The identity of a topic: the id that its cluster gave it, and a position's witness, which keeps it.
+//! The identity of a topic: the id that its cluster gave it, and a position's witness, which keeps
+//! it.
 //!
-//! A topic that was deleted and made again has its old name and another id. The crate for Kafka has no call that
-//! returns ids. librdkafka names them in its log, in the debug context `metadata`: one line for each topic whose id
-//! is not the one before, written before anything of the new topic can be fetched. This module reads that line.
+//! A topic that was deleted and made again has its old name and another id. The crate for Kafka has
+//! no call that returns ids. librdkafka names them in its log, in the debug context `metadata`: one
+//! line for each topic whose id is not the one before, written before anything of the new topic can
+//! be fetched. This module reads that line.
 
 use super::payload::{Cursor, push_number};
 use rdkafka::Message;
@@ -19,7 +21,8 @@ impl TopicId {
     /// The id in base 64, without the padding.
     const LETTERS: usize = 22;
 
-    /// Reads an id as librdkafka writes it. `None` for anything else, and for the id of zeros that stands for none.
+    /// Reads an id as librdkafka writes it. `None` for anything else, and for the id of zeros that
+    /// stands for none.
     fn parse(text: &str) -> Option<TopicId> {
         if text.len() != TopicId::LETTERS {
             return None;
@@ -36,7 +39,8 @@ impl TopicId {
             };
             // The last letter holds two bits more than there are.
             let last = at == TopicId::LETTERS - 1;
-            bits = if last { bits << 2 | u128::from(six >> 4) } else { bits << 6 | u128::from(six) };
+            bits =
+                if last { bits << 2 | u128::from(six >> 4) } else { bits << 6 | u128::from(six) };
         }
         (bits != 0).then_some(TopicId(bits.to_be_bytes()))
     }
@@ -45,7 +49,8 @@ impl TopicId {
 /// As Kafka's own tools write it: base 64 for URLs, without padding.
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let bits = u128::from_be_bytes(self.0);
         for at in 0..TopicId::LETTERS {
             let end = 128_usize.checked_sub(6 * (at + 1));
@@ -62,8 +67,9 @@ impl fmt::Debug for TopicId {
     }
 }
 
-/// Reads the topic and its new id from a line of librdkafka's log: "[thrd:main]: Topic orders changed id from
-/// AAAAAAAAAAAAAAAAAAAAAA to dYNAj3CJSWu3YTZRiUVC/w". `None` for every other line, and where the new id is none.
+/// Reads the topic and its new id from a line of librdkafka's log: "[thrd:main]: Topic orders
+/// changed id from AAAAAAAAAAAAAAAAAAAAAA to dYNAj3CJSWu3YTZRiUVC/w". `None` for every other line,
+/// and where the new id is none.
 pub(super) fn changed_id(line: &str) -> Option<(&str, TopicId)> {
     let (before, ids) = line.split_once(" changed id from ")?;
     let topic = before.rsplit(' ').next()?;
@@ -74,7 +80,8 @@ pub(super) fn changed_id(line: &str) -> Option<(&str, TopicId)> {
 /// A position's witness: whose position it is, and what the last record before it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Witness {
-    /// The id of the topic. `None` in positions of earlier versions, and of clusters that have no ids.
+    /// The id of the topic. `None` in positions of earlier versions, and of clusters that have no
+    /// ids.
     pub(super) topic: Option<TopicId>,
     /// The last record. `None` if there was none.
     pub(super) record: Option<Record>,
@@ -163,11 +170,16 @@ pub(super) mod tests {
 
     #[test]
     fn an_id_is_read_from_the_log_and_written_as_kafka_writes_it() {
-        let line = "[thrd:main]: Topic a.b_c-d changed id from AAAAAAAAAAAAAAAAAAAAAA to dYNAj3CJSWu3YTZRiUVC/w";
+        let line = "[thrd:main]: Topic a.b_c-d changed id from AAAAAAAAAAAAAAAAAAAAAA to \
+            dYNAj3CJSWu3YTZRiUVC/w";
         let (topic, id) = changed_id(line).expect("it is such a line");
         assert_eq!((topic, id.to_string().as_str()), ("a.b_c-d", "dYNAj3CJSWu3YTZRiUVC_w"));
         let same = "Topic a.b_c-d changed id from dYNAj3CJSWu3YTZRiUVC/w to dYNAj3CJSWu3YTZRiUVC_w";
-        assert_eq!(changed_id(same), Some(("a.b_c-d", id)), "both alphabets, with and without the thread");
+        assert_eq!(
+            changed_id(same),
+            Some(("a.b_c-d", id)),
+            "both alphabets, with and without the thread"
+        );
         for other in [
             "[thrd:main]: Topic t changed id from dYNAj3CJSWu3YTZRiUVC/w to AAAAAAAAAAAAAAAAAAAAAA",
             "[thrd:main]: Topic t changed id from dYNAj3CJSWu3YTZRiUVC/w to dYNAj3CJSWu3YTZRiUVC",
@@ -188,10 +200,16 @@ pub(super) mod tests {
                 let position = witness.at(301);
                 assert_eq!((Witness::of(&position), position.offset), (witness, 301));
                 let bytes = witness.to_bytes();
-                assert!((1..bytes.len()).all(|cut| cut == 17 || Witness::read(&bytes[..cut]).is_none()));
+                assert!(
+                    (1..bytes.len()).all(|cut| cut == 17 || Witness::read(&bytes[..cut]).is_none())
+                );
             }
         }
-        assert_eq!(Witness::default().to_bytes(), [0_u8; 0], "nothing is known, and nothing is written");
+        assert_eq!(
+            Witness::default().to_bytes(),
+            [0_u8; 0],
+            "nothing is known, and nothing is written"
+        );
     }
 
     #[test]
@@ -200,6 +218,12 @@ pub(super) mod tests {
         bytes.extend_from_slice(&(-1_i64).to_le_bytes());
         bytes.extend_from_slice(&7_u64.to_le_bytes());
         let read = Witness::of(&Position { offset: 301, witness: bytes });
-        assert_eq!(read, Witness { topic: None, record: Some(Record { offset: 300, timestamp: -1, checksum: 7 }) });
+        assert_eq!(
+            read,
+            Witness {
+                topic: None,
+                record: Some(Record { offset: 300, timestamp: -1, checksum: 7 })
+            }
+        );
     }
 }

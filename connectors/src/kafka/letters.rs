@@ -22,10 +22,12 @@ pub(super) struct Refusal<'a> {
     pub(super) reason: &'a str,
 }
 
-/// Makes the dead letter of a message: all of it, if the topic of dead letters takes so many bytes; else the heads of
-/// its value, and of its key if that is what does not fit.
+/// Makes the dead letter of a message: all of it, if the topic of dead letters takes so many bytes;
+/// else the heads of its value, and of its key if that is what does not fit.
 pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) -> Letter {
-    let fits = |letter: &Letter| letter.key.as_ref().map_or(0, Vec::len) + letter.value.len() + OVERHEAD_BYTES <= takes;
+    let fits = |letter: &Letter| {
+        letter.key.as_ref().map_or(0, Vec::len) + letter.value.len() + OVERHEAD_BYTES <= takes
+    };
     let about = |more: Map<String, Json>| {
         let mut letter = Map::new();
         letter.insert("topic".into(), json!(refusal.topic));
@@ -35,7 +37,8 @@ pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) 
         letter.extend(more);
         Json::Object(letter).to_string().into_bytes()
     };
-    let headers: Vec<Json> = message.headers.iter().map(|(name, value)| json!([name, value.map(readable)])).collect();
+    let headers: Vec<Json> =
+        message.headers.iter().map(|(name, value)| json!([name, value.map(readable)])).collect();
     let mut letter = Letter { key: message.key.map(<[u8]>::to_vec), value: Vec::new() };
     for (name, value) in forms(message.value) {
         letter.value = about(Map::from_iter([
@@ -59,8 +62,8 @@ pub(super) fn letter(refusal: Refusal<'_>, message: &Encoded<'_>, takes: usize) 
     Letter { key: None, value: about(heads) }
 }
 
-/// A value as JSON in the forms that are tried, each with the name that it has in a letter: a text if it is one, and base 64, which is
-/// shorter where JSON has to escape much.
+/// A value as JSON in the forms that are tried, each with the name that it has in a letter: a text
+/// if it is one, and base 64, which is shorter where JSON has to escape much.
 fn forms(value: Option<&[u8]>) -> impl Iterator<Item = (&'static str, Json)> {
     let text = match value {
         Some(value) => std::str::from_utf8(value).ok().map(|text| json!(text)),
@@ -91,8 +94,15 @@ mod tests {
             let value: Json = serde_json::from_slice(&letter.value).expect("it is JSON");
             (letter.key, value)
         };
-        let full =
-            || Message::new().key("k").value("v".repeat(300)).header("h", [0, 255]).null_header("n").timestamp(5).partition(3);
+        let full = || {
+            Message::new()
+                .key("k")
+                .value("v".repeat(300))
+                .header("h", [0, 255])
+                .null_header("n")
+                .timestamp(5)
+                .partition(3)
+        };
         let (key, value) = sent(full(), 2000);
         let expected = json!({
             "topic": "out", "batch": 7, "error": "no", "bytes": 300, "value": "v".repeat(300),
@@ -101,16 +111,24 @@ mod tests {
         assert_eq!((key.as_deref(), &value), (Some(&b"k"[..]), &expected));
         let (key, value) = sent(full(), 500);
         let head = head_of("v".repeat(300).as_bytes());
-        assert_eq!((key.as_deref(), &value["head"], &value["value"]), (Some(&b"k"[..]), &json!(head), &Json::Null));
+        assert_eq!(
+            (key.as_deref(), &value["head"], &value["value"]),
+            (Some(&b"k"[..]), &json!(head), &Json::Null)
+        );
         let (key, value) = sent(full().key("K".repeat(5000)), 1000);
         assert_eq!((key, &value["key_bytes"], &value["bytes"]), (None, &json!(5000), &json!(300)));
         // Its size was not the reason: all of it is kept, whatever its bytes are.
         for bytes in [vec![0xff; 300_000], vec![1; 300_000]] {
             let (_, value) = sent(Message::new().value(bytes.clone()), 1_000_000);
-            let back = BASE64_STANDARD.decode(value["value_base64"].as_str().expect("it is there")).expect("it is base 64");
+            let back = BASE64_STANDARD
+                .decode(value["value_base64"].as_str().expect("it is there"))
+                .expect("it is base 64");
             assert_eq!((back, &value["bytes"]), (bytes, &json!(300_000)));
         }
         let (key, value) = sent(Message::new().key("k"), 1000);
-        assert_eq!((key.as_deref(), &value["value"], &value["bytes"]), (Some(&b"k"[..]), &Json::Null, &Json::Null));
+        assert_eq!(
+            (key.as_deref(), &value["value"], &value["bytes"]),
+            (Some(&b"k"[..]), &Json::Null, &Json::Null)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The marker of a sink: a record in a compacted topic of its own, written in the same transaction as the output that it covers.
+//! The marker of a sink: a record in a compacted topic of its own, written in the same transaction
+//! as the output that it covers.
 
 use super::admin::Admin;
 use super::partition::name_of;
@@ -13,7 +14,8 @@ use tidemill_engine::sink::{Marker, Owner};
 use tidemill_state::{Error, Incarnation, Result, Txid};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The time an abandoned transaction may stay open, and so hide what comes after it: the transactions' time-out.
+/// The time an abandoned transaction may stay open, and so hide what comes after it: the
+/// transactions' time-out.
 const TRANSACTION_ENDS_WITHIN: Duration = Duration::from_secs(65);
 
 /// The size of a segment of the topic, in bytes.
@@ -50,7 +52,10 @@ impl Written {
 
     fn sum(&self) -> String {
         let Written { topology, sink, txid, run, nonce, .. } = self;
-        format!("{:016x}", xxh3_64(format!("{topology}\n{sink}\n{txid}\n{run}\n{nonce}").as_bytes()))
+        format!(
+            "{:016x}",
+            xxh3_64(format!("{topology}\n{sink}\n{txid}\n{run}\n{nonce}").as_bytes())
+        )
     }
 
     fn marker(&self) -> Option<Marker> {
@@ -62,7 +67,8 @@ impl Written {
 
 /// The value of a marker's record.
 pub(super) fn encode(owner: &Owner, txid: Txid) -> Result<Vec<u8>> {
-    serde_json::to_vec(&Written::new(owner, txid)).map_err(|why| Error::bug(format!("a marker cannot be written: {why}")))
+    serde_json::to_vec(&Written::new(owner, txid))
+        .map_err(|why| Error::bug(format!("a marker cannot be written: {why}")))
 }
 
 /// A sink's progress topic: one partition, compacted, written by this sink alone.
@@ -80,8 +86,9 @@ impl Progress {
         let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
         if topic.len() > 249 || topic.contains(odd) {
             return Err(Error::config(format!(
-                "the sink keeps its marker in a topic that would be named \"{topic}\", which no topic can be: use letters, digits, '.', '_' and '-' \
-                 in the names of topology and sink, at most 249 in all"
+                "the sink keeps its marker in a topic that would be named \"{topic}\", which no \
+                 topic can be: use letters, digits, '.', '_' and '-' in the names of topology and \
+                 sink, at most 249 in all"
             )));
         }
         Ok(Progress {
@@ -103,12 +110,19 @@ impl Progress {
         self.committed.is_stuck() || self.uncommitted.is_stuck()
     }
 
-    /// Makes the topic if it is missing, with as many replicas as the output topic, and refuses one that is not as it must be.
+    /// Makes the topic if it is missing, with as many replicas as the output topic, and refuses one
+    /// that is not as it must be.
     pub(super) fn ensure(&self, admin: &Admin, replicas: Option<i32>) -> Result<()> {
         let topic = &self.topic;
         if self.committed.partitions_of(topic)?.is_none() {
-            // A marker is some hundred bytes, and only what is in a full segment is compacted: by default that is a GiB.
-            admin.create(topic, 1, replicas, &[("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES)])?;
+            // A marker is some hundred bytes, and only what is in a full segment is compacted: by
+            // default that is a GiB.
+            admin.create(
+                topic,
+                1,
+                replicas,
+                &[("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES)],
+            )?;
         }
         let partitions = await_topic(&self.committed, topic)?;
         let [policy] = admin.settings(topic, ["cleanup.policy"])?;
@@ -119,14 +133,16 @@ impl Progress {
         }
     }
 
-    /// The same for a user who can neither make nor describe it: whether it is there, and has one partition.
+    /// The same for a user who can neither make nor describe it: whether it is there, and has one
+    /// partition.
     pub(super) fn look(&self) -> Result<()> {
         let topic = &self.topic;
         match self.committed.partitions_of(topic)? {
             Some(partitions) => self.has_one(partitions),
             None => Err(Error::config(format!(
-                "there is no topic {topic}, in which the sink keeps its marker, and it cannot be made with tokens (Kafka::oauth): make \
-                 it first, with one partition and cleanup.policy=compact"
+                "there is no topic {topic}, in which the sink keeps its marker, and it cannot be \
+                 made with tokens (Kafka::oauth): make it first, with one partition and \
+                 cleanup.policy=compact"
             ))),
         }
     }
@@ -137,8 +153,9 @@ impl Progress {
 
     fn is_unfit(&self, partitions: i32, more: &str) -> Error {
         Error::config(format!(
-            "topic {} must be compacted and have one partition, for the sink's marker alone; it has {partitions}{more}. \
-             Give the topology or the sink another name, or set the topic right",
+            "topic {} must be compacted and have one partition, for the sink's marker alone; it \
+             has {partitions}{more}. Give the topology or the sink another name, or set the topic \
+             right",
             self.topic
         ))
     }
@@ -152,7 +169,8 @@ impl Progress {
         }
     }
 
-    /// The last marker whose transaction is committed, as of now. `None` if there is none, or no topic.
+    /// The last marker whose transaction is committed, as of now. `None` if there is none, or no
+    /// topic.
     pub(super) fn peek(&self) -> Result<Option<Marker>> {
         self.tend();
         match self.committed.partitions_of(&self.topic)? {
@@ -161,7 +179,8 @@ impl Progress {
         }
     }
 
-    /// Returns whether no transaction is open on the topic, so that [`Progress::peek`] sees whatever was committed before this was asked.
+    /// Returns whether no transaction is open on the topic, so that [`Progress::peek`] sees
+    /// whatever was committed before this was asked.
     pub(super) fn is_settled(&self) -> Result<bool> {
         self.tend();
         if self.committed.partitions_of(&self.topic)?.is_none() {
@@ -171,20 +190,23 @@ impl Progress {
         Ok(self.committed.range(&self.topic, 0)?.1 >= end)
     }
 
-    /// The last marker, after every transaction on the topic has ended: to be called when no older producer can begin or commit one.
+    /// The last marker, after every transaction on the topic has ended: to be called when no older
+    /// producer can begin or commit one.
     pub(super) fn read(&self) -> Result<Option<Marker>> {
         self.tend();
         let (_, end) = self.uncommitted.range(&self.topic, 0)?;
         let until = Instant::now() + TRANSACTION_ENDS_WITHIN;
         loop {
-            // On a client that reads committed records only, this is the last stable offset: no open transaction lies before it.
+            // On a client that reads committed records only, this is the last stable offset: no
+            // open transaction lies before it.
             let stable = self.committed.range(&self.topic, 0)?;
             if stable.1 >= end {
                 return self.last_before(stable);
             }
             if Instant::now() >= until {
                 return Err(Error::unreachable(format!(
-                    "{}: a transaction is open at offset {}, and does not end: which output is there cannot be known before it does",
+                    "{}: a transaction is open at offset {}, and does not end: which output is \
+                     there cannot be known before it does",
                     name_of(&self.topic, 0),
                     stable.1
                 )));
@@ -196,7 +218,8 @@ impl Progress {
     /// The last marker in `[low, end)`, looked for from the end.
     fn last_before(&self, (low, end): (i64, i64)) -> Result<Option<Marker>> {
         if end <= low {
-            // There is nothing to find. Whoever may not read the topic learns it now, and not when it matters.
+            // There is nothing to find. Whoever may not read the topic learns it now, and not when
+            // it matters.
             return self.last_in(low, end);
         }
         let (mut from, mut step) = (end, FIRST_LOOK);
@@ -234,12 +257,19 @@ impl Progress {
                 Some(Err(KafkaError::PartitionEOF(_))) => break Ok(last),
                 Some(Err(error)) if Instant::now() >= until => break Err(failed(error)),
                 // Reported once; one broker may be behind.
-                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                Some(Err(error))
+                    if error.rdkafka_error_code()
+                        == Some(RDKafkaErrorCode::TopicAuthorizationFailed) =>
+                {
                     refused = Some(error);
                 }
                 None if Instant::now() >= until => {
                     let brokers = self.kafka.brokers();
-                    let silent = || Error::unreachable(format!("{name}: the brokers at {brokers} do not send the sink's marker"));
+                    let silent = || {
+                        Error::unreachable(format!(
+                            "{name}: the brokers at {brokers} do not send the sink's marker"
+                        ))
+                    };
                     break Err(refused.map_or_else(silent, failed));
                 }
                 Some(Err(_)) | None => {}
@@ -253,15 +283,17 @@ impl Progress {
         let written: Option<Written> = value.and_then(|value| serde_json::from_slice(value).ok());
         let ours = key == Some(self.sink.as_bytes());
         match written {
-            Some(written) if ours && written.sum() == written.checksum => {
-                written.marker().ok_or_else(|| Error::sink(format!("topic {}: the marker is damaged", self.topic)))
-            }
+            Some(written) if ours && written.sum() == written.checksum => written
+                .marker()
+                .ok_or_else(|| Error::sink(format!("topic {}: the marker is damaged", self.topic))),
             Some(_) if ours => Err(Error::sink(format!(
-                "topic {}: the marker is damaged (its checksum is wrong): whether the last output is there is unknown. Restore the topic",
+                "topic {}: the marker is damaged (its checksum is wrong): whether the last output \
+                 is there is unknown. Restore the topic",
                 self.topic
             ))),
             _ => Err(Error::config(format!(
-                "topic {} has records that are not this sink's markers: somebody else writes to it. Give the topology or the sink another name",
+                "topic {} has records that are not this sink's markers: somebody else writes to \
+                 it. Give the topology or the sink another name",
                 self.topic
             ))),
         }
@@ -279,7 +311,9 @@ pub(super) fn await_topic(probe: &Probe, topic: &str) -> Result<i32> {
         match probe.partitions_of(topic)? {
             Some(partitions) if partitions > 0 => return Ok(partitions),
             _ if Instant::now() >= until => {
-                return Err(Error::unreachable(format!("topic {topic} was made, and the brokers do not know it yet")));
+                return Err(Error::unreachable(format!(
+                    "topic {topic} was made, and the brokers do not know it yet"
+                )));
             }
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -291,7 +325,9 @@ pub(super) fn replication_of(probe: &Probe, topic: &str) -> Result<Option<i32>> 
     let metadata = probe.consumer().fetch_metadata(Some(topic), ANSWER_WITHIN);
     let metadata = metadata.map_err(|why| probe.failed(&format!("topic {topic}"), &why))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let replicas = found.and_then(|found| found.partitions().first()).map(|partition| partition.replicas().len());
+    let replicas = found
+        .and_then(|found| found.partitions().first())
+        .map(|partition| partition.replicas().len());
     Ok(replicas.and_then(|replicas| i32::try_from(replicas).ok()).filter(|replicas| *replicas > 0))
 }
 
@@ -303,13 +339,19 @@ mod tests {
     #[test]
     fn a_marker_comes_back_and_damage_is_found() {
         let incarnation = Incarnation { counter: 3, nonce: u64::MAX };
-        let owner = Owner { topology: "t".into(), sink: "s".into(), incarnation, points: Arc::default() };
+        let owner =
+            Owner { topology: "t".into(), sink: "s".into(), incarnation, points: Arc::default() };
         let bytes = encode(&owner, Txid(9)).expect("it is plain data");
         let read: Written = serde_json::from_slice(&bytes).expect("it was written so");
         assert_eq!(read.sum(), read.checksum);
-        assert_eq!(read.marker(), Some(Marker { topology: "t".into(), txid: Txid(9), incarnation }));
-        let other: Written =
-            serde_json::from_str(&String::from_utf8_lossy(&bytes).replace("\"txid\":9", "\"txid\":8")).expect("it is JSON");
+        assert_eq!(
+            read.marker(),
+            Some(Marker { topology: "t".into(), txid: Txid(9), incarnation })
+        );
+        let other: Written = serde_json::from_str(
+            &String::from_utf8_lossy(&bytes).replace("\"txid\":9", "\"txid\":8"),
+        )
+        .expect("it is JSON");
         assert_ne!(other.sum(), other.checksum);
     }
 }

@@ -72,20 +72,28 @@ impl Message {
     /// Why it can never be sent as it is, if so.
     pub(super) fn cannot_be_sent(&self) -> Option<String> {
         match (self.timestamp, self.partition) {
-            (Some(0), _) => {
-                Some("has the time 0, which librdkafka takes for the time of sending: leave the time out, or give 1".to_string())
-            }
-            (_, Some(partition)) if partition < 0 => {
-                Some(format!("is for partition {partition}: partitions are numbered from 0; leave it out to let the key choose"))
-            }
+            (Some(0), _) => Some(
+                "has the time 0, which librdkafka takes for the time of sending: leave the \
+                    time out, or give 1"
+                    .to_string(),
+            ),
+            (_, Some(partition)) if partition < 0 => Some(format!(
+                "is for partition {partition}: partitions are numbered from 0; leave \
+                    it out to let the key choose"
+            )),
             _ => None,
         }
     }
 
-    /// Returns the number of bytes of a topic's limit it takes: those of a batch with this message alone, uncompressed.
+    /// Returns the number of bytes of a topic's limit it takes: those of a batch with this message
+    /// alone, uncompressed.
     pub(super) fn bytes(&self) -> usize {
-        let part = |bytes: Option<&[u8]>| bytes.map_or(1, |bytes| length_bytes(bytes.len()) + bytes.len());
-        let headers = self.headers.iter().map(|(name, value)| part(Some(name.as_bytes())) + part(value.as_deref()));
+        let part =
+            |bytes: Option<&[u8]>| bytes.map_or(1, |bytes| length_bytes(bytes.len()) + bytes.len());
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| part(Some(name.as_bytes())) + part(value.as_deref()));
         let headers = length_bytes(self.headers.len()) + headers.sum::<usize>();
         // Attributes, and time and offset after the batch's own: a byte each.
         let record = 3 + part(self.key.as_deref()) + part(self.value.as_deref()) + headers;
@@ -96,8 +104,16 @@ impl Message {
     /// have a byte each that says whether there is a value if one of them has none.
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         let nulls = self.headers.iter().any(|(_, value)| value.is_none());
-        let parts = [self.key.is_some(), self.value.is_some(), self.timestamp.is_some(), self.partition.is_some(), nulls];
-        into.push(parts.iter().enumerate().fold(0, |bits, (at, there)| bits | u8::from(*there) << at));
+        let parts = [
+            self.key.is_some(),
+            self.value.is_some(),
+            self.timestamp.is_some(),
+            self.partition.is_some(),
+            nulls,
+        ];
+        into.push(
+            parts.iter().enumerate().fold(0, |bits, (at, there)| bits | u8::from(*there) << at),
+        );
         for bytes in [&self.key, &self.value].into_iter().flatten() {
             push_bytes(into, bytes);
         }
@@ -146,7 +162,10 @@ impl<'a> Encoded<'a> {
     /// Kind Damaged: the bytes are something else.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Encoded<'a>> {
         Encoded::parse(bytes).ok_or_else(|| {
-            Error::damaged("a message in the outbox is damaged: restore the state, or begin anew with --start-over")
+            Error::damaged(
+                "a message in the outbox is damaged: restore the state, or begin anew \
+                with --start-over",
+            )
         })
     }
 
@@ -156,8 +175,10 @@ impl<'a> Encoded<'a> {
         let has = |at: u8| parts & 1 << at != 0;
         let key = if has(0) { Some(rest.bytes()?) } else { None };
         let value = if has(1) { Some(rest.bytes()?) } else { None };
-        let timestamp = if has(2) { Some(i64::from_le_bytes(rest.take(8)?.try_into().ok()?)) } else { None };
-        let partition = if has(3) { Some(i32::from_le_bytes(rest.take(4)?.try_into().ok()?)) } else { None };
+        let timestamp =
+            if has(2) { Some(i64::from_le_bytes(rest.take(8)?.try_into().ok()?)) } else { None };
+        let partition =
+            if has(3) { Some(i32::from_le_bytes(rest.take(4)?.try_into().ok()?)) } else { None };
         let mut headers = Vec::new();
         for _ in 0..rest.number()? {
             let name = std::str::from_utf8(rest.bytes()?).ok()?;
@@ -174,16 +195,28 @@ mod tests {
 
     #[test]
     fn a_message_comes_back_from_the_outbox() {
-        let full = Message::new().key("k").value(vec![7; 300]).header("a", "").header("b", [0, 255]).timestamp(-5).partition(3);
-        let nulls = Message::new().header("a", "1").null_header("b").header("c", "").null_header("b");
-        for message in [Message::new(), Message::new().key(""), Message::new().value("v"), full, nulls] {
+        let full = Message::new()
+            .key("k")
+            .value(vec![7; 300])
+            .header("a", "")
+            .header("b", [0, 255])
+            .timestamp(-5)
+            .partition(3);
+        let nulls =
+            Message::new().header("a", "1").null_header("b").header("c", "").null_header("b");
+        for message in
+            [Message::new(), Message::new().key(""), Message::new().value("v"), full, nulls]
+        {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             let read = Encoded::read(&bytes).expect("it was written so");
             assert_eq!((read.key, read.value), (message.key.as_deref(), message.value.as_deref()));
             assert_eq!((read.timestamp, read.partition), (message.timestamp, message.partition));
-            let headers: Vec<(&str, Option<&[u8]>)> =
-                message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            let headers: Vec<(&str, Option<&[u8]>)> = message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_deref()))
+                .collect();
             assert_eq!(read.headers, headers);
             for cut in 0..bytes.len() {
                 assert!(Encoded::read(&bytes[..cut]).is_err(), "cut at {cut}");

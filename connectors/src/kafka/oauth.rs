@@ -18,7 +18,8 @@ use tidemill_state::{Error, Kind, Result};
 /// The time between a failure and the next call of the closure.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// The interval at which it is looked at least whether a token is due: the clock may be set, and the machine suspended.
+/// The interval at which it is looked at least whether a token is due: the clock may be set, and
+/// the machine suspended.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// The time a token is kept at most that is valid for ever.
@@ -52,7 +53,10 @@ impl Token {
 impl fmt::Debug for Token {
     /// Leaves its value out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("principal", &self.principal).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("principal", &self.principal)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +64,11 @@ impl From<Token> for rdkafka::client::OAuthToken {
     fn from(token: Token) -> rdkafka::client::OAuthToken {
         let life = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let lifetime_ms = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
-        rdkafka::client::OAuthToken { token: token.value, principal_name: token.principal, lifetime_ms }
+        rdkafka::client::OAuthToken {
+            token: token.value,
+            principal_name: token.principal,
+            lifetime_ms,
+        }
     }
 }
 
@@ -98,7 +106,10 @@ impl Due {
     /// The time after a token was given that is valid for so long.
     fn within(left: Duration, now: Instant, clock: SystemTime) -> Due {
         let wait = left.mul_f64(0.6);
-        Due { at: now.checked_add(wait).unwrap_or(now + LONGEST), by_clock: clock.checked_add(wait) }
+        Due {
+            at: now.checked_add(wait).unwrap_or(now + LONGEST),
+            by_clock: clock.checked_add(wait),
+        }
     }
 
     /// The time after a failure.
@@ -123,7 +134,8 @@ impl State {
 
     /// Why there is no token.
     fn why_none(&self) -> String {
-        let none = if self.token.is_some() { "the last one has expired" } else { "there was none yet" };
+        let none =
+            if self.token.is_some() { "the last one has expired" } else { "there was none yet" };
         self.failure.as_ref().map_or(none, |(_, why)| why.as_str()).to_string()
     }
 }
@@ -153,14 +165,16 @@ impl Tokens {
             self.have_called(&mut state)?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let late = format!("the closure has not returned within {} s", GIVEN_WITHIN.as_secs());
+                let late =
+                    format!("the closure has not returned within {} s", GIVEN_WITHIN.as_secs());
                 return Err(Error::unreachable(late).while_doing(DOING));
             }
             state = self.called.wait_timeout(state, left).expect("no holder of this lock panics").0;
         }
     }
 
-    /// Has the closure called if it never was. Waits for nothing: without a token, [`Tokens::current`] returns why.
+    /// Has the closure called if it never was. Waits for nothing: without a token,
+    /// [`Tokens::current`] returns why.
     pub(super) fn want(self: &Arc<Tokens>) {
         let mut state = self.state();
         if state.thread.is_none()
@@ -178,9 +192,14 @@ impl Tokens {
             Some(thread) => thread.unpark(),
             None => {
                 let tokens = Arc::downgrade(self);
-                let thread = std::thread::Builder::new().name("kafka tokens".into()).spawn(move || keep_fresh(&tokens));
-                let thread = thread
-                    .map_err(|why| Error::try_again(format!("the operating system gives this process no thread: {why}")))?;
+                let thread = std::thread::Builder::new()
+                    .name("kafka tokens".into())
+                    .spawn(move || keep_fresh(&tokens));
+                let thread = thread.map_err(|why| {
+                    Error::try_again(format!(
+                        "the operating system gives this process no thread: {why}"
+                    ))
+                })?;
                 state.thread = Some(thread.thread().clone());
             }
         }
@@ -196,7 +215,9 @@ impl Tokens {
     /// Calls the closure.
     fn call(&self) -> Result<()> {
         let given = catch_unwind(AssertUnwindSafe(|| (self.give)()));
-        let given = given.unwrap_or_else(|_| Err(Error::user_code("the closure that gives tokens has panicked")));
+        let given = given.unwrap_or_else(|_| {
+            Err(Error::user_code("the closure that gives tokens has panicked"))
+        });
         let now = SystemTime::now();
         let given = given.and_then(|token| match token.expires.duration_since(now) {
             Ok(left) if !left.is_zero() => Ok((token, left)),
@@ -234,7 +255,8 @@ fn keep_fresh(tokens: &Weak<Tokens>) {
         let wait = due.map_or(Duration::ZERO, |due| due.wait(Instant::now(), SystemTime::now()));
         if wait.is_zero() {
             if let Err(error) = used.call() {
-                tracing::warn!(%error, again_in = ?AGAIN_AFTER, "there is no new token for Kafka; the last one is used while it is valid");
+                tracing::warn!(%error, again_in = ?AGAIN_AFTER, "there is no new token for Kafka; \
+                    the last one is used while it is valid");
             }
             continue;
         }
@@ -266,7 +288,10 @@ mod tests {
         let counted = Arc::clone(&calls);
         let tokens = tokens(move || {
             let number = counted.fetch_add(1, SeqCst);
-            Ok(Token::new(format!("t{number}"), SystemTime::now() + Duration::from_secs(if number == 0 { 2 } else { 3600 })))
+            Ok(Token::new(
+                format!("t{number}"),
+                SystemTime::now() + Duration::from_secs(if number == 0 { 2 } else { 3600 }),
+            ))
         });
         assert!(tokens.current().is_err_and(|why| why.contains("none yet")));
         tokens.begin().expect("it is given");
@@ -305,7 +330,11 @@ mod tests {
         ] {
             assert_eq!(due.wait(began + seconds(passed), clock), expected, "{case}");
         }
-        assert_eq!(Due::within(Duration::MAX, began, clock).wait(began, clock), LOOK_EVERY, "it is valid for ever");
+        assert_eq!(
+            Due::within(Duration::MAX, began, clock).wait(began, clock),
+            LOOK_EVERY,
+            "it is valid for ever"
+        );
     }
 
     /// A worker and the committer make clients too, and must not run code that may take long.
@@ -329,14 +358,22 @@ mod tests {
         }
         let began = Instant::now();
         let error = tokens.begin().expect_err("the last one has expired, and none has come");
-        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("no answer"), "{error}");
+        assert!(
+            error.kind() == Kind::Unreachable && error.to_string().contains("no answer"),
+            "{error}"
+        );
         assert!(began.elapsed() < GIVEN_WITHIN, "it has failed just now: nobody waits");
         while let Err(error) = tokens.begin() {
             assert!(Instant::now() < until, "{error}");
             std::thread::park_timeout(Duration::from_millis(5));
         }
         let threads = threads.lock().expect("a test");
-        assert!(threads.iter().all(|thread| *thread == threads[0] && *thread != std::thread::current().id()), "{threads:?}");
+        assert!(
+            threads
+                .iter()
+                .all(|thread| *thread == threads[0] && *thread != std::thread::current().id()),
+            "{threads:?}"
+        );
     }
 
     #[test]
@@ -348,7 +385,10 @@ mod tests {
             Ok(Token::new("late", SystemTime::now() + Duration::from_secs(3600)))
         });
         let error = tokens.begin().expect_err("it takes too long");
-        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("has not returned"), "{error}");
+        assert!(
+            error.kind() == Kind::Unreachable && error.to_string().contains("has not returned"),
+            "{error}"
+        );
         drop(release);
         tokens.begin().expect("the same call has returned");
         assert_eq!(tokens.current().map(|token| token.value), Ok("late".to_string()));
@@ -356,12 +396,23 @@ mod tests {
 
     #[test]
     fn what_the_closure_returns_decides_and_a_token_is_never_shown() {
-        let error = tokens(|| Err(Error::config("wrong client secret"))).begin().expect_err("there is none");
-        assert!(error.kind() == Kind::Config && error.to_string().contains("wrong client secret"), "{error}");
-        let error = tokens(|| Err(Error::unreachable("no answer"))).begin().expect_err("there is none");
+        let error = tokens(|| Err(Error::config("wrong client secret")))
+            .begin()
+            .expect_err("there is none");
+        assert!(
+            error.kind() == Kind::Config && error.to_string().contains("wrong client secret"),
+            "{error}"
+        );
+        let error =
+            tokens(|| Err(Error::unreachable("no answer"))).begin().expect_err("there is none");
         assert_eq!(error.kind(), Kind::Unreachable);
-        let error = tokens(|| Ok(Token::new("x", SystemTime::UNIX_EPOCH))).begin().expect_err("it has expired");
-        assert!(error.kind() == Kind::Unreachable && error.to_string().contains("expired"), "{error}");
+        let error = tokens(|| Ok(Token::new("x", SystemTime::UNIX_EPOCH)))
+            .begin()
+            .expect_err("it has expired");
+        assert!(
+            error.kind() == Kind::Unreachable && error.to_string().contains("expired"),
+            "{error}"
+        );
         let error = tokens(|| panic!("in the closure")).begin().expect_err("there is none");
         assert_eq!(error.kind(), Kind::UserCode);
         let shown = format!("{:?}", Token::new("hunter2", SystemTime::now()).principal("tide"));

@@ -1,5 +1,5 @@
-//! Offsets of many partitions together. Each leader receives one request for all of its partitions, so that a start
-//! with thousands of them takes as long as one with a few.
+//! Offsets of many partitions together. Each leader receives one request for all of its partitions,
+//! so that a start with thousands of them takes as long as one with a few.
 
 use super::identity::Record;
 use super::partition::{name_of, parse};
@@ -18,7 +18,8 @@ use tidemill_state::{Error, Result};
 pub(super) enum At {
     /// The first that is there.
     Beginning,
-    /// The one after the last; for a client that reads committed records, the first of a transaction that is still open.
+    /// The one after the last; for a client that reads committed records, the first of a
+    /// transaction that is still open.
     End,
     /// The first of this time or later, in milliseconds since 1970.
     Time(i64),
@@ -27,7 +28,8 @@ pub(super) enum At {
 /// An offset of each partition. `None` for a time after all of its records.
 pub(super) type Offsets = BTreeMap<String, Result<Option<i64>>>;
 
-/// The number of partitions that are read together to look at one record of each: each may fetch up to a mebibyte.
+/// The number of partitions that are read together to look at one record of each: each may fetch up
+/// to a mebibyte.
 const READ_AT_ONCE: usize = 64;
 
 impl Probe {
@@ -35,7 +37,11 @@ impl Probe {
     ///
     /// # Errors
     /// Nothing was answered. Errors of single partitions are among the offsets.
-    pub(super) fn offsets<'n>(&self, names: impl IntoIterator<Item = &'n str>, at: At) -> Result<Offsets> {
+    pub(super) fn offsets<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+        at: At,
+    ) -> Result<Offsets> {
         let mut asked = TopicPartitionList::new();
         let offset = match at {
             // They stand for the times -2 and -1, which mean this.
@@ -46,18 +52,24 @@ impl Probe {
         };
         for name in names {
             let (topic, partition) = parse(name)?;
-            asked.add_partition_offset(topic, partition, offset).map_err(|why| self.failed(name, &why))?;
+            asked
+                .add_partition_offset(topic, partition, offset)
+                .map_err(|why| self.failed(name, &why))?;
         }
         if asked.count() == 0 {
             return Ok(Offsets::new());
         }
-        let topics: BTreeSet<String> = asked.elements().iter().map(|asked| asked.topic().to_string()).collect();
+        let topics: BTreeSet<String> =
+            asked.elements().iter().map(|asked| asked.topic().to_string()).collect();
         let found = match self.consumer().offsets_for_times(asked, ANSWER_WITHIN) {
             Ok(found) => found,
             Err(why) => {
                 if why.rdkafka_error_code().is_some_and(is_without_leader) {
                     self.refresh(topics.iter().map(String::as_str))?;
-                    return Err(Error::unreachable(format!("some partitions of {} have no leader now ({why})", list(&topics))));
+                    return Err(Error::unreachable(format!(
+                        "some partitions of {} have no leader now ({why})",
+                        list(&topics)
+                    )));
                 }
                 return Err(self.failed(&format!("the offsets of {}", list(&topics)), &why));
             }
@@ -76,7 +88,9 @@ impl Probe {
                 }
                 (Ok(()), Offset::Offset(offset), _) => Ok(Some(offset)),
                 (Ok(()), Offset::End, At::Time(_)) => Ok(None),
-                (Ok(()), other, _) => Err(Error::unreachable(format!("{name}: its leader answered {other:?} for an offset"))),
+                (Ok(()), other, _) => Err(Error::unreachable(format!(
+                    "{name}: its leader answered {other:?} for an offset"
+                ))),
             };
             offsets.insert(name, offset);
         }
@@ -84,9 +98,14 @@ impl Probe {
         Ok(offsets)
     }
 
-    /// Looks the end of each of these partitions up, with a call for each leader, all at the same time: a leader that
-    /// does not answer holds up its own partitions alone. `note` receives each end, or why there is none, as it comes.
-    pub(super) fn ends_by_leader<'n>(&self, names: impl IntoIterator<Item = &'n str>, note: impl Fn(&str, Result<i64>) + Sync) {
+    /// Looks the end of each of these partitions up, with a call for each leader, all at the same
+    /// time: a leader that does not answer holds up its own partitions alone. `note` receives each
+    /// end, or why there is none, as it comes.
+    pub(super) fn ends_by_leader<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+        note: impl Fn(&str, Result<i64>) + Sync,
+    ) {
         let look = |names: &[&str]| match self.offsets(names.iter().copied(), At::End) {
             Ok(mut offsets) => {
                 for name in names {
@@ -99,13 +118,20 @@ impl Probe {
         };
         let groups = by_leader(names, |topic, partition| self.leader_of(topic, partition));
         let groups: Vec<Vec<&str>> = groups.into_values().collect();
-        if let Some(panicked) = threads::at_once(&groups, |names| look(names)).into_iter().find_map(std::result::Result::err) {
+        if let Some(panicked) = threads::at_once(&groups, |names| look(names))
+            .into_iter()
+            .find_map(std::result::Result::err)
+        {
             std::panic::resume_unwind(panicked);
         }
     }
 
     /// As [`Probe::offsets`], where every partition has to have the offset.
-    pub(super) fn all_offsets<'n>(&self, names: impl IntoIterator<Item = &'n str>, at: At) -> Result<BTreeMap<String, i64>> {
+    pub(super) fn all_offsets<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+        at: At,
+    ) -> Result<BTreeMap<String, i64>> {
         let offsets = self.offsets(names, at)?.into_iter();
         let known = |(name, offset): (String, Result<Option<i64>>)| match offset? {
             Some(offset) => Ok((name, offset)),
@@ -114,13 +140,14 @@ impl Probe {
         offsets.map(known).collect()
     }
 
-    /// Has the topics listed anew: librdkafka remembers for a quarter of an hour that a partition had no leader.
+    /// Has the topics listed anew: librdkafka remembers for a quarter of an hour that a partition
+    /// had no leader.
     fn refresh<'t>(&self, topics: impl Iterator<Item = &'t str>) -> Result<()> {
         self.each_topic(topics).map(drop)
     }
 
-    /// Returns for each of these records whether the one at its offset is another now; `None` if it is gone. The result
-    /// has the same order.
+    /// Returns for each of these records whether the one at its offset is another now; `None` if it
+    /// is gone. The result has the same order.
     pub(super) fn are_replaced(&self, records: &[(&str, Record)]) -> Result<Vec<Option<bool>>> {
         let mut replaced = Vec::with_capacity(records.len());
         for some in records.chunks(READ_AT_ONCE) {
@@ -137,10 +164,15 @@ impl Probe {
         let mut open = Vec::with_capacity(records.len());
         for (place, (name, record)) in records.iter().enumerate() {
             let (topic, partition) = parse(name)?;
-            let added = assigned.add_partition_offset(topic, partition, Offset::Offset(record.offset));
+            let added =
+                assigned.add_partition_offset(topic, partition, Offset::Offset(record.offset));
             added.map_err(|why| self.failed(name, &why))?;
             let queue = consumer.split_partition_queue(topic, partition);
-            open.push((place, queue.ok_or_else(|| Error::config(format!("{name}: no topic can have this name")))?));
+            open.push((
+                place,
+                queue
+                    .ok_or_else(|| Error::config(format!("{name}: no topic can have this name")))?,
+            ));
         }
         consumer.assign(&assigned).map_err(|why| self.failed("reading the last records", &why))?;
         let mut replaced = vec![None; records.len()];
@@ -157,7 +189,11 @@ impl Probe {
                 }
                 // Nothing is there any more.
                 Some(Err(KafkaError::PartitionEOF(_))) => false,
-                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => false,
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) =>
+                {
+                    false
+                }
                 Some(Err(error)) => {
                     last_error = Some((*place, error));
                     true
@@ -220,7 +256,11 @@ mod tests {
             _ => Some(1),
         };
         let groups = by_leader(["a[0]", "a[1]", "a[2]", "a[3]", "b[0]", "gone[0]"], leader_of);
-        let expected = [(None, vec!["a[2]", "gone[0]"]), (Some(0), vec!["a[0]"]), (Some(1), vec!["a[1]", "a[3]", "b[0]"])];
+        let expected = [
+            (None, vec!["a[2]", "gone[0]"]),
+            (Some(0), vec!["a[0]"]),
+            (Some(1), vec!["a[1]", "a[3]", "b[0]"]),
+        ];
         assert_eq!(groups, expected.into());
     }
 
@@ -231,7 +271,8 @@ mod tests {
         for (partition, leader) in [(0, 1), (1, 2)] {
             cluster.partition_leader("words", partition, Some(leader)).expect("both are known");
         }
-        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted).expect("good settings");
+        let probe = Probe::new(&Kafka::new(cluster.bootstrap_servers()), Isolation::Uncommitted)
+            .expect("good settings");
         probe.topic("words").expect("both brokers answer");
         let look = || {
             let ends = Mutex::new(BTreeMap::new());
@@ -241,7 +282,8 @@ mod tests {
             });
             ends.into_inner().expect("a test")
         };
-        let ends = |second| [("words[0]".to_string(), Ok(0)), ("words[1]".to_string(), second)].into();
+        let ends =
+            |second| [("words[0]".to_string(), Ok(0)), ("words[1]".to_string(), second)].into();
         assert_eq!(look(), ends(Ok(0)));
         cluster.broker_down(2).expect("it is known");
         assert_eq!(look(), ends(Err(Kind::Unreachable)));

@@ -1,4 +1,5 @@
-//! The parts of a reader that its source gives it: the partition, its position, and its assignment to a client.
+//! The parts of a reader that its source gives it: the partition, its position, and its assignment
+//! to a client.
 
 use super::client;
 use super::decode::{Decoder, Undecodable};
@@ -23,7 +24,8 @@ pub(super) struct Opened<T> {
     pub(super) doubts: Arc<Doubts>,
     pub(super) decoder: Arc<Decoder<T>>,
     pub(super) undecodable: Undecodable,
-    /// The offset after the last record, or after what a restart need not look at again; `None` for the beginning.
+    /// The offset after the last record, or after what a restart need not look at again; `None` for
+    /// the beginning.
     pub(super) next: Option<i64>,
     pub(super) witness: Witness,
 }
@@ -34,11 +36,15 @@ impl<T> Opened<T> {
     }
 
     /// Takes the partition's records out of the client's common queue, and has it read from here.
-    pub(super) fn assign(&self, client: &Client, waker: &Arc<Waker>) -> Result<PartitionQueue<Events>> {
-        let mut queue = client
-            .consumer
-            .split_partition_queue(&self.topic, self.partition)
-            .ok_or_else(|| Error::config(format!("{}: no topic can have this name", self.name())))?;
+    pub(super) fn assign(
+        &self,
+        client: &Client,
+        waker: &Arc<Waker>,
+    ) -> Result<PartitionQueue<Events>> {
+        let mut queue =
+            client.consumer.split_partition_queue(&self.topic, self.partition).ok_or_else(
+                || Error::config(format!("{}: no topic can have this name", self.name())),
+            )?;
         let woken = Arc::clone(waker);
         queue.set_nonempty_callback(move || woken.wake());
         let mut assigned = TopicPartitionList::with_capacity(1);

@@ -43,7 +43,9 @@ impl Overrides {
         setting_names::check(name)?;
         ClientConfig::new().set(name, &value).create_native_config().map(drop).map_err(|why| {
             let what = secrets::reason(&why, [(name, value.as_str())]);
-            Error::config(format!("librdkafka does not take its setting {name}: {what}. Correct it, or leave it out"))
+            Error::config(format!(
+                "librdkafka does not take its setting {name}: {what}. Correct it, or leave it out"
+            ))
         })?;
         let given = BTreeMap::from([(setting_names::first_name(name).to_string(), value)]);
         Backoff::of(&given)?;

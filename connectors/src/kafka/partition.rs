@@ -13,5 +13,7 @@ pub(super) fn parse(name: &str) -> Result<(&str, i32)> {
         .strip_suffix(']')
         .and_then(|name| name.rsplit_once('['))
         .and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
-    parsed.ok_or_else(|| Error::damaged(format!("\"{name}\" is no partition of a topic, such as orders[3]")))
+    parsed.ok_or_else(|| {
+        Error::damaged(format!("\"{name}\" is no partition of a topic, such as orders[3]"))
+    })
 }

@@ -23,13 +23,15 @@ pub(super) struct Partitions<'a> {
 }
 
 impl<'a> Partitions<'a> {
-    /// Lists the partitions of these topics. A topic that is recorded and gone is not missing here: its partitions are.
+    /// Lists the partitions of these topics. A topic that is recorded and gone is not missing here:
+    /// its partitions are.
     pub(super) fn look<'n>(
         probe: &'a Probe,
         entries: &[Entry],
         recorded: impl Iterator<Item = &'n String>,
     ) -> Result<Partitions<'a>> {
-        let recorded: BTreeSet<&str> = recorded.filter_map(|name| parse(name).ok()).map(|(topic, _)| topic).collect();
+        let recorded: BTreeSet<&str> =
+            recorded.filter_map(|name| parse(name).ok()).map(|(topic, _)| topic).collect();
         let topics = probe.topics(entries, |topic| recorded.contains(topic))?;
         Partitions::of(probe, topics)
     }
@@ -40,7 +42,9 @@ impl<'a> Partitions<'a> {
         let begins = probe.all_offsets(names.iter().map(String::as_str), At::Beginning)?;
         let mut ends = probe.all_offsets(names.iter().map(String::as_str), At::End)?;
         let range = |(name, low): (String, i64)| {
-            let high = ends.remove(&name).ok_or_else(|| Error::unreachable(format!("{name}: its end is not known")))?;
+            let high = ends
+                .remove(&name)
+                .ok_or_else(|| Error::unreachable(format!("{name}: its end is not known")))?;
             Ok((name, (low, high)))
         };
         let ranges = begins.into_iter().map(range).collect::<Result<_>>()?;
@@ -56,7 +60,9 @@ impl<'a> Partitions<'a> {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        parse(name).is_ok_and(|(topic, number)| self.topics.get(topic).is_some_and(|listed| number < listed.partitions))
+        parse(name).is_ok_and(|(topic, number)| {
+            self.topics.get(topic).is_some_and(|listed| number < listed.partitions)
+        })
     }
 
     /// The id of the topic that a partition belongs to.
@@ -67,7 +73,8 @@ impl<'a> Partitions<'a> {
 
     /// Returns whether a partition is there, and its topic may be the one of this id.
     pub(super) fn may_be(&self, name: &str, was: Option<TopicId>) -> bool {
-        let listed = parse(name).ok().and_then(|(topic, number)| Some((self.topics.get(topic)?, number)));
+        let listed =
+            parse(name).ok().and_then(|(topic, number)| Some((self.topics.get(topic)?, number)));
         listed.is_some_and(|(listed, number)| listed.speaks_against(was, number).is_none())
     }
 
@@ -86,7 +93,10 @@ impl<'a> Partitions<'a> {
 
     /// The first offset of a partition and the one after the last.
     pub(super) fn range(&self, name: &str) -> Result<(i64, i64)> {
-        self.ranges.get(name).copied().ok_or_else(|| Error::bug(format!("{name} is no partition that was listed")))
+        self.ranges
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::bug(format!("{name} is no partition that was listed")))
     }
 
     /// The offset after the last of each partition.
@@ -102,15 +112,17 @@ impl<'a> Partitions<'a> {
     /// Returns the offsets at which partitions begin that were never read.
     pub(super) fn first(&self, names: &[&str], first: StartAt) -> Result<BTreeMap<String, i64>> {
         match first {
-            StartAt::Earliest => {
-                names.iter().map(|name| Ok(((*name).to_string(), self.range(name)?.0))).collect::<Result<BTreeMap<_, _>>>()
-            }
+            StartAt::Earliest => names
+                .iter()
+                .map(|name| Ok(((*name).to_string(), self.range(name)?.0)))
+                .collect::<Result<BTreeMap<_, _>>>(),
             StartAt::Latest => self.stable_ends(names),
             StartAt::Time(ms) => self.at_time(names, ms),
         }
     }
 
-    /// The first offsets that a reader of committed transactions does not reach yet: records of a transaction that is still open come after them.
+    /// The first offsets that a reader of committed transactions does not reach yet: records of a
+    /// transaction that is still open come after them.
     pub(super) fn stable_ends(&self, names: &[&str]) -> Result<BTreeMap<String, i64>> {
         if names.is_empty() {
             return Ok(BTreeMap::new());

@@ -37,7 +37,8 @@ const EVENTS_EVERY: Duration = Duration::from_millis(200);
 /// The time a transaction must be open to be reported: most end before.
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// The number of messages that are skipped in one go: what is skipped fills no batch, and the worker has more to do.
+/// The number of messages that are skipped in one go: what is skipped fills no batch, and the
+/// worker has more to do.
 const SKIPPED_AT_ONCE: u64 = 256;
 
 /// See the module's documentation.
@@ -117,9 +118,12 @@ impl<T> KafkaReader<T> {
         Ok(())
     }
 
-    /// Looks at what is not a record: errors of the client as a whole, statistics, the ids of topics.
+    /// Looks at what is not a record: errors of the client as a whole, statistics, the ids of
+    /// topics.
     fn look_at_events(&self) -> Result<()> {
-        let failed = |error: &KafkaError| client::error(&self.opened.kafka, &self.client().events, &self.opened.name(), error);
+        let failed = |error: &KafkaError| {
+            client::error(&self.opened.kafka, &self.client().events, &self.opened.name(), error)
+        };
         // The records are all in partition queues.
         client::drain(&self.client().consumer).map_err(|error| failed(&error))?;
         match self.client().events.refused() {
@@ -128,7 +132,8 @@ impl<T> KafkaReader<T> {
         }
     }
 
-    /// Returns whether the topic is still the one that is read, as far as the client knows. What was taken from the queue before this is of that topic.
+    /// Returns whether the topic is still the one that is read, as far as the client knows. What
+    /// was taken from the queue before this is of that topic.
     fn is_same_topic(&mut self) -> Result<bool> {
         let events = &self.client().events;
         if !events.are_pending() && self.ids_version == Some(events.ids_version()) {
@@ -184,7 +189,9 @@ impl<T> KafkaReader<T> {
         let trouble = self.client().events.trouble_of(&self.opened.topic, self.opened.partition);
         let lasted = trouble.map(|(_, since)| since.elapsed());
         match (&self.doubt, lasted) {
-            (None, Some(lasted)) if lasted >= IN_TROUBLE_FOR => self.doubt(Why::Trouble { client: self.client().number }),
+            (None, Some(lasted)) if lasted >= IN_TROUBLE_FOR => {
+                self.doubt(Why::Trouble { client: self.client().number })
+            }
             (Some(doubt), None) if doubt.why != Why::Reported => self.doubt = None,
             _ => {}
         }
@@ -202,19 +209,23 @@ impl<T> KafkaReader<T> {
                 | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::TopicAuthorizationFailed,
             ) => {
-                tracing::debug!(partition = self.opened.name(), %error, "the brokers are asked what this means");
+                tracing::debug!(partition = self.opened.name(), %error, "the brokers are asked \
+                    what this means");
                 self.doubt(Why::Reported);
                 Ok(())
             }
-            Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage | RDKafkaErrorCode::InvalidMessageSize) => {
-                Err(Error::source_lost(format!(
-                    "{}: the record at or after offset {} is damaged ({error}): restore the topic",
-                    self.opened.name(),
-                    self.opened.next.unwrap_or_default()
-                )))
-            }
+            Some(
+                RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize,
+            ) => Err(Error::source_lost(format!(
+                "{}: the record at or after offset {} is damaged ({error}): restore the topic",
+                self.opened.name(),
+                self.opened.next.unwrap_or_default()
+            ))),
             _ => {
-                tracing::debug!(partition = self.opened.name(), %error, "reading failed; librdkafka tries again");
+                tracing::debug!(partition = self.opened.name(), %error, "reading failed; \
+                    librdkafka tries again");
                 Ok(())
             }
         }
@@ -267,8 +278,12 @@ impl<T> KafkaReader<T> {
         match decode(&*self.opened.decoder, self.opened.undecodable, message, into) {
             Ok(decoded) => self.skipped += u64::from(!decoded),
             Err(NoRecord::NotYet(why)) => return Ok(Next::NotYet(why)),
-            Err(NoRecord::Undecodable(why)) => return Err(Error::user_code(format!("{}, {why}", self.opened.name()))),
-            Err(NoRecord::Refused(why)) => return Err(Error::config(format!("{}: {why}", self.opened.name()))),
+            Err(NoRecord::Undecodable(why)) => {
+                return Err(Error::user_code(format!("{}, {why}", self.opened.name())));
+            }
+            Err(NoRecord::Refused(why)) => {
+                return Err(Error::config(format!("{}: {why}", self.opened.name())));
+            }
         }
         self.opened.next = Some(offset + 1);
         self.opened.witness.record = Some(message.record());
@@ -289,7 +304,8 @@ impl<T> KafkaReader<T> {
 
     /// The transaction that holds the partition up: everything before it was read.
     fn held_up_by(&self) -> Option<OpenTransaction> {
-        let open = self.client().events.open_transaction_of(&self.opened.topic, self.opened.partition)?;
+        let open =
+            self.client().events.open_transaction_of(&self.opened.topic, self.opened.partition)?;
         let lasts = open.since.elapsed().is_ok_and(|lasted| lasted >= OPEN_FOR);
         (lasts && self.opened.next.unwrap_or_default() >= open.at).then_some(open)
     }
@@ -331,7 +347,8 @@ impl<T> Drop for KafkaReader<T> {
 impl<T: Send> Reader<T> for KafkaReader<T> {
     fn read(&mut self, into: &mut Records<T>) -> Result<ReadStatus> {
         if self.waker.thread.lock().expect("no holder of this lock panics").is_none() {
-            *self.waker.thread.lock().expect("no holder of this lock panics") = Some(std::thread::current());
+            *self.waker.thread.lock().expect("no holder of this lock panics") =
+                Some(std::thread::current());
         }
         if self.client.is_none() || self.has_reached_its_bound() {
             return Ok(self.end());
@@ -377,7 +394,8 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
                 }
                 Next::End => {
                     came = true;
-                    // Control records and aborted ones lie between the last record and the end: a restart need not look at them again.
+                    // Control records and aborted ones lie between the last record and the end: a
+                    // restart need not look at them again.
                     if let (Some(end), true) = (take_end(), self.is_same_topic()?) {
                         self.opened.next = Some(self.opened.next.map_or(end, |next| next.max(end)));
                     }
@@ -418,7 +436,8 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
     }
 
     fn trouble(&self) -> Option<String> {
-        // Asked also while the sources wait and nothing is read: statistics would pile up, and an unreachable broker would not be seen.
+        // Asked also while the sources wait and nothing is read: statistics would pile up, and an
+        // unreachable broker would not be seen.
         if self.shown.get().elapsed() >= EVENTS_EVERY {
             self.shown.set(Instant::now());
             match &self.client {
@@ -435,12 +454,15 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
             return Some(format!("{} cannot be read: {why}", self.opened.name()));
         }
         if let Some(why) = self.facts.silence(&self.name, self.heard, Instant::now()) {
-            return Some(format!("nothing comes of {}, and its leader does not answer: {why}", self.name));
+            return Some(format!(
+                "nothing comes of {}, and its leader does not answer: {why}",
+                self.name
+            ));
         }
         if let Some(open) = self.held_up_by() {
             return Some(format!(
-                "{} waits for a transaction of its producers that is open at offset {} since {} or longer: what comes after it can be \
-                 read when that is committed or aborted",
+                "{} waits for a transaction of its producers that is open at offset {} since {} \
+                 or longer: what comes after it can be read when that is committed or aborted",
                 self.opened.name(),
                 open.at,
                 open.since_text()
@@ -448,11 +470,18 @@ impl<T: Send> Reader<T> for KafkaReader<T> {
         }
         if self.is_in_doubt() {
             let name = self.opened.name();
-            return Some(format!("{name} is not read on before the brokers at {brokers} confirm that nothing of it is lost"));
+            return Some(format!(
+                "{name} is not read on before the brokers at {brokers} confirm that nothing of it \
+                 is lost"
+            ));
         }
         let held = self.held.as_ref()?;
         let why = held.why.as_ref()?;
-        Some(format!("{} is not read on at offset {}: {why}", self.opened.name(), held.message.offset()))
+        Some(format!(
+            "{} is not read on at offset {}: {why}",
+            self.opened.name(),
+            held.message.offset()
+        ))
     }
 
     fn take_skipped(&mut self) -> u64 {
@@ -510,10 +539,16 @@ mod tests {
         reading.replace(0).expect("another is made");
         let began = Instant::now();
         while client.strong_count() > 0 {
-            assert!(began.elapsed() < Duration::from_secs(30), "the client that was replaced is kept");
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "the client that was replaced is kept"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong"), ReadStatus::End);
+        assert_eq!(
+            reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong"),
+            ReadStatus::End
+        );
     }
 
     #[test]
@@ -525,7 +560,8 @@ mod tests {
             Err(NoRecord::NotYet(None))
         };
         let mut reader = reader(&reading(), Arc::new(decoder));
-        let message = OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 3, 7, None);
+        let message =
+            OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 3, 7, None);
         reader.held = Some(Held::new(message, None, Instant::now()));
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(700) {
@@ -542,13 +578,17 @@ mod tests {
     fn a_reader_moves_to_the_client_that_takes_the_place_of_its_own_and_keeps_its_position() {
         let reading = reading();
         let mut reader = reader(&reading, utf8());
-        let assigned = |client: &Client| client.consumer.assignment().expect("it has a list").count();
+        let assigned =
+            |client: &Client| client.consumer.assignment().expect("it has a list").count();
         let old = reader.client().clone();
         assert_eq!(assigned(&old), 1);
         reading.replace(0).expect("another is made");
         reading.replace(0).expect("it was replaced already");
         let status = reader.read(&mut Records::with_limits(1, 1)).expect("nothing is wrong");
-        assert_eq!((status, reader.client().number, reader.position().offset), (ReadStatus::Idle(IDLE), 1, 7));
+        assert_eq!(
+            (status, reader.client().number, reader.position().offset),
+            (ReadStatus::Idle(IDLE), 1, 7)
+        );
         assert_eq!((assigned(reader.client()), assigned(&old)), (1, 0));
     }
 }

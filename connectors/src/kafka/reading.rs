@@ -33,7 +33,13 @@ pub(super) struct Client {
 impl Reading {
     /// No client yet.
     pub(super) fn new(kafka: Kafka, buffer_bytes: usize) -> Reading {
-        Reading { kafka, buffer_bytes, facts: Mutex::default(), current: Mutex::default(), number: AtomicU64::new(0) }
+        Reading {
+            kafka,
+            buffer_bytes,
+            facts: Mutex::default(),
+            current: Mutex::default(),
+            number: AtomicU64::new(0),
+        }
     }
 
     /// The facts of the run.
@@ -41,8 +47,9 @@ impl Reading {
         Arc::clone(&self.facts.lock().expect("no holder of this lock panics"))
     }
 
-    /// The cluster, as all instances of the source in this run reach it. Each worker's own `Kafka` comes from the
-    /// closure that builds the topology: it has no token yet, and no standing with the brokers.
+    /// The cluster, as all instances of the source in this run reach it. Each worker's own `Kafka`
+    /// comes from the closure that builds the topology: it has no token yet, and no standing with
+    /// the brokers.
     pub(super) fn kafka(&self) -> Kafka {
         self.facts().kafka().unwrap_or_else(|| self.kafka.clone())
     }
@@ -61,19 +68,24 @@ impl Reading {
         }
     }
 
-    /// Takes the reports of the current client, if there is one: in place of readers that have let it go.
+    /// Takes the reports of the current client, if there is one: in place of readers that have let
+    /// it go.
     pub(super) fn tend(&self) {
-        if let Some(Client { consumer, .. }) = &*self.current.lock().expect("no holder of this lock panics") {
+        if let Some(Client { consumer, .. }) =
+            &*self.current.lock().expect("no holder of this lock panics")
+        {
             client::look_at_events(consumer);
         }
     }
 
-    /// The number of the current client: another than a reader's own means that the reader has to move.
+    /// The number of the current client: another than a reader's own means that the reader has to
+    /// move.
     pub(super) fn number(&self) -> u64 {
         self.number.load(SeqCst)
     }
 
-    /// Makes another client in place of that of this number, unless it was replaced already. Readers move to it by themselves.
+    /// Makes another client in place of that of this number, unless it was replaced already.
+    /// Readers move to it by themselves.
     pub(super) fn replace(&self, number: u64) -> Result<()> {
         if self.number() != number {
             return Ok(());
@@ -86,7 +98,8 @@ impl Reading {
         let old = current.replace(made);
         self.number.store(number + 1, SeqCst);
         drop(current);
-        // Closing waits for librdkafka's threads. Whoever lets go last would do it: that must not be a worker.
+        // Closing waits for librdkafka's threads. Whoever lets go last would do it: that must not
+        // be a worker.
         if let Some(Client { consumer, .. }) = old {
             let wait = move || {
                 while Arc::strong_count(&consumer) > 1 {
@@ -145,7 +158,8 @@ mod tests {
     /// Each worker has a `Kafka` of its own, whose closure may be slow, or get no answer.
     #[test]
     fn a_worker_reads_with_the_tokens_of_the_instance_that_has_begun() {
-        let begun = Kafka::new("127.0.0.1:1").oauth(|| Ok(Token::new("t0", SystemTime::now() + Duration::from_secs(3600))));
+        let begun = Kafka::new("127.0.0.1:1")
+            .oauth(|| Ok(Token::new("t0", SystemTime::now() + Duration::from_secs(3600))));
         begun.tokens().expect("there are some").begin().expect("one is given");
         let facts = Arc::new(RunFacts::default());
         facts.set_kafka(&begun);
@@ -177,7 +191,12 @@ mod tests {
         let client = reading.client().expect("librdkafka asks for a token again");
         assert!(began.elapsed() < Duration::from_secs(4), "it has waited: {:?}", began.elapsed());
         drop(release);
-        while slow.tokens().expect("there are some").current().is_err_and(|why| !why.contains("no answer")) {
+        while slow
+            .tokens()
+            .expect("there are some")
+            .current()
+            .is_err_and(|why| !why.contains("no answer"))
+        {
             assert!(began.elapsed() < Duration::from_secs(60), "the closure is not called");
             std::thread::sleep(Duration::from_millis(5));
         }

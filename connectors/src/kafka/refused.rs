@@ -32,11 +32,13 @@ impl Refused {
         self.groups.get(&place).copied()
     }
 
-    /// These were refused together, of which there is one at least: it alone is certain to be bad, and more are sent again in halves.
+    /// These were refused together, of which there is one at least: it alone is certain to be bad,
+    /// and more are sent again in halves.
     pub(super) fn refuse(&mut self, topic: &str, together: &[(Place, RDKafkaErrorCode)]) {
         if let [(place, code)] = together {
             let reason = format!("topic {topic} does not take it: {code}");
-            tracing::warn!(batch = %place.0, message = place.1, reason, "a message goes to the dead letters");
+            tracing::warn!(batch = %place.0, message = place.1, reason, "a message goes to the \
+                dead letters");
             self.groups.remove(place);
             self.reasons.insert(*place, reason);
             return;
@@ -70,21 +72,29 @@ pub(super) fn place_of(entries: &[Entry], number: usize) -> Option<Place> {
 /// Returns whether the brokers will refuse the message again.
 pub(super) fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{PolicyViolation, UnknownPartition};
-    error_class::of(code) == ErrorClass::Message || matches!(code, PolicyViolation | UnknownPartition)
+    error_class::of(code) == ErrorClass::Message
+        || matches!(code, PolicyViolation | UnknownPartition)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Sends messages as the publisher does, group by group, to brokers that refuse what is together with a bad one. Gives how many attempts it took.
+    /// Sends messages as the publisher does, group by group, to brokers that refuse what is
+    /// together with a bad one. Gives how many attempts it took.
     fn attempts(refused: &mut Refused, messages: usize, is_bad: impl Fn(usize) -> bool) -> usize {
         let places: Vec<Place> = (0..messages).map(|index| (Txid(7), index)).collect();
         for attempt in 1..1_000 {
-            let left: Vec<Place> = places.iter().copied().filter(|place| refused.reason(*place).is_none()).collect();
-            let mut groups = left.chunk_by(|one, other| refused.group(*one) == refused.group(*other));
-            let Some(failed) = groups.find(|group| group.iter().any(|(_, index)| is_bad(*index))) else { return attempt };
-            let failed: Vec<_> = failed.iter().map(|place| (*place, RDKafkaErrorCode::InvalidRecord)).collect();
+            let left: Vec<Place> =
+                places.iter().copied().filter(|place| refused.reason(*place).is_none()).collect();
+            let mut groups =
+                left.chunk_by(|one, other| refused.group(*one) == refused.group(*other));
+            let Some(failed) = groups.find(|group| group.iter().any(|(_, index)| is_bad(*index)))
+            else {
+                return attempt;
+            };
+            let failed: Vec<_> =
+                failed.iter().map(|place| (*place, RDKafkaErrorCode::InvalidRecord)).collect();
             refused.refuse("tide", &failed);
         }
         panic!("it does not end");
@@ -92,16 +102,22 @@ mod tests {
 
     #[test]
     fn only_the_bad_ones_are_refused_however_many_come_together() {
-        for (messages, bad) in [(1, vec![0]), (2, vec![1]), (1_000, vec![0, 499, 500, 999]), (64, (0..64).collect())] {
+        for (messages, bad) in
+            [(1, vec![0]), (2, vec![1]), (1_000, vec![0, 499, 500, 999]), (64, (0..64).collect())]
+        {
             let mut refused = Refused::default();
             let took = attempts(&mut refused, messages, |index| bad.contains(&index));
-            let found: Vec<usize> = (0..messages).filter(|index| refused.reason((Txid(7), *index)).is_some()).collect();
+            let found: Vec<usize> =
+                (0..messages).filter(|index| refused.reason((Txid(7), *index)).is_some()).collect();
             assert_eq!(found, bad, "of {messages}");
             assert!(took <= 12 * bad.len() + 1, "{took} attempts for {} of {messages}", bad.len());
             refused.forget(Txid(6));
             assert!(refused.reason((Txid(7), bad[0])).is_some(), "the batch is not published yet");
             refused.forget(Txid(7));
-            assert!(refused.reasons.is_empty() && refused.groups.is_empty(), "nothing is kept of what is published");
+            assert!(
+                refused.reasons.is_empty() && refused.groups.is_empty(),
+                "nothing is kept of what is published"
+            );
         }
     }
 }

@@ -7,17 +7,20 @@ use rdkafka::error::RDKafkaErrorCode;
 pub(super) fn lacking(code: RDKafkaErrorCode) -> Option<&'static str> {
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed => Some(
-            "this user lacks a right on the topic. A source needs Read and Describe; a sink needs Write, Describe and \
-             DescribeConfigs, for its progress topic Read and Create too",
+            "this user lacks a right on the topic. A source needs Read and Describe; a sink needs \
+             Write, Describe and DescribeConfigs, for its progress topic Read and Create too",
         ),
         RDKafkaErrorCode::GroupAuthorizationFailed => Some(
-            "this user lacks the right Read on the group. Grant it, or name a group that it may use with the setting group.id",
+            "this user lacks the right Read on the group. Grant it, or name a group that it may \
+             use with the setting group.id",
         ),
         RDKafkaErrorCode::TransactionalIdAuthorizationFailed => Some(
-            "this user lacks the rights Write and Describe on the transactional id. Grant them: its prefix is the topology's name",
+            "this user lacks the rights Write and Describe on the transactional id. Grant them: \
+             its prefix is the topology's name",
         ),
         RDKafkaErrorCode::ClusterAuthorizationFailed => Some(
-            "this user lacks a right on the cluster: Create to make topics, with brokers before Kafka 2.8 IdempotentWrite to publish",
+            "this user lacks a right on the cluster: Create to make topics, with brokers before \
+             Kafka 2.8 IdempotentWrite to publish",
         ),
         _ => None,
     }

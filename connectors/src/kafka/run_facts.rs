@@ -1,5 +1,5 @@
-//! Facts that all instances of a source share in one run: the one that begins and looks for partitions, and one on each
-//! worker that reads them.
+//! Facts that all instances of a source share in one run: the one that begins and looks for
+//! partitions, and one on each worker that reads them.
 
 use super::settings::Kafka;
 use std::collections::{BTreeMap, HashMap};
@@ -39,8 +39,8 @@ impl RunFacts {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    /// The cluster as the instance that has begun the source reaches it: with its tokens, the standing of its user, and
-    /// the name of the consumer group.
+    /// The cluster as the instance that has begun the source reaches it: with its tokens, the
+    /// standing of its user, and the name of the consumer group.
     pub(super) fn kafka(&self) -> Option<Kafka> {
         self.lock().kafka.clone()
     }
@@ -92,7 +92,8 @@ impl RunFacts {
     /// Returns whether it is time to look the ends up. If so, the next time is [`ASK_EVERY`] later.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let mut facts = self.lock();
-        let is_due = facts.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
+        let is_due =
+            facts.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_EVERY);
         if is_due {
             facts.asked = Some(now);
         }
@@ -119,8 +120,8 @@ impl RunFacts {
         }
     }
 
-    /// The reason why a partition's leader has not answered for long, if so. `heard` is when something of the partition
-    /// came last.
+    /// The reason why a partition's leader has not answered for long, if so. `heard` is when
+    /// something of the partition came last.
     pub(super) fn silence(&self, name: &str, heard: Instant, now: Instant) -> Option<String> {
         let facts = self.lock();
         let (since, why) = facts.silent.get(name)?;
@@ -128,9 +129,15 @@ impl RunFacts {
         (lasts(*since) && lasts(heard)).then(|| why.clone())
     }
 
-    /// The end of a partition's log. `reported` is what librdkafka took from fetched records, the last of which came at
-    /// `heard`. `None` if nothing recent is known.
-    pub(super) fn end_of(&self, name: &str, reported: Option<i64>, heard: Instant, now: Instant) -> Option<i64> {
+    /// The end of a partition's log. `reported` is what librdkafka took from fetched records, the
+    /// last of which came at `heard`. `None` if nothing recent is known.
+    pub(super) fn end_of(
+        &self,
+        name: &str,
+        reported: Option<i64>,
+        heard: Instant,
+        now: Instant,
+    ) -> Option<i64> {
         let is_recent = |since: Instant| now.saturating_duration_since(since) < BELIEVED_FOR;
         let looked_up = self.lock().ends.get(name).copied();
         match looked_up.filter(|(_, when)| is_recent(*when)) {
@@ -163,7 +170,11 @@ mod tests {
         ] {
             let facts = RunFacts::default();
             facts.note_ends(looked_up.map(|end| ("t[0]".to_string(), end)), at(30));
-            assert_eq!(facts.end_of("t[0]", reported, at(20), at(now)), expected, "{looked_up:?} {reported:?} at {now}");
+            assert_eq!(
+                facts.end_of("t[0]", reported, at(20), at(now)),
+                expected,
+                "{looked_up:?} {reported:?} at {now}"
+            );
         }
     }
 
@@ -209,7 +220,10 @@ mod tests {
         let facts = RunFacts::default();
         facts.bound([("t[0]".to_string(), 5)].into());
         facts.bound([("t[0]".to_string(), 9), ("t[1]".to_string(), 7)].into());
-        assert_eq!((facts.bound_of("t[0]"), facts.bound_of("t[1]"), facts.bound_of("t[2]")), (Some(5), Some(7), None));
+        assert_eq!(
+            (facts.bound_of("t[0]"), facts.bound_of("t[1]"), facts.bound_of("t[2]")),
+            (Some(5), Some(7), None)
+        );
         assert_eq!(facts.unbounded(["t[0]", "t[2]"].into_iter()), ["t[2]"]);
     }
 }

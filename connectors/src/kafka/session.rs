@@ -15,7 +15,8 @@ use tidemill_state::{Error, Result};
 const INIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The interval at which deliveries are looked at: at first, and when they take long.
-pub(super) const LOOK: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(10));
+pub(super) const LOOK: (Duration, Duration) =
+    (Duration::from_micros(300), Duration::from_millis(10));
 
 /// One producer.
 pub(super) struct Session {
@@ -30,17 +31,27 @@ impl Session {
     /// the id can commit anything more.
     ///
     /// # Errors
-    /// Kind Config if the brokers or librdkafka refuse it, Unreachable if the brokers do not answer.
+    /// Kind Config if the brokers or librdkafka refuse it, Unreachable if the brokers do not
+    /// answer.
     pub(super) fn begin(kafka: &Kafka, id: &str, topic: &str, takes: Takes) -> Result<Session> {
-        let (producer, events) = client::create::<BaseProducer<Events>>(kafka, &kafka.publishing(id, takes)?)?;
-        let session = Session { producer: Some(producer), events, trusted_within: kafka.backoff()?.trusted_within() };
+        let (producer, events) =
+            client::create::<BaseProducer<Events>>(kafka, &kafka.publishing(id, takes)?)?;
+        let session = Session {
+            producer: Some(producer),
+            events,
+            trusted_within: kafka.backoff()?.trusted_within(),
+        };
         // A token, if the brokers want one, is given by a look at the reports.
         session.look_at_events();
         // Connected first: an init that finds no connection looks again after half a second only.
         let connected = session.producer().client().fetch_metadata(Some(topic), ANSWER_WITHIN);
-        connected.map_err(|why| session.failed(kafka, &format!("beginning to publish to topic {topic}"), &why))?;
+        connected.map_err(|why| {
+            session.failed(kafka, &format!("beginning to publish to topic {topic}"), &why)
+        })?;
         let begun = session.producer().init_transactions(INIT_WITHIN);
-        begun.map_err(|why| session.failed(kafka, &format!("beginning transactions of id \"{id}\""), &why))?;
+        begun.map_err(|why| {
+            session.failed(kafka, &format!("beginning transactions of id \"{id}\""), &why)
+        })?;
         Ok(session)
     }
 
@@ -60,7 +71,10 @@ impl Session {
     }
 
     /// Gives a message to librdkafka; while its queue is full, waits.
-    pub(super) fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> std::result::Result<(), KafkaError> {
+    pub(super) fn send(
+        &self,
+        mut record: BaseRecord<'_, [u8], [u8], usize>,
+    ) -> std::result::Result<(), KafkaError> {
         loop {
             match self.producer().send(record) {
                 Ok(()) => return Ok(()),
@@ -96,7 +110,12 @@ impl Session {
     /// Returns whether a newer producer of this sink has been seen.
     pub(super) fn is_fenced(&self, why: &KafkaError) -> bool {
         let fenced = |code: RDKafkaErrorCode| {
-            matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+            matches!(
+                code,
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+            )
         };
         why.rdkafka_error_code().is_some_and(fenced)
             || self.producer().client().fatal_error().is_some_and(|(code, _)| fenced(code))
@@ -117,13 +136,19 @@ pub(super) fn is_purged(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Returns a message as it is sent.
-pub(super) fn to_topic<'a>(topic: &'a str, message: &Encoded<'a>, number: usize) -> BaseRecord<'a, [u8], [u8], usize> {
+pub(super) fn to_topic<'a>(
+    topic: &'a str,
+    message: &Encoded<'a>,
+    number: usize,
+) -> BaseRecord<'a, [u8], [u8], usize> {
     let mut record = BaseRecord::with_opaque_to(topic, number);
     (record.key, record.payload, record.partition, record.timestamp) =
         (message.key, message.value, message.partition, message.timestamp);
     if !message.headers.is_empty() {
         let headers = OwnedHeaders::new_with_capacity(message.headers.len());
-        let add = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| headers.insert(Header { key, value: *value });
+        let add = |headers: OwnedHeaders, (key, value): &(&str, Option<&[u8]>)| {
+            headers.insert(Header { key, value: *value })
+        };
         record.headers = Some(message.headers.iter().fold(headers, add));
     }
     record

@@ -7,30 +7,57 @@ use tidemill_state::{Error, Result};
 pub(super) const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "it is what Kafka::new was given"),
     ("metadata.broker.list", "it is what Kafka::new was given"),
-    ("enable.auto.commit", "positions lie in the store; the group's offsets follow each commit, for lag tools only"),
-    ("auto.commit.enable", "positions lie in the store; the group's offsets follow each commit, for lag tools only"),
+    (
+        "enable.auto.commit",
+        "positions lie in the store; the group's offsets follow each commit, for lag tools only",
+    ),
+    (
+        "auto.commit.enable",
+        "positions lie in the store; the group's offsets follow each commit, for lag tools only",
+    ),
     ("enable.auto.offset.store", "positions lie in the store"),
     (
         "auto.offset.reset",
-        "lost records must be an error, never skipped; say where a new source begins with Topics::first, or --from",
+        "lost records must be an error, never skipped; say where a new source begins with \
+         Topics::first, or --from",
     ),
     ("isolation.level", "records of aborted transactions must not be counted"),
     ("check.crcs", "damaged records must be found"),
     ("allow.auto.create.topics", "a misspelt topic must be an error"),
-    ("enable.partition.eof", "the end of a partition is how a position passes aborted transactions"),
-    ("transactional.id", "it is made of the topology's and the sink's name, so that a restart finds its transactions again"),
+    (
+        "enable.partition.eof",
+        "the end of a partition is how a position passes aborted transactions",
+    ),
+    (
+        "transactional.id",
+        "it is made of the topology's and the sink's name, so that a restart finds its \
+         transactions again",
+    ),
     ("enable.idempotence", "transactions need it"),
     ("acks", "transactions need acknowledgement by all replicas in sync"),
     ("request.required.acks", "transactions need acknowledgement by all replicas in sync"),
     ("max.in.flight", "transactions keep the order only with what librdkafka sets"),
-    ("max.in.flight.requests.per.connection", "transactions keep the order only with what librdkafka sets"),
+    (
+        "max.in.flight.requests.per.connection",
+        "transactions keep the order only with what librdkafka sets",
+    ),
     ("retries", "transactions need what librdkafka sets"),
     ("message.send.max.retries", "transactions need what librdkafka sets"),
-    ("transaction.timeout.ms", "the marker is read on the assumption that an abandoned transaction ends within 60 s"),
+    (
+        "transaction.timeout.ms",
+        "the marker is read on the assumption that an abandoned transaction ends within 60 s",
+    ),
     ("message.timeout.ms", "it must not be longer than a transaction may take"),
     ("delivery.timeout.ms", "it must not be longer than a transaction may take"),
-    ("retry.backoff.max.ms", "it follows retry.backoff.ms: a commit could be sent twice sooner than it is distrusted"),
-    ("partitioner", "murmur2_random spreads keys as the Java clients do; give a message its partition to spread them otherwise"),
+    (
+        "retry.backoff.max.ms",
+        "it follows retry.backoff.ms: a commit could be sent twice sooner than it is distrusted",
+    ),
+    (
+        "partitioner",
+        "murmur2_random spreads keys as the Java clients do; give a message its partition to \
+         spread them otherwise",
+    ),
     ("statistics.interval.ms", "lag and retries are read from the statistics"),
 ];
 
@@ -56,7 +83,9 @@ pub(super) fn first_name(name: &str) -> &str {
 /// Kind Config, with the reason.
 pub(super) fn check(name: &str) -> Result<()> {
     match OURS.iter().find(|(ours, _)| *ours == name) {
-        Some((_, reason)) => Err(Error::config(format!("Kafka's setting {name} cannot be changed: {reason}. Leave it out"))),
+        Some((_, reason)) => Err(Error::config(format!(
+            "Kafka's setting {name} cannot be changed: {reason}. Leave it out"
+        ))),
         None => Ok(()),
     }
 }

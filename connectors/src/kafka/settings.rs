@@ -118,7 +118,11 @@ impl Kafka {
     /// The name of the consumer group.
     pub(super) fn group(&self) -> String {
         let applied = operator::applied();
-        applied.get("group.id").or_else(|| self.settings.get("group.id")).cloned().unwrap_or_else(|| self.group.get())
+        applied
+            .get("group.id")
+            .or_else(|| self.settings.get("group.id"))
+            .cloned()
+            .unwrap_or_else(|| self.group.get())
     }
 
     /// Returns the supplier of tokens, if clients authenticate by them.
@@ -136,16 +140,20 @@ impl Kafka {
         self.with_tokens(given)
     }
 
-    /// Adds the settings of tokens, if a closure gives some. Whoever set what does not fit to them makes no difference.
+    /// Adds the settings of tokens, if a closure gives some. Whoever set what does not fit to them
+    /// makes no difference.
     fn with_tokens(&self, mut given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         given.keys().try_for_each(|name| setting_names::check(name))?;
         let is_oauth = |mechanism: &String| mechanism.eq_ignore_ascii_case(OAUTHBEARER);
-        let by_itself = given.get("sasl.oauthbearer.method").is_some_and(|method| method.eq_ignore_ascii_case("oidc"));
+        let by_itself = given
+            .get("sasl.oauthbearer.method")
+            .is_some_and(|method| method.eq_ignore_ascii_case("oidc"));
         let mechanism = given.get(MECHANISM);
         if self.tokens.is_none() {
             return match mechanism.is_some_and(is_oauth) && !by_itself {
                 true => Err(Error::config(
-                    "sasl.mechanism is OAUTHBEARER, and nothing gives tokens: give a closure that does with Kafka::oauth",
+                    "sasl.mechanism is OAUTHBEARER, and nothing gives tokens: give a closure that \
+                     does with Kafka::oauth",
                 )),
                 false => Ok(given),
             };
@@ -156,7 +164,8 @@ impl Kafka {
         };
         if let Some(clash) = clash {
             return Err(Error::config(format!(
-                "{clash} (in code or from outside), and tokens are given by Kafka::oauth: leave one of them out"
+                "{clash} (in code or from outside), and tokens are given by Kafka::oauth: leave \
+                 one of them out"
             )));
         }
         given.insert(MECHANISM.into(), OAUTHBEARER.into());
@@ -175,8 +184,8 @@ impl Kafka {
         config
     }
 
-    /// The settings of a client that reads; `share` bounds what it holds of each partition. What is given wins over the defaults chosen
-    /// here, except for what the guarantee rests on.
+    /// The settings of a client that reads; `share` bounds what it holds of each partition. What is
+    /// given wins over the defaults chosen here, except for what the guarantee rests on.
     pub(super) fn reading(&self, isolation: Isolation, share: Share) -> Result<ClientConfig> {
         let given = self.given()?;
         let mut config = self.common(&given);
@@ -187,13 +196,15 @@ impl Kafka {
             ("queued.min.messages", share.messages().to_string()),
             ("fetch.message.max.bytes", share.fetched().to_string()),
             ("fetch.max.bytes", "16777216".to_string()),
-            // A full queue is looked at again at once: the default, a second, halves the throughput.
+            // A full queue is looked at again at once: the default, a second, halves the
+            // throughput.
             ("fetch.queue.backoff.ms", "5".to_string()),
             ("socket.timeout.ms", "10000".to_string()),
         ];
         set_defaults(&mut config, &given, &defaults);
         // Topics' ids stand in the lines of this context alone.
-        let debug = given.get("debug").map_or("metadata".to_string(), |debug| format!("{debug},metadata"));
+        let debug =
+            given.get("debug").map_or("metadata".to_string(), |debug| format!("{debug},metadata"));
         config.set_log_level(RDKafkaLogLevel::Debug);
         config
             .set("debug", debug)
@@ -203,7 +214,14 @@ impl Kafka {
             .set("check.crcs", "true")
             .set("enable.partition.eof", "true")
             .set("statistics.interval.ms", "1000")
-            .set("isolation.level", if isolation == Isolation::Committed { "read_committed" } else { "read_uncommitted" });
+            .set(
+                "isolation.level",
+                if isolation == Isolation::Committed {
+                    "read_committed"
+                } else {
+                    "read_uncommitted"
+                },
+            );
         Ok(config)
     }
 
@@ -230,7 +248,8 @@ impl Kafka {
     pub(super) fn publishing(&self, transactional_id: &str, takes: Takes) -> Result<ClientConfig> {
         let given = self.given()?;
         let mut config = self.common(&given);
-        let largest = given.get("batch.size").and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES);
+        let largest =
+            given.get("batch.size").and_then(|given| given.parse().ok()).unwrap_or(BATCH_BYTES);
         let batch = takes.every.clamp(1, largest.max(1));
         let defaults = [
             ("queue.buffering.max.ms", "1"),
@@ -280,7 +299,8 @@ impl Share {
         self.0 / 2
     }
 
-    /// Returns the number of messages that are fetched ahead: what they take beside their bytes is within the other half.
+    /// Returns the number of messages that are fetched ahead: what they take beside their bytes is
+    /// within the other half.
     fn messages(self) -> usize {
         self.0 / 2 / Share::MESSAGE_BYTES
     }
@@ -293,7 +313,11 @@ impl Share {
 }
 
 /// Sets what is not given.
-fn set_defaults<V: AsRef<str>>(config: &mut ClientConfig, given: &BTreeMap<String, String>, defaults: &[(&str, V)]) {
+fn set_defaults<V: AsRef<str>>(
+    config: &mut ClientConfig,
+    given: &BTreeMap<String, String>,
+    defaults: &[(&str, V)],
+) {
     for (name, value) in defaults.iter().filter(|(name, _)| !given.contains_key(*name)) {
         config.set(*name, value.as_ref());
     }
@@ -332,7 +356,10 @@ pub(super) enum Isolation {
 impl fmt::Debug for Kafka {
     /// Names the settings without their values: there are secrets among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kafka").field("brokers", &self.brokers).field("settings", &self.settings.keys()).finish()
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("settings", &self.settings.keys())
+            .finish()
     }
 }
 
@@ -367,18 +394,24 @@ mod tests {
         let kafka = Kafka::new("localhost:9092");
         let sizes = |kafka: &Kafka, some, every| {
             let config = kafka.publishing("t", Takes { some, every }).expect("they are allowed");
-            ["message.max.bytes", "batch.size"].map(|name| config.get(name).expect("it is set").to_string())
+            ["message.max.bytes", "batch.size"]
+                .map(|name| config.get(name).expect("it is set").to_string())
         };
         assert_eq!(sizes(&kafka, 5_000_000, 2_000), ["5000000", "2000"]);
         assert_eq!(sizes(&kafka, 5_000_000, 3_000_000), ["5000000", "1000000"]);
-        assert_eq!(sizes(&kafka, 2_147_483_647, 10), ["1000000000", "10"], "within what librdkafka takes");
+        assert_eq!(
+            sizes(&kafka, 2_147_483_647, 10),
+            ["1000000000", "10"],
+            "within what librdkafka takes"
+        );
         assert_eq!(sizes(&kafka.set("batch.size", "500"), 100, 100_000), ["1000", "500"]);
     }
 
     #[test]
     fn one_bound_is_shared_out_among_all_partitions() {
         let kafka = Kafka::new("localhost:9092");
-        let names = ["queued.max.messages.kbytes", "queued.min.messages", "fetch.message.max.bytes"];
+        let names =
+            ["queued.max.messages.kbytes", "queued.min.messages", "fetch.message.max.bytes"];
         for (partitions, expected) in [
             (1, ["16384", "41943", "1048576"]),
             (16, ["16384", "41943", "1048576"]),
@@ -388,32 +421,57 @@ mod tests {
         ] {
             let share = Share::of(512 << 20, partitions);
             let config = kafka.reading(Isolation::Committed, share).expect("they are allowed");
-            assert_eq!(names.map(|name| config.get(name).unwrap_or("none")), expected, "{partitions} partitions");
+            assert_eq!(
+                names.map(|name| config.get(name).unwrap_or("none")),
+                expected,
+                "{partitions} partitions"
+            );
         }
-        let given = kafka.set("queued.min.messages", "7").set("group.id", "mine").set("max.partition.fetch.bytes", "9");
-        let config = given.reading(Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
-        assert_eq!((config.get("queued.min.messages"), config.get("group.id")), (Some("7"), Some("mine")));
+        let given = kafka
+            .set("queued.min.messages", "7")
+            .set("group.id", "mine")
+            .set("max.partition.fetch.bytes", "9");
+        let config =
+            given.reading(Isolation::Committed, Share::of(1, 1)).expect("they are allowed");
+        assert_eq!(
+            (config.get("queued.min.messages"), config.get("group.id")),
+            (Some("7"), Some("mine"))
+        );
         assert_eq!(config.get("fetch.message.max.bytes"), Some("9"));
     }
 
     #[test]
     fn other_settings_pass_through_and_win_over_defaults() {
-        let kafka = Kafka::new("localhost:9092").set("socket.timeout.ms", "7000").set("ssl.ca.location", "ca.pem");
+        let kafka = Kafka::new("localhost:9092")
+            .set("socket.timeout.ms", "7000")
+            .set("ssl.ca.location", "ca.pem");
         let config = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
-        assert_eq!((config.get("socket.timeout.ms"), config.get("ssl.ca.location")), (Some("7000"), Some("ca.pem")));
+        assert_eq!(
+            (config.get("socket.timeout.ms"), config.get("ssl.ca.location")),
+            (Some("7000"), Some("ca.pem"))
+        );
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.get("group.id"), Some("tidemill"));
         kafka.belongs_to("words");
         let config = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
-        assert_eq!((config.get("group.id"), kafka.apart().group().as_str()), (Some("words"), "tidemill"));
+        assert_eq!(
+            (config.get("group.id"), kafka.apart().group().as_str()),
+            (Some("words"), "tidemill")
+        );
         assert_eq!(kafka.set("group.id", "mine").group(), "mine");
     }
 
     #[test]
     fn a_setting_of_two_names_has_one_value() {
-        let kafka = Kafka::new("localhost:9092").set("linger.ms", "7").set("max.partition.fetch.bytes", "2000");
-        let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
-        assert_eq!((publishing.get("queue.buffering.max.ms"), publishing.get("linger.ms")), (Some("7"), None));
+        let kafka = Kafka::new("localhost:9092")
+            .set("linger.ms", "7")
+            .set("max.partition.fetch.bytes", "2000");
+        let publishing =
+            kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
+        assert_eq!(
+            (publishing.get("queue.buffering.max.ms"), publishing.get("linger.ms")),
+            (Some("7"), None)
+        );
         let reading = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!(reading.get("fetch.message.max.bytes"), Some("2000"));
     }
@@ -421,26 +479,40 @@ mod tests {
     #[test]
     fn the_back_off_is_of_the_producers_alone() {
         let kafka = Kafka::new("localhost:9092").set("retry.backoff.ms", "2500");
-        let publishing = kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
+        let publishing =
+            kafka.publishing("t", Takes { some: 1000, every: 1000 }).expect("they are allowed");
         let both = ["retry.backoff.ms", "retry.backoff.max.ms"];
         assert_eq!(both.map(|name| publishing.get(name)), [Some("2500"); 2]);
         let reading = kafka.reading(Isolation::Committed, Share::MOST).expect("they are allowed");
         assert_eq!(both.map(|name| reading.get(name)), [None; 2]);
-        let refused = kafka.set("retry.backoff.ms", "5").publishing("t", Takes { some: 1000, every: 1000 });
+        let refused =
+            kafka.set("retry.backoff.ms", "5").publishing("t", Takes { some: 1000, every: 1000 });
         assert!(refused.is_err_and(|error| error.kind() == Kind::Config));
     }
 
     #[test]
     fn what_an_operator_gives_is_compared_with_tokens_as_what_code_gives_is() {
-        let with_tokens = Kafka::new("localhost:9092").oauth(|| Err(Error::unreachable("none in this test")));
+        let with_tokens =
+            Kafka::new("localhost:9092").oauth(|| Err(Error::unreachable("none in this test")));
         let given = |settings: &[(&str, &str)]| {
-            with_tokens.with_tokens(settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+            with_tokens.with_tokens(
+                settings
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_string()))
+                    .collect(),
+            )
         };
         for clash in [("sasl.mechanisms", "PLAIN"), ("sasl.oauthbearer.method", "oidc")] {
-            assert!(given(&[clash]).is_err_and(|error| error.to_string().contains("from outside")), "{clash:?}");
+            assert!(
+                given(&[clash]).is_err_and(|error| error.to_string().contains("from outside")),
+                "{clash:?}"
+            );
         }
         let taken = given(&[("security.protocol", "sasl_plaintext")]).expect("it fits");
-        assert_eq!((&*taken["security.protocol"], &*taken[MECHANISM]), ("sasl_plaintext", OAUTHBEARER));
+        assert_eq!(
+            (&*taken["security.protocol"], &*taken[MECHANISM]),
+            ("sasl_plaintext", OAUTHBEARER)
+        );
     }
 
     #[test]
@@ -448,16 +520,25 @@ mod tests {
         let plain = || Kafka::new("localhost:9092");
         let with = |kafka: Kafka| kafka.oauth(|| Err(Error::unreachable("none in this test")));
         let config = with(plain()).administering().expect("they are allowed");
-        assert_eq!((config.get("sasl.mechanisms"), config.get("security.protocol")), (Some("OAUTHBEARER"), Some("sasl_ssl")));
-        let config = with(plain().set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "oauthbearer"));
-        assert_eq!(config.administering().expect("they are allowed").get("security.protocol"), Some("sasl_plaintext"));
+        assert_eq!(
+            (config.get("sasl.mechanisms"), config.get("security.protocol")),
+            (Some("OAUTHBEARER"), Some("sasl_ssl"))
+        );
+        let config = with(
+            plain().set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "oauthbearer"),
+        );
+        assert_eq!(
+            config.administering().expect("they are allowed").get("security.protocol"),
+            Some("sasl_plaintext")
+        );
         for (refused, part) in [
             (plain().set("sasl.mechanism", "OAUTHBEARER"), "Kafka::oauth"),
             (with(plain().set("sasl.mechanism", "PLAIN")), "leave one of them out"),
             (with(plain()).set("sasl.mechanism", "PLAIN"), "leave one of them out"),
             (with(plain()).set("sasl.oauthbearer.method", "OIDC"), "leave one of them out"),
         ] {
-            let error = refused.reading(Isolation::Committed, Share::MOST).expect_err("it is refused");
+            let error =
+                refused.reading(Isolation::Committed, Share::MOST).expect_err("it is refused");
             assert!(error.kind() == Kind::Config && error.to_string().contains(part), "{error}");
         }
     }

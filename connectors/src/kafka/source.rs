@@ -23,12 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tidemill_engine::sink::Sink;
-use tidemill_engine::source::{Begun, Data, DeadLetter, DeadLetterSink, OnLoss, Reader, Source, Start, StartAt, StartFacts};
+use tidemill_engine::source::{
+    Begun, Data, DeadLetter, DeadLetterSink, OnLoss, Reader, Source, Start, StartAt, StartFacts,
+};
 use tidemill_state::{Error, Position, Result};
 
 impl Kafka {
-    /// These topics as a source; say next what its records are, as in `kafka.source(["words"]).utf8()`. A name with `*`, `?` or `[…]` is a pattern:
-    /// topics that match it later join.
+    /// These topics as a source; say next what its records are, as in
+    /// `kafka.source(["words"]).utf8()`. A name with `*`, `?` or `[…]` is a pattern: topics that
+    /// match it later join.
     pub fn source<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Topics {
         Topics::new(self.clone(), topics.into_iter().map(Into::into).collect())
     }
@@ -69,18 +72,18 @@ impl Topics {
         self
     }
 
-    /// Begins this partition at this offset when the topology has never read this source. A partition that can never be
-    /// there then is refused at the start (64).
+    /// Begins this partition at this offset when the topology has never read this source. A
+    /// partition that can never be there then is refused at the start (64).
     #[must_use]
     pub fn first_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
         self.offsets.insert(name_of(topic, partition), offset);
         self
     }
 
-    /// Ends each partition before its first record of this time or a later one, in milliseconds since 1970: a bounded
-    /// backfill. The time is in the past, and not negative. Where all records are older, a partition ends where it ends
-    /// at the start. The source ends with its partitions, and with `--exit-at-end` the run does. Partitions and topics
-    /// that come later are not read.
+    /// Ends each partition before its first record of this time or a later one, in milliseconds
+    /// since 1970: a bounded backfill. The time is in the past, and not negative. Where all records
+    /// are older, a partition ends where it ends at the start. The source ends with its partitions,
+    /// and with `--exit-at-end` the run does. Partitions and topics that come later are not read.
     ///
     /// ```
     /// use tidemill_connectors::kafka::Kafka;
@@ -96,25 +99,28 @@ impl Topics {
     /// Ends this partition before this offset, also if its records are still to come. Reading of
     /// other partitions continues, and new ones join.
     ///
-    /// If the topics are named without patterns, and each of their partitions has an end when the source is begun, the
-    /// source ends with them: partitions that come later are not read, and named in the status. A start that finds one of
-    /// them has no end for it, and reads it. A partition that is given an end and is not there yet is waited for.
+    /// If the topics are named without patterns, and each of their partitions has an end when the
+    /// source is begun, the source ends with them: partitions that come later are not read, and
+    /// named in the status. A start that finds one of them has no end for it, and reads it. A
+    /// partition that is given an end and is not there yet is waited for.
     #[must_use]
     pub fn until_offset(mut self, topic: &str, partition: i32, offset: i64) -> Topics {
         self.until.offsets.insert(name_of(topic, partition), offset);
         self
     }
 
-    /// The memory for messages that were fetched and wait to be read, over all partitions and workers, in bytes; 512 MiB
-    /// if not set. Each partition has an equal share, of 64 KiB to 32 MiB; one fetch of up to a quarter of it, and one
-    /// message of any size, may come on top. Partitions that join later have the share that was made at the start.
+    /// The memory for messages that were fetched and wait to be read, over all partitions and
+    /// workers, in bytes; 512 MiB if not set. Each partition has an equal share, of 64 KiB to 32
+    /// MiB; one fetch of up to a quarter of it, and one message of any size, may come on top.
+    /// Partitions that join later have the share that was made at the start.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Topics {
         self.buffer_bytes = bytes;
         self
     }
 
-    /// Sets the interval at which new partitions, and new topics of a pattern, are looked for; every 10 s, if this is left out. They join at a batch boundary.
+    /// Sets the interval at which new partitions, and new topics of a pattern, are looked for;
+    /// every 10 s, if this is left out. They join at a batch boundary.
     #[must_use]
     pub fn discover_every(mut self, every: Duration) -> Topics {
         self.discover_every = every;
@@ -139,8 +145,9 @@ impl Topics {
         self.decode("json", decode::json)
     }
 
-    /// Records made by a decoder of your own, from key, value, headers, time, partition and offset. `kind` names the decoder; it is recorded, and a restart
-    /// with another one is refused. An `Err` says why the message cannot be decoded.
+    /// Records made by a decoder of your own, from key, value, headers, time, partition and offset.
+    /// `kind` names the decoder; it is recorded, and a restart with another one is refused. An
+    /// `Err` says why the message cannot be decoded.
     #[must_use]
     pub fn decode<T: Data>(
         self,
@@ -231,7 +238,8 @@ impl<T: Data> KafkaSource<T> {
         self
     }
 
-    /// Gives messages that cannot be decoded to this sink, with the batch that they were read in: exactly once, if the sink is.
+    /// Gives messages that cannot be decoded to this sink, with the batch that they were read in:
+    /// exactly once, if the sink is.
     #[must_use]
     pub fn dead_letters(mut self, sink: impl Sink<Item = DeadLetter>) -> KafkaSource<T> {
         self.undecodable = Undecodable::SetAside;
@@ -255,7 +263,12 @@ impl<T: Data> KafkaSource<T> {
     }
 
     /// Returns the offsets at which partitions begin that belong to a source that was never read.
-    fn first_of(&self, partitions: &Partitions<'_>, names: &[&str], first: Option<StartAt>) -> Result<BTreeMap<String, i64>> {
+    fn first_of(
+        &self,
+        partitions: &Partitions<'_>,
+        names: &[&str],
+        first: Option<StartAt>,
+    ) -> Result<BTreeMap<String, i64>> {
         let (mut begins, mut others) = (BTreeMap::new(), Vec::new());
         for name in names {
             let Some(offset) = self.topics.offsets.get(*name).filter(|_| first.is_none()) else {
@@ -265,7 +278,8 @@ impl<T: Data> KafkaSource<T> {
             let (low, high) = partitions.range(name)?;
             if !(low..=high).contains(offset) {
                 return Err(Error::config(format!(
-                    "{name}: told to begin at {offset}, but its offsets go from {low} to {high}: give one of those to first_offset"
+                    "{name}: told to begin at {offset}, but its offsets go from {low} to {high}: \
+                     give one of those to first_offset"
                 )));
             }
             begins.insert((*name).to_string(), *offset);
@@ -284,40 +298,66 @@ impl<T: Data> KafkaSource<T> {
             "is no longer among the topics to read. Name it again;"
         };
         Ok(Error::source_lost(format!(
-            "{name} was read up to {recorded}, and {why} or go on without it (--on-loss earliest or latest, needed once), or begin anew with \
-             --start-over. The topics to read are: {}",
+            "{name} was read up to {recorded}, and {why} or go on without it (--on-loss earliest \
+             or latest, needed once), or begin anew with --start-over. The topics to read are: {}",
             list.text()
         )))
     }
 
     /// Resumes the partitions that were read before. A loss of records is an error, unless
     /// `start.on_loss` allows it: then `begun` has a warning.
-    fn resume(&self, partitions: &Partitions<'_>, start: &Start<'_>, begun: &mut Begun) -> Result<()> {
+    fn resume(
+        &self,
+        partitions: &Partitions<'_>,
+        start: &Start<'_>,
+        begun: &mut Begun,
+    ) -> Result<()> {
         let (mut known, mut gone) = (Vec::new(), None);
         let mut records: Vec<(&str, Record)> = Vec::new();
         // Those of this run's first start.
         let bounds = self.reading.facts();
         for (name, from) in start.recorded {
-            let recorded =
-                i64::try_from(from.offset).map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
+            let recorded = i64::try_from(from.offset)
+                .map_err(|_| Error::damaged(format!("{name}: {} is no offset", from.offset)))?;
             if !partitions.has(name) {
                 if start.on_loss == OnLoss::Refuse {
                     gone.get_or_insert(self.gone(name, recorded)?);
                     continue;
                 }
                 let what = format!("{name} was read up to {recorded}, and is gone");
-                begun.warnings.push(format!("{what}: it is forgotten. Should it come again, it is read from its beginning"));
+                begun.warnings.push(format!(
+                    "{what}: it is forgotten. Should it come again, it is read from its beginning"
+                ));
                 begun.retired.push(name.clone());
                 continue;
             }
             let witness = Witness::of(from);
             let (was, now) = (witness.topic, partitions.id_of(name));
             let is_other = was.is_some() && now.is_some() && was != now;
-            let (low, high) = if is_other { partitions.range(name)? } else { partitions.range_with(name, recorded)? };
-            let record = witness.record.filter(|record| !is_other && recorded <= high && record.offset >= low);
+            let (low, high) = if is_other {
+                partitions.range(name)?
+            } else {
+                partitions.range_with(name, recorded)?
+            };
+            let record = witness
+                .record
+                .filter(|record| !is_other && recorded <= high && record.offset >= low);
             records.extend(record.map(|record| (name.as_str(), record)));
-            let bound = self.topics.until.offsets.get(name).copied().into_iter().chain(bounds.bound_of(name)).min();
-            known.push((name, witness, record.is_some(), Seen { was, now, recorded, low, high, replaced: None, bound }));
+            let bound = self
+                .topics
+                .until
+                .offsets
+                .get(name)
+                .copied()
+                .into_iter()
+                .chain(bounds.bound_of(name))
+                .min();
+            known.push((
+                name,
+                witness,
+                record.is_some(),
+                Seen { was, now, recorded, low, high, replaced: None, bound },
+            ));
         }
         let mut replaced = partitions.are_replaced(&records)?.into_iter();
         for (name, witness, is_compared, seen) in known {
@@ -325,7 +365,9 @@ impl<T: Data> KafkaSource<T> {
             let Seen { was, now, recorded, .. } = seen;
             let (position, report) = match resume(name, Seen { replaced, ..seen }, start.on_loss) {
                 Resume::At => (Witness { topic: now.or(was), ..witness }.at(recorded), None),
-                Resume::Skip { to, report } => (Witness { topic: now, record: None }.at(to), Some(report)),
+                Resume::Skip { to, report } => {
+                    (Witness { topic: now, record: None }.at(to), Some(report))
+                }
                 Resume::Refuse(why) => return Err(Error::source_lost(why)),
             };
             begun.partitions.push((name.clone(), Some(position)));
@@ -355,11 +397,14 @@ impl<T: Data> KafkaSource<T> {
         Ok(())
     }
 
-    /// Looks the ends of the logs up: for lag, which what is fetched does not show while nothing can be fetched.
+    /// Looks the ends of the logs up: for lag, which what is fetched does not show while nothing
+    /// can be fetched.
     fn look_at_ends(&self, probe: &Probe, known: &BTreeMap<String, Option<Position>>) {
         let facts = self.reading.facts();
         if facts.is_due(Instant::now()) {
-            probe.ends_by_leader(known.keys().map(String::as_str), |name, end| facts.note_end(name, end, Instant::now()));
+            probe.ends_by_leader(known.keys().map(String::as_str), |name, end| {
+                facts.note_end(name, end, Instant::now())
+            });
         }
     }
 
@@ -369,8 +414,10 @@ impl<T: Data> KafkaSource<T> {
         self.group.has_read(self.kafka(), &names)?.map_or(Ok(()), |(name, offset)| {
             let group = self.kafka().group();
             Err(Error::foreign(format!(
-                "there is no state in this folder, but consumer group \"{group}\" has read {name} up to {offset}: the state is lost, the folder is the wrong \
-                 one, or another program has this name. Give the right --state folder or another --name, or begin anew with --start-over"
+                "there is no state in this folder, but consumer group \"{group}\" has read {name} \
+                 up to {offset}: the state is lost, the folder is the wrong one, or another \
+                 program has this name. Give the right --state folder or another --name, or begin \
+                 anew with --start-over"
             )))
         })
     }
@@ -388,18 +435,25 @@ impl<T: Data> Source for KafkaSource<T> {
     }
 
     fn discover_every(&self) -> Option<Duration> {
-        // New partitions have a period of the user's own. That a topic is another must be found soon in any case.
+        // New partitions have a period of the user's own. That a topic is another must be found
+        // soon in any case.
         Some(self.topics.discover_every.min(LOOK_EVERY))
     }
 
-    fn discover(&self, known: &BTreeMap<String, Option<Position>>) -> Result<Vec<(String, Option<Position>)>> {
+    fn discover(
+        &self,
+        known: &BTreeMap<String, Option<Position>>,
+    ) -> Result<Vec<(String, Option<Position>)>> {
         let probe = self.probe()?;
-        // First, since it waits for no broker but the partitions' leaders: a comparison may wait for any of them.
+        // First, since it waits for no broker but the partitions' leaders: a comparison may wait
+        // for any of them.
         self.look_at_ends(&probe, known);
         self.discovery.compare(&probe, known)?;
         let facts = self.reading.facts();
         let (entries, every) = (self.topics.list.entries()?, self.topics.discover_every);
-        let Some(NewOnes { topics, partitions: new }) = self.discovery.new_ones(&probe, entries, every, known)? else {
+        let Some(NewOnes { topics, partitions: new }) =
+            self.discovery.new_ones(&probe, entries, every, known)?
+        else {
             return Ok(Vec::new());
         };
         self.note(&topics, false)?;
@@ -442,7 +496,10 @@ impl<T: Data> Source for KafkaSource<T> {
         self.note(partitions.topics(), !start.begun)?;
         for (name, from) in start.recorded {
             let (topic, _) = parse(name)?;
-            if self.topics.list.includes(topic) && !lost.contains(topic) && !partitions.may_be(name, Witness::of(from).topic) {
+            if self.topics.list.includes(topic)
+                && !lost.contains(topic)
+                && !partitions.may_be(name, Witness::of(from).topic)
+            {
                 return Err(Error::unreachable(format!(
                     "{name}: the brokers at {} contradict each other about its topic",
                     self.kafka().brokers()
@@ -451,17 +508,24 @@ impl<T: Data> Source for KafkaSource<T> {
         }
         let mut begun = Begun::default();
         self.resume(&partitions, start, &mut begun)?;
-        let new: Vec<&str> = partitions.names().filter(|name| !start.recorded.contains_key(*name)).collect();
+        let new: Vec<&str> =
+            partitions.names().filter(|name| !start.recorded.contains_key(*name)).collect();
         // A topic that a pattern meets later is one that joins, also if it is the first.
-        let begins =
-            if start.begun { partitions.first(&new, StartAt::Earliest)? } else { self.first_of(&partitions, &new, start.first)? };
+        let begins = if start.begun {
+            partitions.first(&new, StartAt::Earliest)?
+        } else {
+            self.first_of(&partitions, &new, start.first)?
+        };
         for (name, from) in begins {
             let witness = Witness { topic: partitions.id_of(&name), record: None };
             begun.partitions.push((name, Some(witness.at(from))));
         }
         self.bound(&partitions, start.to_end)?;
         let unbounded = facts.unbounded(partitions.names());
-        self.is_bounded.store(self.topics.until.bounds_all(start.to_end, entries, partitions.topics(), &unbounded), SeqCst);
+        self.is_bounded.store(
+            self.topics.until.bounds_all(start.to_end, entries, partitions.topics(), &unbounded),
+            SeqCst,
+        );
         facts.set_partitions(begun.partitions.len());
         facts.note_ends(partitions.ends(), Instant::now());
         begun.facts = Some(facts);
@@ -512,13 +576,18 @@ mod tests {
             cluster.partition_leader("words", partition, Some(leader)).expect("both are known");
         }
         let source = Kafka::new(cluster.bootstrap_servers()).source(["words"]).utf8();
-        let known: BTreeMap<_, _> = ["words[0]", "words[1]"].map(|name| (name.to_string(), None)).into();
+        let known: BTreeMap<_, _> =
+            ["words[0]", "words[1]"].map(|name| (name.to_string(), None)).into();
         source.discover(&known).expect("both brokers answer");
         cluster.broker_down(2).expect("it is known");
-        // The next look at the ends is due some seconds later. What else it finds is not compared here.
+        // The next look at the ends is due some seconds later. What else it finds is not compared
+        // here.
         let (facts, began) = (source.reading.facts(), Instant::now());
         while facts.silence("words[1]", began, began + Duration::from_secs(600)).is_none() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the broker that is down is not noticed");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the broker that is down is not noticed"
+            );
             let _ = source.discover(&known);
             std::thread::sleep(Duration::from_millis(500));
         }

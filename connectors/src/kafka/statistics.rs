@@ -1,4 +1,5 @@
-//! The statistics that librdkafka reports of a client, as far as they are used: which brokers are reached, how far partitions are.
+//! The statistics that librdkafka reports of a client, as far as they are used: which brokers are
+//! reached, how far partitions are.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -70,13 +71,18 @@ impl PartitionStatistics {
         let id = if self.broker >= 0 { self.broker } else { self.leader };
         match brokers.values().find(|broker| broker.nodeid == id && broker.source != "logical") {
             Some(broker) if broker.is_up() => None,
-            Some(broker) => Some(format!("its leader, broker {id} at {}, cannot be reached", broker.nodename)),
-            None => Some(format!("its leader, broker {id}, cannot be reached: no address of it is known")),
+            Some(broker) => {
+                Some(format!("its leader, broker {id} at {}, cannot be reached", broker.nodename))
+            }
+            None => Some(format!(
+                "its leader, broker {id}, cannot be reached: no address of it is known"
+            )),
         }
     }
 }
 
-/// A transaction that is open on a partition: records after its first one cannot be read before it ends.
+/// A transaction that is open on a partition: records after its first one cannot be read before it
+/// ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenTransaction {
     /// The last stable offset: where it begins.
@@ -90,11 +96,18 @@ impl OpenTransaction {
     pub(super) fn since_text(&self) -> String {
         let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_second(seconds).map_or("an unknown time".to_string(), |time| time.to_string())
+        jiff::Timestamp::from_second(seconds)
+            .map_or("an unknown time".to_string(), |time| time.to_string())
     }
 
-    /// The transaction that holds a partition up with these offsets, if one does; `before` is the one that did before.
-    pub(super) fn of(last_stable: i64, end: i64, before: Option<OpenTransaction>, now: SystemTime) -> Option<OpenTransaction> {
+    /// The transaction that holds a partition up with these offsets, if one does; `before` is the
+    /// one that did before.
+    pub(super) fn of(
+        last_stable: i64,
+        end: i64,
+        before: Option<OpenTransaction>,
+        now: SystemTime,
+    ) -> Option<OpenTransaction> {
         let is_open = (0..end).contains(&last_stable);
         is_open.then_some(match before {
             Some(before) if before.at == last_stable => before,
@@ -119,15 +132,22 @@ mod tests {
         .expect("they are statistics");
         let why = |desired, leader, broker| {
             let (ls_offset, hi_offset) = (0, 0);
-            PartitionStatistics { partition: 0, desired, leader, broker, ls_offset, hi_offset }.away(&brokers)
+            PartitionStatistics { partition: 0, desired, leader, broker, ls_offset, hi_offset }
+                .away(&brokers)
         };
         assert_eq!(why(true, 1, 1), None);
         assert_eq!(why(true, 2, 1), None, "it is read from a replica");
         assert_eq!(why(false, -1, -1), None, "it is not read here");
-        for (leader, broker, part) in
-            [(-1, -1, "has no leader"), (2, 2, "broker 2 at b:9092"), (2, -1, "broker 2 at"), (3, 3, "broker 3, cannot")]
-        {
-            assert!(why(true, leader, broker).is_some_and(|why| why.contains(part)), "{leader} {broker}");
+        for (leader, broker, part) in [
+            (-1, -1, "has no leader"),
+            (2, 2, "broker 2 at b:9092"),
+            (2, -1, "broker 2 at"),
+            (3, 3, "broker 3, cannot"),
+        ] {
+            assert!(
+                why(true, leader, broker).is_some_and(|why| why.contains(part)),
+                "{leader} {broker}"
+            );
         }
     }
 
@@ -144,7 +164,11 @@ mod tests {
             (-1, 12, None, None),
             (-1001, -1001, None, None),
         ] {
-            assert_eq!(OpenTransaction::of(last_stable, end, before, at(60)), expected, "{last_stable} of {end}");
+            assert_eq!(
+                OpenTransaction::of(last_stable, end, before, at(60)),
+                expected,
+                "{last_stable} of {end}"
+            );
         }
     }
 }

@@ -2,28 +2,41 @@
 
 use std::thread::{Builder, Result};
 
-/// Runs a job for each of these at the same time, one of them on the caller's thread. The results have the order of the
-/// jobs; that of a job that panicked is an error.
-pub(super) fn at_once<J: Sync, A: Send>(jobs: &[J], run: impl Fn(&J) -> A + Sync) -> Vec<Result<A>> {
+/// Runs a job for each of these at the same time, one of them on the caller's thread. The results
+/// have the order of the jobs; that of a job that panicked is an error.
+pub(super) fn at_once<J: Sync, A: Send>(
+    jobs: &[J],
+    run: impl Fn(&J) -> A + Sync,
+) -> Vec<Result<A>> {
     at_once_on(jobs, run, Builder::new)
 }
 
-fn at_once_on<J: Sync, A: Send>(jobs: &[J], run: impl Fn(&J) -> A + Sync, thread: impl Fn() -> Builder) -> Vec<Result<A>> {
+fn at_once_on<J: Sync, A: Send>(
+    jobs: &[J],
+    run: impl Fn(&J) -> A + Sync,
+    thread: impl Fn() -> Builder,
+) -> Vec<Result<A>> {
     let Some((last, others)) = jobs.split_last() else { return Vec::new() };
     let run = &run;
     std::thread::scope(|scope| {
-        let running: Vec<_> = others.iter().map(|job| (job, thread().spawn_scoped(scope, move || run(job)))).collect();
+        let running: Vec<_> = others
+            .iter()
+            .map(|job| (job, thread().spawn_scoped(scope, move || run(job))))
+            .collect();
         let last = run(last);
-        let join = |(job, running): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, A>>)| match running {
-            Ok(running) => running.join(),
-            Err(_) => Ok(run(job)),
+        let join = |(job, running): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, A>>)| {
+            match running {
+                Ok(running) => running.join(),
+                Err(_) => Ok(run(job)),
+            }
         };
         let results: Vec<_> = running.into_iter().map(join).collect();
         results.into_iter().chain([Ok(last)]).collect()
     })
 }
 
-/// Drops a client on a thread of its own: that waits for its connections to close, which nobody else has to.
+/// Drops a client on a thread of its own: that waits for its connections to close, which nobody
+/// else has to.
 pub(super) fn let_go(client: impl Send + 'static) {
     // Without a thread the closure is dropped here, and the client with it.
     drop(Builder::new().spawn(move || drop(client)));
@@ -44,7 +57,8 @@ mod tests {
         for jobs in [&[][..], &[1], &[1, 2, 3]] {
             let expected: Vec<u32> = jobs.iter().map(double).collect();
             for results in [at_once(jobs, double), at_once_on(jobs, double, refused)] {
-                let results: Vec<u32> = results.into_iter().map(|result| result.expect("it does not panic")).collect();
+                let results: Vec<u32> =
+                    results.into_iter().map(|result| result.expect("it does not panic")).collect();
                 assert_eq!(results, expected);
             }
         }
@@ -54,6 +68,10 @@ mod tests {
     #[test]
     fn one_job_needs_no_thread() {
         let here = std::thread::current().id();
-        assert!(at_once(&[()], |()| std::thread::current().id() == here).pop().is_some_and(|result| result.is_ok_and(|it| it)));
+        assert!(
+            at_once(&[()], |()| std::thread::current().id() == here)
+                .pop()
+                .is_some_and(|result| result.is_ok_and(|it| it))
+        );
     }
 }

@@ -20,11 +20,15 @@ impl Entry {
         // No topic's name has any of these characters.
         if text.starts_with('^') {
             let regex = Regex::new(text);
-            return regex.map(Entry::Regex).map_err(|why| format!("\"{text}\" is no regular expression of topics: {why}"));
+            return regex
+                .map(Entry::Regex)
+                .map_err(|why| format!("\"{text}\" is no regular expression of topics: {why}"));
         }
         if text.contains(['*', '?', '[']) {
             let glob = glob::Pattern::new(text);
-            return glob.map(Entry::Glob).map_err(|why| format!("\"{text}\" is no pattern of topics: {why}"));
+            return glob
+                .map(Entry::Glob)
+                .map_err(|why| format!("\"{text}\" is no pattern of topics: {why}"));
         }
         Ok(Entry::Topic(text.to_string()))
     }
@@ -36,7 +40,8 @@ impl Entry {
 
     /// Returns whether it means this topic.
     pub(super) fn matches(&self, topic: &str) -> bool {
-        // Kafka's own topics are no one's input, and a progress topic is the sinks' own: they are read by name only.
+        // Kafka's own topics are no one's input, and a progress topic is the sinks' own: they are
+        // read by name only.
         let is_own = || topic.starts_with("__") || topic.ends_with(PROGRESS);
         match self {
             Entry::Topic(name) => name == topic,
@@ -64,7 +69,10 @@ pub(super) struct TopicList {
 
 impl TopicList {
     pub(super) fn new(given: &[String]) -> TopicList {
-        TopicList { text: given.join(", "), entries: given.iter().map(|text| Entry::parse(text)).collect() }
+        TopicList {
+            text: given.join(", "),
+            entries: given.iter().map(|text| Entry::parse(text)).collect(),
+        }
     }
 
     /// The entries.
@@ -73,9 +81,9 @@ impl TopicList {
     /// Kind Config: there are none, or one is no pattern.
     pub(super) fn entries(&self) -> Result<&[Entry]> {
         match &self.entries {
-            Ok(entries) if entries.is_empty() => {
-                Err(Error::config("the list of topics to read is empty: give Kafka::source at least one"))
-            }
+            Ok(entries) if entries.is_empty() => Err(Error::config(
+                "the list of topics to read is empty: give Kafka::source at least one",
+            )),
             Ok(entries) => Ok(entries),
             Err(why) => Err(Error::config(why.clone())),
         }
@@ -88,7 +96,9 @@ impl TopicList {
 
     /// Returns whether a topic of this name can be made later and is then read.
     pub(super) fn may_come(&self, topic: &str) -> bool {
-        self.entries.as_ref().is_ok_and(|entries| entries.iter().any(|entry| entry.is_pattern() && entry.matches(topic)))
+        self.entries.as_ref().is_ok_and(|entries| {
+            entries.iter().any(|entry| entry.is_pattern() && entry.matches(topic))
+        })
     }
 
     /// All of it, for messages.
@@ -123,7 +133,11 @@ mod tests {
         ] {
             let list = TopicList::new(&[entry.to_string()]);
             assert_eq!(list.includes(topic), expected, "{entry} and {topic}");
-            assert_eq!(list.may_come(topic), expected && list.entries().expect("it is one")[0].is_pattern(), "{entry}");
+            assert_eq!(
+                list.may_come(topic),
+                expected && list.entries().expect("it is one")[0].is_pattern(),
+                "{entry}"
+            );
         }
     }
 
@@ -136,7 +150,10 @@ mod tests {
         ] {
             let list: Vec<String> = list.iter().map(ToString::to_string).collect();
             let error = TopicList::new(&list).entries().expect_err("it is refused");
-            assert!(error.kind() == tidemill_state::Kind::Config && error.to_string().contains(part), "{error}");
+            assert!(
+                error.kind() == tidemill_state::Kind::Config && error.to_string().contains(part),
+                "{error}"
+            );
         }
     }
 }

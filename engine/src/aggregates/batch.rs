@@ -4,15 +4,20 @@ use crate::batch::Batch;
 use crate::operators::Emit;
 use crate::record::Record;
 
-/// An aggregation of one batch, or of one key's records in it: it sees the batch's number and time, and gives any number of records: Trident's `Aggregator`.
+/// An aggregation of one batch, or of one key's records in it: it sees the batch's number and time,
+/// and gives any number of records: Trident's `Aggregator`.
 ///
 /// # Contract
 ///
-/// 1. *Checked by the suite* ([`crate::conformance::batch_aggregator`]). It keeps nothing but what `begin` gives: batches and keys are aggregated side by side, and batches again after a
+/// 1. *Checked by the suite* ([`crate::conformance::batch_aggregator`]). It keeps nothing but what
+///    `begin` gives: batches and keys are aggregated side by side, and batches again after a
 ///    failure.
-/// 2. *By the engine.* `begin` comes once for each batch (and key), then `add` for each record, in the order of the source partition that it came from, then `finish`.
-/// 3. *By the engine.* Ungrouped, it is begun and finished for every batch, also when no record of the batch reaches it.
-/// 4. *Not checkable.* A batch may be done again after a failure, with other records: nothing that these functions do outside may count.
+/// 2. *By the engine.* `begin` comes once for each batch (and key), then `add` for each record, in
+///    the order of the source partition that it came from, then `finish`.
+/// 3. *By the engine.* Ungrouped, it is begun and finished for every batch, also when no record of
+///    the batch reaches it.
+/// 4. *Not checkable.* A batch may be done again after a failure, with other records: nothing that
+///    these functions do outside may count.
 ///
 /// ```
 /// use tidemill_engine::{Batch, Emit, aggregates::BatchAggregator, testing::Kit};

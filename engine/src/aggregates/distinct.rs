@@ -5,9 +5,12 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemill_state::keys::{self, Key};
 
-/// Counts different records, about, in a few KiB however many there are: a HyperLogLog sketch (Flajolet and others, 2007) of 4,096 registers, by Apache DataSketches, in whose format it is kept.
+/// Counts different records, about, in a few KiB however many there are: a HyperLogLog sketch
+/// (Flajolet and others, 2007) of 4,096 registers, by Apache DataSketches, in whose format it is
+/// kept.
 ///
-/// The standard error is 1.6 % (1.04 / √4096, and less for few: up to a hundred or so it is exact). Records count as the same if their keys are encoded equally.
+/// The standard error is 1.6 % (1.04 / √4096, and less for few: up to a hundred or so it is exact).
+/// Records count as the same if their keys are encoded equally.
 #[derive(Clone, Copy, Debug)]
 pub struct DistinctCount;
 
@@ -118,7 +121,10 @@ mod tests {
     /// On users' disks: the hash and the sketch's format. This test must never be changed to pass.
     #[test]
     fn the_sketch_on_disk_is_fixed() {
-        assert_eq!(of(0..2).0.serialize(), [2, 1, 7, 12, 3, 8, 2, 8, 105, 139, 45, 5, 54, 251, 141, 14]);
+        assert_eq!(
+            of(0..2).0.serialize(),
+            [2, 1, 7, 12, 3, 8, 2, 8, 105, 139, 45, 5, 54, 251, 141, 14]
+        );
     }
 
     #[test]
@@ -129,7 +135,8 @@ mod tests {
             for sketch in [of(0..size), combined] {
                 let mut bytes = Vec::new();
                 codec::encode(&sketch, &mut bytes).expect("it encodes");
-                tidemill_state::round_trip::value_comes_back(&sketch, &bytes).unwrap_or_else(|why| panic!("{size}: {why}"));
+                tidemill_state::round_trip::value_comes_back(&sketch, &bytes)
+                    .unwrap_or_else(|why| panic!("{size}: {why}"));
             }
         }
     }

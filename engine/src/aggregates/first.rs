@@ -5,7 +5,8 @@ use crate::record::Data;
 
 /// The first `n` records, in order.
 ///
-/// The order is that of the source partition, and of the batches; what comes first of two partitions in one batch is not defined.
+/// The order is that of the source partition, and of the batches; what comes first of two
+/// partitions in one batch is not defined.
 #[derive(Clone, Copy, Debug)]
 pub struct FirstN(pub usize);
 

@@ -3,8 +3,9 @@
 use crate::aggregates::{Combiner, Number};
 use serde::{Deserialize, Serialize};
 
-/// Number, mean and sum of squared deviations: what a variance can be combined from, without the cancellation that sums of squares suffer. Records are added as by Welford
-/// (1962), partial results combined as by Chan, Golub and LeVeque (1979).
+/// Number, mean and sum of squared deviations: what a variance can be combined from, without the
+/// cancellation that sums of squares suffer. Records are added as by Welford (1962), partial
+/// results combined as by Chan, Golub and LeVeque (1979).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     /// The number of values.
@@ -62,7 +63,8 @@ impl<T: Number> Combiner<T> for Variance {
         }
         let count = into.count.checked_add(other.count).expect("a count passed 2^64");
         let (share, distance) = (other.count as f64 / count as f64, other.mean - into.mean);
-        let squares = into.squares + (other.squares + distance * distance * share * into.count as f64);
+        let squares =
+            into.squares + (other.squares + distance * distance * share * into.count as f64);
         let mean = into.mean + distance * share;
         let combined = Moments { count, mean, squares };
         assert!(
@@ -88,7 +90,10 @@ mod tests {
             Variance.add(&mut moments, &(1e9 + n));
         }
         assert_eq!((moments.count, moments.mean, moments.variance()), (4, 1e9 + 10.0, Some(22.5)));
-        assert_eq!((moments.sample_variance(), moments.deviation()), (Some(30.0), Some(22.5f64.sqrt())));
+        assert_eq!(
+            (moments.sample_variance(), moments.deviation()),
+            (Some(30.0), Some(22.5f64.sqrt()))
+        );
         assert_eq!(Moments::default().variance(), None);
         Combiner::<f64>::combine(&Variance, &mut moments, Moments::default());
         assert_eq!(moments.count, 4);

@@ -27,7 +27,8 @@ pub fn top_k<T: Data + Ord>(k: usize) -> TopK<fn(&T), ()> {
     TopK { k, rank: |_| (), ranks: PhantomData }
 }
 
-/// The `k` records of the greatest rank, the greatest first; of equal rank, the greater record first, so that the result does not depend on any order.
+/// The `k` records of the greatest rank, the greatest first; of equal rank, the greater record
+/// first, so that the result does not depend on any order.
 ///
 /// ```
 /// use tidemill_engine::{aggregates::top_k_by, testing::Kit};
@@ -40,7 +41,10 @@ pub fn top_k<T: Data + Ord>(k: usize) -> TopK<fn(&T), ()> {
 /// kit.step();
 /// assert_eq!(kit.output::<Vec<String>>("out"), [["tide", "mill"]]);
 /// ```
-pub fn top_k_by<T: Data + Ord, R: Data + Ord, F: Fn(&T) -> R + 'static>(k: usize, rank: F) -> TopK<F, R> {
+pub fn top_k_by<T: Data + Ord, R: Data + Ord, F: Fn(&T) -> R + 'static>(
+    k: usize,
+    rank: F,
+) -> TopK<F, R> {
     TopK { k, rank, ranks: PhantomData }
 }
 
@@ -82,10 +86,12 @@ fn insert<R: Ord, T: Ord>(k: usize, into: &mut Vec<Ranked<R, T>>, ranked: Ranked
     }
 }
 
-/// The record of the least rank. Of equal ones, any. A rank that does not compare, such as NaN, is passed over when there is another.
+/// The record of the least rank. Of equal ones, any. A rank that does not compare, such as NaN, is
+/// passed over when there is another.
 pub struct MinBy<F>(pub F);
 
-/// The record of the greatest rank. Of equal ones, any. A rank that does not compare, such as NaN, is passed over when there is another.
+/// The record of the greatest rank. Of equal ones, any. A rank that does not compare, such as NaN,
+/// is passed over when there is another.
 pub struct MaxBy<F>(pub F);
 
 fn is_better<R: PartialOrd>(new: &R, old: &R, wanted: Ordering) -> bool {

@@ -1,4 +1,5 @@
-//! Tuples of aggregations: several results in one pass over the records. Trident's chained aggregations.
+//! Tuples of aggregations: several results in one pass over the records. Trident's chained
+//! aggregations.
 
 use super::Reducer;
 use crate::aggregates::Combiner;
@@ -64,7 +65,10 @@ mod tests {
         assert_eq!(value, (3, 16, 9));
         assert_eq!(<_ as Combiner<u64>>::zero(&three), None, "there is no greatest of none");
         assert_eq!(<_ as Combiner<u64>>::zero(&(Count, Sum)), Some((0, 0)));
-        let two = (fold(|| 0, |sum: &mut u64, n: u64| *sum += n), fold(|| 0, |last: &mut u64, n| *last = n));
+        let two = (
+            fold(|| 0, |sum: &mut u64, n: u64| *sum += n),
+            fold(|| 0, |last: &mut u64, n| *last = n),
+        );
         let mut value = two.init();
         [5, 6].into_iter().for_each(|n| two.reduce(&mut value, n));
         assert_eq!(value, (11, 6));

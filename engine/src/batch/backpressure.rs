@@ -1,5 +1,5 @@
-//! Back-pressure: the sources wait while the disk is full, while they are paused, and while too much is
-//! committed that is not folded or not confirmed by sinks.
+//! Back-pressure: the sources wait while the disk is full, while they are paused, and while too
+//! much is committed that is not folded or not confirmed by sinks.
 
 use crate::batch::intake::Intake;
 use crate::clock::now_ms;
@@ -14,7 +14,8 @@ pub(crate) struct Bounds {
     pub(crate) outbox_bytes: usize,
 }
 
-/// The reasons for which the sources may wait. It holds the intake of the current generation back while there is one.
+/// The reasons for which the sources may wait. It holds the intake of the current generation back
+/// while there is one.
 pub(crate) struct Backpressure {
     bounds: Bounds,
     inner: Mutex<Inner>,
@@ -79,8 +80,8 @@ impl Backpressure {
         self.lock().paused_since_ms.is_some()
     }
 
-    /// So many more bytes of changes are committed, and sinks have not confirmed so many in all. Returns
-    /// the number of bytes that are not folded.
+    /// So many more bytes of changes are committed, and sinks have not confirmed so many in all.
+    /// Returns the number of bytes that are not folded.
     pub(crate) fn commit(&self, changes: u64, backlog: usize) -> u64 {
         self.change(|inner| {
             (inner.unfolded_bytes, inner.backlog_bytes) = (inner.unfolded_bytes + changes, backlog);
@@ -115,19 +116,23 @@ impl Inner {
         }
         if let Some(since) = self.paused_since_ms {
             let seconds = now_ms().saturating_sub(since) / 1000;
-            return Some(format!("the sources were told to wait, {seconds} s ago: POST /v1/sources/resume lets them go on"));
+            return Some(format!(
+                "the sources were told to wait, {seconds} s ago: POST /v1/sources/resume lets \
+                 them go on"
+            ));
         }
         let Inner { unfolded_bytes, backlog_bytes, .. } = self;
         if *unfolded_bytes >= bounds.unfolded_bytes {
             return Some(format!(
-                "{unfolded_bytes} bytes of committed changes are not folded yet: the sources wait for the fold, nothing is lost"
+                "{unfolded_bytes} bytes of committed changes are not folded yet: the sources wait \
+                 for the fold, nothing is lost"
             ));
         }
         (*backlog_bytes >= bounds.outbox_bytes).then(|| {
             let bound = bounds.outbox_bytes;
             format!(
-                "the outbox holds {backlog_bytes} bytes that sinks have not confirmed (the bound is {bound}): the sources wait, \
-                 nothing is lost"
+                "the outbox holds {backlog_bytes} bytes that sinks have not confirmed (the bound \
+                 is {bound}): the sources wait, nothing is lost"
             )
         })
     }

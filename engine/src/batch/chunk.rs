@@ -36,7 +36,11 @@ pub(crate) struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "source \"{}\", partition \"{}\", offset {}", self.source, self.partition, self.offset)
+        write!(
+            f,
+            "source \"{}\", partition \"{}\", offset {}",
+            self.source, self.partition, self.offset
+        )
     }
 }
 
@@ -49,7 +53,11 @@ pub(crate) trait AsBytes {
 impl<T: Serialize> AsBytes for Vec<T> {
     fn bytes(&self, index: usize) -> Option<Vec<u8>> {
         let json = crate::json::to_string(self.get(index)?).ok()?;
-        if json.starts_with('"') { serde_json::from_str(&json).ok().map(String::into_bytes) } else { Some(json.into_bytes()) }
+        if json.starts_with('"') {
+            serde_json::from_str(&json).ok().map(String::into_bytes)
+        } else {
+            Some(json.into_bytes())
+        }
     }
 }
 
@@ -57,7 +65,8 @@ impl<T: Serialize> AsBytes for Vec<T> {
 #[derive(Clone)]
 pub(crate) struct Origin {
     run: Rc<SourceRun>,
-    /// `ends[i]` is the number of records that came from the run's records `0..=i`. `None`: record i came from the run's record i.
+    /// `ends[i]` is the number of records that came from the run's records `0..=i`. `None`: record
+    /// i came from the run's record i.
     ends: Option<Vec<u32>>,
 }
 
@@ -87,15 +96,18 @@ impl Origin {
         self.run.records.as_ref()?.bytes(self.source_index(index))
     }
 
-    /// The places of these records, to go with them through an exchange. All of them are known, or none.
+    /// The places of these records, to go with them through an exchange. All of them are known, or
+    /// none.
     pub(crate) fn places_of(&self, indices: impl Iterator<Item = usize>) -> Option<Places> {
         let Places { source, partition, offsets } = self.run.places.as_ref()?;
-        let offsets = indices.map(|index| offsets.get(self.source_index(index)).copied()).collect::<Option<Vec<u64>>>()?;
+        let offsets = indices
+            .map(|index| offsets.get(self.source_index(index)).copied())
+            .collect::<Option<Vec<u64>>>()?;
         Some(Places { source: source.clone(), partition: partition.clone(), offsets })
     }
 
-    /// The origin after an operator that gives any number of records for each: `after[i]` is the number of its output records after
-    /// the first i + 1 input records.
+    /// The origin after an operator that gives any number of records for each: `after[i]` is the
+    /// number of its output records after the first i + 1 input records.
     pub(crate) fn through(self, after: Vec<u32>) -> Origin {
         let ends = match self.ends {
             None => after,
@@ -109,7 +121,8 @@ impl Origin {
         Origin { run: self.run, ends: Some(ends) }
     }
 
-    /// The origin after an operator that gives one record for each of `records`, but for those at `left_out`, which are in order.
+    /// The origin after an operator that gives one record for each of `records`, but for those at
+    /// `left_out`, which are in order.
     #[inline]
     pub(crate) fn without(self, left_out: &[usize], records: usize) -> Origin {
         if left_out.is_empty() { self } else { self.without_some(left_out, records) }
@@ -170,7 +183,8 @@ mod tests {
     use crate::batch::chunk::*;
 
     fn origin(offsets: &[u64]) -> Origin {
-        let places = Places { source: "s".into(), partition: "p".into(), offsets: offsets.to_vec() };
+        let places =
+            Places { source: "s".into(), partition: "p".into(), offsets: offsets.to_vec() };
         Origin::of(SourceRun { places: Some(places), records: Some(Box::new(vec!["x", "y", "z"])) })
     }
 
@@ -181,7 +195,10 @@ mod tests {
     #[test]
     fn a_record_of_any_number_has_bytes() {
         let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        assert_eq!(text(vec![(u128::MAX, i128::MIN)].bytes(0)), Some(format!("[{},{}]", u128::MAX, i128::MIN)));
+        assert_eq!(
+            text(vec![(u128::MAX, i128::MIN)].bytes(0)),
+            Some(format!("[{},{}]", u128::MAX, i128::MIN))
+        );
         assert_eq!(text(vec![f64::NAN].bytes(0)).as_deref(), Some("NaN"));
         assert_eq!(text(vec!["a \"b\"\n"].bytes(0)).as_deref(), Some("a \"b\"\n"));
     }

@@ -23,11 +23,14 @@ use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, T
 pub(crate) enum Message {
     /// A worker has completed a batch.
     Delta(WorkerDelta),
-    /// A worker's partitions have moved on without a record: written once batch `after` is committed.
+    /// A worker's partitions have moved on without a record: written once batch `after` is
+    /// committed.
     Moved { generation: u64, after: Txid, ranges: Vec<Range> },
-    /// A generation begins. Whatever an earlier one still sends is dropped. The last committed batch goes back: it is fixed from here on.
+    /// A generation begins. Whatever an earlier one still sends is dropped. The last committed
+    /// batch goes back: it is fixed from here on.
     Generation { number: u64, latch: Arc<Latch>, intake: Arc<Intake>, reply: Sender<Txid> },
-    /// A generation has ended without a failure: what is complete is committed, then the reply comes.
+    /// A generation has ended without a failure: what is complete is committed, then the reply
+    /// comes.
     Finish { reply: Sender<()> },
     /// No more deltas come.
     Stop,
@@ -50,7 +53,8 @@ pub(crate) trait OnCommit: Send + Sync {
     /// Partitions have moved on without a record, and every batch before that is committed.
     fn moved_on(&self, ranges: &[Range]);
 
-    /// Partitions, each by its source and its name, have ended for good, and their positions are removed: the names are free.
+    /// Partitions, each by its source and its name, have ended for good, and their positions are
+    /// removed: the names are free.
     fn retired(&self, partitions: Vec<(String, String)>);
 }
 
@@ -76,14 +80,17 @@ const TIDY_AFTER: Duration = Duration::from_secs(1);
 const BYTES_AT_ONCE: usize = 32 << 20;
 
 impl Committer {
-    /// Commits until told to stop. An error means that the outcome of a write is unknown: the process must end.
+    /// Commits until told to stop. An error means that the outcome of a write is unknown: the
+    /// process must end.
     pub(crate) fn run(mut self, messages: &Receiver<Message>) -> Result<()> {
         let mut wrote = Instant::now();
         loop {
             match messages.recv_timeout(TIDY_AFTER) {
                 Ok(message) => {
                     // What came in meanwhile is taken first: more batches may then be complete.
-                    for message in std::iter::once(message).chain(messages.try_iter().collect::<Vec<_>>()) {
+                    for message in
+                        std::iter::once(message).chain(messages.try_iter().collect::<Vec<_>>())
+                    {
                         match message {
                             Message::Delta(delta) => self.take(delta),
                             Message::Moved { generation, after, ranges } => {
@@ -136,7 +143,9 @@ impl Committer {
     }
 
     fn is_current(&self, generation: u64) -> bool {
-        self.generation.as_ref().is_some_and(|(number, latch, _)| *number == generation && !latch.is_set())
+        self.generation
+            .as_ref()
+            .is_some_and(|(number, latch, _)| *number == generation && !latch.is_set())
     }
 
     /// Writes what waits for the next commit, unless a test simulates a crash.
@@ -144,28 +153,39 @@ impl Committer {
         if self.points.stopped() { Ok(()) } else { self.store.tidy(&self.points) }
     }
 
-    /// Lets the store record where partitions have moved on without a record, once everything before is committed, and
-    /// removes the positions of those that have ended for good.
+    /// Lets the store record where partitions have moved on without a record, once everything
+    /// before is committed, and removes the positions of those that have ended for good.
     fn move_on(&mut self) -> Result<()> {
         let committed = self.store.committed().txid();
-        let (due, later) = std::mem::take(&mut self.moved).into_iter().partition(|(after, _)| *after <= committed);
+        let (due, later) =
+            std::mem::take(&mut self.moved).into_iter().partition(|(after, _)| *after <= committed);
         self.moved = later;
         let due: Vec<(Txid, Vec<Range>)> = due;
         let ranges: Vec<Range> = due.into_iter().flat_map(|(_, ranges)| ranges).collect();
         if !ranges.is_empty() {
             self.run.moved_on(&ranges);
-            let (retired, moved): (Vec<Range>, Vec<Range>) = ranges.into_iter().partition(|range| range.retired);
-            let positions: Vec<_> = moved.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
+            let (retired, moved): (Vec<Range>, Vec<Range>) =
+                ranges.into_iter().partition(|range| range.retired);
+            let positions: Vec<_> =
+                moved.into_iter().map(|range| (range.source, range.partition, range.end)).collect();
             self.tell_sources(positions.iter());
             self.store.move_on(positions);
             for range in &retired {
-                tracing::info!(source = range.source_name, partition = range.partition, "a partition has ended for good");
+                tracing::info!(
+                    source = range.source_name,
+                    partition = range.partition,
+                    "a partition has ended for good"
+                );
             }
             if !retired.is_empty() && !self.points.stopped() {
-                self.store.retire(retired.iter().map(|range| (range.source, range.partition.clone())));
-                // Durable before the name is free: another partition that takes it must not find the old position.
+                self.store
+                    .retire(retired.iter().map(|range| (range.source, range.partition.clone())));
+                // Durable before the name is free: another partition that takes it must not find
+                // the old position.
                 self.tidy()?;
-                self.run.retired(retired.into_iter().map(|range| (range.source_name, range.partition)).collect());
+                self.run.retired(
+                    retired.into_iter().map(|range| (range.source_name, range.partition)).collect(),
+                );
             }
         }
         Ok(())
@@ -202,7 +222,9 @@ impl Committer {
         }
         for (id, source) in &self.sources {
             let positions = by_source.remove(id).into_iter().flatten();
-            let positions: Vec<_> = positions.map(|(partition, position)| (partition.to_string(), position.clone())).collect();
+            let positions: Vec<_> = positions
+                .map(|(partition, position)| (partition.to_string(), position.clone()))
+                .collect();
             if !positions.is_empty() {
                 source.committed(&positions);
             }
@@ -214,15 +236,23 @@ impl Committer {
         let mut any = false;
         loop {
             let (batches, reports) = self.next_batches();
-            let (Some(last), false) = (batches.last().map(|batch| batch.txid), self.points.stopped()) else { return Ok(any) };
+            let (Some(last), false) =
+                (batches.last().map(|batch| batch.txid), self.points.stopped())
+            else {
+                return Ok(any);
+            };
             let began = Instant::now();
             self.catch_up(&batches);
             let committed = self.store.commit(&batches, &self.points)?;
             assert_eq!(committed.txid(), last, "a commit ends with its last batch");
             let took = began.elapsed();
             // By batch: of those that share a write, the last may have no output for a sink.
-            let of_batch = |batch: &Batch, output: &Output| (output.sink, batch.txid, output.entry.len() - ENTRY_HEADER_BYTES);
-            let outputs = batches.iter().flat_map(|batch| batch.outputs.iter().map(move |output| of_batch(batch, output)));
+            let of_batch = |batch: &Batch, output: &Output| {
+                (output.sink, batch.txid, output.entry.len() - ENTRY_HEADER_BYTES)
+            };
+            let outputs = batches
+                .iter()
+                .flat_map(|batch| batch.outputs.iter().map(move |output| of_batch(batch, output)));
             let outputs = outputs.collect();
             self.run.committed(Commit { committed, reports, took, outputs });
             self.tell_sources(batches.iter().flat_map(|batch| &batch.positions));
@@ -237,7 +267,9 @@ impl Committer {
     fn next_batches(&mut self) -> (Vec<Batch>, Vec<BatchReport>) {
         let (mut batches, mut reports) = (Vec::new(), Vec::new());
         let (mut next, mut bytes) = (self.store.committed().txid().next(), 0);
-        while bytes < BYTES_AT_ONCE && self.waiting.get(&next).is_some_and(|deltas| deltas.len() == self.workers) {
+        while bytes < BYTES_AT_ONCE
+            && self.waiting.get(&next).is_some_and(|deltas| deltas.len() == self.workers)
+        {
             let deltas = self.waiting.remove(&next).expect("it was found above");
             reports.push(self.report(next, &deltas));
             let batch = self.assemble(next, deltas);
@@ -251,26 +283,40 @@ impl Committer {
     fn assemble(&mut self, txid: Txid, mut deltas: Vec<WorkerDelta>) -> Batch {
         deltas.sort_unstable_by_key(|delta| delta.worker);
         let mut payloads: BTreeMap<SinkId, Vec<&[u8]>> = BTreeMap::new();
-        for (sink, payload) in deltas.iter().flat_map(|delta| &delta.outputs).filter(|(_, payload)| payload.records() > 0) {
+        for (sink, payload) in deltas
+            .iter()
+            .flat_map(|delta| &delta.outputs)
+            .filter(|(_, payload)| payload.records() > 0)
+        {
             payloads.entry(*sink).or_default().push(payload.bytes());
         }
         let mut outputs = Vec::new();
         for (sink, payloads) in payloads {
-            let prev = self.last_output.insert(sink, txid).expect("every sink of the topology was registered");
+            let prev = self
+                .last_output
+                .insert(sink, txid)
+                .expect("every sink of the topology was registered");
             outputs.push(Output { sink, prev, entry: encode_entry(prev, payloads.into_iter()) });
         }
-        let positions =
-            deltas.iter().flat_map(|delta| &delta.ranges).map(|range| (range.source, range.partition.clone(), range.end.clone()));
+        let positions = deltas
+            .iter()
+            .flat_map(|delta| &delta.ranges)
+            .map(|range| (range.source, range.partition.clone(), range.end.clone()));
         let positions = positions.collect();
         // A delta without changes is a byte of format alone: nothing is written for it.
-        let deltas = deltas.into_iter().filter(|delta| delta.changes > 0).map(|delta| (delta.worker, delta.delta)).collect();
+        let deltas = deltas
+            .into_iter()
+            .filter(|delta| delta.changes > 0)
+            .map(|delta| (delta.worker, delta.delta))
+            .collect();
         Batch { txid, positions, deltas, outputs }
     }
 
     fn report(&self, txid: Txid, deltas: &[WorkerDelta]) -> BatchReport {
         let times = self.generation.as_ref().and_then(|(_, _, intake)| intake.times_of(txid));
         let now = Instant::now();
-        let (opened, closed) = times.map_or((now, now), |(opened, closed)| (opened, closed.unwrap_or(now)));
+        let (opened, closed) =
+            times.map_or((now, now), |(opened, closed)| (opened, closed.unwrap_or(now)));
         let ranges = deltas.iter().flat_map(|delta| &delta.ranges);
         BatchReport {
             txid,
@@ -278,7 +324,11 @@ impl Committer {
             bytes: ranges.clone().map(|range| range.bytes).sum(),
             changes: deltas.iter().map(|delta| delta.changes as u64).sum(),
             delta_bytes: deltas.iter().map(|delta| delta.delta.len() as u64).sum(),
-            output_records: deltas.iter().flat_map(|delta| &delta.outputs).map(|(_, payload)| payload.records() as u64).sum(),
+            output_records: deltas
+                .iter()
+                .flat_map(|delta| &delta.outputs)
+                .map(|(_, payload)| payload.records() as u64)
+                .sum(),
             set_aside: summed(deltas.iter().flat_map(|delta| &delta.set_aside)),
             fill_us: micros(closed.saturating_duration_since(opened)),
             compute_us: micros(now.saturating_duration_since(closed)),

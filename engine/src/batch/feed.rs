@@ -17,13 +17,15 @@ pub(crate) trait Feed {
     /// Opens a partition at a position; `None` is its beginning.
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()>;
 
-    /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes; none if nothing is there now.
+    /// Reads one chunk of one partition into the dataflow. Gives the numbers of records and bytes;
+    /// none if nothing is there now.
     fn read(&mut self, max_records: u64, max_bytes: u64) -> Result<(u64, u64)>;
 
     /// Sets the input for dead letters.
     fn give_letters_to(&mut self, input: DeadLetterInput);
 
-    /// The partitions that have moved on without a record in the batch in hand, to where their readers are now.
+    /// The partitions that have moved on without a record in the batch in hand, to where their
+    /// readers are now.
     fn moved(&mut self) -> Vec<Range>;
 
     /// Ends the ranges of the batch in hand.
@@ -35,12 +37,13 @@ pub(crate) trait Feed {
     /// Returns the time until it is worth reading again; zero for now, `None` for never.
     fn ready_in(&self, now: Instant) -> Option<Duration>;
 
-    /// Returns whether a partition was read, or has joined, since the last call of [`Feed::progress`].
+    /// Returns whether a partition was read, or has joined, since the last call of
+    /// [`Feed::progress`].
     fn has_news(&self) -> bool;
 
     /// The progress of partitions by slot where it may have changed since the last call; none of
-    /// those that have ended for good. It is ahead of what is committed: [`crate::runtime::committed`] puts it
-    /// back to that.
+    /// those that have ended for good. It is ahead of what is committed:
+    /// [`crate::runtime::committed`] puts it back to that.
     fn progress(&mut self) -> Vec<(usize, Option<PartitionProgress>)>;
 }
 

@@ -23,7 +23,8 @@ use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 pub(crate) enum Turn {
     /// The batch that it is at was closed: end its ranges and go on at this one.
     Advance(Txid),
-    /// Read at most so many records and bytes into the open batch; say with [`Intake::given`] how many there were.
+    /// Read at most so many records and bytes into the open batch; say with [`Intake::given`] how
+    /// many there were.
     Read { records: u64, bytes: u64 },
     /// Read nothing; come back when woken, or after this long.
     Wait(Option<Duration>),
@@ -37,7 +38,8 @@ struct Open {
     promised: u64,
     bytes: u64,
     since: Option<Instant>,
-    /// True if a worker was told to wait because everything was promised: it is woken when a promise comes back.
+    /// True if a worker was told to wait because everything was promised: it is woken when a
+    /// promise comes back.
     refused: bool,
     /// Workers whose sources are all at their end.
     ended: Vec<bool>,
@@ -109,7 +111,13 @@ impl Intake {
     /// Wakes all workers.
     pub(crate) fn wake_all(&self) {
         let me = std::thread::current().id();
-        for thread in self.wake.lock().expect("no holder of this lock panics").iter().filter(|thread| thread.id() != me) {
+        for thread in self
+            .wake
+            .lock()
+            .expect("no holder of this lock panics")
+            .iter()
+            .filter(|thread| thread.id() != me)
+        {
             thread.unpark();
         }
     }
@@ -123,23 +131,30 @@ impl Intake {
         let mut due = None;
         if let Some(since) = open.since {
             let age = since.elapsed();
-            let over = age >= self.limits.max_delay || open.stopping || open.ended.iter().all(|ended| *ended);
+            let over = age >= self.limits.max_delay
+                || open.stopping
+                || open.ended.iter().all(|ended| *ended);
             if over && open.given > 0 {
                 return self.close(open, points).map(Turn::Advance);
             }
             due = Some(self.limits.max_delay.saturating_sub(age));
         }
-        let most = if at.0 <= self.careful_until.load(SeqCst) { 0 } else { self.limits.max_in_flight };
+        let most =
+            if at.0 <= self.careful_until.load(SeqCst) { 0 } else { self.limits.max_in_flight };
         if open.stopping || open.held || at.0 - 1 - self.committed.load(SeqCst) > most {
             return Ok(Turn::Wait(due));
         }
-        let records = self.limits.max_records.saturating_sub(open.given + open.promised).min(CHUNK_RECORDS);
+        let records =
+            self.limits.max_records.saturating_sub(open.given + open.promised).min(CHUNK_RECORDS);
         if records == 0 {
             open.refused = true;
             return Ok(Turn::Wait(due));
         }
         open.promised += records;
-        Ok(Turn::Read { records, bytes: self.limits.max_bytes.saturating_sub(open.bytes).clamp(1, CHUNK_BYTES) })
+        Ok(Turn::Read {
+            records,
+            bytes: self.limits.max_bytes.saturating_sub(open.bytes).clamp(1, CHUNK_BYTES),
+        })
     }
 
     /// Returns the time a worker that has nothing to read may sleep before the open batch is due.
@@ -147,8 +162,16 @@ impl Intake {
         self.lock().since.map(|since| self.limits.max_delay.saturating_sub(since.elapsed()))
     }
 
-    /// A worker at batch `at`, that was promised `promised` records, has given so many to the dataflow.
-    pub(crate) fn given(&self, at: Txid, promised: u64, records: u64, bytes: u64, points: &Points) -> Result<()> {
+    /// A worker at batch `at`, that was promised `promised` records, has given so many to the
+    /// dataflow.
+    pub(crate) fn given(
+        &self,
+        at: Txid,
+        promised: u64,
+        records: u64,
+        bytes: u64,
+        points: &Points,
+    ) -> Result<()> {
         let mut open = self.lock();
         if open.txid != at {
             return Ok(());
@@ -191,7 +214,11 @@ impl Intake {
     /// Closes the open batch if it has records and nobody is reading into it.
     pub(crate) fn close_now(&self, points: &Points) -> Result<()> {
         let open = self.lock();
-        if open.given > 0 && open.promised == 0 { self.close(open, points).map(|_| ()) } else { Ok(()) }
+        if open.given > 0 && open.promised == 0 {
+            self.close(open, points).map(|_| ())
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns whether no record is in a batch that is not committed.
@@ -278,7 +305,10 @@ impl Intake {
     /// Returns whether every source is exhausted, and no batch was ever begun.
     pub(crate) fn has_ended_empty(&self) -> bool {
         let open = self.lock();
-        open.ended.iter().all(|ended| *ended) && open.given == 0 && open.promised == 0 && open.opened_at.is_empty()
+        open.ended.iter().all(|ended| *ended)
+            && open.given == 0
+            && open.promised == 0
+            && open.opened_at.is_empty()
     }
 
     /// The batch in hand is finished and no other is begun.
@@ -287,8 +317,8 @@ impl Intake {
         self.wake_all();
     }
 
-    /// Ends the generation with this error once everything that was read is committed: a source has lost records, and
-    /// what was read before them stays good. Only the first error counts.
+    /// Ends the generation with this error once everything that was read is committed: a source has
+    /// lost records, and what was read before them stays good. Only the first error counts.
     pub(crate) fn end_with(&self, lost: Error) {
         self.lock().lost.get_or_insert(lost);
         self.stop();
@@ -316,7 +346,12 @@ mod tests {
     use crate::batch::intake::*;
 
     fn intake(max_records: u64, max_in_flight: u64) -> Intake {
-        let limits = BatchLimits { max_records, max_bytes: 1 << 30, max_delay: Duration::from_secs(3600), max_in_flight };
+        let limits = BatchLimits {
+            max_records,
+            max_bytes: 1 << 30,
+            max_delay: Duration::from_secs(3600),
+            max_in_flight,
+        };
         Intake::new(limits, Clock::default(), Txid::NONE, 2)
     }
 
@@ -325,7 +360,9 @@ mod tests {
     }
 
     fn given(intake: &Intake, at: u64, promised: u64, records: u64) {
-        intake.given(Txid(at), promised, records, records, &Points::none()).expect("nothing is armed");
+        intake
+            .given(Txid(at), promised, records, records, &Points::none())
+            .expect("nothing is armed");
     }
 
     #[test]

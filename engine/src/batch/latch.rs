@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use tidemill_state::{Error, SinkId, Txid};
 
-/// Set once by the first failure of a generation, before anything of the generation is dropped. From then on no batch of it is committed.
+/// Set once by the first failure of a generation, before anything of the generation is dropped.
+/// From then on no batch of it is committed.
 #[derive(Default)]
 pub(crate) struct Latch {
     set: AtomicBool,
@@ -14,7 +15,8 @@ pub(crate) struct Latch {
     wake: Mutex<Vec<std::thread::Thread>>,
 }
 
-/// A batch in which something failed behind an exchange, and whose policy is to go on without what is to blame.
+/// A batch in which something failed behind an exchange, and whose policy is to go on without what
+/// is to blame.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspect {
     pub(crate) txid: Txid,
@@ -45,7 +47,8 @@ impl Latch {
         }
     }
 
-    /// Records what may be searched for, before the failure itself. Nothing counts after the first failure.
+    /// Records what may be searched for, before the failure itself. Nothing counts after the first
+    /// failure.
     pub(crate) fn suspect(&self, suspect: Suspect) {
         if !self.is_set() {
             self.suspect.lock().expect("no holder of this lock panics").get_or_insert(suspect);

@@ -47,12 +47,19 @@ pub(crate) struct Call {
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 impl SinkStatus {
-    /// Returns the status as it is shown outside: with a call that does not return, if there is no worse.
+    /// Returns the status as it is shown outside: with a call that does not return, if there is no
+    /// worse.
     fn as_shown(&self, now: Instant) -> SinkStatus {
         let mut shown = self.clone();
-        let lasting = self.call.as_ref().filter(|call| now.saturating_duration_since(call.since) >= BUSY_WITHIN);
+        let lasting = self
+            .call
+            .as_ref()
+            .filter(|call| now.saturating_duration_since(call.since) >= BUSY_WITHIN);
         if let (None, Some(call)) = (&self.error, lasting) {
-            shown.error = Some(format!("{}: the sink is slow, or does not answer; nothing is lost", call.doing));
+            shown.error = Some(format!(
+                "{}: the sink is slow, or does not answer; nothing is lost",
+                call.doing
+            ));
             shown.error_since_ms = Some(call.since_ms);
         }
         shown
@@ -63,7 +70,8 @@ impl SinkStatus {
     }
 }
 
-/// The sinks of a run, by their index. The committer adds output, each sink's publisher confirms it.
+/// The sinks of a run, by their index. The committer adds output, each sink's publisher confirms
+/// it.
 pub(crate) struct Outlets {
     inner: Mutex<Inner>,
     /// There is output, or publishing is to end.
@@ -104,7 +112,8 @@ impl Outlets {
     pub(crate) fn confirm(&self, sink: usize, txid: Txid, bytes: usize) {
         let mut inner = self.lock();
         let status = &mut inner.sinks[sink];
-        (status.published, status.backlog_bytes) = (txid, status.backlog_bytes.saturating_sub(bytes));
+        (status.published, status.backlog_bytes) =
+            (txid, status.backlog_bytes.saturating_sub(bytes));
     }
 
     /// Counts a rebuild of a sink's publisher.
@@ -122,13 +131,15 @@ impl Outlets {
     pub(crate) fn set_error(&self, sink: usize, error: Option<String>) {
         let mut inner = self.lock();
         let status = &mut inner.sinks[sink];
-        status.error_since_ms = error.as_ref().map(|_| status.error_since_ms.unwrap_or_else(now_ms));
+        status.error_since_ms =
+            error.as_ref().map(|_| status.error_since_ms.unwrap_or_else(now_ms));
         (status.error, status.call) = (error, None);
     }
 
     /// Sleeps until a sink has output to publish, or publishing is to end; at most half a second.
     pub(crate) fn wait_for_output(&self, sink: usize) {
-        // Checked again now and then: what is published may have been added before this sink's own bookkeeping.
+        // Checked again now and then: what is published may have been added before this sink's own
+        // bookkeeping.
         let nothing = |inner: &mut Inner| inner.sinks[sink].is_confirmed() && inner.ends.is_none();
         let wait = Duration::from_millis(500);
         let waited = self.changed.wait_timeout_while(self.lock(), wait, nothing);
@@ -170,13 +181,18 @@ mod tests {
     #[test]
     fn a_call_of_a_publisher_that_does_not_return_is_named_unless_there_is_worse() {
         let since = Instant::now();
-        let call = Some(Call { doing: "it was given batch 7, and has not confirmed it".into(), since, since_ms: 12 });
+        let call = Some(Call {
+            doing: "it was given batch 7, and has not confirmed it".into(),
+            since,
+            since_ms: 12,
+        });
         let status = SinkStatus { call, ..SinkStatus::default() };
         assert_eq!(status.as_shown(since + BUSY_WITHIN / 2).error, None);
         let late = status.as_shown(since + BUSY_WITHIN);
         assert!(late.error.is_some_and(|why| why.contains("batch 7")));
         assert_eq!(late.error_since_ms, Some(12));
-        let failed = SinkStatus { error: Some("refused".into()), error_since_ms: Some(3), ..status };
+        let failed =
+            SinkStatus { error: Some("refused".into()), error_since_ms: Some(3), ..status };
         let shown = failed.as_shown(since + BUSY_WITHIN);
         assert_eq!((shown.error.as_deref(), shown.error_since_ms), (Some("refused"), Some(3)));
     }
@@ -186,8 +202,15 @@ mod tests {
         let sink = |id| SinkStatus { id: Some(SinkId(id)), ..SinkStatus::default() };
         let outlets = Outlets::new(vec![sink(4), sink(9)]);
         assert!(outlets.are_confirmed());
-        outlets.add(vec![(SinkId(9), Txid(3), 10), (SinkId(9), Txid(5), 20), (SinkId(7), Txid(5), 40)]);
-        assert_eq!((outlets.backlog_bytes(), outlets.last_output(0), outlets.last_output(1)), (30, Txid(0), Txid(5)));
+        outlets.add(vec![
+            (SinkId(9), Txid(3), 10),
+            (SinkId(9), Txid(5), 20),
+            (SinkId(7), Txid(5), 40),
+        ]);
+        assert_eq!(
+            (outlets.backlog_bytes(), outlets.last_output(0), outlets.last_output(1)),
+            (30, Txid(0), Txid(5))
+        );
         outlets.confirm(1, Txid(3), 10);
         assert!(!outlets.are_confirmed() && outlets.backlog_bytes() == 20);
         outlets.confirm(1, Txid(5), 20);

@@ -1,4 +1,5 @@
-//! Publishing: each sink's committed output, in order of the batches, from the outbox to the sink. One thread per sink; one that is down stops no other.
+//! Publishing: each sink's committed output, in order of the batches, from the outbox to the sink.
+//! One thread per sink; one that is down stops no other.
 
 use crate::batch::outlets::Outlets;
 use crate::sink::{AnySink, Entry, Marker, Outcome, Owner, Publisher};
@@ -47,7 +48,8 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    /// Publishes until the run is stopped and everything is published, or its time for that is over.
+    /// Publishes until the run is stopped and everything is published, or its time for that is
+    /// over.
     pub(crate) fn run(mut self) -> Result<()> {
         let (mut pause, mut failing_since) = (BACK_OFF.0, None::<Instant>);
         loop {
@@ -60,7 +62,8 @@ impl Publishing {
                     pause = BACK_OFF.0;
                     self.outlets.set_error(self.index, None);
                     if let Some(since) = failing_since.take() {
-                        tracing::info!(sink = self.name, after = ?since.elapsed(), "output is taken again");
+                        tracing::info!(sink = self.name, after = ?since.elapsed(), "output is \
+                            taken again");
                     }
                 }
                 Ok(false) if stopping.is_some() => return Ok(()),
@@ -73,7 +76,8 @@ impl Publishing {
                         && !self.points.stopped()
                         && !self.store.has_failed() =>
                 {
-                    tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing failed");
+                    tracing::warn!(sink = self.name, %error, retry_in = ?pause, "publishing \
+                        failed");
                     failing_since.get_or_insert_with(Instant::now);
                     self.outlets.set_error(self.index, Some(error.to_string()));
                     self.run.failed(&error);
@@ -89,14 +93,20 @@ impl Publishing {
     /// Publishes the next batches' output. Returns whether there was some.
     fn publish_next(&mut self) -> Result<bool> {
         if self.publisher.is_none() {
-            self.outlets.set_call(self.index, Some("its publisher is made anew, and reads what it holds".into()));
+            self.outlets.set_call(
+                self.index,
+                Some("its publisher is made anew, and reads what it holds".into()),
+            );
             self.reopen()?;
             self.outlets.set_call(self.index, None);
         }
         let entries = self.next_entries()?;
         let Some(last) = entries.last().map(|entry| entry.txid) else { return Ok(false) };
         let began = Instant::now();
-        self.outlets.set_call(self.index, Some(format!("it was given batch {last}, and has not confirmed it")));
+        self.outlets.set_call(
+            self.index,
+            Some(format!("it was given batch {last}, and has not confirmed it")),
+        );
         // Only what is durable may be seen.
         self.store.sync_log()?;
         self.points.reach(CrashPoint::BeforePublish)?;
@@ -110,13 +120,18 @@ impl Publishing {
                 self.confirm(&entries);
             }
             Outcome::AskMarker(why) => {
-                tracing::debug!(sink = self.name, why, "the publisher is made anew, and reads its marker");
+                tracing::debug!(
+                    sink = self.name,
+                    why,
+                    "the publisher is made anew, and reads its marker"
+                );
                 self.publisher = None;
                 self.reopen()?;
                 self.points.reach(CrashPoint::Published)?;
             }
         }
-        // The marker may say that nothing of it is there: then it is given again, and counted when it is confirmed.
+        // The marker may say that nothing of it is there: then it is given again, and counted when
+        // it is confirmed.
         if self.cursor >= last {
             self.run.published(&self.name, began.elapsed());
         }
@@ -135,14 +150,17 @@ impl Publishing {
         if self.outlets.last_output(self.index) <= self.cursor {
             return Ok(entries);
         }
-        // The outbox may be ahead of what is shown as committed for an instant; what is not shown is not published.
+        // The outbox may be ahead of what is shown as committed for an instant; what is not shown
+        // is not published.
         let committed = self.run.committed();
         self.store.read_outbox(self.id, self.cursor, |txid, prev, payload| {
             if txid > committed {
                 return Ok(false);
             }
             if prev > cursor {
-                return Err(Error::bug(format!("the outbox has batch {txid} after {prev}, but the sink is at {cursor}")));
+                return Err(Error::bug(format!(
+                    "the outbox has batch {txid} after {prev}, but the sink is at {cursor}"
+                )));
             }
             bytes += payload.len();
             cursor = txid;
@@ -152,15 +170,18 @@ impl Publishing {
         Ok(entries)
     }
 
-    /// After a failure whose outcome is unknown, and after a commit that cannot be trusted: the sink's marker says what it holds.
+    /// After a failure whose outcome is unknown, and after a commit that cannot be trusted: the
+    /// sink's marker says what it holds.
     fn reopen(&mut self) -> Result<()> {
         self.outlets.count_rebuild(self.index);
         let mut publisher = self.sink.open(&self.owner)?;
         if self.exactly_once {
-            // Looked at before anything is fenced: a run that was taken over must not disturb its successor.
+            // Looked at before anything is fenced: a run that was taken over must not disturb its
+            // successor.
             let settled = publisher.is_settled()?;
             let seen = publisher.marker()?;
-            let conclusive = settled || seen.as_ref().is_some_and(|marker| !self.owner.is_newer_than(marker));
+            let conclusive =
+                settled || seen.as_ref().is_some_and(|marker| !self.owner.is_newer_than(marker));
             self.own(seen).map_err(|error| if conclusive { error } else { not_settled(&error) })?;
             let marker = self.own(publisher.take_over()?)?;
             if marker.txid > self.cursor {
@@ -182,21 +203,25 @@ impl Publishing {
 
     fn taken_over(&self, marker: &Marker) -> Error {
         Error::foreign(format!(
-            "run {} of topology \"{}\" has taken over (this is run {}): nothing more of this run is published. Stop one of the two",
+            "run {} of topology \"{}\" has taken over (this is run {}): nothing more of this run \
+             is published. Stop one of the two",
             marker.incarnation, marker.topology, self.owner.incarnation
         ))
     }
 
     /// The marker, if it is this run's and where it must be.
     fn own(&self, marker: Option<Marker>) -> Result<Marker> {
-        let marker = marker.ok_or_else(|| Error::sink("the marker is gone: whether the last output is there is unknown"))?;
+        let marker = marker.ok_or_else(|| {
+            Error::sink("the marker is gone: whether the last output is there is unknown")
+        })?;
         if marker.incarnation != self.owner.incarnation {
             return Err(self.taken_over(&marker));
         }
         if marker.txid < self.cursor {
             let (holds, had) = (marker.txid, self.cursor);
             return Err(Error::sink(format!(
-                "it was rolled back: it holds batch {holds}, but it had confirmed batch {had}. Restore its output and marker"
+                "it was rolled back: it holds batch {holds}, but it had confirmed batch {had}. \
+                 Restore its output and marker"
             )));
         }
         Ok(marker)
@@ -206,5 +231,7 @@ impl Publishing {
 /// Returns the error for a sink that is not settled. The error `found` is not final: the open
 /// transaction may hold the missing output.
 pub(crate) fn not_settled(found: &Error) -> Error {
-    Error::unreachable(format!("a transaction has not ended, and may hold what is missed ({found})"))
+    Error::unreachable(format!(
+        "a transaction has not ended, and may hold what is missed ({found})"
+    ))
 }

@@ -21,8 +21,8 @@ pub struct BatchReport {
     pub delta_bytes: u64,
     /// The number of records it gave to sinks.
     pub output_records: u64,
-    /// The number of records that were set aside, by the operator that failed at them, or the source that
-    /// could not decode them.
+    /// The number of records that were set aside, by the operator that failed at them, or the
+    /// source that could not decode them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set_aside: BTreeMap<String, u64>,
     /// From its first record until it was closed, in microseconds.
@@ -33,9 +33,11 @@ pub struct BatchReport {
     pub commit_us: u64,
     /// When it was committed, in milliseconds since 1970.
     pub committed_at_ms: u64,
-    /// The time each sink that has output of it took to confirm that, from the commit on. A sink that has not confirmed it yet is missing.
+    /// The time each sink that has output of it took to confirm that, from the commit on. A sink
+    /// that has not confirmed it yet is missing.
     pub publish: Vec<Publication>,
-    /// The time the fold took that ended with this batch, if one did: it took in the changes of those before it too.
+    /// The time the fold took that ended with this batch, if one did: it took in the changes of
+    /// those before it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold_us: Option<u64>,
     /// The share of each worker in the batch, by number. Not in lists of batches over the port.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// The time an operator may go on before it lets the others have their turn.
 const SLICE: Duration = Duration::from_micros(150);
 
-/// The same while requests come and go: several slices make a turn, and a request takes several turns.
+/// The same while requests come and go: several slices make a turn, and a request takes several
+/// turns.
 const SLICE_BESIDE_REQUESTS: Duration = Duration::from_micros(40);
 
 /// The number of items that are handled between two looks at the clock.
@@ -27,7 +28,12 @@ pub(crate) struct TimeSlice {
 
 impl TimeSlice {
     pub(crate) fn begin() -> TimeSlice {
-        TimeSlice { began: Instant::now(), length: LENGTH.with(Cell::get), left: ITEMS_PER_LOOK, over: false }
+        TimeSlice {
+            began: Instant::now(),
+            length: LENGTH.with(Cell::get),
+            left: ITEMS_PER_LOOK,
+            over: false,
+        }
     }
 
     /// Returns whether the operator should stop here and activate itself again.
@@ -41,7 +47,8 @@ impl TimeSlice {
         self.over
     }
 
-    /// As [`TimeSlice::is_over`], for items of which one may take long: code of a query's. It looks after the first of them, and after each if that took long.
+    /// As [`TimeSlice::is_over`], for items of which one may take long: code of a query's. It looks
+    /// after the first of them, and after each if that took long.
     #[inline]
     pub(crate) fn is_over_after_one(&mut self, slow: &mut Option<bool>) -> bool {
         match *slow {

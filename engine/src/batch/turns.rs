@@ -22,8 +22,8 @@ pub(crate) enum Turn {
     Over,
 }
 
-/// The number of chunks one partition gives before another has its turn: many small files are then read,
-/// and closed, one after the other.
+/// The number of chunks one partition gives before another has its turn: many small files are then
+/// read, and closed, one after the other.
 const CHUNKS_IN_A_ROW: u32 = 16;
 
 /// The turns of partitions, each known by the number of its slot. A turn costs nothing for those
@@ -73,8 +73,17 @@ impl Wake for Bell {
 
 impl Turns {
     pub(crate) fn new() -> Turns {
-        let (ready, due, rings) = (VecDeque::new(), BinaryHeap::new(), crossbeam_channel::unbounded());
-        Turns { slots: Vec::new(), ready, in_a_row: 0, due, idle: 0, polled: BTreeSet::new(), rings }
+        let (ready, due, rings) =
+            (VecDeque::new(), BinaryHeap::new(), crossbeam_channel::unbounded());
+        Turns {
+            slots: Vec::new(),
+            ready,
+            in_a_row: 0,
+            due,
+            idle: 0,
+            polled: BTreeSet::new(),
+            rings,
+        }
     }
 
     /// Adds a partition in `slot`, which is new or over, read by this thread. Returns its waker.
@@ -85,7 +94,11 @@ impl Turns {
         if slot == self.slots.len() {
             self.slots.push(added);
         } else {
-            assert_eq!(self.slots[slot].turn, Turn::Over, "a slot is used again after its partition is over");
+            assert_eq!(
+                self.slots[slot].turn,
+                Turn::Over,
+                "a slot is used again after its partition is over"
+            );
             self.slots[slot] = added;
         }
         self.ready.push_back(slot);
@@ -100,7 +113,9 @@ impl Turns {
     /// Makes those ready that are due or woken. `is_woken` is called for the idle ones whose
     /// readers wake nobody.
     pub(crate) fn wake(&mut self, now: Instant, is_woken: impl Fn(usize) -> bool) {
-        while let Some(Reverse((when, slot))) = self.due.peek().copied().filter(|Reverse((when, _))| *when <= now) {
+        while let Some(Reverse((when, slot))) =
+            self.due.peek().copied().filter(|Reverse((when, _))| *when <= now)
+        {
             self.due.pop();
             if self.slots[slot].queued == Some(when) {
                 self.slots[slot].queued = None;
@@ -118,7 +133,8 @@ impl Turns {
                 self.make_ready(slot);
             }
         }
-        let woken: Vec<usize> = self.polled.iter().copied().filter(|slot| is_woken(*slot)).collect();
+        let woken: Vec<usize> =
+            self.polled.iter().copied().filter(|slot| is_woken(*slot)).collect();
         woken.into_iter().for_each(|slot| self.make_ready(slot));
     }
 
@@ -159,7 +175,10 @@ impl Turns {
 
     /// Returns the time until a reader is to be read; `None` for never.
     pub(crate) fn wait(&self, now: Instant, is_woken: impl Fn(usize) -> bool) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.rings.1.is_empty() || self.polled.iter().any(|slot| is_woken(*slot)) {
+        if !self.ready.is_empty()
+            || !self.rings.1.is_empty()
+            || self.polled.iter().any(|slot| is_woken(*slot))
+        {
             return Some(Duration::ZERO);
         }
         // Of one that was woken meanwhile and is over an entry may be left.
@@ -207,7 +226,10 @@ mod tests {
         assert_eq!((turns.first(), turns.wait(now, |_| false)), (Some(0), Some(Duration::ZERO)));
         turns.note(Turn::Idle(later + Duration::from_secs(1)));
         turns.wake(now, |_| false);
-        assert_eq!((turns.first(), turns.wait(now, |_| false)), (None, Some(Duration::from_secs(1))));
+        assert_eq!(
+            (turns.first(), turns.wait(now, |_| false)),
+            (None, Some(Duration::from_secs(1)))
+        );
         turns.wake(later, |_| false);
         assert_eq!(turns.first(), Some(1));
         turns.note(Turn::Over);
@@ -244,6 +266,10 @@ mod tests {
         turns.note(Turn::Over);
         wakers[1].wake_by_ref();
         turns.wake(now, |_| false);
-        assert_eq!((turns.first(), turns.due.len()), (None, 2), "one entry for each, however often it rested");
+        assert_eq!(
+            (turns.first(), turns.due.len()),
+            (None, 2),
+            "one entry for each, however often it rested"
+        );
     }
 }

@@ -11,9 +11,11 @@ use tidemill_state::codec;
 /// The number of random splits of the records that are tried.
 const ROUNDS: u64 = 300;
 
-/// Checks clauses 1 to 4 of [`Combiner`]'s contract on these records: that results do not depend on how the records are ordered, split, combined and stored.
+/// Checks clauses 1 to 4 of [`Combiner`]'s contract on these records: that results do not depend on
+/// how the records are ordered, split, combined and stored.
 ///
-/// For one whose results depend on the order by design, such as [`crate::aggregates::FirstN`], see [`combiner_in_order`].
+/// For one whose results depend on the order by design, such as [`crate::aggregates::FirstN`], see
+/// [`combiner_in_order`].
 ///
 /// ```
 /// use tidemill_engine::{aggregates::{Sum, top_k}, conformance};
@@ -53,8 +55,11 @@ where
 ///
 /// # Panics
 /// As [`combiner`].
-pub fn combiner_by<T: Clone + Debug, A: Combiner<T>>(aggregation: &A, records: &[T], same: impl Fn(&A::Value, &A::Value) -> bool)
-where
+pub fn combiner_by<T: Clone + Debug, A: Combiner<T>>(
+    aggregation: &A,
+    records: &[T],
+    same: impl Fn(&A::Value, &A::Value) -> bool,
+) where
     A::Value: Debug,
 {
     check(aggregation, records, true, same);
@@ -74,7 +79,10 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
         let mut some = records[..random.random_range(0..=records.len())].to_vec();
         let Some(expected) = one_by_one(aggregation, &some, |value| value) else { continue };
         let is = |clause: &str, records: &[T], got: &A::Value| {
-            assert!(same(&expected, got), "{clause}: of {records:?} it gives {got:?} instead of {expected:?}");
+            assert!(
+                same(&expected, got),
+                "{clause}: of {records:?} it gives {got:?} instead of {expected:?}"
+            );
         };
         let tree = split(aggregation, &some, &mut random);
         is("clause 1: combine is associative", &some, &tree);
@@ -88,9 +96,13 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
         is("clause 3: add is combine with init", &some, &added);
         if let Some(zero) = aggregation.zero() {
             let mut before = aggregation.zero().expect("it has one");
-            aggregation.combine(&mut before, one_by_one(aggregation, &some, |value| value).expect("there are records"));
+            aggregation.combine(
+                &mut before,
+                one_by_one(aggregation, &some, |value| value).expect("there are records"),
+            );
             is("clause 2: combining a zero with a result gives it", &some, &before);
-            let mut after = one_by_one(aggregation, &some, |value| value).expect("there are records");
+            let mut after =
+                one_by_one(aggregation, &some, |value| value).expect("there are records");
             aggregation.combine(&mut after, zero);
             is("clause 2: combining a result with a zero changes nothing", &some, &after);
         }
@@ -103,7 +115,11 @@ fn check<T: Clone + Debug, A: Combiner<T>>(
 }
 
 /// The result of one record after the other; each partial result goes through `keep`.
-fn one_by_one<T, A: Combiner<T>>(aggregation: &A, records: &[T], keep: impl Fn(A::Value) -> A::Value) -> Option<A::Value> {
+fn one_by_one<T, A: Combiner<T>>(
+    aggregation: &A,
+    records: &[T],
+    keep: impl Fn(A::Value) -> A::Value,
+) -> Option<A::Value> {
     let (first, rest) = records.split_first()?;
     let first = keep(aggregation.init(first));
     Some(rest.iter().fold(first, |mut into, record| {
@@ -120,7 +136,11 @@ pub(super) fn stored<V: Storable>(value: &V) -> V {
 }
 
 /// The result of a random tree over the records, of which there is one at least.
-fn split<T, A: Combiner<T>>(aggregation: &A, records: &[T], random: &mut Xoshiro256PlusPlus) -> A::Value {
+fn split<T, A: Combiner<T>>(
+    aggregation: &A,
+    records: &[T],
+    random: &mut Xoshiro256PlusPlus,
+) -> A::Value {
     if let [one] = records {
         return aggregation.init(one);
     }
@@ -135,7 +155,8 @@ fn split<T, A: Combiner<T>>(aggregation: &A, records: &[T], random: &mut Xoshiro
 mod tests {
     use super::*;
     use crate::aggregates::{
-        Average, Count, DistinctCount, FirstN, LastN, Max, MaxBy, Mean, Min, MinBy, Sum, Variance, top_k_by,
+        Average, Count, DistinctCount, FirstN, LastN, Max, MaxBy, Mean, Min, MinBy, Sum, Variance,
+        top_k_by,
     };
     use serde::{Deserialize, Serialize};
     use std::cmp::Ordering;
@@ -154,7 +175,8 @@ mod tests {
         combiner_by(&DistinctCount, &numbers, |one, other| one.estimate() == other.estimate());
         combiner_by(&Mean, &numbers, |one: &Average, other| one.mean() == other.mean());
         combiner_by(&Variance, &numbers, |one, other| {
-            let [one, other] = [one, other].map(|moments| moments.variance().expect("there are some"));
+            let [one, other] =
+                [one, other].map(|moments| moments.variance().expect("there are some"));
             (one - other).abs() < 1e-9
         });
     }

@@ -1,4 +1,5 @@
-//! The suites for reducers and batch aggregators: the same records alone, beside others, and with a restart between any two.
+//! The suites for reducers and batch aggregators: the same records alone, beside others, and with a
+//! restart between any two.
 
 use super::combiner::stored;
 use crate::aggregates::{BatchAggregator, Reducer};
@@ -10,7 +11,8 @@ use tidemill_state::Txid;
 /// At most so many places in the records at which a result is stored and read back.
 const MOST_CUTS: usize = 200;
 
-/// Checks clauses 1 and 2 of [`Reducer`]'s contract on these records: that a result may be stored after any of them, and that results do not touch each other.
+/// Checks clauses 1 and 2 of [`Reducer`]'s contract on these records: that a result may be stored
+/// after any of them, and that results do not touch each other.
 ///
 /// ```
 /// use tidemill_engine::{aggregates::fold, conformance};
@@ -35,7 +37,8 @@ where
         let got = from(stored(&from(aggregation.init(), before)), after);
         assert!(
             got == expected,
-            "clause 1: a result may be stored after any record: of {records:?} it gives {got:?} instead of {expected:?} when it is stored after {cut}"
+            "clause 1: a result may be stored after any record: of {records:?} it gives {got:?} \
+             instead of {expected:?} when it is stored after {cut}"
         );
     }
     // As keys have it: each has some of the records, and their turns come in between each other's.
@@ -49,13 +52,15 @@ where
         let alone = from(aggregation.init(), &own);
         assert!(
             got == alone,
-            "clause 2: results do not touch each other: of {own:?} it gives {got:?} beside others, and {alone:?} alone"
+            "clause 2: results do not touch each other: of {own:?} it gives {got:?} beside \
+             others, and {alone:?} alone"
         );
     }
 }
 
-/// Checks clause 1 of [`BatchAggregator`]'s contract on these records: that what it gives for them does not depend on other batches and keys that are aggregated at the same time, nor on
-/// those before.
+/// Checks clause 1 of [`BatchAggregator`]'s contract on these records: that what it gives for them
+/// does not depend on other batches and keys that are aggregated at the same time, nor on those
+/// before.
 ///
 /// ```
 /// use tidemill_engine::{Batch, Emit, aggregates::BatchAggregator, conformance};
@@ -99,8 +104,10 @@ where
     let ways = 4;
     let batches = [1, 2].map(|number| Batch { txid: Txid(number), time_ms: 1_000 * number });
     let own = |way: usize| records.iter().skip(way).step_by(ways).cloned().collect::<Vec<T>>();
-    let expected: Vec<Vec<A::Output>> = (0..ways).map(|way| alone(&batches[way % 2], &own(way))).collect();
-    let mut states: Vec<A::State> = (0..ways).map(|way| aggregation.begin(&batches[way % 2])).collect();
+    let expected: Vec<Vec<A::Output>> =
+        (0..ways).map(|way| alone(&batches[way % 2], &own(way))).collect();
+    let mut states: Vec<A::State> =
+        (0..ways).map(|way| aggregation.begin(&batches[way % 2])).collect();
     for (at, record) in records.iter().enumerate() {
         aggregation.add(&mut states[at % ways], record.clone());
     }
@@ -108,7 +115,8 @@ where
         let (own, expected) = (own(way), &expected[way]);
         assert!(
             got == &expected[..],
-            "clause 1: batches and keys do not touch each other: of {own:?} it gives {got:?} {how}, and {expected:?} alone"
+            "clause 1: batches and keys do not touch each other: of {own:?} it gives {got:?} \
+             {how}, and {expected:?} alone"
         );
     };
     for (way, state) in states.into_iter().enumerate() {

@@ -34,7 +34,8 @@ pub fn value<V: Storable + PartialEq + Debug>(samples: &[V]) {
     for sample in samples {
         let mut bytes = Vec::new();
         codec::encode(sample, &mut bytes).unwrap_or_else(|why| panic!("{sample:?}: {why}"));
-        let back = codec::decode::<V>(&bytes).unwrap_or_else(|why| panic!("{sample:?} is not read back: {why}"));
+        let back = codec::decode::<V>(&bytes)
+            .unwrap_or_else(|why| panic!("{sample:?} is not read back: {why}"));
         #[allow(clippy::eq_op, reason = "what holds a NaN is not equal to itself")]
         let is_comparable = sample == sample;
         assert!(!is_comparable || back == *sample, "{sample:?} is read back as {back:?}");
@@ -60,13 +61,20 @@ pub fn key<K: Key + Debug>(samples: &[K]) {
     }
     let encoded: Vec<Vec<u8>> = samples.iter().map(encoded).collect();
     for (sample, bytes) in samples.iter().zip(&encoded) {
-        let back = keys::decode_key::<K>(bytes).unwrap_or_else(|why| panic!("clause 2: {sample:?} is not read back: {why}"));
+        let back = keys::decode_key::<K>(bytes)
+            .unwrap_or_else(|why| panic!("clause 2: {sample:?} is not read back: {why}"));
         assert!(back == *sample, "clause 2: {sample:?} is read back as {back:?}");
         round_trip::key_comes_back(sample, bytes).unwrap_or_else(|why| panic!("clause 2: {why}"));
         for (other, other_bytes) in samples.iter().zip(&encoded) {
             let (equal, alike) = (sample == other, bytes == other_bytes);
-            assert!(equal || !alike, "clause 1: {sample:?} and {other:?} differ, and encode equally");
-            assert!(!equal || alike, "clause 1: {sample:?} and {other:?} are equal, and encode differently");
+            assert!(
+                equal || !alike,
+                "clause 1: {sample:?} and {other:?} differ, and encode equally"
+            );
+            assert!(
+                !equal || alike,
+                "clause 1: {sample:?} and {other:?} are equal, and encode differently"
+            );
         }
     }
 }
@@ -86,7 +94,10 @@ pub fn key_in_order<K: Key + Ord + Debug>(samples: &[K]) {
     for sample in samples {
         for other in samples {
             let (order, of_bytes) = (sample.cmp(other), encoded(sample).cmp(&encoded(other)));
-            assert_eq!(order, of_bytes, "{sample:?} and {other:?} are ordered otherwise than their encodings");
+            assert_eq!(
+                order, of_bytes,
+                "{sample:?} and {other:?} are ordered otherwise than their encodings"
+            );
         }
     }
 }
@@ -117,7 +128,9 @@ mod tests {
     fn what_comes_back_passes() {
         value(&[page(0)]);
         value(&[f64::NAN, 0.5]);
-        value(&[(0..100u64).map(|n| (n, n.to_string())).collect::<std::collections::HashMap<u64, String>>()]);
+        value(&[(0..100u64)
+            .map(|n| (n, n.to_string()))
+            .collect::<std::collections::HashMap<u64, String>>()]);
         key_in_order(&[None, Some((1u8, "a".to_string())), Some((1, "b".to_string()))]);
     }
 

@@ -90,7 +90,8 @@ impl Context {
         self.batches.borrow_mut().remove(&txid).unwrap_or_default()
     }
 
-    /// Sets a record of batch `txid` aside: counts it, and gives it to the dead letters, which become durable with the batch.
+    /// Sets a record of batch `txid` aside: counts it, and gives it to the dead letters, which
+    /// become durable with the batch.
     pub(crate) fn set_aside(
         &self,
         txid: Txid,
@@ -103,14 +104,29 @@ impl Context {
         self.in_batch(txid, |made| {
             if let Some(letters) = letters {
                 let (source, partition, offset) = match place {
-                    Some(Place { source, partition, offset }) => (Some(source), Some(partition), Some(offset)),
+                    Some(Place { source, partition, offset }) => {
+                        (Some(source), Some(partition), Some(offset))
+                    }
                     None => (None, None, None),
                 };
                 let (operator, error) = (Some(operator.clone()), error.to_string());
                 let (key, timestamp, headers) = (None, None, Vec::new());
                 let bytes = bytes();
-                let letter = DeadLetter { operator, source, partition, offset, error, key, bytes, timestamp, headers };
-                made.outputs.entry(letters.id).or_default().push(|into| letters.encode(&letter, into))?;
+                let letter = DeadLetter {
+                    operator,
+                    source,
+                    partition,
+                    offset,
+                    error,
+                    key,
+                    bytes,
+                    timestamp,
+                    headers,
+                };
+                made.outputs
+                    .entry(letters.id)
+                    .or_default()
+                    .push(|into| letters.encode(&letter, into))?;
             }
             *made.set_aside.entry(operator).or_default() += 1;
             Ok(())
@@ -155,7 +171,8 @@ pub(crate) struct Site {
 impl Site {
     /// The place of an operator that reads this one, and others.
     pub(crate) fn behind(&self, kind: NodeKind, at: &Location<'_>, others: &[NodeId]) -> Site {
-        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+        let inputs: Vec<NodeId> =
+            std::iter::once(self.node).chain(others.iter().copied()).collect();
         let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
         Site { node, ..self.clone() }
     }

@@ -24,7 +24,8 @@ pub(crate) struct Declared {
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
     /// In the order of the queries.
     pub(crate) entrances: Vec<Rc<dyn QueryInput>>,
-    /// Operators of queries that keep something for requests: they are woken when a request is given up.
+    /// Operators of queries that keep something for requests: they are woken when a request is
+    /// given up.
     pub(crate) sweepers: Vec<timely::scheduling::Activator>,
     /// The conversions that migrations call, in the order of their declarations.
     pub(crate) conversions: Vec<Convert>,

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tidemill_state::{Error, Txid};
 
-/// Runs one operator's user code: catches its panics, says in which record they happened, and does with it what the operator's policy says.
+/// Runs one operator's user code: catches its panics, says in which record they happened, and does
+/// with it what the operator's policy says.
 pub(crate) struct Guard {
     latch: Arc<Latch>,
     context: Rc<Context>,
@@ -40,10 +41,12 @@ impl Guard {
         !self.latch.is_set()
     }
 
-    /// Calls `body` for each record. One at which it panics or gives an `Err` is set aside by the operator's policy, and the others go on; the numbers of those that
-    /// were set aside are returned. `None`: the generation has failed, and nothing of the batch will be committed.
+    /// Calls `body` for each record. One at which it panics or gives an `Err` is set aside by the
+    /// operator's policy, and the others go on; the numbers of those that were set aside are
+    /// returned. `None`: the generation has failed, and nothing of the batch will be committed.
     ///
-    /// A panic is caught around the whole loop, which then begins again behind the record: what a record costs more than without is a count.
+    /// A panic is caught around the whole loop, which then begins again behind the record: what a
+    /// record costs more than without is a count.
     #[inline]
     pub(crate) fn each<T>(
         &self,
@@ -64,16 +67,17 @@ impl Guard {
             });
             let Err(message) = outcome else { return Some(set_aside) };
             let at = next - 1;
-            if !self
-                .set_aside(&message, origin.and_then(|origin| origin.place(at)), || origin.and_then(|origin| origin.bytes(at)))
-            {
+            if !self.set_aside(&message, origin.and_then(|origin| origin.place(at)), || {
+                origin.and_then(|origin| origin.bytes(at))
+            }) {
                 return None;
             }
             set_aside.push(at);
         }
     }
 
-    /// Gives `f(record)` for each record, and the numbers of those that were set aside, as [`Guard::each`] does. `None`: the generation has failed.
+    /// Gives `f(record)` for each record, and the numbers of those that were set aside, as
+    /// [`Guard::each`] does. `None`: the generation has failed.
     #[inline]
     pub(crate) fn map<T, U>(
         &self,
@@ -84,7 +88,8 @@ impl Guard {
         let _inside = self.context.watch.enter_stream(self.node);
         let place = |at| origin.and_then(|origin| origin.place(at));
         if !self.on_failure.goes_on() {
-            // Nothing is kept once one has failed, so they may be replaced where they lie: the standard library does if they are of one size.
+            // Nothing is kept once one has failed, so they may be replaced where they lie: the
+            // standard library does if they are of one size.
             let failed = Cell::new(0);
             let noted = |(at, record)| {
                 let noting = Noting { at, failed: &failed };
@@ -92,7 +97,9 @@ impl Guard {
                 std::mem::forget(noting);
                 given
             };
-            return match panics::caught(false, || Ok(records.into_iter().enumerate().map(noted).collect())) {
+            return match panics::caught(false, || {
+                Ok(records.into_iter().enumerate().map(noted).collect())
+            }) {
                 Ok(given) => Some((given, Vec::new())),
                 Err(message) => {
                     self.fail_at(&message, place(failed.get()));
@@ -116,7 +123,8 @@ impl Guard {
         }
     }
 
-    /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not, the generation has failed, and nothing of the batch will be committed.
+    /// Calls `body` once, over what has no record to blame. Returns whether it went well; if not,
+    /// the generation has failed, and nothing of the batch will be committed.
     pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), String>) -> bool {
         let _inside = self.context.watch.enter_stream(self.node);
         match panics::caught(self.on_failure.goes_on(), body) {
@@ -129,7 +137,12 @@ impl Guard {
     }
 
     /// Treats a record as the policy requires. Returns whether the batch continues.
-    fn set_aside(&self, message: &str, place: Option<Place>, bytes: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+    fn set_aside(
+        &self,
+        message: &str,
+        place: Option<Place>,
+        bytes: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> bool {
         let letters = match &self.on_failure.0 {
             Policy::Stop => {
                 self.fail_at(message, place);
@@ -139,14 +152,17 @@ impl Guard {
             Policy::DeadLetter(letters) => Some(letters),
         };
         let operator = self.context.plan.borrow().describe(self.node);
-        if let Err(error) = self.context.set_aside(self.batch.get(), letters, operator, message, place, bytes) {
+        if let Err(error) =
+            self.context.set_aside(self.batch.get(), letters, operator, message, place, bytes)
+        {
             self.fail_for_good(&error);
             return false;
         }
         true
     }
 
-    /// Fails the generation because of something in the batch in hand, nobody knows which record. By policy they are searched for.
+    /// Fails the generation because of something in the batch in hand, nobody knows which record.
+    /// By policy they are searched for.
     pub(crate) fn fail(&self, message: &str) {
         if self.on_failure.goes_on() {
             let operator = self.context.plan.borrow().describe(self.node);
@@ -154,7 +170,12 @@ impl Guard {
                 Policy::DeadLetter(letters) => Some(letters.id),
                 Policy::Stop | Policy::Skip => None,
             };
-            self.latch.suspect(Suspect { txid: self.batch.get(), operator, message: message.to_string(), letters });
+            self.latch.suspect(Suspect {
+                txid: self.batch.get(),
+                operator,
+                message: message.to_string(),
+                letters,
+            });
         }
         self.fail_at(message, None);
     }
@@ -172,13 +193,15 @@ impl Guard {
             None => format!("in batch {batch}{}", self.context.ranges_of(batch)),
         };
         self.latch.fail(Error::user_code(format!(
-            "operator {operator} failed {place}: {message}. Nothing of batch {batch} is visible. Mend the code or the record and start again: it goes on \
-             from the last committed batch"
+            "operator {operator} failed {place}: {message}. Nothing of batch {batch} is visible. \
+             Mend the code or the record and start again: it goes on from the last committed \
+             batch"
         )));
     }
 }
 
-/// Notes which record was in hand, if it is dropped: only when a panic passes. A counter would cost something for each record.
+/// Notes which record was in hand, if it is dropped: only when a panic passes. A counter would cost
+/// something for each record.
 struct Noting<'a> {
     at: usize,
     failed: &'a Cell<usize>,

@@ -27,7 +27,8 @@ fn add(to: &AtomicU64, much: u64) {
     to.store(to.load(Relaxed) + much, Relaxed);
 }
 
-/// See the module's documentation. One for a run; trials and descriptions have one that nobody looks at.
+/// See the module's documentation. One for a run; trials and descriptions have one that nobody
+/// looks at.
 pub(crate) struct Work {
     nodes: usize,
     workers: usize,
@@ -87,7 +88,8 @@ pub struct OperatorWork {
 pub struct WorkerWork {
     /// Records that came to it there.
     pub records: u64,
-    /// Of an operator that sends a batch's records to other workers: those that it then had to do with there. What is combined before it is sent counts once.
+    /// Of an operator that sends a batch's records to other workers: those that it then had to do
+    /// with there. What is combined before it is sent counts once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<u64>,
     /// The time it worked at them, in microseconds.
@@ -155,6 +157,9 @@ mod tests {
         let totals = work.totals(|node| node == NodeId(1));
         assert_eq!(totals[0].workers, [nothing, WorkerWork { busy_us: 7, ..nothing }]);
         let receives = WorkerWork { received: Some(0), ..nothing };
-        assert_eq!(totals[1].workers, [WorkerWork { records: 3, ..receives }, WorkerWork { received: Some(4), ..receives }]);
+        assert_eq!(
+            totals[1].workers,
+            [WorkerWork { records: 3, ..receives }, WorkerWork { received: Some(4), ..receives }]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Migrations as a program declares them: what becomes of the states, sources and sinks that an older version of it had.
+//! Migrations as a program declares them: what becomes of the states, sources and sinks that an
+//! older version of it had.
 
 use crate::dataflow::context::Context;
 use crate::dataflow::topology::Topology;
@@ -18,12 +19,14 @@ fn taken<T>(what: &str, decoded: Result<T>) -> Result<T> {
     decoded.map_err(|why| {
         let taken = type_names::of::<T>();
         Error::config(format!(
-            "its {what} are no {taken}: {why}. Nothing was changed: let the conversion take the type that they had"
+            "its {what} are no {taken}: {why}. Nothing was changed: let the conversion take the \
+             type that they had"
         ))
     })
 }
 
-/// Encodes what a conversion made. Each value is read back: there is no other run to find that it cannot be.
+/// Encodes what a conversion made. Each value is read back: there is no other run to find that it
+/// cannot be.
 fn encode_value<V: Storable>(value: &V, into: &mut Vec<u8>) -> Result<()> {
     codec::encode(value, into)?;
     round_trip::value_comes_back(value, into)
@@ -33,22 +36,30 @@ fn encode_value<V: Storable>(value: &V, into: &mut Vec<u8>) -> Result<()> {
 fn guarded<T>(key: impl Fn() -> String, convert: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(convert)).map_err(|panic| {
         let (key, why) = (key(), panic_message(panic.as_ref()));
-        Error::user_code(format!("the conversion panicked at {key}: {why}. Nothing was changed: mend it, then start again"))
+        Error::user_code(format!(
+            "the conversion panicked at {key}: {why}. Nothing was changed: \
+            mend it, then start again"
+        ))
     })
 }
 
 impl Topology<'_> {
-    /// Declares a migration: how the store of an older version of this program becomes one of this version.
+    /// Declares a migration: how the store of an older version of this program becomes one of this
+    /// version.
     ///
-    /// States, sources and sinks may be added freely, and queries changed. To remove, rename or retype the others is refused at start, with the difference,
-    /// unless migrations say what is meant.
+    /// States, sources and sinks may be added freely, and queries changed. To remove, rename or
+    /// retype the others is refused at start, with the difference, unless migrations say what is
+    /// meant.
     ///
     /// # Guarantees
-    /// Each migration is made once on each store, before the first batch of the first run that declares it, and its name is recorded with what it changed in
-    /// one write: after a crash it was made, or it was not. Migrations that a store has not seen are made in the order of their declarations, so that a
-    /// store that missed several gets all. A new store records them all as made. A refused migration changes nothing.
+    /// Each migration is made once on each store, before the first batch of the first run that
+    /// declares it, and its name is recorded with what it changed in one write: after a crash it
+    /// was made, or it was not. Migrations that a store has not seen are made in the order of their
+    /// declarations, so that a store that missed several gets all. A new store records them all as
+    /// made. A refused migration changes nothing.
     ///
-    /// Keep a migration in the program as long as there are stores that have not seen it; after that it may go.
+    /// Keep a migration in the program as long as there are stores that have not seen it; after
+    /// that it may go.
     ///
     /// ```
     /// use tidemill_engine::{aggregates::{Count, Sum}, testing::Kit};
@@ -78,8 +89,10 @@ impl Topology<'_> {
         let name = name.into();
         let mut declared = self.context.declared.borrow_mut();
         if declared.program.migrations.iter().any(|migration| migration.name == name) {
-            let error =
-                Error::config(format!("two migrations are named \"{name}\": give each topology.migration(name) its own name"));
+            let error = Error::config(format!(
+                "two migrations are named \"{name}\": give each topology.migration(name) its own \
+                 name"
+            ));
             declared.error.get_or_insert(error);
         }
         let index = declared.program.migrations.len();
@@ -89,7 +102,8 @@ impl Topology<'_> {
     }
 }
 
-/// A migration that is being declared, see [`Topology::migration`]. Its changes are made in the order in which they are declared.
+/// A migration that is being declared, see [`Topology::migration`]. Its changes are made in the
+/// order in which they are declared.
 pub struct Migration {
     context: Rc<Context>,
     /// Which of the program's migrations it is.
@@ -103,7 +117,8 @@ impl Migration {
         self.add(Change::RenameState { from: from.into(), to: to.into() })
     }
 
-    /// The state goes, with its content. A state of the same name that the program has is a new one, and empty.
+    /// The state goes, with its content. A state of the same name that the program has is a new
+    /// one, and empty.
     #[allow(clippy::return_self_not_must_use)]
     pub fn drop_state(self, name: &str) -> Migration {
         self.add(Change::DropState { name: name.into() })
@@ -111,9 +126,12 @@ impl Migration {
 
     /// Every value of the state becomes what `convert` makes of it; the keys stay.
     ///
-    /// `Old` is what the values were, `New` what the state has now. A struct that has changed its fields is kept beside the new one, under its old name in a
-    /// module of its own: what is recorded is the type's name, and that is compared, without its modules, and what it is made of (the names and kinds of its fields). `convert` sees each value once or more, in no
-    /// particular order, and must give the same each time; if it panics, the start is refused and nothing is changed.
+    /// `Old` is what the values were, `New` what the state has now. A struct that has changed its
+    /// fields is kept beside the new one, under its old name in a module of its own: what is
+    /// recorded is the type's name, and that is compared, without its modules, and what it is made
+    /// of (the names and kinds of its fields). `convert` sees each value once or more, in no
+    /// particular order, and must give the same each time; if it panics, the start is refused and
+    /// nothing is changed.
     ///
     /// All values are in memory at once while it is done.
     #[allow(clippy::return_self_not_must_use)]
@@ -132,16 +150,21 @@ impl Migration {
         })
     }
 
-    /// Every key and value of the state become what `convert` makes of the two. As [`Migration::convert_state`]; two keys must not become the same.
+    /// Every key and value of the state become what `convert` makes of the two. As
+    /// [`Migration::convert_state`]; two keys must not become the same.
     #[allow(clippy::return_self_not_must_use)]
     pub fn convert_rows<K: Key, Old: Storable, L: Key, New: Storable>(
         self,
         name: &str,
         convert: impl Fn(K, Old) -> (L, New) + Send + Sync + 'static,
     ) -> Migration {
-        let (keys, values) = ((type_decl::<K>(), type_decl::<L>()), (type_decl::<Old>(), type_decl::<New>()));
+        let (keys, values) =
+            ((type_decl::<K>(), type_decl::<L>()), (type_decl::<Old>(), type_decl::<New>()));
         self.convert(name, Some(keys), values, move |key, value| {
-            let (old_key, old) = (taken("keys", keys::decode_key::<K>(key))?, taken("values", codec::decode(value))?);
+            let (old_key, old) = (
+                taken("keys", keys::decode_key::<K>(key))?,
+                taken("values", codec::decode(value))?,
+            );
             let shown = crate::json::to_string(&old_key).unwrap_or_default();
             let (new_key, new) = guarded(|| format!("key {shown}"), || convert(old_key, old))?;
             let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -158,7 +181,8 @@ impl Migration {
         self.add(Change::RenameSource { from: from.into(), to: to.into() })
     }
 
-    /// The source goes, with its positions. A source of the same name that the program has begins anew.
+    /// The source goes, with its positions. A source of the same name that the program has begins
+    /// anew.
     #[allow(clippy::return_self_not_must_use)]
     pub fn drop_source(self, name: &str) -> Migration {
         self.add(Change::DropSource { name: name.into() })

@@ -102,9 +102,11 @@ impl<S: Source> SourceFeed<S> {
 
     fn give(&mut self, at: usize, mut records: Records<S::Item>) {
         if !records.set_aside.is_empty() {
-            let (txid, operator) = (Txid(*self.input.time()), self.context.plan.borrow().describe(self.node));
+            let (txid, operator) =
+                (Txid(*self.input.time()), self.context.plan.borrow().describe(self.node));
             let count = records.set_aside.len() as u64;
-            self.context.in_batch(txid, |made| *made.set_aside.entry(operator).or_default() += count);
+            self.context
+                .in_batch(txid, |made| *made.set_aside.entry(operator).or_default() += count);
         }
         if let Some(letters) = self.letters.as_mut().filter(|_| !records.set_aside.is_empty()) {
             for letter in &mut records.set_aside {
@@ -117,15 +119,24 @@ impl<S: Source> SourceFeed<S> {
             return;
         }
         let partition = self.partition(at);
-        let places = Places { source: (&*self.name).into(), partition: (&*partition.name).into(), offsets: records.offsets };
-        let kept = self.context.keeps_records.get().then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
+        let places = Places {
+            source: (&*self.name).into(),
+            partition: (&*partition.name).into(),
+            offsets: records.offsets,
+        };
+        let kept = self
+            .context
+            .keeps_records
+            .get()
+            .then(|| Box::new(records.items.clone()) as Box<dyn AsBytes>);
         let run = SourceRun { places: Some(places), records: kept };
         self.input.send_batch(&mut Chunk { items: records.items, origin: Some(Origin::of(run)) });
     }
 }
 
 impl<S: Source> SourceFeed<S> {
-    /// Lets go of the partitions that have ended for good and of which the batch in hand has nothing.
+    /// Lets go of the partitions that have ended for good and of which the batch in hand has
+    /// nothing.
     fn take_retired(&mut self) -> Vec<Range> {
         let is_over = |slot: &usize| {
             let partition = self.partitions[*slot].as_ref();
@@ -179,16 +190,29 @@ impl<S: Source> SourceFeed<S> {
         Some(trial.end_of(&self.name, &self.partition(at).name))
     }
 
-    /// Takes the records out that are known to make their batch fail, and sets them aside; and in a trial those that are not tried.
+    /// Takes the records out that are known to make their batch fail, and sets them aside; and in a
+    /// trial those that are not tried.
     fn leave_out(&self, at: usize, records: &mut Records<S::Item>) {
         let partition = &self.partition(at).name;
         if let Some(excluded) = self.context.shared.excluded.of_partition(&self.name, partition) {
             for (record, why) in records.take_those(|offset| excluded.get(&offset).cloned()) {
-                let place = Place { source: self.name.to_string(), partition: partition.to_string(), offset: record.0 };
+                let place = Place {
+                    source: self.name.to_string(),
+                    partition: partition.to_string(),
+                    offset: record.0,
+                };
                 let letters = self.context.letters.borrow();
-                let letters = why.letters.and_then(|id| letters.iter().find(|letters| letters.id == id));
+                let letters =
+                    why.letters.and_then(|id| letters.iter().find(|letters| letters.id == id));
                 let (txid, bytes) = (Txid(*self.input.time()), || vec![record.1].bytes(0));
-                let set_aside = self.context.set_aside(txid, letters, why.operator, &why.message, Some(place), bytes);
+                let set_aside = self.context.set_aside(
+                    txid,
+                    letters,
+                    why.operator,
+                    &why.message,
+                    Some(place),
+                    bytes,
+                );
                 if let Err(error) = set_aside {
                     self.context.shared.latch.fail(error);
                 }
@@ -207,7 +231,8 @@ impl<S: Source> SourceFeed<S> {
         for slot in slots {
             let Some(partition) = &mut self.partitions[*slot] else { continue };
             let since = partition.trouble.take().map(|(_, since)| since);
-            partition.trouble = partition.reader.trouble().map(|why| (why, since.unwrap_or_else(now_ms)));
+            partition.trouble =
+                partition.reader.trouble().map(|why| (why, since.unwrap_or_else(now_ms)));
             match &partition.trouble {
                 Some((why, _)) => {
                     if self.troubled.insert(*slot) && before == 0 && self.troubled.len() == 1 {
@@ -229,7 +254,12 @@ impl<S: Source> SourceFeed<S> {
 
     /// Reads one chunk of the partition whose turn it is. Returns the numbers of records and bytes,
     /// and whether it had nothing.
-    fn read_one(&mut self, slot: usize, began: Instant, (max_records, max_bytes): (u64, u64)) -> Result<((u64, u64), bool)> {
+    fn read_one(
+        &mut self,
+        slot: usize,
+        began: Instant,
+        (max_records, max_bytes): (u64, u64),
+    ) -> Result<((u64, u64), bool)> {
         let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
         let end = self.trial_end(slot);
         if end == Some(None) {
@@ -242,7 +272,9 @@ impl<S: Source> SourceFeed<S> {
         let (status, lost) = match read {
             Ok(status) => (status, None),
             // What was read before the loss is committed: it may be nowhere else any more.
-            Err(error) if error.kind() == Kind::SourceLost && self.context.shared.trial.is_none() => {
+            Err(error)
+                if error.kind() == Kind::SourceLost && self.context.shared.trial.is_none() =>
+            {
                 (ReadStatus::End, Some(error))
             }
             Err(error) => return Err(error),
@@ -264,7 +296,8 @@ impl<S: Source> SourceFeed<S> {
         // A dead letter is a record of its batch like any other.
         let taken = records.len() + records.set_aside.len();
         let counts = (taken as u64, records.bytes() as u64);
-        (partition.records, partition.bytes) = (partition.records + counts.0, partition.bytes + counts.1);
+        (partition.records, partition.bytes) =
+            (partition.records + counts.0, partition.bytes + counts.1);
         self.turns.note(turn);
         self.touched.insert(slot);
         self.unreported.insert(slot);
@@ -286,7 +319,8 @@ impl<S: Source> Feed for SourceFeed<S> {
 
     fn assign(&mut self, partition: &str, from: Option<&Position>) -> Result<()> {
         let opened = self.source.open(partition, from);
-        let mut reader = opened.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
+        let mut reader =
+            opened.map_err(|error| error.while_doing(&format!("source \"{}\"", self.name)))?;
         let start = from.map_or(0, |from| from.offset);
         let free = self.partitions.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.partitions.len());
@@ -294,7 +328,17 @@ impl<S: Source> Feed for SourceFeed<S> {
         self.turns.rings(slot, rings);
         let (name, records, bytes, skipped) = (partition.into(), 0, 0, 0);
         let (trouble, retired) = (None, false);
-        let added = Partition { name, reader, start, records, bytes, from: start, skipped, trouble, retired };
+        let added = Partition {
+            name,
+            reader,
+            start,
+            records,
+            bytes,
+            from: start,
+            skipped,
+            trouble,
+            retired,
+        };
         match free {
             Some(slot) => self.partitions[slot] = Some(added),
             None => self.partitions.push(Some(added)),
@@ -310,7 +354,9 @@ impl<S: Source> Feed for SourceFeed<S> {
         let began = Instant::now();
         let mut now = began;
         let (turns, partitions) = (&mut self.turns, &self.partitions);
-        turns.wake(now, |slot| partitions[slot].as_ref().is_some_and(|partition| partition.reader.woken()));
+        turns.wake(now, |slot| {
+            partitions[slot].as_ref().is_some_and(|partition| partition.reader.woken())
+        });
         while let Some(slot) = self.turns.first() {
             let (counts, had_nothing) = self.read_one(slot, now, (max_records, max_bytes))?;
             now = Instant::now();
@@ -342,7 +388,8 @@ impl<S: Source> Feed for SourceFeed<S> {
                 self.touched.remove(&slot);
             }
         }
-        let mut moved: Vec<Range> = moved.into_iter().map(|(slot, end)| self.range(slot, end)).collect();
+        let mut moved: Vec<Range> =
+            moved.into_iter().map(|(slot, end)| self.range(slot, end)).collect();
         moved.extend(self.take_retired());
         moved
     }
@@ -358,10 +405,15 @@ impl<S: Source> Feed for SourceFeed<S> {
     fn ranges(&mut self) -> Vec<Range> {
         let mut moved = Vec::new();
         for slot in &self.touched {
-            let partition = self.partitions[*slot].as_ref().expect("only partitions that are read have turns");
+            let partition =
+                self.partitions[*slot].as_ref().expect("only partitions that are read have turns");
             // A position that moved without a record is reported by `moved`.
-            let end = (partition.records > 0 || partition.skipped > 0).then(|| partition.reader.position());
-            moved.extend(end.filter(|end| partition.records > 0 || end.offset != partition.start).map(|end| (*slot, end)));
+            let end = (partition.records > 0 || partition.skipped > 0)
+                .then(|| partition.reader.position());
+            moved.extend(
+                end.filter(|end| partition.records > 0 || end.offset != partition.start)
+                    .map(|end| (*slot, end)),
+            );
         }
         moved.into_iter().map(|(slot, end)| self.range(slot, end)).collect()
     }
@@ -389,7 +441,11 @@ impl<S: Source> Feed for SourceFeed<S> {
                 ended: self.turns.of(slot) == Turn::Over,
                 trouble: partition.trouble.as_ref().map(|(why, _)| why.clone()),
                 trouble_since_ms: partition.trouble.as_ref().map(|(_, since)| *since),
-                reached: if partition.records > 0 { partition.reader.offset() } else { partition.start },
+                reached: if partition.records > 0 {
+                    partition.reader.offset()
+                } else {
+                    partition.start
+                },
             })
         };
         changed.into_iter().map(|slot| (slot, progress(slot))).collect()

@@ -45,7 +45,8 @@ impl<'s, K: Key, V: Storable> State<'s, K, V> {
     }
 }
 
-/// A state that is one value over all keys: what an ungrouped aggregation keeps. It has the one key `()`.
+/// A state that is one value over all keys: what an ungrouped aggregation keeps. It has the one key
+/// `()`.
 pub type Value<'s, V> = State<'s, (), V>;
 
 /// The change that one batch made to one key of a state.

@@ -15,10 +15,12 @@ use timely::dataflow::operators::probe::Probe;
 
 pub(crate) type Raw<'s, C> = timely::dataflow::Stream<'s, u64, C>;
 
-/// A stream of records of type `T`, on one worker: what one operator gives to the next. Cloning it gives a second reader of the same records.
+/// A stream of records of type `T`, on one worker: what one operator gives to the next. Cloning it
+/// gives a second reader of the same records.
 ///
-/// Operators are methods; each gives a new stream. What a stream carries belongs to a batch, and operators keep it there. Records of one source partition
-/// stay in order until an exchange ([`Stream::group_by`] and what follows); between partitions there is no order.
+/// Operators are methods; each gives a new stream. What a stream carries belongs to a batch, and
+/// operators keep it there. Records of one source partition stay in order until an exchange
+/// ([`Stream::group_by`] and what follows); between partitions there is no order.
 pub struct Stream<'s, T: Record> {
     raw: Raw<'s, Chunk<T>>,
     pub(crate) site: Site,
@@ -31,7 +33,8 @@ impl<T: Record> Clone for Stream<'_, T> {
     }
 }
 
-/// A stream that nothing has read yet. If nothing ever does, it is the end of a path through the dataflow: a batch must not count as complete before it has passed there.
+/// A stream that nothing has read yet. If nothing ever does, it is the end of a path through the
+/// dataflow: a batch must not count as complete before it has passed there.
 struct Unread<'s, T: Record> {
     raw: Raw<'s, Chunk<T>>,
     /// It is read by now, or its end is marked.
@@ -58,11 +61,13 @@ impl<T: Record> Drop for Unread<'_, T> {
 impl<'s, T: Record> Stream<'s, T> {
     /// The stream of what the operator at `site` gives.
     pub(crate) fn at(site: Site, raw: Raw<'s, Chunk<T>>) -> Stream<'s, T> {
-        let unread = Unread { raw: raw.clone(), read: Cell::new(false), context: Rc::clone(&site.context) };
+        let unread =
+            Unread { raw: raw.clone(), read: Cell::new(false), context: Rc::clone(&site.context) };
         Stream { raw, site, unread: Rc::new(unread) }
     }
 
-    /// Puts an operator behind this stream that turns chunks into chunks, each on its own, on the same worker. `logic` leaves the input empty.
+    /// Puts an operator behind this stream that turns chunks into chunks, each on its own, on the
+    /// same worker. `logic` leaves the input empty.
     pub(crate) fn per_chunk<U: Record>(
         self,
         kind: &'static str,
@@ -100,7 +105,8 @@ impl<'s, T: Record> Stream<'s, T> {
         (self.raw, self.site)
     }
 
-    /// Marks the end of a path through the dataflow, whatever reads it besides: a batch is complete only when it has passed here.
+    /// Marks the end of a path through the dataflow, whatever reads it besides: a batch is complete
+    /// only when it has passed here.
     pub(crate) fn end(&self) {
         self.unread.end();
     }

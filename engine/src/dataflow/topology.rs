@@ -1,4 +1,5 @@
-//! The user's program: what the closure that builds it is given, and what is known of it before it runs.
+//! The user's program: what the closure that builds it is given, and what is known of it before it
+//! runs.
 
 use crate::batch::BatchLimits;
 use crate::batch::intake::Intake;
@@ -20,10 +21,11 @@ use tidemill_state::schema::{Program, Schema};
 use tidemill_state::{Error, Points, Result, Txid};
 use timely::dataflow::Scope;
 
-/// A topology that is being built, on one worker. Sources are its methods; everything else is a method of what they give.
+/// A topology that is being built, on one worker. Sources are its methods; everything else is a
+/// method of what they give.
 ///
-/// The closure that builds it is called once per worker, and again when a generation begins anew; it must declare the same sources, operators,
-/// states and sinks, in the same order, each time.
+/// The closure that builds it is called once per worker, and again when a generation begins anew;
+/// it must declare the same sources, operators, states and sinks, in the same order, each time.
 pub struct Topology<'s> {
     pub(crate) scope: Scope<'s, u64>,
     pub(crate) context: Rc<Context>,
@@ -67,7 +69,9 @@ where
 
 /// Returns the error of a closure that has panicked while it built a topology.
 pub(crate) fn build_failed(why: &str) -> Error {
-    Error::user_code(format!("building the topology {why}. Nothing was read or written: mend the closure that builds it"))
+    Error::user_code(format!(
+        "building the topology {why}. Nothing was read or written: mend the closure that builds it"
+    ))
 }
 
 /// Calls the user's closure without running anything.
@@ -92,12 +96,19 @@ where
         excluded: Arc::default(),
         trial: None,
         work: Arc::default(),
-        hub: Arc::new(RequestHub::new(Arc::default(), 1, Vec::new(), QueryLimits { running: 1, ..QueryLimits::default() })),
+        hub: Arc::new(RequestHub::new(
+            Arc::default(),
+            1,
+            Vec::new(),
+            QueryLimits { running: 1, ..QueryLimits::default() },
+        )),
     };
     let context = Context::new(0, shared);
     let allocator = timely::communication::Allocator::Thread(Default::default());
     let mut worker = timely::worker::Worker::new(timely::WorkerConfig::default(), allocator, None);
-    let built = panics::located(|| worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) })));
+    let built = panics::located(|| {
+        worker.dataflow(|scope| build(&Topology { scope, context: Rc::clone(&context) }))
+    });
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
@@ -107,10 +118,20 @@ where
         return Err(error);
     }
     if declared.program.sources.is_empty() {
-        return Err(Error::config("the topology has no source: begin with topology.source(name, source)"));
+        return Err(Error::config(
+            "the topology has no source: begin with topology.source(name, source)",
+        ));
     }
     let Declared { program, codecs, sources, sinks, queries, conversions, .. } = declared;
-    Ok(Description { program, plan: context.plan.take(), codecs, sources, sinks, queries, conversions })
+    Ok(Description {
+        program,
+        plan: context.plan.take(),
+        codecs,
+        sources,
+        sinks,
+        queries,
+        conversions,
+    })
 }
 
 /// The user's closure that builds the topology.

@@ -23,10 +23,12 @@ pub(crate) enum Policy {
 }
 
 impl OnFailure {
-    /// Stop the topology (exit code 69), naming the record; nothing of its batch is visible. What is done unless another policy is given.
+    /// Stop the topology (exit code 69), naming the record; nothing of its batch is visible. What
+    /// is done unless another policy is given.
     pub const STOP: OnFailure = OnFailure(Policy::Stop);
 
-    /// Leave the record out, and count it: `set_aside` in the report of its batch, `tidemill_records_set_aside_total` in the metrics.
+    /// Leave the record out, and count it: `set_aside` in the report of its batch,
+    /// `tidemill_records_set_aside_total` in the metrics.
     pub const SKIP: OnFailure = OnFailure(Policy::Skip);
 
     /// Returns whether the topology continues without the record.

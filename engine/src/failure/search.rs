@@ -1,8 +1,11 @@
-//! The search for the records to blame when a batch fails as a whole: in a combiner, a reducer, an update of a state, where no one record is at hand.
+//! The search for the records to blame when a batch fails as a whole: in a combiner, a reducer, an
+//! update of a state, where no one record is at hand.
 //!
-//! The batch's source records are halved and each half is tried: a generation that reads exactly those, from the last committed batch on, and never commits. What fails is halved
-//! again, until single records are left (as in delta debugging; Zeller and Hildebrandt, 2002, but each half must fail alone to be followed). A record that fails alone may only lack one
-//! of its batch that it relies on: each that is found is tried once more, among all records that are not.
+//! The batch's source records are halved and each half is tried: a generation that reads exactly
+//! those, from the last committed batch on, and never commits. What fails is halved again, until
+//! single records are left (as in delta debugging; Zeller and Hildebrandt, 2002, but each half must
+//! fail alone to be followed). A record that fails alone may only lack one of its batch that it
+//! relies on: each that is found is tried once more, among all records that are not.
 
 use crate::batch::Range;
 use crate::batch::chunk::Place;
@@ -18,7 +21,8 @@ use tidemill_state::{Error, Txid};
 /// The number of trials one batch is given.
 pub(crate) const MOST_TRIALS: u32 = 200;
 
-/// The time they may take in all. What comes before and after a trial does not count: waiting for a source that is away, and loading the states.
+/// The time they may take in all. What comes before and after a trial does not count: waiting for a
+/// source that is away, and loading the states.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a search has ended without a result.
@@ -50,7 +54,9 @@ impl Budget {
 
     /// Takes one trial, if there is one.
     pub(crate) fn take_one(&self) -> Result<(), GivenUp> {
-        if self.0.trials.fetch_add(1, SeqCst) >= MOST_TRIALS as usize || self.0.us.load(SeqCst) >= micros(LONGEST) {
+        if self.0.trials.fetch_add(1, SeqCst) >= MOST_TRIALS as usize
+            || self.0.us.load(SeqCst) >= micros(LONGEST)
+        {
             return Err(GivenUp::NotFound(format!(
                 "the records to blame were not found within {MOST_TRIALS} trials or {} s",
                 LONGEST.as_secs()
@@ -82,8 +88,16 @@ impl Excluded {
     }
 
     /// Those of one partition, if there are any.
-    pub(crate) fn of_partition(&self, source: &str, partition: &str) -> Option<&BTreeMap<u64, Suspect>> {
-        if self.records.is_empty() { None } else { self.records.get(&(source.to_string(), partition.to_string())) }
+    pub(crate) fn of_partition(
+        &self,
+        source: &str,
+        partition: &str,
+    ) -> Option<&BTreeMap<u64, Suspect>> {
+        if self.records.is_empty() {
+            None
+        } else {
+            self.records.get(&(source.to_string(), partition.to_string()))
+        }
     }
 }
 
@@ -101,15 +115,27 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) fn new(ranges: &[Range], only: Option<&[Place]>, workers: usize) -> Trial {
         let key = |source: &str, partition: &str| (source.to_string(), partition.to_string());
-        let ends = ranges.iter().map(|range| (key(&range.source_name, &range.partition), range.end.offset)).collect();
+        let ends = ranges
+            .iter()
+            .map(|range| (key(&range.source_name, &range.partition), range.end.offset))
+            .collect();
         let only = only.map(|places| {
             let mut by_partition: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
             for place in places {
-                by_partition.entry(key(&place.source, &place.partition)).or_default().insert(place.offset);
+                by_partition
+                    .entry(key(&place.source, &place.partition))
+                    .or_default()
+                    .insert(place.offset);
             }
             by_partition
         });
-        Trial { ends, only, seen: Mutex::default(), left: AtomicUsize::new(workers), began: OnceLock::new() }
+        Trial {
+            ends,
+            only,
+            seen: Mutex::default(),
+            left: AtomicUsize::new(workers),
+            began: OnceLock::new(),
+        }
     }
 
     /// A worker has loaded its states, and begins.
@@ -131,9 +157,15 @@ impl Trial {
     pub(crate) fn choose(&self, source: &str, partition: &str, offsets: &[u64]) -> Vec<bool> {
         let key = (source.to_string(), partition.to_string());
         let chosen = self.only.as_ref().map(|only| only.get(&key));
-        let is_chosen = |offset: &u64| chosen.is_none_or(|only| only.is_some_and(|only| only.contains(offset)));
+        let is_chosen =
+            |offset: &u64| chosen.is_none_or(|only| only.is_some_and(|only| only.contains(offset)));
         let chosen = offsets.iter().map(is_chosen).collect();
-        self.seen.lock().expect("no holder of this lock panics").entry(key).or_default().extend(offsets);
+        self.seen
+            .lock()
+            .expect("no holder of this lock panics")
+            .entry(key)
+            .or_default()
+            .extend(offsets);
         chosen
     }
 
@@ -141,7 +173,11 @@ impl Trial {
     pub(crate) fn seen(&self) -> Vec<Place> {
         let seen = self.seen.lock().expect("no holder of this lock panics");
         let places = seen.iter().flat_map(|((source, partition), offsets)| {
-            let place = move |offset: &u64| Place { source: source.clone(), partition: partition.clone(), offset: *offset };
+            let place = move |offset: &u64| Place {
+                source: source.clone(),
+                partition: partition.clone(),
+                offset: *offset,
+            };
             offsets.iter().map(place)
         });
         places.collect()
@@ -158,10 +194,12 @@ impl Trial {
     }
 }
 
-/// Finds the records to blame among `records`, which fail together for `why`: each with what is said of it alone. `trial` says whether some of them fail, and why.
+/// Finds the records to blame among `records`, which fail together for `why`: each with what is
+/// said of it alone. `trial` says whether some of them fail, and why.
 ///
 /// # Errors
-/// [`GivenUp::NotFound`] if some fail together and neither half does alone, if none fails among the others, or if the budget is spent; and what `trial` gives.
+/// [`GivenUp::NotFound`] if some fail together and neither half does alone, if none fails among the
+/// others, or if the budget is spent; and what `trial` gives.
 pub(crate) fn search(
     records: &[Place],
     why: Suspect,
@@ -182,7 +220,8 @@ pub(crate) fn search(
                 }
                 if alone.is_empty() {
                     return Err(GivenUp::NotFound(format!(
-                        "the {} records from {} to {} fail only together: neither half of them does alone",
+                        "the {} records from {} to {} fail only together: neither half of them \
+                         does alone",
                         some.len(),
                         some[0],
                         some[some.len() - 1]
@@ -195,8 +234,9 @@ pub(crate) fn search(
     blamed(records, found, budget, trial)
 }
 
-/// Those of the records that were found which fail among all that were not. One that does not was found because, alone, it lacked another: that is not its fault, and it is one of the others
-/// from then on.
+/// Those of the records that were found which fail among all that were not. One that does not was
+/// found because, alone, it lacked another: that is not its fault, and it is one of the others from
+/// then on.
 fn blamed(
     records: &[Place],
     mut found: Vec<(Place, Suspect)>,
@@ -223,7 +263,9 @@ fn blamed(
     let left_out = found.iter().map(|(place, _)| place.clone()).collect();
     if found.is_empty() || fails(&left_out, None)?.is_some() {
         return Err(GivenUp::NotFound(
-            "no record fails among the others so that they do not fail without it: it fails only together".into(),
+            "no record fails among the others so that they do not fail without it: it fails only \
+             together"
+                .into(),
         ));
     }
     Ok(found)
@@ -234,14 +276,17 @@ mod tests {
     use crate::failure::search::*;
 
     fn places(number: u64) -> Vec<Place> {
-        (0..number).map(|offset| Place { source: "s".into(), partition: "p".into(), offset }).collect()
+        (0..number)
+            .map(|offset| Place { source: "s".into(), partition: "p".into(), offset })
+            .collect()
     }
 
     fn suspect() -> Suspect {
         Suspect { txid: Txid(1), operator: "o".into(), message: "m".into(), letters: None }
     }
 
-    /// Searches `number` records of which those at `bad` fail; gives what was found, and the number of trials.
+    /// Searches `number` records of which those at `bad` fail; gives what was found, and the number
+    /// of trials.
     fn check(number: u64, fails: impl Fn(&[u64]) -> bool) -> (Result<Vec<u64>, GivenUp>, usize) {
         let (budget, mut trials) = (Budget::default(), 0);
         let found = search(&places(number), suspect(), &budget, |some| {
@@ -260,7 +305,8 @@ mod tests {
     #[test]
     fn one_and_two_bad_records_are_found_among_ten_thousand() {
         for bad in [&[7_321][..], &[0, 9_999], &[5_000, 5_001]] {
-            let (found, trials) = check(10_000, |some| some.iter().any(|offset| bad.contains(offset)));
+            let (found, trials) =
+                check(10_000, |some| some.iter().any(|offset| bad.contains(offset)));
             assert_eq!(found.expect("they are found"), bad);
             assert!(trials <= 59, "{trials}");
         }
@@ -270,15 +316,19 @@ mod tests {
     #[test]
     fn a_record_that_only_lacks_another_is_not_blamed() {
         // 700 is bad; 900 relies on 2, and fails without it.
-        let (found, _) = check(1000, |some| some.contains(&700) || some.contains(&900) && !some.contains(&2));
+        let (found, _) =
+            check(1000, |some| some.contains(&700) || some.contains(&900) && !some.contains(&2));
         assert_eq!(found.expect("it is found"), [700]);
         // 950 relies on 900, which relies on 2: they are cleared one after the other.
-        let chain = |some: &[u64]| some.contains(&950) && !some.contains(&900) || some.contains(&900) && !some.contains(&2);
+        let chain = |some: &[u64]| {
+            some.contains(&950) && !some.contains(&900) || some.contains(&900) && !some.contains(&2)
+        };
         let (found, _) = check(1000, |some| some.contains(&700) || chain(some));
         assert_eq!(found.expect("it is found"), [700]);
         // 600 and 900 fail together, and each of them without 2.
         let both = |some: &[u64]| some.contains(&600) && some.contains(&900);
-        let lacking = |some: &[u64]| (some.contains(&600) || some.contains(&900)) && !some.contains(&2);
+        let lacking =
+            |some: &[u64]| (some.contains(&600) || some.contains(&900)) && !some.contains(&2);
         let (found, _) = check(1000, |some| both(some) || lacking(some));
         assert!(matches!(found, Err(GivenUp::NotFound(why)) if why.contains("only together")));
     }

@@ -3,7 +3,8 @@
 use super::{INFINITY, MINUS_INFINITY, NAN};
 use serde::Deserialize;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde_json::value::RawValue;
 use std::fmt;
@@ -89,17 +90,29 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<D> {
         visitor.visit_f64(float(self.inner, self.key)?)
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_unit_struct(name, Reader { inner: visitor, key: self.key })
     }
 
     #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_newtype_struct(name, Reader { inner: visitor, key: self.key })
     }
 
     #[inline]
-    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_tuple(length, Reader { inner: visitor, key: self.key })
     }
 
@@ -207,7 +220,10 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Reader<A> {
     type Error = A::Error;
 
     #[inline]
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
         self.inner.next_element_seed(Reader::new(seed))
     }
 
@@ -220,7 +236,10 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Reader<A> {
     type Error = A::Error;
 
     #[inline]
-    fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
+    fn next_key_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
         self.inner.next_key_seed(Reader { inner: seed, key: true })
     }
 
@@ -238,7 +257,10 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Reader<A> {
     type Error = A::Error;
     type Variant = Reader<A::Variant>;
 
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
+    fn variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<(T::Value, Self::Variant), A::Error> {
         self.inner.variant_seed(seed).map(|(variant, content)| (variant, Reader::new(content)))
     }
 }
@@ -254,11 +276,19 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Reader<A> {
         self.inner.newtype_variant_seed(Reader::new(seed))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, A::Error> {
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
         self.inner.tuple_variant(length, Reader::new(visitor))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, A::Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
         self.inner.struct_variant(fields, Reader::new(visitor))
     }
 }

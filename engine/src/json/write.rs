@@ -2,8 +2,8 @@
 
 use super::{INFINITY, MINUS_INFINITY, NAN};
 use serde::ser::{
-    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
-    SerializeTupleVariant,
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
 };
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
@@ -61,12 +61,20 @@ impl<S: Serializer> Serializer for Exact<S> {
 
     #[inline]
     fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { self.0.serialize_f32(value) } else { self.0.serialize_str(text_of(value.into())) }
+        if value.is_finite() {
+            self.0.serialize_f32(value)
+        } else {
+            self.0.serialize_str(text_of(value.into()))
+        }
     }
 
     #[inline]
     fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { self.0.serialize_f64(value) } else { self.0.serialize_str(text_of(value)) }
+        if value.is_finite() {
+            self.0.serialize_f64(value)
+        } else {
+            self.0.serialize_str(text_of(value))
+        }
     }
 
     fn serialize_none(self) -> Result<S::Ok, S::Error> {
@@ -82,12 +90,21 @@ impl<S: Serializer> Serializer for Exact<S> {
         self.0.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
         self.0.serialize_unit_variant(name, index, variant)
     }
 
     #[inline]
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
         self.0.serialize_newtype_struct(name, &Inner(value))
     }
 
@@ -111,7 +128,11 @@ impl<S: Serializer> Serializer for Exact<S> {
         self.0.serialize_tuple(length).map(Exact)
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
         self.0.serialize_tuple_struct(name, length).map(Exact)
     }
 
@@ -131,7 +152,11 @@ impl<S: Serializer> Serializer for Exact<S> {
     }
 
     #[inline]
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, S::Error> {
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
         self.0.serialize_struct(name, length).map(Exact)
     }
 

@@ -18,10 +18,12 @@ impl<'s, K: Key, T: Record, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
     /// Gives, for each batch, one `(key, result)` for each key that the batch has.
     ///
     /// # Contract
-    /// Each key comes once per batch, on the worker that owns it, in no particular order. See [`Stream::group_by`] for an example.
+    /// Each key comes once per batch, on the worker that owns it, in no particular order. See
+    /// [`Stream::group_by`] for an example.
     #[track_caller]
     pub fn aggregate<A: Combiner<T>>(self, aggregation: A) -> Stream<'s, (K, A::Value)> {
-        let site = self.stream.site.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);
+        let site =
+            self.stream.site.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);
         let aggregation = Rc::new(aggregation);
         let parcels = combine(self, Rc::clone(&aggregation), &site);
         gather(parcels, site, Keys::OfItems, ByKey(Combining(aggregation, PhantomData)))
@@ -82,8 +84,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives one result for each batch, over all of its records here.
     ///
     /// # Contract
-    /// Exactly one value per batch, on one worker: the aggregation's zero if no record of the batch reaches it. An aggregation without a zero
-    /// ([`crate::aggregates::Min`], [`crate::aggregates::Max`]) gives nothing for such a batch.
+    /// Exactly one value per batch, on one worker: the aggregation's zero if no record of the batch
+    /// reaches it. An aggregation without a zero ([`crate::aggregates::Min`],
+    /// [`crate::aggregates::Max`]) gives nothing for such a batch.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

@@ -1,4 +1,5 @@
-//! A state's one writing operator: it applies batches to its worker's part of the state, in order, and makes their deltas.
+//! A state's one writing operator: it applies batches to its worker's part of the state, in order,
+//! and makes their deltas.
 
 use super::emit::Emit;
 use super::route::{PARTS, Parcel, by_owner, number_in};
@@ -34,7 +35,8 @@ pub(crate) trait Apply<P>: 'static {
     /// The output besides the state's changes.
     type Out: Record;
 
-    /// Applies some or all of these parcels, which are of one batch and one part, and takes them out. It stops when the slice is over, if it can.
+    /// Applies some or all of these parcels, which are of one batch and one part, and takes them
+    /// out. It stops when the slice is over, if it can.
     ///
     /// # Errors
     /// What the user's code said.
@@ -60,7 +62,9 @@ impl<K, V, M> Merge<K, V, M> {
     }
 }
 
-impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<Parcel<K, P>> for Merge<K, V, M> {
+impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<Parcel<K, P>>
+    for Merge<K, V, M>
+{
     type Key = K;
     type Value = V;
     type Out = ();
@@ -75,9 +79,12 @@ impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<
     ) -> Result<(), String> {
         let mut map = state.map.borrow_mut();
         while let Some(parcel) = parcels.front_mut().filter(|_| !slice.was_over()) {
-            // One group of items in order, or the last of several, whose order is of no importance then.
+            // One group of items in order, or the last of several, whose order is of no importance
+            // then.
             let from = parcel.items.len().saturating_sub(TOUCHED_AT_ONCE);
-            map.update_all(batch.txid, &mut parcel.items, from, |key, into, item| naming(key, || (self.merge)(into, item)));
+            map.update_all(batch.txid, &mut parcel.items, from, |key, into, item| {
+                naming(key, || (self.merge)(into, item))
+            });
             if parcel.items.is_empty() {
                 parcels.pop_front();
             }
@@ -88,9 +95,11 @@ impl<K: Key, V: Storable, P: Data, M: FnMut(&mut Option<V>, P) + 'static> Apply<
 }
 
 /// A state, and what its operator gives besides.
-type UnsentGuard<'s, A, P> = (State<'s, <A as Apply<P>>::Key, <A as Apply<P>>::Value>, Stream<'s, <A as Apply<P>>::Out>);
+type UnsentGuard<'s, A, P> =
+    (State<'s, <A as Apply<P>>::Key, <A as Apply<P>>::Value>, Stream<'s, <A as Apply<P>>::Out>);
 
-/// Makes the state `name` with the operator that writes it. The second stream is what the operator gives besides.
+/// Makes the state `name` with the operator that writes it. The second stream is what the operator
+/// gives besides.
 pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     parcels: Raw<'s, Vec<Parcel<PK, P>>>,
     site: Site,
@@ -100,7 +109,12 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
 ) -> UnsentGuard<'s, A, Parcel<PK, P>> {
     let context = &site.context;
     let id = declare::<A::Key, A::Value>(context, name, placement);
-    let state = Rc::new(TypedState::<A::Key, A::Value>::new(id, placement, context.shared.key_groups, context.shared.after));
+    let state = Rc::new(TypedState::<A::Key, A::Value>::new(
+        id,
+        placement,
+        context.shared.key_groups,
+        context.shared.after,
+    ));
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));
     let applier = Applier {
@@ -161,7 +175,9 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
             let _busy = meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<PK, P>>| {
                 meter.received(number_in(parcels));
-                if let (Some(changes), Some(given)) = (capability.retain_least(0), capability.retain_least(1)) {
+                if let (Some(changes), Some(given)) =
+                    (capability.retain_least(0), capability.retain_least(1))
+                {
                     applier.receive([changes, given], parcels);
                 }
             });
@@ -216,7 +232,11 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
             let mut emit = Emit::of_batch();
             let applied = self.apply_part(txid, slice, &mut emit);
             let batch = &self.waiting[&txid];
-            give(&batch.capabilities, &mut Chunk::default(), &mut Chunk::of(std::mem::take(emit.records())));
+            give(
+                &batch.capabilities,
+                &mut Chunk::default(),
+                &mut Chunk::of(std::mem::take(emit.records())),
+            );
             if !applied || !self.encode_part(txid, slice, &mut give) {
                 return false;
             }
@@ -232,7 +252,9 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
         let Applier { guard, state, apply, waiting, .. } = self;
         let waiting = waiting.get_mut(&txid).expect("the caller has found it");
         let (parcels, batch) = (&mut waiting.parts[waiting.part], self.context.batch(Txid(txid)));
-        parcels.is_empty() || (guard.run(|| apply.apply(&batch, parcels, state, slice, emit)) && parcels.is_empty())
+        parcels.is_empty()
+            || (guard.run(|| apply.apply(&batch, parcels, state, slice, emit))
+                && parcels.is_empty())
     }
 
     /// Encodes the changes that are applied and not encoded. Returns whether that is all of them.
@@ -245,7 +267,9 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
         let Applier { guard, state, waiting, encoder, wanted, .. } = self;
         let batch = waiting.get_mut(&txid).expect("the caller has found it");
         let map = state.map.borrow();
-        if let Err(error) = map.alike().map_or(Ok(()), |(one, other)| encoder.are_told_apart(one, other)) {
+        if let Err(error) =
+            map.alike().map_or(Ok(()), |(one, other)| encoder.are_told_apart(one, other))
+        {
             guard.fail(&error.to_string());
             return false;
         }
@@ -262,7 +286,11 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
                     return false;
                 }
                 if wanted.get() {
-                    changes.push(Change { key: change.key.clone(), old: change.old.cloned(), new: change.new.cloned() });
+                    changes.push(Change {
+                        key: change.key.clone(),
+                        old: change.old.cloned(),
+                        new: change.new.cloned(),
+                    });
                 }
             }
             give(&batch.capabilities, &mut Chunk::of(changes), &mut Chunk::default());
@@ -296,16 +324,19 @@ impl Encoder {
     ) -> tidemill_state::Result<()> {
         let Encoder { state, keys, values, key, value } = self;
         value.clear();
-        keys.encode(change.key, key).map_err(|why| why.while_doing(&format!("state \"{state}\"")))?;
+        keys.encode(change.key, key)
+            .map_err(|why| why.while_doing(&format!("state \"{state}\"")))?;
         if let Some(new) = change.new {
             values.encode(new, value).map_err(|why| why.while_doing(&at_key(state, change.key)))?;
         }
-        let before = change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
+        let before =
+            change.before.map(|(before, change)| Before { batches: txid.0 - before.0, change });
         section.push(change.group, key, change.new.is_some().then_some(&value[..]), before);
         Ok(())
     }
 
-    /// Refuses two keys that differ and are written as the same bytes: one would take the other's place.
+    /// Refuses two keys that differ and are written as the same bytes: one would take the other's
+    /// place.
     fn are_told_apart<K: Key>(&mut self, one: &K, other: &K) -> tidemill_state::Result<()> {
         let Encoder { state, key, value, .. } = self;
         keys::encode_key(one, key)?;
@@ -315,7 +346,8 @@ impl Encoder {
         }
         let (at, type_name) = (at_key(state, one), type_names::of::<K>());
         Err(Error::user_code(format!(
-            "{at}: two keys of type {type_name} differ, and are written as the same bytes: after a restart one would be gone. {}",
+            "{at}: two keys of type {type_name} differ, and are written as the same bytes: after \
+             a restart one would be gone. {}",
             round_trip::SKIPPED
         )))
     }
@@ -327,8 +359,13 @@ fn at_key<K: Key>(state: &str, key: &K) -> String {
     format!("state \"{state}\", key {key}")
 }
 
-/// Registers a state's name, types and number; refuses a name that is taken, and a type that could not be read back.
-pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placement: Placement) -> StateId {
+/// Registers a state's name, types and number; refuses a name that is taken, and a type that could
+/// not be read back.
+pub(crate) fn declare<K: Key, V: Storable>(
+    context: &Context,
+    name: &str,
+    placement: Placement,
+) -> StateId {
     let (key, value) = (type_decl::<K>(), type_decl::<V>());
     let refusal = refused_type::<K>(name, "keys", round_trip::of_keys::<K>)
         .or_else(|| refused_type::<V>(name, "values", round_trip::of_values::<V>));
@@ -346,7 +383,9 @@ pub(crate) fn declare<K: Key, V: Storable>(context: &Context, name: &str, placem
         declared.error.get_or_insert(error);
     }
     if declared.program.states.iter().any(|state| state.name == name) {
-        declared.error.get_or_insert(Error::config(format!("two states are named \"{name}\": give each its own name")));
+        declared.error.get_or_insert(Error::config(format!(
+            "two states are named \"{name}\": give each its own name"
+        )));
     }
     declared.program.states.push(codec.decl());
     declared.codecs.push(std::sync::Arc::new(codec));

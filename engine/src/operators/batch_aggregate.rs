@@ -61,10 +61,15 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
     /// Gives, for each batch and key that it has, what the aggregation gives, each with the key.
     ///
     /// # Contract
-    /// As [`BatchAggregator`] says: one beginning and one end for each key of each batch. See there for an example.
+    /// As [`BatchAggregator`] says: one beginning and one end for each key of each batch. See there
+    /// for an example.
     #[track_caller]
-    pub fn batch_aggregate<A: BatchAggregator<T>>(self, aggregation: A) -> Stream<'s, (K, A::Output)> {
-        let site = self.stream.site.behind(NodeKind::Exchange("batch_aggregate"), Location::caller(), &[]);
+    pub fn batch_aggregate<A: BatchAggregator<T>>(
+        self,
+        aggregation: A,
+    ) -> Stream<'s, (K, A::Output)> {
+        let site =
+            self.stream.site.behind(NodeKind::Exchange("batch_aggregate"), Location::caller(), &[]);
         let parcels = route(self, &site, Routing::WHOLE, |record| record);
         gather(parcels, site, Keys::OfItems, ByKey(aggregation, PhantomData))
     }
@@ -74,7 +79,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives, for each batch, what the aggregation gives for all of its records here.
     ///
     /// # Contract
-    /// As [`BatchAggregator`] says: one beginning and one end for each batch, on one worker, also when no record of the batch reaches it.
+    /// As [`BatchAggregator`] says: one beginning and one end for each batch, on one worker, also
+    /// when no record of the batch reaches it.
     #[track_caller]
     pub fn batch_aggregate<A: BatchAggregator<T>>(self, aggregation: A) -> Stream<'s, A::Output> {
         let site = self.site.behind(NodeKind::Exchange("batch_aggregate"), Location::caller(), &[]);

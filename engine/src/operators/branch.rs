@@ -8,7 +8,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives the records for which `f` is true, and the others.
     ///
     /// # Contract
-    /// Each record is in one of the two, in order. A panic in `f` is a failure of the record ([`crate::Topology::on_failure`]).
+    /// Each record is in one of the two, in order. A panic in `f` is a failure of the record
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;

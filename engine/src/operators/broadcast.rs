@@ -9,8 +9,9 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives each record on every worker.
     ///
     /// # Contract
-    /// What is behind sees each record as often as there are workers, and their number may differ from run to run: count behind it what is per worker, not what is per record.
-    /// Records of one source partition stay in order.
+    /// What is behind sees each record as often as there are workers, and their number may differ
+    /// from run to run: count behind it what is per worker, not what is per record. Records of one
+    /// source partition stay in order.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

@@ -1,4 +1,5 @@
-//! `co_group_batch`: the records of two streams that have the same key, in each batch. Trident's `multiReduce`.
+//! `co_group_batch`: the records of two streams that have the same key, in each batch. Trident's
+//! `multiReduce`.
 
 use super::emit::{Emit, OF_BATCH};
 use super::gather::{Gather, Keys, gather};
@@ -54,11 +55,13 @@ where
 }
 
 impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L, F> {
-    /// Calls `f`, for each key of each batch, with the records of both streams that have it in that batch; what it emits is the result.
+    /// Calls `f`, for each key of each batch, with the records of both streams that have it in that
+    /// batch; what it emits is the result.
     ///
     /// # Contract
-    /// Each key once per batch that has it on either side, on the worker that owns it; the other side may be empty. Each side's records are in the order of their source partition. Records of
-    /// other batches do not meet here: look those up in a state.
+    /// Each key once per batch that has it on either side, on the worker that owns it; the other
+    /// side may be empty. Each side's records are in the order of their source partition. Records
+    /// of other batches do not meet here: look those up in a state.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -84,10 +87,19 @@ impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L
         other: Grouped<'s, K, R, G>,
         f: impl FnMut(K, Vec<L>, Vec<R>, &mut Emit<U>) + 'static,
     ) -> Stream<'s, U> {
-        self.co_gathered("co_group_batch", Location::caller(), other, CoGrouping { call: f, types: PhantomData })
+        self.co_gathered(
+            "co_group_batch",
+            Location::caller(),
+            other,
+            CoGrouping { call: f, types: PhantomData },
+        )
     }
 
-    pub(super) fn co_gathered<R: Record + Data, G: FnMut(&R) -> K + 'static, B: Gather<K, Side<L, R>>>(
+    pub(super) fn co_gathered<
+        R: Record + Data,
+        G: FnMut(&R) -> K + 'static,
+        B: Gather<K, Side<L, R>>,
+    >(
         self,
         kind: &'static str,
         at: &'static Location<'static>,

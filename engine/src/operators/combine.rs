@@ -1,4 +1,5 @@
-//! The first half of every aggregation that combines: one result per key, worker and batch, sent to the worker that owns the key.
+//! The first half of every aggregation that combines: one result per key, worker and batch, sent to
+//! the worker that owns the key.
 
 use super::group_by::Grouped;
 use super::route::{PARTS, Parcel, Sorter};
@@ -20,8 +21,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// One batch's results on one worker. They lie in the order in which their keys came first, so that those of frequent keys lie close together and stay in
-/// the processor's cache; a hash table of the results themselves would scatter them.
+/// One batch's results on one worker. They lie in the order in which their keys came first, so that
+/// those of frequent keys lie close together and stay in the processor's cache; a hash table of the
+/// results themselves would scatter them.
 struct Results<K, V> {
     hasher: foldhash::fast::FixedState,
     /// The index in `results` of a key's result.
@@ -38,11 +40,16 @@ struct Partial<K, V> {
 
 impl<K, V> Default for Results<K, V> {
     fn default() -> Self {
-        Results { hasher: foldhash::fast::FixedState::with_seed(RESULTS_SEED), index: HashTable::new(), results: Vec::new() }
+        Results {
+            hasher: foldhash::fast::FixedState::with_seed(RESULTS_SEED),
+            index: HashTable::new(),
+            results: Vec::new(),
+        }
     }
 }
 
-/// Any number: the keys are spread by another hash over workers, so this one need not be random per run to keep tables even.
+/// Any number: the keys are spread by another hash over workers, so this one need not be random per
+/// run to keep tables even.
 const RESULTS_SEED: u64 = 0x7469_6465_6d69_6c6c;
 
 /// The number of results that travel together.
@@ -54,9 +61,14 @@ const RECORDS_AT_ONCE: usize = 32;
 impl<K: Key, V> Results<K, V> {
     /// Adds these records, whose keys and their hashes are `keys`, to their keys' results.
     ///
-    /// First every record's result is looked for, without using it: the reads do not depend on each other, and so overlap. One after the other, each would wait
-    /// for memory.
-    fn add_all<T, A: Combiner<T, Value = V>>(&mut self, records: &[T], keys: &mut Vec<(u64, K)>, aggregation: &A) {
+    /// First every record's result is looked for, without using it: the reads do not depend on each
+    /// other, and so overlap. One after the other, each would wait for memory.
+    fn add_all<T, A: Combiner<T, Value = V>>(
+        &mut self,
+        records: &[T],
+        keys: &mut Vec<(u64, K)>,
+        aggregation: &A,
+    ) {
         let mut places = [u32::MAX; RECORDS_AT_ONCE];
         for ((hash, _), first) in keys.iter().zip(&mut places) {
             // The first place that may be the key's nearly always is: it is not compared here.
@@ -65,8 +77,10 @@ impl<K: Key, V> Results<K, V> {
                 true
             });
         }
-        let touched =
-            places.iter().filter_map(|place| self.results.get(*place as usize)).fold(0, |seen, partial| seen ^ partial.hash);
+        let touched = places
+            .iter()
+            .filter_map(|place| self.results.get(*place as usize))
+            .fold(0, |seen, partial| seen ^ partial.hash);
         std::hint::black_box(touched);
         for ((record, (hash, key)), place) in records.iter().zip(keys.drain(..)).zip(places) {
             match self.results.get_mut(place as usize) {
@@ -78,7 +92,13 @@ impl<K: Key, V> Results<K, V> {
         }
     }
 
-    fn add<T, A: Combiner<T, Value = V>>(&mut self, hash: u64, key: K, record: &T, aggregation: &A) {
+    fn add<T, A: Combiner<T, Value = V>>(
+        &mut self,
+        hash: u64,
+        key: K,
+        record: &T,
+        aggregation: &A,
+    ) {
         let Results { index, results, .. } = self;
         let same = |place: &u32| {
             let partial = &results[*place as usize];
@@ -89,7 +109,8 @@ impl<K: Key, V> Results<K, V> {
             naming(&partial.key, || aggregation.add(&mut partial.value, record));
             return;
         }
-        let place = u32::try_from(results.len()).expect("a batch has fewer than 2^32 keys on one worker");
+        let place =
+            u32::try_from(results.len()).expect("a batch has fewer than 2^32 keys on one worker");
         let value = naming(&key, || aggregation.init(record));
         results.push(Partial { hash, key, value });
         index.insert_unique(hash, place, |moved| results[*moved as usize].hash);
@@ -108,7 +129,8 @@ struct Open<K, V> {
     results: Results<K, V>,
 }
 
-/// Puts the operator behind `grouped`. The results come out at their batch, on the worker that sends them; read them with [`by_owner`].
+/// Puts the operator behind `grouped`. The results come out at their batch, on the worker that
+/// sends them; read them with [`by_owner`].
 pub(crate) fn combine<'s, K, T, F, A>(
     grouped: Grouped<'s, K, T, F>,
     aggregation: Rc<A>,
@@ -142,7 +164,10 @@ where
                     return;
                 }
                 let batch = open.entry(*capability.time());
-                let batch = batch.or_insert_with(|| Open { capability, results: spare.pop().unwrap_or_default() });
+                let batch = batch.or_insert_with(|| Open {
+                    capability,
+                    results: spare.pop().unwrap_or_default(),
+                });
                 let chunk = std::mem::take(chunk);
                 // A record whose key fails is set aside, so that what is counted are the others.
                 let mut records = chunk.items;

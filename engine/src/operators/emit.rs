@@ -1,13 +1,15 @@
 //! `Emit`: the records that a closure gives, up to a bound.
 //!
-//! A closure may ask for more than there is memory: `numbers.extend(0..n)`, with an `n` that somebody
-//! else has chosen. An allocation that fails ends the process, and nothing can catch that. So no room
-//! is made beyond the bound of a call, and to give more is a failure of what the call was for.
+//! A closure may ask for more than there is memory: `numbers.extend(0..n)`, with an `n` that
+//! somebody else has chosen. An allocation that fails ends the process, and nothing can catch that.
+//! So no room is made beyond the bound of a call, and to give more is a failure of what the call
+//! was for.
 
 use crate::panics::TooMuch;
 use std::panic::resume_unwind;
 
-/// The bytes of the records that one call for a request may give, not counting what they hold outside themselves.
+/// The bytes of the records that one call for a request may give, not counting what they hold
+/// outside themselves.
 pub(crate) const OF_REQUEST: usize = 64 << 20;
 
 /// The same, of a call for one record of a stream.
@@ -19,9 +21,10 @@ pub(crate) const OF_BATCH: usize = 1 << 30;
 /// Takes the records that a closure gives: see [`crate::Stream::flat_map`].
 ///
 /// # Contract
-/// All that one call gives is in memory at once, and bounded: 64 MiB for a request to a query, 256 MiB for one record of a stream,
-/// 1 GiB for the records of a key or a worker in a batch; not counting what records hold outside themselves. More is a failure of
-/// the request, the record or the batch.
+/// All that one call gives is in memory at once, and bounded: 64 MiB for a request to a query, 256
+/// MiB for one record of a stream, 1 GiB for the records of a key or a worker in a batch; not
+/// counting what records hold outside themselves. More is a failure of the request, the record or
+/// the batch.
 pub struct Emit<U> {
     records: Vec<U>,
     /// The number of records before the running call.
@@ -38,7 +41,8 @@ impl<U> Emit<U> {
         emit
     }
 
-    /// For calls that are each for one record; with room for `expected` records, which the engine knows from earlier calls.
+    /// For calls that are each for one record; with room for `expected` records, which the engine
+    /// knows from earlier calls.
     pub(crate) fn of_record(expected: usize) -> Emit<U> {
         Emit { records: Vec::with_capacity(expected), before: 0, most: 0 }
     }
@@ -77,7 +81,8 @@ impl<U> Emit<U> {
         if records.size_hint().1.is_some_and(|most| most <= room) {
             self.records.extend(records);
         } else {
-            // One more than there is room for: to see that there are more. No room is made for all that they say they are.
+            // One more than there is room for: to see that there are more. No room is made for all
+            // that they say they are.
             self.records.extend(records.take(room.saturating_add(1)));
         }
         if self.records.len() > self.most {
@@ -94,8 +99,8 @@ impl<U> Emit<U> {
         self.records.shrink_to_fit();
         // Not a panic of the user's: nothing is printed.
         resume_unwind(Box::new(TooMuch(format!(
-            "it gives more than {most} records of {bytes} bytes at once, which is more than one call may: give less, or the parts of it from \
-             different records"
+            "it gives more than {most} records of {bytes} bytes at once, which is more than one \
+             call may: give less, or the parts of it from different records"
         ))))
     }
 }

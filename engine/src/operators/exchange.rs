@@ -1,6 +1,8 @@
-//! The way of records from worker to worker: what `shuffle`, `partition_by`, `broadcast` and the like have in common.
+//! The way of records from worker to worker: what `shuffle`, `partition_by`, `broadcast` and the
+//! like have in common.
 //!
-//! A record's place in the input goes with it, so that a failure behind the exchange still names source, partition and offset.
+//! A record's place in the input goes with it, so that a failure behind the exchange still names
+//! source, partition and offset.
 
 use crate::batch::chunk::{AsBytes, Chunk, Origin, Places, SourceRun};
 use crate::dataflow::guard::Guard;
@@ -32,7 +34,8 @@ pub(super) enum To {
 }
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Sends each record to where `to` says. Records of one source partition that go to the same worker stay in order.
+    /// Sends each record to where `to` says. Records of one source partition that go to the same
+    /// worker stay in order.
     pub(super) fn exchange(
         self,
         kind: &'static str,
@@ -55,7 +58,12 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                     guard.meter.took(chunk.items.len());
                     let Chunk { items, origin } = std::mem::take(chunk);
                     if guard.is_running() {
-                        session.give(&capability, &mut sort(&guard, items, origin.as_ref(), peers, |item| to(item, Txid(txid))));
+                        session.give(
+                            &capability,
+                            &mut sort(&guard, items, origin.as_ref(), peers, |item| {
+                                to(item, Txid(txid))
+                            }),
+                        );
                     }
                 });
             }
@@ -71,7 +79,10 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                     let _busy = meter.busy();
                     for Sent { items, places, .. } in sent.drain(..) {
                         meter.received(items.len());
-                        let kept = context.keeps_records.get().then(|| Box::new(items.clone()) as Box<dyn AsBytes>);
+                        let kept = context
+                            .keeps_records
+                            .get()
+                            .then(|| Box::new(items.clone()) as Box<dyn AsBytes>);
                         let known = places.is_some() || kept.is_some();
                         let origin = known.then(|| Origin::of(SourceRun { places, records: kept }));
                         session.give(&capability, &mut Chunk { items, origin });
@@ -108,7 +119,10 @@ fn sort<T: Clone>(
         }
         Ok(())
     });
-    let sorted = by_worker.into_iter().enumerate().filter(|(_, (items, _))| well.is_some() && !items.is_empty());
+    let sorted = by_worker
+        .into_iter()
+        .enumerate()
+        .filter(|(_, (items, _))| well.is_some() && !items.is_empty());
     let sent = sorted.map(|(worker, (items, indices))| Sent {
         to: worker as u64,
         items,

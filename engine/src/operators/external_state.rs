@@ -36,10 +36,15 @@ use timely::scheduling::SyncActivator;
 ///
 /// # Contract
 ///
-/// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of the keys.
-/// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next time: a batch that is done again may see other values.
-/// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while an earlier call has not returned: one that takes longer than
-///    [`LookupCache::time_out`] is given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each worker and in each generation of the dataflows: after that it is not called until one returns.
+/// 1. *Checked at each call.* `get_many` gives one value, or none, for each key, in the order of
+///    the keys.
+/// 2. *Not checkable.* Nothing in a batch may depend on what it answers being the same the next
+///    time: a batch that is done again may see other values.
+/// 3. *Not checkable.* `get_many` may take as long as a network does, and may be called again while
+///    an earlier call has not returned: one that takes longer than [`LookupCache::time_out`] is
+///    given up, but cannot be interrupted. Of such calls at most 8 are open at a time, on each
+///    worker and in each generation of the dataflows: after that it is not called until one
+///    returns.
 pub trait ExternalState: Send + Sync + 'static {
     /// Its keys.
     type Key: Key + Sync;
@@ -58,8 +63,9 @@ pub trait ExternalState: Send + Sync + 'static {
 pub struct LookupCache {
     /// The time one call may take before it is given up and made again.
     pub time_out: Duration,
-    /// For how many batches an answer is kept, that of its own counted: 0 and 1 ask in each batch for all of its keys. On each worker at most as many answers are kept as these
-    /// batches have keys.
+    /// For how many batches an answer is kept, that of its own counted: 0 and 1 ask in each batch
+    /// for all of its keys. On each worker at most as many answers are kept as these batches have
+    /// keys.
     pub batches: u64,
 }
 
@@ -91,21 +97,31 @@ impl<E> Clone for External<E> {
 }
 
 impl Topology<'_> {
-    /// A store of the user's own, to look things up in: a database, a service. Read-only: what a topology writes elsewhere are its sinks.
+    /// A store of the user's own, to look things up in: a database, a service. Read-only: what a
+    /// topology writes elsewhere are its sinks.
     ///
     /// # Contract
-    /// See [`ExternalState`], and [`Stream::lookup_external`] for an example. The name is for messages.
-    pub fn external_state<E: ExternalState>(&self, name: &str, store: E, caching: LookupCache) -> External<E> {
+    /// See [`ExternalState`], and [`Stream::lookup_external`] for an example. The name is for
+    /// messages.
+    pub fn external_state<E: ExternalState>(
+        &self,
+        name: &str,
+        store: E,
+        caching: LookupCache,
+    ) -> External<E> {
         External { name: name.to_string(), store: Arc::new(store), caching, calls: Arc::default() }
     }
 }
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Gives each record with the value of `key(&record)` in the external state; `None` if it has none there.
+    /// Gives each record with the value of `key(&record)` in the external state; `None` if it has
+    /// none there.
     ///
     /// # Contract
-    /// Each worker asks for all keys of a batch that it does not remember in one call. The answer is as of some moment since the batch was opened, or of as many batches earlier as answers are
-    /// kept: not of one moment for all. While the store is away, the batch waits, and the log says why; this is never taken for a failure of a record. Records come out on the worker that
+    /// Each worker asks for all keys of a batch that it does not remember in one call. The answer
+    /// is as of some moment since the batch was opened, or of as many batches earlier as answers
+    /// are kept: not of one moment for all. While the store is away, the batch waits, and the log
+    /// says why; this is never taken for a failure of a record. Records come out on the worker that
     /// owns the key, in no particular order.
     ///
     /// ```
@@ -165,13 +181,18 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                             records: Vec::new(),
                             complete: false,
                         });
-                        batch
-                            .records
-                            .extend(parcels.drain(..).flat_map(|parcel| parcel.items).map(|(_, key, record)| (key, record)));
+                        batch.records.extend(
+                            parcels
+                                .drain(..)
+                                .flat_map(|parcel| parcel.items)
+                                .map(|(_, key, record)| (key, record)),
+                        );
                     }
                 });
                 let (mut session, _busy) = (output.activate(), meter.busy());
-                hub.advance(&frontiers[0], |capability, mut found| session.give(capability, &mut found));
+                hub.advance(&frontiers[0], |capability, mut found| {
+                    session.give(capability, &mut found)
+                });
             }
         });
         Stream::at(site, raw)
@@ -229,8 +250,14 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
             open.complete = true;
             while !open.records.is_empty() {
                 let value = |key: &E::Key| self.known.get(key, Txid(txid)).cloned().flatten();
-                let rest = open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
-                give(&open.capability, Chunk::of(rest.into_iter().map(|(key, record)| (record, value(&key))).collect()));
+                let rest =
+                    open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
+                give(
+                    &open.capability,
+                    Chunk::of(
+                        rest.into_iter().map(|(key, record)| (record, value(&key))).collect(),
+                    ),
+                );
                 slice.look();
                 if slice.was_over() && !open.records.is_empty() {
                     let _ = self.activator.activate();
@@ -242,7 +269,8 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
         }
     }
 
-    /// Returns whether the answers for all keys of a batch are there; if not, they are on their way.
+    /// Returns whether the answers for all keys of a batch are there; if not, they are on their
+    /// way.
     fn has_all(&mut self, txid: u64) -> bool {
         if let Some((of, told)) = &self.asked {
             loop {
@@ -253,7 +281,10 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
                         return true;
                     }
                     Ok(Told::Failed(why)) if self.context.shared.intake.is_stopping() => {
-                        let text = format!("external state \"{}\" cannot be asked: {why}", self.external.name);
+                        let text = format!(
+                            "external state \"{}\" cannot be asked: {why}",
+                            self.external.name
+                        );
                         self.guard.fail_for_good(&Error::unreachable(text));
                         return false;
                     }
@@ -275,7 +306,8 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
         self.known.forget_some(Txid(txid));
         let records = &self.open[&txid].records;
         let is_missing = |key: &&E::Key| self.known.get(key, Txid(txid)).is_none();
-        let missing: HashSet<&E::Key> = records.iter().map(|(key, _)| key).filter(is_missing).collect();
+        let missing: HashSet<&E::Key> =
+            records.iter().map(|(key, _)| key).filter(is_missing).collect();
         if missing.is_empty() {
             return true;
         }
@@ -294,11 +326,17 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
 /// The first and the longest pause between two calls.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// The interval at which the one who asked is looked for while a pause lasts, or told again that nothing comes.
+/// The interval at which the one who asked is looked for while a pause lasts, or told again that
+/// nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Asks until there is an answer, or nobody waits for it any more.
-fn ask<E: ExternalState>(external: &External<E>, keys: Vec<E::Key>, tell: &Sender<TellOf<E>>, activator: &SyncActivator) {
+fn ask<E: ExternalState>(
+    external: &External<E>,
+    keys: Vec<E::Key>,
+    tell: &Sender<TellOf<E>>,
+    activator: &SyncActivator,
+) {
     let (keys, mut pause) = (Arc::new(keys), PAUSES.0);
     loop {
         let why = match ask_once(external, &keys) {
@@ -325,11 +363,15 @@ fn ask<E: ExternalState>(external: &External<E>, keys: Vec<E::Key>, tell: &Sende
     }
 }
 
-/// The number of calls that may not have returned, on one worker, before no more are made: each holds a thread.
+/// The number of calls that may not have returned, on one worker, before no more are made: each
+/// holds a thread.
 const MOST_CALLS: usize = 8;
 
 /// One call, on a thread that is left to itself when it takes too long.
-fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -> Result<Vec<Option<E::Value>>, String> {
+fn ask_once<E: ExternalState>(
+    external: &External<E>,
+    keys: &Arc<Vec<E::Key>>,
+) -> Result<Vec<Option<E::Value>>, String> {
     let open = external.calls.load(SeqCst);
     if open >= MOST_CALLS {
         return Err(format!("{open} earlier calls have not returned, so it is not called again"));
@@ -342,7 +384,9 @@ fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -
     let spawned = call.spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
         calls.fetch_sub(1, SeqCst);
-        let _ = reply.send(outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", crate::panics::panic_message(&*panic)))));
+        let _ = reply.send(outcome.unwrap_or_else(|panic| {
+            Err(format!("panicked: {}", crate::panics::panic_message(&*panic)))
+        }));
     });
     if let Err(why) = spawned {
         external.calls.fetch_sub(1, SeqCst);
@@ -352,7 +396,9 @@ fn ask_once<E: ExternalState>(external: &External<E>, keys: &Arc<Vec<E::Key>>) -
         Ok(Ok(values)) if values.len() == keys.len() => Ok(values),
         Ok(Ok(values)) => Err(format!("it gave {} values for {} keys", values.len(), keys.len())),
         Ok(Err(why)) => Err(why),
-        Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {:?}", external.caching.time_out)),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(format!("no answer within {:?}", external.caching.time_out))
+        }
         Err(RecvTimeoutError::Disconnected) => Err("the call ended without an answer".into()),
     }
 }

@@ -10,8 +10,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives the records for which `f` is true.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
-    /// ([`crate::Topology::on_failure`]).
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code
+    /// 69), unless another policy is given ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -35,9 +35,13 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::filter`]; an `Err` is a failure of the record as a panic is, with the error's text.
+    /// As [`Stream::filter`]; an `Err` is a failure of the record as a panic is, with the error's
+    /// text.
     #[track_caller]
-    pub fn try_filter<E: Display>(self, mut f: impl FnMut(&T) -> Result<bool, E> + 'static) -> Stream<'s, T> {
+    pub fn try_filter<E: Display>(
+        self,
+        mut f: impl FnMut(&T) -> Result<bool, E> + 'static,
+    ) -> Stream<'s, T> {
         let mut expected = 0;
         self.per_chunk("try_filter", Location::caller(), move |guard, chunk, given| {
             expand_chunk(guard, chunk, given, &mut expected, |record, emit| {

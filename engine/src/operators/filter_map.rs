@@ -10,8 +10,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives the value of `f(record)` where it has one.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
-    /// ([`crate::Topology::on_failure`]).
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code
+    /// 69), unless another policy is given ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -23,7 +23,10 @@ impl<'s, T: Record> Stream<'s, T> {
     /// assert_eq!(kit.output::<u64>("out"), [1, 3]);
     /// ```
     #[track_caller]
-    pub fn filter_map<U: Record>(self, mut f: impl FnMut(T) -> Option<U> + 'static) -> Stream<'s, U> {
+    pub fn filter_map<U: Record>(
+        self,
+        mut f: impl FnMut(T) -> Option<U> + 'static,
+    ) -> Stream<'s, U> {
         let mut expected = 0;
         self.per_chunk("filter_map", Location::caller(), move |guard, chunk, given| {
             expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
@@ -35,9 +38,13 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::filter_map`]; an `Err` is a failure of the record as a panic is, with the error's text.
+    /// As [`Stream::filter_map`]; an `Err` is a failure of the record as a panic is, with the
+    /// error's text.
     #[track_caller]
-    pub fn try_filter_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<Option<U>, E> + 'static) -> Stream<'s, U> {
+    pub fn try_filter_map<U: Record, E: Display>(
+        self,
+        mut f: impl FnMut(T) -> Result<Option<U>, E> + 'static,
+    ) -> Stream<'s, U> {
         let mut expected = 0;
         self.per_chunk("try_filter_map", Location::caller(), move |guard, chunk, given| {
             expand_chunk(guard, chunk, given, &mut expected, |record, emit| {

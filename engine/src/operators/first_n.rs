@@ -9,7 +9,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives the first `n` records of each batch.
     ///
     /// # Contract
-    /// Of the whole batch, on one worker; fewer if it has fewer. First is by the order of the source partition; which partition comes first is not defined. For the greatest or least
+    /// Of the whole batch, on one worker; fewer if it has fewer. First is by the order of the
+    /// source partition; which partition comes first is not defined. For the greatest or least
     /// records see [`crate::aggregates::top_k_by`].
     ///
     /// ```
@@ -24,6 +25,7 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn first_n(self, n: usize) -> Stream<'s, T> {
-        self.aggregate_as("first_n", Location::caller(), FirstN(n)).flat_map(|first, records| records.extend(first))
+        self.aggregate_as("first_n", Location::caller(), FirstN(n))
+            .flat_map(|first, records| records.extend(first))
     }
 }

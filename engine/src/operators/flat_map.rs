@@ -12,8 +12,9 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives what `f` puts into its second argument, any number of records for each record.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
-    /// ([`crate::Topology::on_failure`]). So is more for one record than [`Emit`] takes.
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code
+    /// 69), unless another policy is given ([`crate::Topology::on_failure`]). So is more for one
+    /// record than [`Emit`] takes.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -28,7 +29,10 @@ impl<'s, T: Record> Stream<'s, T> {
     /// assert_eq!(kit.output::<String>("out"), ["the", "tide", "turns"]);
     /// ```
     #[track_caller]
-    pub fn flat_map<U: Record>(self, mut f: impl FnMut(T, &mut Emit<U>) + 'static) -> Stream<'s, U> {
+    pub fn flat_map<U: Record>(
+        self,
+        mut f: impl FnMut(T, &mut Emit<U>) + 'static,
+    ) -> Stream<'s, U> {
         let mut expected = 0;
         self.per_chunk("flat_map", Location::caller(), move |guard, chunk, given| {
             expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
@@ -38,7 +42,8 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::flat_map`]; an `Err` is a failure of the record as a panic is, with the error's text.
+    /// As [`Stream::flat_map`]; an `Err` is a failure of the record as a panic is, with the error's
+    /// text.
     #[track_caller]
     pub fn try_flat_map<U: Record, E: Display>(
         self,
@@ -46,13 +51,15 @@ impl<'s, T: Record> Stream<'s, T> {
     ) -> Stream<'s, U> {
         let mut expected = 0;
         self.per_chunk("try_flat_map", Location::caller(), move |guard, chunk, given| {
-            expand_chunk(guard, chunk, given, &mut expected, |record, emit| f(record, emit).map_err(|error| error.to_string()));
+            expand_chunk(guard, chunk, given, &mut expected, |record, emit| {
+                f(record, emit).map_err(|error| error.to_string())
+            });
         })
     }
 }
 
-/// Runs `f` over a chunk, and keeps track of which source record each given record came from. `expected` is how many records it is likely to give: from one
-/// chunk to the next.
+/// Runs `f` over a chunk, and keeps track of which source record each given record came from.
+/// `expected` is how many records it is likely to give: from one chunk to the next.
 pub(super) fn expand_chunk<T, U>(
     guard: &Guard,
     chunk: &mut Chunk<T>,
@@ -71,7 +78,8 @@ pub(super) fn expand_chunk<T, U>(
         emit.next_record();
         f(record, &mut emit)?;
         let count = emit.records().len();
-        let given = u32::try_from(count).map_err(|_| "it gave 2^32 records or more for one chunk of its input")?;
+        let given = u32::try_from(count)
+            .map_err(|_| "it gave 2^32 records or more for one chunk of its input")?;
         whole = count;
         if traced {
             after.push(given);

@@ -1,4 +1,5 @@
-//! One batch's records of each key, gathered by the worker that owns it: the second half of every aggregation of a batch.
+//! One batch's records of each key, gathered by the worker that owns it: the second half of every
+//! aggregation of a batch.
 
 use super::emit::Emit;
 use super::route::{Parcel, number_in};
@@ -33,7 +34,8 @@ pub(crate) trait Gather<K, P>: 'static {
 
     fn finish(&mut self, key: K, slot: Self::Slot, emit: &mut Emit<Self::Out>);
 
-    /// The same for as long as the slice lasts: what is not given yet comes back, and is gone on with. For a key that may give far more than it has items.
+    /// The same for as long as the slice lasts: what is not given yet comes back, and is gone on
+    /// with. For a key that may give far more than it has items.
     fn finish_some(
         &mut self,
         key: K,
@@ -161,10 +163,12 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
     let always = keys.always(&site);
     let mut builder = OperatorBuilder::new("gather".to_string(), parcels.scope());
     let activator = activator(&parcels, &builder.operator_info());
-    let mut input = builder.new_input(parcels, Exchange::new(move |parcel: &Parcel<K, P>| here.unwrap_or(parcel.to)));
+    let mut input = builder
+        .new_input(parcels, Exchange::new(move |parcel: &Parcel<K, P>| here.unwrap_or(parcel.to)));
     let (mut output, raw) = builder.new_output::<Chunk<G::Out>>();
     builder.build(move |mut capabilities| {
-        // Moved on with the frontier: the right to give something for a batch of which no record comes.
+        // Moved on with the frontier: the right to give something for a batch of which no record
+        // comes.
         let mut held = capabilities.pop().filter(|_| always.is_some());
         let (mut open, mut next) = (BTreeMap::new(), context.shared.after.next().0);
         move |frontiers: &[MutableAntichain<u64>]| {
@@ -172,11 +176,14 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
             input.for_each(|capability, parcels: &mut Vec<Parcel<K, P>>| {
                 if let Some(capability) = capability.retain_least(0) {
                     guard.meter.received(number_in(parcels));
-                    let batch = open.entry(*capability.time()).or_insert_with(|| Open::new(capability));
+                    let batch =
+                        open.entry(*capability.time()).or_insert_with(|| Open::new(capability));
                     batch.parcels.extend(parcels.drain(..));
                 }
             });
-            if let (Some(held), Some(frontier)) = (&mut held, frontiers[0].frontier().first().copied()) {
+            if let (Some(held), Some(frontier)) =
+                (&mut held, frontiers[0].frontier().first().copied())
+            {
                 for txid in next..frontier {
                     open.entry(txid).or_insert_with(|| Open::new(held.delayed(&txid)));
                 }
@@ -193,10 +200,17 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
             {
                 let txid = *first.key();
                 guard.at_batch(Some(txid));
-                let (batch, open, mut emit) = (context.batch(Txid(txid)), first.get_mut(), Emit::of_batch());
+                let (batch, open, mut emit) =
+                    (context.batch(Txid(txid)), first.get_mut(), Emit::of_batch());
                 let mut done = false;
                 let well = guard.run(|| {
-                    done = open.advance(&mut gathering, &batch, always.as_ref(), &mut slice, &mut emit);
+                    done = open.advance(
+                        &mut gathering,
+                        &batch,
+                        always.as_ref(),
+                        &mut slice,
+                        &mut emit,
+                    );
                     Ok(())
                 });
                 if !well {

@@ -9,8 +9,9 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Sends all records to one worker, the same for all batches.
     ///
     /// # Contract
-    /// Records of one source partition stay in order; between partitions there is none. One worker does everything behind it: see [`Stream::batch_global`] for one that changes
-    /// from batch to batch.
+    /// Records of one source partition stay in order; between partitions there is none. One worker
+    /// does everything behind it: see [`Stream::batch_global`] for one that changes from batch to
+    /// batch.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

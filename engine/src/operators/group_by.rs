@@ -15,7 +15,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Groups the records by `key(record)`.
     ///
     /// # Contract
-    /// Nothing moves yet: a combiner is first applied where the records are, so that only distinct keys travel. `key` must give the same key for the same record.
+    /// Nothing moves yet: a combiner is first applied where the records are, so that only distinct
+    /// keys travel. `key` must give the same key for the same record.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

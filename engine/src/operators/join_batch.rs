@@ -65,16 +65,22 @@ impl Join for Right {
 impl Join for Full {
     type Pair<L: Record, R: Record> = (Option<L>, Option<R>);
 
-    fn pair<L: Record, R: Record>(left: Option<L>, right: Option<R>) -> Option<(Option<L>, Option<R>)> {
+    fn pair<L: Record, R: Record>(
+        left: Option<L>,
+        right: Option<R>,
+    ) -> Option<(Option<L>, Option<R>)> {
         Some((left, right))
     }
 }
 
 impl<'s, K: Key, L: Record + Data, F: FnMut(&L) -> K + 'static> Grouped<'s, K, L, F> {
-    /// Gives every pair of a record of this stream and one of `other` that have the same key, within each batch; `how` says what becomes of those without a partner.
+    /// Gives every pair of a record of this stream and one of `other` that have the same key,
+    /// within each batch; `how` says what becomes of those without a partner.
     ///
     /// # Contract
-    /// Each pair once, with its key, on the worker that owns that, in no particular order. A key with n and m records gives n × m pairs, which are made slice by slice: what is behind should make them fewer. Records of different batches do not meet: for those see
+    /// Each pair once, with its key, on the worker that owns that, in no particular order. A key
+    /// with n and m records gives n × m pairs, which are made slice by slice: what is behind should
+    /// make them fewer. Records of different batches do not meet: for those see
     /// [`Stream::lookup_before`] and [`Stream::lookup_after`].
     ///
     /// ```
@@ -112,7 +118,9 @@ struct Joined<L, R> {
     given: usize,
 }
 
-impl<K: Key, J: Join, L: Record + Data, R: Record + Data> Gather<K, Side<L, R>> for Joining<J, L, R> {
+impl<K: Key, J: Join, L: Record + Data, R: Record + Data> Gather<K, Side<L, R>>
+    for Joining<J, L, R>
+{
     type Slot = Joined<L, R>;
     type Out = (K, J::Pair<L, R>);
 
@@ -173,7 +181,8 @@ mod tests {
     #[test]
     fn a_key_with_many_records_on_both_sides_gives_every_pair_once() {
         let mut kit = Kit::new(|topology, io| {
-            let [left, right] = ["left", "right"].map(|name| topology.source(name, io.source::<u64>(name)).group_by(|n| n % 2));
+            let [left, right] = ["left", "right"]
+                .map(|name| topology.source(name, io.source::<u64>(name)).group_by(|n| n % 2));
             left.join_batch(right, Inner)
                 .map(|(_, (left, right))| left * 1000 + right)
                 .aggregate(Sum)
@@ -183,24 +192,34 @@ mod tests {
         kit.feed("left", 0..1000u64);
         kit.feed("right", 0..800u64);
         kit.step();
-        let pairs = (0..1000u64)
-            .flat_map(|left| (0..800u64).filter(move |right| right % 2 == left % 2).map(move |right| left * 1000 + right));
+        let pairs = (0..1000u64).flat_map(|left| {
+            (0..800u64)
+                .filter(move |right| right % 2 == left % 2)
+                .map(move |right| left * 1000 + right)
+        });
         assert_eq!(kit.output::<u64>("sum"), [pairs.sum::<u64>()]);
     }
 
-    fn check<J: Join + Copy + Send + Sync + 'static>(how: J, expected: &[(&str, Option<u64>, Option<u64>)])
-    where
+    fn check<J: Join + Copy + Send + Sync + 'static>(
+        how: J,
+        expected: &[(&str, Option<u64>, Option<u64>)],
+    ) where
         J::Pair<(String, u64), (String, u64)>: Sides,
     {
         let mut kit = Kit::with(
             |settings| settings.workers = 2,
             move |topology, io| {
-                let [left, right] = ["left", "right"].map(|name| topology.source(name, io.source::<(String, u64)>(name)));
-                let joined = left.group_by(|(key, _)| key.clone()).join_batch(right.group_by(|(key, _)| key.clone()), how);
+                let [left, right] = ["left", "right"]
+                    .map(|name| topology.source(name, io.source::<(String, u64)>(name)));
+                let joined = left
+                    .group_by(|(key, _)| key.clone())
+                    .join_batch(right.group_by(|(key, _)| key.clone()), how);
                 joined.map(|(key, pair)| pair.sides(key)).sink("out", io.sink("out"));
             },
         );
-        let named = |records: &[(&str, u64)]| records.iter().map(|(key, n)| ((*key).to_string(), *n)).collect::<Vec<_>>();
+        let named = |records: &[(&str, u64)]| {
+            records.iter().map(|(key, n)| ((*key).to_string(), *n)).collect::<Vec<_>>()
+        };
         kit.feed("left", named(&[("a", 1), ("b", 2), ("b", 3)]));
         kit.feed("right", named(&[("b", 4), ("b", 5), ("c", 6)]));
         kit.step();
@@ -243,7 +262,8 @@ mod tests {
     #[test]
     fn each_kind_of_join_gives_its_pairs() {
         let (a, c) = (("a", Some(1), None), ("c", None, Some(6)));
-        let both = [(2, 4), (2, 5), (3, 4), (3, 5)].map(|(left, right)| ("b", Some(left), Some(right)));
+        let both =
+            [(2, 4), (2, 5), (3, 4), (3, 5)].map(|(left, right)| ("b", Some(left), Some(right)));
         check(Inner, &both);
         check(Left, &[&[a][..], &both].concat());
         check(Right, &[&both[..], &[c]].concat());

@@ -8,11 +8,12 @@ use std::panic::Location;
 use tidemill_state::keys::Key;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Gives each record with the value of `key(&record)` in `state` as of its own batch, all of it; `None` if it has none there.
+    /// Gives each record with the value of `key(&record)` in `state` as of its own batch, all of
+    /// it; `None` if it has none there.
     ///
     /// # Contract
-    /// The records of a batch wait until the state has applied all of that batch. Records come out on the worker that owns the key, in no particular order. See
-    /// [`Stream::lookup_before`].
+    /// The records of a batch wait until the state has applied all of that batch. Records come out
+    /// on the worker that owns the key, in no particular order. See [`Stream::lookup_before`].
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

@@ -8,11 +8,14 @@ use std::panic::Location;
 use tidemill_state::keys::Key;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Gives each record with the value of `key(&record)` in `state` as of the batch before its own; `None` if it has none there.
+    /// Gives each record with the value of `key(&record)` in `state` as of the batch before its
+    /// own; `None` if it has none there.
     ///
     /// # Contract
-    /// What other records of the same batch do to the state is not seen, wherever they are in it: see [`Stream::lookup_after`]. Records come out on the worker that owns the key, in no
-    /// particular order. To join two states by their changes, let one side look up before and the other after: each pair then comes once.
+    /// What other records of the same batch do to the state is not seen, wherever they are in it:
+    /// see [`Stream::lookup_after`]. Records come out on the worker that owns the key, in no
+    /// particular order. To join two states by their changes, let one side look up before and the
+    /// other after: each pair then comes once.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};

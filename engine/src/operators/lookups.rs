@@ -52,7 +52,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         let mut builder = OperatorBuilder::new(kind.to_string(), parcels.scope());
         let activator = activator(&parcels, &builder.operator_info());
         let mut input = builder.new_input(parcels, by_owner());
-        // Of the changes only this is of interest: how far they have come, and so how far the state has.
+        // Of the changes only this is of interest: how far they have come, and so how far the state
+        // has.
         let mut changes = builder.new_input(state.changes.clone().read().0, Pipeline);
         let (mut output, raw) = builder.new_output::<Chunk<(T, Option<V>)>>();
         builder.build(move |_| {
@@ -64,7 +65,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                     if let Some(capability) = capability.retain_least(0) {
                         guard.meter.received(number_in(parcels));
                         let waiting = open.entry(*capability.time());
-                        let waiting = waiting.or_insert_with(|| Waiting { capability, parcels: VecDeque::new() });
+                        let waiting = waiting
+                            .or_insert_with(|| Waiting { capability, parcels: VecDeque::new() });
                         waiting.parcels.extend(parcels.drain(..));
                     }
                 });

@@ -11,8 +11,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Gives `f(record)` for each record.
     ///
     /// # Contract
-    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code 69), unless another policy is given
-    /// ([`crate::Topology::on_failure`]).
+    /// Keeps the order. A panic in `f` is a failure of the record: it stops the topology (exit code
+    /// 69), unless another policy is given ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -29,12 +29,14 @@ impl<'s, T: Record> Stream<'s, T> {
             let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
             let records = items.len();
             if let Some((items, set_aside)) = guard.map(origin.as_ref(), items, &mut f) {
-                (given.items, given.origin) = (items, origin.map(|origin| origin.without(&set_aside, records)));
+                (given.items, given.origin) =
+                    (items, origin.map(|origin| origin.without(&set_aside, records)));
             }
         })
     }
 
-    /// As [`Stream::map`], but a panic is not caught: the benchmark's yardstick for what catching costs.
+    /// As [`Stream::map`], but a panic is not caught: the benchmark's yardstick for what catching
+    /// costs.
     #[doc(hidden)]
     #[track_caller]
     pub fn map_uncaught<U: Record>(self, mut f: impl FnMut(T) -> U + 'static) -> Stream<'s, U> {
@@ -44,16 +46,25 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// Gives the value of `f(record)` for each record. An `Err` is a failure of the record as a panic is, with the error's text.
+    /// Gives the value of `f(record)` for each record. An `Err` is a failure of the record as a
+    /// panic is, with the error's text.
     #[track_caller]
-    pub fn try_map<U: Record, E: Display>(self, mut f: impl FnMut(T) -> Result<U, E> + 'static) -> Stream<'s, U> {
+    pub fn try_map<U: Record, E: Display>(
+        self,
+        mut f: impl FnMut(T) -> Result<U, E> + 'static,
+    ) -> Stream<'s, U> {
         self.per_chunk("try_map", Location::caller(), move |guard, chunk, given| {
             map_chunk(guard, chunk, given, |record| f(record).map_err(|error| error.to_string()));
         })
     }
 }
 
-fn map_chunk<T, U>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<U>, mut f: impl FnMut(T) -> Result<U, String>) {
+fn map_chunk<T, U>(
+    guard: &Guard,
+    chunk: &mut Chunk<T>,
+    given: &mut Chunk<U>,
+    mut f: impl FnMut(T) -> Result<U, String>,
+) {
     let (items, origin) = (std::mem::take(&mut chunk.items), chunk.origin.take());
     let (records, mut out) = (items.len(), Vec::with_capacity(items.len()));
     let well = guard.each(origin.as_ref(), items, |record| {
@@ -61,6 +72,7 @@ fn map_chunk<T, U>(guard: &Guard, chunk: &mut Chunk<T>, given: &mut Chunk<U>, mu
         Ok(())
     });
     if let Some(set_aside) = well {
-        (given.items, given.origin) = (out, origin.map(|origin| origin.without(&set_aside, records)));
+        (given.items, given.origin) =
+            (out, origin.map(|origin| origin.without(&set_aside, records)));
     }
 }

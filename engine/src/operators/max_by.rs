@@ -9,7 +9,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives the record of the greatest rank in each batch.
     ///
     /// # Contract
-    /// Of the whole batch, over all workers; none if no record of the batch reaches it. Of equal ranks any; one that does not compare, such as NaN, only if there is no other.
+    /// Of the whole batch, over all workers; none if no record of the batch reaches it. Of equal
+    /// ranks any; one that does not compare, such as NaN, only if there is no other.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -22,7 +23,10 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// ```
     #[must_use]
     #[track_caller]
-    pub fn max_by<R: PartialOrd + 'static>(self, rank: impl Fn(&T) -> R + 'static) -> Stream<'s, T> {
+    pub fn max_by<R: PartialOrd + 'static>(
+        self,
+        rank: impl Fn(&T) -> R + 'static,
+    ) -> Stream<'s, T> {
         self.aggregate_as("max_by", Location::caller(), MaxBy(rank))
     }
 }

@@ -28,7 +28,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn merge(self, other: Stream<'s, T>) -> Stream<'s, T> {
-        let site = self.site.behind(NodeKind::Operator("merge"), Location::caller(), &[other.site.node]);
+        let site =
+            self.site.behind(NodeKind::Operator("merge"), Location::caller(), &[other.site.node]);
         Stream::at(site, self.read().0.concat(other.read().0))
     }
 }

@@ -11,13 +11,20 @@ use crate::sink::Sink;
 use std::panic::Location;
 
 impl Topology<'_> {
-    /// Says what is done with a record at which an operator fails, for all sources that are declared after this, and everything behind them.
+    /// Says what is done with a record at which an operator fails, for all sources that are
+    /// declared after this, and everything behind them.
     ///
     /// # Contract
-    /// [`OnFailure::STOP`] unless something else is said. A record that is set aside is in no state and no output behind that operator, and the rest of the batch commits
-    /// under the same number; other branches of the stream, and other pieces that a `flat_map` has made of it, stay. A closure that sees one record at a time is caught at it. Where a whole batch is seen - a combiner, a reducer, `update_state` - the records to blame
-    /// are searched for by halving the batch, in trials that never commit: at most 200 trials or 30 seconds, then the topology stops; what is found is left out of
-    /// the whole batch. A record that fails alone and not among the others, because it relies on one of them, is not blamed. What fails only together with others stops it too. A failure that is no record's, such as an external state that is away, is tried again.
+    /// [`OnFailure::STOP`] unless something else is said. A record that is set aside is in no state
+    /// and no output behind that operator, and the rest of the batch commits under the same number;
+    /// other branches of the stream, and other pieces that a `flat_map` has made of it, stay. A
+    /// closure that sees one record at a time is caught at it. Where a whole batch is seen - a
+    /// combiner, a reducer, `update_state` - the records to blame are searched for by halving the
+    /// batch, in trials that never commit: at most 200 trials or 30 seconds, then the topology
+    /// stops; what is found is left out of the whole batch. A record that fails alone and not among
+    /// the others, because it relies on one of them, is not blamed. What fails only together with
+    /// others stops it too. A failure that is no record's, such as an external state that is away,
+    /// is tried again.
     ///
     /// ```
     /// # use tidemill_engine::{OnFailure, testing::Kit};
@@ -36,11 +43,14 @@ impl Topology<'_> {
         *self.context.on_failure.borrow_mut() = policy;
     }
 
-    /// Declares a sink for dead letters, and gives the policy that sends records there: for [`Topology::on_failure`] and [`Stream::on_failure`].
+    /// Declares a sink for dead letters, and gives the policy that sends records there: for
+    /// [`Topology::on_failure`] and [`Stream::on_failure`].
     ///
     /// # Contract
-    /// Each record that is set aside is one [`DeadLetter`], with error, operator, source, partition, offset and bytes as far as they are known. DeadLetterTarget become durable with their batch and
-    /// are published after it, as output is: exactly once, if the sink is. The name is unique and stays the same.
+    /// Each record that is set aside is one [`DeadLetter`], with error, operator, source,
+    /// partition, offset and bytes as far as they are known. DeadLetterTarget become durable with
+    /// their batch and are published after it, as output is: exactly once, if the sink is. The name
+    /// is unique and stays the same.
     ///
     /// ```
     /// # use tidemill_engine::{source::DeadLetter, testing::Kit};
@@ -57,7 +67,11 @@ impl Topology<'_> {
     #[must_use]
     #[track_caller]
     pub fn dead_letter(&self, name: &str, sink: impl Sink<Item = DeadLetter>) -> OnFailure {
-        self.context.plan.borrow_mut().add(NodeKind::Sink(name.to_string()), Location::caller(), &[]);
+        self.context.plan.borrow_mut().add(
+            NodeKind::Sink(name.to_string()),
+            Location::caller(),
+            &[],
+        );
         let (id, sink) = super::sink::declare(&self.context, name, sink);
         self.context.keeps_records.set(true);
         let letters = DeadLetterTarget { id, sink: sink as DeadLetterSink };
@@ -70,7 +84,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// Says what is done with a record at which an operator fails, for the operators behind this.
     ///
     /// # Contract
-    /// As for [`Topology::on_failure`]. What is behind in the program goes by it, until something else is said there.
+    /// As for [`Topology::on_failure`]. What is behind in the program goes by it, until something
+    /// else is said there.
     ///
     /// ```
     /// # use tidemill_engine::{OnFailure, testing::Kit};
@@ -98,7 +113,10 @@ mod tests {
     use crate::testing::Kit;
 
     fn letters(kit: &Kit) -> Vec<(Option<u64>, String)> {
-        kit.output::<DeadLetter>("bad").into_iter().map(|letter| (letter.offset, letter.error)).collect()
+        kit.output::<DeadLetter>("bad")
+            .into_iter()
+            .map(|letter| (letter.offset, letter.error))
+            .collect()
     }
 
     #[test]
@@ -128,7 +146,14 @@ mod tests {
         kit.step();
         assert_eq!(kit.output::<u64>("out"), [4, 4, 5, 5]);
         let says = |what: &str| format!("panicked: {what}");
-        let expected = [(0, "map"), (1, "flat_map"), (2, "filter"), (2, "filter"), (3, "inspect"), (3, "inspect")];
+        let expected = [
+            (0, "map"),
+            (1, "flat_map"),
+            (2, "filter"),
+            (2, "filter"),
+            (3, "inspect"),
+            (3, "inspect"),
+        ];
         let mut seen = letters(&kit);
         seen.sort();
         assert_eq!(seen, expected.map(|(offset, what)| (Some(offset), says(what))));
@@ -138,7 +163,10 @@ mod tests {
     fn a_sink_that_refuses_a_record_sets_it_aside() {
         struct Odd;
         impl serde::Serialize for Odd {
-            fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+            fn serialize<S: serde::Serializer>(
+                &self,
+                _: S,
+            ) -> std::result::Result<S::Ok, S::Error> {
                 Err(serde::ser::Error::custom("no odd ones"))
             }
         }
@@ -149,11 +177,20 @@ mod tests {
         }
         let mut kit = Kit::new(|topology, io| {
             topology.on_failure(topology.dead_letter("bad", io.sink("bad")));
-            topology.source("in", io.source::<u64>("in")).map(|n| Record(n, n % 2 == 1)).sink("out", io.sink("out"));
+            topology
+                .source("in", io.source::<u64>("in"))
+                .map(|n| Record(n, n % 2 == 1))
+                .sink("out", io.sink("out"));
         });
         kit.feed("in", 0..4u64);
         kit.step();
-        assert_eq!(kit.output::<Record>("out").iter().map(|record| record.0).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(letters(&kit).into_iter().map(|(offset, _)| offset).collect::<Vec<_>>(), [Some(1), Some(3)]);
+        assert_eq!(
+            kit.output::<Record>("out").iter().map(|record| record.0).collect::<Vec<_>>(),
+            [0, 2]
+        );
+        assert_eq!(
+            letters(&kit).into_iter().map(|(offset, _)| offset).collect::<Vec<_>>(),
+            [Some(1), Some(3)]
+        );
     }
 }

@@ -12,11 +12,13 @@ use std::panic::Location;
 use std::rc::Rc;
 
 impl<'s, T: Record> Stream<'s, T> {
-    /// Gives one result for each worker and batch, over the records that are there: nothing travels. Behind [`Stream::partition_by`] and the like.
+    /// Gives one result for each worker and batch, over the records that are there: nothing
+    /// travels. Behind [`Stream::partition_by`] and the like.
     ///
     /// # Contract
-    /// Exactly one value for each worker and batch: the aggregation's zero if no record of the batch is there, or nothing if it has no zero. How many workers there are, and which
-    /// records are on which, may differ from run to run.
+    /// Exactly one value for each worker and batch: the aggregation's zero if no record of the
+    /// batch is there, or nothing if it has no zero. How many workers there are, and which records
+    /// are on which, may differ from run to run.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::Count, testing::Kit};
@@ -31,7 +33,8 @@ impl<'s, T: Record> Stream<'s, T> {
     /// ```
     #[track_caller]
     pub fn partition_aggregate<A: Combiner<T>>(self, aggregation: A) -> Stream<'s, A::Value> {
-        let site = self.site.behind(NodeKind::Operator("partition_aggregate"), Location::caller(), &[]);
+        let site =
+            self.site.behind(NodeKind::Operator("partition_aggregate"), Location::caller(), &[]);
         let aggregation = Rc::new(aggregation);
         let parcels = combine(self.group_by(|_| ()), Rc::clone(&aggregation), &site);
         gather(parcels, site, Keys::OnePerWorker(()), Combining(aggregation, PhantomData))

@@ -10,8 +10,9 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Sends each record to the worker that owns its key.
     ///
     /// # Contract
-    /// Records of equal keys meet on one worker, the same that owns the key in a state. Those of one source partition stay in order. A panic in `key` is a failure of the
-    /// record ([`crate::Topology::on_failure`]).
+    /// Records of equal keys meet on one worker, the same that owns the key in a state. Those of
+    /// one source partition stay in order. A panic in `key` is a failure of the record
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;

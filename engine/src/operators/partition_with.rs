@@ -6,11 +6,13 @@ use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Sends each record to the worker of the number `worker(record)`, modulo the number of workers.
+    /// Sends each record to the worker of the number `worker(record)`, modulo the number of
+    /// workers.
     ///
     /// # Contract
-    /// Records of one source partition that go to the same worker stay in order. The number of workers may differ from run to run. A panic in `worker` is a failure of the
-    /// record ([`crate::Topology::on_failure`]).
+    /// Records of one source partition that go to the same worker stay in order. The number of
+    /// workers may differ from run to run. A panic in `worker` is a failure of the record
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -24,6 +26,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     #[must_use]
     #[track_caller]
     pub fn partition_with(self, mut worker: impl FnMut(&T) -> usize + 'static) -> Stream<'s, T> {
-        self.exchange("partition_with", Location::caller(), move |record, _| Ok(To::Worker(worker(record))))
+        self.exchange("partition_with", Location::caller(), move |record, _| {
+            Ok(To::Worker(worker(record)))
+        })
     }
 }

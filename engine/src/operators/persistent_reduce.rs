@@ -1,4 +1,5 @@
-//! `persistent_reduce`: results that are kept in a state, of an aggregation that has no partial results.
+//! `persistent_reduce`: results that are kept in a state, of an aggregation that has no partial
+//! results.
 
 use super::apply::{Merge, keep};
 use super::group_by::Grouped;
@@ -16,11 +17,17 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
     /// Keeps the result of each key in the state `name`, over all batches, exactly once.
     ///
     /// # Contract
-    /// As for [`Grouped::persistent_aggregate`]. All records travel to the worker that owns their key, and are taken in there in the order of their source partition; between partitions
-    /// there is none. See [`crate::aggregates::fold`] for an example.
+    /// As for [`Grouped::persistent_aggregate`]. All records travel to the worker that owns their
+    /// key, and are taken in there in the order of their source partition; between partitions there
+    /// is none. See [`crate::aggregates::fold`] for an example.
     #[track_caller]
-    pub fn persistent_reduce<R: Reducer<T>>(self, name: &str, reducer: R) -> State<'s, K, R::Value> {
-        let site = self.stream.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
+    pub fn persistent_reduce<R: Reducer<T>>(
+        self,
+        name: &str,
+        reducer: R,
+    ) -> State<'s, K, R::Value> {
+        let site =
+            self.stream.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
         let parcels = route(self, &site, Routing::IN_ORDER, |record| record);
         let merge = Merge::new(move |into: &mut Option<R::Value>, record: T| {
             reducer.reduce(into.get_or_insert_with(|| reducer.init()), record);

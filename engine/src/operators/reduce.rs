@@ -56,8 +56,10 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
     /// Gives, for each batch, one `(key, result)` for each key that the batch has.
     ///
     /// # Contract
-    /// All records travel to the worker that owns their key, and are taken in there in the order of their source partition; between partitions there is none. Each key comes
-    /// once per batch. A panic in the reducer names the key; what is done about it is [`crate::Topology::on_failure`]'s.
+    /// All records travel to the worker that owns their key, and are taken in there in the order of
+    /// their source partition; between partitions there is none. Each key comes once per batch. A
+    /// panic in the reducer names the key; what is done about it is
+    /// [`crate::Topology::on_failure`]'s.
     ///
     /// ```
     /// # use tidemill_engine::{aggregates::fold, testing::Kit};
@@ -83,7 +85,8 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     /// Gives one result for each batch, over all of its records here.
     ///
     /// # Contract
-    /// Exactly one value per batch, on one worker: that of no records if none reaches it. Else as for [`Grouped::reduce`].
+    /// Exactly one value per batch, on one worker: that of no records if none reaches it. Else as
+    /// for [`Grouped::reduce`].
     #[track_caller]
     pub fn reduce<R: Reducer<T>>(self, reducer: R) -> Stream<'s, R::Value> {
         let site = self.site.behind(NodeKind::Exchange("reduce"), Location::caller(), &[]);

@@ -32,11 +32,13 @@ pub(crate) fn number_in<K, V>(parcels: &[Parcel<K, V>]) -> usize {
     parcels.iter().map(|parcel| parcel.items.len()).sum()
 }
 
-/// In how many parts a worker's key groups are divided. A state applies a batch part by part and encodes each at once, while it is in the processor's cache.
+/// In how many parts a worker's key groups are divided. A state applies a batch part by part and
+/// encodes each at once, while it is in the processor's cache.
 pub(crate) const PARTS: usize = 8;
 
 /// Returns the exchange by which parcels reach the worker that owns their keys.
-pub(crate) fn by_owner<K: Key, V: Data>() -> Exchange<Parcel<K, V>, impl FnMut(&Parcel<K, V>) -> u64 + 'static> {
+pub(crate) fn by_owner<K: Key, V: Data>()
+-> Exchange<Parcel<K, V>, impl FnMut(&Parcel<K, V>) -> u64 + 'static> {
     Exchange::new(|parcel: &Parcel<K, V>| parcel.to)
 }
 
@@ -56,13 +58,26 @@ impl<K: Key, V> Sorter<K, V> {
     /// For parcels of `most` items at most.
     pub(crate) fn new(site: &Site, parts: usize, most: usize) -> Sorter<K, V> {
         let (groups, peers) = (site.context.shared.key_groups, site.context.shared.peers);
-        let parcel = |at: usize| Parcel { to: (at / parts) as u64, part: at % parts, items: Vec::new() };
+        let parcel =
+            |at: usize| Parcel { to: (at / parts) as u64, part: at % parts, items: Vec::new() };
         let parcels = (0..peers * parts).map(parcel).collect();
-        Sorter { placement: Placement::ByKey, groups, peers, parts, most, parcels, encoded: Vec::new() }
+        Sorter {
+            placement: Placement::ByKey,
+            groups,
+            peers,
+            parts,
+            most,
+            parcels,
+            encoded: Vec::new(),
+        }
     }
 
     /// Puts an item into its owner's parcel; gives the parcel if it is full.
-    pub(crate) fn sort(&mut self, key: K, value: V) -> tidemill_state::Result<Option<Parcel<K, V>>> {
+    pub(crate) fn sort(
+        &mut self,
+        key: K,
+        value: V,
+    ) -> tidemill_state::Result<Option<Parcel<K, V>>> {
         keys::encode_key(&key, &mut self.encoded)?;
         let hash = self.placement.hash(&self.encoded, self.groups);
         let group = keys::group_of(hash, self.groups);
@@ -73,13 +88,23 @@ impl<K: Key, V> Sorter<K, V> {
         }
         parcel.items.push((hash, key, value));
         let full = parcel.items.len() >= self.most;
-        Ok(full.then(|| Parcel { to: parcel.to, part: parcel.part, items: std::mem::take(&mut parcel.items) }))
+        Ok(full.then(|| Parcel {
+            to: parcel.to,
+            part: parcel.part,
+            items: std::mem::take(&mut parcel.items),
+        }))
     }
 
     /// The parcels that are not full.
     pub(crate) fn rest(&mut self) -> Vec<Parcel<K, V>> {
         let parcels = self.parcels.iter_mut().filter(|parcel| !parcel.items.is_empty());
-        parcels.map(|parcel| Parcel { to: parcel.to, part: parcel.part, items: std::mem::take(&mut parcel.items) }).collect()
+        parcels
+            .map(|parcel| Parcel {
+                to: parcel.to,
+                part: parcel.part,
+                items: std::mem::take(&mut parcel.items),
+            })
+            .collect()
     }
 }
 
@@ -98,10 +123,12 @@ impl Routing {
     pub(crate) const WHOLE: Routing = Routing { parts: 1, most: 256, placement: Placement::ByKey };
 
     /// For a state that takes each key's records in order: as many as are read ahead at once.
-    pub(crate) const IN_ORDER: Routing = Routing { parts: PARTS, most: TOUCHED_AT_ONCE, placement: Placement::ByKey };
+    pub(crate) const IN_ORDER: Routing =
+        Routing { parts: PARTS, most: TOUCHED_AT_ONCE, placement: Placement::ByKey };
 }
 
-/// Sends each record to the worker that owns its key, `pack`ed. The records of a key stay in the order of their source partition: read them with [`by_owner`].
+/// Sends each record to the worker that owns its key, `pack`ed. The records of a key stay in the
+/// order of their source partition: read them with [`by_owner`].
 pub(crate) fn route<'s, K, T, F, P>(
     grouped: Grouped<'s, K, T, F>,
     site: &Site,
@@ -132,7 +159,10 @@ where
                     return;
                 }
                 let (capability, sorter) = open.entry(*capability.time()).or_insert_with(|| {
-                    let sorter = Sorter { placement: routing.placement, ..Sorter::new(&site, routing.parts, routing.most) };
+                    let sorter = Sorter {
+                        placement: routing.placement,
+                        ..Sorter::new(&site, routing.parts, routing.most)
+                    };
                     (capability, sorter)
                 });
                 let mut full = Vec::new();
@@ -143,7 +173,9 @@ where
                 });
                 session.give(capability, &mut full);
             });
-            while let Some(mut first) = open.first_entry().filter(|first| !frontiers[0].less_equal(first.key())) {
+            while let Some(mut first) =
+                open.first_entry().filter(|first| !frontiers[0].less_equal(first.key()))
+            {
                 let (capability, sorter) = first.get_mut();
                 session.give(capability, &mut sorter.rest());
                 first.remove();

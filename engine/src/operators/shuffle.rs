@@ -6,10 +6,12 @@ use crate::record::{Data, Record};
 use std::panic::Location;
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Spreads the records evenly over the workers: before work that is heavy, behind a source with few partitions.
+    /// Spreads the records evenly over the workers: before work that is heavy, behind a source with
+    /// few partitions.
     ///
     /// # Contract
-    /// Each record goes to one worker, in its batch. Nothing says to which, and records of one partition go different ways: their order is lost.
+    /// Each record goes to one worker, in its batch. Nothing says to which, and records of one
+    /// partition go different ways: their order is lost.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;

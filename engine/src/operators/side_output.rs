@@ -1,4 +1,5 @@
-//! `flat_map_aside`, `try_flat_map_aside`: any number of records for each record, in two streams: a side output.
+//! `flat_map_aside`, `try_flat_map_aside`: any number of records for each record, in two streams: a
+//! side output.
 
 use super::emit::Emit;
 use crate::batch::chunk::{Chunk, Origin};
@@ -12,10 +13,12 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 impl<'s, T: Record> Stream<'s, T> {
-    /// Gives what `f` puts into its second argument, and, as a stream of its own, what it puts into its third: late records, rejected ones, things worth a look.
+    /// Gives what `f` puts into its second argument, and, as a stream of its own, what it puts into
+    /// its third: late records, rejected ones, things worth a look.
     ///
     /// # Contract
-    /// Both streams keep the order. A panic in `f` is a failure of the record ([`crate::Topology::on_failure`]): it gives nothing to either.
+    /// Both streams keep the order. A panic in `f` is a failure of the record
+    /// ([`crate::Topology::on_failure`]): it gives nothing to either.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -43,7 +46,8 @@ impl<'s, T: Record> Stream<'s, T> {
         })
     }
 
-    /// As [`Stream::flat_map_aside`]; an `Err` is a failure of the record, as a panic is, with the error's text.
+    /// As [`Stream::flat_map_aside`]; an `Err` is a failure of the record, as a panic is, with the
+    /// error's text.
     #[track_caller]
     pub fn try_flat_map_aside<U: Record, W: Record, E: Display>(
         self,
@@ -72,7 +76,11 @@ impl<'s, T: Record> Stream<'s, T> {
             move |_frontiers| {
                 let (mut main, mut side) = (main_output.activate(), side_output.activate());
                 input.for_each(|capability, chunk: &mut Chunk<T>| {
-                    let (Some(first), Some(second)) = (capability.retain_least(0), capability.retain_least(1)) else { return };
+                    let (Some(first), Some(second)) =
+                        (capability.retain_least(0), capability.retain_least(1))
+                    else {
+                        return;
+                    };
                     guard.at_batch(Some(*first.time()));
                     let _busy = guard.meter.busy();
                     guard.meter.took(chunk.items.len());
@@ -105,7 +113,10 @@ fn split<T, U, W>(
         one.next_record();
         two.next_record();
         f(record, &mut one, &mut two)?;
-        let count = |given: usize| u32::try_from(given).map_err(|_| "it gave 2^32 records or more for one chunk of its input");
+        let count = |given: usize| {
+            u32::try_from(given)
+                .map_err(|_| "it gave 2^32 records or more for one chunk of its input")
+        };
         let given = (count(one.records().len())?, count(two.records().len())?);
         whole = (one.records().len(), two.records().len());
         ends.0.push(given.0);
@@ -132,16 +143,21 @@ mod tests {
     fn a_record_that_fails_gives_nothing_to_either_stream() {
         let mut kit = Kit::new(|topology, io| {
             topology.on_failure(OnFailure::SKIP);
-            let (main, side) = topology.source("in", io.source::<u64>("in")).try_flat_map_aside(|n, main, side| {
-                main.push(n);
-                side.push(n * 10);
-                if n % 3 == 0 { Err(format!("{n} is bad")) } else { Ok(()) }
-            });
+            let (main, side) = topology.source("in", io.source::<u64>("in")).try_flat_map_aside(
+                |n, main, side| {
+                    main.push(n);
+                    side.push(n * 10);
+                    if n % 3 == 0 { Err(format!("{n} is bad")) } else { Ok(()) }
+                },
+            );
             main.sink("main", io.sink("main"));
             side.sink("side", io.sink("side"));
         });
         kit.feed("in", 1..7u64);
         kit.step();
-        assert_eq!((kit.output::<u64>("main"), kit.output::<u64>("side")), (vec![1, 2, 4, 5], vec![10, 20, 40, 50]));
+        assert_eq!(
+            (kit.output::<u64>("main"), kit.output::<u64>("side")),
+            (vec![1, 2, 4, 5], vec![10, 20, 40, 50])
+        );
     }
 }

@@ -16,11 +16,12 @@ use tidemill_state::{Error, SinkId, Txid};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-/// The sink of the run that stands at this place of the program, or `sink` while there is none: what a sink learns when it is opened, such as how
-/// large a record may be, all workers then know.
+/// The sink of the run that stands at this place of the program, or `sink` while there is none:
+/// what a sink learns when it is opened, such as how large a record may be, all workers then know.
 fn sink_of_this_run<S: Sink>(context: &Context, sink: S) -> Arc<S> {
     let place = context.declared.borrow().sinks.len();
-    let known = context.shared.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
+    let known =
+        context.shared.sinks.get(place).map(|known| Arc::clone(known).any().downcast::<S>());
     known.and_then(std::result::Result::ok).unwrap_or_else(|| Arc::new(sink))
 }
 
@@ -29,7 +30,9 @@ pub(crate) fn declare<S: Sink>(context: &Context, name: &str, sink: S) -> (SinkI
     let sink = sink_of_this_run(context, sink);
     let mut declared = context.declared.borrow_mut();
     if declared.program.sinks.iter().any(|known| known.name == name) {
-        declared.error.get_or_insert(Error::config(format!("two sinks are named \"{name}\": give each its own name")));
+        declared.error.get_or_insert(Error::config(format!(
+            "two sinks are named \"{name}\": give each its own name"
+        )));
     }
     let kind = format!("{} of {}", sink.kind(), type_name::<S::Item>());
     let exactly_once = sink.delivery() == Delivery::ExactlyOnce;
@@ -42,8 +45,9 @@ impl<T: Record + Data> Stream<'_, T> {
     /// Publishes the records to `sink`, under this name, once their batch is committed.
     ///
     /// # Contract
-    /// Output of a batch becomes durable with the batch, and is published after it, in order of the batches. What reaches the outside once or at least once is the sink's
-    /// [`Delivery`]. Within a batch, one worker's records keep their order. The name is unique and stays the same.
+    /// Output of a batch becomes durable with the batch, and is published after it, in order of the
+    /// batches. What reaches the outside once or at least once is the sink's [`Delivery`]. Within a
+    /// batch, one worker's records keep their order. The name is unique and stays the same.
     #[track_caller]
     pub fn sink(self, name: &str, sink: impl Sink<Item = T>) {
         let (raw, site) = self.read();
@@ -66,9 +70,13 @@ impl<T: Record + Data> Stream<'_, T> {
                     if !guard.is_running() {
                         return;
                     }
-                    let mut payload = inside.in_batch(Txid(txid), |made| std::mem::take(made.outputs.entry(id).or_default()));
+                    let mut payload = inside.in_batch(Txid(txid), |made| {
+                        std::mem::take(made.outputs.entry(id).or_default())
+                    });
                     guard.each(chunk.origin.as_ref(), &chunk.items, |record| {
-                        payload.push(|into| sink.encode(record, into)).map_err(|error| error.to_string())
+                        payload
+                            .push(|into| sink.encode(record, into))
+                            .map_err(|error| error.to_string())
                     });
                     inside.in_batch(Txid(txid), |made| made.outputs.insert(id, payload));
                 });

@@ -1,4 +1,5 @@
-//! `update_state`: the user's own read-modify-write of a state, a batch at a time. Trident's `partitionPersist`.
+//! `update_state`: the user's own read-modify-write of a state, a batch at a time. Trident's
+//! `partitionPersist`.
 
 use super::apply::{Apply, keep};
 use super::emit::Emit;
@@ -20,9 +21,11 @@ use tidemill_state::Txid;
 use tidemill_state::hot::{Found, HotMap, Walk};
 use tidemill_state::keys::{self, Key};
 
-/// The part of a state that a worker owns, while one batch is applied to it: what [`Stream::update_state`] gives to its closure.
+/// The part of a state that a worker owns, while one batch is applied to it: what
+/// [`Stream::update_state`] gives to its closure.
 ///
-/// What is put is seen at once by what follows in the batch, and by nobody else before the batch is committed.
+/// What is put is seen at once by what follows in the batch, and by nobody else before the batch is
+/// committed.
 pub struct Part<'p, K: Key, V: Storable> {
     map: &'p mut HotMap<K, V>,
     txid: Txid,
@@ -41,7 +44,8 @@ impl<K: Key, V: Storable> Part<'_, K, V> {
         let owner = keys::group_of(hash, self.groups).owner(self.peers);
         assert!(
             owner == self.index,
-            "the key {} belongs to another worker: read and write only the keys that the records are grouped by, or update the state ungrouped",
+            "the key {} belongs to another worker: read and write only the keys that the records \
+             are grouped by, or update the state ungrouped",
             crate::json::to_string(key).unwrap_or_default()
         );
         hash
@@ -125,7 +129,13 @@ struct Update<K, V, U, C> {
 impl<K, V, U, C> Update<K, V, U, C> {
     fn new(site: &Site, call: C) -> Update<K, V, U, C> {
         let context = &site.context;
-        Update { call, groups: context.shared.key_groups, peers: context.shared.peers, index: context.index, types: PhantomData }
+        Update {
+            call,
+            groups: context.shared.key_groups,
+            peers: context.shared.peers,
+            index: context.index,
+            types: PhantomData,
+        }
     }
 }
 
@@ -154,20 +164,25 @@ where
         let items = items.map(|(_, key, record)| (key, record)).collect();
         let Update { groups, peers, index, .. } = *self;
         let map = &mut state.map.borrow_mut();
-        let mut part = Part { map, txid: batch.txid, placement: state.placement, groups, peers, index };
+        let mut part =
+            Part { map, txid: batch.txid, placement: state.placement, groups, peers, index };
         (self.call)(batch, items, &mut part, emit);
         Ok(())
     }
 }
 
 impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T, F> {
-    /// Keeps the state `name`, which `f` reads and writes: it is called once for each worker and batch, with the batch's records there, each with its key, and the worker's part of the
+    /// Keeps the state `name`, which `f` reads and writes: it is called once for each worker and
+    /// batch, with the batch's records there, each with its key, and the worker's part of the
     /// state.
     ///
     /// # Contract
-    /// Exactly once, as every state. Records come in the order of their source partition; between partitions there is none. `f` may touch only keys that its worker owns: those that the
-    /// records are grouped by (see the ungrouped [`Stream::update_state`] for any others). It is not called for a batch of which no record comes. While it runs, its worker does nothing else:
-    /// it cannot be interrupted. A panic is a failure of the batch ([`crate::Topology::on_failure`]).
+    /// Exactly once, as every state. Records come in the order of their source partition; between
+    /// partitions there is none. `f` may touch only keys that its worker owns: those that the
+    /// records are grouped by (see the ungrouped [`Stream::update_state`] for any others). It is
+    /// not called for a batch of which no record comes. While it runs, its worker does nothing
+    /// else: it cannot be interrupted. A panic is a failure of the batch
+    /// ([`crate::Topology::on_failure`]).
     ///
     /// ```
     /// # use tidemill_engine::{Part, testing::Kit};
@@ -194,7 +209,10 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
         name: &str,
         mut f: impl FnMut(&Batch, Vec<(K, T)>, &mut Part<'_, K, V>) + 'static,
     ) -> State<'s, K, V> {
-        self.update_state_with(name, move |batch, records, part, _: &mut Emit<()>| f(batch, records, part)).0
+        self.update_state_with(name, move |batch, records, part, _: &mut Emit<()>| {
+            f(batch, records, part)
+        })
+        .0
     }
 
     /// As [`Grouped::update_state`]; what `f` emits is a stream of its own.
@@ -204,7 +222,8 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
         name: &str,
         f: impl FnMut(&Batch, Vec<(K, T)>, &mut Part<'_, K, V>, &mut Emit<U>) + 'static,
     ) -> (State<'s, K, V>, Stream<'s, U>) {
-        let site = self.stream.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
+        let site =
+            self.stream.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
         let parcels = route(self, &site, Routing::WHOLE, |record| record);
         let update = Update::new(&site, f);
         keep(parcels, site, name, Placement::ByKey, update)
@@ -212,10 +231,12 @@ impl<'s, K: Key, T: Record + Data, F: FnMut(&T) -> K + 'static> Grouped<'s, K, T
 }
 
 impl<'s, T: Record + Data> Stream<'s, T> {
-    /// Keeps the state `name`, which `f` reads and writes: it is called once for each batch, with all of the batch's records here and all of the state, on one worker.
+    /// Keeps the state `name`, which `f` reads and writes: it is called once for each batch, with
+    /// all of the batch's records here and all of the state, on one worker.
     ///
     /// # Contract
-    /// As for [`Grouped::update_state`], but that `f` may touch any key, and that one worker does all of it and holds all of the state. That is the place for rules over several keys at once.
+    /// As for [`Grouped::update_state`], but that `f` may touch any key, and that one worker does
+    /// all of it and holds all of the state. That is the place for rules over several keys at once.
     ///
     /// ```
     /// # use tidemill_engine::{Part, testing::Kit};
@@ -243,7 +264,10 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         name: &str,
         mut f: impl FnMut(&Batch, Vec<T>, &mut Part<'_, K, V>) + 'static,
     ) -> State<'s, K, V> {
-        self.update_state_with(name, move |batch, records, part, _: &mut Emit<()>| f(batch, records, part)).0
+        self.update_state_with(name, move |batch, records, part, _: &mut Emit<()>| {
+            f(batch, records, part)
+        })
+        .0
     }
 
     /// As [`Stream::update_state`]; what `f` emits is a stream of its own.
@@ -255,7 +279,10 @@ impl<'s, T: Record + Data> Stream<'s, T> {
     ) -> (State<'s, K, V>, Stream<'s, U>) {
         let site = self.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
         let parcels = route(self.group_by(|_| ()), &site, Routing::WHOLE, |record| record);
-        let all = move |batch: &Batch, records: Vec<((), T)>, part: &mut Part<'_, K, V>, emit: &mut Emit<U>| {
+        let all = move |batch: &Batch,
+                        records: Vec<((), T)>,
+                        part: &mut Part<'_, K, V>,
+                        emit: &mut Emit<U>| {
             f(batch, records.into_iter().map(|((), record)| record).collect(), part, emit);
         };
         let update = Update::new(&site, all);

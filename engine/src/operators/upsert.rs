@@ -11,11 +11,12 @@ use std::panic::Location;
 use tidemill_state::keys::Key;
 
 impl<'s, K: Key, V: Storable> Stream<'s, (K, Option<V>)> {
-    /// Keeps the last value of each key in the state `name`; `None` removes the key. A stream of changes, or a compacted Kafka topic, so becomes a table.
+    /// Keeps the last value of each key in the state `name`; `None` removes the key. A stream of
+    /// changes, or a compacted Kafka topic, so becomes a table.
     ///
     /// # Contract
-    /// Exactly once, as every state. What is last is by the order of the source partition, then of the batches; of two partitions in one batch, either. The name is unique and
-    /// stays the same.
+    /// Exactly once, as every state. What is last is by the order of the source partition, then of
+    /// the batches; of two partitions in one batch, either. The name is unique and stays the same.
     ///
     /// ```
     /// # use tidemill_engine::testing::Kit;
@@ -29,7 +30,17 @@ impl<'s, K: Key, V: Storable> Stream<'s, (K, Option<V>)> {
     #[track_caller]
     pub fn upsert(self, name: &str) -> State<'s, K, V> {
         let site = self.site.behind(NodeKind::State(name.to_string()), Location::caller(), &[]);
-        let parcels = route(self.group_by(|(key, _)| key.clone()), &site, Routing::IN_ORDER, |(_, value)| value);
-        keep(parcels, site, name, Placement::ByKey, Merge::new(|into: &mut Option<V>, value| *into = value)).0
+        let parcels =
+            route(self.group_by(|(key, _)| key.clone()), &site, Routing::IN_ORDER, |(_, value)| {
+                value
+            });
+        keep(
+            parcels,
+            site,
+            name,
+            Placement::ByKey,
+            Merge::new(|into: &mut Option<V>, value| *into = value),
+        )
+        .0
     }
 }

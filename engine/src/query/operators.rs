@@ -1,4 +1,5 @@
-//! The operators of queries: one file each, named after it. [`each`] is the skeleton that they share.
+//! The operators of queries: one file each, named after it. [`each`] is the skeleton that they
+//! share.
 
 mod aggregate;
 mod broadcast;

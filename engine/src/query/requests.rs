@@ -15,13 +15,16 @@ pub(crate) type Raw<'q, T> = crate::dataflow::stream::Raw<'q, Vec<Item<T>>>;
 /// Of what [`Requests`] there may be any number of records for each request.
 pub struct Many(());
 
-/// Of what [`Requests`] there is one record for each request, or none: the result of an ungrouped aggregate.
+/// Of what [`Requests`] there is one record for each request, or none: the result of an ungrouped
+/// aggregate.
 pub struct One(());
 
-/// The records of a query, each belonging to a request: what one of its operators gives to the next. Cloning it gives a second reader of the same records: a branch.
+/// The records of a query, each belonging to a request: what one of its operators gives to the
+/// next. Cloning it gives a second reader of the same records: a branch.
 ///
-/// Its operators are those of a [`crate::Stream`], but "all" means all of one request, not of a batch. No order is kept. A panic or an `Err` in a closure is the failure
-/// of the request that it was called for, and of nothing else.
+/// Its operators are those of a [`crate::Stream`], but "all" means all of one request, not of a
+/// batch. No order is kept. A panic or an `Err` in a closure is the failure of the request that it
+/// was called for, and of nothing else.
 pub struct Requests<'q, T: Record, N = Many> {
     pub(crate) raw: Raw<'q, T>,
     pub(crate) part: Part,

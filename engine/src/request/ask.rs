@@ -16,7 +16,8 @@ pub enum Format {
     Json,
     /// JSON as Storm has it: an array with an array for each output; a tuple is that array itself.
     Storm,
-    /// bincode with the format byte in front, as in [`tidemill_state::codec`]: a vector; of a query that ends in an ungrouped aggregate an option.
+    /// bincode with the format byte in front, as in [`tidemill_state::codec`]: a vector; of a query
+    /// that ends in an ungrouped aggregate an option.
     Bincode,
 }
 
@@ -65,14 +66,16 @@ pub enum QueryError {
     },
     /// The function's own code failed.
     Failed(String),
-    /// The batch as of which it was reading is no longer held: it took too long, or too many values were kept for it.
+    /// The batch as of which it was reading is no longer held: it took too long, or too many values
+    /// were kept for it.
     NotHeld,
     /// The workers are starting, stopping or beginning anew: send it again in a moment.
     Unavailable(String),
 }
 
 impl QueryError {
-    /// Returns what it asks of whoever sent the request: a program that ends because of it has this kind's exit code.
+    /// Returns what it asks of whoever sent the request: a program that ends because of it has this
+    /// kind's exit code.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind_and_reason().0
@@ -103,17 +106,31 @@ impl std::fmt::Display for QueryError {
             QueryError::NoSuchQuery { name, known } if known.is_empty() => {
                 write!(f, "there is no query \"{name}\": this topology has none")
             }
-            QueryError::NoSuchQuery { name, known } => write!(f, "there is no query \"{name}\"; there are: {}", known.join(", ")),
+            QueryError::NoSuchQuery { name, known } => write!(
+                f,
+                "there is no query \"{name}\"; \
+                there are: {}",
+                known.join(", ")
+            ),
             QueryError::BadArguments(why) => f.write_str(why),
             QueryError::TooMany { bound } => write!(f, "too many requests: {bound}"),
-            QueryError::TimedOut { after_ms, held_up_by: None } => write!(f, "there was no answer within {after_ms} ms"),
+            QueryError::TimedOut { after_ms, held_up_by: None } => write!(
+                f,
+                "there was no answer \
+                within {after_ms} ms"
+            ),
             QueryError::TimedOut { after_ms, held_up_by: Some(what) } => {
                 write!(f, "there was no answer within {after_ms} ms; {what}")
             }
-            QueryError::TooLarge { what, limit } => write!(f, "the {what} is larger than {limit} bytes"),
+            QueryError::TooLarge { what, limit } => write!(
+                f,
+                "the {what} is larger than {limit} \
+                bytes"
+            ),
             QueryError::Failed(why) => f.write_str(why),
             QueryError::NotHeld => f.write_str(
-                "the batch as of which it was reading is no longer held: too many values were kept for requests that take long",
+                "the batch as of which it was reading is no longer held: too many values were \
+                 kept for requests that take long",
             ),
             QueryError::Unavailable(why) => f.write_str(why),
         }
@@ -125,7 +142,9 @@ impl std::error::Error for QueryError {}
 impl QueryError {
     /// The workers that had the request are no more.
     pub(crate) fn gone() -> QueryError {
-        QueryError::Unavailable("the workers have stopped or begun anew: send it again in a moment".into())
+        QueryError::Unavailable(
+            "the workers have stopped or begun anew: send it again in a moment".into(),
+        )
     }
 }
 
@@ -235,7 +254,8 @@ pub struct QueryRequest<'a> {
     pub arguments: &'a [u8],
     /// As what the arguments come and the answer goes.
     pub format: Format,
-    /// The time it may take: at most [`crate::QueryLimits::time_out`], which is also what it may take if this is `None`.
+    /// The time it may take: at most [`crate::QueryLimits::time_out`], which is also what it may
+    /// take if this is `None`.
     pub time_out: Option<Duration>,
     /// The batches that the answer must include: the request waits for them, within its time.
     pub at_least: &'a [AtLeast<'a>],
@@ -246,7 +266,8 @@ pub struct QueryRequest<'a> {
 pub enum AtLeast<'a> {
     /// This batch.
     Txid(Txid),
-    /// The batch that holds the record at this offset of a source's partition. A producer knows that, and not the batch.
+    /// The batch that holds the record at this offset of a source's partition. A producer knows
+    /// that, and not the batch.
     Position {
         /// The source's name.
         source: &'a str,

@@ -15,7 +15,8 @@ use std::time::Duration;
 /// The number of operators that are counted. Those beyond it never wait, and nobody waits for them.
 const OPERATORS: usize = 4096;
 
-/// The number of records that may wait behind an operator before it does: some of the engine's slices.
+/// The number of records that may wait behind an operator before it does: some of the engine's
+/// slices.
 const MOST: usize = 8192;
 
 /// When an operator that waits looks again.
@@ -43,7 +44,11 @@ pub(crate) struct QueueDepth {
 }
 
 impl QueueDepth {
-    pub(crate) fn new(backlog: &Arc<Backlog>, operator: usize, end: &Rc<Cell<usize>>) -> QueueDepth {
+    pub(crate) fn new(
+        backlog: &Arc<Backlog>,
+        operator: usize,
+        end: &Rc<Cell<usize>>,
+    ) -> QueueDepth {
         QueueDepth { backlog: Arc::clone(backlog), operator, end: Rc::clone(end), told: 0 }
     }
 
@@ -60,7 +65,11 @@ impl QueueDepth {
 
     /// Returns whether the operators behind this one have more than enough to do.
     pub(crate) fn is_held_up(&self) -> bool {
-        let behind = self.backlog.waiting.get(self.operator + 1..self.end.get().min(OPERATORS)).unwrap_or_default();
+        let behind = self
+            .backlog
+            .waiting
+            .get(self.operator + 1..self.end.get().min(OPERATORS))
+            .unwrap_or_default();
         behind.iter().map(|waiting| waiting.load(Relaxed)).sum::<usize>() > MOST
     }
 }
@@ -77,9 +86,12 @@ mod tests {
 
     #[test]
     fn one_waits_for_those_behind_it_in_its_own_query_only_and_the_last_for_none() {
-        let (backlog, first, second) = (Arc::new(Backlog::default()), Rc::new(Cell::new(3)), Rc::new(Cell::new(5)));
-        let mut of_first: Vec<QueueDepth> = (0..3).map(|operator| QueueDepth::new(&backlog, operator, &first)).collect();
-        let mut of_second: Vec<QueueDepth> = (3..5).map(|operator| QueueDepth::new(&backlog, operator, &second)).collect();
+        let (backlog, first, second) =
+            (Arc::new(Backlog::default()), Rc::new(Cell::new(3)), Rc::new(Cell::new(5)));
+        let mut of_first: Vec<QueueDepth> =
+            (0..3).map(|operator| QueueDepth::new(&backlog, operator, &first)).collect();
+        let mut of_second: Vec<QueueDepth> =
+            (3..5).map(|operator| QueueDepth::new(&backlog, operator, &second)).collect();
         let mut elsewhere = QueueDepth::new(&backlog, 2, &first);
         of_first[2].tell(MOST);
         assert!(!of_first[0].is_held_up());
@@ -87,7 +99,9 @@ mod tests {
         assert!(of_first[0].is_held_up() && of_first[1].is_held_up() && !of_first[2].is_held_up());
         of_second[1].tell(MOST + 1);
         drop(elsewhere);
-        assert!(!of_first[0].is_held_up() && of_second[0].is_held_up() && !of_second[1].is_held_up());
+        assert!(
+            !of_first[0].is_held_up() && of_second[0].is_held_up() && !of_second[1].is_held_up()
+        );
         of_second[1].tell(3);
         assert!(!of_second[0].is_held_up());
     }

@@ -47,8 +47,9 @@ impl<A> TypedQuery<A> {
     /// in bincode.
     fn unreadable(&self, what: &str, type_name: &str, why: &str) -> String {
         format!(
-            "the {what} of query \"{}\" are {type_name}, which cannot be read from bincode, in which clients over gRPC and this process ask: \
-             {why}. Ask over HTTP, as JSON, or remove the attribute",
+            "the {what} of query \"{}\" are {type_name}, which cannot be read from bincode, in \
+             which clients over gRPC and this process ask: {why}. Ask over HTTP, as JSON, or \
+             remove the attribute",
             self.decl.name
         )
     }
@@ -62,14 +63,22 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
     fn arguments(&self, bytes: &[u8], format: Format) -> Result<Box<dyn Any + Send>, QueryError> {
         let wrong = |why: String| {
             let QueryDecl { name, arguments, .. } = &self.decl;
-            QueryError::BadArguments(format!("these are no arguments of query \"{name}\", which takes {arguments}: {why}"))
+            QueryError::BadArguments(format!(
+                "these are no arguments of query \"{name}\", which takes {arguments}: {why}"
+            ))
         };
         if let (Format::Bincode, Some(why)) = (format, &self.unreadable[0]) {
-            return Err(QueryError::BadArguments(self.unreadable("arguments", &self.decl.arguments, why)));
+            return Err(QueryError::BadArguments(self.unreadable(
+                "arguments",
+                &self.decl.arguments,
+                why,
+            )));
         }
         let arguments: A = match format {
             Format::Json => json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?,
-            Format::Bincode => codec::decode_from_outside(bytes).map_err(|why| wrong(why.to_string()))?,
+            Format::Bincode => {
+                codec::decode_from_outside(bytes).map_err(|why| wrong(why.to_string()))?
+            }
             Format::Storm => {
                 // A text is taken as it is, everything else is JSON.
                 let text = std::str::from_utf8(bytes).map_err(|why| wrong(why.to_string()))?;
@@ -87,7 +96,9 @@ impl<A: DeserializeOwned + Send + 'static> QueryCodec for TypedQuery<A> {
 
     fn answers_in(&self, format: Format) -> Result<(), QueryError> {
         match (format, &self.unreadable[1]) {
-            (Format::Bincode, Some(why)) => Err(QueryError::Failed(self.unreadable("results", &self.decl.result, why))),
+            (Format::Bincode, Some(why)) => {
+                Err(QueryError::Failed(self.unreadable("results", &self.decl.result, why)))
+            }
             _ => Ok(()),
         }
     }

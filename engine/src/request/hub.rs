@@ -19,7 +19,8 @@ pub struct QueryLimits {
     pub running: usize,
     /// The number of requests that wait beside them, over all workers; more are refused.
     pub waiting: usize,
-    /// The number of requests of one client (one connection), over HTTP or gRPC, that may be under way at once.
+    /// The number of requests of one client (one connection), over HTTP or gRPC, that may be under
+    /// way at once.
     pub per_client: usize,
     /// The time a request may take if it does not say, and at most.
     pub time_out: Duration,
@@ -27,9 +28,11 @@ pub struct QueryLimits {
     pub request_bytes: usize,
     /// The number of bytes an answer may have.
     pub answer_bytes: usize,
-    /// The number of bytes of old values that are kept for requests that read an earlier batch than the last: at the bound the oldest requests fail.
+    /// The number of bytes of old values that are kept for requests that read an earlier batch than
+    /// the last: at the bound the oldest requests fail.
     pub pin_bytes: usize,
-    /// The number of bytes of answers that may wait until they are taken: at the bound further large ones are refused.
+    /// The number of bytes of answers that may wait until they are taken: at the bound further
+    /// large ones are refused.
     pub unsent_bytes: usize,
 }
 
@@ -89,9 +92,11 @@ impl RequestHub {
 
     /// The number of a query.
     pub(crate) fn find(&self, name: &str) -> Result<usize, QueryError> {
-        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| QueryError::NoSuchQuery {
-            name: name.to_string(),
-            known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
+        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| {
+            QueryError::NoSuchQuery {
+                name: name.to_string(),
+                known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
+            }
         })
     }
 
@@ -99,13 +104,17 @@ impl RequestHub {
     pub(crate) fn let_wait(&self) -> Result<Permit, QueryError> {
         let most = self.limits.waiting;
         let waits = Permit::one_of(&self.for_batches, most);
-        waits.ok_or_else(|| QueryError::TooMany { bound: format!("{most} wait for a batch already") })
+        waits.ok_or_else(|| QueryError::TooMany {
+            bound: format!("{most} wait for a batch already"),
+        })
     }
 
     /// Lets one more request in, if there is room.
     pub(crate) fn admit(&self) -> Result<Permit, QueryError> {
         let most = self.limits.running * self.workers + self.limits.waiting;
         let admitted = Permit::one_of(&self.outstanding, most);
-        admitted.ok_or_else(|| QueryError::TooMany { bound: format!("{most} are running and waiting already") })
+        admitted.ok_or_else(|| QueryError::TooMany {
+            bound: format!("{most} are running and waiting already"),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! One worker's in_flight: the requests that are at home here, from when they begin until they are answered or given up.
+//! One worker's in_flight: the requests that are at home here, from when they begin until they are
+//! answered or given up.
 
 use crate::json;
 use crate::request::ask::{Answer, Ask, Format, Permit, QueryError, Reply};
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::codec;
 
-/// The interval at which requests in flight are looked through for requests whose time is over, or that nobody waits for.
+/// The interval at which requests in flight are looked through for requests whose time is over, or
+/// that nobody waits for.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(5);
 
 struct Running {
@@ -73,7 +75,8 @@ impl InFlight {
         self.free.len() < self.running.len() || !self.waiting.is_empty()
     }
 
-    /// Lets requests that wait begin, as long as there are places: all of them as of the last committed batch.
+    /// Lets requests that wait begin, as long as there are places: all of them as of the last
+    /// committed batch.
     pub(crate) fn begin(&mut self, entrances: &[std::rc::Rc<dyn QueryInput>]) {
         if self.waiting.is_empty() || self.free.is_empty() {
             return;
@@ -88,7 +91,16 @@ impl InFlight {
             };
             let id = self.live.begin(self.worker, place);
             let ticket = Ticket { id, at };
-            let Ask { admitted, query, arguments, format, begun: since, deadline, most_bytes, reply } = ask;
+            let Ask {
+                admitted,
+                query,
+                arguments,
+                format,
+                begun: since,
+                deadline,
+                most_bytes,
+                reply,
+            } = ask;
             let mut body = Vec::new();
             if format == Format::Bincode {
                 body.push(codec::FORMAT);
@@ -119,11 +131,16 @@ impl InFlight {
         }
     }
 
-    /// Something of a request has come home. `one` says whether its query gives one value; the answer goes out once all weight is home.
+    /// Something of a request has come home. `one` says whether its query gives one value; the
+    /// answer goes out once all weight is home.
     pub(crate) fn take_home<R: Serialize>(&mut self, item: Item<R>, whole: Weight, one: bool) {
         let place = item.ticket.id.place();
         // What is left of a request that was given up comes home too.
-        let Some(running) = self.running[place].as_mut().filter(|running| running.id == item.ticket.id) else { return };
+        let Some(running) =
+            self.running[place].as_mut().filter(|running| running.id == item.ticket.id)
+        else {
+            return;
+        };
         running.home = running.home.plus(item.weight);
         let outcome = match item.held {
             Held::Value(value) => running.add(&value, one),
@@ -164,14 +181,22 @@ impl InFlight {
         reply.answer(outcome.and_then(|bytes| {
             let kept = self.unsent.keep(bytes.len());
             let kept = kept.ok_or_else(|| QueryError::TooMany {
-                bound: format!("{} bytes of answers are not taken yet, as many as there may be", self.unsent.most()),
+                bound: format!(
+                    "{} bytes of answers are not taken yet, as many as there may be",
+                    self.unsent.most()
+                ),
             })?;
             Ok(Answer { txid: ticket.at, bytes, kept })
         }));
     }
 
-    /// Gives up requests whose time is over, or that nobody waits for. Gives how long until the next look, if there are any.
-    pub(crate) fn sweep(&mut self, now: Instant, held_up_by: impl Fn() -> Option<String>) -> Option<Duration> {
+    /// Gives up requests whose time is over, or that nobody waits for. Gives how long until the
+    /// next look, if there are any.
+    pub(crate) fn sweep(
+        &mut self,
+        now: Instant,
+        held_up_by: impl Fn() -> Option<String>,
+    ) -> Option<Duration> {
         if !self.is_busy() {
             return None;
         }
@@ -181,7 +206,8 @@ impl InFlight {
         }
         self.swept = now;
         let timed_out = |begun: Instant| QueryError::TimedOut {
-            after_ms: u64::try_from(now.saturating_duration_since(begun).as_millis()).unwrap_or(u64::MAX),
+            after_ms: u64::try_from(now.saturating_duration_since(begun).as_millis())
+                .unwrap_or(u64::MAX),
             held_up_by: held_up_by(),
         };
         for place in 0..self.running.len() {
@@ -195,7 +221,11 @@ impl InFlight {
         let late = |ask: &mut Ask| now >= ask.deadline || ask.reply.is_gone();
         let (mut at, mut given_up) = (0, Vec::new());
         while at < self.waiting.len() {
-            if late(&mut self.waiting[at]) { given_up.extend(self.waiting.remove(at)) } else { at += 1 }
+            if late(&mut self.waiting[at]) {
+                given_up.extend(self.waiting.remove(at))
+            } else {
+                at += 1
+            }
         }
         for ask in given_up {
             drop(ask.admitted);
@@ -222,7 +252,8 @@ impl Running {
     fn add<R: Serialize>(&mut self, value: &R, one: bool) -> Result<(), QueryError> {
         let first = self.rows == 0;
         self.rows += 1;
-        let mut body = Bounded { left: self.most_bytes.saturating_sub(self.body.len()), body: &mut self.body };
+        let mut body =
+            Bounded { left: self.most_bytes.saturating_sub(self.body.len()), body: &mut self.body };
         let written = match self.format {
             Format::Json => {
                 let start: &[u8] = if one {
@@ -234,10 +265,16 @@ impl Running {
                 };
                 body.write_all(start).is_ok() && body.json(value)?
             }
-            Format::Storm => body.write_all(if first { b"[" } else { b"," }).is_ok() && body.storm(value)?,
+            Format::Storm => {
+                body.write_all(if first { b"[" } else { b"," }).is_ok() && body.storm(value)?
+            }
             Format::Bincode => body.bincode(value)?,
         };
-        if written { Ok(()) } else { Err(QueryError::TooLarge { what: "answer", limit: self.most_bytes }) }
+        if written {
+            Ok(())
+        } else {
+            Err(QueryError::TooLarge { what: "answer", limit: self.most_bytes })
+        }
     }
 
     fn finish(&mut self, one: bool) -> Result<Vec<u8>, QueryError> {
@@ -245,9 +282,12 @@ impl Running {
         match (self.format, one) {
             (Format::Json, true) if self.rows == 0 => body.extend_from_slice(b"null"),
             (Format::Json, true) => {}
-            (Format::Json | Format::Storm, _) => body.extend_from_slice(if self.rows == 0 { b"[]" } else { b"]" }),
+            (Format::Json | Format::Storm, _) => {
+                body.extend_from_slice(if self.rows == 0 { b"[]" } else { b"]" })
+            }
             (Format::Bincode, _) => {
-                // As bincode has it: the number of a vector's elements, or of an option's, comes before them.
+                // As bincode has it: the number of a vector's elements, or of an option's, comes
+                // before them.
                 let mut counted = Vec::with_capacity(body.len() + 9);
                 let number = |into: &mut Vec<u8>| {
                     if one {
@@ -294,7 +334,9 @@ impl Bounded<'_> {
         match json::write(value, self) {
             Ok(()) => Ok(true),
             Err(why) if why.is_io() => Ok(false),
-            Err(why) => Err(QueryError::Failed(format!("a result cannot be written as JSON: {why}"))),
+            Err(why) => {
+                Err(QueryError::Failed(format!("a result cannot be written as JSON: {why}")))
+            }
         }
     }
 

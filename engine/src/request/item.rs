@@ -46,7 +46,12 @@ impl<T> Item<T> {
 }
 
 /// Gives `values`, which share a weight; if there are none, the weight alone.
-pub(crate) fn give_shared<T>(ticket: Ticket, weight: Weight, values: &mut Vec<T>, into: &mut Vec<Item<T>>) {
+pub(crate) fn give_shared<T>(
+    ticket: Ticket,
+    weight: Weight,
+    values: &mut Vec<T>,
+    into: &mut Vec<Item<T>>,
+) {
     if values.is_empty() {
         return give_nothing(ticket, weight, into);
     }
@@ -54,11 +59,16 @@ pub(crate) fn give_shared<T>(ticket: Ticket, weight: Weight, values: &mut Vec<T>
         Some((first, each)) => {
             let weights = std::iter::once(first).chain(std::iter::repeat(each));
             let items = values.drain(..).zip(weights);
-            into.extend(items.map(|(value, weight)| Item { ticket, weight, held: Held::Value(value) }));
+            into.extend(items.map(|(value, weight)| Item {
+                ticket,
+                weight,
+                held: Held::Value(value),
+            }));
         }
         None => {
             let why = format!(
-                "one record became {} records, after many others had: the request's weight cannot be shared any further",
+                "one record became {} records, after many others had: the request's weight cannot \
+                 be shared any further",
                 values.len()
             );
             values.clear();
@@ -70,7 +80,9 @@ pub(crate) fn give_shared<T>(ticket: Ticket, weight: Weight, values: &mut Vec<T>
 /// Gives the weight of what was dropped, together with what the same request dropped just before.
 pub(crate) fn give_nothing<T>(ticket: Ticket, weight: Weight, into: &mut Vec<Item<T>>) {
     match into.last_mut() {
-        Some(Item { ticket: last, weight: sum, held: Held::Nothing }) if last.id == ticket.id => *sum = sum.plus(weight),
+        Some(Item { ticket: last, weight: sum, held: Held::Nothing }) if last.id == ticket.id => {
+            *sum = sum.plus(weight)
+        }
         _ => into.push(Item { ticket, weight, held: Held::Nothing }),
     }
 }

@@ -1,4 +1,5 @@
-//! Which requests are alive: a table of numbers that every worker can look into, and only a request's home changes.
+//! Which requests are alive: a table of numbers that every worker can look into, and only a
+//! request's home changes.
 
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +15,11 @@ const COUNT_BITS: u32 = 40;
 
 impl RequestId {
     fn new(home: usize, place: usize, count: u64) -> RequestId {
-        RequestId((home as u64) << (PLACE_BITS + COUNT_BITS) | (place as u64) << COUNT_BITS | count & ((1 << COUNT_BITS) - 1))
+        RequestId(
+            (home as u64) << (PLACE_BITS + COUNT_BITS)
+                | (place as u64) << COUNT_BITS
+                | count & ((1 << COUNT_BITS) - 1),
+        )
     }
 
     /// The worker where it arrived and is answered.
@@ -31,7 +36,8 @@ impl RequestId {
 /// See the module's documentation. One for all workers and generations of a run.
 pub(crate) struct LiveRequests {
     homes: Vec<Home>,
-    /// The number of requests that have ended before everything of them was home: what is left of them is to be dropped.
+    /// The number of requests that have ended before everything of them was home: what is left of
+    /// them is to be dropped.
     given_up: AtomicUsize,
 }
 
@@ -44,8 +50,14 @@ impl LiveRequests {
     /// A table for so many workers, each with so many requests at once.
     pub(crate) fn new(workers: usize, places: usize) -> LiveRequests {
         assert!(places <= PLACES, "a worker has at most {PLACES} places");
-        let home = || Home { places: (0..places).map(|_| AtomicU64::new(0)).collect(), begun: AtomicU64::new(1) };
-        LiveRequests { homes: (0..workers).map(|_| home()).collect(), given_up: AtomicUsize::new(0) }
+        let home = || Home {
+            places: (0..places).map(|_| AtomicU64::new(0)).collect(),
+            begun: AtomicU64::new(1),
+        };
+        LiveRequests {
+            homes: (0..workers).map(|_| home()).collect(),
+            given_up: AtomicUsize::new(0),
+        }
     }
 
     /// Returns the number of requests that can run at once on one worker.

@@ -1,8 +1,10 @@
 //! Pins: which committed batches are being read, so that the old values they need are kept.
 //!
-//! A pin is taken under the lock that advances the committed number. What each batch overwrote is kept while that batch is uncommitted or a pin before it exists: up to
-//! the *floor* it may go. The bytes that are kept are bounded; at the bound the oldest pins are cancelled, because sources never wait for readers. Every read asks its
-//! own worker's map whether it still holds the batch, so that a cancelled pin is an error and never a wrong answer.
+//! A pin is taken under the lock that advances the committed number. What each batch overwrote is
+//! kept while that batch is uncommitted or a pin before it exists: up to the *floor* it may go. The
+//! bytes that are kept are bounded; at the bound the oldest pins are cancelled, because sources
+//! never wait for readers. Every read asks its own worker's map whether it still holds the batch,
+//! so that a cancelled pin is an error and never a wrong answer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -27,11 +29,19 @@ struct Held {
 }
 
 impl Pins {
-    /// No pins yet. `committed` is the number that everybody is shown; only [`Pins::advance`] changes it.
+    /// No pins yet. `committed` is the number that everybody is shown; only [`Pins::advance`]
+    /// changes it.
     pub(crate) fn new(committed: Arc<AtomicU64>, workers: usize, most_bytes: usize) -> Pins {
         let floor = AtomicU64::new(committed.load(SeqCst));
         let kept = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        Pins { held: Mutex::default(), committed, floor, kept, most_bytes, cancelled: AtomicU64::new(0) }
+        Pins {
+            held: Mutex::default(),
+            committed,
+            floor,
+            kept,
+            most_bytes,
+            cancelled: AtomicU64::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -40,7 +50,8 @@ impl Pins {
 
     fn settle(&self, held: &Held) {
         let committed = self.committed.load(SeqCst);
-        let floor = held.pins.first_key_value().map_or(committed, |(oldest, _)| oldest.0.min(committed));
+        let floor =
+            held.pins.first_key_value().map_or(committed, |(oldest, _)| oldest.0.min(committed));
         self.floor.store(floor, SeqCst);
     }
 
@@ -98,7 +109,8 @@ impl Pins {
         Txid(self.floor.load(SeqCst))
     }
 
-    /// A worker keeps so many bytes of old values. Cancels the oldest pin if all keep too many together.
+    /// A worker keeps so many bytes of old values. Cancels the oldest pin if all keep too many
+    /// together.
     pub(crate) fn keep(&self, worker: usize, bytes: usize) {
         let before = self.kept[worker].swap(bytes, SeqCst);
         if bytes <= before || self.kept_bytes() <= self.most_bytes {

@@ -1,4 +1,5 @@
-//! The bytes of answers that nobody has taken yet. They are bounded over all requests: clients that ask and do not read take no more memory than that.
+//! The bytes of answers that nobody has taken yet. They are bounded over all requests: clients that
+//! ask and do not read take no more memory than that.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,7 +14,8 @@ pub(crate) struct UnsentBytes {
     most: usize,
 }
 
-/// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it as long.
+/// An answer's bytes are counted until the last copy of this is dropped: what sends them holds it
+/// as long.
 #[derive(Clone, Debug, Default)]
 pub struct UnsentGuard {
     _counted: Option<Arc<Counted>>,
@@ -50,14 +52,16 @@ impl UnsentBytes {
         self.most
     }
 
-    /// Counts an answer of so many bytes, if there is room. One that is larger than the bound has room while there is no other.
+    /// Counts an answer of so many bytes, if there is room. One that is larger than the bound has
+    /// room while there is no other.
     pub(crate) fn keep(&self, bytes: usize) -> Option<UnsentGuard> {
         if bytes < SMALL {
             return Some(UnsentGuard::default());
         }
         let before = self.bytes.fetch_add(bytes, Relaxed);
         let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
-        (before == 0 || before + bytes <= self.most).then(|| UnsentGuard { _counted: Some(Arc::new(counted)) })
+        (before == 0 || before + bytes <= self.most)
+            .then(|| UnsentGuard { _counted: Some(Arc::new(counted)) })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The user's closure that each worker runs just now, and since when: a single call of a closure cannot be
-//! interrupted, but one that does not return can be named.
+//! The user's closure that each worker runs just now, and since when: a single call of a closure
+//! cannot be interrupted, but one that does not return can be named.
 
 use crate::plan::NodeId;
 use std::cell::Cell;
@@ -14,7 +14,8 @@ const NAMED_AFTER: Duration = Duration::from_secs(1);
 /// See the module's documentation. One for a run.
 pub(crate) struct Watchdog {
     began: Instant,
-    /// By worker: the operator's number plus one, and since when, in microseconds; zero when in none.
+    /// By worker: the operator's number plus one, and since when, in microseconds; zero when in
+    /// none.
     workers: Vec<Entered>,
 }
 
@@ -25,7 +26,10 @@ struct Entered(AtomicU64, AtomicU64);
 
 impl Watchdog {
     pub(crate) fn new(workers: usize) -> Watchdog {
-        Watchdog { began: Instant::now(), workers: (0..workers).map(|_| Entered::default()).collect() }
+        Watchdog {
+            began: Instant::now(),
+            workers: (0..workers).map(|_| Entered::default()).collect(),
+        }
     }
 
     /// Operators that have been at it for longer than a second, with the worker and for how long.
@@ -36,11 +40,12 @@ impl Watchdog {
     /// Operators that have been at it for at least so long, with the worker and for how long.
     pub(crate) fn inside_for(&self, at_least: Duration) -> Vec<(usize, NodeId, Duration)> {
         let now = self.began.elapsed();
-        let workers = self.workers.iter().enumerate().filter_map(|(worker, Entered(node, since))| {
-            let node = usize::try_from(node.load(Relaxed).checked_sub(1)?).ok()?;
-            let busy = now.saturating_sub(Duration::from_micros(since.load(Relaxed)));
-            (busy >= at_least).then_some((worker, NodeId(node), busy))
-        });
+        let workers =
+            self.workers.iter().enumerate().filter_map(|(worker, Entered(node, since))| {
+                let node = usize::try_from(node.load(Relaxed).checked_sub(1)?).ok()?;
+                let busy = now.saturating_sub(Duration::from_micros(since.load(Relaxed)));
+                (busy >= at_least).then_some((worker, NodeId(node), busy))
+            });
         workers.collect()
     }
 }
@@ -71,7 +76,10 @@ impl WorkerWatch {
     /// The worker is in this operator of a stream until what is returned is dropped.
     pub(crate) fn enter_stream(&self, node: NodeId) -> WatchGuard<'_> {
         let Entered(at, since) = &self.stuck.workers[self.worker];
-        since.store(u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        since.store(
+            u64::try_from(self.stuck.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            Relaxed,
+        );
         at.store(node.0 as u64 + 1, Relaxed);
         WatchGuard(at)
     }

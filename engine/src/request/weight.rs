@@ -1,8 +1,10 @@
 //! Weights: how a request knows that everything that became of it has come home.
 //!
-//! Mattern's credit distribution ("Global quiescence detection based on credit distribution and recovery", 1989): a request begins with a weight; whatever becomes
-//! of it carries a share; when the shares that have come home add up to the whole again, nothing is under way any more. Storm's ackers do the same with random numbers and a
-//! message for each record; a weight travels with the record itself.
+//! Mattern's credit distribution ("Global quiescence detection based on credit distribution and
+//! recovery", 1989): a request begins with a weight; whatever becomes of it carries a share; when
+//! the shares that have come home add up to the whole again, nothing is under way any more. Storm's
+//! ackers do the same with random numbers and a message for each record; a weight travels with the
+//! record itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Weight(u128);
 
-/// By how much of what it has a slice of an operator that does not know how many there will be may give: 1 / 2^24.
+/// By how much of what it has a slice of an operator that does not know how many there will be may
+/// give: 1 / 2^24.
 const SLICES: u32 = 24;
 
 impl Weight {

@@ -36,11 +36,13 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Looks until the generation ends, which it does not hold up: a look over a network may take long, and whoever
-    /// ends the generation does not wait for it. What comes of such a late look reaches nobody.
+    /// Looks until the generation ends, which it does not hold up: a look over a network may take
+    /// long, and whoever ends the generation does not wait for it. What comes of such a late look
+    /// reaches nobody.
     pub(crate) fn run(mut self) {
         let began = Instant::now();
-        let mut due: Vec<Instant> = self.sources.iter().map(|source| began + source.every.min(A_YEAR)).collect();
+        let mut due: Vec<Instant> =
+            self.sources.iter().map(|source| began + source.every.min(A_YEAR)).collect();
         let mut failing = vec![false; self.sources.len()];
         let mut next = self.sources.iter().map(|source| source.known.len()).sum::<usize>();
         while let Some((at, when)) = due.iter().copied().enumerate().min_by_key(|(_, when)| *when) {
@@ -56,7 +58,10 @@ impl Discovery {
             match self.look(at, &mut next) {
                 Ok(()) => {
                     if std::mem::take(&mut failing[at]) {
-                        tracing::info!(source = self.sources[at].name, "new partitions can be looked for again");
+                        tracing::info!(
+                            source = self.sources[at].name,
+                            "new partitions can be looked for again"
+                        );
                     }
                 }
                 Err(error) if error.kind() == Kind::SourceLost => {
@@ -66,7 +71,8 @@ impl Discovery {
                 Err(error) => {
                     if !std::mem::replace(&mut failing[at], true) {
                         let source = &self.sources[at].name;
-                        tracing::warn!(source, %error, "looking for new partitions failed; the known ones are read on");
+                        tracing::warn!(source, %error, "looking for new partitions failed; the \
+                            known ones are read on");
                     }
                     self.runtime.note_error(&error);
                 }
@@ -83,13 +89,17 @@ impl Discovery {
         self.runtime.set_notices(name, source.notices());
         if found.is_ok() {
             let left_out = source.left_out();
-            self.runtime.while_it_runs(self.generation, || true).then(|| self.runtime.set_left_out(name, left_out));
+            self.runtime
+                .while_it_runs(self.generation, || true)
+                .then(|| self.runtime.set_left_out(name, left_out));
         }
         let mut found = found.map_err(|error| error.while_doing(&format!("source \"{name}\"")))?;
         found.retain(|(partition, _)| !known.contains_key(partition));
-        // All of them are recorded with the first commit of any: a file that was missed is looked for only as long as none
-        // that came after it is known.
-        let begins = found.iter().filter_map(|(partition, from)| Some((*id, partition.clone(), from.clone()?)));
+        // All of them are recorded with the first commit of any: a file that was missed is looked
+        // for only as long as none that came after it is known.
+        let begins = found
+            .iter()
+            .filter_map(|(partition, from)| Some((*id, partition.clone(), from.clone()?)));
         let record = || self.store.upgrade().map(|store| store.move_on(begins)).is_some();
         if !self.runtime.while_it_runs(self.generation, record) {
             return Ok(());

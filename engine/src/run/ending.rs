@@ -69,8 +69,8 @@ pub(crate) fn step(facts: Facts) -> Step {
     }
     let Some(ending_for) = ending_for else { return Step::Wait(None) };
     let bound = match phase {
-        // The workers have the time itself, so that what they completed can still be committed and published; and a
-        // moment, if sinks are not to be waited for.
+        // The workers have the time itself, so that what they completed can still be committed and
+        // published; and a moment, if sinks are not to be waited for.
         Phase::Working => drain.max(AT_LEAST),
         Phase::Closing => drain.saturating_add(PATIENCE + AT_LEAST),
         Phase::Committing | Phase::Publishing | Phase::Over => drain.saturating_add(PATIENCE),
@@ -88,12 +88,22 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Waits until the phase is over. Returns the next phase, and whether everything of this one has ended: otherwise
-    /// it was left behind. `done` reports whether everything has ended; `wait` sleeps until that may be so, at most so
-    /// long.
-    pub(crate) fn pass(&self, phase: Phase, done: impl Fn() -> bool, wait: impl Fn(Duration)) -> (Phase, bool) {
+    /// Waits until the phase is over. Returns the next phase, and whether everything of this one
+    /// has ended: otherwise it was left behind. `done` reports whether everything has ended; `wait`
+    /// sleeps until that may be so, at most so long.
+    pub(crate) fn pass(
+        &self,
+        phase: Phase,
+        done: impl Fn() -> bool,
+        wait: impl Fn(Duration),
+    ) -> (Phase, bool) {
         loop {
-            let facts = Facts { phase, done: done(), ending_for: self.runtime.ending_for(), drain: self.drain };
+            let facts = Facts {
+                phase,
+                done: done(),
+                ending_for: self.runtime.ending_for(),
+                drain: self.drain,
+            };
             match step(facts) {
                 Step::Enter(next) => return (next, true),
                 Step::LeaveBehind(next) => return (next, false),
@@ -109,9 +119,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) fn write_hangs(store: &Store) -> Error {
     Error::try_again(format!(
-        "a commit of the store in {} has not returned in the time that the stop had: a write that hangs, or a source that \
-         takes the news of it. Whether it is durable is unknown, so nothing was published after it; nothing is lost. Make \
-         sure that the disk is healthy, then start again",
+        "a commit of the store in {} has not returned in the time that the stop had: a write that \
+         hangs, or a source that takes the news of it. Whether it is durable is unknown, so \
+         nothing was published after it; nothing is lost. Make sure that the disk is healthy, \
+         then start again",
         store.dir().display()
     ))
 }
@@ -153,16 +164,24 @@ mod tests {
 
     #[test]
     fn a_stop_without_time_for_sinks_finishes_the_batch_in_hand() {
-        let facts =
-            |ending_for| Facts { phase: Phase::Working, done: false, ending_for: Some(ending_for), drain: Duration::ZERO };
+        let facts = |ending_for| Facts {
+            phase: Phase::Working,
+            done: false,
+            ending_for: Some(ending_for),
+            drain: Duration::ZERO,
+        };
         assert_eq!(step(facts(Duration::ZERO)), Step::Wait(Some(AT_LEAST)));
         assert_eq!(step(facts(AT_LEAST)), Step::LeaveBehind(Phase::Committing));
     }
 
     #[test]
     fn a_drain_without_end_is_no_overflow() {
-        let facts =
-            Facts { phase: Phase::Publishing, done: false, ending_for: Some(Duration::from_secs(1)), drain: Duration::MAX };
+        let facts = Facts {
+            phase: Phase::Publishing,
+            done: false,
+            ending_for: Some(Duration::from_secs(1)),
+            drain: Duration::MAX,
+        };
         assert!(matches!(step(facts), Step::Wait(Some(_))));
     }
 }

@@ -35,16 +35,18 @@ pub struct StartReport {
     pub committed: Txid,
     /// The decision, in words.
     pub decision: String,
-    /// From the call of [`Engine::start`] until the store was open and the sinks claimed; the workers load their states after that.
+    /// From the call of [`Engine::start`] until the store was open and the sinks claimed; the
+    /// workers load their states after that.
     pub took: Duration,
 }
 
 impl Engine {
-    /// Opens or makes the store, decides whether the program fits it, claims the sinks, and starts the workers.
+    /// Opens or makes the store, decides whether the program fits it, claims the sinks, and starts
+    /// the workers.
     ///
     /// # Errors
-    /// The start was refused, with what to do. Nothing was changed then, but that a refusal after the decision (a sink that cannot be
-    /// claimed) may have used an incarnation.
+    /// The start was refused, with what to do. Nothing was changed then, but that a refusal after
+    /// the decision (a sink that cannot be claimed) may have used an incarnation.
     pub fn start<F>(settings: Settings, build: F) -> Result<Engine>
     where
         F: Fn(&Topology<'_>) + Send + Sync + 'static,
@@ -64,19 +66,31 @@ impl Engine {
         validate(&settings)?;
         let description = described(&settings, &build)?;
         let begun = start::start(&settings, &description, &points)?;
-        let report = StartReport { committed: begun.decision.after, decision: begun.in_words(), took: started.elapsed() };
+        let report = StartReport {
+            committed: begun.decision.after,
+            decision: begun.in_words(),
+            took: started.elapsed(),
+        };
         let runtime = Arc::new(Runtime::new(
             Facts {
                 topology: settings.name.clone(),
                 workers: settings.workers,
                 plan: description.plan.clone(),
                 codecs: description.codecs.clone(),
-                sources: description.program.sources.iter().map(|source| source.name.clone()).collect(),
+                sources: description
+                    .program
+                    .sources
+                    .iter()
+                    .map(|source| source.name.clone())
+                    .collect(),
                 key_groups: begun.store.key_groups(),
                 lineage: begun.store.lineage(),
                 incarnation: begun.incarnation,
                 fold_bytes: settings.fold_bytes,
-                bounds: Bounds { unfolded_bytes: settings.most_unfolded(), outbox_bytes: settings.outbox_bytes },
+                bounds: Bounds {
+                    unfolded_bytes: settings.most_unfolded(),
+                    outbox_bytes: settings.outbox_bytes,
+                },
                 started,
             },
             begun.store.committed(),
@@ -107,7 +121,8 @@ impl Engine {
     {
         validate(settings)?;
         let decision: Decision = start::check(settings, &described(settings, &build)?)?;
-        let warnings: Vec<String> = decision.warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
+        let warnings: Vec<String> =
+            decision.warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
         Ok(format!("{decision}{}", warnings.concat()))
     }
 
@@ -123,7 +138,8 @@ impl Engine {
         &self.runtime
     }
 
-    /// Finishes the batch in hand, publishes for up to [`Settings::drain`], and ends. Returns at once; see [`Engine::wait`].
+    /// Finishes the batch in hand, publishes for up to [`Settings::drain`], and ends. Returns at
+    /// once; see [`Engine::wait`].
     pub fn stop(&self) {
         self.runtime.stop();
         self.starting.give_up();
@@ -143,7 +159,8 @@ impl Engine {
         self.join()
     }
 
-    /// Ends the run as a crash of the process would: nothing is finished, nothing tidied up. For tests.
+    /// Ends the run as a crash of the process would: nothing is finished, nothing tidied up. For
+    /// tests.
     pub fn crash(mut self) {
         self.points.stop();
         self.starting.give_up();
@@ -155,9 +172,10 @@ impl Engine {
         match self.supervisor.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(outcome)) => outcome,
-            Some(Err(panic)) => {
-                Err(Error::bug(format!("the supervisor panicked: {}", crate::panics::panic_message(panic.as_ref()))))
-            }
+            Some(Err(panic)) => Err(Error::bug(format!(
+                "the supervisor panicked: {}",
+                crate::panics::panic_message(panic.as_ref())
+            ))),
         }
     }
 }
@@ -184,7 +202,10 @@ fn validate(settings: &Settings) -> Result<()> {
     let limits = &settings.batches;
     let wrong = [
         (settings.workers == 0, "workers is 0: give at least 1"),
-        (settings.workers > 256, "workers is more than 256, the number of key groups: give at most 256"),
+        (
+            settings.workers > 256,
+            "workers is more than 256, the number of key groups: give at most 256",
+        ),
         (limits.max_records == 0, "max_batch_records is 0: give at least 1"),
         (limits.max_bytes == 0, "max_batch_bytes is 0: give at least 1"),
         (limits.max_in_flight == 0, "max_batches_in_flight is 0: give at least 1"),
@@ -193,9 +214,18 @@ fn validate(settings: &Settings) -> Result<()> {
             settings.name.contains(char::is_control),
             "the topology's name has control characters in it: give it another with --name",
         ),
-        (settings.queries.running == 0, "queries_running is 0, with which no request could begin: give at least 1"),
-        (settings.queries.time_out.is_zero(), "query_time_out is 0, in which nothing is answered: give at least 1ms"),
-        (settings.queries.request_bytes == 0, "request_bytes is 0, with which nothing can be asked: give at least 1"),
+        (
+            settings.queries.running == 0,
+            "queries_running is 0, with which no request could begin: give at least 1",
+        ),
+        (
+            settings.queries.time_out.is_zero(),
+            "query_time_out is 0, in which nothing is answered: give at least 1ms",
+        ),
+        (
+            settings.queries.request_bytes == 0,
+            "request_bytes is 0, with which nothing can be asked: give at least 1",
+        ),
     ];
     wrong.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, why)| Err(Error::config(*why)))
 }
@@ -203,7 +233,9 @@ fn validate(settings: &Settings) -> Result<()> {
 /// The program's sources with their numbers.
 fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc<dyn AnySource>)> {
     let sources = description.program.sources.iter().zip(&description.sources);
-    let numbered = sources.filter_map(|(decl, source)| Some((decision.schema.source(&decl.name)?, Arc::clone(source))));
+    let numbered = sources.filter_map(|(decl, source)| {
+        Some((decision.schema.source(&decl.name)?, Arc::clone(source)))
+    });
     numbered.collect()
 }
 
@@ -218,7 +250,8 @@ struct Run {
 }
 
 impl Run {
-    /// Starts the threads that outlive generations, runs generations until the end, and ends those threads in the order in which they depend on each other.
+    /// Starts the threads that outlive generations, runs generations until the end, and ends those
+    /// threads in the order in which they depend on each other.
     fn supervise(self) -> Result<()> {
         let Run { settings, build, description, begun, runtime, points } = self;
         let StartedStore { store, decision, publishers, listing, known_as, .. } = begun;
@@ -244,11 +277,13 @@ impl Run {
         };
         let committer = watched("committer", Box::new(move || committer.run(&messages)))?;
         let mut others = Vec::new();
-        // A thread that there is not ends the run as one that fails does: those that are there are ended in order.
-        let mut other = |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| match watched(name, body) {
-            Ok(thread) => others.push(thread),
-            Err(error) => runtime.fail(error),
-        };
+        // A thread that there is not ends the run as one that fails does: those that are there are
+        // ended in order.
+        let mut other =
+            |name: &str, body: Box<dyn FnOnce() -> Result<()> + Send>| match watched(name, body) {
+                Ok(thread) => others.push(thread),
+                Err(error) => runtime.fail(error),
+            };
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
                 id: sink.id,

@@ -1,4 +1,5 @@
-//! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built anew after the last committed batch.
+//! Generations: the dataflows are built, run until they are stopped or fail, dropped, and built
+//! anew after the last committed batch.
 
 use crate::batch::commit::Message;
 use crate::batch::feed::Assignment;
@@ -41,17 +42,20 @@ pub(crate) struct Generations {
     pub(crate) known_as: String,
     /// The number of generations that there were.
     pub(crate) numbers: u64,
-    /// True if the last listing of the sources found elsewhere what the generation before it had lost.
+    /// True if the last listing of the sources found elsewhere what the generation before it had
+    /// lost.
     pub(crate) found_elsewhere: Cell<bool>,
 }
 
-/// The time a generation may take to end after its failure before the closures that hold it up are named.
+/// The time a generation may take to end after its failure before the closures that hold it up are
+/// named.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 /// The mode in which a generation is run.
 #[derive(Clone, Default)]
 struct Mode {
-    /// Up to this batch, none is opened before the one before it is committed: if one fails, its records are known.
+    /// Up to this batch, none is opened before the one before it is committed: if one fails, its
+    /// records are known.
     careful_until: Txid,
     /// Records that are left out.
     excluded: Arc<Excluded>,
@@ -104,23 +108,28 @@ impl Generations {
                 retries: self.settings.retries,
                 skips_losses: self.settings.on_loss != OnLoss::Refuse,
                 // A wait that was given up knows of the stop before the run does.
-                stopping: self.is_stopping() || (error.kind() == Kind::Unreachable && self.settings.starting.is_given_up()),
+                stopping: self.is_stopping()
+                    || (error.kind() == Kind::Unreachable && self.settings.starting.is_given_up()),
                 crashed: self.points.stopped(),
             };
             let (next, why) = match (retry::after_failure(facts), suspected) {
-                (Next::Search, Some(suspected)) => self.searched(facts, &suspected.0, &suspected.1, &mut mode)?,
+                (Next::Search, Some(suspected)) => {
+                    self.searched(facts, &suspected.0, &suspected.1, &mut mode)?
+                }
                 (next, _) => (next, None),
             };
             match next {
                 Next::Stop => return Ok(()),
                 Next::Fail => {
-                    let why = why.map(|why| format!("{error}. Searched for what is to blame: {why}"));
+                    let why =
+                        why.map(|why| format!("{error}. Searched for what is to blame: {why}"));
                     return Err(why.map_or(error.clone(), |why| Error::new(error.kind(), why)));
                 }
                 Next::Alone(batch) => mode.careful_until = batch,
                 Next::Again | Next::Search => {}
             }
-            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are built again after the last committed batch");
+            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are \
+                built again after the last committed batch");
             self.runtime.show_retry(begun, number, &error);
         }
     }
@@ -139,7 +148,10 @@ impl Generations {
                 Ok((retry::after_search(facts, found.is_ok()), found.err()))
             }
             // The batch is not there any more to be searched: losses are dealt with here too.
-            Err(gone) if retry::Facts { perhaps_elsewhere: gone.is_perhaps_elsewhere(), ..facts }.passes_over(gone.kind()) => {
+            Err(gone)
+                if retry::Facts { perhaps_elsewhere: gone.is_perhaps_elsewhere(), ..facts }
+                    .passes_over(gone.kind()) =>
+            {
                 self.runtime.note_error(&gone);
                 Ok((Next::Alone(facts.committed.next()), None))
             }
@@ -151,13 +163,24 @@ impl Generations {
         self.runtime.stopping.load(SeqCst)
     }
 
-    /// Searches the batch after the last committed one for the records to blame, in trials that never commit, and excludes them. The inner error says why none were found.
-    fn search(&mut self, suspect: &Suspect, ranges: &[Range], mode: &mut Mode) -> Result<std::result::Result<(), String>> {
+    /// Searches the batch after the last committed one for the records to blame, in trials that
+    /// never commit, and excludes them. The inner error says why none were found.
+    fn search(
+        &mut self,
+        suspect: &Suspect,
+        ranges: &[Range],
+        mode: &mut Mode,
+    ) -> Result<std::result::Result<(), String>> {
         let mut excluded = Excluded::clone(&mode.excluded);
-        let trial = |generations: &mut Generations, only: Option<&[crate::batch::chunk::Place]>, excluded: &Excluded| {
+        let trial = |generations: &mut Generations,
+                     only: Option<&[crate::batch::chunk::Place]>,
+                     excluded: &Excluded| {
             let trial = Arc::new(Trial::new(ranges, only, generations.settings.workers));
-            let mode =
-                Mode { careful_until: suspect.txid, excluded: Arc::new(excluded.clone()), trial: Some(Arc::clone(&trial)) };
+            let mode = Mode {
+                careful_until: suspect.txid,
+                excluded: Arc::new(excluded.clone()),
+                trial: Some(Arc::clone(&trial)),
+            };
             let outcome = generations.generation(None, &mode);
             excluded.budget.spend(trial.took());
             if generations.is_stopping() {
@@ -174,13 +197,16 @@ impl Generations {
             let (fails, whole) = trial(self, None, &excluded)?;
             let records = whole.seen();
             let Some(again) = fails else {
-                // Not every time, then: it is tried again as a whole, as long as there are trials left.
+                // Not every time, then: it is tried again as a whole, as long as there are trials
+                // left.
                 tracing::warn!(batch = %suspect.txid, "the batch did not fail again");
                 return Ok(Vec::new());
             };
             let budget = excluded.budget.clone();
             let known = excluded.clone();
-            search::search(&records, again, &budget, |some| trial(self, Some(some), &known).map(|(fails, _)| fails))
+            search::search(&records, again, &budget, |some| {
+                trial(self, Some(some), &known).map(|(fails, _)| fails)
+            })
         });
         match found {
             Ok(found) => {
@@ -198,38 +224,66 @@ impl Generations {
     }
 
     /// Builds the dataflows, runs them until the run is stopped or they fail, and drops them.
-    fn generation(&mut self, listing: Option<SourcePlan>, mode: &Mode) -> std::result::Result<(), Failed> {
+    fn generation(
+        &mut self,
+        listing: Option<SourcePlan>,
+        mode: &Mode,
+    ) -> std::result::Result<(), Failed> {
         self.numbers += 1;
         let outcome = self.run_one(self.numbers, listing, mode);
         self.runtime.end_generation();
         outcome
     }
 
-    fn run_one(&self, number: u64, listing: Option<SourcePlan>, mode: &Mode) -> std::result::Result<(), Failed> {
+    fn run_one(
+        &self,
+        number: u64,
+        listing: Option<SourcePlan>,
+        mode: &Mode,
+    ) -> std::result::Result<(), Failed> {
         let latch = Arc::new(Latch::default());
         let workers = self.settings.workers;
-        let limits = if mode.trial.is_some() { BatchLimits::WHOLE } else { self.settings.batches.clone() };
-        // The committer answers with the last committed batch: it takes nothing of an earlier generation from here on.
+        let limits =
+            if mode.trial.is_some() { BatchLimits::WHOLE } else { self.settings.batches.clone() };
+        // The committer answers with the last committed batch: it takes nothing of an earlier
+        // generation from here on.
         let (reply, fixed) = crossbeam_channel::bounded(1);
-        let intake = Arc::new(Intake::new(limits, self.settings.clock.clone(), Txid::NONE, workers));
+        let intake =
+            Arc::new(Intake::new(limits, self.settings.clock.clone(), Txid::NONE, workers));
         intake.careful_until(mode.careful_until);
         // Of a trial nothing may be committed: to the committer it has failed before it begins.
-        let told = if mode.trial.is_some() { Arc::new(Latch::failed(Error::bug("a trial"))) } else { Arc::clone(&latch) };
-        let message = crate::batch::commit::Message::Generation { number, latch: told, intake: Arc::clone(&intake), reply };
-        let ended = || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
+        let told = if mode.trial.is_some() {
+            Arc::new(Latch::failed(Error::bug("a trial")))
+        } else {
+            Arc::clone(&latch)
+        };
+        let message = crate::batch::commit::Message::Generation {
+            number,
+            latch: told,
+            intake: Arc::clone(&intake),
+            reply,
+        };
+        let ended =
+            || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
         let after: Txid = match self.until_answered(&fixed) {
             (after, true) => after.ok_or_else(ended)?,
             (_, false) => return Err(write_hangs(&self.store).into()),
         };
-        assert_eq!(after, self.runtime.committed(), "what is shown as committed is what is committed");
-        // Not before: the committer may have been in the middle of a write when the generation before failed.
+        assert_eq!(
+            after,
+            self.runtime.committed(),
+            "what is shown as committed is what is committed"
+        );
+        // Not before: the committer may have been in the middle of a write when the generation
+        // before failed.
         intake.begin_after(after);
         let partitions = match listing {
             Some(listing) => listing,
             None => self.list_again()?,
         };
-        for (decl, source) in self.description.program.sources.iter().zip(&self.description.sources) {
+        for (decl, source) in self.description.program.sources.iter().zip(&self.description.sources)
+        {
             self.runtime.set_left_out(&decl.name, source.left_out());
         }
         let mut assignments: Vec<Vec<Assignment>> = vec![Vec::new(); workers];
@@ -241,11 +295,23 @@ impl Generations {
             .filter(|_| mode.trial.is_none())
             .filter_map(|(index, (source, (known, every)))| {
                 let name = self.description.program.sources[index].name.clone();
-                let id = self.decision.schema.source(&name).expect("the decision's schema has the program's sources");
-                Some(PartitionDiscovery { index, id, name, source: Arc::clone(source), every: every?, known })
+                let id = self
+                    .decision
+                    .schema
+                    .source(&name)
+                    .expect("the decision's schema has the program's sources");
+                Some(PartitionDiscovery {
+                    index,
+                    id,
+                    name,
+                    source: Arc::clone(source),
+                    every: every?,
+                    known,
+                })
             })
             .collect();
-        for (source, decl) in self.description.sources.iter().zip(&self.description.program.sources) {
+        for (source, decl) in self.description.sources.iter().zip(&self.description.program.sources)
+        {
             self.runtime.set_notices(&decl.name, source.notices());
         }
         let (outboxes, inboxes) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
@@ -263,7 +329,11 @@ impl Generations {
                 after,
                 sinks: Arc::new(self.description.sinks.clone()),
                 // What is tried counts for nothing.
-                work: if mode.trial.is_some() { Arc::default() } else { Arc::clone(&self.runtime.work) },
+                work: if mode.trial.is_some() {
+                    Arc::default()
+                } else {
+                    Arc::clone(&self.runtime.work)
+                },
                 hub: Arc::clone(&self.runtime.hub),
                 excluded: Arc::clone(&mode.excluded),
                 trial: mode.trial.clone(),
@@ -279,7 +349,8 @@ impl Generations {
             runtime: Arc::clone(&self.runtime),
             barrier: Barrier::new(workers),
         };
-        // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does not hold it.
+        // A trial gives nothing to sinks, and reads nothing new: what holds the sources back does
+        // not hold it.
         self.runtime.begin_generation(number, outboxes, &intake, mode.trial.is_some());
         if self.runtime.fatal().is_some() || self.is_stopping() {
             intake.stop();
@@ -299,7 +370,15 @@ impl Generations {
         if !growing.is_empty() {
             let (runtime, intake) = (Arc::clone(&self.runtime), Arc::clone(&intake));
             let store = Arc::downgrade(&self.store);
-            let discovery = Discovery { sources: growing, store, runtime, intake, generation: number, workers, ended };
+            let discovery = Discovery {
+                sources: growing,
+                store,
+                runtime,
+                intake,
+                generation: number,
+                workers,
+                ended,
+            };
             let failing = Arc::clone(&latch);
             // Nobody waits for its end: it may be in a look over a network.
             let spawned = spawn("discovery", move || {
@@ -319,17 +398,21 @@ impl Generations {
                 }
             }
         } else {
-            self.name_what_holds_up("the batch in hand is dropped, and read again after the next start");
+            self.name_what_holds_up(
+                "the batch in hand is dropped, and read again after the next start",
+            );
             // Joined when dropped, else.
             std::mem::forget(guards);
         }
-        // Whatever ended this generation: from here on, nothing of it is taken any more. Unless it has failed, every
-        // batch that is complete is committed first.
+        // Whatever ended this generation: from here on, nothing of it is taken any more. Unless it
+        // has failed, every batch that is complete is committed first.
         if mode.trial.is_none() && !latch.is_set() {
             self.commit_complete();
         }
         let error = latch.error();
-        let suspected = latch.suspected().map(|suspect| Box::new((suspect.clone(), intake.ranges_of(suspect.txid))));
+        let suspected = latch
+            .suspected()
+            .map(|suspect| Box::new((suspect.clone(), intake.ranges_of(suspect.txid))));
         latch.fail(Error::bug("the generation is over"));
         drop(generation_over);
         match (self.runtime.fatal(), error.or_else(|| intake.lost())) {
@@ -344,7 +427,12 @@ impl Generations {
     }
 
     /// Waits until the workers of a generation have ended. False: their time was over before.
-    fn until_workers_end(&self, latch: &Latch, guards: &WorkerGuards<()>, ended: &Receiver<()>) -> bool {
+    fn until_workers_end(
+        &self,
+        latch: &Latch,
+        guards: &WorkerGuards<()>,
+        ended: &Receiver<()>,
+    ) -> bool {
         let (noted, failed) = (Cell::new(false), Cell::new(None::<Instant>));
         let done = || guards.guards().iter().all(std::thread::JoinHandle::is_finished);
         let wait = |at_most: Duration| {
@@ -353,7 +441,8 @@ impl Generations {
                 std::thread::sleep(Duration::from_micros(100));
             }
             if let (Some(error), false) = (latch.error(), noted.get()) {
-                // A closure that does not return may hold the end of the generation up: the failure is seen before.
+                // A closure that does not return may hold the end of the generation up: the failure
+                // is seen before.
                 noted.set(true);
                 failed.set(Some(Instant::now()));
                 self.runtime.note_error(&error);
@@ -361,15 +450,22 @@ impl Generations {
             }
             if failed.get().is_some_and(|failed| failed.elapsed() >= NAMED_AFTER) {
                 failed.set(None);
-                let what = self.runtime.inside_for(NAMED_AFTER).unwrap_or_else(|| "a worker is still busy".to_string());
-                tracing::warn!("a generation has failed, but does not end: {what}. A stop leaves it behind after --drain");
+                let what = self
+                    .runtime
+                    .inside_for(NAMED_AFTER)
+                    .unwrap_or_else(|| "a worker is still busy".to_string());
+                tracing::warn!(
+                    "a generation has failed, but does not end: {what}. A stop leaves it behind \
+                     after --drain"
+                );
             }
         };
         let (_, all) = self.ending().pass(Phase::Working, done, wait);
         all
     }
 
-    /// Waits for an answer of the committer: none, if it has ended. False: the time that a stop has was over before.
+    /// Waits for an answer of the committer: none, if it has ended. False: the time that a stop has
+    /// was over before.
     fn until_answered<T>(&self, answers: &Receiver<T>) -> (Option<T>, bool) {
         let (answer, is_over) = (Cell::new(None), Cell::new(false));
         let wait = |at_most| match answers.recv_timeout(at_most) {
@@ -383,8 +479,8 @@ impl Generations {
         (answer.take(), in_time)
     }
 
-    /// Waits until the committer has committed every batch that is complete. One that has ended drops the reply: its error
-    /// ends the run.
+    /// Waits until the committer has committed every batch that is complete. One that has ended
+    /// drops the reply: its error ends the run.
     fn commit_complete(&self) {
         let (reply, answered) = crossbeam_channel::bounded(1);
         if self.deltas.send(crate::batch::commit::Message::Finish { reply }).is_ok() {
@@ -395,9 +491,14 @@ impl Generations {
     /// Names the closures that have not returned in the time that a stop has.
     fn name_what_holds_up(&self, consequence: &str) {
         let drain = self.settings.drain;
-        let what = self.runtime.inside_for(drain / 2).unwrap_or_else(|| "a worker is still busy".to_string());
-        self.runtime
-            .leave_behind(format!("{what}, and has not ended within {drain:?} of the stop: it is left behind; {consequence}"));
+        let what = self
+            .runtime
+            .inside_for(drain / 2)
+            .unwrap_or_else(|| "a worker is still busy".to_string());
+        self.runtime.leave_behind(format!(
+            "{what}, and has not ended within {drain:?} of the stop: it is \
+                left behind; {consequence}"
+        ));
     }
 
     /// Lists the positions at which the sources continue after a generation has failed. Waits for
@@ -408,8 +509,15 @@ impl Generations {
             self.store.tidy(&self.points)?;
         }
         let known_as = self.known_as.clone();
-        let program = start::ProgramAtStart { settings: &self.settings, description: &self.description, known_as };
-        let listing = self.settings.starting.retry_while_away(|| program.list(Some(&self.store), &self.decision))?;
+        let program = start::ProgramAtStart {
+            settings: &self.settings,
+            description: &self.description,
+            known_as,
+        };
+        let listing = self
+            .settings
+            .starting
+            .retry_while_away(|| program.list(Some(&self.store), &self.decision))?;
         listing.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.found_elsewhere.set(!(listing.moved.is_empty() && listing.retired.is_empty()));
         // As a start records them.
@@ -421,8 +529,8 @@ impl Generations {
         Ok(listing)
     }
 
-    /// Ends a run: what is complete is committed, sinks get their time, the store is closed. [`crate::run::ending`] decides
-    /// how long each of these is waited for.
+    /// Ends a run: what is complete is committed, sinks get their time, the store is closed.
+    /// [`crate::run::ending`] decides how long each of these is waited for.
     pub(crate) fn end(
         self,
         outcome: Result<()>,
@@ -456,7 +564,10 @@ impl Generations {
             match Arc::try_unwrap(store) {
                 Ok(store) if !unclean => store.close(&points),
                 Err(store) if !unclean => {
-                    tracing::warn!("the store is still being read: it is left as after a crash, which loses nothing");
+                    tracing::warn!(
+                        "the store is still being read: it is left as after a crash, which loses \
+                         nothing"
+                    );
                     store.tidy(&points)
                 }
                 // After a failed write its outcome is unknown, and nothing is written after it.

@@ -7,16 +7,26 @@ use std::time::{Duration, Instant};
 use tidemill_state::fold::{self, Fold};
 use tidemill_state::{Error, Kind, Points, Result, Store};
 
-/// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no room, or whose
-/// file cannot be written, is put off: the log still has everything.
-pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_bytes: u64, reserve: u64) -> Result<()> {
+/// Folds whenever enough committed deltas have gathered, until the run ends. A fold that finds no
+/// room, or whose file cannot be written, is put off: the log still has everything.
+pub(crate) fn fold_loop(
+    store: &Store,
+    runtime: &Runtime,
+    points: &Points,
+    fold_bytes: u64,
+    reserve: u64,
+) -> Result<()> {
     let mut put_off: Option<PutOff> = None;
     let mut sized: Option<Instant> = None;
     while runtime.outlets.ends().is_none() && !points.stopped() {
         // A start is not slowed down by a fold: the workers load their states first.
-        let is_due =
-            runtime.is_ready() && is_fold_due(store.unfolded_bytes(), fold_bytes, || runtime.backpressure.is_disk_full());
-        if is_due && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER) {
+        let is_due = runtime.is_ready()
+            && is_fold_due(store.unfolded_bytes(), fold_bytes, || {
+                runtime.backpressure.is_disk_full()
+            });
+        if is_due
+            && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER)
+        {
             match fold_once(store, runtime, points, reserve)? {
                 Ok(()) => {
                     if put_off.take().is_some() {
@@ -48,14 +58,15 @@ pub(crate) fn fold_loop(store: &Store, runtime: &Runtime, points: &Points, fold_
     Ok(())
 }
 
-/// The interval at which the sizes on the disk are asked for, and whether a fold is due that no commit has rung for.
+/// The interval at which the sizes on the disk are asked for, and whether a fold is due that no
+/// commit has rung for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The time a fold that was put off waits for the next try.
 const FOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// The time folds may fail in a row for another reason than space before they end the run, and how often a fold that is
-/// put off is reported.
+/// The time folds may fail in a row for another reason than space before they end the run, and how
+/// often a fold that is put off is reported.
 const FOLDS_MAY_FAIL_FOR: Duration = Duration::from_secs(60);
 
 /// A fold that is put off.
@@ -79,7 +90,9 @@ impl PutOff {
     fn try_again_later(&mut self, why: &Error) {
         self.tried = Instant::now();
         if self.reported.is_none_or(|reported| reported.elapsed() >= FOLDS_MAY_FAIL_FOR) {
-            tracing::warn!("the log is not folded now, and is tried again every {FOLD_AGAIN_AFTER:?}: {why}");
+            tracing::warn!(
+                "the log is not folded now, and is tried again every {FOLD_AGAIN_AFTER:?}: {why}"
+            );
             self.reported = Some(self.tried);
         }
     }
@@ -94,14 +107,20 @@ fn is_for_space(why: &Error) -> bool {
 /// In the error of a fold that is not tried.
 const NO_ROOM: &str = "a fold may need";
 
-/// Returns whether to fold: enough has gathered, or the sources wait for disk space. Then the log may be what takes it, and no
-/// more would come.
+/// Returns whether to fold: enough has gathered, or the sources wait for disk space. Then the log
+/// may be what takes it, and no more would come.
 fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> bool) -> bool {
     unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())
 }
 
-/// Folds what is committed. The inner error puts the fold off: it may pass. The outer one ends the run.
-fn fold_once(store: &Store, runtime: &Runtime, points: &Points, reserve: u64) -> Result<Result<()>> {
+/// Folds what is committed. The inner error puts the fold off: it may pass. The outer one ends the
+/// run.
+fn fold_once(
+    store: &Store,
+    runtime: &Runtime,
+    points: &Points,
+    reserve: u64,
+) -> Result<Result<()>> {
     match fold::remove_leftovers(store) {
         Err(error) if error.kind() == Kind::TryAgain => return Ok(Err(error)),
         removed => removed?,
@@ -110,14 +129,17 @@ fn fold_once(store: &Store, runtime: &Runtime, points: &Points, reserve: u64) ->
     // Without a reserve nothing is held back for what the disk may need.
     if reserve > 0 && free < needed {
         return Ok(Err(Error::try_again(format!(
-            "{free} bytes are free for {}, and {NO_ROOM} {needed}. Nothing is lost: free some space",
+            "{free} bytes are free for {}, and {NO_ROOM} {needed}. Nothing is lost: free some \
+             space",
             store.dir().display()
         ))));
     }
     let began = Instant::now();
-    // Only the writing has time. RocksDB takes the file with its writes held up, so that commits wait for this thread.
+    // Only the writing has time. RocksDB takes the file with its writes held up, so that commits
+    // wait for this thread.
     let fold = match in_background("fold", || Fold::write(store, points)) {
-        // The store is as before. A write of the store that failed, or the crash of a test, ends the run.
+        // The store is as before. A write of the store that failed, or the crash of a test, ends
+        // the run.
         Err(error) if error.kind() == Kind::TryAgain && !points.stopped() => return Ok(Err(error)),
         fold => fold?,
     };
@@ -133,8 +155,8 @@ fn free_bytes(store: &Store) -> u64 {
     tidemill_state::store::free_bytes(store.dir()).unwrap_or(u64::MAX)
 }
 
-/// Watches the disk until the run ends: below the reserve the sources wait. The reserve is what is set, or what the
-/// store itself may need soon if that is more; 0 holds nothing back.
+/// Watches the disk until the run ends: below the reserve the sources wait. The reserve is what is
+/// set, or what the store itself may need soon if that is more; 0 holds nothing back.
 pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: u64) {
     let mut low = false;
     while runtime.outlets.ends().is_none() && !points.stopped() {
@@ -148,7 +170,8 @@ pub(crate) fn disk_loop(store: &Store, runtime: &Runtime, points: &Points, set: 
             if low {
                 let dir = store.dir().display();
                 let why = format!(
-                    "disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting at committed txid {committed}, nothing lost"
+                    "disk full ({free} bytes free for {dir}, the reserve is {reserve}): waiting \
+                     at committed txid {committed}, nothing lost"
                 );
                 tracing::warn!("{why}");
                 runtime.set_full_disk(Some(why));
@@ -174,7 +197,11 @@ mod tests {
             (9, 10, true, true),
             (0, 10, true, false),
         ] {
-            assert_eq!(is_fold_due(unfolded, fold_bytes, || waits), due, "{unfolded} of {fold_bytes}, {waits}");
+            assert_eq!(
+                is_fold_due(unfolded, fold_bytes, || waits),
+                due,
+                "{unfolded} of {fold_bytes}, {waits}"
+            );
         }
     }
 
@@ -189,9 +216,14 @@ mod tests {
         ];
         for (why, ends) in errors {
             let why = Error::try_again(why);
-            let long_ago = Instant::now().checked_sub(FOLDS_MAY_FAIL_FOR).expect("the clock began before");
+            let long_ago =
+                Instant::now().checked_sub(FOLDS_MAY_FAIL_FOR).expect("the clock began before");
             assert!(!PutOff::now().ends_the_run(&why), "{why}");
-            assert_eq!(PutOff { since: long_ago, ..PutOff::now() }.ends_the_run(&why), ends, "{why}");
+            assert_eq!(
+                PutOff { since: long_ago, ..PutOff::now() }.ends_the_run(&why),
+                ends,
+                "{why}"
+            );
         }
     }
 }

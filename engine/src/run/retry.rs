@@ -1,5 +1,5 @@
-//! The decision of what follows a generation that has failed: another generation, a search for the records to blame,
-//! or the end of the run.
+//! The decision of what follows a generation that has failed: another generation, a search for the
+//! records to blame, or the end of the run.
 
 use crate::failure::search::MOST_TRIALS;
 use tidemill_state::{Kind, Txid};
@@ -39,8 +39,8 @@ pub(crate) enum Next {
     Fail,
     /// Another generation.
     Again,
-    /// Another generation that takes no batch up to this one while the one before it is uncommitted: the records of a
-    /// batch are known only of one that is alone in flight.
+    /// Another generation that takes no batch up to this one while the one before it is
+    /// uncommitted: the records of a batch are known only of one that is alone in flight.
     Alone(Txid),
     /// A search of the batch after the last committed one for the records to blame.
     Search,
@@ -49,7 +49,9 @@ pub(crate) enum Next {
 impl Facts {
     /// Returns whether the run continues after a loss of this kind.
     pub(crate) fn passes_over(&self, kind: Kind) -> bool {
-        kind == Kind::SourceLost && (self.skips_losses || self.perhaps_elsewhere) && self.failures <= LOSSES_IN_A_ROW
+        kind == Kind::SourceLost
+            && (self.skips_losses || self.perhaps_elsewhere)
+            && self.failures <= LOSSES_IN_A_ROW
     }
 
     /// Returns whether user code that has failed is tried again.
@@ -72,7 +74,8 @@ pub(crate) fn after_failure(facts: Facts) -> Next {
         _ if facts.passes_over(facts.kind) || facts.retried() => Next::Again,
         _ => Next::Fail,
     };
-    // Another generation would be built only to be stopped. What has failed is read again after the next start.
+    // Another generation would be built only to be stopped. What has failed is read again after the
+    // next start.
     if facts.stopping && next != Next::Fail { Next::Stop } else { next }
 }
 
@@ -80,7 +83,8 @@ pub(crate) fn after_failure(facts: Facts) -> Next {
 pub(crate) fn after_search(facts: Facts, found: bool) -> Next {
     match found {
         true if facts.stopping => Next::Stop,
-        // The batch is made again without them, and alone: it may have more than one failing record.
+        // The batch is made again without them, and alone: it may have more than one failing
+        // record.
         true => Next::Alone(facts.committed.next()),
         false if facts.retried() => Next::Alone(facts.committed.next()),
         false => Next::Fail,

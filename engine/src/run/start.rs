@@ -1,4 +1,5 @@
-//! A start: read the facts, decide, carry the decision out. The decision itself is [`tidemill_state::resolve`].
+//! A start: read the facts, decide, carry the decision out. The decision itself is
+//! [`tidemill_state::resolve`].
 
 use crate::batch::feed::Assignment;
 use crate::batch::outlets::SinkStatus;
@@ -12,11 +13,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_state::resolve::{Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one};
+use tidemill_state::resolve::{
+    Decision, Facts, MarkerFacts, SinkStart, StoreFacts, resolve, resolve_one,
+};
 use tidemill_state::schema::Program;
 use tidemill_state::store::format::STORE_FORMAT;
 use tidemill_state::{
-    CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId, Store, Txid, system,
+    CrashPoint, Error, Incarnation, Kind, Points, Position, Result, SinkId, SourceId, StateId,
+    Store, Txid, system,
 };
 
 /// A store that is ready to run on: its sinks are claimed, everything is recorded.
@@ -72,7 +76,8 @@ impl ClaimedSink {
     }
 }
 
-/// Would this program start on the store in `dir`? The decision, without changing anything or waiting for what is away.
+/// Would this program start on the store in `dir`? The decision, without changing anything or
+/// waiting for what is away.
 ///
 /// # Errors
 /// The start would be refused, or something that it would wait for is away (kind Unreachable).
@@ -84,7 +89,8 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
         return program.list(None, &decision).map(|listing| listing.warn(decision));
     }
     let store = Store::inspect(&settings.state)?;
-    let program = ProgramAtStart { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
+    let program =
+        ProgramAtStart { known_as: store.known_as()?.unwrap_or(program.known_as), ..program };
     let checked = program.decide(Some(&store)).and_then(|decision| {
         read_through(&store, &decision, description)?;
         migrate::convert(&store, &decision.migration, description)?;
@@ -93,7 +99,8 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
         if store.format() < STORE_FORMAT {
             let from = store.format();
             decision.warnings.push(format!(
-                "the start upgrades the store from format {from} to {STORE_FORMAT}: no older version of Tidemill may run on it afterwards"
+                "the start upgrades the store from format {from} to {STORE_FORMAT}: no older \
+                 version of Tidemill may run on it afterwards"
             ));
         }
         Ok(decision)
@@ -103,27 +110,44 @@ pub(crate) fn check(settings: &Settings, description: &Description) -> Result<De
     checked
 }
 
-/// Reads what the workers of a run would load, as they would: damage in it is found here too. What migrations convert or drop is read as bytes alone.
+/// Reads what the workers of a run would load, as they would: damage in it is found here too. What
+/// migrations convert or drop is read as bytes alone.
 fn read_through(store: &Store, decision: &Decision, description: &Description) -> Result<()> {
     let codec_of = |id: StateId| {
-        let name = decision.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
+        let name = decision
+            .schema
+            .states
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, state)| &state.name)?;
         description.codecs.iter().find(|codec| codec.decl().name == *name)
     };
     let states: Vec<StateId> = store.facts()?.schema.states.into_iter().map(|(id, _)| id).collect();
     let codecs: Vec<_> = states.iter().map(|id| (*id, codec_of(*id))).collect();
-    let read = |id: StateId, key: &[u8], value: Option<&[u8]>| match codecs.iter().find(|(known, _)| *known == id) {
+    let read = |id: StateId, key: &[u8], value: Option<&[u8]>| match codecs
+        .iter()
+        .find(|(known, _)| *known == id)
+    {
         Some((_, Some(codec))) => codec.read_row(key, value),
         _ => Ok(()),
     };
     store.read_committed(&states, |_| true, read)
 }
 
-/// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is away.
-pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc<Points>) -> Result<StartedStore> {
-    let store = Store::exists(&settings.state)?.then(|| Store::open(&settings.state, settings.durability)).transpose()?;
+/// Opens or makes the store, decides, claims the sinks, and records what is new. Waits for what is
+/// away.
+pub(crate) fn start(
+    settings: &Settings,
+    description: &Description,
+    points: &Arc<Points>,
+) -> Result<StartedStore> {
+    let store = Store::exists(&settings.state)?
+        .then(|| Store::open(&settings.state, settings.durability))
+        .transpose()?;
     let waits = &settings.starting;
     let recorded = store.as_ref().map(Store::known_as).transpose()?.flatten();
-    let fresh = (store.is_none() && settings.start_over).then(|| format!("{}-{:08x}", settings.name, rand::random::<u32>()));
+    let fresh = (store.is_none() && settings.start_over)
+        .then(|| format!("{}-{:08x}", settings.name, rand::random::<u32>()));
     let known_as = recorded.or_else(|| fresh.clone()).unwrap_or_else(|| settings.name.clone());
     let program = ProgramAtStart { settings, description, known_as };
     let decision = waits.retry_while_away(|| program.decide(store.as_ref()))?;
@@ -135,7 +159,10 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     for warning in decision.warnings.iter().chain(&listing.warnings) {
         tracing::warn!("{warning}");
     }
-    let converted = store.as_ref().map(|store| migrate::convert(store, &decision.migration, description)).transpose()?;
+    let converted = store
+        .as_ref()
+        .map(|store| migrate::convert(store, &decision.migration, description))
+        .transpose()?;
     let mut store = match store {
         Some(store) => store,
         None => Store::create(&settings.state, settings.durability, fresh.as_deref())?,
@@ -145,12 +172,27 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
     points.reach(CrashPoint::IncarnationRaised)?;
     let upgraded_from = store.upgrade(points)?;
     migrate::make(&store, &decision.migration, &converted.unwrap_or_default(), points)?;
-    let claiming = SinkTakeover { store: &store, facts: store.facts()?, program: &program, incarnation, points };
+    let claiming = SinkTakeover {
+        store: &store,
+        facts: store.facts()?,
+        program: &program,
+        incarnation,
+        points,
+    };
     let publishers = claiming.all(&decision)?;
     points.reach(CrashPoint::SinksClaimed)?;
-    let new: Vec<(SinkId, Txid)> =
-        publishers.iter().filter(|(_, registers)| *registers).map(|(sink, _)| (sink.id, sink.cursor)).collect();
-    store.register(&decision.schema, &decision.migration, &new, &listing.moved, &listing.retired)?;
+    let new: Vec<(SinkId, Txid)> = publishers
+        .iter()
+        .filter(|(_, registers)| *registers)
+        .map(|(sink, _)| (sink.id, sink.cursor))
+        .collect();
+    store.register(
+        &decision.schema,
+        &decision.migration,
+        &new,
+        &listing.moved,
+        &listing.retired,
+    )?;
     points.reach(CrashPoint::Registered)?;
     let publishers = publishers.into_iter().map(|(sink, _)| sink).collect();
     let known_as = program.known_as;
@@ -160,17 +202,23 @@ pub(crate) fn start(settings: &Settings, description: &Description, points: &Arc
 /// Refuses a folder in which something else lies.
 fn refuse_other_content(dir: &Path) -> Result<()> {
     let free = |entries: std::fs::ReadDir| {
-        entries.filter_map(std::result::Result::ok).all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own))
+        entries
+            .filter_map(std::result::Result::ok)
+            .all(|entry| OWN_FILES.iter().any(|own| entry.file_name() == *own))
     };
     let listed = match std::fs::read_dir(dir) {
         Err(why) if !system::leads_nowhere(&why) => {
-            return Err(system::error(format!("nothing was changed, but {} cannot be looked into", dir.display()), &why));
+            return Err(system::error(
+                format!("nothing was changed, but {} cannot be looked into", dir.display()),
+                &why,
+            ));
         }
         listed => listed,
     };
     if listed.is_ok_and(|entries| !free(entries)) {
         return Err(Error::config(format!(
-            "{} is not empty and holds no state: give a --state folder of its own, which may not exist yet",
+            "{} is not empty and holds no state: give a --state folder of its own, which may not \
+             exist yet",
             dir.display()
         )));
     }
@@ -180,7 +228,8 @@ fn refuse_other_content(dir: &Path) -> Result<()> {
 /// The files that a start that was cut short may have left before there was a store.
 const OWN_FILES: [&str; 4] = ["lock", "mode", "mode.new", "db.new"];
 
-/// A program with the settings of a run, and what it is called outside: by markers, transactions and consumer groups.
+/// A program with the settings of a run, and what it is called outside: by markers, transactions
+/// and consumer groups.
 pub(crate) struct ProgramAtStart<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) description: &'a Description,
@@ -208,10 +257,13 @@ impl ProgramAtStart<'_> {
         let recorded = store.map(Store::facts).transpose()?;
         let (assume, known_as) = (self.settings.sink_assume, self.known_as.clone());
         let decided = resolve(&Facts { store: recorded, program, markers, assume, known_as });
-        decided.map_err(|error| if error.kind() == Kind::Sink && !settled { not_settled(&error) } else { error })
+        decided.map_err(|error| {
+            if error.kind() == Kind::Sink && !settled { not_settled(&error) } else { error }
+        })
     }
 
-    /// Reads a marker as a run that is newer than every other. Says also whether it is sure that nothing newer was committed.
+    /// Reads a marker as a run that is newer than every other. Says also whether it is sure that
+    /// nothing newer was committed.
     fn read_marker(&self, name: &str, sink: &dyn AnySink) -> Result<(Option<MarkerFacts>, bool)> {
         let owner = Owner {
             topology: self.known_as.clone(),
@@ -236,7 +288,10 @@ impl ProgramAtStart<'_> {
         for (index, (decl, source)) in sources.enumerate() {
             let source: &Arc<dyn AnySource> = source;
             let doing = format!("source \"{}\"", decl.name);
-            let id = decision.schema.source(&decl.name).expect("the decision's schema has the program's sources");
+            let id = decision
+                .schema
+                .source(&decl.name)
+                .expect("the decision's schema has the program's sources");
             let recorded = store.map_or(Ok(BTreeMap::new()), |store| store.positions(id))?;
             let start = source::Start {
                 topology: &self.known_as,
@@ -250,19 +305,25 @@ impl ProgramAtStart<'_> {
             let begun = source.begin(&start).map_err(|error| error.while_doing(&doing))?;
             if self.settings.to_end && !source.is_bounded() {
                 return Err(Error::config(format!(
-                    "{doing} never comes to an end, so a run that exits at the end of its sources would never exit: \
-                     leave --exit-at-end out, or give the source an end"
+                    "{doing} never comes to an end, so a run that exits at the end of its sources \
+                     would never exit: leave --exit-at-end out, or give the source an end"
                 )));
             }
             listing.facts.push(begun.facts);
-            listing.warnings.extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
+            listing
+                .warnings
+                .extend(begun.warnings.into_iter().map(|warning| format!("{doing}: {warning}")));
             listing.retired.extend(begun.retired.iter().map(|partition| (id, partition.clone())));
             // One that was read before and is left out does not join as a new one.
-            let left_out = recorded.iter().filter(|(partition, _)| !begun.retired.contains(partition));
-            let left_out = left_out.map(|(partition, position)| (partition.clone(), Some(position.clone())));
+            let left_out =
+                recorded.iter().filter(|(partition, _)| !begun.retired.contains(partition));
+            let left_out =
+                left_out.map(|(partition, position)| (partition.clone(), Some(position.clone())));
             let known = left_out.chain(begun.partitions.iter().cloned()).collect();
             for (partition, from) in begun.partitions {
-                if let Some(from) = from.as_ref().filter(|from| recorded.get(&partition) != Some(from)) {
+                if let Some(from) =
+                    from.as_ref().filter(|from| recorded.get(&partition) != Some(from))
+                {
                     listing.moved.push((id, partition.clone(), from.clone()));
                 }
                 listing.assignments.push(Assignment { source: index, partition, from });
@@ -291,30 +352,48 @@ impl SinkTakeover<'_> {
     fn all(&self, decision: &Decision) -> Result<Vec<(ClaimedSink, bool)>> {
         let mut claimed = Vec::new();
         for (index, start) in decision.sinks.iter().enumerate() {
-            claimed.push(self.program.settings.starting.retry_while_away(|| self.one(decision, index, start))?);
+            claimed.push(
+                self.program
+                    .settings
+                    .starting
+                    .retry_while_away(|| self.one(decision, index, start))?,
+            );
         }
         Ok(claimed)
     }
 
-    fn one(&self, decision: &Decision, index: usize, start: &SinkStart) -> Result<(ClaimedSink, bool)> {
-        let (decl, sink) = (&self.program.description.program.sinks[index], &self.program.description.sinks[index]);
+    fn one(
+        &self,
+        decision: &Decision,
+        index: usize,
+        start: &SinkStart,
+    ) -> Result<(ClaimedSink, bool)> {
+        let (decl, sink) = (
+            &self.program.description.program.sinks[index],
+            &self.program.description.sinks[index],
+        );
         let owner = Owner {
             topology: self.program.known_as.clone(),
             sink: decl.name.clone(),
             incarnation: self.incarnation,
             points: Arc::clone(self.points),
         };
-        let doing = |error: tidemill_state::Error| error.while_doing(&format!("sink \"{}\"", decl.name));
+        let doing =
+            |error: tidemill_state::Error| error.while_doing(&format!("sink \"{}\"", decl.name));
         let mut publisher = sink.open(&owner).map_err(doing)?;
         let mut start = start.clone();
         if decl.exactly_once {
-            // Until here an older run may have published on: only now is its marker final, and only now is it decided.
+            // Until here an older run may have published on: only now is its marker final, and only
+            // now is it decided.
             let marker = publisher.take_over().map_err(doing)?.map(marker_facts);
             start = self.decide_again(index, marker)?;
             publisher.claim(at(&start)).map_err(doing)?;
         }
         let at = at(&start);
-        let id = decision.schema.sink(&decl.name).expect("the decision's schema has the program's sinks");
+        let id = decision
+            .schema
+            .sink(&decl.name)
+            .expect("the decision's schema has the program's sinks");
         let mut backlog_bytes = 0;
         let mut delivered = Vec::new();
         self.store.read_outbox(id, Txid::NONE, |txid, _, payload| {

@@ -20,29 +20,37 @@ where
 /// The error of a thread that there is not.
 pub(crate) fn no_thread(name: &str, why: &dyn std::fmt::Display) -> Error {
     Error::try_again(format!(
-        "the operating system gives this process no thread for \"{name}\": {why}. Raise its limit of threads (ulimit -u, pids.max), \
-         or end other processes"
+        "the operating system gives this process no thread for \"{name}\": {why}. Raise its limit \
+         of threads (ulimit -u, pids.max), or end other processes"
     ))
 }
 
 /// Runs `body`; a panic in it is an error of kind Bug.
 pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Error::bug(format!("a broken invariant: {}", crate::panics::panic_message(panic.as_ref())))))
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(Error::bug(format!(
+            "a broken invariant: {}",
+            crate::panics::panic_message(panic.as_ref())
+        )))
+    })
 }
 
-/// Runs `body` on a thread with the priority of work in the background, and waits for it. The thread that waits keeps its own
-/// priority: a lowered one could not be raised again.
+/// Runs `body` on a thread with the priority of work in the background, and waits for it. The
+/// thread that waits keeps its own priority: a lowered one could not be raised again.
 ///
 /// # Errors
 /// Those of `body`; kind TryAgain: the operating system gives no thread.
-pub(crate) fn in_background<R: Send>(name: &str, body: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+pub(crate) fn in_background<R: Send>(
+    name: &str,
+    body: impl FnOnce() -> Result<R> + Send,
+) -> Result<R> {
     std::thread::scope(|scope| {
         let lowered = || {
             background::enter();
             body()
         };
-        let thread = std::thread::Builder::new().name(name.to_string()).spawn_scoped(scope, lowered);
+        let thread =
+            std::thread::Builder::new().name(name.to_string()).spawn_scoped(scope, lowered);
         let done = thread.map_err(|why| no_thread(name, &why))?.join();
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -59,10 +67,15 @@ pub(crate) fn joined_or_left(handle: JoinHandle<Result<()>>, runtime: &Runtime) 
     }
     runtime.leave_behind(match handle.thread().name() {
         Some(PUBLISHER) => {
-            "a sink takes nothing now: what is committed and not confirmed is published after the next start".to_string()
+            "a sink takes nothing now: what is committed and not confirmed is published after the \
+             next start"
+                .to_string()
         }
         name => {
-            format!("the thread {} has not ended in time: it is left behind, nothing is lost", name.unwrap_or("without name"))
+            format!(
+                "the thread {} has not ended in time: it is left behind, nothing is lost",
+                name.unwrap_or("without name")
+            )
         }
     });
     Ok(())
@@ -79,12 +92,15 @@ mod tests {
     fn only_the_thread_in_the_background_has_a_lower_priority() {
         let niceness = || rustix::process::nice(0).expect("it can be asked");
         let before = niceness();
-        let within = in_background("lowered", || Ok((niceness(), std::thread::current().name().map(str::to_string))));
+        let within = in_background("lowered", || {
+            Ok((niceness(), std::thread::current().name().map(str::to_string)))
+        });
         let (lowered, name) = within.expect("it runs");
         assert_eq!((niceness(), name.as_deref()), (before, Some("lowered")));
         // The lowest there is cannot be lowered.
         assert!(lowered > before || before >= 15, "{lowered} after {before}");
-        let failed = in_background::<()>("failing", || Err(Error::try_again("no"))).expect_err("it fails");
+        let failed =
+            in_background::<()>("failing", || Err(Error::try_again("no"))).expect_err("it fails");
         assert_eq!(failed.to_string(), "no");
     }
 }

@@ -22,7 +22,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tidemill_state::schema::Program;
-use tidemill_state::{CrashPoint, Error, KeyGroup, Kind, Result, StateId, Store, Txid, WorkerIndex, delta};
+use tidemill_state::{
+    CrashPoint, Error, KeyGroup, Kind, Result, StateId, Store, Txid, WorkerIndex, delta,
+};
 
 /// The input of the workers of a generation.
 pub(crate) struct Job {
@@ -50,33 +52,41 @@ const LONGEST_PARK: Duration = Duration::from_secs(1);
 /// The interval at which a worker reports how far it has read.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// For how long after a request a worker offers its processor at every turn; and how long after a record it does not linger: whoever commits, folds and asks needs the
-/// processors too.
+/// For how long after a request a worker offers its processor at every turn; and how long after a
+/// record it does not linger: whoever commits, folds and asks needs the processors too.
 const LATELY: Duration = Duration::from_millis(10);
 
-/// The time a worker that a request has just passed looks for the next one before it sleeps: waking it costs about as much.
+/// The time a worker that a request has just passed looks for the next one before it sleeps: waking
+/// it costs about as much.
 const LINGER: Duration = Duration::from_micros(20);
 
 /// The number of requests that a worker answers before it continues with other work.
 const QUESTIONS_AT_ONCE: usize = 256;
 
-/// Runs one worker until the topology is stopped or the generation fails. The failure is in the latch.
+/// Runs one worker until the topology is stopped or the generation fails. The failure is in the
+/// latch.
 pub(crate) fn run(timely: &mut timely::worker::Worker, job: &Job) {
     let latch = &job.shared.latch;
     latch.wake_me();
     job.shared.intake.wake_me();
     let outcome = catch_unwind(AssertUnwindSafe(|| match Worker::start(timely, job) {
-        // The latch is set while the worker still holds its inputs: dropped before, they would look like completion.
+        // The latch is set while the worker still holds its inputs: dropped before, they would look
+        // like completion.
         Ok(mut worker) => worker.run(timely).unwrap_or_else(|error| latch.fail(error)),
         Err(error) => latch.fail(error),
     }));
     match outcome {
         Ok(()) => {}
-        Err(panic) => latch.fail(Error::bug(format!("a worker panicked: {}", crate::panics::panic_message(panic.as_ref())))),
+        Err(panic) => latch.fail(Error::bug(format!(
+            "a worker panicked: {}",
+            crate::panics::panic_message(panic.as_ref())
+        ))),
     }
-    // No dataflow is dropped while another worker may still step its own: a dropped capability looks like completion.
+    // No dataflow is dropped while another worker may still step its own: a dropped capability
+    // looks like completion.
     job.barrier.wait();
-    // Values of the user's are dropped with it. A panic there must not keep the others waiting at the barrier.
+    // Values of the user's are dropped with it. A panic there must not keep the others waiting at
+    // the barrier.
     let dropped = catch_unwind(AssertUnwindSafe(|| {
         for dataflow in timely.installed_dataflows() {
             timely.drop_dataflow(dataflow);
@@ -130,10 +140,16 @@ impl<'j> Worker<'j> {
         if declared.program.states != job.program.states
             || declared.program.sources != job.program.sources
             || declared.program.sinks != job.program.sinks
-            || !declared.queries.iter().map(|query| query.decl()).eq(job.runtime.hub.queries.iter().map(|query| query.decl()))
+            || !declared.queries.iter().map(|query| query.decl()).eq(job
+                .runtime
+                .hub
+                .queries
+                .iter()
+                .map(|query| query.decl()))
         {
             return Err(Error::user_code(
-                "the closure that builds the topology declared other sources, states, sinks or queries than the first time: it must declare the same each time",
+                "the closure that builds the topology declared other sources, states, sinks or \
+                 queries than the first time: it must declare the same each time",
             ));
         }
         let mut feeds = std::mem::take(&mut declared.feeds);
@@ -191,8 +207,11 @@ impl<'j> Worker<'j> {
                 Turn::Read { records, bytes } => self.read(records, bytes)?,
                 Turn::Wait(due) => due,
             };
-            let idle = [idle, self.tend_queries(), self.turn_page(), more].into_iter().flatten().min();
-            let parks = wait != Some(Duration::ZERO) && idle != Some(Duration::ZERO) && !self.linger(timely, idle);
+            let idle =
+                [idle, self.tend_queries(), self.turn_page(), more].into_iter().flatten().min();
+            let parks = wait != Some(Duration::ZERO)
+                && idle != Some(Duration::ZERO)
+                && !self.linger(timely, idle);
             self.busy = self.busy.max(if parks { Duration::ZERO } else { began.elapsed() });
             // One step without sleep always comes before a sleep: what was just read must not wait.
             timely.step_or_park(Some(if parks { self.longest_park(idle) } else { Duration::ZERO }));
@@ -200,7 +219,8 @@ impl<'j> Worker<'j> {
             let requests = self.requests_passed() || self.asked.elapsed() < LATELY;
             slice::beside_requests(requests);
             if requests {
-                // Who asks may wait for this processor, and the operating system would take it away only after milliseconds.
+                // Who asks may wait for this processor, and the operating system would take it away
+                // only after milliseconds.
                 std::thread::yield_now();
             }
             self.hand_over()?;
@@ -214,7 +234,10 @@ impl<'j> Worker<'j> {
                 if intake.has_ended_empty() {
                     return Err(Error::new(
                         Kind::SourceLost,
-                        format!("batch {} has failed, and its records are no longer at their sources", self.at),
+                        format!(
+                            "batch {} has failed, and its records are no longer at their sources",
+                            self.at
+                        ),
                     ));
                 }
             }
@@ -247,7 +270,8 @@ impl<'j> Worker<'j> {
         passed
     }
 
-    /// Looks for work for a while, if requests come and go: see [`LINGER`]. Returns whether it has looked: the worker must not sleep before it has seen to what that brought.
+    /// Looks for work for a while, if requests come and go: see [`LINGER`]. Returns whether it has
+    /// looked: the worker must not sleep before it has seen to what that brought.
     fn linger(&mut self, timely: &mut timely::worker::Worker, idle: Option<Duration>) -> bool {
         let began = Instant::now();
         if began.duration_since(self.given) < LATELY {
@@ -268,10 +292,12 @@ impl<'j> Worker<'j> {
     }
 
     fn advance(&mut self, txid: Txid) {
-        let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.advance_to(txid)).collect();
+        let ranges: Vec<Range> =
+            self.feeds.iter_mut().flat_map(|feed| feed.advance_to(txid)).collect();
         self.job.shared.intake.record_ranges(self.at, &ranges);
         self.ranges.insert(self.at, ranges);
-        // Batches in between were opened and closed by other workers before this one looked: it has nothing in them.
+        // Batches in between were opened and closed by other workers before this one looked: it has
+        // nothing in them.
         self.at = txid;
     }
 
@@ -300,7 +326,8 @@ impl<'j> Worker<'j> {
         Ok([ready, intake.due()].into_iter().flatten().min())
     }
 
-    /// Sends the committer every batch that is complete here: the frontier at the end of the dataflow has passed it.
+    /// Sends the committer every batch that is complete here: the frontier at the end of the
+    /// dataflow has passed it.
     fn hand_over(&mut self) -> Result<()> {
         while self.oldest < self.at && !self.context.probe.less_equal(&self.oldest.0) {
             let made = self.context.take_batch(self.oldest);
@@ -346,7 +373,8 @@ impl<'j> Worker<'j> {
         Some(Duration::ZERO)
     }
 
-    /// Looks after the requests that are at home here, and lets go of old values that no request needs. Gives when to look again.
+    /// Looks after the requests that are at home here, and lets go of old values that no request
+    /// needs. Gives when to look again.
     fn tend_queries(&mut self) -> Option<Duration> {
         let Context { shared, in_flight, declared, .. } = &*self.context;
         let (pins, live) = (&shared.hub.pins, &shared.hub.live);
@@ -362,11 +390,15 @@ impl<'j> Worker<'j> {
             let left = states.iter().filter(|state| !state.release(floor)).count();
             self.released = (floor, left == 0);
         }
-        pins.keep(self.index, declared.borrow().states.iter().map(|state| state.kept_bytes()).sum());
+        pins.keep(
+            self.index,
+            declared.borrow().states.iter().map(|state| state.kept_bytes()).sum(),
+        );
         if self.released.1 { due } else { Some(Duration::ZERO) }
     }
 
-    /// Answers questions, and takes new partitions and requests. Gives when to look again, if there are more.
+    /// Answers questions, and takes new partitions and requests. Gives when to look again, if there
+    /// are more.
     fn answer(&mut self) -> Result<Option<Duration>> {
         for message in self.job.inboxes[self.index].try_iter().take(QUESTIONS_AT_ONCE) {
             match message {
@@ -375,16 +407,22 @@ impl<'j> Worker<'j> {
                 ToWorker::Read { state, keys, at, most_bytes, reply } => {
                     let at = at.unwrap_or_else(|| self.context.committed());
                     let state = &self.context.declared.borrow().states[state];
-                    let _ = reply.send(crate::table::part::values(&**state, &keys, at, most_bytes).map(|values| (at, values)));
+                    let _ = reply.send(
+                        crate::table::part::values(&**state, &keys, at, most_bytes)
+                            .map(|values| (at, values)),
+                    );
                 }
                 ToWorker::Page(page) => self.pages.push_back(page),
                 ToWorker::Assign { generation, assignment } => {
-                    // A late look of an earlier generation may find partitions that this one has listed itself.
+                    // A late look of an earlier generation may find partitions that this one has
+                    // listed itself.
                     if generation == self.job.generation {
                         let feed = &mut self.feeds[assignment.source];
                         match feed.assign(&assignment.partition, assignment.from.as_ref()) {
                             // As of a reader: what the others have read is committed first.
-                            Err(error) if error.kind() == Kind::SourceLost => self.job.shared.intake.end_with(error),
+                            Err(error) if error.kind() == Kind::SourceLost => {
+                                self.job.shared.intake.end_with(error)
+                            }
                             assigned => assigned?,
                         }
                     }
@@ -406,10 +444,16 @@ impl<'j> Worker<'j> {
             // Every record before is in a batch before the open one.
             let after = Txid(self.at.0 - 1);
             // The committer ends only when the whole run does.
-            let _ = self.job.deltas.send(Message::Moved { generation: self.job.generation, after, ranges });
+            let _ = self.job.deltas.send(Message::Moved {
+                generation: self.job.generation,
+                after,
+                ranges,
+            });
         }
         let progress = self.feeds.iter_mut().enumerate();
-        let progress = progress.flat_map(|(at, feed)| feed.progress().into_iter().map(move |(slot, of)| ((at, slot), of)));
+        let progress = progress.flat_map(|(at, feed)| {
+            feed.progress().into_iter().map(move |(slot, of)| ((at, slot), of))
+        });
         let partitions = progress.collect();
         let longest = slice::take_longest().max(std::mem::take(&mut self.busy));
         self.job.runtime.worker_report((self.job.generation, self.index), partitions, longest);
@@ -421,19 +465,34 @@ impl<'j> Worker<'j> {
     }
 }
 
-/// Loads this worker's part of every state. No batch is committed meanwhile: this worker would have to be part of it.
+/// Loads this worker's part of every state. No batch is committed meanwhile: this worker would have
+/// to be part of it.
 fn restore(job: &Job, context: &Context, declared: &Declared) -> Result<()> {
     let states = &declared.states;
     let ids: Vec<StateId> = states.iter().map(|state| state.id()).collect();
     let mine = |group: KeyGroup| group.owner(job.workers) == context.index;
-    job.store.read_committed(&ids, mine, |id, key, value| match states.iter().find(|state| state.id() == id) {
-        Some(state) => state.restore(key, value).map_err(|why| unreadable(context, declared, (id, key, value)).unwrap_or(why)),
-        None => Ok(()),
+    job.store.read_committed(&ids, mine, |id, key, value| {
+        match states.iter().find(|state| state.id() == id) {
+            Some(state) => state
+                .restore(key, value)
+                .map_err(|why| unreadable(context, declared, (id, key, value)).unwrap_or(why)),
+            None => Ok(()),
+        }
     })
 }
 
 /// The error of a row that cannot be read, with its state and key.
-fn unreadable(context: &Context, declared: &Declared, (id, key, value): (StateId, &[u8], Option<&[u8]>)) -> Option<Error> {
-    let name = context.shared.schema.states.iter().find(|(known, _)| *known == id).map(|(_, state)| &state.name)?;
+fn unreadable(
+    context: &Context,
+    declared: &Declared,
+    (id, key, value): (StateId, &[u8], Option<&[u8]>),
+) -> Option<Error> {
+    let name = context
+        .shared
+        .schema
+        .states
+        .iter()
+        .find(|(known, _)| *known == id)
+        .map(|(_, state)| &state.name)?;
     declared.codecs.iter().find(|codec| codec.decl().name == *name)?.read_row(key, value).err()
 }

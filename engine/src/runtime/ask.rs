@@ -2,7 +2,9 @@
 
 use crate::clock::millis;
 use crate::plan::NodeId;
-use crate::request::ask::{Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply};
+use crate::request::ask::{
+    Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply,
+};
 use crate::request::codec::QueryDecl;
 use crate::request::hub::{QueryLimits, RequestHub};
 use crate::runtime::Runtime;
@@ -29,7 +31,8 @@ impl Runtime {
         &self.hub.limits
     }
 
-    /// Asks a query, and waits for its answer: from one committed batch, whose number it carries. Dropping the future gives the request up.
+    /// Asks a query, and waits for its answer: from one committed batch, whose number it carries.
+    /// Dropping the future gives the request up.
     ///
     /// # Errors
     /// Every way in which there is no answer, see [`QueryError`].
@@ -57,7 +60,8 @@ impl Runtime {
         }
     }
 
-    /// Waits until what is committed is at least this. A request that waits here is not let in yet, and holds nothing.
+    /// Waits until what is committed is at least this. A request that waits here is not let in yet,
+    /// and holds nothing.
     ///
     /// # Errors
     /// [`QueryError::BadArguments`]: there is no such source. [`QueryError::TooMany`]: as many wait already as [`QueryLimits::waiting`] says.
@@ -80,25 +84,44 @@ impl Runtime {
         Ok(())
     }
 
-    /// As [`Runtime::ask`], for a thread that may sleep: arguments and result have types. A query that ends in an ungrouped aggregate answers with its value, any other
-    /// with a vector.
+    /// As [`Runtime::ask`], for a thread that may sleep: arguments and result have types. A query
+    /// that ends in an ungrouped aggregate answers with its value, any other with a vector.
     ///
     /// # Errors
-    /// As [`Runtime::ask`]; [`QueryError::Failed`] if the answer is of another type, or there is no value.
-    pub fn ask_typed<R: DeserializeOwned>(&self, name: &str, arguments: &impl Serialize) -> Result<(Txid, R), QueryError> {
+    /// As [`Runtime::ask`]; [`QueryError::Failed`] if the answer is of another type, or there is no
+    /// value.
+    pub fn ask_typed<R: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: &impl Serialize,
+    ) -> Result<(Txid, R), QueryError> {
         let mut encoded = Vec::new();
-        codec::encode(arguments, &mut encoded).map_err(|why| QueryError::BadArguments(why.to_string()))?;
-        let request = QueryRequest { name, arguments: &encoded, format: Format::Bincode, time_out: None, at_least: &[] };
+        codec::encode(arguments, &mut encoded)
+            .map_err(|why| QueryError::BadArguments(why.to_string()))?;
+        let request = QueryRequest {
+            name,
+            arguments: &encoded,
+            format: Format::Bincode,
+            time_out: None,
+            at_least: &[],
+        };
         let (to, answers) = crossbeam_channel::bounded(1);
         let time_out = self.time_out_of(None);
         self.send(&request, time_out, Box::new(Numbered::new(0, to)))?;
-        let (_, outcome) = answers.recv_timeout(time_out + Duration::from_secs(1)).map_err(|_| self.timed_out(name, time_out))?;
+        let (_, outcome) = answers
+            .recv_timeout(time_out + Duration::from_secs(1))
+            .map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
         let one = self.hub.queries[self.hub.find(name)?].decl().one;
-        let failed = |why: String| QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"));
+        let failed = |why: String| {
+            QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"))
+        };
         let value = if one {
-            let value: Option<R> = codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?;
-            value.ok_or_else(|| QueryError::Failed(format!("\"{name}\" gives no value for these arguments")))?
+            let value: Option<R> =
+                codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?;
+            value.ok_or_else(|| {
+                QueryError::Failed(format!("\"{name}\" gives no value for these arguments"))
+            })?
         } else {
             codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?
         };
@@ -108,7 +131,8 @@ impl Runtime {
     /// Many requests to one query at once, from this process: see [`Pipeline`].
     ///
     /// # Errors
-    /// [`QueryError::NoSuchQuery`]; [`QueryError::Failed`] if its results cannot be read from bincode.
+    /// [`QueryError::NoSuchQuery`]; [`QueryError::Failed`] if its results cannot be read from
+    /// bincode.
     pub fn pipeline(self: &Arc<Self>, name: &str) -> Result<Pipeline, QueryError> {
         let query = self.hub.find(name)?;
         self.hub.queries[query].answers_in(Format::Bincode)?;
@@ -120,7 +144,12 @@ impl Runtime {
         asked.map_or(self.hub.limits.time_out, |asked| asked.min(self.hub.limits.time_out))
     }
 
-    fn send(&self, request: &QueryRequest<'_>, time_out: Duration, reply: Box<dyn Reply>) -> Result<(), QueryError> {
+    fn send(
+        &self,
+        request: &QueryRequest<'_>,
+        time_out: Duration,
+        reply: Box<dyn Reply>,
+    ) -> Result<(), QueryError> {
         let query = self.hub.find(request.name)?;
         self.hub.queries[query].answers_in(request.format)?;
         let arguments = self.hub.queries[query].arguments(request.arguments, request.format)?;
@@ -144,20 +173,33 @@ impl Runtime {
             }
         };
         let begun = Instant::now();
-        let ask =
-            Ask { admitted, query, arguments, format, begun, deadline: begun + time_out, most_bytes: limits.answer_bytes, reply };
+        let ask = Ask {
+            admitted,
+            query,
+            arguments,
+            format,
+            begun,
+            deadline: begun + time_out,
+            most_bytes: limits.answer_bytes,
+            reply,
+        };
         // All homes in turn.
         let home = next.fetch_add(1, SeqCst) % self.facts.workers;
-        self.inboxes
-            .send(home, ToWorker::Ask(ask))
-            .map_err(|()| QueryError::Unavailable("the workers are starting or stopping: send it again in a moment".into()))
+        self.inboxes.send(home, ToWorker::Ask(ask)).map_err(|()| {
+            QueryError::Unavailable(
+                "the workers are starting or stopping: send it again in a moment".into(),
+            )
+        })
     }
 
     /// Its worker does not even give a request up: the closure that holds it is named in the log.
     fn timed_out(&self, query: &str, time_out: Duration) -> QueryError {
         let held_up_by = self.held_up_by();
         if let Some(what) = &held_up_by {
-            tracing::warn!(query, "a query's closure does not return, and holds its worker up: {what}");
+            tracing::warn!(
+                query,
+                "a query's closure does not return, and holds its worker up: {what}"
+            );
         }
         QueryError::TimedOut { after_ms: millis(time_out), held_up_by }
     }
@@ -183,7 +225,8 @@ impl Runtime {
     }
 }
 
-/// Many requests to one query under way at once. Answers come in the order in which they are ready, each with its request's number.
+/// Many requests to one query under way at once. Answers come in the order in which they are ready,
+/// each with its request's number.
 pub struct Pipeline {
     runtime: Arc<Runtime>,
     query: usize,
@@ -196,14 +239,18 @@ impl Pipeline {
     /// Asks. Gives the request's number, from 0.
     ///
     /// # Errors
-    /// [`QueryError::BadArguments`] if they are not of the query's type; [`QueryError::TooMany`], [`QueryError::Unavailable`].
+    /// [`QueryError::BadArguments`] if they are not of the query's type; [`QueryError::TooMany`],
+    /// [`QueryError::Unavailable`].
     pub fn ask<A: Send + 'static>(&mut self, arguments: A) -> Result<u64, QueryError> {
         let number = self.asked;
         let arguments: Box<dyn Any + Send> = Box::new(arguments);
         let query = &self.runtime.hub.queries[self.query];
         if !query.takes(&*arguments) {
-            let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), tidemill_state::type_names::of::<A>());
-            return Err(QueryError::BadArguments(format!("query \"{name}\" takes {arguments}, not {asked}")));
+            let (QueryDecl { name, arguments, .. }, asked) =
+                (query.decl(), tidemill_state::type_names::of::<A>());
+            return Err(QueryError::BadArguments(format!(
+                "query \"{name}\" takes {arguments}, not {asked}"
+            )));
         }
         let reply = Box::new(Numbered::new(number, self.to.clone()));
         let time_out = self.runtime.hub.limits.time_out;
@@ -218,7 +265,8 @@ impl Pipeline {
         self.answers.try_recv().ok()
     }
 
-    /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes within the time that a request may take.
+    /// The next answer, in bincode as [`Format::Bincode`] says: waits for it. `None` if none comes
+    /// within the time that a request may take.
     pub fn next_answer(&self) -> Option<(u64, Outcome)> {
         self.answers.recv_timeout(self.runtime.hub.limits.time_out + Duration::from_secs(1)).ok()
     }

@@ -36,12 +36,19 @@ impl CommittedProgress {
         }
     }
 
-    /// Everything of this partition up to `end` is committed; `skipped` records of it are new and were passed over.
+    /// Everything of this partition up to `end` is committed; `skipped` records of it are new and
+    /// were passed over.
     pub(crate) fn cover(&mut self, source: &str, partition: &str, end: u64, skipped: u64) {
-        let read = match self.read.get_mut(source).and_then(|partitions| partitions.get_mut(partition)) {
-            Some(read) => read,
-            None => self.read.entry(source.to_string()).or_default().entry(partition.to_string()).or_default(),
-        };
+        let read =
+            match self.read.get_mut(source).and_then(|partitions| partitions.get_mut(partition)) {
+                Some(read) => read,
+                None => self
+                    .read
+                    .entry(source.to_string())
+                    .or_default()
+                    .entry(partition.to_string())
+                    .or_default(),
+            };
         (read.offset, read.skipped) = (end, read.skipped + skipped);
     }
 
@@ -65,7 +72,8 @@ impl CommittedProgress {
         self.keys.iter().filter_map(|keys| keys.get(state)).sum()
     }
 
-    /// The first offset of a partition that no committed batch of this run covers, if one covers any.
+    /// The first offset of a partition that no committed batch of this run covers, if one covers
+    /// any.
     pub(crate) fn covered(&self, source: &str, partition: &str) -> Option<u64> {
         Some(self.read.get(source)?.get(partition)?.offset)
     }
@@ -73,7 +81,11 @@ impl CommittedProgress {
     /// Returns a worker's report of a partition, as of the last committed batch: records that the
     /// worker has read beyond that batch still count as left to read.
     pub(crate) fn as_committed(&self, told: &PartitionProgress) -> PartitionProgress {
-        let read = self.read.get(&told.source).and_then(|partitions| partitions.get(&told.partition)).copied();
+        let read = self
+            .read
+            .get(&told.source)
+            .and_then(|partitions| partitions.get(&told.partition))
+            .copied();
         let Read { offset, skipped } = read.unwrap_or_default();
         // Before its first commit it is where this generation has begun with it.
         let offset = offset.max(told.offset);
@@ -109,7 +121,11 @@ mod tests {
                 extent.cover("s", "p", end, skipped);
             }
             let shown = extent.as_committed(&told());
-            assert_eq!((shown.offset, shown.lag.expect("it is known"), shown.skipped), expected, "after {cover:?}");
+            assert_eq!(
+                (shown.offset, shown.lag.expect("it is known"), shown.skipped),
+                expected,
+                "after {cover:?}"
+            );
         };
         check(None, (10, 47, 0));
         check(Some((30, 2)), (30, 27, 2));

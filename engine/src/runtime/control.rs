@@ -4,7 +4,8 @@ use super::Runtime;
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Runtime {
-    /// The sources wait until [`Runtime::resume_sources`]; the batch in hand is finished and committed. Queries are answered all the same. A run that begins later is not paused.
+    /// The sources wait until [`Runtime::resume_sources`]; the batch in hand is finished and
+    /// committed. Queries are answered all the same. A run that begins later is not paused.
     pub fn pause_sources(&self) {
         self.set_paused(true);
     }
@@ -16,11 +17,16 @@ impl Runtime {
 
     fn set_paused(&self, paused: bool) {
         if self.backpressure.set_paused(paused) {
-            tracing::info!(paused, "the sources were told to {}", if paused { "wait" } else { "go on" });
+            tracing::info!(
+                paused,
+                "the sources were told to {}",
+                if paused { "wait" } else { "go on" }
+            );
         }
     }
 
-    /// Returns whether the sources are paused, every record that was read is committed, and every sink has confirmed it.
+    /// Returns whether the sources are paused, every record that was read is committed, and every
+    /// sink has confirmed it.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let inner = self.lock();

@@ -1,5 +1,5 @@
-//! The end of a run: the request to stop or the failure, the time since, the time that sinks have to publish, and
-//! everything that did not end in time.
+//! The end of a run: the request to stop or the failure, the time since, the time that sinks have
+//! to publish, and everything that did not end in time.
 
 use super::{Inner, Runtime};
 use std::sync::atomic::Ordering::SeqCst;
@@ -61,25 +61,33 @@ impl Runtime {
         self.lock().left_behind.push(what);
     }
 
-    /// Everything that did not end in the time that the stop had, in words: a closure that does not return, a write that hangs. Its
-    /// threads still run; whoever ends the process does not wait for them. What is committed is safe.
+    /// Everything that did not end in the time that the stop had, in words: a closure that does not
+    /// return, a write that hangs. Its threads still run; whoever ends the process does not wait
+    /// for them. What is committed is safe.
     #[must_use]
     pub fn left_behind(&self) -> Vec<String> {
         self.lock().left_behind.clone()
     }
 
-    /// Returns whether threads of the run may still be at work after its end: those left behind, and a look for new partitions
-    /// that is under way. A process ends without the destructors of its libraries then, which would run beneath them.
+    /// Returns whether threads of the run may still be at work after its end: those left behind,
+    /// and a look for new partitions that is under way. A process ends without the destructors of
+    /// its libraries then, which would run beneath them.
     #[must_use]
     pub fn has_threads(&self) -> bool {
         self.looks.load(SeqCst) > 0 || !self.lock().left_behind.is_empty()
     }
 
-    /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it does not spin until it is over.
+    /// Sleeps so long, or until the run is being stopped: then a little, so that a loop around it
+    /// does not spin until it is over.
     pub(crate) fn sleep_unless_stopped(&self, how_long: Duration) {
         let inner = self.lock();
-        let running = |inner: &mut Inner| !self.stopping.load(SeqCst) && self.outlets.ends().is_none() && inner.fatal.is_none();
-        let (inner, waited) = self.stopped.wait_timeout_while(inner, how_long, running).expect("no holder of this lock panics");
+        let running = |inner: &mut Inner| {
+            !self.stopping.load(SeqCst) && self.outlets.ends().is_none() && inner.fatal.is_none()
+        };
+        let (inner, waited) = self
+            .stopped
+            .wait_timeout_while(inner, how_long, running)
+            .expect("no holder of this lock panics");
         drop(inner);
         if !waited.timed_out() {
             std::thread::sleep(Duration::from_millis(5));

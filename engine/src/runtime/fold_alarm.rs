@@ -1,4 +1,5 @@
-//! The alarm that wakes the fold: when enough is committed that is not folded, and at the end of the run. Commits before do not.
+//! The alarm that wakes the fold: when enough is committed that is not folded, and at the end of
+//! the run. Commits before do not.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;

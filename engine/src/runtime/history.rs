@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Txid};
 
-/// The most recent batches that are kept for reports, and how many ranges of partitions they have in all: there may be a thousand in each.
+/// The most recent batches that are kept for reports, and how many ranges of partitions they have
+/// in all: there may be a thousand in each.
 const BATCHES_KEPT: usize = 10_000;
 const RANGES_KEPT: usize = 200_000;
 
@@ -53,7 +54,8 @@ impl Batches {
     /// Takes the report of the batch that was committed just now.
     pub(super) fn push(&mut self, mut report: BatchReport) {
         let txid = report.txid;
-        let failures = self.failures.iter().filter(|failure| (failure.first..=failure.last).contains(&txid));
+        let failures =
+            self.failures.iter().filter(|failure| (failure.first..=failure.last).contains(&txid));
         report.retries = failures.map(|failure| failure.retry.clone()).collect();
         self.failures.retain(|failure| failure.last > txid);
         // They have been counted, and are told by the status.
@@ -89,7 +91,10 @@ impl Batches {
         for txid in txids {
             // Those of an earlier run, and those that are no longer kept, have none.
             if let Some(kept) = self.at(txid) {
-                kept.report.publish.push(Publication { sink: sink.to_string(), us: micros(kept.committed.elapsed()) });
+                kept.report.publish.push(Publication {
+                    sink: sink.to_string(),
+                    us: micros(kept.committed.elapsed()),
+                });
                 kept.changed = changes;
             }
         }
@@ -246,9 +251,13 @@ mod tests {
         batches.folded(Txid(8), Duration::from_micros(5));
         batches.folded(Txid(3), Duration::from_micros(5));
         assert_eq!(changed(&batches, seen), [8, 7]);
-        let publications: Vec<usize> = batches.newest().map(|report| report.publish.len()).collect();
+        let publications: Vec<usize> =
+            batches.newest().map(|report| report.publish.len()).collect();
         assert_eq!(publications, [0, 1, 1]);
-        assert_eq!(batches.newest().map(|report| report.fold_us).collect::<Vec<_>>(), [None, Some(5), None]);
+        assert_eq!(
+            batches.newest().map(|report| report.fold_us).collect::<Vec<_>>(),
+            [None, Some(5), None]
+        );
     }
 
     #[test]
@@ -259,8 +268,10 @@ mod tests {
         assert!(batches.at(Txid(5)).is_none());
         assert_eq!(batches.at(Txid(6)).map(|kept| kept.report.txid), Some(Txid(6)));
         // Of batches that cover many partitions there are fewer.
-        let range = RangeReport { source: "s".into(), partition: "p".into(), start: 0, end: 1, skipped: 0 };
-        let wide = |txid| BatchReport { ranges: vec![range.clone(); RANGES_KEPT / 2], ..report(txid) };
+        let range =
+            RangeReport { source: "s".into(), partition: "p".into(), start: 0, end: 1, skipped: 0 };
+        let wide =
+            |txid| BatchReport { ranges: vec![range.clone(); RANGES_KEPT / 2], ..report(txid) };
         let next = BATCHES_KEPT as u64 + 6;
         (next..next + 3).for_each(|txid| batches.push(wide(txid)));
         assert_eq!((batches.kept.len(), batches.ranges), (2, RANGES_KEPT));
@@ -273,8 +284,13 @@ mod tests {
         batches.failed(Txid(1), Txid(2), failure(1));
         batches.failed(Txid(1), Txid(1), failure(2));
         (1..=3).for_each(|txid| batches.push(report(txid)));
-        let generations = |report: &BatchReport| report.retries.iter().map(|retry| retry.generation).collect::<Vec<_>>();
-        assert_eq!(batches.newest().map(generations).collect::<Vec<_>>(), [vec![], vec![1], vec![1, 2]]);
+        let generations = |report: &BatchReport| {
+            report.retries.iter().map(|retry| retry.generation).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            batches.newest().map(generations).collect::<Vec<_>>(),
+            [vec![], vec![1], vec![1, 2]]
+        );
         assert!(batches.failures.is_empty(), "nothing of them is kept");
         (0..100).for_each(|generation| batches.failed(Txid(4), Txid(4), failure(generation)));
         batches.push(report(4));

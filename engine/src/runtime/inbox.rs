@@ -11,8 +11,15 @@ use tokio::sync::oneshot;
 
 /// A request to a worker from outside.
 pub(crate) enum ToWorker {
-    /// The encoded values of keys of the state of this index, as of this batch, or the last committed one.
-    Read { state: usize, keys: Vec<Vec<u8>>, at: Option<Txid>, most_bytes: usize, reply: oneshot::Sender<Result<Read>> },
+    /// The encoded values of keys of the state of this index, as of this batch, or the last
+    /// committed one.
+    Read {
+        state: usize,
+        keys: Vec<Vec<u8>>,
+        at: Option<Txid>,
+        most_bytes: usize,
+        reply: oneshot::Sender<Result<Read>>,
+    },
     /// Rows of a state in order.
     Page(PageOf),
     /// A partition that joins.
@@ -48,7 +55,8 @@ impl Inboxes {
         *self.write() = senders.into_iter().map(|sender| Inbox { sender, thread: None }).collect();
     }
 
-    /// The calling thread is this worker, which takes from its inbox now: it is woken for each request.
+    /// The calling thread is this worker, which takes from its inbox now: it is woken for each
+    /// request.
     pub(super) fn set_thread(&self, worker: usize) {
         if let Some(inbox) = self.write().get_mut(worker) {
             inbox.thread = Some(std::thread::current());

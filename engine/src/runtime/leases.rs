@@ -39,7 +39,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
-            let held = runtime.leases.held.lock().expect("no holder of this lock panics").remove(&self.at);
+            let held =
+                runtime.leases.held.lock().expect("no holder of this lock panics").remove(&self.at);
             if held.is_some() {
                 runtime.hub.pins.give_back(self.at);
             }

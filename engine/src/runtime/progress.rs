@@ -33,7 +33,8 @@ pub(super) struct LeftOut(BTreeMap<(String, String), (String, u64)>);
 impl LeftOut {
     fn replace(&mut self, source: &str, left_out: Vec<(String, String)>, now: u64) {
         let before = std::mem::take(&mut self.0);
-        let (mine, others): (BTreeMap<_, _>, BTreeMap<_, _>) = before.into_iter().partition(|((of, _), _)| of == source);
+        let (mine, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|((of, _), _)| of == source);
         self.0 = others;
         for (name, why) in left_out {
             let place = (source.to_string(), name);
@@ -60,7 +61,12 @@ impl LeftOut {
 
 impl Runtime {
     /// A worker of a generation reports those of its partitions that have changed.
-    pub(crate) fn worker_report(&self, (generation, index): (u64, usize), partitions: ChangedPartitions, longest: Duration) {
+    pub(crate) fn worker_report(
+        &self,
+        (generation, index): (u64, usize),
+        partitions: ChangedPartitions,
+        longest: Duration,
+    ) {
         let mut inner = self.lock();
         inner.longest_slice = inner.longest_slice.max(longest);
         let worker = &mut inner.workers[index];
@@ -98,9 +104,20 @@ mod tests {
         let shown: Vec<_> = left_out.partitions().collect();
         let shown: Vec<_> = shown
             .iter()
-            .map(|of| (&*of.source, &*of.partition, of.trouble.as_deref().unwrap_or_default(), of.trouble_since_ms))
+            .map(|of| {
+                (
+                    &*of.source,
+                    &*of.partition,
+                    of.trouble.as_deref().unwrap_or_default(),
+                    of.trouble_since_ms,
+                )
+            })
             .collect();
-        let expected = [("other", "a.xz", "xz", Some(6)), ("s", "a.xz", "still xz", Some(5)), ("s", "c", "denied", Some(7))];
+        let expected = [
+            ("other", "a.xz", "xz", Some(6)),
+            ("s", "a.xz", "still xz", Some(5)),
+            ("s", "c", "denied", Some(7)),
+        ];
         assert_eq!(shown, expected);
     }
 }

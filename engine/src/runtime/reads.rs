@@ -75,7 +75,8 @@ impl Runtime {
     /// describes it.
     ///
     /// # Errors
-    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers are starting, stopping or busy.
+    /// Kind Config: no state of this name, or the text is no key of it. Kind TryAgain: the workers
+    /// are starting, stopping or busy.
     pub async fn read_state(&self, name: &str, key: &str) -> Result<(Txid, Option<String>)> {
         let (state, codec) = self.find_state(name)?;
         let (key, group) = codec.parse_key(key, self.facts.key_groups)?;
@@ -93,8 +94,12 @@ impl Runtime {
     pub fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
         let mut codecs = self.facts.codecs.iter().enumerate();
         let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
-            let names: Vec<String> = self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
-            return Err(Error::config(format!("there is no state \"{name}\"; there are: {}", names.join(", "))));
+            let names: Vec<String> =
+                self.facts.codecs.iter().map(|codec| codec.decl().name).collect();
+            return Err(Error::config(format!(
+                "there is no state \"{name}\"; there are: {}",
+                names.join(", ")
+            )));
         };
         Ok((state, &**codec))
     }
@@ -102,7 +107,8 @@ impl Runtime {
     /// A page of a state in the order of its keys.
     ///
     /// # Errors
-    /// Kind Config: no state of this name, a key that is none of its, a prefix for keys that are no texts. Kind TryAgain: the workers are starting, stopping or busy.
+    /// Kind Config: no state of this name, a key that is none of its, a prefix for keys that are no
+    /// texts. Kind TryAgain: the workers are starting, stopping or busy.
     pub async fn read_page(self: &Arc<Self>, name: &str, wish: PageWish) -> Result<Page> {
         let (state, codec) = self.find_state(name)?;
         let mut range = Range::default();
@@ -124,7 +130,15 @@ impl Runtime {
         for worker in 0..self.facts.workers {
             let (reply, answer) = oneshot::channel();
             let bytes = self.hub.limits.answer_bytes;
-            let page = PageOf { state, range: range.clone(), limit, bytes, at: pin.at, rows: Vec::new(), reply };
+            let page = PageOf {
+                state,
+                range: range.clone(),
+                limit,
+                bytes,
+                at: pin.at,
+                rows: Vec::new(),
+                reply,
+            };
             self.inboxes.send(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
             answers.push(answer);
         }
@@ -135,7 +149,8 @@ impl Runtime {
             more |= has_more;
             // Behind the last row of a worker that has more, its rows are not known.
             if has_more && let Some((last, _)) = of_worker.last() {
-                known_up_to = Some(known_up_to.map_or_else(|| last.clone(), |known| known.min(last.clone())));
+                known_up_to =
+                    Some(known_up_to.map_or_else(|| last.clone(), |known| known.min(last.clone())));
             }
             rows.extend(of_worker);
         }
@@ -145,23 +160,34 @@ impl Runtime {
         more |= rows.len() > limit;
         let rows = within_bytes(rows, self.hub.limits.answer_bytes, &mut more);
         let rows = &rows[..limit.min(rows.len())];
-        let next = rows.last().filter(|_| more).map(|(key, _)| codec.key_to_json(key)).transpose()?;
-        let rows = rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
+        let next =
+            rows.last().filter(|_| more).map(|(key, _)| codec.key_to_json(key)).transpose()?;
+        let rows =
+            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
         if more {
             self.lease(pin.at, wish.at != Some(pin.at));
         }
-        Ok(Page { txid: pin.at, moved_on: wish.at.is_some_and(|wished| wished != pin.at), rows, next })
+        Ok(Page {
+            txid: pin.at,
+            moved_on: wish.at.is_some_and(|wished| wished != pin.at),
+            rows,
+            next,
+        })
     }
 
     /// Reads the values of some keys of a state, written as a person writes them, all as of one
-    /// committed batch: a JSON array of `{"key":…,"value":…}`, without `value` where the key has none.
+    /// committed batch: a JSON array of `{"key":…,"value":…}`, without `value` where the key has
+    /// none.
     ///
     /// # Errors
     /// As [`Runtime::read_page`].
     pub async fn read_many(&self, name: &str, wanted: &[String]) -> Result<(Txid, String)> {
         let (state, codec) = self.find_state(name)?;
         if wanted.len() > MOST_KEYS {
-            return Err(Error::config(format!("{} keys are asked for at once, and {MOST_KEYS} may be", wanted.len())));
+            return Err(Error::config(format!(
+                "{} keys are asked for at once, and {MOST_KEYS} may be",
+                wanted.len()
+            )));
         }
         let mut by_worker: Vec<Vec<(usize, Vec<u8>)>> = vec![Vec::new(); self.facts.workers];
         let mut rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
@@ -172,10 +198,18 @@ impl Runtime {
         }
         let pin = self.pin(None);
         let mut answers = Vec::new();
-        for (worker, wanted) in by_worker.into_iter().enumerate().filter(|(_, wanted)| !wanted.is_empty()) {
+        for (worker, wanted) in
+            by_worker.into_iter().enumerate().filter(|(_, wanted)| !wanted.is_empty())
+        {
             let (reply, answer) = oneshot::channel();
             let (numbers, keys): (Vec<usize>, Vec<Vec<u8>>) = wanted.into_iter().unzip();
-            let read = ToWorker::Read { state, keys, at: Some(pin.at), most_bytes: self.hub.limits.answer_bytes, reply };
+            let read = ToWorker::Read {
+                state,
+                keys,
+                at: Some(pin.at),
+                most_bytes: self.hub.limits.answer_bytes,
+                reply,
+            };
             self.inboxes.send(worker, read).map_err(|()| unavailable())?;
             answers.push((numbers, answer));
         }
@@ -185,11 +219,13 @@ impl Runtime {
                 rows[number].1 = value;
             }
         }
-        let rows = rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], value.as_deref())))?;
+        let rows =
+            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], value.as_deref())))?;
         Ok((pin.at, rows))
     }
 
-    /// Holds a batch for the next page. One that a walk has held for long already is not held anew for that walk.
+    /// Holds a batch for the next page. One that a walk has held for long already is not held anew
+    /// for that walk.
     fn lease(self: &Arc<Self>, at: Txid, first: bool) {
         let (now, runtime) = (Instant::now(), Arc::downgrade(self));
         let mut held = self.leases.held.lock().expect("no holder of this lock panics");
@@ -215,7 +251,12 @@ impl Runtime {
     pub fn admit_page(&self) -> std::result::Result<(Permit, Permit), QueryError> {
         let read = self.hub.admit()?;
         let page = Permit::one_of(&self.leases.pages, PAGES_AT_ONCE);
-        Ok((read, page.ok_or_else(|| QueryError::TooMany { bound: format!("{PAGES_AT_ONCE} pages are being read already") })?))
+        Ok((
+            read,
+            page.ok_or_else(|| QueryError::TooMany {
+                bound: format!("{PAGES_AT_ONCE} pages are being read already"),
+            })?,
+        ))
     }
 
     /// Lets one more read of a state in, if there is room.
@@ -239,7 +280,10 @@ fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) 
 }
 
 /// Writes encoded keys and values as a JSON array.
-fn rows_to_json<'r>(codec: &dyn StateCodec, rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Result<String> {
+fn rows_to_json<'r>(
+    codec: &dyn StateCodec,
+    rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
+) -> Result<String> {
     let mut json = vec![b'['];
     for (number, (key, value)) in rows.enumerate() {
         if number > 0 {
@@ -263,7 +307,9 @@ impl Page {
     pub fn to_json(&self, lineage: &str) -> String {
         let Page { txid, moved_on, rows, next } = self;
         let next = next.as_ref().map_or(String::new(), |next| format!(",\"next\":{next}"));
-        format!("{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}")
+        format!(
+            "{{\"txid\":{txid},\"lineage\":\"{lineage}\",\"moved_on\":{moved_on}{next},\"rows\":{rows}}}"
+        )
     }
 }
 
@@ -300,7 +346,11 @@ mod tests {
                 let wish = PageWish { prefix: None, after: after.take(), limit: 100, at };
                 let page = runtime.read_page("counts", wish).await.expect("a page");
                 let rows: Vec<serde_json::Value> = serde_json::from_str(&page.rows).expect("rows");
-                assert!(!rows.is_empty() && rows.len() <= 20 && !page.moved_on, "{} rows", rows.len());
+                assert!(
+                    !rows.is_empty() && rows.len() <= 20 && !page.moved_on,
+                    "{} rows",
+                    rows.len()
+                );
                 keys.extend(rows.iter().filter_map(|row| row["key"].as_str().map(String::from)));
                 let Some(next) = page.next else { break };
                 assert_eq!(serde_json::from_str::<String>(&next).ok().as_ref(), keys.last());
@@ -316,17 +366,25 @@ mod tests {
         let mut kit = Kit::new(|topology, io| {
             topology.source("in", io.source::<(u128, Option<Pairs>)>("in")).upsert("pairs");
         });
-        kit.feed("in", [(7u128, Some(Pairs::new())), (u128::MAX, Some(Pairs::from([((1, 2), 3)])))]);
+        kit.feed(
+            "in",
+            [(7u128, Some(Pairs::new())), (u128::MAX, Some(Pairs::from([((1, 2), 3)])))],
+        );
         kit.step();
         let runtime = Arc::clone(kit.engine().runtime());
         tokio().block_on(async {
             let key = u128::MAX.to_string();
-            let page = runtime.read_page("pairs", PageWish { limit: 10, ..PageWish::default() }).await.map(drop);
+            let page = runtime
+                .read_page("pairs", PageWish { limit: 10, ..PageWish::default() })
+                .await
+                .map(drop);
             let one = runtime.read_state("pairs", &key).await.map(drop);
             let many = runtime.read_many("pairs", &["7".into(), key.clone()]).await.map(drop);
             for refused in [page, one, many] {
                 let error = refused.expect_err("a map whose keys are no texts").to_string();
-                let led = format!("state \"pairs\", the value of the key {key}: it cannot be shown as JSON");
+                let led = format!(
+                    "state \"pairs\", the value of the key {key}: it cannot be shown as JSON"
+                );
                 assert!(error.starts_with(&led), "{error}");
             }
             assert!(runtime.read_state("pairs", "7").await.is_ok());
@@ -343,7 +401,9 @@ mod tests {
         assert!(runtime.leases.held.lock().expect("no holder of this lock panics").is_empty());
         kit.feed("words", ["more".to_string()]);
         let second = kit.step();
-        let page = tokio().block_on(runtime.read_page("counts", PageWish { at: Some(first), ..wish() })).expect("a page");
+        let page = tokio()
+            .block_on(runtime.read_page("counts", PageWish { at: Some(first), ..wish() }))
+            .expect("a page");
         assert_eq!((page.txid, page.moved_on), (second, true));
     }
 
@@ -360,10 +420,16 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
             assert!(matches!(runtime.wait_until(&later).await, Err(QueryError::TooMany { .. })));
-            assert_eq!(runtime.wait_until(&[AtLeast::Txid(Txid(1))]).await, Ok(()), "one that need not wait does not count");
+            assert_eq!(
+                runtime.wait_until(&[AtLeast::Txid(Txid(1))]).await,
+                Ok(()),
+                "one that need not wait does not count"
+            );
             drop(first);
             assert!(
-                tokio::time::timeout(Duration::from_millis(20), runtime.wait_until(&later)).await.is_err(),
+                tokio::time::timeout(Duration::from_millis(20), runtime.wait_until(&later))
+                    .await
+                    .is_err(),
                 "it may wait now"
             );
         });

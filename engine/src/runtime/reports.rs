@@ -12,9 +12,11 @@ use tidemill_state::Txid;
 pub struct QueriesStatus {
     /// Requests that run or wait.
     pub requests: usize,
-    /// Bytes of old values that are kept for batches on their way and for requests that read an earlier batch.
+    /// Bytes of old values that are kept for batches on their way and for requests that read an
+    /// earlier batch.
     pub kept_bytes: usize,
-    /// The number of reads that were cancelled because the values that they need took too much memory.
+    /// The number of reads that were cancelled because the values that they need took too much
+    /// memory.
     pub cancelled: u64,
     /// Closures of queries that have not returned for more than a second, in words.
     pub held_up_by: Option<String>,
@@ -53,7 +55,8 @@ pub struct Status {
     pub sources_at_end: bool,
     /// Why the sources wait, if they do.
     pub waiting: Option<String>,
-    /// Whatever should be known of the sources though they are read: a pattern that no topic matches, say.
+    /// Whatever should be known of the sources though they are read: a pattern that no topic
+    /// matches, say.
     pub notices: Vec<String>,
     /// The progress of each partition.
     pub partitions: Vec<PartitionProgress>,
@@ -65,11 +68,13 @@ pub struct Status {
     pub unfolded_bytes: u64,
     /// The size of the store's tables on the disk, in bytes: states, and outputs on their way.
     pub store_bytes: u64,
-    /// The longest time, in microseconds, that a worker's loop or operator went on without letting others have their turn.
+    /// The longest time, in microseconds, that a worker's loop or operator went on without letting
+    /// others have their turn.
     pub longest_slice_us: u64,
     /// The requests to queries.
     pub queries: QueriesStatus,
-    /// The number of times the dataflows were built: once, and anew after each failure that was retried.
+    /// The number of times the dataflows were built: once, and anew after each failure that was
+    /// retried.
     pub generations: u64,
     /// The last error.
     pub last_error: Option<String>,

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_state::{Kind, Result};
 
-/// A start that may take long, because what the topology reads or writes is away: seen, and given up, from outside.
+/// A start that may take long, because what the topology reads or writes is away: seen, and given
+/// up, from outside.
 ///
 /// ```
 /// use tidemill_engine::{Settings, Starting};
@@ -19,7 +20,8 @@ use tidemill_state::{Kind, Result};
 #[derive(Debug, Default)]
 pub struct Starting {
     given_up: AtomicBool,
-    /// A flag of the caller's that gives it up too. It is only read: the caller may use it for more.
+    /// A flag of the caller's that gives it up too. It is only read: the caller may use it for
+    /// more.
     signal: Arc<AtomicBool>,
     waiting: Mutex<Option<Waiting>>,
 }
@@ -72,7 +74,8 @@ impl Starting {
             match ask() {
                 Err(error) if error.kind() == Kind::Unreachable && !self.is_given_up() => {
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        tracing::warn!(%error, since = ?began.elapsed(), "waiting; it goes on by itself when that is back");
+                        tracing::warn!(%error, since = ?began.elapsed(), "waiting; it goes on by \
+                            itself when that is back");
                         told = Some(Instant::now());
                     }
                     let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
@@ -116,7 +119,10 @@ mod tests {
             match asked {
                 1 => Err(Error::unreachable("the broker is away")),
                 2 => {
-                    assert_eq!(starting.waiting().expect("it waits").waiting_for, "the broker is away");
+                    assert_eq!(
+                        starting.waiting().expect("it waits").waiting_for,
+                        "the broker is away"
+                    );
                     Ok(7)
                 }
                 _ => panic!("it was back"),
@@ -137,7 +143,9 @@ mod tests {
     fn a_start_that_waits_can_be_given_up() {
         let starting = Starting::default();
         starting.give_up();
-        let error = starting.retry_while_away(|| Err::<(), _>(Error::unreachable("the broker is away"))).expect_err("given up");
+        let error = starting
+            .retry_while_away(|| Err::<(), _>(Error::unreachable("the broker is away")))
+            .expect_err("given up");
         assert_eq!(error.kind(), Kind::Unreachable);
     }
 }

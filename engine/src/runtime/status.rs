@@ -33,7 +33,9 @@ impl OnCommit for Runtime {
         inner.first_commit.get_or_insert_with(|| self.facts.started.elapsed());
         self.hub.pins.advance(committed.txid());
         self.outlets.add(outputs);
-        if self.backpressure.commit(delta_bytes, self.outlets.backlog_bytes()) >= self.facts.fold_bytes {
+        if self.backpressure.commit(delta_bytes, self.outlets.backlog_bytes())
+            >= self.facts.fold_bytes
+        {
             self.fold_alarm.ring();
         }
         drop(inner);
@@ -43,7 +45,12 @@ impl OnCommit for Runtime {
     fn moved_on(&self, ranges: &[Range]) {
         let mut inner = self.lock();
         for range in ranges {
-            inner.extent.cover(&range.source_name, &range.partition, range.end.offset, range.skipped);
+            inner.extent.cover(
+                &range.source_name,
+                &range.partition,
+                range.end.offset,
+                range.skipped,
+            );
         }
         drop(inner);
         self.shown.send_replace(());
@@ -92,7 +99,8 @@ impl Runtime {
         self.backpressure.set_full_disk(why);
     }
 
-    /// Returns the number of bytes of changes that are not folded, and how many the store's tables have.
+    /// Returns the number of bytes of changes that are not folded, and how many the store's tables
+    /// have.
     pub(crate) fn set_stored(&self, unfolded: u64, tables: u64) {
         self.lock().store_bytes = tables;
         self.backpressure.set_unfolded(unfolded);
@@ -102,7 +110,8 @@ impl Runtime {
     pub(crate) fn set_notices(&self, source: &str, notices: Vec<String>) {
         let mut inner = self.lock();
         let before = inner.notices.get(source).map_or(&[][..], Vec::as_slice);
-        let notices: Vec<String> = notices.into_iter().map(|notice| format!("source \"{source}\": {notice}")).collect();
+        let notices: Vec<String> =
+            notices.into_iter().map(|notice| format!("source \"{source}\": {notice}")).collect();
         for notice in notices.iter().filter(|notice| !before.contains(notice)) {
             tracing::warn!("{notice}");
         }
@@ -125,10 +134,15 @@ impl Runtime {
                 keys: inner.extent.keys(index),
             }
         });
-        let (batches_per_s, records_per_s) = rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
+        let (batches_per_s, records_per_s) =
+            rates(&inner.batches, now_ms().saturating_sub(self.started_at_ms));
         Status {
             topology: self.facts.topology.clone(),
-            phase: if inner.phase == "running" && self.backpressure.is_paused() { "paused" } else { inner.phase },
+            phase: if inner.phase == "running" && self.backpressure.is_paused() {
+                "paused"
+            } else {
+                inner.phase
+            },
             controls: self.controls.load(SeqCst),
             committed: self.committed(),
             lineage: self.facts.lineage.to_string(),
@@ -139,7 +153,10 @@ impl Runtime {
             set_aside: inner.set_aside.clone(),
             records_per_s,
             batches_per_s,
-            sources_at_end: inner.intake.as_ref().is_some_and(|intake| intake.all_ended_and_committed()),
+            sources_at_end: inner
+                .intake
+                .as_ref()
+                .is_some_and(|intake| intake.all_ended_and_committed()),
             waiting: self.backpressure.reason(),
             notices: inner.notices.values().flatten().cloned().collect(),
             partitions,
@@ -165,9 +182,12 @@ fn rates(batches: &Batches, age_ms: u64) -> (f64, f64) {
     const OVER_MS: u64 = 10_000;
     let since = now_ms().saturating_sub(OVER_MS);
     let recent = batches.newest().take_while(|batch| batch.committed_at_ms >= since);
-    let (count, records) = recent.fold((0u64, 0u64), |(count, records), batch| (count + 1, records + batch.records));
+    let (count, records) =
+        recent.fold((0u64, 0u64), |(count, records), batch| (count + 1, records + batch.records));
     // Not all of them may be kept: then those that are there have come since the first of them.
-    let kept_ms = batches.oldest_of_many().map_or(OVER_MS, |oldest| now_ms().saturating_sub(oldest.committed_at_ms));
+    let kept_ms = batches
+        .oldest_of_many()
+        .map_or(OVER_MS, |oldest| now_ms().saturating_sub(oldest.committed_at_ms));
     let seconds = age_ms.min(kept_ms).clamp(1000, OVER_MS) as f64 / 1000.0;
     (count as f64 / seconds, records as f64 / seconds)
 }

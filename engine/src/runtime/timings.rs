@@ -100,7 +100,9 @@ impl Timings {
         let labels = OfQuery { query: query.to_string() };
         self.query.get_or_create(&labels).observe(took.as_secs_f64());
         if let Err(why) = outcome {
-            self.query_failures.get_or_create(&OfFailure { query: labels.query, reason: why.reason() }).inc();
+            self.query_failures
+                .get_or_create(&OfFailure { query: labels.query, reason: why.reason() })
+                .inc();
         }
     }
 

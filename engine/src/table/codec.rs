@@ -15,7 +15,8 @@ pub trait StateCodec: Send + Sync {
     /// The state as it is declared.
     fn decl(&self) -> StateDecl;
 
-    /// A key as a person writes it (text for a string, else JSON), encoded; and its group in a store with so many groups.
+    /// A key as a person writes it (text for a string, else JSON), encoded; and its group in a
+    /// store with so many groups.
     ///
     /// # Errors
     /// The text is no such key.
@@ -62,8 +63,8 @@ pub trait StateCodec: Send + Sync {
     /// Kind Damaged: the bytes are no such key or value.
     fn read_row(&self, key: &[u8], value: Option<&[u8]>) -> Result<()>;
 
-    /// Writes an encoded key and its value as `{"key":…,"value":…}`. Without a value the object has no
-    /// `value`. An error names the key.
+    /// Writes an encoded key and its value as `{"key":…,"value":…}`. Without a value the object has
+    /// no `value`. An error names the key.
     ///
     /// # Errors
     /// As [`StateCodec::write_key`] and [`StateCodec::write_value`].
@@ -109,7 +110,8 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     fn parse_key(&self, text: &str, groups: u16) -> Result<(Vec<u8>, KeyGroup)> {
         let key: K = json::from_text(text).map_err(|why| {
             Error::config(format!(
-                "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string as it is, anything else as JSON",
+                "\"{text}\" is no key of state \"{}\", whose keys are {}: {why}. Write a string \
+                 as it is, anything else as JSON",
                 self.decl.name,
                 type_names::of::<K>()
             ))
@@ -137,22 +139,25 @@ impl<K: Key, V: Storable> StateCodec for TypedCodec<K, V> {
     }
 
     fn read_row(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        let read = keys::decode_key::<K>(key).and_then(|_| value.map(codec::decode::<V>).transpose());
+        let read =
+            keys::decode_key::<K>(key).and_then(|_| value.map(codec::decode::<V>).transpose());
         read.map(drop).map_err(|why| unreadable(why, &self.decl.name, self.key_to_json(key).ok()))
     }
 }
 
 /// The error of a row that a state's types cannot read, with the way out.
 fn unreadable(why: Error, state: &str, key: Option<String>) -> Error {
-    let key = key.map_or_else(|| "a key that cannot be read".to_string(), |key| format!("key {key}"));
-    let out = "Nothing was changed. Start the program that wrote it; or restore the folder from a copy; or let the state go \
-               with topology.migration(name).drop_state(state); or begin anew with --start-over (the folder is moved aside, \
-               never deleted)";
+    let key =
+        key.map_or_else(|| "a key that cannot be read".to_string(), |key| format!("key {key}"));
+    let out = "Nothing was changed. Start the program that wrote it; or restore the folder from a \
+        copy; or let the state go with topology.migration(name).drop_state(state); or begin anew \
+        with --start-over (the folder is moved aside, never deleted)";
     Error::new(why.kind(), format!("state \"{state}\", {key}: {why}. {out}"))
 }
 
 fn write_json(value: &impl Serialize, into: &mut Vec<u8>) -> Result<()> {
-    json::write(value, into).map_err(|why| Error::user_code(format!("it cannot be shown as JSON: {why}")))
+    json::write(value, into)
+        .map_err(|why| Error::user_code(format!("it cannot be shown as JSON: {why}")))
 }
 
 /// The name of a type as it is recorded: what the compiler calls it.
@@ -168,12 +173,17 @@ pub(crate) fn type_decl<T: DeserializeOwned>() -> TypeDecl {
 }
 
 /// Refuses a type of a state whose values could not be read back.
-pub(crate) fn refused_type<T>(state: &str, what: &str, look: fn() -> Option<String>) -> Option<Error> {
+pub(crate) fn refused_type<T>(
+    state: &str,
+    what: &str,
+    look: fn() -> Option<String>,
+) -> Option<Error> {
     // Its own code is not prepared for this, as above.
     let why = crate::panics::caught(true, || Ok(look())).unwrap_or_default()?;
     Some(Error::config(format!(
-        "state \"{state}\" cannot have {what} of type {}, which could not be read back from their bytes: {why}. The bytes hold no \
-         names and no kinds: remove the attribute or put another type in its place, such as the part as JSON text",
+        "state \"{state}\" cannot have {what} of type {}, which could not be read back from their \
+         bytes: {why}. The bytes hold no names and no kinds: remove the attribute or put another \
+         type in its place, such as the part as JSON text",
         type_names::of::<T>()
     )))
 }

@@ -18,7 +18,8 @@ pub(crate) trait WorkerState {
     /// The encoded value of an encoded key as of the committed batch `at`.
     fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>>;
 
-    /// Adds the next rows of a page, some of them. Returns whether it is done, and then whether there may be more behind its last row.
+    /// Adds the next rows of a page, some of them. Returns whether it is done, and then whether
+    /// there may be more behind its last row.
     fn page(&self, page: &mut PageOf) -> Result<Option<bool>>;
 
     /// Returns the number of keys that have a value here as of batch `at`.
@@ -27,7 +28,8 @@ pub(crate) trait WorkerState {
     /// Lets go of some old values of batches up to `floor`. Returns whether all are gone.
     fn release(&self, floor: Txid) -> bool;
 
-    /// Returns the number of bytes the old values take that are kept: what they hold outside themselves is estimated from a few.
+    /// Returns the number of bytes the old values take that are kept: what they hold outside
+    /// themselves is estimated from a few.
     fn kept_bytes(&self) -> usize;
 }
 
@@ -36,19 +38,27 @@ pub(crate) struct TypedState<K, V> {
     pub(crate) placement: Placement,
     groups: u16,
     pub(crate) map: std::cell::RefCell<HotMap<K, V>>,
-    /// The number of times the bytes of old values were asked for, and how many each of them holds outside itself, about.
+    /// The number of times the bytes of old values were asked for, and how many each of them holds
+    /// outside itself, about.
     outside: std::cell::Cell<(u32, usize)>,
 }
 
 impl<K: Key, V: Storable> TypedState<K, V> {
-    pub(crate) fn new(id: StateId, placement: Placement, key_groups: u16, after: Txid) -> TypedState<K, V> {
+    pub(crate) fn new(
+        id: StateId,
+        placement: Placement,
+        key_groups: u16,
+        after: Txid,
+    ) -> TypedState<K, V> {
         TypedState {
             id,
             placement,
             groups: key_groups,
             map: std::cell::RefCell::new(match placement {
                 Placement::ByKey => HotMap::new(key_groups, after),
-                Placement::Together => HotMap::together(key_groups, Placement::group(key_groups), after),
+                Placement::Together => {
+                    HotMap::together(key_groups, Placement::group(key_groups), after)
+                }
             }),
             outside: std::cell::Cell::default(),
         }
@@ -83,7 +93,9 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
                 Ok(Some(bytes))
             }
             Found::Absent => Ok(None),
-            Found::Cold => Err(Error::bug("a key is not in memory, though every key is kept there")),
+            Found::Cold => {
+                Err(Error::bug("a key is not in memory, though every key is kept there"))
+            }
         }
     }
 
@@ -128,7 +140,11 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
         if map.kept_bytes(0) == 0 {
             return 0;
         }
-        let outside = if asked % CALLS_PER_SAMPLE == 0 { encoded_size(map.sample_kept(SAMPLED)) } else { outside };
+        let outside = if asked % CALLS_PER_SAMPLE == 0 {
+            encoded_size(map.sample_kept(SAMPLED))
+        } else {
+            outside
+        };
         self.outside.set((asked.wrapping_add(1), outside));
         map.kept_bytes(outside)
     }
@@ -149,12 +165,14 @@ const SAMPLED: usize = 16;
 /// The most bytes that are encoded for a sample: one value of a large kind is enough.
 const SAMPLED_BYTES: usize = 64 << 10;
 
-/// Returns the number of bytes that these values have on average once they are encoded: about what they hold outside themselves.
+/// Returns the number of bytes that these values have on average once they are encoded: about what
+/// they hold outside themselves.
 fn encoded_size<'v, V: Storable>(values: impl Iterator<Item = Option<&'v V>>) -> usize {
     let (mut counted, mut number) = (Counted(0), 0);
     for value in values {
         number += 1;
-        // One that is larger than all of a sample counts as that. One that cannot be encoded stops its batch before long.
+        // One that is larger than all of a sample counts as that. One that cannot be encoded stops
+        // its batch before long.
         if value.is_some_and(|value| codec::append(value, &mut counted).is_err()) {
             break;
         }
@@ -168,7 +186,11 @@ struct Counted(usize);
 impl std::io::Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0 += bytes.len();
-        if self.0 > SAMPLED_BYTES { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+        if self.0 > SAMPLED_BYTES {
+            Err(std::io::ErrorKind::FileTooLarge.into())
+        } else {
+            Ok(bytes.len())
+        }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -197,14 +219,20 @@ pub(crate) struct PageOf {
 }
 
 /// The values of these keys, if they have no more than so many bytes together.
-pub(crate) fn values(state: &dyn WorkerState, keys: &[Vec<u8>], at: Txid, most_bytes: usize) -> Result<Vec<Option<Vec<u8>>>> {
+pub(crate) fn values(
+    state: &dyn WorkerState,
+    keys: &[Vec<u8>],
+    at: Txid,
+    most_bytes: usize,
+) -> Result<Vec<Option<Vec<u8>>>> {
     let mut left = most_bytes;
     let value = |key: &Vec<u8>| {
         let value = state.get_at(key, at)?;
         let bytes = value.as_ref().map_or(0, Vec::len);
         left = left.checked_sub(bytes).ok_or_else(|| {
             Error::config(format!(
-                "the values of these {} keys have more than {most_bytes} bytes together: ask for fewer",
+                "the values of these {} keys have more than {most_bytes} bytes together: ask for \
+                 fewer",
                 keys.len()
             ))
         })?;

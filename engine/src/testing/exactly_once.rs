@@ -20,8 +20,10 @@ const A_LITTLE_LATER: Duration = Duration::from_millis(500);
 /// The number of rows that are shown of what differs.
 const ROWS_SHOWN: usize = 5;
 
-/// Runs a topology on `batches` batches, which `feed` feeds by their numbers from 0: once without a crash, and once for each crash point that it reaches, crashing there in the middle of the
-/// batches and going on from its state. What its states hold and its sinks were given in the end must be the same.
+/// Runs a topology on `batches` batches, which `feed` feeds by their numbers from 0: once without a
+/// crash, and once for each crash point that it reaches, crashing there in the middle of the
+/// batches and going on from its state. What its states hold and its sinks were given in the end
+/// must be the same.
 ///
 /// ```
 /// use tidemill_engine::{aggregates::Count, testing::assert_exactly_once};
@@ -83,7 +85,10 @@ pub fn assert_exactly_once_with(
         }
         describe(&mut differences, point, &expected, &seen(&kit));
     }
-    assert!(differences.is_empty(), "with a crash there is another result than without:\n{differences}");
+    assert!(
+        differences.is_empty(),
+        "with a crash there is another result than without:\n{differences}"
+    );
 }
 
 fn is_of_start(point: CrashPoint) -> bool {
@@ -117,8 +122,13 @@ fn crash_in_batch(kit: &mut Kit, point: CrashPoint) {
     kit.points().arm(point, Effect::Stop, 1);
     let outcome = kit.try_step();
     let began = Instant::now();
-    let later =
-        matches!(point, CrashPoint::FoldBegun | CrashPoint::FoldWritten | CrashPoint::FoldIngested | CrashPoint::LogTrimmed);
+    let later = matches!(
+        point,
+        CrashPoint::FoldBegun
+            | CrashPoint::FoldWritten
+            | CrashPoint::FoldIngested
+            | CrashPoint::LogTrimmed
+    );
     while later && !kit.points().stopped() && began.elapsed() < A_LITTLE_LATER {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -136,10 +146,16 @@ fn seen(kit: &Kit) -> Seen {
     for codec in &runtime.facts.codecs {
         let mut rows = Vec::new();
         let scanned = runtime.scan_committed(&codec.decl().name, |key, value| {
-            rows.push(format!("{} = {}", codec.key_to_json(key)?, codec.value_to_json(key, value)?));
+            rows.push(format!(
+                "{} = {}",
+                codec.key_to_json(key)?,
+                codec.value_to_json(key, value)?
+            ));
             Ok(true)
         });
-        scanned.unwrap_or_else(|error| panic!("state \"{}\" cannot be read: {error}", codec.decl().name));
+        scanned.unwrap_or_else(|error| {
+            panic!("state \"{}\" cannot be read: {error}", codec.decl().name)
+        });
         rows.sort();
         seen.insert(format!("state \"{}\"", codec.decl().name), rows);
     }
@@ -155,7 +171,9 @@ fn describe(differences: &mut String, point: CrashPoint, expected: &Seen, got: &
         let empty = Vec::new();
         let other = got.get(what).unwrap_or(&empty);
         let _ = writeln!(differences, "after a crash at {}, {what}:", point.name());
-        for (word, rows) in [("lacks", left_over(rows, other)), ("has too much", left_over(other, rows))] {
+        for (word, rows) in
+            [("lacks", left_over(rows, other)), ("has too much", left_over(other, rows))]
+        {
             for row in rows.iter().take(ROWS_SHOWN) {
                 let _ = writeln!(differences, "  {word}: {row}");
             }
@@ -195,9 +213,11 @@ mod tests {
             assert_exactly_once(
                 move |topology, io| {
                     let seen_before = Arc::clone(&seen_before);
-                    // What it gives depends on how often it was run: a batch that is done again gives something else.
-                    let numbered =
-                        topology.source("in", io.source::<u64>("in")).map(move |_| seen_before.fetch_add(1, SeqCst) % 100);
+                    // What it gives depends on how often it was run: a batch that is done again
+                    // gives something else.
+                    let numbered = topology
+                        .source("in", io.source::<u64>("in"))
+                        .map(move |_| seen_before.fetch_add(1, SeqCst) % 100);
                     numbered.group_by(|n| *n).persistent_aggregate("counts", Count);
                 },
                 2,
@@ -206,6 +226,10 @@ mod tests {
         });
         let panic = checked.expect_err("it differs");
         let text = crate::panics::panic_message(&*panic);
-        assert!(text.contains("after a crash at batch-computed, state \"counts\":") && text.contains("lacks: "), "{text}");
+        assert!(
+            text.contains("after a crash at batch-computed, state \"counts\":")
+                && text.contains("lacks: "),
+            "{text}"
+        );
     }
 }

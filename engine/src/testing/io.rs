@@ -43,13 +43,20 @@ impl Io {
     pub(super) fn fed<T: Data>(&self, name: &str) -> Arc<Fed<T>> {
         let mut sources = self.sources.lock().expect("no holder of this lock panics");
         let fed = sources.entry(name.to_string()).or_insert_with(|| Arc::new(Fed::<T>::default()));
-        Arc::clone(fed).any().downcast().unwrap_or_else(|_| panic!("the source \"{name}\" has records of another type"))
+        Arc::clone(fed)
+            .any()
+            .downcast()
+            .unwrap_or_else(|_| panic!("the source \"{name}\" has records of another type"))
     }
 
     pub(super) fn collected<T: Data>(&self, name: &str) -> Arc<Collected<T>> {
         let mut sinks = self.sinks.lock().expect("no holder of this lock panics");
-        let collected = sinks.entry(name.to_string()).or_insert_with(|| Arc::new(Collected::<T>::default()));
-        Arc::clone(collected).any().downcast().unwrap_or_else(|_| panic!("the sink \"{name}\" takes records of another type"))
+        let collected =
+            sinks.entry(name.to_string()).or_insert_with(|| Arc::new(Collected::<T>::default()));
+        Arc::clone(collected)
+            .any()
+            .downcast()
+            .unwrap_or_else(|_| panic!("the sink \"{name}\" takes records of another type"))
     }
 
     /// Returns the records that each sink was given, as JSON.
@@ -67,7 +74,11 @@ impl Io {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.sources.lock().expect("no holder of this lock panics").values().all(|source| source.is_drained())
+        self.sources
+            .lock()
+            .expect("no holder of this lock panics")
+            .values()
+            .all(|source| source.is_drained())
     }
 }
 
@@ -138,7 +149,11 @@ impl<T: Data> Reader<T> for FedReader<T> {
             self.at += 1;
         }
         self.fed.read.store(self.at, SeqCst);
-        Ok(if self.at < released { ReadStatus::More } else { ReadStatus::Idle(Duration::from_micros(200)) })
+        Ok(if self.at < released {
+            ReadStatus::More
+        } else {
+            ReadStatus::Idle(Duration::from_micros(200))
+        })
     }
 
     fn position(&self) -> Position {
@@ -170,8 +185,13 @@ impl<T: Data> AnyCollected for Collected<T> {
 
     fn given(&self) -> Vec<String> {
         let published = self.published.lock().expect("no holder of this lock panics");
-        let decoded = published.records.iter().map(|(_, record)| codec::decode::<T>(record).expect("the sink wrote it"));
-        decoded.map(|record| crate::json::to_string(&record).unwrap_or_else(|why| why.to_string())).collect()
+        let decoded = published
+            .records
+            .iter()
+            .map(|(_, record)| codec::decode::<T>(record).expect("the sink wrote it"));
+        decoded
+            .map(|record| crate::json::to_string(&record).unwrap_or_else(|why| why.to_string()))
+            .collect()
     }
 }
 
@@ -228,11 +248,18 @@ impl Publisher for Collecting {
 
     fn claim(&mut self, txid: Txid) -> Result<()> {
         let mut published = self.published.lock().expect("no holder of this lock panics");
-        let newer = published.marker.as_ref().filter(|marker| marker.incarnation.counter > self.owner.incarnation.counter);
+        let newer = published
+            .marker
+            .as_ref()
+            .filter(|marker| marker.incarnation.counter > self.owner.incarnation.counter);
         if let Some(marker) = newer {
             return Err(Error::foreign(format!("run {} owns the sink", marker.incarnation)));
         }
-        published.marker = Some(Marker { topology: self.owner.topology.clone(), txid, incarnation: self.owner.incarnation });
+        published.marker = Some(Marker {
+            topology: self.owner.topology.clone(),
+            txid,
+            incarnation: self.owner.incarnation,
+        });
         self.owner.points.reach(CrashPoint::SinkMarkerClaimed)
     }
 
@@ -252,7 +279,10 @@ struct Collect<'a> {
 impl Prepared for Collect<'_> {
     fn commit(self: Box<Self>) -> Result<Outcome> {
         let mut published = self.sink.published.lock().expect("no holder of this lock panics");
-        let ours = published.marker.as_ref().is_some_and(|marker| marker.incarnation == self.sink.owner.incarnation);
+        let ours = published
+            .marker
+            .as_ref()
+            .is_some_and(|marker| marker.incarnation == self.sink.owner.incarnation);
         if !ours {
             return Err(Error::foreign("another run owns the sink"));
         }

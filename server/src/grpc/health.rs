@@ -9,7 +9,9 @@ use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::Runtime;
-use tidemill_proto::{HealthCheckRequest, HealthCheckResponse, ProtoCodec, SERVICE, ServingStatus, path};
+use tidemill_proto::{
+    HealthCheckRequest, HealthCheckResponse, ProtoCodec, SERVICE, ServingStatus, path,
+};
 use tonic::Status;
 use tonic::server::Grpc;
 
@@ -20,7 +22,10 @@ type Codec = ProtoCodec<HealthCheckResponse, HealthCheckRequest>;
 
 /// The routes of a run that has not begun: it is not asked yet.
 pub(crate) fn not_yet<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route(path::HEALTH_CHECK, post(|request: Request| check_with(|| ServingStatus::NotServing, request)))
+    Router::new().route(
+        path::HEALTH_CHECK,
+        post(|request: Request| check_with(|| ServingStatus::NotServing, request)),
+    )
 }
 
 /// Now.
@@ -31,7 +36,11 @@ pub(super) async fn check(State(runtime): State<Arc<Runtime>>, request: Request)
 async fn check_with(now: impl Fn() -> ServingStatus, request: Request) -> Response {
     let check = tower::service_fn(|request: tonic::Request<HealthCheckRequest>| {
         let asked = request.into_inner().service;
-        let status = if is_known(&asked) { Ok(tonic::Response::new(now().into())) } else { Err(no_such_service(&asked)) };
+        let status = if is_known(&asked) {
+            Ok(tonic::Response::new(now().into()))
+        } else {
+            Err(no_such_service(&asked))
+        };
         std::future::ready(status)
     });
     Grpc::new(Codec::default()).unary(check, request).await.map(axum::body::Body::new)
@@ -47,7 +56,10 @@ pub(super) async fn watch(State(runtime): State<Arc<Runtime>>, request: Request)
                 loop {
                     let status = if known { now(&runtime) } else { ServingStatus::ServiceUnknown };
                     if said != Some(status) {
-                        return Some((Ok::<_, Status>(HealthCheckResponse::from(status)), Some(status)));
+                        return Some((
+                            Ok::<_, Status>(HealthCheckResponse::from(status)),
+                            Some(status),
+                        ));
                     }
                     tokio::time::sleep(LOOK_EVERY).await;
                 }

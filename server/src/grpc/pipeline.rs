@@ -33,8 +33,9 @@ pub(super) async fn pipeline(State(runtime): State<Arc<Runtime>>, request: Reque
     grpc.streaming(many, request).await.map(axum::body::Body::new)
 }
 
-/// The answers to a stream of requests. While nobody takes answers no more requests are read; what those give that were is counted until it is taken ([`UnsentGuard`]). Dropping it gives
-/// up what is under way.
+/// The answers to a stream of requests. While nobody takes answers no more requests are read; what
+/// those give that were is counted until it is taken ([`UnsentGuard`]). Dropping it gives up what
+/// is under way.
 struct Answers {
     runtime: Arc<Runtime>,
     connection: Caller,
@@ -54,7 +55,9 @@ impl Stream for Answers {
         this.sent = UnsentGuard::default();
         loop {
             // Answers go out before more requests come in.
-            if let Poll::Ready(Some((response, kept))) = Pin::new(&mut this.under_way).poll_next(context) {
+            if let Poll::Ready(Some((response, kept))) =
+                Pin::new(&mut this.under_way).poll_next(context)
+            {
                 this.sent = kept;
                 return Poll::Ready(Some(Ok(response)));
             }
@@ -70,8 +73,11 @@ impl Stream for Answers {
                     return Poll::Ready(Some(Err(broken)));
                 }
                 Poll::Ready(Some(Ok(request))) => {
-                    let (runtime, connection) = (Arc::clone(&this.runtime), this.connection.clone());
-                    this.under_way.push(Box::pin(async move { answer(&runtime, &connection, request).await }));
+                    let (runtime, connection) =
+                        (Arc::clone(&this.runtime), this.connection.clone());
+                    this.under_way.push(Box::pin(async move {
+                        answer(&runtime, &connection, request).await
+                    }));
                 }
             }
         }

@@ -9,7 +9,11 @@ use tonic::{Code, Status};
 pub(super) fn replaced(request: &QueryRequest, lineage: &str) -> tidemill_proto::QueryError {
     tidemill_proto::QueryError {
         kind: ErrorKind::StateReplaced.into(),
-        what: format!("the state was replaced: the request is about lineage {}, and here is lineage {lineage}", request.lineage),
+        what: format!(
+            "the state was replaced: the request is about lineage {}, and here is lineage \
+             {lineage}",
+            request.lineage
+        ),
         remedy: "forget the batches of the other lineage, and send the request without it".into(),
         lineage: lineage.to_string(),
         ..tidemill_proto::QueryError::default()
@@ -37,6 +41,9 @@ pub(super) fn no_such_service(name: &str) -> Status {
     let service = tidemill_proto::SERVICE;
     Status::new(
         Code::NotFound,
-        format!("there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of them"),
+        format!(
+            "there is no service \"{name}\": ask for \"{service}\", or for \"\", which is all of \
+             them"
+        ),
     )
 }

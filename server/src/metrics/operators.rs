@@ -24,7 +24,11 @@ pub(super) struct Worked {
 
 pub(super) fn worked(runtime: &Runtime) -> Vec<Worked> {
     let of_one = |(index, work): (usize, OperatorWork)| Worked {
-        operator: if index < OPERATORS { runtime.plan().describe(work.id) } else { "others".into() },
+        operator: if index < OPERATORS {
+            runtime.plan().describe(work.id)
+        } else {
+            "others".into()
+        },
         records: work.workers.iter().map(|worker| worker.records).sum(),
         busy_us: work.workers.iter().map(|worker| worker.busy_us).sum(),
     };
@@ -32,13 +36,20 @@ pub(super) fn worked(runtime: &Runtime) -> Vec<Worked> {
 }
 
 pub(super) fn of_operators(registry: &mut Registry, status: &Status, work: &[Worked]) {
-    let (records, busy) = (Family::<OfOperator, Counter>::default(), Family::<OfOperator, Counter<f64, AtomicU64>>::default());
+    let (records, busy) = (
+        Family::<OfOperator, Counter>::default(),
+        Family::<OfOperator, Counter<f64, AtomicU64>>::default(),
+    );
     for Worked { operator, records: taken, busy_us } in work {
         let labels = OfOperator { operator: operator.clone() };
         records.get_or_create(&labels).inc_by(*taken);
         busy.get_or_create(&labels).inc_by(*busy_us as f64 / 1e6);
     }
-    registry.register("operator_records", "Records that came to an operator, over all workers", records);
+    registry.register(
+        "operator_records",
+        "Records that came to an operator, over all workers",
+        records,
+    );
     registry.register("operator_busy_seconds", "How long workers worked at an operator", busy);
     let set_aside = Family::<OfOperator, Counter>::default();
     // From zero on, or the first failures of an operator would not be seen as an increase.
@@ -50,7 +61,8 @@ pub(super) fn of_operators(registry: &mut Registry, status: &Status, work: &[Wor
     }
     registry.register(
         "records_set_aside",
-        "Records that were set aside because an operator failed at them, or a source could not decode them",
+        "Records that were set aside because an operator failed at them, or a source could not \
+         decode them",
         set_aside,
     );
 }

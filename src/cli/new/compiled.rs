@@ -22,15 +22,21 @@ const LARGE: u64 = 64 << 10;
 /// The text with which cargo marks a folder that backups can leave out.
 const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 
-/// Returns the folder of compiled things that the running program lies in, else that of the checkout.
+/// Returns the folder of compiled things that the running program lies in, else that of the
+/// checkout.
 pub(super) fn folder(sources: &Path) -> PathBuf {
     let program = std::env::current_exe().ok();
-    let of_program = program.as_deref().and_then(Path::parent).filter(|folder| folder.ends_with(PROFILE)).and_then(Path::parent);
+    let of_program = program
+        .as_deref()
+        .and_then(Path::parent)
+        .filter(|folder| folder.ends_with(PROFILE))
+        .and_then(Path::parent);
     let is_cargos = |folder: &&Path| folder.join(PROFILE).join(".fingerprint").is_dir();
     of_program.filter(is_cargos).map_or_else(|| sources.join("target"), Path::to_path_buf)
 }
 
-/// Puts what `from` has compiled of the packages of others into `to`. Returns how many packages were found.
+/// Puts what `from` has compiled of the packages of others into `to`. Returns how many packages
+/// were found.
 pub(super) fn lend(from: &Path, lock: &Lock, to: &Path) -> io::Result<usize> {
     let (from, to) = (from.join(PROFILE), to.join(PROFILE));
     let names: HashSet<&str> = lock.of_others().collect();
@@ -50,13 +56,18 @@ pub(super) fn lend(from: &Path, lock: &Lock, to: &Path) -> io::Result<usize> {
     for entry in entries(&from.join("deps"))? {
         let name = entry.file_name().to_string_lossy().into_owned();
         let stem = name.split('.').next().unwrap_or_default();
-        if stem.rsplit_once('-').is_some_and(|(_, hash)| hashes.contains(hash)) && entry.file_type()?.is_file() {
+        if stem.rsplit_once('-').is_some_and(|(_, hash)| hashes.contains(hash))
+            && entry.file_type()?.is_file()
+        {
             fs::create_dir_all(&target)?;
             copy_file(&entry, &target.join(&name))?;
         }
     }
     if !hashes.is_empty() {
-        fs::write(to.parent().expect("the profile lies in a folder").join("CACHEDIR.TAG"), CACHE_TAG)?;
+        fs::write(
+            to.parent().expect("the profile lies in a folder").join("CACHEDIR.TAG"),
+            CACHE_TAG,
+        )?;
     }
     Ok(hashes.len())
 }
@@ -107,7 +118,11 @@ mod tests {
             let path = from.join("release").join(path);
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             fs::write(&path, vec![b'x'; bytes]).expect("written");
-            fs::OpenOptions::new().append(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("set");
+            fs::OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(long_ago))
+                .expect("set");
         };
         make(".fingerprint/rocks-sys-0a1b/lib-rocks", 10);
         make("build/rocks-sys-0a1b/out/librocks.a", 100_000);
@@ -117,7 +132,10 @@ mod tests {
         make(".fingerprint/mill-2c3d/lib-mill", 10);
         make("deps/libmill-2c3d.rlib", 100_000);
         make("mill", 100_000);
-        let lock = Lock::read("[[package]]\nname = \"rocks-sys\"\nsource = \"registry\"\n[[package]]\nname = \"mill\"\n");
+        let lock = Lock::read(
+            "[[package]]\nname = \"rocks-sys\"\nsource = \"registry\"\n[[package]]\nname = \
+             \"mill\"\n",
+        );
         assert_eq!(lend(&from, &lock, &to).expect("lent"), 1);
         let mut lent = Vec::new();
         let mut folders = vec![to.clone()];
@@ -127,8 +145,14 @@ mod tests {
                     folders.push(entry.path());
                 } else {
                     lent.push(entry.path().strip_prefix(&to).expect("below").display().to_string());
-                    let modified = entry.metadata().and_then(|metadata| metadata.modified()).expect("known");
-                    assert_eq!(modified == long_ago, !entry.path().ends_with("CACHEDIR.TAG"), "{:?}", entry.path());
+                    let modified =
+                        entry.metadata().and_then(|metadata| metadata.modified()).expect("known");
+                    assert_eq!(
+                        modified == long_ago,
+                        !entry.path().ends_with("CACHEDIR.TAG"),
+                        "{:?}",
+                        entry.path()
+                    );
                 }
             }
         }
@@ -143,7 +167,10 @@ mod tests {
         ];
         assert_eq!(lent, expected);
         fs::remove_dir_all(&to).expect("cleaned");
-        assert!(from.join("release/deps/librocks_sys-0a1b.rlib").exists(), "the checkout keeps its own");
+        assert!(
+            from.join("release/deps/librocks_sys-0a1b.rlib").exists(),
+            "the checkout keeps its own"
+        );
         assert_eq!(lend(&folder.path().join("none"), &lock, &to).expect("nothing is there"), 0);
         assert!(!to.exists());
     }

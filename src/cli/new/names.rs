@@ -4,10 +4,11 @@ use serde::Deserialize;
 
 /// Words of the language, which no crate can be named.
 const KEYWORDS: [&str; 52] = [
-    "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
-    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move",
-    "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type",
-    "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
+    "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",
+    "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
+    "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
 /// Libraries that come with the compiler.
@@ -43,14 +44,21 @@ impl Lock {
 
     /// The packages that come from elsewhere than the folder of the lock.
     pub(super) fn of_others(&self) -> impl Iterator<Item = &str> {
-        self.package.iter().filter(|package| package.source.is_some()).map(|package| package.name.as_str())
+        self.package
+            .iter()
+            .filter(|package| package.source.is_some())
+            .map(|package| package.name.as_str())
     }
 }
 
 /// Returns why a crate cannot have this name, if it cannot. `lock` has what it will be built with.
 pub(super) fn refusal(name: &str, lock: &Lock) -> Option<String> {
     let begins = name.starts_with(|first: char| first.is_ascii_alphabetic());
-    if !begins || !name.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-')) {
+    if !begins
+        || !name
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-'))
+    {
         return Some("begin with a letter, and use letters, digits, _ and - only".into());
     }
     // As its program and its library are called.
@@ -68,8 +76,11 @@ pub(super) fn refusal(name: &str, lock: &Lock) -> Option<String> {
     if DEVICES.contains(&folded.as_str()) {
         return Some("Windows has a device of this name".into());
     }
-    let mut dependencies = DEPENDENCIES.into_iter().chain(lock.package.iter().map(|package| package.name.as_str()));
-    dependencies.any(|taken| plain(taken) == folded).then(|| "a crate that Tidemill is built with has it".into())
+    let mut dependencies =
+        DEPENDENCIES.into_iter().chain(lock.package.iter().map(|package| package.name.as_str()));
+    dependencies
+        .any(|taken| plain(taken) == folded)
+        .then(|| "a crate that Tidemill is built with has it".into())
 }
 
 #[cfg(test)]
@@ -79,7 +90,8 @@ mod tests {
     #[test]
     fn names_are_those_that_cargo_takes() {
         let lock = Lock::read(
-            "version = 4\n[[package]]\nname = \"crossbeam-channel\"\nversion = \"1.0.0\"\nsource = \"registry\"\n[[package]]\nname = \"tidemill-engine\"\nversion = \"0.1.0\"\n",
+            "version = 4\n[[package]]\nname = \"crossbeam-channel\"\nversion = \"1.0.0\"\nsource \
+             = \"registry\"\n[[package]]\nname = \"tidemill-engine\"\nversion = \"0.1.0\"\n",
         );
         assert_eq!(lock.of_others().collect::<Vec<_>>(), ["crossbeam-channel"]);
         for good in ["orders", "word_count", "a1-b", "builds", "tests", "r"] {

@@ -32,16 +32,20 @@ pub(super) fn check(settings: &Settings) -> Result<()> {
         let flag = name.replace('_', "-");
         if value < least {
             return Err(Error::config(format!(
-                "{name} is {value}, with which nothing could go on: give at least {least} with --{flag}"
+                "{name} is {value}, with which nothing could go on: give at least {least} with \
+                 --{flag}"
             )));
         }
         if value > most {
-            return Err(Error::config(format!("{name} is {value}: give at most {most} with --{flag}")));
+            return Err(Error::config(format!(
+                "{name} is {value}: give at most {most} with --{flag}"
+            )));
         }
     }
     if queries.time_out < LEAST_TIME_OUT {
         return Err(Error::config(format!(
-            "query_time_out is {:?}, in which nothing is answered: give at least {LEAST_TIME_OUT:?} with --query-time-out",
+            "query_time_out is {:?}, in which nothing is answered: give at least \
+             {LEAST_TIME_OUT:?} with --query-time-out",
             queries.time_out
         )));
     }

@@ -1,6 +1,8 @@
-//! The keys of a hot map in order, for scans by prefix or range: made when the first of them comes, and kept from then on.
+//! The keys of a hot map in order, for scans by prefix or range: made when the first of them comes,
+//! and kept from then on.
 //!
-//! Nobody who does not ask for an order pays for one. Making it is cut into pieces; a key that is new meanwhile goes in at once.
+//! Nobody who does not ask for an order pays for one. Making it is cut into pieces; a key that is
+//! new meanwhile goes in at once.
 
 use super::{HotMap, TableIndex};
 use crate::Txid;
@@ -31,7 +33,8 @@ impl<K> Ordered<K> {
     }
 }
 
-/// A range of encoded keys: from a bound on, and only those that begin with a prefix and come before an end.
+/// A range of encoded keys: from a bound on, and only those that begin with a prefix and come
+/// before an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     /// The start of the range.
@@ -70,11 +73,16 @@ impl Range {
 }
 
 impl<K: Eq, V: Clone> HotMap<K, V> {
-    /// Puts keys in order, at most about `budget` of those that are not. Returns whether all are: then [`HotMap::range_at`] may be called.
+    /// Puts keys in order, at most about `budget` of those that are not. Returns whether all are:
+    /// then [`HotMap::range_at`] may be called.
     pub fn order(&mut self, encode: Encode<K>, budget: usize) -> bool {
         let HotMap { ordered, tables, .. } = self;
-        let ordered =
-            ordered.get_or_insert_with(|| Ordered { encode, encoded: Vec::new(), places: BTreeMap::new(), next: (0, 0) });
+        let ordered = ordered.get_or_insert_with(|| Ordered {
+            encode,
+            encoded: Vec::new(),
+            places: BTreeMap::new(),
+            next: (0, 0),
+        });
         let mut left = budget;
         while let Some(table) = tables.get(ordered.next.0) {
             while let Some(slot) = table.slots.get(ordered.next.1) {
@@ -86,7 +94,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
                 ordered.next.1 += 1;
                 // A free slot still has the key that it had.
                 if table.index.find(super::spread(slot.hash), |found| found.slot == at).is_some() {
-                    let number = u16::try_from(ordered.next.0).expect("there are fewer than 2^16 tables");
+                    let number =
+                        u16::try_from(ordered.next.0).expect("there are fewer than 2^16 tables");
                     ordered.insert(&slot.key, TableIndex(number), at);
                 }
             }
@@ -95,8 +104,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         true
     }
 
-    /// Calls `each` with encoded keys, keys and values as of batch `at`, in order of the encoded keys, until it returns false; it is called for at most
-    /// `budget` keys, those without a value counted too. Returns where to go on, if that was not all.
+    /// Calls `each` with encoded keys, keys and values as of batch `at`, in order of the encoded
+    /// keys, until it returns false; it is called for at most `budget` keys, those without a value
+    /// counted too. Returns where to go on, if that was not all.
     ///
     /// # Panics
     /// If not all keys are in order: see [`HotMap::order`].
@@ -110,7 +120,9 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         let ordered = self.ordered.as_ref().expect("the keys are put in order before");
         assert_eq!(ordered.next.0, self.tables.len(), "the keys are put in order before");
         let rows = ordered.places.range::<[u8], _>((range.first(), Bound::Unbounded));
-        for (number, (encoded, (table, slot))) in rows.take_while(|(key, _)| range.contains(key)).enumerate() {
+        for (number, (encoded, (table, slot))) in
+            rows.take_while(|(key, _)| range.contains(key)).enumerate()
+        {
             if number == budget {
                 return Some(Bound::Included(encoded.to_vec()));
             }

@@ -23,7 +23,8 @@ fn every_held_batch_can_be_read_exactly() {
     let mut versions = vec![BTreeMap::new()];
     let mut random = 1u64;
     let mut next = |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
     for txid in 1..=200u64 {
@@ -58,7 +59,11 @@ fn every_held_batch_can_be_read_exactly() {
                 assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
                 false
             }) {}
-            assert_eq!(walked, versions[usize::try_from(at).expect("small")], "walked at {at} after {txid}");
+            assert_eq!(
+                walked,
+                versions[usize::try_from(at).expect("small")],
+                "walked at {at} after {txid}"
+            );
         }
     }
 }
@@ -67,7 +72,8 @@ fn encode(key: &u64, into: &mut Vec<u8>) {
     *into = key.to_be_bytes().to_vec();
 }
 
-/// A walk and a scan in order of one old batch, in small pieces, between which batches are applied that remove keys and put them in again.
+/// A walk and a scan in order of one old batch, in small pieces, between which batches are applied
+/// that remove keys and put them in again.
 #[test]
 fn a_pinned_batch_is_read_exactly_while_others_are_applied() {
     let mut map = HotMap::new(4, Txid::NONE);
@@ -81,7 +87,8 @@ fn a_pinned_batch_is_read_exactly_while_others_are_applied() {
         put(&mut map, 2, key, (key % 3 > 0).then_some(key + 1000));
     }
     map.release(Txid(1), usize::MAX);
-    let expected: BTreeMap<u64, u64> = (0..100).filter(|key| key % 3 > 0).map(|key| (key, key + 1000)).collect();
+    let expected: BTreeMap<u64, u64> =
+        (0..100).filter(|key| key % 3 > 0).map(|key| (key, key + 1000)).collect();
     let (mut walk, mut walked) = (Walk::default(), BTreeMap::new());
     let (mut range, mut ranged) = (Range::default(), Vec::new());
     let (mut txid, mut left) = (2, true);
@@ -144,10 +151,34 @@ fn ranges_and_prefixes_mean_what_they_say() {
     check(Range::default(), &[0, 1, 255, 256, 257, 511, 512]);
     check(Range { prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[256, 257, 511]);
     check(Range { from: Bound::Included(key(257)), ..Range::default() }, &[257, 511, 512]);
-    check(Range { from: Bound::Excluded(key(257)), end: Bound::Excluded(key(512)), ..Range::default() }, &[511]);
-    check(Range { from: Bound::Included(key(2)), end: Bound::Included(key(255)), ..Range::default() }, &[255]);
-    check(Range { from: Bound::Included(key(1)), prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[256, 257, 511]);
-    check(Range { from: Bound::Excluded(key(511)), prefix: vec![0, 0, 0, 0, 0, 0, 1], ..Range::default() }, &[]);
+    check(
+        Range {
+            from: Bound::Excluded(key(257)),
+            end: Bound::Excluded(key(512)),
+            ..Range::default()
+        },
+        &[511],
+    );
+    check(
+        Range { from: Bound::Included(key(2)), end: Bound::Included(key(255)), ..Range::default() },
+        &[255],
+    );
+    check(
+        Range {
+            from: Bound::Included(key(1)),
+            prefix: vec![0, 0, 0, 0, 0, 0, 1],
+            ..Range::default()
+        },
+        &[256, 257, 511],
+    );
+    check(
+        Range {
+            from: Bound::Excluded(key(511)),
+            prefix: vec![0, 0, 0, 0, 0, 0, 1],
+            ..Range::default()
+        },
+        &[],
+    );
 }
 
 #[test]
@@ -179,8 +210,9 @@ fn keys_are_counted_as_of_each_batch_that_is_not_released() {
     put(&mut map, 2, 3, Some(1));
     // Batch 3 changes nothing here.
     put(&mut map, 4, 1, None);
-    let counted =
-        |map: &HotMap<u64, u64>, range: std::ops::RangeInclusive<u64>| range.map(|at| map.len_at(Txid(at))).collect::<Vec<_>>();
+    let counted = |map: &HotMap<u64, u64>, range: std::ops::RangeInclusive<u64>| {
+        range.map(|at| map.len_at(Txid(at))).collect::<Vec<_>>()
+    };
     assert_eq!(counted(&map, 1..=5), [1, 3, 3, 2, 2]);
     assert!(map.release(Txid(3), usize::MAX));
     assert_eq!(counted(&map, 3..=5), [3, 2, 2]);
@@ -201,17 +233,31 @@ fn keys_of_one_group_are_spread_over_tables() {
     const KEYS: u64 = 100_000;
     for groups in [256u16, 7] {
         let group = crate::KeyGroup(5);
-        // As the part of a hash that chooses the group is replaced where all keys are to be together.
-        let placed = |key: u64| hash(key) / u64::from(groups) * u64::from(groups) + u64::from(group.0);
+        // As the part of a hash that chooses the group is replaced where all keys are to be
+        // together.
+        let placed =
+            |key: u64| hash(key) / u64::from(groups) * u64::from(groups) + u64::from(group.0);
         let mut map = HotMap::together(groups, group, Txid::NONE);
         for key in 0..KEYS {
             assert_eq!(crate::keys::group_of(placed(key), groups), group);
             map.update(Txid(1), placed(key), key, |slot| *slot = Some(key * 2));
         }
-        let largest = map.tables.iter().map(|table| table.slots.len() as u64).max().expect("there are tables");
-        assert!(largest < 2 * KEYS / u64::from(groups), "{largest} of {KEYS} keys are in one table of {groups}");
+        let largest = map
+            .tables
+            .iter()
+            .map(|table| table.slots.len() as u64)
+            .max()
+            .expect("there are tables");
+        assert!(
+            largest < 2 * KEYS / u64::from(groups),
+            "{largest} of {KEYS} keys are in one table of {groups}"
+        );
         let changes = map.changes(Txid(1), 0..map.changed_in(Txid(1)));
-        assert_eq!(changes.filter(|change| change.group == group).count() as u64, KEYS, "the store's group is the same for all");
+        assert_eq!(
+            changes.filter(|change| change.group == group).count() as u64,
+            KEYS,
+            "the store's group is the same for all"
+        );
         for key in (0..KEYS).step_by(97) {
             assert_eq!(map.get_at(placed(key), &key, Txid(1)), Found::Value(&(key * 2)));
         }

@@ -1,13 +1,17 @@
-//! Decoding of types that ask for borrowed text, such as inline strings: they are given owned text, which they take as well.
+//! Decoding of types that ask for borrowed text, such as inline strings: they are given owned text,
+//! which they take as well.
 //!
-//! `memcomparable` cannot lend text or bytes, since it puts them together from chunks, and refuses to be asked; so the question is changed on its way,
-//! at every depth of the key. On the same way, what is read behind the end of the bytes is an error.
+//! `memcomparable` cannot lend text or bytes, since it puts them together from chunks, and refuses
+//! to be asked; so the question is changed on its way, at every depth of the key. On the same way,
+//! what is read behind the end of the bytes is an error.
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, SeqAccess, VariantAccess, Visitor,
+};
 use std::cell::Cell;
 
-/// A deserializer, seed, visitor or access whose every question for borrowed text becomes one for owned text; and whether
-/// more was read than there is.
+/// A deserializer, seed, visitor or access whose every question for borrowed text becomes one for
+/// owned text; and whether more was read than there is.
 pub(super) struct Owned<'c, T>(pub(super) T, pub(super) &'c Cell<bool>);
 
 macro_rules! ask {
@@ -59,8 +63,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Owned<'_, D> {
     }
 
     fn is_human_readable(&self) -> bool {
-        // As the serializer has it: the crate's deserializer keeps serde's default, which is the other one. A type that
-        // looks at it, such as an address, would read another form than it wrote.
+        // As the serializer has it: the crate's deserializer keeps serde's default, which is the
+        // other one. A type that looks at it, such as an address, would read another form than it
+        // wrote.
         false
     }
 }
@@ -123,7 +128,10 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Owned<'_, S> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Owned<'_, A> {
     type Error = A::Error;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
         self.0.next_element_seed(Owned(seed, self.1))
     }
 
@@ -136,7 +144,10 @@ impl<'de, 'c, A: EnumAccess<'de>> EnumAccess<'de> for Owned<'c, A> {
     type Error = A::Error;
     type Variant = Owned<'c, A::Variant>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Owned<'c, A::Variant>), A::Error> {
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Owned<'c, A::Variant>), A::Error> {
         let (variant, content) = self.0.variant_seed(seed)?;
         Ok((variant, Owned(content, self.1)))
     }
@@ -157,7 +168,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Owned<'_, A> {
         self.0.tuple_variant(len, Owned(visitor, self.1))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, A::Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
         self.0.struct_variant(fields, Owned(visitor, self.1))
     }
 }
@@ -198,12 +213,18 @@ mod tests {
     #[test]
     fn text_that_asks_to_borrow_is_decoded_at_every_depth() {
         let text = || Inline("a longer text than a chunk".to_string());
-        for key in
-            [Key::None, Key::One(text()), Key::Two(7, text()), Key::Named { texts: vec![text(), text()], maybe: Some(text()) }]
-        {
+        for key in [
+            Key::None,
+            Key::One(text()),
+            Key::Two(7, text()),
+            Key::Named { texts: vec![text(), text()], maybe: Some(text()) },
+        ] {
             let mut bytes = Vec::new();
             encode_key(&(1u8, &key, ((), true, 'x')), &mut bytes).expect("it encodes");
-            assert_eq!(decode_key::<(u8, Key, ((), bool, char))>(&bytes).expect("it decodes"), (1, key, ((), true, 'x')));
+            assert_eq!(
+                decode_key::<(u8, Key, ((), bool, char))>(&bytes).expect("it decodes"),
+                (1, key, ((), true, 'x'))
+            );
         }
     }
 }

@@ -13,7 +13,10 @@ fn named(name: &str) -> TypeDecl {
 }
 
 fn program(states: &[StateDecl], migrations: &[(&str, &[Change])]) -> Program {
-    let migration = |(name, changes): &(&str, &[Change])| Migration { name: (*name).into(), changes: changes.to_vec() };
+    let migration = |(name, changes): &(&str, &[Change])| Migration {
+        name: (*name).into(),
+        changes: changes.to_vec(),
+    };
     Program {
         topology: "t".into(),
         states: states.to_vec(),
@@ -62,9 +65,13 @@ fn a_renamed_state_keeps_its_number_and_is_renamed_once() {
 
 #[test]
 fn a_new_store_records_what_it_need_not_do() {
-    let program = program(&[state("c", "u64")], &[("m", &[rename("a", "c")]), ("n", &[drop_state("x")])]);
+    let program =
+        program(&[state("c", "u64")], &[("m", &[rename("a", "c")]), ("n", &[drop_state("x")])]);
     let (schema, plan) = migrated(&Schema::default(), &program);
-    assert_eq!((schema.migrations, plan), (vec!["m".to_string(), "n".to_string()], Plan::default()));
+    assert_eq!(
+        (schema.migrations, plan),
+        (vec!["m".to_string(), "n".to_string()], Plan::default())
+    );
 }
 
 #[test]
@@ -88,7 +95,8 @@ fn a_converted_state_gets_another_number_and_all_conversions_that_it_missed() {
     let program = program(&[state("c", "f64"), state("b", "u64")], &[first, second]);
     let (schema, plan) = migrated(&store, &program);
     assert_eq!((schema.state("c"), schema.highest.state), (Some(StateId(3)), 3));
-    let conversion = Conversion { from: StateId(1), to: StateId(3), state: state("c", "f64"), code: vec![0, 1] };
+    let conversion =
+        Conversion { from: StateId(1), to: StateId(3), state: state("c", "f64"), code: vec![0, 1] };
     assert_eq!((plan.conversions, plan.states), (vec![conversion], vec![StateId(1)]));
     // One that has seen the first makes the second only.
     let mut seen = recorded(&[state("a", "u64"), state("b", "u64")]);
@@ -101,7 +109,10 @@ fn a_state_that_is_converted_and_then_dropped_is_only_dropped() {
     let store = recorded(&[state("a", "u32")]);
     let changes = [convert("a", "u32", "u64", 0), drop_state("a")];
     let (schema, plan) = migrated(&store, &program(&[], &[("m", &changes)]));
-    assert_eq!((schema.states.len(), plan.states, plan.conversions), (0, vec![StateId(1)], Vec::new()));
+    assert_eq!(
+        (schema.states.len(), plan.states, plan.conversions),
+        (0, vec![StateId(1)], Vec::new())
+    );
 }
 
 #[test]
@@ -121,11 +132,17 @@ fn what_does_not_fit_is_refused_with_the_reason() {
             assert!(error.contains(part), "{part:?} is not in {error:?}");
         }
     };
-    refused(rename("x", "y"), &["migration \"m\"", "state \"x\" becomes \"y\"", "no state \"x\"", "it has \"a\", \"b\""]);
+    refused(
+        rename("x", "y"),
+        &["migration \"m\"", "state \"x\" becomes \"y\"", "no state \"x\"", "it has \"a\", \"b\""],
+    );
     refused(rename("a", "b"), &["a state \"b\" already"]);
     refused(drop_state("x"), &["no state \"x\""]);
     refused(convert("a", "i32", "u64", 0), &["recorded as u32", "takes i32"]);
-    refused(convert("b", "app::OldTotal", "app::Total", 0), &["recorded as Total", "takes OldTotal", "v1::Total"]);
+    refused(
+        convert("b", "app::OldTotal", "app::Total", 0),
+        &["recorded as Total", "takes OldTotal", "v1::Total"],
+    );
     refused(Change::DropSource { name: "x".into() }, &["no source \"x\"", "it has \"in\""]);
     refused(Change::DropSink { name: "x".into() }, &["no sink \"x\""]);
     refused(Change::DropSink { name: "out".into() }, &["still has a sink \"out\""]);
@@ -141,9 +158,16 @@ fn what_does_not_fit_is_refused_with_the_reason() {
 #[test]
 fn a_sink_goes_only_when_it_has_everything() {
     let store = recorded(&[]);
-    let without = Program { sinks: Vec::new(), ..program(&[], &[("m", &[Change::DropSink { name: "out".into() }])]) };
-    let with = |entries: Vec<(Txid, Txid)>| [SinkRecord { name: "out".into(), last: Some(Txid(9)), entries }];
-    let error = plan(&store, &without, &with(vec![(Txid(7), Txid(4)), (Txid(9), Txid(7))])).expect_err("it has not").to_string();
+    let without = Program {
+        sinks: Vec::new(),
+        ..program(&[], &[("m", &[Change::DropSink { name: "out".into() }])])
+    };
+    let with = |entries: Vec<(Txid, Txid)>| {
+        [SinkRecord { name: "out".into(), last: Some(Txid(9)), entries }]
+    };
+    let error = plan(&store, &without, &with(vec![(Txid(7), Txid(4)), (Txid(9), Txid(7))]))
+        .expect_err("it has not")
+        .to_string();
     for part in ["batches 7 to 9", "not confirmed", "Start the program that has it"] {
         assert!(error.contains(part), "{error}");
     }
@@ -168,7 +192,11 @@ fn a_type_is_known_by_its_name_without_modules() {
 fn a_schema_of_a_store_without_migrations_can_be_read() {
     let text = r#"{"topology":"t","states":[[2,{"name":"a","key":"str","value":"u64"}]],"sources":[],"sinks":[]}"#;
     let old: Schema = serde_json::from_str(text).expect("it is of an older version");
-    let grown = Program { sources: Vec::new(), sinks: Vec::new(), ..program(&[state("a", "u64"), state("b", "u64")], &[]) };
+    let grown = Program {
+        sources: Vec::new(),
+        sinks: Vec::new(),
+        ..program(&[state("a", "u64"), state("b", "u64")], &[])
+    };
     let (schema, _) = migrated(&old, &grown);
     assert_eq!((schema.state("a"), schema.state("b")), (Some(StateId(2)), Some(StateId(3))));
 }
@@ -176,14 +204,22 @@ fn a_schema_of_a_store_without_migrations_can_be_read() {
 #[test]
 fn a_conversion_takes_what_is_recorded_not_only_what_is_called_so() {
     let made_of = |parts: &str| TypeDecl { name: "app::Total".into(), parts: parts.into() };
-    let store = recorded(&[StateDecl { value_parts: "{sum: u64}".into(), ..state("a", "app::Total") }]);
-    let change =
-        |old: &str| Change::ConvertState { name: "a".into(), keys: None, values: (made_of(old), made_of("{sum: i64}")), code: 0 };
+    let store =
+        recorded(&[StateDecl { value_parts: "{sum: u64}".into(), ..state("a", "app::Total") }]);
+    let change = |old: &str| Change::ConvertState {
+        name: "a".into(),
+        keys: None,
+        values: (made_of(old), made_of("{sum: i64}")),
+        code: 0,
+    };
     let is = StateDecl { value_parts: "{sum: i64}".into(), ..state("a", "app::Total") };
-    let (schema, _) = migrated(&store, &program(std::slice::from_ref(&is), &[("m", &[change("{sum: u64}")])]));
+    let (schema, _) =
+        migrated(&store, &program(std::slice::from_ref(&is), &[("m", &[change("{sum: u64}")])]));
     assert_eq!(schema.states[0].1, is);
     let error = refusal(&store, &program(&[is], &[("m", &[change("{sum: i64}")])]));
-    for part in ["recorded as Total, made of {sum: u64}", "takes one made of {sum: i64}", "v1::Total"] {
+    for part in
+        ["recorded as Total, made of {sum: u64}", "takes one made of {sum: i64}", "v1::Total"]
+    {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
 }

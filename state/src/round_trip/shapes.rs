@@ -5,10 +5,13 @@ use crate::codec::exact::Exact;
 use crate::keys::decode_key;
 use bincode::Options;
 use proptest::prelude::*;
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
 use serde::ser::{
-    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleVariant,
-    Serializer,
+    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleVariant, Serializer,
 };
 use std::fmt;
 
@@ -73,14 +76,19 @@ impl Fault {
 impl Any {
     fn is_faulty(&self) -> bool {
         match self {
-            Any::Option(Some(inner)) | Any::Newtype(inner) | Any::NewtypeVariant(inner) => inner.is_faulty(),
+            Any::Option(Some(inner)) | Any::Newtype(inner) | Any::NewtypeVariant(inner) => {
+                inner.is_faulty()
+            }
             Any::Seq(parts, fault)
             | Any::Tuple(parts, fault)
             | Any::Struct(parts, fault)
             | Any::TupleVariant(parts, fault)
-            | Any::StructVariant(parts, fault) => fault.is_at(parts.len()) || parts.iter().any(Any::is_faulty),
+            | Any::StructVariant(parts, fault) => {
+                fault.is_at(parts.len()) || parts.iter().any(Any::is_faulty)
+            }
             Any::Map(parts, fault) => {
-                fault.is_at(parts.len()) || parts.iter().any(|(key, value)| key.is_faulty() || value.is_faulty())
+                fault.is_at(parts.len())
+                    || parts.iter().any(|(key, value)| key.is_faulty() || value.is_faulty())
             }
             _ => false,
         }
@@ -169,9 +177,12 @@ impl Serialize for Any {
             }
             Any::Struct(parts, fault) => fields!(into, parts, *fault, serialize_struct("Struct")),
             Any::UnitVariant => into.serialize_unit_variant("Variants", 0, VARIANTS[0]),
-            Any::NewtypeVariant(inner) => into.serialize_newtype_variant("Variants", 1, VARIANTS[1], inner),
+            Any::NewtypeVariant(inner) => {
+                into.serialize_newtype_variant("Variants", 1, VARIANTS[1], inner)
+            }
             Any::TupleVariant(parts, fault) => {
-                let mut into = into.serialize_tuple_variant("Variants", 2, VARIANTS[2], parts.len())?;
+                let mut into =
+                    into.serialize_tuple_variant("Variants", 2, VARIANTS[2], parts.len())?;
                 fault.of(parts).try_for_each(|part| into.serialize_field(part))?;
                 into.end()
             }
@@ -204,10 +215,13 @@ impl<'de> DeserializeSeed<'de> for Like<'_> {
             Any::Seq(..) => from.deserialize_seq(self),
             Any::Tuple(parts, _) => from.deserialize_tuple(parts.len(), self),
             Any::Map(..) => from.deserialize_map(self),
-            Any::Struct(parts, _) => from.deserialize_struct("Struct", &FIELDS[..parts.len()], self),
-            Any::UnitVariant | Any::NewtypeVariant(_) | Any::TupleVariant(..) | Any::StructVariant(..) => {
-                from.deserialize_enum("Variants", &VARIANTS, self)
+            Any::Struct(parts, _) => {
+                from.deserialize_struct("Struct", &FIELDS[..parts.len()], self)
             }
+            Any::UnitVariant
+            | Any::NewtypeVariant(_)
+            | Any::TupleVariant(..)
+            | Any::StructVariant(..) => from.deserialize_enum("Variants", &VARIANTS, self),
         }
     }
 }
@@ -274,7 +288,9 @@ impl<'de> Visitor<'de> for Like<'_> {
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Any, D::Error> {
         match self.0 {
-            Any::Option(Some(inner)) => Ok(Any::Option(Some(Box::new(Like(inner).deserialize(from)?)))),
+            Any::Option(Some(inner)) => {
+                Ok(Any::Option(Some(Box::new(Like(inner).deserialize(from)?))))
+            }
             _ => Err(D::Error::custom("it had no value")),
         }
     }
@@ -318,9 +334,13 @@ impl<'de> Visitor<'de> for Like<'_> {
         let (index, content) = from.variant_seed(std::marker::PhantomData::<u32>)?;
         match (index, self.0) {
             (0, Any::UnitVariant) => content.unit_variant().map(|()| Any::UnitVariant),
-            (1, Any::NewtypeVariant(inner)) => Ok(Any::NewtypeVariant(Box::new(content.newtype_variant_seed(Like(inner))?))),
+            (1, Any::NewtypeVariant(inner)) => {
+                Ok(Any::NewtypeVariant(Box::new(content.newtype_variant_seed(Like(inner))?)))
+            }
             (2, Any::TupleVariant(parts, _)) => content.tuple_variant(parts.len(), self),
-            (3, Any::StructVariant(parts, _)) => content.struct_variant(&FIELDS[..parts.len()], self),
+            (3, Any::StructVariant(parts, _)) => {
+                content.struct_variant(&FIELDS[..parts.len()], self)
+            }
             (index, _) => Err(A::Error::custom(format!("it was not variant {index}"))),
         }
     }
@@ -338,8 +358,10 @@ proptest! {
         let encoded = options().serialize(&Exact::new(&value));
         prop_assert_eq!(encoded.is_err(), value.is_faulty(), "{:?}", encoded);
         if let Ok(bytes) = encoded {
-            prop_assert_eq!(&bytes, &options().serialize(&value).expect("it encodes"), "the bytes are bincode's");
-            prop_assert_eq!(options().deserialize_seed(Like(&value), &bytes).expect("it is read back"), value);
+            prop_assert_eq!(&bytes, &options().serialize(&value).expect("it encodes"), "the bytes \
+                are bincode's");
+            prop_assert_eq!(options().deserialize_seed(Like(&value), &bytes).expect("it is read \
+                back"), value);
         }
     }
 

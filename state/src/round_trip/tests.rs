@@ -133,11 +133,16 @@ enum Other {
 mod tuple {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(of: &(u8, u8), into: S) -> std::result::Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        of: &(u8, u8),
+        into: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         [of.0, of.1].serialize(into)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<(u8, u8), D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> std::result::Result<(u8, u8), D::Error> {
         <[u8; 2]>::deserialize(from).map(|[one, other]| (one, other))
     }
 }
@@ -166,17 +171,28 @@ fn what_a_type_shows_is_refused_with_its_attribute_and_field() {
     refused(of_values::<Flat>(), &["struct Flat has a field with `#[serde(flatten)]`"]);
     refused(of_values::<(u8, Vec<Untagged>)>(), &["`#[serde(untagged)]`"]);
     refused(of_values::<Option<Tagged>>(), &["the enum Tagged has `#[serde(tag)]`"]);
-    refused(of_values::<BTreeMap<u8, Adjacent>>(), &["the enum Adjacent has `#[serde(tag, content)]`"]);
+    refused(
+        of_values::<BTreeMap<u8, Adjacent>>(),
+        &["the enum Adjacent has `#[serde(tag, content)]`"],
+    );
     refused(of_values::<serde_json::Value>(), &["any valid JSON value"]);
     refused(of_values::<Result<u8, serde_json::Number>>(), &["a JSON number"]);
     for found in [of_values::<Named>(), of_values::<WriteOnly>(), of_values::<ReadOnly>()] {
         refused(found, &["bytes that are not read", "skip_serializing"]);
     }
-    refused(of_values::<Gap>(), &["\"Third\" would be read as \"Fourth\"", "`#[serde(skip)]` on a variant"]);
-    refused(of_values::<Scaled>(), &["{\"ms\":1000} would be read as {\"ms\":1000000}", "`deserialize_with`"]);
+    refused(
+        of_values::<Gap>(),
+        &["\"Third\" would be read as \"Fourth\"", "`#[serde(skip)]` on a variant"],
+    );
+    refused(
+        of_values::<Scaled>(),
+        &["{\"ms\":1000} would be read as {\"ms\":1000000}", "`deserialize_with`"],
+    );
     // Only a value shows it, and there may be no such value.
     assert_eq!(of_values::<Quiet>(), None);
-    let why = Values::default().encode(&Quiet { note: String::new() }, &mut Vec::new()).expect_err("it is refused");
+    let why = Values::default()
+        .encode(&Quiet { note: String::new() }, &mut Vec::new())
+        .expect_err("it is refused");
     assert!(why.to_string().contains("the field \"note\" of Quiet is left out"), "{why}");
     Values::default().encode(&Quiet { note: "n".into() }, &mut Vec::new()).expect("it comes back");
     #[derive(Serialize, Deserialize)]
@@ -189,7 +205,12 @@ fn what_a_type_shows_is_refused_with_its_attribute_and_field() {
         Full { value: serde_json::Value },
     }
     refused(of_values::<Deep>(), &["its field \"value\""]);
-    for found in [of_values::<Harmless>(), of_values::<Sparse>(), of_values::<Mail>(), of_values::<FromText>()] {
+    for found in [
+        of_values::<Harmless>(),
+        of_values::<Sparse>(),
+        of_values::<Mail>(),
+        of_values::<FromText>(),
+    ] {
         assert_eq!(found, None);
     }
 }
@@ -202,7 +223,9 @@ fn keys_may_not_hold_maps_and_else_what_values_may() {
 }
 
 /// Encodes these one after the other, and gives the first error.
-fn first_error<V: Serialize + DeserializeOwned>(values: impl IntoIterator<Item = V>) -> Option<(usize, Error)> {
+fn first_error<V: Serialize + DeserializeOwned>(
+    values: impl IntoIterator<Item = V>,
+) -> Option<(usize, Error)> {
     let (mut encoding, mut bytes) = (Values::default(), vec![7]);
     values.into_iter().enumerate().find_map(|(index, value)| {
         bytes.truncate(1);
@@ -212,7 +235,8 @@ fn first_error<V: Serialize + DeserializeOwned>(values: impl IntoIterator<Item =
 
 #[test]
 fn a_value_that_leaves_a_field_out_is_refused() {
-    let (index, error) = first_error([Some(1), None].map(|note| Sparse { note, n: 3 })).expect("the second is refused");
+    let (index, error) = first_error([Some(1), None].map(|note| Sparse { note, n: 3 }))
+        .expect("the second is refused");
     assert_eq!((index, error.kind()), (1, Kind::UserCode));
     let error = error.to_string();
     for part in ["the field \"note\" of Sparse", "skip_serializing_if", "of type Sparse"] {
@@ -224,7 +248,10 @@ fn a_value_that_leaves_a_field_out_is_refused() {
 fn the_first_value_is_read_back() {
     let (index, error) = first_error([FromText { n: 7 }]).expect("it is refused");
     assert_eq!((index, error.kind()), (0, Kind::UserCode));
-    assert!(error.to_string().contains("{\"n\":7} is written as bytes that are not read"), "{error}");
+    assert!(
+        error.to_string().contains("{\"n\":7} is written as bytes that are not read"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -233,7 +260,12 @@ fn each_alternative_is_read_back_when_it_comes_first() {
     type Row = (Mail, Option<Vec<Gap>>);
     assert_eq!(of_values::<Row>(), None);
     let row = |gaps: Option<Vec<Gap>>| (Mail("a@b".into()), gaps);
-    let rows = [row(None), row(Some(vec![])), row(Some(vec![Gap::First])), row(Some(vec![Gap::First, Gap::Third]))];
+    let rows = [
+        row(None),
+        row(Some(vec![])),
+        row(Some(vec![Gap::First])),
+        row(Some(vec![Gap::First, Gap::Third])),
+    ];
     let (index, error) = first_error(rows).expect("the last is refused");
     assert_eq!((index, error.kind()), (3, Kind::UserCode));
     assert!(error.to_string().contains("[\"First\",\"Third\"]] would be read as"), "{error}");
@@ -277,7 +309,8 @@ fn the_levels_of_a_type_that_contains_itself_are_one_place_from_some_level_on() 
     let list = |levels: u32| (0..levels).fold(List(None), |list, _| List(Some(Box::new(list))));
     let taken = Alternatives::default();
     let is_new = |levels| {
-        tidemill_codec::encode_noting(&list(levels), &taken, &mut Vec::new()).expect("it is not too deep");
+        tidemill_codec::encode_noting(&list(levels), &taken, &mut Vec::new())
+            .expect("it is not too deep");
         taken.take_new()
     };
     assert!(is_new(3) && is_new(4) && is_new(20));
@@ -292,7 +325,9 @@ fn a_key_that_comes_back_as_another_is_refused() {
         #[serde(skip)]
         reads: u64,
     }
-    let error = Keys::default().encode(&Page { title: "tide".into(), reads: 1 }, &mut Vec::new()).expect_err("it is refused");
+    let error = Keys::default()
+        .encode(&Page { title: "tide".into(), reads: 1 }, &mut Vec::new())
+        .expect_err("it is refused");
     assert_eq!(error.kind(), Kind::UserCode);
     assert!(error.to_string().contains("#[serde(skip)]"), "{error}");
     assert!(Keys::default().encode(&IpAddr::from([10, 0, 0, 1]), &mut Vec::new()).is_ok());

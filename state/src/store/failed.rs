@@ -1,7 +1,8 @@
 //! Errors of RocksDB: the kind of each, in one place.
 //!
-//! Damage is what RocksDB calls corruption, and a file that is missing. An error of the operating system keeps the kind that it has in
-//! [`crate::system`], also where RocksDB reports it as corruption because it found out while it compared its files with its records.
+//! Damage is what RocksDB calls corruption, and a file that is missing. An error of the operating
+//! system keeps the kind that it has in [`crate::system`], also where RocksDB reports it as
+//! corruption because it found out while it compared its files with its records.
 
 use crate::system::{self, Verdict};
 use crate::{Error, Kind};
@@ -22,7 +23,8 @@ enum Cause {
     Damaged,
 }
 
-const LATER: Cause = Cause::System(Verdict { kind: Kind::TryAgain, remedy: "start again in a moment" });
+const LATER: Cause =
+    Cause::System(Verdict { kind: Kind::TryAgain, remedy: "start again in a moment" });
 
 fn cause(why: &rocksdb::Error) -> Cause {
     cause_of(why.kind(), why.as_ref())
@@ -34,21 +36,38 @@ fn cause_of(kind: ErrorKind, message: &str) -> Cause {
     let system = system::verdict_in(message).filter(|_| of_system);
     match (kind, system) {
         // Of the file that keeps others out.
-        (ErrorKind::IOError, Some((Errno::AGAIN | Errno::ACCESS | Errno::NOLCK, _))) if is_of_the_lock(message) => Cause::InUse,
-        (ErrorKind::IOError | ErrorKind::Corruption | ErrorKind::InvalidArgument, Some((Errno::NOENT, _))) => Cause::Damaged,
-        (ErrorKind::IOError | ErrorKind::Corruption | ErrorKind::InvalidArgument, Some((_, verdict))) => Cause::System(verdict),
-        (ErrorKind::IOError, None) if message.contains("No such file or directory") => Cause::Damaged,
+        (ErrorKind::IOError, Some((Errno::AGAIN | Errno::ACCESS | Errno::NOLCK, _)))
+            if is_of_the_lock(message) =>
+        {
+            Cause::InUse
+        }
+        (
+            ErrorKind::IOError | ErrorKind::Corruption | ErrorKind::InvalidArgument,
+            Some((Errno::NOENT, _)),
+        ) => Cause::Damaged,
+        (
+            ErrorKind::IOError | ErrorKind::Corruption | ErrorKind::InvalidArgument,
+            Some((_, verdict)),
+        ) => Cause::System(verdict),
+        (ErrorKind::IOError, None) if message.contains("No such file or directory") => {
+            Cause::Damaged
+        }
         (ErrorKind::IOError, None) => LATER,
-        // RocksDB's report of a file that could not be opened when it tried the file system's abilities.
+        // RocksDB's report of a file that could not be opened when it tried the file system's
+        // abilities.
         (ErrorKind::InvalidArgument, None)
             if message.contains("Direct I/O is not supported")
                 || message.contains("Found options incompatible with filesystem: IO error") =>
         {
             LATER
         }
-        (ErrorKind::InvalidArgument, None) if message.contains("Column families not opened") => Cause::Newer,
+        (ErrorKind::InvalidArgument, None) if message.contains("Column families not opened") => {
+            Cause::Newer
+        }
         (ErrorKind::NotSupported, _) => Cause::Newer,
-        (ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound, _) => Cause::Damaged,
+        (ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotFound, _) => {
+            Cause::Damaged
+        }
         _ => LATER,
     }
 }
@@ -58,22 +77,28 @@ fn is_of_the_lock(message: &str) -> bool {
     message.contains("While lock file") || message.contains("lock hold by current process")
 }
 
-const RESTORE: &str = "Nothing was changed. Restore the folder from a copy, or begin anew with --start-over (the damaged folder is moved aside, \
-     never deleted)";
+const RESTORE: &str = "Nothing was changed. Restore the folder from a copy, or begin anew with \
+    --start-over (the damaged folder is moved aside, never deleted)";
 
 /// Returns the error of a database that cannot be opened.
 pub(super) fn opening(database: &Path, why: &rocksdb::Error) -> Error {
     let folder = database.parent().unwrap_or(database).display();
     match cause(why) {
-        Cause::InUse => Error::try_again(format!("the state in {folder} is in use by another process: {why}")),
-        Cause::System(Verdict { kind, remedy }) => {
-            Error::new(kind, format!("the state in {folder} cannot be opened: {why}. Nothing is lost: {remedy}"))
+        Cause::InUse => {
+            Error::try_again(format!("the state in {folder} is in use by another process: {why}"))
         }
+        Cause::System(Verdict { kind, remedy }) => Error::new(
+            kind,
+            format!("the state in {folder} cannot be opened: {why}. Nothing is lost: {remedy}"),
+        ),
         Cause::Newer => Error::config(format!(
-            "the state in {folder} was written by a newer version of Tidemill than this program's: {why}. Nothing was changed: run a \
-             program built with that version, or give another --state folder"
+            "the state in {folder} was written by a newer version of Tidemill than this \
+             program's: {why}. Nothing was changed: run a program built with that version, or \
+             give another --state folder"
         )),
-        Cause::Damaged => Error::damaged(format!("the state in {folder} is damaged: {why}. {RESTORE}")),
+        Cause::Damaged => {
+            Error::damaged(format!("the state in {folder} is damaged: {why}. {RESTORE}"))
+        }
     }
 }
 
@@ -81,8 +106,12 @@ pub(super) fn opening(database: &Path, why: &rocksdb::Error) -> Error {
 pub(super) fn reading(folder: &Path, why: &rocksdb::Error) -> Error {
     let what = format!("the store in {} cannot be read: {why}", folder.display());
     match cause(why) {
-        Cause::System(Verdict { kind, remedy }) => Error::new(kind, format!("{what}. Nothing is lost: {remedy}")),
-        Cause::InUse => Error::try_again(format!("{what}. Nothing is lost: start again in a moment")),
+        Cause::System(Verdict { kind, remedy }) => {
+            Error::new(kind, format!("{what}. Nothing is lost: {remedy}"))
+        }
+        Cause::InUse => {
+            Error::try_again(format!("{what}. Nothing is lost: start again in a moment"))
+        }
         Cause::Newer | Cause::Damaged => Error::damaged(format!("{what}. {RESTORE}")),
     }
 }
@@ -90,13 +119,20 @@ pub(super) fn reading(folder: &Path, why: &rocksdb::Error) -> Error {
 /// Returns the error of a write of an opened database, whose outcome is unknown.
 pub(super) fn writing(folder: &Path, why: &rocksdb::Error) -> Error {
     let what = format!("writing the store in {} failed: {why}", folder.display());
-    const UNKNOWN: &str = "Whether the last write is durable is unknown, so this process ends; nothing is lost";
+    const UNKNOWN: &str =
+        "Whether the last write is durable is unknown, so this process ends; nothing is lost";
     match cause(why) {
-        Cause::System(Verdict { kind, remedy }) => Error::new(kind, format!("{what}. {UNKNOWN}: {remedy}")),
+        Cause::System(Verdict { kind, remedy }) => {
+            Error::new(kind, format!("{what}. {UNKNOWN}: {remedy}"))
+        }
         // Met by a job in the background.
-        Cause::Damaged if why.kind() == ErrorKind::Corruption => Error::damaged(format!("{what}. {RESTORE}")),
+        Cause::Damaged if why.kind() == ErrorKind::Corruption => {
+            Error::damaged(format!("{what}. {RESTORE}"))
+        }
         // The next start finds out what there is.
-        Cause::Damaged | Cause::InUse | Cause::Newer => Error::try_again(format!("{what}. {UNKNOWN}: start again")),
+        Cause::Damaged | Cause::InUse | Cause::Newer => {
+            Error::try_again(format!("{what}. {UNKNOWN}: start again"))
+        }
     }
 }
 
@@ -105,7 +141,9 @@ pub(crate) fn writing_file(path: &Path, why: &rocksdb::Error) -> Error {
     let what = format!("writing {} failed: {why}. Nothing is lost", path.display());
     match cause(why) {
         Cause::System(Verdict { kind, remedy }) => Error::new(kind, format!("{what}: {remedy}")),
-        Cause::InUse | Cause::Newer | Cause::Damaged => Error::try_again(format!("{what}: start again in a moment")),
+        Cause::InUse | Cause::Newer | Cause::Damaged => {
+            Error::try_again(format!("{what}: start again in a moment"))
+        }
     }
 }
 
@@ -131,8 +169,10 @@ mod tests {
             ("Read-only file system", Kind::Config),
         ] {
             assert_eq!(system(&format!("IO error: {file}{text}")), kind, "{text}");
-            let found =
-                cause_of(ErrorKind::Corruption, &format!("Corruption: Can't access /000012.sst: IO error: {file}{text}\n"));
+            let found = cause_of(
+                ErrorKind::Corruption,
+                &format!("Corruption: Can't access /000012.sst: IO error: {file}{text}\n"),
+            );
             assert!(
                 matches!(found, Cause::System(verdict) if verdict.kind == kind),
                 "{text}, while files are compared: {found:?}"
@@ -140,24 +180,52 @@ mod tests {
         }
         assert_eq!(system("IO error: something went wrong"), Kind::TryAgain);
         for (kind, message, expected) in [
-            (ErrorKind::IOError, format!("IO error: No such file or directory: {file}No such file or directory"), Cause::Damaged),
+            (
+                ErrorKind::IOError,
+                format!(
+                    "IO error: No such file or directory: {file}No such file \
+                or directory"
+                ),
+                Cause::Damaged,
+            ),
             (ErrorKind::Corruption, "Corruption: block checksum mismatch".into(), Cause::Damaged),
-            (ErrorKind::Corruption, "Corruption: in /Too many open files/000012.sst".into(), Cause::Damaged),
+            (
+                ErrorKind::Corruption,
+                "Corruption: in /Too many open files/000012.sst".into(),
+                Cause::Damaged,
+            ),
             (
                 ErrorKind::InvalidArgument,
                 "Invalid argument: /s/db: does not exist (create_if_missing is false)".into(),
                 Cause::Damaged,
             ),
-            (ErrorKind::InvalidArgument, "Invalid argument: Column families not opened: later".into(), Cause::Newer),
-            (ErrorKind::InvalidArgument, "Invalid argument: Direct I/O is not supported by the specified DB.".into(), LATER),
+            (
+                ErrorKind::InvalidArgument,
+                "Invalid argument: Column families not opened: later".into(),
+                Cause::Newer,
+            ),
+            (
+                ErrorKind::InvalidArgument,
+                "Invalid argument: Direct I/O is not supported by the \
+                specified DB."
+                    .into(),
+                LATER,
+            ),
             (ErrorKind::NotSupported, "Not implemented: a format of later".into(), Cause::Newer),
             (ErrorKind::Busy, "Resource busy: ".into(), LATER),
             (ErrorKind::TimedOut, "Operation timed out: ".into(), LATER),
             (ErrorKind::ShutdownInProgress, "Shutdown in progress: ".into(), LATER),
-            (ErrorKind::IOError, "IO error: While lock file: /s/db/LOCK: Resource temporarily unavailable".into(), Cause::InUse),
             (
                 ErrorKind::IOError,
-                "IO error: lock hold by current process, acquire time 1 acquiring thread 2: /s/db/LOCK: No locks available"
+                "IO error: While lock file: /s/db/LOCK: Resource temporarily \
+                unavailable"
+                    .into(),
+                Cause::InUse,
+            ),
+            (
+                ErrorKind::IOError,
+                "IO error: lock hold by current process, acquire time 1 acquiring thread 2: \
+                 /s/db/LOCK: No locks available"
                     .into(),
                 Cause::InUse,
             ),

@@ -1,4 +1,5 @@
-//! The folder around the database: the lock with the pid, how the last run wrote, and moving it aside.
+//! The folder around the database: the lock with the pid, how the last run wrote, and moving it
+//! aside.
 
 use crate::store::Durability;
 use crate::{Error, Kind, Result, system};
@@ -31,14 +32,17 @@ impl Mode {
         self.stopped
     }
 
-    /// Returns whether the machine may have lost what the last run had handed to the operating system.
+    /// Returns whether the machine may have lost what the last run had handed to the operating
+    /// system.
     pub(super) fn lost_by_the_machine(&self) -> bool {
         self.durability == Durability::Process && !self.stopped && self.boot != boot()
     }
 }
 
 fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_string())
+        .unwrap_or_default()
 }
 
 /// A folder that this process holds.
@@ -48,7 +52,8 @@ pub(super) struct Folder {
 }
 
 impl Drop for Folder {
-    /// Closing the file is not enough: a process that another thread has just forked has it open until it runs its program, and with it the lock.
+    /// Closing the file is not enough: a process that another thread has just forked has it open
+    /// until it runs its program, and with it the lock.
     fn drop(&mut self) {
         let _ = self.lock.unlock();
     }
@@ -74,7 +79,8 @@ impl Folder {
                 let _ = lock.read_to_string(&mut pid);
                 let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
                 return Err(Error::try_again(format!(
-                    "the state in {} is in use by another instance, pid {pid} (running, or paused). Stop it, or give another --state folder",
+                    "the state in {} is in use by another instance, pid {pid} (running, or \
+                     paused). Stop it, or give another --state folder",
                     dir.display()
                 )));
             }
@@ -122,8 +128,10 @@ impl Folder {
         sync_dir(&self.dir)
     }
 
-    /// Syncs the database's log files, which a process that was killed may have left to the operating system. Before RocksDB reads them: it counts what it
-    /// has read from them as being on the disk, notes that in files that it syncs, and refuses the store if the machine then loses the end of a log.
+    /// Syncs the database's log files, which a process that was killed may have left to the
+    /// operating system. Before RocksDB reads them: it counts what it has read from them as being
+    /// on the disk, notes that in files that it syncs, and refuses the store if the machine then
+    /// loses the end of a log.
     pub(super) fn sync_logs(&self) -> Result<()> {
         let database = self.database();
         let sync = || -> std::io::Result<()> {
@@ -136,24 +144,39 @@ impl Folder {
             File::open(&database)?.sync_all()
         };
         sync().map_err(|why| {
-            system::error(format!("nothing was changed, but the log in {} cannot be synced", database.display()), &why)
+            system::error(
+                format!(
+                    "nothing was changed, but the log in {} cannot be synced",
+                    database.display()
+                ),
+                &why,
+            )
         })
     }
 
     pub(super) fn mode(&self) -> Result<Mode> {
         let path = self.dir.join("mode");
         let text = fs::read_to_string(&path).map_err(|why| match why.kind() {
-            ErrorKind::NotFound | ErrorKind::InvalidData => {
-                Error::damaged(format!("{} cannot be read: {why}. Restore the folder from a copy", path.display()))
-            }
-            _ => system::error(format!("nothing is lost, but {} cannot be read", path.display()), &why),
+            ErrorKind::NotFound | ErrorKind::InvalidData => Error::damaged(format!(
+                "{} cannot be read: {why}. Restore the folder from a copy",
+                path.display()
+            )),
+            _ => system::error(
+                format!("nothing is lost, but {} cannot be read", path.display()),
+                &why,
+            ),
         })?;
-        serde_json::from_str(&text)
-            .map_err(|why| Error::damaged(format!("{} is damaged: {why}. Restore the folder from a copy", path.display())))
+        serde_json::from_str(&text).map_err(|why| {
+            Error::damaged(format!(
+                "{} is damaged: {why}. Restore the folder from a copy",
+                path.display()
+            ))
+        })
     }
 
     pub(super) fn set_mode(&self, mode: Mode) -> Result<()> {
-        let text = serde_json::to_string(&mode).map_err(|why| Error::bug(format!("the mode cannot be written: {why}")))?;
+        let text = serde_json::to_string(&mode)
+            .map_err(|why| Error::bug(format!("the mode cannot be written: {why}")))?;
         let (path, half) = (self.dir.join("mode"), self.dir.join("mode.new"));
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&half)?;
@@ -166,7 +189,8 @@ impl Folder {
     }
 }
 
-/// Returns whether there is a store in `dir`. A folder that cannot be looked into is an error: it may have one.
+/// Returns whether there is a store in `dir`. A folder that cannot be looked into is an error: it
+/// may have one.
 pub(super) fn holds_store(dir: &Path) -> Result<bool> {
     match fs::metadata(dir.join("db")) {
         Ok(_) => Ok(true),
@@ -201,13 +225,21 @@ pub fn process_holding(dir: &Path) -> Result<Option<String>> {
 }
 
 fn unreadable(dir: &Path, why: &std::io::Error) -> Error {
-    system::error(format!("nothing was changed, but the state folder {} cannot be looked into", dir.display()), why)
+    system::error(
+        format!(
+            "nothing was changed, but the state folder {} cannot be looked into",
+            dir.display()
+        ),
+        why,
+    )
 }
 
-/// Moves the store in `dir` aside, to `DIR.old-<txid>` (or `DIR.old-unknown` if it cannot be read), and says where it is. Nothing is deleted.
+/// Moves the store in `dir` aside, to `DIR.old-<txid>` (or `DIR.old-unknown` if it cannot be read),
+/// and says where it is. Nothing is deleted.
 ///
 /// # Errors
-/// Kind TryAgain if an instance runs on it, or if the disk has an error that passes; Config if it cannot be moved.
+/// Kind TryAgain if an instance runs on it, or if the disk has an error that passes; Config if it
+/// cannot be moved.
 pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
     if let Some(pid) = process_holding(dir)? {
         return Err(Error::try_again(format!(
@@ -216,15 +248,22 @@ pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
         )));
     }
     let txid = txid.map_or("unknown".to_string(), |txid| txid.to_string());
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "state".into());
+    let name = dir
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|| "state".into());
     let mut target = dir.with_file_name(format!("{name}.old-{txid}"));
     let mut more = 2;
-    while target.try_exists().map_err(|why| system::error(format!("{} cannot be looked at", target.display()), &why))? {
+    while target
+        .try_exists()
+        .map_err(|why| system::error(format!("{} cannot be looked at", target.display()), &why))?
+    {
         target = dir.with_file_name(format!("{name}.old-{txid}-{more}"));
         more += 1;
     }
-    fs::rename(dir, &target)
-        .map_err(|why| system::error(format!("{} cannot be moved to {}", dir.display(), target.display()), &why))?;
+    fs::rename(dir, &target).map_err(|why| {
+        system::error(format!("{} cannot be moved to {}", dir.display(), target.display()), &why)
+    })?;
     Ok(target)
 }
 
@@ -233,8 +272,9 @@ pub fn move_aside(dir: &Path, txid: Option<crate::Txid>) -> Result<PathBuf> {
 /// # Errors
 /// Kind TryAgain if the file system does not say.
 pub fn free_bytes(dir: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(dir)
-        .map_err(|why| Error::try_again(format!("the free space of {} is unknown: {why}", dir.display())))?;
+    let stat = rustix::fs::statvfs(dir).map_err(|why| {
+        Error::try_again(format!("the free space of {} is unknown: {why}", dir.display()))
+    })?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -243,9 +283,12 @@ fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 fn unwritable(dir: &Path, why: &std::io::Error) -> Error {
-    let message = format!("the state folder {} cannot be written: {}", dir.display(), system::describe(why));
+    let message =
+        format!("the state folder {} cannot be written: {}", dir.display(), system::describe(why));
     match system::verdict(why) {
-        system::Verdict { kind: Kind::TryAgain, remedy } => Error::try_again(format!("{message}. Nothing is lost: {remedy}")),
+        system::Verdict { kind: Kind::TryAgain, remedy } => {
+            Error::try_again(format!("{message}. Nothing is lost: {remedy}"))
+        }
         _ => Error::config(message + ". Give a --state folder that this user can write"),
     }
 }

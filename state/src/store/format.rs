@@ -46,15 +46,19 @@ pub(super) fn read_format(db: &DB, dir: &Path) -> Result<u32> {
         Some(bytes) => bytes.try_into().map(u32::from_be_bytes).unwrap_or_default(),
     };
     if number < FIRST {
-        return Err(Error::damaged(format!("the number of the format of {} cannot be read: it is damaged", dir.display())));
+        return Err(Error::damaged(format!(
+            "the number of the format of {} cannot be read: it is damaged",
+            dir.display()
+        )));
     }
     if number > STORE_FORMAT {
         // In a newer format these may be something else.
         let made = || read::meta::<Made>(db, "store").ok().flatten().map(|made| made.by);
         let by = read::meta::<String>(db, WRITTEN_BY).ok().flatten().or_else(made);
         return Err(Error::config(format!(
-            "the state in {} has format {number}, written by {}, and this program ({PROGRAM}) reads formats up to \
-             {STORE_FORMAT}. Nothing was changed: run a program built with that version, or give another --state folder",
+            "the state in {} has format {number}, written by {}, and this program ({PROGRAM}) \
+             reads formats up to {STORE_FORMAT}. Nothing was changed: run a program built with \
+             that version, or give another --state folder",
             dir.display(),
             by.as_deref().unwrap_or("a newer version")
         )));
@@ -97,7 +101,9 @@ impl Store {
             // The new witnesses have a format byte of their own: sources read both, and write the
             // new one wherever they move on.
             1 => Ok(()),
-            _ => Err(Error::bug(format!("there is no way from format {format} of a store to the next"))),
+            _ => Err(Error::bug(format!(
+                "there is no way from format {format} of a store to the next"
+            ))),
         }
     }
 }
@@ -142,7 +148,10 @@ mod tests {
         store.upgrade(&points).expect_err("it crashes behind the write");
         drop(store);
         let mut store = Store::open(dir.path(), Durability::Sync).expect("opened");
-        assert_eq!((store.format(), store.upgrade(&Points::none()).expect("nothing to do")), (STORE_FORMAT, None));
+        assert_eq!(
+            (store.format(), store.upgrade(&Points::none()).expect("nothing to do")),
+            (STORE_FORMAT, None)
+        );
     }
 
     #[test]
@@ -165,7 +174,9 @@ mod tests {
         for open in ways {
             let error = open(dir.path()).err().expect("it is newer");
             assert_eq!(error.kind(), Kind::Config, "{error}");
-            for part in ["has format 3", "tidemill 9.1.0", PROGRAM, "up to 2", "Nothing was changed"] {
+            for part in
+                ["has format 3", "tidemill 9.1.0", PROGRAM, "up to 2", "Nothing was changed"]
+            {
                 assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
             }
         }
@@ -179,7 +190,10 @@ mod tests {
         drop(store);
         let error = Store::inspect(dir.path()).err().expect("what it holds is not known");
         assert_eq!(error.kind(), Kind::Config, "{error}");
-        assert!(error.to_string().contains("newer version") && error.to_string().contains("timers"), "{error}");
+        assert!(
+            error.to_string().contains("newer version") && error.to_string().contains("timers"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -18,14 +18,18 @@ pub(super) struct Housekeeping {
 
 impl Housekeeping {
     fn is_empty(&self) -> bool {
-        self.trim_log.is_none() && self.confirmed.is_empty() && self.moved.is_empty() && self.retired.is_empty()
+        self.trim_log.is_none()
+            && self.confirmed.is_empty()
+            && self.moved.is_empty()
+            && self.retired.is_empty()
     }
 }
 
 impl Store {
     /// Puts what waits into a write. Returns whether the log is trimmed by it.
     pub(super) fn add_housekeeping(&self, write: &mut StoreWrite) -> Result<bool> {
-        let tidy = std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
+        let tidy =
+            std::mem::take(&mut *self.housekeeping.lock().expect("no holder of this lock panics"));
         put_positions(write, family(&self.db, "positions"), &tidy.moved)?;
         delete_positions(write, family(&self.db, "positions"), &tidy.retired)?;
         for (sink, txid) in tidy.confirmed {
@@ -41,8 +45,8 @@ impl Store {
         Ok(tidy.trim_log.is_some())
     }
 
-    /// Lets the next commit record that these partitions have moved on without a record: to the end of an aborted transaction, say. Everything
-    /// before such a position must be committed.
+    /// Lets the next commit record that these partitions have moved on without a record: to the end
+    /// of an aborted transaction, say. Everything before such a position must be committed.
     pub fn move_on(&self, positions: impl IntoIterator<Item = (SourceId, String, Position)>) {
         let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
         for (source, partition, position) in positions {
@@ -52,12 +56,13 @@ impl Store {
         }
     }
 
-    /// Lets the next commit remove the positions of these partitions: they have ended for good, and everything read
-    /// from them is committed.
+    /// Lets the next commit remove the positions of these partitions: they have ended for good, and
+    /// everything read from them is committed.
     pub fn retire(&self, partitions: impl IntoIterator<Item = (SourceId, String)>) {
         let mut tidy = self.housekeeping.lock().expect("no holder of this lock panics");
         for retired in partitions {
-            tidy.moved.retain(|(source, partition, _)| (*source, partition) != (retired.0, &retired.1));
+            tidy.moved
+                .retain(|(source, partition, _)| (*source, partition) != (retired.0, &retired.1));
             tidy.retired.push(retired);
         }
     }

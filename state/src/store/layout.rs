@@ -35,5 +35,6 @@ pub(super) fn state_key(state: StateId, group: KeyGroup, key: &[u8], into: &mut 
     into.extend_from_slice(key);
 }
 
-/// The reserved key of the family `state`: the batch up to which it is folded. Sorts before every state's keys.
+/// The reserved key of the family `state`: the batch up to which it is folded. Sorts before every
+/// state's keys.
 pub(crate) const FOLDED_KEY: &[u8] = b"\0\0\0\0folded";

@@ -13,8 +13,9 @@ use crate::{KeyGroup, Result, fold};
 pub type Row = (KeyGroup, Vec<u8>, Vec<u8>);
 
 impl Store {
-    /// Makes these the values of state `id`, whose number is not in use yet, and of no others: what a start that was cut short has left there goes first. The
-    /// rows are sorted by group and key, and each key is there once. Nothing must be committed that is not folded.
+    /// Makes these the values of state `id`, whose number is not in use yet, and of no others: what
+    /// a start that was cut short has left there goes first. The rows are sorted by group and key,
+    /// and each key is there once. Nothing must be committed that is not folded.
     ///
     /// # Errors
     /// Kind TryAgain if the disk fails: the state is not complete then, and must not be recorded.
@@ -32,19 +33,30 @@ impl Store {
             stored.push((full, value));
         }
         let path = self.dir.join(MIGRATION);
-        fold::write_file(&path, self.folded(), stored.iter().map(|(key, value)| (&key[..], &value[..])))?;
+        fold::write_file(
+            &path,
+            self.folded(),
+            stored.iter().map(|(key, value)| (&key[..], &value[..])),
+        )?;
         self.ingest(&path)
     }
 
-    /// Puts into a write what lets go of what a migration drops. A state that is new gets its number now, and must be empty: a start that was cut short may
-    /// have converted another one under that number.
-    pub(super) fn let_go(&self, write: &mut StoreWrite, schema: &Schema, migration: &Plan) -> Result<()> {
+    /// Puts into a write what lets go of what a migration drops. A state that is new gets its
+    /// number now, and must be empty: a start that was cut short may have converted another one
+    /// under that number.
+    pub(super) fn let_go(
+        &self,
+        write: &mut StoreWrite,
+        schema: &Schema,
+        migration: &Plan,
+    ) -> Result<()> {
         let before = self.schema()?;
         for id in &migration.states {
             self.clear_state(write, *id);
         }
         for (id, _) in &schema.states {
-            let is_known = before.topology.is_empty() || before.states.iter().any(|(known, _)| known == id);
+            let is_known =
+                before.topology.is_empty() || before.states.iter().any(|(known, _)| known == id);
             if !is_known && !migration.conversions.iter().any(|conversion| conversion.to == *id) {
                 self.clear_state(write, *id);
             }

@@ -9,12 +9,15 @@
 use super::{failed, restored};
 use crate::store::Durability;
 use crate::{Error, Result};
-use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options};
+use rocksdb::{
+    BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options,
+};
 use std::path::Path;
 
 pub(super) const FAMILIES: [&str; 5] = ["meta", "positions", "log", "outbox", "state"];
 
-/// Memory for the log's entries that are not folded: a few folds' worth, so that most are trimmed before they are ever flushed.
+/// Memory for the log's entries that are not folded: a few folds' worth, so that most are trimmed
+/// before they are ever flushed.
 const LOG_BUFFER_BYTES: usize = 96 << 20;
 
 /// Bounds what a start has to read again.
@@ -38,7 +41,8 @@ pub(super) fn open(path: &Path, durability: Durability, create: bool) -> Result<
     options.set_max_manifest_file_size(MANIFEST_BYTES);
     options.set_paranoid_checks(true);
     options.set_avoid_unnecessary_blocking_io(true);
-    // The default mode loses synced batches silently when a byte in the middle of the log is damaged.
+    // The default mode loses synced batches silently when a byte in the middle of the log is
+    // damaged.
     options.set_wal_recovery_mode(match durability {
         Durability::Sync => DBRecoveryMode::TolerateCorruptedTailRecords,
         Durability::Process => DBRecoveryMode::PointInTime,

@@ -1,4 +1,5 @@
-//! Reading a store: the facts of a start, positions, the log, the outbox, and a state's values in order.
+//! Reading a store: the facts of a start, positions, the log, the outbox, and a state's values in
+//! order.
 
 use super::layout::{FOLDED_KEY, log_key, outbox_key, position_key, sink_key, state_key};
 use super::{Store, failed, family};
@@ -17,20 +18,25 @@ pub(super) fn meta_bytes(db: &DB, key: &str) -> Result<Option<Vec<u8>>> {
 pub(super) fn meta<V: DeserializeOwned>(db: &DB, key: &str) -> Result<Option<V>> {
     meta_bytes(db, key)?
         .map(|bytes| {
-            codec::decode(&bytes).map_err(|error| error.while_doing(&format!("reading \"{key}\" of {}", db.path().display())))
+            codec::decode(&bytes).map_err(|error| {
+                error.while_doing(&format!("reading \"{key}\" of {}", db.path().display()))
+            })
         })
         .transpose()
 }
 
 pub(super) fn folded(db: &DB) -> Result<Txid> {
-    let bytes = db.get_pinned_cf(family(db, "state"), FOLDED_KEY).map_err(|why| failed::reading(db.path(), &why))?;
+    let bytes = db
+        .get_pinned_cf(family(db, "state"), FOLDED_KEY)
+        .map_err(|why| failed::reading(db.path(), &why))?;
     bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
 }
 
 pub(super) fn schema(store: &Store) -> Result<Schema> {
     let schema: Option<String> = meta(&store.db, "schema")?;
     schema.map_or(Ok(Schema::default()), |text| {
-        serde_json::from_str(&text).map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))
+        serde_json::from_str(&text)
+            .map_err(|why| Error::damaged(format!("the recorded schema cannot be read: {why}")))
     })
 }
 
@@ -43,7 +49,11 @@ pub(super) fn facts(store: &Store) -> Result<StoreFacts> {
             entries.push((txid, prev));
             Ok(true)
         })?;
-        sinks.push(SinkRecord { name: sink.name.clone(), last: meta(&store.db, &sink_key(*id))?, entries });
+        sinks.push(SinkRecord {
+            name: sink.name.clone(),
+            last: meta(&store.db, &sink_key(*id))?,
+            entries,
+        });
     }
     Ok(StoreFacts {
         committed: store.committed().txid(),
@@ -78,7 +88,11 @@ impl Store {
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
-    pub fn read_log(&self, after: Txid, each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn read_log(
+        &self,
+        after: Txid,
+        each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         self.log_rows(after, self.committed().txid(), ReadOptions::default(), each)
     }
 
@@ -102,7 +116,8 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Store::read_log`] for the batches after `after` and up to `upto`, but from the newest to the oldest.
+    /// As [`Store::read_log`] for the batches after `after` and up to `upto`, but from the newest
+    /// to the oldest.
     pub(crate) fn read_log_back(
         &self,
         after: Txid,
@@ -110,7 +125,10 @@ impl Store {
         mut each: impl FnMut(Txid, WorkerIndex, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let last = log_key(upto, WorkerIndex(u32::MAX));
-        for row in self.db.iterator_cf(family(&self.db, "log"), IteratorMode::From(&last, Direction::Reverse)) {
+        for row in self
+            .db
+            .iterator_cf(family(&self.db, "log"), IteratorMode::From(&last, Direction::Reverse))
+        {
             let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let (txid, worker) = split_log_key(&key)?;
             if txid <= after {
@@ -121,11 +139,17 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with a sink's unconfirmed entries after `after`, in order: txid, txid of the entry before, payload; until it returns false.
+    /// Calls `each` with a sink's unconfirmed entries after `after`, in order: txid, txid of the
+    /// entry before, payload; until it returns false.
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
-    pub fn read_outbox(&self, sink: SinkId, after: Txid, mut each: impl FnMut(Txid, Txid, &[u8]) -> Result<bool>) -> Result<()> {
+    pub fn read_outbox(
+        &self,
+        sink: SinkId,
+        after: Txid,
+        mut each: impl FnMut(Txid, Txid, &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(outbox_key(SinkId(sink.0 + 1), Txid::NONE));
         let first = outbox_key(sink, after.next());
@@ -133,7 +157,8 @@ impl Store {
         for row in self.db.iterator_cf_opt(family(&self.db, "outbox"), options, mode) {
             let (key, value) = row.map_err(|why| failed::reading(&self.dir, &why))?;
             let txid = key.last_chunk::<8>().map(|txid| Txid(u64::from_be_bytes(*txid)));
-            let txid = txid.ok_or_else(|| Error::damaged("the outbox has a key that is none of its own"))?;
+            let txid =
+                txid.ok_or_else(|| Error::damaged("the outbox has a key that is none of its own"))?;
             let (prev, payload) = outbox::decode_entry(&value)?;
             if !each(txid, prev, payload)? {
                 break;
@@ -142,11 +167,13 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `each` with what these key groups of these states hold as of the last committed batch: the folded values, and then, in order, what the log has
-    /// changed since: state, encoded key, encoded value or none.
+    /// Calls `each` with what these key groups of these states hold as of the last committed batch:
+    /// the folded values, and then, in order, what the log has changed since: state, encoded key,
+    /// encoded value or none.
     ///
-    /// All of it is as of one moment. A fold beside it, and the trimming of the log after that, would otherwise fall between the reading of the two, and what
-    /// was folded meanwhile would be in neither.
+    /// All of it is as of one moment. A fold beside it, and the trimming of the log after that,
+    /// would otherwise fall between the reading of the two, and what was folded meanwhile would be
+    /// in neither.
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
@@ -178,7 +205,9 @@ impl Store {
     /// The last committed batch, and the one up to which the log is folded, as a snapshot has them.
     fn numbers_in(&self, snapshot: &Snapshot<'_>) -> Result<(Txid, Txid)> {
         let number = |name, key: &[u8]| {
-            let bytes = snapshot.get_pinned_cf(family(&self.db, name), key).map_err(|why| failed::reading(&self.dir, &why))?;
+            let bytes = snapshot
+                .get_pinned_cf(family(&self.db, name), key)
+                .map_err(|why| failed::reading(&self.dir, &why))?;
             bytes.map_or(Ok(Txid::NONE), |bytes| codec::decode(&bytes))
         };
         Ok((number("meta", b"committed")?, number("state", FOLDED_KEY)?))
@@ -229,16 +258,24 @@ impl Store {
         }
         let mut at = Vec::new();
         state_key(state, group, key, &mut at);
-        self.db.get_cf(family(&self.db, "state"), &at).map_err(|why| failed::reading(&self.dir, &why))
+        self.db
+            .get_cf(family(&self.db, "state"), &at)
+            .map_err(|why| failed::reading(&self.dir, &why))
     }
 
-    /// Calls `each` with a state's committed values in order of their keys, over all key groups: encoded key, encoded value; until it returns
-    /// false. Merges the folded values and the log; keeps the log's newest values in memory.
+    /// Calls `each` with a state's committed values in order of their keys, over all key groups:
+    /// encoded key, encoded value; until it returns false. Merges the folded values and the log;
+    /// keeps the log's newest values in memory.
     ///
     /// # Errors
     /// Kind Damaged, or what `each` returns.
-    pub fn scan(&self, state: StateId, mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
-        // One snapshot for all: a fold in between would move changes from the log, already read, to rows that are read as they were before.
+    pub fn scan(
+        &self,
+        state: StateId,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        // One snapshot for all: a fold in between would move changes from the log, already read, to
+        // rows that are read as they were before.
         let snapshot = self.db.snapshot();
         let (committed, folded) = self.numbers_in(&snapshot)?;
         let mut newer: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
@@ -251,8 +288,9 @@ impl Store {
             })
         })?;
         let mut newer = newer.into_iter().peekable();
-        let mut groups: Vec<_> =
-            (0..self.key_groups()).map(|group| self.folded_rows(state, KeyGroup(group), in_snapshot(&snapshot))).collect();
+        let mut groups: Vec<_> = (0..self.key_groups())
+            .map(|group| self.folded_rows(state, KeyGroup(group), in_snapshot(&snapshot)))
+            .collect();
         let mut heads = BinaryHeap::new();
         for (index, group) in groups.iter_mut().enumerate() {
             if let Some(row) = group.next() {
@@ -302,7 +340,9 @@ fn in_snapshot(snapshot: &Snapshot<'_>) -> ReadOptions {
 
 fn split_log_key(key: &[u8]) -> Result<(Txid, WorkerIndex)> {
     match (key.first_chunk::<8>(), key.last_chunk::<4>(), key.len()) {
-        (Some(txid), Some(worker), 12) => Ok((Txid(u64::from_be_bytes(*txid)), WorkerIndex(u32::from_be_bytes(*worker)))),
+        (Some(txid), Some(worker), 12) => {
+            Ok((Txid(u64::from_be_bytes(*txid)), WorkerIndex(u32::from_be_bytes(*worker))))
+        }
         _ => Err(Error::damaged("the log has a key that is none of its own")),
     }
 }

@@ -1,9 +1,9 @@
 //! The file of an ingestion that failed half-way, given back to the database.
 //!
-//! If the manifest's sync fails at an ingestion, RocksDB removes the file that it has linked into the
-//! database, although the manifest may name it from then on: the store could not be opened any more. The
-//! file is still there under its first name. RocksDB compares its size and unique id with the manifest's,
-//! so that another file is not taken for it.
+//! If the manifest's sync fails at an ingestion, RocksDB removes the file that it has linked into
+//! the database, although the manifest may name it from then on: the store could not be opened any
+//! more. The file is still there under its first name. RocksDB compares its size and unique id with
+//! the manifest's, so that another file is not taken for it.
 
 use crate::{Error, Result};
 use std::fs::{self, File};
@@ -16,8 +16,8 @@ pub(crate) const FOLD: &str = "fold.sst";
 /// A migration's.
 pub(crate) const MIGRATION: &str = "migration.sst";
 
-/// Opens with `open`. If tables are missing, it is tried again with the files that may be them; without success
-/// everything is as before.
+/// Opens with `open`. If tables are missing, it is tried again with the files that may be them;
+/// without success everything is as before.
 pub(super) fn open<T>(
     database: &Path,
     open: impl Fn() -> std::result::Result<T, rocksdb::Error>,
@@ -45,7 +45,8 @@ fn open_with<T>(
     let Some(missing) = missing_table(database, why.as_ref())? else { return Ok(None) };
     for candidate in candidates {
         link(candidate, &missing)?;
-        let others: Vec<&Path> = candidates.iter().copied().filter(|other| other != candidate).collect();
+        let others: Vec<&Path> =
+            candidates.iter().copied().filter(|other| other != candidate).collect();
         let opened = match open() {
             Ok(db) => Some(db),
             Err(why) => open_with(database, &why, &others, open)?,
@@ -64,7 +65,9 @@ fn open_with<T>(
 
 /// The table that RocksDB does not find, if that is what its message reports.
 fn missing_table(database: &Path, why: &str) -> Result<Option<PathBuf>> {
-    let Some((before, _)) = why.split_once(".sst: No such file or directory") else { return Ok(None) };
+    let Some((before, _)) = why.split_once(".sst: No such file or directory") else {
+        return Ok(None);
+    };
     let number = before.rsplit('/').next().unwrap_or_default();
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let table = database.join(format!("{number}.sst"));
@@ -86,7 +89,8 @@ fn link(from: &Path, to: &Path) -> Result<()> {
 
 fn failed(path: &Path, why: &std::io::Error) -> Error {
     Error::try_again(format!(
-        "restoring {} failed: {why}. Nothing is lost: make sure that the disk is healthy, then start again",
+        "restoring {} failed: {why}. Nothing is lost: make sure that the disk is healthy, then \
+         start again",
         path.display()
     ))
 }
@@ -103,15 +107,25 @@ mod tests {
         let store = Store::create(dir, Durability::Sync, None).expect("created");
         for txid in 1..=2 {
             let mut section = delta::Section::new(StateId(1));
-            section.push(KeyGroup(7), &[u8::try_from(txid).expect("small")], Some(b"\x01\x07"), None);
+            section.push(
+                KeyGroup(7),
+                &[u8::try_from(txid).expect("small")],
+                Some(b"\x01\x07"),
+                None,
+            );
             let delta = delta::assemble(&[section]).expect("small");
             let deltas = vec![(WorkerIndex(0), delta)];
-            store.commit(&[Batch { txid: Txid(txid), deltas, ..Batch::default() }], &points).expect("committed");
+            store
+                .commit(&[Batch { txid: Txid(txid), deltas, ..Batch::default() }], &points)
+                .expect("committed");
             fold::fold(&store, &points).expect("folded").expect("something to fold");
         }
         store.close(&points).expect("closed");
-        let entries = fs::read_dir(dir.join("db")).expect("listed").map(|entry| entry.expect("an entry").path());
-        let mut tables: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
+        let entries = fs::read_dir(dir.join("db"))
+            .expect("listed")
+            .map(|entry| entry.expect("an entry").path());
+        let mut tables: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
         tables.sort();
         tables
     }
@@ -142,7 +156,9 @@ mod tests {
         for swapped in [false, true] {
             let dir = tempfile::tempdir().expect("a folder");
             let tables = folded_twice(dir.path());
-            for (table, name) in tables.iter().zip(if swapped { [MIGRATION, FOLD] } else { INGESTED }) {
+            for (table, name) in
+                tables.iter().zip(if swapped { [MIGRATION, FOLD] } else { INGESTED })
+            {
                 fs::rename(table, dir.path().join(name)).expect("moved");
             }
             assert_eq!(keys(dir.path()).expect("opened"), 2);

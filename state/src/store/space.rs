@@ -25,14 +25,16 @@ impl Store {
         room(self.unfolded_bytes(), compaction)
     }
 
-    /// The free space that a fold may need: for its file, at most about as long as what is not folded.
+    /// The free space that a fold may need: for its file, at most about as long as what is not
+    /// folded.
     #[must_use]
     pub fn room_for_fold(&self) -> u64 {
         room_for_fold(self.unfolded_bytes())
     }
 
     fn sum_over_families(&self, property: &str) -> u64 {
-        let of = |name| self.db.property_int_value_cf(family(&self.db, name), property).ok().flatten();
+        let of =
+            |name| self.db.property_int_value_cf(family(&self.db, name), property).ok().flatten();
         options::FAMILIES.into_iter().filter_map(of).sum()
     }
 }
@@ -63,7 +65,9 @@ mod tests {
     #[test]
     fn where_the_sources_wait_for_what_is_not_folded_there_is_room_for_the_fold_that_ends_it() {
         let mib = 1 << 20;
-        for (unfolded, free) in [(350 * mib, 700 * mib), (42 * mib, 99 * mib), (1500 * mib, 3000 * mib)] {
+        for (unfolded, free) in
+            [(350 * mib, 700 * mib), (42 * mib, 99 * mib), (1500 * mib, 3000 * mib)]
+        {
             assert!(free < room(unfolded, 0) && free >= room_for_fold(unfolded), "{unfolded}");
         }
         // Without a fold behind them the sources go on where this much is free.

@@ -33,7 +33,12 @@ impl StoreWrite {
     ///
     /// # Errors
     /// Kind Config if key or value is longer than [`MOST_ROW_BYTES`].
-    pub(super) fn put_cf(&mut self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+    pub(super) fn put_cf(
+        &mut self,
+        family: &ColumnFamily,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         fits(key.len().max(value.len()), MOST_ROW_BYTES, || "a row of the store".into())?;
         self.batch.put_cf(family, key, value);
@@ -48,7 +53,12 @@ impl StoreWrite {
     }
 
     /// Deletes the rows from `first` up to and without `end`.
-    pub(super) fn delete_range_cf(&mut self, family: &ColumnFamily, first: impl AsRef<[u8]>, end: impl AsRef<[u8]>) {
+    pub(super) fn delete_range_cf(
+        &mut self,
+        family: &ColumnFamily,
+        first: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+    ) {
         self.batch.delete_range_cf(family, first.as_ref(), end.as_ref());
         self.count(first.as_ref().len() + end.as_ref().len());
     }
@@ -65,20 +75,33 @@ impl StoreWrite {
     pub(super) fn complete(self) -> WriteBatch {
         let (operations, bytes) = (self.batch.len(), self.batch.size_in_bytes());
         assert_eq!(operations, self.operations, "every operation is in the batch");
-        assert!(bytes >= self.bytes, "the batch has {bytes} bytes, less than the {} put in", self.bytes);
+        assert!(
+            bytes >= self.bytes,
+            "the batch has {bytes} bytes, less than the {} put in",
+            self.bytes
+        );
         self.batch
     }
 }
 
 /// Encodes a value and puts it.
-pub(super) fn put<V: serde::Serialize>(write: &mut StoreWrite, family: &ColumnFamily, key: &[u8], value: &V) -> Result<()> {
+pub(super) fn put<V: serde::Serialize>(
+    write: &mut StoreWrite,
+    family: &ColumnFamily,
+    key: &[u8],
+    value: &V,
+) -> Result<()> {
     let mut bytes = Vec::new();
     codec::encode(value, &mut bytes)?;
     write.put_cf(family, key, bytes)
 }
 
 /// Deletes the positions of partitions.
-pub(super) fn delete_positions(write: &mut StoreWrite, family: &ColumnFamily, retired: &[(SourceId, String)]) -> Result<()> {
+pub(super) fn delete_positions(
+    write: &mut StoreWrite,
+    family: &ColumnFamily,
+    retired: &[(SourceId, String)],
+) -> Result<()> {
     for (source, partition) in retired {
         write.delete_cf(family, position_key(*source, partition)?);
     }
@@ -103,8 +126,8 @@ fn fits(length: usize, most: usize, what: impl FnOnce() -> String) -> Result<()>
         return Ok(());
     }
     Err(Error::config(format!(
-        "{}: {length} bytes, and the store takes at most {most} in one row. Nothing of it was committed: lower \
-         --max-batch-records or --max-batch-bytes, then start again",
+        "{}: {length} bytes, and the store takes at most {most} in one row. Nothing of it was \
+         committed: lower --max-batch-records or --max-batch-bytes, then start again",
         what()
     )))
 }
@@ -120,7 +143,8 @@ impl Store {
                 fits(delta.len(), self.most_row_bytes, what)?;
             }
             for output in &batch.outputs {
-                let what = || format!("the output of batch {txid} for {}", self.name_of(output.sink));
+                let what =
+                    || format!("the output of batch {txid} for {}", self.name_of(output.sink));
                 fits(output.entry.len(), self.most_row_bytes, what)?;
             }
         }
@@ -131,7 +155,10 @@ impl Store {
     fn name_of(&self, sink: crate::SinkId) -> String {
         let schema = self.schema().unwrap_or_default();
         let named = schema.sinks.iter().find(|(id, _)| *id == sink);
-        named.map_or_else(|| format!("sink number {}", sink.0), |(_, decl)| format!("sink \"{}\"", decl.name))
+        named.map_or_else(
+            || format!("sink number {}", sink.0),
+            |(_, decl)| format!("sink \"{}\"", decl.name),
+        )
     }
 
     pub(super) fn write_synced(&self, write: StoreWrite) -> Result<()> {

@@ -1,4 +1,5 @@
-//! What each operator must give, by plain code over sorted maps: one record after the other, batch by batch.
+//! What each operator must give, by plain code over sorted maps: one record after the other, batch
+//! by batch.
 
 use super::program::Record;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,16 +80,26 @@ impl Expected {
 
     fn of_records(&mut self, left: &[Record], right: &[Record]) {
         let rows = || left.iter().map(row);
-        let when = |wanted: fn(&Record) -> bool| left.iter().filter(|record| wanted(record)).map(row).collect::<Vec<_>>();
-        for name in ["map", "main", "shuffle", "partition_by", "partition_with", "global", "batch_global"] {
+        let when = |wanted: fn(&Record) -> bool| {
+            left.iter().filter(|record| wanted(record)).map(row).collect::<Vec<_>>()
+        };
+        for name in
+            ["map", "main", "shuffle", "partition_by", "partition_with", "global", "batch_global"]
+        {
             self.give(name, rows());
         }
         self.give("filter", when(|(_, value)| value % 2 == 0));
         self.give("branch_even", when(|(_, value)| value % 2 == 0));
         self.give("branch_odd", when(|(_, value)| value % 2 == 1));
         self.give("side", when(|(_, value)| *value > 30));
-        self.give("filter_map", left.iter().filter(|(_, value)| *value >= 20).map(|(_, value)| vec![value - 20]));
-        self.give("flat_map", left.iter().flat_map(|(key, value)| (0..u64::from(*key)).map(|n| vec![n, *value])));
+        self.give(
+            "filter_map",
+            left.iter().filter(|(_, value)| *value >= 20).map(|(_, value)| vec![value - 20]),
+        );
+        self.give(
+            "flat_map",
+            left.iter().flat_map(|(key, value)| (0..u64::from(*key)).map(|n| vec![n, *value])),
+        );
         self.give("merge", rows().chain(right.iter().map(row)));
         let once: BTreeSet<&Record> = left.iter().collect();
         self.give("broadcast", once.into_iter().map(row));
@@ -101,13 +112,24 @@ impl Expected {
         self.give(
             "aggregate",
             groups.iter().map(|(key, values)| {
-                let bounds = [values.iter().min(), values.iter().max()].map(|bound| *bound.expect("a key has a value"));
-                vec![u64::from(*key), values.len() as u64, values.iter().sum(), bounds[0], bounds[1]]
+                let bounds = [values.iter().min(), values.iter().max()]
+                    .map(|bound| *bound.expect("a key has a value"));
+                vec![
+                    u64::from(*key),
+                    values.len() as u64,
+                    values.iter().sum(),
+                    bounds[0],
+                    bounds[1],
+                ]
             }),
         );
-        let large: Vec<u64> = left.iter().map(|(_, value)| *value).filter(|value| *value > 35).collect();
+        let large: Vec<u64> =
+            left.iter().map(|(_, value)| *value).filter(|value| *value > 35).collect();
         self.give("aggregate_all", [vec![large.iter().sum()]]);
-        self.give("reduce", groups.iter().map(|(key, values)| [vec![u64::from(*key)], values.clone()].concat()));
+        self.give(
+            "reduce",
+            groups.iter().map(|(key, values)| [vec![u64::from(*key)], values.clone()].concat()),
+        );
         self.give("reduce_all", [large]);
         let all: Vec<u64> = left.iter().map(|(_, value)| *value).collect();
         self.give("batch_aggregate", [vec![time], [vec![txid], all].concat()]);
@@ -152,7 +174,10 @@ impl Expected {
                 self.give("join_right", rights.iter().map(|r| vec![wide, 0, *r]));
                 self.give("join_full", rights.iter().map(|r| vec![wide, 0, r + 1]));
             }
-            self.give("co_group", [[vec![wide, lefts.len() as u64], lefts.clone(), rights.clone()].concat()]);
+            self.give(
+                "co_group",
+                [[vec![wide, lefts.len() as u64], lefts.clone(), rights.clone()].concat()],
+            );
         }
     }
 
@@ -190,14 +215,22 @@ impl Expected {
         self.give("update_state", [moved]);
         let changed: Vec<Vec<u64>> = by_key(left)
             .keys()
-            .map(|key| vec![u64::from(*key), some(before.get(key).map(|old| old.1)), some(self.counts.get(key).map(|new| new.1))])
+            .map(|key| {
+                vec![
+                    u64::from(*key),
+                    some(before.get(key).map(|old| old.1)),
+                    some(self.counts.get(key).map(|new| new.1)),
+                ]
+            })
             .collect();
         self.give("changes", changed);
     }
 
     fn of_lookups(&mut self, left: &[Record], right: &[Record], before: &BTreeMap<u8, (u64, u64)>) {
         let found = |counts: &BTreeMap<u8, (u64, u64)>| {
-            let rows = right.iter().map(|record| [row(record), vec![some(counts.get(&record.0).map(|count| count.1))]].concat());
+            let rows = right.iter().map(|record| {
+                [row(record), vec![some(counts.get(&record.0).map(|count| count.1))]].concat()
+            });
             rows.collect::<Vec<_>>()
         };
         self.give("lookup_before", found(before));
@@ -217,10 +250,14 @@ impl Expected {
         }
         let mut pairs = Vec::new();
         for key in lefts.keys() {
-            pairs.extend(old.get(key).map(|other| vec![u64::from(*key), self.counts[key].1, *other]));
+            pairs.extend(
+                old.get(key).map(|other| vec![u64::from(*key), self.counts[key].1, *other]),
+            );
         }
         for key in rights.keys() {
-            pairs.extend(self.counts.get(key).map(|count| vec![u64::from(*key), count.1, self.others[key]]));
+            pairs.extend(
+                self.counts.get(key).map(|count| vec![u64::from(*key), count.1, self.others[key]]),
+            );
         }
         self.give("joined_states", pairs);
     }

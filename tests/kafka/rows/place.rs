@@ -2,7 +2,9 @@
 
 use crate::support::binary::{Outcome, Running, counts_are, folder, recount, run};
 use crate::support::broker::Broker;
-use crate::support::topics::{Seen, create_topic, delete_topic, partitions_of, produce, read_committed, watermarks};
+use crate::support::topics::{
+    Seen, create_topic, delete_topic, partitions_of, produce, read_committed, watermarks,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -67,14 +69,19 @@ impl Place {
 
     pub(crate) fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         let arguments = self.command("run", arguments);
-        Running::start_with("word_count", &arguments.iter().map(String::as_str).collect::<Vec<_>>(), environment)
+        Running::start_with(
+            "word_count",
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+            environment,
+        )
     }
 
     /// Sends so many words more.
     pub(crate) fn send(&mut self, count: usize) {
         let from = self.sent.len();
         self.sent.extend((from..from + count).map(|number| format!("w{}", number % 7)));
-        let messages: Vec<_> = self.sent[from..].iter().map(|word| (0, None, Some(word.as_str()))).collect();
+        let messages: Vec<_> =
+            self.sent[from..].iter().map(|word| (0, None, Some(word.as_str()))).collect();
         produce(&brokers(), &self.input(), &messages);
     }
 
@@ -85,7 +92,11 @@ impl Place {
         let mut running = self.start(arguments, &[]);
         running.get_until("/v1/status", |status| {
             let published = status["sinks"].as_array().is_some_and(|sinks| {
-                sinks.iter().all(|sink| sink["backlog_bytes"] == 0 && sink["error"].is_null() && sink["published"].is_u64())
+                sinks.iter().all(|sink| {
+                    sink["backlog_bytes"] == 0
+                        && sink["error"].is_null()
+                        && sink["published"].is_u64()
+                })
             });
             status["partitions"][0]["offset"] == end && published
         });
@@ -105,7 +116,10 @@ impl Place {
         self.send(words);
         let kafka = self.kafka(true);
         let armed = format!("{point}:wait");
-        let mut running = self.start(&kafka.iter().map(String::as_str).collect::<Vec<_>>(), &[("TIDEMILL_CRASH_AT", &armed)]);
+        let mut running = self.start(
+            &kafka.iter().map(String::as_str).collect::<Vec<_>>(),
+            &[("TIDEMILL_CRASH_AT", &armed)],
+        );
         running.says(&format!("crash point {point}"));
         if point != "sinks-claimed" {
             // Its publisher is stopped, and everything is committed behind it.
@@ -117,14 +131,19 @@ impl Place {
     /// The folder as it is now, elsewhere.
     pub(crate) fn copy(&self) -> tempfile::TempDir {
         let copy = folder();
-        let copied = std::process::Command::new("cp").arg("-r").arg(self.state()).arg(copy.path()).status();
+        let copied =
+            std::process::Command::new("cp").arg("-r").arg(self.state()).arg(copy.path()).status();
         assert!(copied.is_ok_and(|copied| copied.success()), "the folder is copied");
         copy
     }
 
     /// Every marker that was ever written.
     pub(crate) fn markers(&self) -> Vec<Seen> {
-        if partitions_of(&brokers(), &self.progress()) == 0 { Vec::new() } else { read_committed(&brokers(), &self.progress()) }
+        if partitions_of(&brokers(), &self.progress()) == 0 {
+            Vec::new()
+        } else {
+            read_committed(&brokers(), &self.progress())
+        }
     }
 
     /// Makes the progress topic again, with this one record.
@@ -137,19 +156,27 @@ impl Place {
     }
 
     pub(crate) fn set_marker(&self, marker: &Seen) {
-        self.set_progress(marker.key.as_deref().expect("a key"), marker.value.as_deref().expect("a marker"));
+        self.set_progress(
+            marker.key.as_deref().expect("a key"),
+            marker.value.as_deref().expect("a marker"),
+        );
     }
 
-    /// The changes that were published: each word's counts rise. Gives how many there are, and the newest of each word.
+    /// The changes that were published: each word's counts rise. Gives how many there are, and the
+    /// newest of each word.
     #[track_caller]
     pub(crate) fn published(&self, case: &str) -> (usize, BTreeMap<String, u64>) {
         let mut newest: BTreeMap<String, u64> = BTreeMap::new();
         let messages = read_committed(&brokers(), &self.output());
         for message in &messages {
-            let (word, count) = (message.key.clone().expect("a word"), message.value.as_deref().expect("a count"));
+            let (word, count) =
+                (message.key.clone().expect("a word"), message.value.as_deref().expect("a count"));
             let count = count.parse().unwrap_or_else(|why| panic!("{case}: {count}: {why}"));
             let before = newest.insert(word, count);
-            assert!(before.is_none_or(|before| before < count), "{case}: a count goes back, or comes twice: {message:?}");
+            assert!(
+                before.is_none_or(|before| before < count),
+                "{case}: a count goes back, or comes twice: {message:?}"
+            );
         }
         (messages.len(), newest)
     }
@@ -179,12 +206,14 @@ pub(crate) enum Output {
     Twice,
 }
 
-/// Makes what is to be seen, starts on it with these arguments beside those of source and sink, and compares.
+/// Makes what is to be seen, starts on it with these arguments beside those of source and sink, and
+/// compares.
 pub(crate) fn check(case: &str, make: impl FnOnce(&mut Place), arguments: &[&str], comes: &Comes) {
     let mut place = Place::new(&case.replace([' ', ','], "-"));
     make(&mut place);
     let kafka = place.kafka(true);
-    let arguments: Vec<&str> = kafka.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+    let arguments: Vec<&str> =
+        kafka.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
     match comes {
         Refused(code, parts) => {
             let before = place.markers();
@@ -199,20 +228,36 @@ pub(crate) fn check(case: &str, make: impl FnOnce(&mut Place), arguments: &[&str
             }
             counts_are(case, &place.state(), &place.counted());
             match output {
-                Output::Exact => assert_eq!(place.published(case).1, place.counted(), "{case}: the output"),
-                Output::Partial => assert_ne!(place.published(case).1, place.counted(), "{case}: the output"),
+                Output::Exact => {
+                    assert_eq!(place.published(case).1, place.counted(), "{case}: the output")
+                }
+                Output::Partial => {
+                    assert_ne!(place.published(case).1, place.counted(), "{case}: the output")
+                }
                 Output::Twice => {
                     let messages = read_committed(&brokers(), &place.output());
                     let last = |word: &String, count: &u64| {
                         let (word, count) = (Some(word.clone()), Some(count.to_string()));
-                        messages.iter().filter(|message| message.key == word && message.value == count).count()
+                        messages
+                            .iter()
+                            .filter(|message| message.key == word && message.value == count)
+                            .count()
                     };
-                    assert!(place.counted().iter().all(|(word, count)| last(word, count) == 2), "{case}: {messages:?}");
+                    assert!(
+                        place.counted().iter().all(|(word, count)| last(word, count) == 2),
+                        "{case}: {messages:?}"
+                    );
                 }
             }
             // Whatever was seen, the next start finds everything in order.
-            let again =
-                place.end("check", &arguments.iter().copied().filter(|argument| *argument != "--start-over").collect::<Vec<_>>());
+            let again = place.end(
+                "check",
+                &arguments
+                    .iter()
+                    .copied()
+                    .filter(|argument| *argument != "--start-over")
+                    .collect::<Vec<_>>(),
+            );
             again.is(&format!("{case}, afterwards"), 0, &["sink \"out\" holds batch"]);
         }
     }

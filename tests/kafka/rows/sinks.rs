@@ -17,7 +17,12 @@ fn sinks_that_are_new_to_a_state() {
             &[],
             Refused(
                 66,
-                &["there is no state in this folder", "\"out\" holds output up to batch", "\"a-state-that-is-lost\"", "--state"],
+                &[
+                    "there is no state in this folder",
+                    "\"out\" holds output up to batch",
+                    "\"a-state-that-is-lost\"",
+                    "--state",
+                ],
             ),
         ),
         (
@@ -56,7 +61,14 @@ fn sinks_that_are_new_to_a_state() {
                 place.count(20, false);
             },
             &[],
-            Refused(66, &["sink \"out\" is new to this state", "somebody else's output is there", "another output"]),
+            Refused(
+                66,
+                &[
+                    "sink \"out\" is new to this state",
+                    "somebody else's output is there",
+                    "another output",
+                ],
+            ),
         ),
         (
             "a new sink with a marker of another history",
@@ -67,7 +79,14 @@ fn sinks_that_are_new_to_a_state() {
                 place.folder = copy;
             },
             &[],
-            Refused(66, &["sink \"out\" is new to this state", "somebody else's output is there", "another output"]),
+            Refused(
+                66,
+                &[
+                    "sink \"out\" is new to this state",
+                    "somebody else's output is there",
+                    "another output",
+                ],
+            ),
         ),
     ]);
 }
@@ -75,7 +94,12 @@ fn sinks_that_are_new_to_a_state() {
 #[test]
 fn sinks_that_a_state_knows() {
     check_all(&[
-        ("nothing to send", |place| place.count(30, true), &[], Goes(&["sink \"out\" holds batch"], Output::Exact)),
+        (
+            "nothing to send",
+            |place| place.count(30, true),
+            &[],
+            Goes(&["sink \"out\" holds batch"], Output::Exact),
+        ),
         (
             "output to send again",
             |place| {
@@ -103,7 +127,14 @@ fn sinks_that_a_state_knows() {
                 place.set_marker(&marker);
             },
             &[],
-            Refused(68, &["sink \"out\" was rolled back", "it had confirmed batch", "Restore its output and marker"]),
+            Refused(
+                68,
+                &[
+                    "sink \"out\" was rolled back",
+                    "it had confirmed batch",
+                    "Restore its output and marker",
+                ],
+            ),
         ),
         (
             "a marker before what was trimmed",
@@ -116,7 +147,11 @@ fn sinks_that_a_state_knows() {
             &[],
             Refused(
                 68,
-                &["sink \"out\" was rolled back: it holds batch 0", "the next entry of its outbox is batch", "was confirmed"],
+                &[
+                    "sink \"out\" was rolled back: it holds batch 0",
+                    "the next entry of its outbox is batch",
+                    "was confirmed",
+                ],
             ),
         ),
         (
@@ -128,7 +163,15 @@ fn sinks_that_a_state_knows() {
                 place.folder = copy;
             },
             &[],
-            Refused(66, &["the state is older than its sink", "it ends with batch", "sink \"out\" holds batch", "newest folder"]),
+            Refused(
+                66,
+                &[
+                    "the state is older than its sink",
+                    "it ends with batch",
+                    "sink \"out\" holds batch",
+                    "newest folder",
+                ],
+            ),
         ),
         (
             "a copy whose original has started again",
@@ -201,7 +244,8 @@ fn markers_that_are_gone_or_wrong() {
             "a marker that is damaged",
             |place| {
                 place.count(30, true);
-                let marker = place.markers().pop().and_then(|marker| marker.value).expect("a marker");
+                let marker =
+                    place.markers().pop().and_then(|marker| marker.value).expect("a marker");
                 place.set_progress("out", &marker.replace("\"run\":1", "\"run\":2"));
             },
             &[],
@@ -219,7 +263,8 @@ fn markers_that_are_gone_or_wrong() {
     ]);
 }
 
-/// What was committed last may not be visible yet. Taken for what the sink holds, it would look as if the sink had been rolled back.
+/// What was committed last may not be visible yet. Taken for what the sink holds, it would look as
+/// if the sink had been rolled back.
 #[test]
 fn a_marker_that_is_not_visible_yet_is_waited_for() {
     let mut place = Place::new("invisible");
@@ -228,7 +273,12 @@ fn a_marker_that_is_not_visible_yet_is_waited_for() {
     let kafka: Vec<&str> = kafka.iter().map(String::as_str).collect();
     let mut running = place.start(&kafka, &[]);
     running.url();
-    let open = Open::begin(&brokers(), "invisible-other", &place.progress(), (0, Some("out"), Some("aborted")));
+    let open = Open::begin(
+        &brokers(),
+        "invisible-other",
+        &place.progress(),
+        (0, Some("out"), Some("aborted")),
+    );
     place.send(30);
     running.get_until("/v1/status", |status| {
         status["records"] == 30
@@ -241,7 +291,11 @@ fn a_marker_that_is_not_visible_yet_is_waited_for() {
     let mut running = place.start(&kafka, &[]);
     // Long enough for a start that does not wait.
     std::thread::sleep(std::time::Duration::from_secs(3));
-    assert!(!running.has_ended() && !running.err().contains("listening"), "it waits: {}", running.err());
+    assert!(
+        !running.has_ended() && !running.err().contains("listening"),
+        "it waits: {}",
+        running.err()
+    );
     assert_eq!(watermarks(&brokers(), &place.progress(), 0).1, end, "nothing is claimed");
     open.abort();
     let said = running.says("listening on");

@@ -15,7 +15,14 @@ fn topics_and_programs_that_have_changed() {
                 delete_records(&brokers(), &place.input(), 0, 40);
             },
             &[],
-            Refused(67, &["records-that-have-expired-in[0]: need 30, the log starts at 40: 10 records lost", "--on-loss"]),
+            Refused(
+                67,
+                &[
+                    "records-that-have-expired-in[0]: need 30, the log starts at 40: 10 records \
+                     lost",
+                    "--on-loss",
+                ],
+            ),
         ),
         (
             "records that have expired, all left out",
@@ -24,7 +31,8 @@ fn topics_and_programs_that_have_changed() {
                 place.lost = 30;
                 // Nothing of what is lost is counted, and only what comes later.
                 let kafka = place.kafka(true);
-                let arguments: Vec<&str> = kafka.iter().map(String::as_str).chain(["--from", "latest"]).collect();
+                let arguments: Vec<&str> =
+                    kafka.iter().map(String::as_str).chain(["--from", "latest"]).collect();
                 place.run_to_end("read to its end", &arguments);
                 place.send(30);
                 place.lost = 60;
@@ -42,7 +50,14 @@ fn topics_and_programs_that_have_changed() {
                 place.send(5);
             },
             &[],
-            Refused(67, &["the topic was deleted and made again", "now has the id", "the offsets 0 to 5, and 30 were read"]),
+            Refused(
+                67,
+                &[
+                    "the topic was deleted and made again",
+                    "now has the id",
+                    "the offsets 0 to 5, and 30 were read",
+                ],
+            ),
         ),
         (
             "a topic that is shorter now, gone on with",
@@ -69,12 +84,18 @@ fn what_is_refused_in_other_ways() {
     let kafka = place.kafka(true);
     let kafka: Vec<&str> = kafka.iter().map(String::as_str).collect();
     let mut running = place.start(&kafka, &[]);
-    running.get_until("/v1/status", |status| status["records"] == 2 && status["sinks"][0]["published"] == status["committed"]);
+    running.get_until("/v1/status", |status| {
+        status["records"] == 2 && status["sinks"][0]["published"] == status["committed"]
+    });
     running.signal("TERM");
     running.wait().is("fewer", 0, &[]);
     delete_topic(&brokers, "fewer-in");
     create_topic(&brokers, "fewer-in", 1, &[]);
-    place.end("run", &kafka).is("fewer partitions", 67, &["fewer-in[0]: the topic was deleted and made again"]);
+    place.end("run", &kafka).is(
+        "fewer partitions",
+        67,
+        &["fewer-in[0]: the topic was deleted and made again"],
+    );
     // A program that has changed.
     place = Place::new("changed");
     place.count(30, true);
@@ -93,10 +114,18 @@ fn what_is_refused_in_other_ways() {
     place.send(10);
     let kafka = place.kafka(true);
     let kafka: Vec<&str> = kafka.iter().map(String::as_str).collect();
-    place.end("run", &kafka).is("two partitions", 64, &["topic shared.out.progress must be compacted and have one partition"]);
+    place.end("run", &kafka).is(
+        "two partitions",
+        64,
+        &["topic shared.out.progress must be compacted and have one partition"],
+    );
     delete_topic(&brokers, "shared.out.progress");
     create_topic(&brokers, "shared.out.progress", 1, &[("cleanup.policy", "delete")]);
-    place.end("run", &kafka).is("not compacted", 64, &["must be compacted", "cleanup.policy=delete"]);
+    place.end("run", &kafka).is(
+        "not compacted",
+        64,
+        &["must be compacted", "cleanup.policy=delete"],
+    );
     assert_eq!(read_committed(&brokers, "shared-out"), [], "nothing is published");
 }
 
@@ -107,24 +136,40 @@ fn records_that_expire_while_it_runs_end_the_run_or_are_reported() {
         let mut place = Place::new(case);
         place.send(30);
         let kafka = place.kafka(true);
-        let arguments: Vec<&str> = kafka.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+        let arguments: Vec<&str> =
+            kafka.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
         let mut running = place.start(&arguments, &[]);
-        let read = |offset: u64| move |status: &serde_json::Value| status["partitions"][0]["offset"] == offset;
+        let read = |offset: u64| {
+            move |status: &serde_json::Value| status["partitions"][0]["offset"] == offset
+        };
         running.get_until("/v1/status", read(30));
         running.signal("STOP");
-        // A fetch that waits at the broker would be answered with them before they are gone: it is over after half a second.
+        // A fetch that waits at the broker would be answered with them before they are gone: it is
+        // over after half a second.
         std::thread::sleep(std::time::Duration::from_millis(1500));
         place.send(30);
         delete_records(&brokers(), &place.input(), 0, 50);
         running.signal("CONT");
         if arguments.contains(&"--on-loss") {
             running.get_until("/v1/status", read(60));
-            assert!(running.err().contains("20 records lost; told to go on: at 50"), "{}", running.err());
+            assert!(
+                running.err().contains("20 records lost; told to go on: at 50"),
+                "{}",
+                running.err()
+            );
             running.signal("TERM");
             running.wait().is(case, 0, &[]);
         } else {
-            running.wait().is(case, 67, &["expiring-in[0]: need 30, the log starts at 50", "Start again to see"]);
-            place.end("run", &arguments).is(case, 67, &["need 30, the log starts at 50: 20 records lost"]);
+            running.wait().is(
+                case,
+                67,
+                &["expiring-in[0]: need 30, the log starts at 50", "Start again to see"],
+            );
+            place.end("run", &arguments).is(
+                case,
+                67,
+                &["need 30, the log starts at 50: 20 records lost"],
+            );
         }
     }
 }

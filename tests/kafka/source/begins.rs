@@ -1,6 +1,9 @@
 //! Where a source begins that was never read, and that a restart never goes back there.
 
-use super::copying::{Copying, brokers, copies, decoded, kafka, ranges_are_whole, reaches, send, source, stop, wait_until};
+use super::copying::{
+    Copying, brokers, copies, decoded, kafka, ranges_are_whole, reaches, send, source, stop,
+    wait_until,
+};
 use crate::support::hooked::{Hooked, Read};
 use crate::support::topics::{create_topic, produce_timed};
 use std::sync::Arc;
@@ -34,7 +37,11 @@ fn check_begin(case: &str, topic: &str, base: i64, begins: Begins) {
     let brokers = brokers();
     let name = format!("{topic}[0]");
     let send = |numbers: std::ops::Range<i64>| {
-        produce_timed(&brokers, topic, numbers.map(|number| (base + 10 * number, number.to_string())));
+        produce_timed(
+            &brokers,
+            topic,
+            numbers.map(|number| (base + 10 * number, number.to_string())),
+        );
     };
     create_topic(&brokers, topic, 1, &[]);
     send(0..100);
@@ -42,7 +49,11 @@ fn check_begin(case: &str, topic: &str, base: i64, begins: Begins) {
         let topic = topic.to_string();
         move || {
             let topics = kafka().source([&topic]).first(first);
-            decoded(offset.into_iter().fold(topics, |topics, offset| topics.first_offset(&topic, 0, offset)))
+            decoded(
+                offset
+                    .into_iter()
+                    .fold(topics, |topics, offset| topics.first_offset(&topic, 0, offset)),
+            )
         }
     };
     let copying = Copying::new(topic);
@@ -71,7 +82,13 @@ fn check_begin(case: &str, topic: &str, base: i64, begins: Begins) {
 fn a_new_topology_begins_where_it_is_told_and_a_restart_never_does() {
     let base = now_ms() - 60_000;
     let begins = |first, from, at, at_anew| Begins { first, offset: None, from, at, at_anew };
-    let at_offset = |offset, from, at, at_anew| Begins { first: StartAt::Latest, offset: Some(offset), from, at, at_anew };
+    let at_offset = |offset, from, at, at_anew| Begins {
+        first: StartAt::Latest,
+        offset: Some(offset),
+        from,
+        at,
+        at_anew,
+    };
     let cases = [
         ("from the earliest", begins(StartAt::Earliest, None, 0, 0)),
         ("from the latest", begins(StartAt::Latest, None, 100, 110)),
@@ -80,7 +97,10 @@ fn a_new_topology_begins_where_it_is_told_and_a_restart_never_does() {
         ("from a time after all records", begins(StartAt::Time(base + 10_000), None, 100, 110)),
         ("from an offset", at_offset(40, None, 40, 40)),
         ("from the offset of the end", at_offset(100, None, 100, 100)),
-        ("told otherwise on the command line", begins(StartAt::Latest, Some(StartAt::Earliest), 0, 0)),
+        (
+            "told otherwise on the command line",
+            begins(StartAt::Latest, Some(StartAt::Earliest), 0, 0),
+        ),
         ("told a time on the command line", at_offset(40, Some(StartAt::Time(base)), 0, 0)),
     ];
     // Some at a time: each waits most of its time.
@@ -93,10 +113,14 @@ fn a_new_topology_begins_where_it_is_told_and_a_restart_never_does() {
         });
     }
     let copying = Copying::new("beyond");
-    let beyond = || decoded(kafka().source(["from-an-offset"]).first_offset("from-an-offset", 0, 111));
+    let beyond =
+        || decoded(kafka().source(["from-an-offset"]).first_offset("from-an-offset", 0, 111));
     let error = copying.start(None, beyond).err().expect("it is refused");
     assert_eq!(error.kind(), Kind::Config, "{error}");
-    assert!(error.to_string().contains("told to begin at 111, but its offsets go from 0 to 110"), "{error}");
+    assert!(
+        error.to_string().contains("told to begin at 111, but its offsets go from 0 to 110"),
+        "{error}"
+    );
 }
 
 #[test]

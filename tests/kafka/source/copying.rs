@@ -26,7 +26,8 @@ pub(crate) fn kafka() -> Kafka {
     Kafka::new(brokers()).set("fetch.wait.max.ms", "20")
 }
 
-/// A topology that copies what it reads to a file, in its order: each record with its partition and offset.
+/// A topology that copies what it reads to a file, in its order: each record with its partition and
+/// offset.
 pub(crate) struct Copying {
     name: String,
     folder: tempfile::TempDir,
@@ -43,12 +44,21 @@ impl Copying {
 
     pub(crate) fn settings(&self, from: Option<StartAt>) -> Settings {
         let state = self.folder.path().join("state");
-        let mut settings = Settings { workers: 1, disk_reserve: 0, first: from, ..Settings::new(&self.name, state) };
+        let mut settings = Settings {
+            workers: 1,
+            disk_reserve: 0,
+            first: from,
+            ..Settings::new(&self.name, state)
+        };
         settings.batches.max_records = 10;
         settings
     }
 
-    pub(crate) fn start<S>(&self, from: Option<StartAt>, source: impl Fn() -> S + Send + Sync + 'static) -> Result<Engine>
+    pub(crate) fn start<S>(
+        &self,
+        from: Option<StartAt>,
+        source: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Result<Engine>
     where
         S: Source<Item = String>,
     {
@@ -61,13 +71,16 @@ impl Copying {
     /// What was copied.
     pub(crate) fn copied(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.out()).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"))).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}")))
+            .collect()
     }
 
     #[track_caller]
     pub(crate) fn has_copied(&self, case: &str, expected: impl IntoIterator<Item = String>) {
         let (copied, expected) = (self.copied(), expected.into_iter().collect::<Vec<_>>());
-        let differs = copied.iter().zip(&expected).position(|(copied, expected)| copied != expected);
+        let differs =
+            copied.iter().zip(&expected).position(|(copied, expected)| copied != expected);
         assert!(
             copied == expected,
             "{case}: {} records, and there should be {}; the first that differs, if any, is {:?}",
@@ -106,16 +119,27 @@ pub(crate) fn source(names: &[&str]) -> impl Fn() -> KafkaSource<String> + Send 
 #[track_caller]
 pub(crate) fn wait_until(engine: &Engine, wanted: impl Fn(&Status) -> bool) -> Status {
     waiting::wait_until(engine, PATIENCE, |status| {
-        wanted(status) && status.sinks.iter().all(|sink| sink.backlog_bytes == 0 && sink.published <= status.committed)
+        wanted(status)
+            && status
+                .sinks
+                .iter()
+                .all(|sink| sink.backlog_bytes == 0 && sink.published <= status.committed)
     })
 }
 
 /// Waits until exactly these partitions are read, exactly so far.
 #[track_caller]
-pub(crate) fn reaches<'a>(engine: &Engine, expected: impl IntoIterator<Item = (&'a str, u64)>) -> Status {
+pub(crate) fn reaches<'a>(
+    engine: &Engine,
+    expected: impl IntoIterator<Item = (&'a str, u64)>,
+) -> Status {
     let expected: BTreeMap<&str, u64> = expected.into_iter().collect();
     wait_until(engine, |status| {
-        status.partitions.iter().map(|partition| (partition.partition.as_str(), partition.offset)).collect::<BTreeMap<_, _>>()
+        status
+            .partitions
+            .iter()
+            .map(|partition| (partition.partition.as_str(), partition.offset))
+            .collect::<BTreeMap<_, _>>()
             == expected
     })
 }
@@ -125,7 +149,8 @@ pub(crate) fn stop(engine: Engine) {
     engine.wait().expect("it stops");
 }
 
-/// The ranges of the run's batches follow each other in each partition: none is read twice, none left out.
+/// The ranges of the run's batches follow each other in each partition: none is read twice, none
+/// left out.
 #[track_caller]
 pub(crate) fn ranges_are_whole(engine: &Engine) {
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
@@ -134,7 +159,11 @@ pub(crate) fn ranges_are_whole(engine: &Engine) {
     for batch in batches.iter().rev() {
         for range in &batch.ranges {
             let before = next.insert(range.partition.clone(), range.end);
-            assert!(before.is_none_or(|end| end == range.start), "batch {}: {range:?} follows {before:?}", batch.txid);
+            assert!(
+                before.is_none_or(|end| end == range.start),
+                "batch {}: {range:?} follows {before:?}",
+                batch.txid
+            );
         }
     }
 }
@@ -142,5 +171,9 @@ pub(crate) fn ranges_are_whole(engine: &Engine) {
 /// Sends numbers to a partition.
 pub(crate) fn send(topic: &str, partition: i32, numbers: std::ops::Range<usize>) {
     let values: Vec<String> = numbers.map(|number| number.to_string()).collect();
-    produce(&brokers(), topic, &values.iter().map(|value| (partition, None, Some(value.as_str()))).collect::<Vec<_>>());
+    produce(
+        &brokers(),
+        topic,
+        &values.iter().map(|value| (partition, None, Some(value.as_str()))).collect::<Vec<_>>(),
+    );
 }

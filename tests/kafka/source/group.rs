@@ -31,7 +31,11 @@ fn lag_tools_see_what_is_committed_and_never_more() {
     let is_told = |offset: i64| {
         let until = Instant::now() + PATIENCE;
         while told() != Some(offset) {
-            assert!(Instant::now() < until, "the group is told {:?}, and should be told {offset}", told());
+            assert!(
+                Instant::now() < until,
+                "the group is told {:?}, and should be told {offset}",
+                told()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     };

@@ -1,4 +1,5 @@
-//! Headers as no client of Rust can send them: with names that are no text. The request is written by hand.
+//! Headers as no client of Rust can send them: with names that are no text. The request is written
+//! by hand.
 
 use super::copying::{Copying, brokers, kafka, reaches, stop};
 use crate::support::topics::create_topic;
@@ -92,8 +93,13 @@ fn produce_by_hand(brokers: &str, topic: &str, value: &[u8], headers: &[(&[u8], 
 fn headers_with_null_values_are_read_and_names_that_are_no_text_do_no_harm() {
     let brokers = brokers();
     create_topic(&brokers, "headed", 1, &[]);
-    let headers: [(&[u8], Option<&[u8]>); 5] =
-        [(b"text", Some(b"v")), (b"null", None), (b"bad\xff\xfe", Some(b"x")), (b"empty", Some(b"")), (b"text", Some(&[0, 255]))];
+    let headers: [(&[u8], Option<&[u8]>); 5] = [
+        (b"text", Some(b"v")),
+        (b"null", None),
+        (b"bad\xff\xfe", Some(b"x")),
+        (b"empty", Some(b"")),
+        (b"text", Some(&[0, 255])),
+    ];
     produce_by_hand(&brokers, "headed", b"value", &headers);
     produce_by_hand(&brokers, "headed", b"plain", &[]);
     let copying = Copying::new("headed");
@@ -106,6 +112,10 @@ fn headers_with_null_values_are_read_and_names_that_are_no_text_do_no_harm() {
     let engine = copying.start(None, source).expect("it starts");
     reaches(&engine, [("headed[0]", 2)]);
     stop(engine);
-    let seen = r#"[("text", Some([118])), ("null", None), ("empty", Some([])), ("text", Some([0, 255]))]"#;
-    assert_eq!(copying.copied(), [format!(r#"Some("value") {seen}"#), r#"Some("plain") []"#.to_string()]);
+    let seen =
+        r#"[("text", Some([118])), ("null", None), ("empty", Some([])), ("text", Some([0, 255]))]"#;
+    assert_eq!(
+        copying.copied(),
+        [format!(r#"Some("value") {seen}"#), r#"Some("plain") []"#.to_string()]
+    );
 }

@@ -1,6 +1,8 @@
 //! Partitions and topics that join a topology, whatever crashes.
 
-use super::copying::{Copying, PATIENCE, brokers, copies, copy_of, ranges_are_whole, reaches, send, source, stop};
+use super::copying::{
+    Copying, PATIENCE, brokers, copies, copy_of, ranges_are_whole, reaches, send, source, stop,
+};
 use crate::support::binary::{Running, counts_are, folder, recount};
 use crate::support::hooked::{Hooked, Read};
 use crate::support::topics::{add_partitions, create_topic, produce};
@@ -30,7 +32,9 @@ fn a_partition_that_is_added_is_read_from_its_start() {
     reaches(&engine, [("grown[0]", 60), ("grown[1]", 25), ("grown[2]", 25), ("grown[3]", 5)]);
     stop(engine);
     let mut expected = copies("grown", 0..60);
-    let of = |partition: i32, count: usize| (0..count).map(move |at| copy_of("grown", partition, at, &at.to_string()));
+    let of = |partition: i32, count: usize| {
+        (0..count).map(move |at| copy_of("grown", partition, at, &at.to_string()))
+    };
     expected.extend([of(1, 25), of(2, 25), of(3, 5)].into_iter().flatten());
     is_all_of("grown", &copying, expected);
 }
@@ -42,7 +46,12 @@ fn is_all_of(case: &str, copying: &Copying, mut expected: Vec<String>) {
     copied.sort_unstable();
     expected.sort_unstable();
     let differs = copied.iter().zip(&expected).find(|(copied, expected)| copied != expected);
-    assert!(copied == expected, "{case}: {} records of {}; the first that differs: {differs:?}", copied.len(), expected.len());
+    assert!(
+        copied == expected,
+        "{case}: {} records of {}; the first that differs: {differs:?}",
+        copied.len(),
+        expected.len()
+    );
 }
 
 #[test]
@@ -63,7 +72,8 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
             })
         }
     };
-    // The first start is over when no topic is there yet: what comes later joins, and is not skipped.
+    // The first start is over when no topic is there yet: what comes later joins, and is not
+    // skipped.
     let engine = copying.start(Some(StartAt::Latest), slow()).expect("it starts");
     stop(engine);
     let mut engine = None;
@@ -72,9 +82,14 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
         create_topic(&brokers, topic, 2, &[]);
         send(topic, 0, 0..RECORDS / 2);
         send(topic, 1, 0..RECORDS / 2);
-        let running = engine.take().unwrap_or_else(|| copying.start(Some(StartAt::Latest), slow()).expect("it starts"));
+        let running = engine
+            .take()
+            .unwrap_or_else(|| copying.start(Some(StartAt::Latest), slow()).expect("it starts"));
         let read = |status: &Status| {
-            let of_topic = status.partitions.iter().filter(|partition| partition.partition.starts_with(topic.as_str()));
+            let of_topic = status
+                .partitions
+                .iter()
+                .filter(|partition| partition.partition.starts_with(topic.as_str()));
             of_topic.map(|partition| partition.offset).sum::<u64>()
         };
         let began = Instant::now();
@@ -90,8 +105,10 @@ fn topics_that_join_by_pattern_count_once_whatever_crashes() {
         engine = Some(copying.start(Some(StartAt::Latest), slow()).expect("it starts"));
     }
     assert_eq!(last_crash, topics.len());
-    let names: Vec<String> =
-        topics.iter().flat_map(|topic| (0..2).map(move |partition| format!("{topic}[{partition}]"))).collect();
+    let names: Vec<String> = topics
+        .iter()
+        .flat_map(|topic| (0..2).map(move |partition| format!("{topic}[{partition}]")))
+        .collect();
     let engine = engine.expect("it runs");
     reaches(&engine, names.iter().map(|name| (name.as_str(), RECORDS as u64 / 2)));
     stop(engine);
@@ -108,23 +125,32 @@ fn a_topic_that_has_just_joined_survives_a_kill() {
     let brokers = brokers();
     let place = folder();
     let state = place.path().join("state");
-    let words = |count: usize| -> Vec<String> { (0..count).map(|word| format!("w{}", word % 83)).collect() };
+    let words = |count: usize| -> Vec<String> {
+        (0..count).map(|word| format!("w{}", word % 83)).collect()
+    };
     let (first, second) = (words(500), words(20_000));
     let send = |topic: &str, words: &[String]| {
-        let messages = words.iter().enumerate().map(|(at, word)| (i32::from(at % 2 == 1), None, Some(word.as_str())));
+        let messages = words
+            .iter()
+            .enumerate()
+            .map(|(at, word)| (i32::from(at % 2 == 1), None, Some(word.as_str())));
         produce(&brokers, topic, &messages.collect::<Vec<_>>());
     };
     create_topic(&brokers, "killed-a", 2, &[]);
     send("killed-a", &first);
     let start = || {
         let state = state.to_str().expect("UTF-8");
-        let run = ["run", "--name", "killed", "--state", state, "--kafka", &brokers, "--topic", "killed-*"];
+        let run = [
+            "run", "--name", "killed", "--state", state, "--kafka", &brokers, "--topic", "killed-*",
+        ];
         let more = ["--listen", "127.0.0.1:0", "--workers", "2", "--max-batch-records", "20"];
         Running::start("word_count", &[&run[..], &more].concat())
     };
     let read = |status: &serde_json::Value, topic: &str| -> u64 {
         let partitions = status["partitions"].as_array().into_iter().flatten();
-        let of_topic = partitions.filter(|partition| partition["partition"].as_str().is_some_and(|name| name.starts_with(topic)));
+        let of_topic = partitions.filter(|partition| {
+            partition["partition"].as_str().is_some_and(|name| name.starts_with(topic))
+        });
         of_topic.filter_map(|partition| partition["offset"].as_u64()).sum()
     };
     let mut running = start();
@@ -135,7 +161,9 @@ fn a_topic_that_has_just_joined_survives_a_kill() {
     assert!(read(&status, "killed-b") < 20_000, "it is killed in the middle");
     running.kill();
     let mut running = start();
-    running.get_until("/v1/status", |status| read(status, "killed-a") == 500 && read(status, "killed-b") == 20_000);
+    running.get_until("/v1/status", |status| {
+        read(status, "killed-a") == 500 && read(status, "killed-b") == 20_000
+    });
     running.signal("TERM");
     running.wait().is("stopped", 0, &[]);
     counts_are("killed", &state, &recount(first.iter().chain(&second).map(String::as_str)));

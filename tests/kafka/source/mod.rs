@@ -1,4 +1,5 @@
-//! What a topology reads of topics: where it begins and goes on, holes in the offsets, partitions and topics that join, what lag tools see.
+//! What a topology reads of topics: where it begins and goes on, holes in the offsets, partitions
+//! and topics that join, what lag tools see.
 
 mod begins;
 mod copying;

@@ -40,7 +40,15 @@ impl Fixture {
         let (state, out) = (self.state(), self.out());
         let [state, out] = [&state, &out].map(|path| path.to_str().expect("UTF-8"));
         let own = [command, "--state", state, "--out", out, "--input", INPUT];
-        let small = ["--listen", "none", "--exit-at-end", "--max-batch-records", "10", "--fold-bytes", "500"];
+        let small = [
+            "--listen",
+            "none",
+            "--exit-at-end",
+            "--max-batch-records",
+            "10",
+            "--fold-bytes",
+            "500",
+        ];
         Running::start_with("word_count", &[&own[..], &small].concat(), environment).wait()
     }
 
@@ -80,14 +88,22 @@ fn a_store_of_format_1_is_read_as_it_was_written() {
     let source = facts.schema.source("sentences").expect("it was recorded");
     let positions: BTreeMap<String, Position> = store.positions(source).expect("read");
     let offset: usize = input().split_inclusive('\n').take(LINES_READ).map(str::len).sum();
-    assert_eq!(positions.into_iter().map(|(name, at)| (name, at.offset)).collect::<Vec<_>>(), [(INPUT.into(), offset as u64)]);
+    assert_eq!(
+        positions.into_iter().map(|(name, at)| (name, at.offset)).collect::<Vec<_>>(),
+        [(INPUT.into(), offset as u64)]
+    );
     assert_eq!(facts.sinks.len(), 1);
     assert!(!facts.sinks[0].entries.is_empty(), "the sink has not had all");
     store.close(&Points::none()).expect("it can be closed");
-    let counts: BTreeMap<String, u64> = scan("word_count", "counts", &copy.state()).into_iter().collect();
+    let counts: BTreeMap<String, u64> =
+        scan("word_count", "counts", &copy.state()).into_iter().collect();
     assert_eq!(counts, words);
     let state = copy.state();
-    run("word_count", &["state", "list", "--state", state.to_str().expect("UTF-8")]).is("state list", 0, &["counts", "out"]);
+    run("word_count", &["state", "list", "--state", state.to_str().expect("UTF-8")]).is(
+        "state list",
+        0,
+        &["counts", "out"],
+    );
     let checked = copy.start("check", &[]);
     checked.is("check", 0, &["go on after batch", "upgrades the store from format 1 to"]);
     assert_eq!(copy.format(), 1, "a look changes nothing");
@@ -109,7 +125,12 @@ fn a_store_of_format_1_is_upgraded_by_a_start_and_goes_on_exactly() {
 #[test]
 fn i5_after_a_crash_at_each_point_of_an_upgrading_start_everything_has_counted_once() {
     // The points of a start around the upgrade, and whether it was made before them.
-    let points = [("incarnation-written", false), ("incarnation-raised", false), ("store-upgraded", true), ("registered", true)];
+    let points = [
+        ("incarnation-written", false),
+        ("incarnation-raised", false),
+        ("store-upgraded", true),
+        ("registered", true),
+    ];
     for (point, upgraded) in points {
         let copy = Fixture::of_format(1);
         let crashed = copy.start("run", &[("TIDEMILL_CRASH_AT", &format!("{point}:abort"))]);

@@ -1,6 +1,9 @@
-//! Folders with a state and a file sink: made, copied, damaged, and compared before and after a start.
+//! Folders with a state and a file sink: made, copied, damaged, and compared before and after a
+//! start.
 
-use crate::support::binary::{Outcome, Running, TEXTS, counts_are, folder, newest_in, recount, run, texts};
+use crate::support::binary::{
+    Outcome, Running, TEXTS, counts_are, folder, newest_in, recount, run, texts,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,16 +24,24 @@ impl Place {
         static COUNTED: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
         let counted = COUNTED.get_or_init(|| {
             let small = ["--max-batch-records", "500", "--fold-bytes", "20KB"];
-            // A fold is in the background: on a busy machine the run may be over before there is one, or but one of the first batch.
+            // A fold is in the background: on a busy machine the run may be over before there is
+            // one, or but one of the first batch.
             let counted = (0..30).find_map(|_| {
                 let place = Place { folder: folder() };
-                place.run(&[&small[..], &["--input", TEXTS]].concat()).is("the first run", 0, &["16 batches"]);
+                place.run(&[&small[..], &["--input", TEXTS]].concat()).is(
+                    "the first run",
+                    0,
+                    &["16 batches"],
+                );
                 // Looked at in a copy: this one stays as it was written.
-                let folded = Store::inspect(&place.copy().state()).expect("it can be looked at").folded();
+                let folded =
+                    Store::inspect(&place.copy().state()).expect("it can be looked at").folded();
                 (folded >= Txid(4)).then_some(place)
             });
             let place = counted.expect("more than a tenth is folded, one time in thirty");
-            let within = |path: &Path| path.strip_prefix(place.folder.path()).expect("it lies there").to_path_buf();
+            let within = |path: &Path| {
+                path.strip_prefix(place.folder.path()).expect("it lies there").to_path_buf()
+            };
             let files = files_in(place.folder.path()).into_iter();
             files.map(|path| (within(&path), fs::read(&path).expect("it can be read"))).collect()
         });
@@ -64,7 +75,8 @@ impl Place {
 
     /// What `run` and `check` are told.
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
-        let [state, out] = [self.state(), self.out()].map(|path| path.to_str().expect("UTF-8").to_string());
+        let [state, out] =
+            [self.state(), self.out()].map(|path| path.to_str().expect("UTF-8").to_string());
         let mut arguments = vec!["--state".to_string(), state, "--listen".into(), "none".into()];
         if !more.contains(&"--follow") {
             arguments.push("--exit-at-end".into());
@@ -78,7 +90,8 @@ impl Place {
 
     pub(crate) fn start(&self, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let arguments = self.arguments(more);
-        let arguments: Vec<&str> = std::iter::once("run").chain(arguments.iter().map(String::as_str)).collect();
+        let arguments: Vec<&str> =
+            std::iter::once("run").chain(arguments.iter().map(String::as_str)).collect();
         Running::start_with("word_count", &arguments, environment)
     }
 
@@ -88,14 +101,16 @@ impl Place {
 
     pub(crate) fn check(&self, more: &[&str]) -> Outcome {
         let arguments = self.arguments(more);
-        let arguments: Vec<&str> = std::iter::once("check").chain(arguments.iter().map(String::as_str)).collect();
+        let arguments: Vec<&str> =
+            std::iter::once("check").chain(arguments.iter().map(String::as_str)).collect();
         run("word_count", &arguments)
     }
 
     /// The files in a folder of the state whose names end so, by name.
     pub(crate) fn files_like(&self, folder: &str, end: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.state().join(folder)).expect("the folder is there");
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).collect();
         files.retain(|path| path.to_string_lossy().ends_with(end));
         files.sort();
         files
@@ -104,7 +119,10 @@ impl Place {
     /// The largest of them.
     pub(crate) fn largest(&self, end: &str) -> PathBuf {
         let files = self.files_like("db", end);
-        files.into_iter().max_by_key(|file| fs::metadata(file).expect("it is there").len()).expect("there is one")
+        files
+            .into_iter()
+            .max_by_key(|file| fs::metadata(file).expect("it is there").len())
+            .expect("there is one")
     }
 }
 
@@ -128,7 +146,8 @@ pub(crate) fn flip(path: &Path, at: impl Fn(usize) -> usize) {
     fs::write(path, bytes).expect("it can be written");
 }
 
-/// Every file under a folder with the hash of its content, without those that say nothing of the state: locks and RocksDB's own log.
+/// Every file under a folder with the hash of its content, without those that say nothing of the
+/// state: locks and RocksDB's own log.
 pub(crate) fn content(folder: &Path) -> BTreeMap<PathBuf, u64> {
     let mut files = files_in(folder);
     files.retain(|path| {
@@ -152,8 +171,8 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What a refused start may not touch: the folded values, and the log as far as it was written before. (A store that opens begins a new log file and
-/// a new list of files; the old ones stay.)
+/// What a refused start may not touch: the folded values, and the log as far as it was written
+/// before. (A store that opens begins a new log file and a new list of files; the old ones stay.)
 pub(crate) fn kept(place: &Place) -> BTreeMap<PathBuf, u64> {
     let mut kept = content(place.folder.path());
     kept.retain(|path, _| {
@@ -170,12 +189,20 @@ pub(crate) enum Untouched {
     All,
     /// All that was written before: the store could be opened.
     Written,
-    /// As `Written`, but the sink was claimed by the run: its marker is of the same batch, written anew.
+    /// As `Written`, but the sink was claimed by the run: its marker is of the same batch, written
+    /// anew.
     Claimed,
 }
 
 /// Refused by `check` and by `run`, with the same code and text, and nothing changed by either.
-pub(crate) fn refused(case: &str, place: &Place, more: &[&str], code: i32, parts: &[&str], untouched: Untouched) {
+pub(crate) fn refused(
+    case: &str,
+    place: &Place,
+    more: &[&str],
+    code: i32,
+    parts: &[&str],
+    untouched: Untouched,
+) {
     let before = match untouched {
         Untouched::All => content(place.folder.path()),
         Untouched::Written | Untouched::Claimed => kept(place),
@@ -197,7 +224,9 @@ pub(crate) fn refused(case: &str, place: &Place, more: &[&str], code: i32, parts
     let ran = place.run(more);
     ran.is(&format!("{case}, run"), code, parts);
     unchanged("run", (untouched == Untouched::Claimed).then(|| place.marker()));
-    let error = |outcome: &Outcome| outcome.err.lines().find(|line| line.starts_with("error: ")).map(str::to_string);
+    let error = |outcome: &Outcome| {
+        outcome.err.lines().find(|line| line.starts_with("error: ")).map(str::to_string)
+    };
     if untouched == Untouched::All {
         assert_eq!(error(&checked), error(&ran), "{case}: check and run must say the same");
     }
@@ -234,5 +263,6 @@ pub(crate) fn written() -> (Place, PathBuf) {
 }
 
 pub(crate) fn append(input: &Path, text: &str) {
-    fs::write(input, fs::read_to_string(input).expect("it is there") + text).expect("it can be written");
+    fs::write(input, fs::read_to_string(input).expect("it is there") + text)
+        .expect("it can be written");
 }

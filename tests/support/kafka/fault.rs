@@ -39,7 +39,8 @@ impl Fault {
         match self {
             Fault::None => {}
             Fault::Killed => {
-                // What it has acknowledged has mostly got everywhere then: else it loses so much that a case shows nothing time and again.
+                // What it has acknowledged has mostly got everywhere then: else it loses so much
+                // that a case shows nothing time and again.
                 std::thread::sleep(QUIET);
                 broker.kill();
             }
@@ -50,7 +51,8 @@ impl Fault {
 }
 
 impl Begun {
-    /// Waits until the broker is back. Says whether it has kept what was committed to topics whose names begin so.
+    /// Waits until the broker is back. Says whether it has kept what was committed to topics whose
+    /// names begin so.
     pub(crate) fn end(self, broker: &mut Broker, name: &str) -> Shown {
         match self.fault {
             Fault::None => {}
@@ -60,6 +62,10 @@ impl Begun {
                 broker.resume();
             }
         }
-        if self.fault == Fault::Killed && broker.has_dropped_a_commit(name) { Shown::Nothing } else { Shown::Everything }
+        if self.fault == Fault::Killed && broker.has_dropped_a_commit(name) {
+            Shown::Nothing
+        } else {
+            Shown::Everything
+        }
     }
 }

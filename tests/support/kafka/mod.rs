@@ -1,5 +1,6 @@
-//! The harness of the crash tests with a broker: input in topics, a topology of several sources and sinks over it in a process of its own, faults of
-//! process and broker, and the recount that says what must have come of it.
+//! The harness of the crash tests with a broker: input in topics, a topology of several sources and
+//! sinks over it in a process of its own, faults of process and broker, and the recount that says
+//! what must have come of it.
 
 pub(crate) mod fault;
 pub(crate) mod input;

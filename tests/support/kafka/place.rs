@@ -23,7 +23,8 @@ pub(crate) struct Place {
 impl Place {
     /// A new folder, and new topics for the output of a topology of this name.
     pub(crate) fn new(title: impl Into<String>, brokers: &str, name: &str, input: &Input) -> Place {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written");
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("the target folder can be written");
         SINKS.iter().for_each(|sink| create_topic(brokers, &output(name, sink), 3, &[]));
         let (brokers, name, inputs) = (brokers.to_string(), name.to_string(), input.topics.clone());
         Place { folder, brokers, name, inputs, title: title.into(), runs: 0 }
@@ -33,10 +34,21 @@ impl Place {
         self.folder.path()
     }
 
-    /// Starts a child. With `crash_at`, a crash point is armed in it; with `content`, it stops when all of that is done.
-    pub(crate) fn start(&mut self, run: &Run, crash_at: Option<&str>, content: Option<&Content>) -> Running {
+    /// Starts a child. With `crash_at`, a crash point is armed in it; with `content`, it stops when
+    /// all of that is done.
+    pub(crate) fn start(
+        &mut self,
+        run: &Run,
+        crash_at: Option<&str>,
+        content: Option<&Content>,
+    ) -> Running {
         self.runs += 1;
-        let title = format!("{}, start {} with {run:?} {}", self.title, self.runs, crash_at.unwrap_or_default());
+        let title = format!(
+            "{}, start {} with {run:?} {}",
+            self.title,
+            self.runs,
+            crash_at.unwrap_or_default()
+        );
         let job = Job {
             run: run.clone(),
             brokers: self.brokers.clone(),
@@ -50,7 +62,8 @@ impl Place {
 
     /// Checks what a crash has left: what is committed is whole, and nothing else is there.
     pub(crate) fn check_after_crash(&self, content: &Content) {
-        let complaints = Seen::after_crash(self.folder()).map_or(Vec::new(), |seen| seen.complaints(content));
+        let complaints =
+            Seen::after_crash(self.folder()).map_or(Vec::new(), |seen| seen.complaints(content));
         self.check("after the crash", &complaints);
     }
 
@@ -66,8 +79,10 @@ impl Place {
         if !complaints.is_empty() {
             // The topics go with the broker.
             for (sink, messages) in SINKS.iter().zip([&seen.changes, &seen.lines]) {
-                let text: String = messages.iter().map(|message| format!("{message:?}\n")).collect();
-                fs::write(self.folder().join(format!("{sink}.txt")), text).expect("the folder can be written");
+                let text: String =
+                    messages.iter().map(|message| format!("{message:?}\n")).collect();
+                fs::write(self.folder().join(format!("{sink}.txt")), text)
+                    .expect("the folder can be written");
             }
         }
         self.check("at the end", &complaints);
@@ -75,9 +90,17 @@ impl Place {
 
     fn check(&self, when: &str, complaints: &[String]) {
         let logs: Vec<String> = (1..=self.runs)
-            .map(|run| fs::read_to_string(self.folder().join(format!("stderr-{run}"))).unwrap_or_default())
+            .map(|run| {
+                fs::read_to_string(self.folder().join(format!("stderr-{run}"))).unwrap_or_default()
+            })
             .collect();
-        assert!(complaints.is_empty(), "{}: {when}:\n  {}\nstderr:\n{}", self.title, complaints.join("\n  "), logs.join("--\n"));
+        assert!(
+            complaints.is_empty(),
+            "{}: {when}:\n  {}\nstderr:\n{}",
+            self.title,
+            complaints.join("\n  "),
+            logs.join("--\n")
+        );
     }
 
     /// Removes the topics, so that a broker can serve many.
@@ -94,7 +117,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);
-            eprintln!("{}, start {}: this failed, and its folder is kept: {}", self.title, self.runs, self.folder().display());
+            eprintln!(
+                "{}, start {}: this failed, and its folder is kept: {}",
+                self.title,
+                self.runs,
+                self.folder().display()
+            );
         }
     }
 }

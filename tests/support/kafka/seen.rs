@@ -1,6 +1,8 @@
-//! What a subject has left in its store and in its topics, and what is wrong with it: the checker of the crash tests with a broker.
+//! What a subject has left in its store and in its topics, and what is wrong with it: the checker
+//! of the crash tests with a broker.
 //!
-//! What is expected is counted again from the input that a read_committed reader sees, with plain maps and without any of the engine.
+//! What is expected is counted again from the input that a read_committed reader sees, with plain
+//! maps and without any of the engine.
 
 use super::super::store::{compare, copy_folder, positions, scan};
 use super::super::topics::{Seen as Message, read_committed};
@@ -54,7 +56,8 @@ fn begin_of(line: &str) -> String {
 }
 
 impl Seen {
-    /// What a crash has left in the store; none if there is no store yet. Looks at a copy, so that the next start finds what the crash has left.
+    /// What a crash has left in the store; none if there is no store yet. Looks at a copy, so that
+    /// the next start finds what the crash has left.
     pub(crate) fn after_crash(folder: &Path) -> Option<Seen> {
         if !Store::exists(&subject::state(folder)).expect("it can be looked into") {
             return None;
@@ -66,7 +69,8 @@ impl Seen {
 
     /// What a run to the end has left, in the store and in the topics.
     pub(crate) fn at_end(folder: &Path, brokers: &str, name: &str) -> Seen {
-        let [changes, lines] = SINKS.map(|sink| read_committed(brokers, &subject::output(name, sink)));
+        let [changes, lines] =
+            SINKS.map(|sink| read_committed(brokers, &subject::output(name, sink)));
         Seen { changes, lines, ..Seen::stored(&subject::state(folder)) }
     }
 
@@ -83,7 +87,8 @@ impl Seen {
         seen
     }
 
-    /// What is wrong in the store, given its positions: the rest of the input may not have been read yet.
+    /// What is wrong in the store, given its positions: the rest of the input may not have been
+    /// read yet.
     pub(crate) fn complaints(&self, content: &Content) -> Vec<String> {
         let mut wrong = Vec::new();
         self.check_states(&Recount::of(content, &self.positions), &mut wrong);
@@ -114,7 +119,9 @@ impl Seen {
         for Message { key, value, partition, offset } in &self.lines {
             let line = value.clone().unwrap_or_default();
             if key.as_deref() != Some(begin_of(&line).as_str()) {
-                wrong.push(format!("sink lines: [{partition}] {offset} has the key {key:?} and the value {value:?}"));
+                wrong.push(format!(
+                    "sink lines: [{partition}] {offset} has the key {key:?} and the value {value:?}"
+                ));
             }
             seen.entry(begin_of(&line)).or_default().push(line);
         }
@@ -133,20 +140,24 @@ impl Seen {
         }
     }
 
-    /// Each change begins where the one before it of its word ended, and the last ends at what is counted.
+    /// Each change begins where the one before it of its word ended, and the last ends at what is
+    /// counted.
     fn check_changes(&self, expected: &Recount, wrong: &mut Vec<String>) {
         let mut last: BTreeMap<String, u64> = BTreeMap::new();
         for message in &self.changes {
             let read = message.value.as_deref().map(serde_json::from_str::<Change<String, u64>>);
-            let Some(Ok(change)) =
-                read.filter(|read| read.as_ref().is_ok_and(|change| message.key.as_ref() == Some(&change.key)))
-            else {
+            let Some(Ok(change)) = read.filter(|read| {
+                read.as_ref().is_ok_and(|change| message.key.as_ref() == Some(&change.key))
+            }) else {
                 wrong.push(format!("sink changes: what is {message:?}?"));
                 continue;
             };
             let Change { key, old, new } = change;
             if last.get(&key).copied() != old {
-                wrong.push(format!("sink changes: {key:?} goes from {old:?} to {new:?} after {:?}", last.get(&key)));
+                wrong.push(format!(
+                    "sink changes: {key:?} goes from {old:?} to {new:?} after {:?}",
+                    last.get(&key)
+                ));
             }
             match new {
                 Some(new) => last.insert(key, new),

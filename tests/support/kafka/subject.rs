@@ -1,4 +1,5 @@
-//! The topology under test, and the child process that runs it: two sources of topics, two states, two sinks to topics.
+//! The topology under test, and the child process that runs it: two sources of topics, two states,
+//! two sinks to topics.
 
 use super::super::run::Run;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub(crate) struct Job {
     pub(crate) name: String,
     /// The topics that the two sources read.
     pub(crate) inputs: [String; 2],
-    /// The end of each partition. With all of that read and published it stops; without this it runs until it is killed.
+    /// The end of each partition. With all of that read and published it stops; without this it
+    /// runs until it is killed.
     pub(crate) ends: Option<BTreeMap<String, u64>>,
 }
 
@@ -38,10 +40,17 @@ pub(crate) fn state(folder: &Path) -> PathBuf {
 
 fn build(topology: &Topology<'_>, job: &Job) {
     let kafka = Kafka::new(&job.brokers);
-    let source = |index: usize| topology.source(SOURCES[index], kafka.source([&job.inputs[index]]).utf8());
+    let source =
+        |index: usize| topology.source(SOURCES[index], kafka.source([&job.inputs[index]]).utf8());
     let lines = source(0).merge(source(1));
-    let words = |line: Str, words: &mut Emit<Str>| words.extend(line.split_whitespace().skip(1).map(Str::from));
-    let counts = lines.clone().flat_map(words).group_by(|word| word.clone()).persistent_aggregate("counts", Count);
+    let words = |line: Str, words: &mut Emit<Str>| {
+        words.extend(line.split_whitespace().skip(1).map(Str::from))
+    };
+    let counts = lines
+        .clone()
+        .flat_map(words)
+        .group_by(|word| word.clone())
+        .persistent_aggregate("counts", Count);
     lines.clone().persistent_aggregate("bytes", of(|line: &Str| line.len() as u64, Sum));
     let [changes, copies] = SINKS;
     counts.changes().sink(changes, kafka.sink(output(&job.name, changes), change));
@@ -49,7 +58,9 @@ fn build(topology: &Topology<'_>, job: &Job) {
 }
 
 fn change(change: &Change<Str, u64>) -> Message {
-    Message::new().key(change.key.as_bytes()).value(serde_json::to_vec(change).expect("it is plain data"))
+    Message::new()
+        .key(change.key.as_bytes())
+        .value(serde_json::to_vec(change).expect("it is plain data"))
 }
 
 /// The line as it is. Those of one partition have one key, and so stay in order.
@@ -58,21 +69,23 @@ fn copy(line: &Str) -> Message {
     Message::new().key(partition).value(line.as_bytes())
 }
 
-/// Runs the subject in this process, whose working folder is the subject's; ends the process with the exit code.
+/// Runs the subject in this process, whose working folder is the subject's; ends the process with
+/// the exit code.
 pub(crate) fn main(job: &str) -> ! {
     let job: Job = serde_json::from_str(job).expect("the parent wrote it");
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let folder = std::env::current_dir().expect("the parent has made the folder");
     let (settings, ends) = (job.run.settings(&job.name, state(&folder)), job.ends.clone());
-    let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &job)).and_then(|engine| {
-        while !engine.is_over() {
-            if ends.as_ref().is_some_and(|ends| is_done(ends, &engine.runtime().status())) {
-                engine.stop();
+    let outcome = Engine::start(settings, move |topology: &Topology<'_>| build(topology, &job))
+        .and_then(|engine| {
+            while !engine.is_over() {
+                if ends.as_ref().is_some_and(|ends| is_done(ends, &engine.runtime().status())) {
+                    engine.stop();
+                }
+                std::thread::sleep(Duration::from_millis(2));
             }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        engine.wait()
-    });
+            engine.wait()
+        });
     match outcome {
         Ok(()) => std::process::exit(0),
         Err(error) => {
@@ -84,7 +97,9 @@ pub(crate) fn main(job: &str) -> ! {
 
 /// Whether everything up to there is committed, and the sinks have all that came of it.
 fn is_done(ends: &BTreeMap<String, u64>, status: &Status) -> bool {
-    let read =
-        |partition: &String, end: u64| status.partitions.iter().any(|told| told.partition == *partition && told.offset >= end);
-    ends.iter().all(|(partition, end)| read(partition, *end)) && status.sinks.iter().all(|sink| sink.backlog_bytes == 0)
+    let read = |partition: &String, end: u64| {
+        status.partitions.iter().any(|told| told.partition == *partition && told.offset >= end)
+    };
+    ends.iter().all(|(partition, end)| read(partition, *end))
+        && status.sinks.iter().all(|sink| sink.backlog_bytes == 0)
 }

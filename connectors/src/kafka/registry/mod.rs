@@ -1,7 +1,9 @@
-//! Avro and Protobuf with a schema registry: messages that name the schema that they were written with by an id.
+//! Avro and Protobuf with a schema registry: messages that name the schema that they were written
+//! with by an id.
 //!
-//! `rest.rs` speaks with the registry, `schemas.rs` keeps what it has answered and fetches what is missing, on a thread
-//! of its own. `wire.rs` is the format of a message, `avro.rs` and `protobuf.rs` are decoders and encoders.
+//! `rest.rs` speaks with the registry, `schemas.rs` keeps what it has answered and fetches what is
+//! missing, on a thread of its own. `wire.rs` is the format of a message, `avro.rs` and
+//! `protobuf.rs` are decoders and encoders.
 
 mod avro;
 mod beliefs;
@@ -24,7 +26,8 @@ use std::sync::Arc;
 use subject::Subject;
 use tidemill_engine::source::Data;
 
-/// A schema registry with the REST API of Confluent's: also Karapace's, Redpanda's, and Apicurio's `ccompat`.
+/// A schema registry with the REST API of Confluent's: also Karapace's, Redpanda's, and Apicurio's
+/// `ccompat`.
 ///
 /// ```no_run
 /// use serde::{Deserialize, Serialize};
@@ -56,11 +59,13 @@ use tidemill_engine::source::Data;
 /// # }
 /// ```
 ///
-/// **Schemas are fetched once.** An id stands for one schema for ever, so an answer is kept as long as the registry's
-/// value, or a clone of it, lives: made before the closure that builds the topology, it serves all workers and rebuilds.
+/// **Schemas are fetched once.** An id stands for one schema for ever, so an answer is kept as long
+/// as the registry's value, or a clone of it, lives: made before the closure that builds the
+/// topology, it serves all workers and rebuilds.
 ///
-/// **While the registry is unreachable** or slow, a message whose schema is unknown waits, and with it its partition. No
-/// other partition does, nothing is lost or reordered, and the status names the reason as the partition's trouble.
+/// **While the registry is unreachable** or slow, a message whose schema is unknown waits, and with
+/// it its partition. No other partition does, nothing is lost or reordered, and the status names
+/// the reason as the partition's trouble.
 ///
 /// **A message that can never be decoded** is treated by the source's policy
 /// ([`KafkaSource::dead_letters`], [`KafkaSource::skip_undecodable`], else the run ends with 69).
@@ -68,9 +73,10 @@ use tidemill_engine::source::Data;
 /// registry has no such id (HTTP status 404, for 8 s; a minute later the registry is queried
 /// again); or the message's schema does not fit the type.
 ///
-/// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a certificate that is not
-/// trusted, a server that is no schema registry. It is doubted for 8 s where a proxy may have answered, and for a
-/// minute if the registry was of use to the process before.
+/// **What never passes** ends the run with 64: a registry that refuses the user (401, 403), a
+/// certificate that is not trusted, a server that is no schema registry. It is doubted for 8 s
+/// where a proxy may have answered, and for a minute if the registry was of use to the process
+/// before.
 #[derive(Clone)]
 pub struct SchemaRegistry {
     access: Access,
@@ -79,7 +85,8 @@ pub struct SchemaRegistry {
 }
 
 impl SchemaRegistry {
-    /// The registry at these URLs: `http` or `https`, with commas between several of one registry. They are asked in turn.
+    /// The registry at these URLs: `http` or `https`, with commas between several of one registry.
+    /// They are asked in turn.
     pub fn new(urls: impl AsRef<str>) -> SchemaRegistry {
         let access = Access::of(urls.as_ref());
         SchemaRegistry { schemas: Arc::new(Schemas::new(access.clone())), access, registers: true }
@@ -87,7 +94,11 @@ impl SchemaRegistry {
 
     /// Sends a user and a password with each request.
     #[must_use]
-    pub fn basic_auth(self, user: impl Into<String>, password: impl Into<String>) -> SchemaRegistry {
+    pub fn basic_auth(
+        self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> SchemaRegistry {
         let authorization = Authorization::Basic { user: user.into(), password: password.into() };
         self.with(|access| access.authorization = Some(authorization))
     }
@@ -99,15 +110,16 @@ impl SchemaRegistry {
         self.with(|access| access.authorization = Some(authorization))
     }
 
-    /// Trusts these certificates, in PEM, for `https`, in addition to those of the system (or, if the variable
-    /// `SSL_CERT_FILE` names a file, those of that file).
+    /// Trusts these certificates, in PEM, for `https`, in addition to those of the system (or, if
+    /// the variable `SSL_CERT_FILE` names a file, those of that file).
     #[must_use]
     pub fn certificates(self, pem: impl Into<Vec<u8>>) -> SchemaRegistry {
         let pem = pem.into();
         self.with(|access| access.certificates = pem)
     }
 
-    /// Never registers a schema: that of a sink must be there under its subject, or the start is refused (64).
+    /// Never registers a schema: that of a sink must be there under its subject, or the start is
+    /// refused (64).
     #[must_use]
     pub fn look_up_only(mut self) -> SchemaRegistry {
         self.registers = false;
@@ -130,18 +142,24 @@ impl SchemaRegistry {
 /// Names the URLs without the users in them, and no password or token.
 impl fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<&str> = self.access.urls.iter().filter_map(|url| url.rsplit('@').next()).collect();
-        f.debug_struct("SchemaRegistry").field("urls", &urls).field("registers", &self.registers).finish()
+        let urls: Vec<&str> =
+            self.access.urls.iter().filter_map(|url| url.rsplit('@').next()).collect();
+        f.debug_struct("SchemaRegistry")
+            .field("urls", &urls)
+            .field("registers", &self.registers)
+            .finish()
     }
 }
 
 impl Topics {
-    /// Values as Avro: each is decoded by the schema that it was written with, and read into `T` by the names of fields.
+    /// Values as Avro: each is decoded by the schema that it was written with, and read into `T` by
+    /// the names of fields.
     ///
-    /// A field that `T` has not is left out; one that a message has not takes the default of `#[serde(default)]`, and is
-    /// an error without it. A union with `null` is an `Option`; a field without a union fits an `Option` too. An enum is one
-    /// of unit variants; any other union is an enum with a variant for each of its types, in the same order. Times and
-    /// dates are the numbers that they are in Avro, a `decimal` and a `duration` are bytes, an `uuid` is a text.
+    /// A field that `T` has not is left out; one that a message has not takes the default of
+    /// `#[serde(default)]`, and is an error without it. A union with `null` is an `Option`; a field
+    /// without a union fits an `Option` too. An enum is one of unit variants; any other union is an
+    /// enum with a variant for each of its types, in the same order. Times and dates are the
+    /// numbers that they are in Avro, a `decimal` and a `duration` are bytes, an `uuid` is a text.
     ///
     /// Values may nest 64 deep.
     #[must_use]
@@ -149,15 +167,19 @@ impl Topics {
         self.with_decoder("avro", avro::decoder(&registry.schemas, None))
     }
 
-    /// As [`Topics::avro`], for a type with a schema of its own: each value is resolved against this schema by Avro's rules,
-    /// among them its defaults, before it is read into `T`.
+    /// As [`Topics::avro`], for a type with a schema of its own: each value is resolved against
+    /// this schema by Avro's rules, among them its defaults, before it is read into `T`.
     #[must_use]
-    pub fn avro_as<T: Data + DeserializeOwned>(self, registry: &SchemaRegistry, schema: &str) -> KafkaSource<T> {
+    pub fn avro_as<T: Data + DeserializeOwned>(
+        self,
+        registry: &SchemaRegistry,
+        schema: &str,
+    ) -> KafkaSource<T> {
         self.with_decoder("avro", avro::decoder(&registry.schemas, Some(schema)))
     }
 
-    /// Values as Protobuf messages of one type, `message` with its package: `shop.Order`. A value of another type cannot be
-    /// decoded: the registry's schema names the type of each.
+    /// Values as Protobuf messages of one type, `message` with its package: `shop.Order`. A value
+    /// of another type cannot be decoded: the registry's schema names the type of each.
     ///
     /// ```no_run
     /// # use tidemill_connectors::kafka::{Kafka, KafkaSource, SchemaRegistry};
@@ -167,19 +189,25 @@ impl Topics {
     /// # }
     /// ```
     #[must_use]
-    pub fn protobuf<T: Data + prost::Message + Default>(self, registry: &SchemaRegistry, message: &str) -> KafkaSource<T> {
+    pub fn protobuf<T: Data + prost::Message + Default>(
+        self,
+        registry: &SchemaRegistry,
+        message: &str,
+    ) -> KafkaSource<T> {
         self.with_decoder("protobuf", protobuf::decoder(&registry.schemas, message))
     }
 }
 
 impl<T: Data> KafkaSink<T> {
-    /// Writes the records as Avro of this schema: the value of each message, in place of one that the closure gives. The
-    /// schema is registered, or looked up, as a version of the subject `<topic>-value`, by each start before its first batch. The
-    /// start waits for a registry that is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
+    /// Writes the records as Avro of this schema: the value of each message, in place of one that
+    /// the closure gives. The schema is registered, or looked up, as a version of the subject
+    /// `<topic>-value`, by each start before its first batch. The start waits for a registry that
+    /// is unreachable, and is refused (64) if the schema is: not compatible with those before, say.
     ///
-    /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a `decimal` and a
-    /// `duration` are written from bytes, such as a `Vec<u8>`; a `decimal` also from an `i128`, its number without the
-    /// point, or a `u128` that fits one. A record that does not fit fails its batch (69).
+    /// Fields are matched by name; one that `T` has not takes the schema's default. A `fixed`, a
+    /// `decimal` and a `duration` are written from bytes, such as a `Vec<u8>`; a `decimal` also
+    /// from an `i128`, its number without the point, or a `u128` that fits one. A record that does
+    /// not fit fails its batch (69).
     #[must_use]
     pub fn avro(self, registry: &SchemaRegistry, schema: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Avro, schema);
@@ -189,7 +217,8 @@ impl<T: Data> KafkaSink<T> {
 }
 
 impl<T: Data + prost::Message> KafkaSink<T> {
-    /// Writes the records as Protobuf messages of this type of this schema, a `.proto` file as text. Else as [`KafkaSink::avro`].
+    /// Writes the records as Protobuf messages of this type of this schema, a `.proto` file as
+    /// text. Else as [`KafkaSink::avro`].
     #[must_use]
     pub fn protobuf(self, registry: &SchemaRegistry, schema: &str, message: &str) -> KafkaSink<T> {
         let subject = registry.subject(self.topic(), Language::Protobuf, schema);

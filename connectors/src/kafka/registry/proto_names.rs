@@ -1,8 +1,8 @@
 //! The names of the messages of a `.proto` file, in order: all that its text is needed for.
 //!
-//! A message's value names its type by indexes: `[1, 0]` is the first message within the second of the file. Only messages
-//! that the text declares as such count, as Confluent's serializers count them: no groups, no entries of maps. A
-//! parser of the whole language brings a dozen crates.
+//! A message's value names its type by indexes: `[1, 0]` is the first message within the second of
+//! the file. Only messages that the text declares as such count, as Confluent's serializers count
+//! them: no groups, no entries of maps. A parser of the whole language brings a dozen crates.
 
 /// A message, with those that are declared in it.
 #[derive(Debug, Default)]
@@ -55,11 +55,15 @@ fn read(text: &str) -> Declared {
         match (*token, tokens.get(at + 1), tokens.get(at + 2)) {
             ("message", Some(name), Some(&"{")) => {
                 let is_counted = open.iter().all(Option::is_some);
-                open.push(is_counted.then(|| Declared { name: (*name).to_string(), within: Vec::new() }));
+                open.push(
+                    is_counted.then(|| Declared { name: (*name).to_string(), within: Vec::new() }),
+                );
                 at += 3;
                 continue;
             }
-            ("package", Some(name), Some(&";")) if open.is_empty() => file.name = (*name).to_string(),
+            ("package", Some(name), Some(&";")) if open.is_empty() => {
+                file.name = (*name).to_string()
+            }
             ("{", ..) => open.push(None),
             ("}", ..) => {
                 if let Some(Some(ended)) = open.pop() {
@@ -79,7 +83,9 @@ fn tokens(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;
-    let end_of = |from: usize, mark: &str| text[from..].find(mark).map_or(text.len(), |found| from + found + mark.len());
+    let end_of = |from: usize, mark: &str| {
+        text[from..].find(mark).map_or(text.len(), |found| from + found + mark.len())
+    };
     while at < bytes.len() {
         let from = at;
         match bytes[at] {
@@ -150,7 +156,9 @@ mod tests {
             assert_eq!(name_at(FILE, indexes).as_deref(), Some(name));
             assert_eq!(indexes_of(FILE, name).as_deref(), Some(indexes));
         }
-        for (indexes, name) in [(vec![2], "shop.v1.Comment"), (vec![0, 2], "Order"), (vec![], "shop.v1")] {
+        for (indexes, name) in
+            [(vec![2], "shop.v1.Comment"), (vec![0, 2], "Order"), (vec![], "shop.v1")]
+        {
             assert_eq!((name_at(FILE, &indexes), indexes_of(FILE, name)), (None, None));
         }
         assert_eq!(name_at("message A {}", &[0]).as_deref(), Some("A"), "without a package");

@@ -27,12 +27,24 @@ pub(super) fn decoder<T: Message + Default>(
         if !right.read().expect("no holder of this lock panics").contains(&kind) {
             let schema = schemas.get(id)?;
             if schema.language != Language::Protobuf {
-                return Err(of_schema(format!("it is {}, and the source reads PROTOBUF", schema.language.name())));
+                return Err(of_schema(format!(
+                    "it is {}, and the source reads PROTOBUF",
+                    schema.language.name()
+                )));
             }
             match name_at(&schema.text, &kind.1) {
                 Some(name) if name == wanted => {}
-                Some(name) => return Err(of_schema(format!("its value is a message {name}, and the source reads {wanted}"))),
-                None => return Err(of_schema(format!("it has no message at {:?}: was the value written with it?", kind.1))),
+                Some(name) => {
+                    return Err(of_schema(format!(
+                        "its value is a message {name}, and the source reads {wanted}"
+                    )));
+                }
+                None => {
+                    return Err(of_schema(format!(
+                        "it has no message at {:?}: was the value written with it?",
+                        kind.1
+                    )));
+                }
             }
             right.write().expect("no holder of this lock panics").insert(kind);
         }
@@ -41,18 +53,24 @@ pub(super) fn decoder<T: Message + Default>(
 }
 
 /// Returns an encoder of messages of this type, which is one of the schema of the subject.
-pub(super) fn encoder<T: Message>(subject: Subject, message: &str) -> impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static {
+pub(super) fn encoder<T: Message>(
+    subject: Subject,
+    message: &str,
+) -> impl Fn(&T) -> Result<Vec<u8>> + Send + Sync + 'static {
     let indexes = indexes_of(subject.text(), message.trim_start_matches('.'));
     let message = message.to_string();
     move |record| {
         let indexes = indexes.as_ref().ok_or_else(|| {
             Error::config(format!(
-                "the schema that KafkaSink::protobuf was given has no message {message}: give its name with the package"
+                "the schema that KafkaSink::protobuf was given has no message {message}: give its \
+                 name with the package"
             ))
         })?;
         let mut bytes = wire::head(subject.id()?);
         wire::push_indexes(&mut bytes, indexes);
-        record.encode(&mut bytes).map_err(|why| Error::bug(format!("a message does not fit into memory: {why}")))?;
+        record
+            .encode(&mut bytes)
+            .map_err(|why| Error::bug(format!("a message does not fit into memory: {why}")))?;
         Ok(bytes)
     }
 }

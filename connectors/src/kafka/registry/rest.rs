@@ -29,8 +29,15 @@ pub(super) enum Authorization {
 impl Access {
     /// The registry at these URLs, with commas between.
     pub(super) fn of(urls: &str) -> Access {
-        let urls = urls.split(',').map(|url| url.trim().trim_end_matches('/')).filter(|url| !url.is_empty());
-        Access { urls: urls.map(str::to_string).collect(), authorization: None, certificates: Vec::new() }
+        let urls = urls
+            .split(',')
+            .map(|url| url.trim().trim_end_matches('/'))
+            .filter(|url| !url.is_empty());
+        Access {
+            urls: urls.map(str::to_string).collect(),
+            authorization: None,
+            certificates: Vec::new(),
+        }
     }
 }
 
@@ -41,8 +48,8 @@ pub(super) enum Failure {
     Unreachable(String),
     /// The registry has no such schema, subject or version.
     Unknown(String),
-    /// It will be so until something is corrected, as the sentence describes: the registry refuses the user, its
-    /// certificate is not trusted, or the server is no registry.
+    /// It will be so until something is corrected, as the sentence describes: the registry refuses
+    /// the user, its certificate is not trusted, or the server is no registry.
     Never {
         why: String,
         /// True if no proxy can have caused it, in place of a registry that is being restarted.
@@ -84,7 +91,8 @@ impl Rest {
         }
         if access.urls.is_empty() {
             return Err(Failure::Config(
-                "SchemaRegistry::new was given no URL: give it one, such as http://localhost:8081".into(),
+                "SchemaRegistry::new was given no URL: give it one, such as http://localhost:8081"
+                    .into(),
             ));
         }
         let mut config = ureq::Agent::config_builder()
@@ -95,11 +103,19 @@ impl Rest {
         if access.urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(tls(&access.certificates)?);
         }
-        let authorization = access.authorization.as_ref().map(|authorization| match authorization {
-            Authorization::Basic { user, password } => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))),
-            Authorization::Bearer(token) => format!("Bearer {token}"),
-        });
-        Ok(Rest { agent: config.build().new_agent(), urls: access.urls.clone(), authorization, first: AtomicUsize::new(0) })
+        let authorization =
+            access.authorization.as_ref().map(|authorization| match authorization {
+                Authorization::Basic { user, password } => {
+                    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+                }
+                Authorization::Bearer(token) => format!("Bearer {token}"),
+            });
+        Ok(Rest {
+            agent: config.build().new_agent(),
+            urls: access.urls.clone(),
+            authorization,
+            first: AtomicUsize::new(0),
+        })
     }
 
     /// Asks for what is at a path.
@@ -121,7 +137,11 @@ impl Rest {
     /// Sends something to a path.
     pub(super) fn post(&self, path: &str, content: &Json) -> Result<Json, Failure> {
         self.ask(|url| {
-            let request = self.agent.post(format!("{url}{path}")).header("Accept", CONTENT).header("Content-Type", CONTENT);
+            let request = self
+                .agent
+                .post(format!("{url}{path}"))
+                .header("Accept", CONTENT)
+                .header("Content-Type", CONTENT);
             let request = match &self.authorization {
                 Some(authorization) => request.header("Authorization", authorization),
                 None => request,
@@ -130,9 +150,12 @@ impl Rest {
         })
     }
 
-    /// Asks one URL after the other, until one answers. The last word has an answer about the request before one about
-    /// the server.
-    fn ask(&self, send: impl Fn(&str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Json, Failure> {
+    /// Asks one URL after the other, until one answers. The last word has an answer about the
+    /// request before one about the server.
+    fn ask(
+        &self,
+        send: impl Fn(&str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Json, Failure> {
         let (first, count) = (self.first.load(Relaxed), self.urls.len());
         let mut decisive = None;
         for at in (first..first + count).map(|at| at % count) {
@@ -168,7 +191,10 @@ fn more_decisive(one: Failure, other: Failure) -> Failure {
 
 /// The reason why a request got no answer.
 fn unsent(url: &str, why: &ureq::Error) -> Failure {
-    let never = |what: &str, remedy, is_certain| Failure::Never { why: format!("{url}: {what} ({why}). {remedy}"), is_certain };
+    let never = |what: &str, remedy, is_certain| Failure::Never {
+        why: format!("{url}: {what} ({why}). {remedy}"),
+        is_certain,
+    };
     match (tls_error(why), why) {
         (Some(rustls::Error::InvalidCertificate(_)), _) => never(
             "its certificate is not trusted",
@@ -184,7 +210,9 @@ fn unsent(url: &str, why: &ureq::Error) -> Failure {
             | ureq::Error::LargeResponseHeader(..),
         ) => never("it does not speak HTTP as a schema registry does", "Correct the URL", false),
         (None, ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl) => {
-            Failure::Config(format!("{url} cannot be asked: {why}. Correct the URL, or that of the proxy"))
+            Failure::Config(format!(
+                "{url} cannot be asked: {why}. Correct the URL, or that of the proxy"
+            ))
         }
         _ => Failure::Unreachable(format!("{url} cannot be reached: {why}")),
     }
@@ -246,14 +274,17 @@ fn check(url: &str) -> Result<(), Failure> {
     // Not behind a look at its form: an error that quotes it would show a password.
     if url.contains('@') {
         return Err(Failure::Config(
-            "the URL of a schema registry has a user in it: take it out, and use SchemaRegistry::basic_auth".into(),
+            "the URL of a schema registry has a user in it: take it out, and use \
+             SchemaRegistry::basic_auth"
+                .into(),
         ));
     }
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     match rest.is_some_and(|rest| !rest.is_empty() && url.parse::<ureq::http::Uri>().is_ok()) {
         true => Ok(()),
         false => Err(Failure::Config(format!(
-            "\"{url}\" is no URL of a schema registry: it begins with http:// or https://, and a host follows"
+            "\"{url}\" is no URL of a schema registry: it begins with http:// or https://, and a \
+             host follows"
         ))),
     }
 }
@@ -266,24 +297,39 @@ fn read(url: &str) -> impl Fn(ureq::http::Response<ureq::Body>) -> Result<Json, 
             Ok(bytes) => bytes,
             // It comes again as large. The status decides, as if there were no content.
             Err(ureq::Error::BodyExceedsLimit(_)) => Vec::new(),
-            Err(why) => return Err(Failure::Unreachable(format!("{url} does not answer to the end: {why}"))),
+            Err(why) => {
+                return Err(Failure::Unreachable(format!(
+                    "{url} does not answer to the end: {why}"
+                )));
+            }
         };
         let json = serde_json::from_str::<Json>(&String::from_utf8_lossy(&bytes)).ok();
         let error_code = json.as_ref().and_then(|json| json["error_code"].as_u64());
         let message = json.as_ref().and_then(|json| json["message"].as_str()).unwrap_or_default();
-        let what = format!("{url} answers {status}{}{}", if message.is_empty() { "" } else { ": " }, shorten(message));
+        let what = format!(
+            "{url} answers {status}{}{}",
+            if message.is_empty() { "" } else { ": " },
+            shorten(message)
+        );
         // Without a code of the registry it is somebody else's answer: a proxy's, a wrong path's.
         let is_its_own = error_code.is_some();
         let is_none = |what: &str| Failure::Never { why: no_registry(what), is_certain: false };
         if (200..=299).contains(&status) {
-            return json.ok_or_else(|| is_none(&format!("{url} answers with something else than JSON, or with too much")));
+            return json.ok_or_else(|| {
+                is_none(&format!("{url} answers with something else than JSON, or with too much"))
+            });
         }
         Err(match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
             Some(StatusClass::Refused) => Failure::Never {
-                why: format!("the schema registry refuses this user: {what}. Correct user, password, token or rights"),
+                why: format!(
+                    "the schema registry refuses this user: {what}. Correct user, password, token \
+                     or rights"
+                ),
                 is_certain: is_its_own,
             },
-            Some(StatusClass::Missing) if error_code.is_some_and(|code| code >= 40_000) => Failure::Unknown(what),
+            Some(StatusClass::Missing) if error_code.is_some_and(|code| code >= 40_000) => {
+                Failure::Unknown(what)
+            }
             Some(StatusClass::Rejected) => Failure::Rejected(what),
             Some(StatusClass::Missing | StatusClass::NoRegistry) => is_none(&what),
             None => Failure::Unreachable(what),
@@ -315,18 +361,24 @@ fn tls(pem: &[u8]) -> Result<TlsConfig, Failure> {
         system.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     let before = certificates.len();
     let none = |why: &dyn std::fmt::Display| {
-        Failure::Config(format!("what SchemaRegistry::certificates was given is no PEM of certificates: {why}"))
+        Failure::Config(format!(
+            "what SchemaRegistry::certificates was given is no PEM of certificates: {why}"
+        ))
     };
     for item in parse_pem(pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|why| none(&why))? {
-            // Those of the system that rustls cannot use are passed over. One that was given on purpose is not.
+            // Those of the system that rustls cannot use are passed over. One that was given on
+            // purpose is not.
             let used = RootCertStore::empty().add(CertificateDer::from_slice(certificate.der()));
             used.map_err(|why| none(&why))?;
             certificates.push(certificate);
         }
     }
     if !pem.is_empty() && certificates.len() == before {
-        return Err(Failure::Config("what SchemaRegistry::certificates was given has no certificate in it: give it PEM".into()));
+        return Err(Failure::Config(
+            "what SchemaRegistry::certificates was given has no certificate in it: give it PEM"
+                .into(),
+        ));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = RootCerts::new_with_certs(&certificates);
@@ -338,7 +390,9 @@ pub(super) fn escaped(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte))
+            }
             _ => escaped.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -370,12 +424,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let serve = move || {
-            let connection = rustls::ServerConnection::new(Arc::new(config)).expect("it is configured");
+            let connection =
+                rustls::ServerConnection::new(Arc::new(config)).expect("it is configured");
             let mut stream = rustls::StreamOwned::new(connection, listener.accept()?.0);
             let mut lines = BufReader::new(&mut stream).lines();
             while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
             let length = answer.len();
-            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{answer}")?;
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{answer}"
+            )?;
             stream.conn.send_close_notify();
             stream.flush()
         };
@@ -385,7 +443,10 @@ mod tests {
     #[test]
     fn a_registry_with_a_certificate_of_ones_own_is_trusted_if_that_is_given() {
         let ask = |port: u16, certificates: &[u8]| {
-            let access = Access { certificates: certificates.to_vec(), ..Access::of(&format!("https://127.0.0.1:{port}/")) };
+            let access = Access {
+                certificates: certificates.to_vec(),
+                ..Access::of(&format!("https://127.0.0.1:{port}/"))
+            };
             Rest::new(&access).and_then(|rest| rest.get("/schemas/ids/1"))
         };
         let (port, serving) = server(r#"{"schema": "\"long\""}"#);
@@ -393,10 +454,18 @@ mod tests {
         serving.join().expect("it does not panic").expect("it has answered");
         let (port, serving) = server("{}");
         let refused = ask(port, &[]).expect_err("nobody vouches for it");
-        let is_named = |why: &str| why.contains("certificate is not trusted") && why.contains("SchemaRegistry::certificates");
-        assert!(matches!(&refused, Failure::Never { why, is_certain: true } if is_named(why)), "{refused:?}");
+        let is_named = |why: &str| {
+            why.contains("certificate is not trusted")
+                && why.contains("SchemaRegistry::certificates")
+        };
+        assert!(
+            matches!(&refused, Failure::Never { why, is_certain: true } if is_named(why)),
+            "{refused:?}"
+        );
         assert!(serving.join().expect("it does not panic").is_err(), "nothing was asked");
-        for pem in [&b"no PEM"[..], b"-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n"] {
+        for pem in
+            [&b"no PEM"[..], b"-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n"]
+        {
             assert!(matches!(ask(port, pem), Err(Failure::Config(_))), "{}", pem.escape_ascii());
         }
     }
@@ -404,7 +473,8 @@ mod tests {
     /// Asks a server that answers one request so.
     fn answered(answer: impl AsRef<[u8]> + Send + 'static) -> Result<Json, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let url = format!("http://127.0.0.1:{}", listener.local_addr().expect("it is bound").port());
+        let url =
+            format!("http://127.0.0.1:{}", listener.local_addr().expect("it is bound").port());
         let serving = std::thread::spawn(move || {
             let mut stream = listener.accept()?.0;
             let mut lines = BufReader::new(stream.try_clone()?).lines();
@@ -446,7 +516,10 @@ mod tests {
     #[test]
     fn an_answer_that_is_no_text_or_too_large_comes_again_and_is_no_registrys() {
         let with = |status: &str, body: &[u8]| {
-            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
             answered([head.as_bytes(), body].concat())
         };
         let large = vec![b' '; 17 << 20];
@@ -457,7 +530,8 @@ mod tests {
             assert!(matches!(away, Failure::Unreachable(_)), "{away:?}");
         }
         // Text in which some byte is wrong is read on: what matters of it is ASCII.
-        let unknown = with("404", b"{\"error_code\": 40403, \"message\": \"\xe9\"}").expect_err("it is no schema");
+        let unknown = with("404", b"{\"error_code\": 40403, \"message\": \"\xe9\"}")
+            .expect_err("it is no schema");
         assert!(matches!(unknown, Failure::Unknown(_)), "{unknown:?}");
     }
 
@@ -482,17 +556,23 @@ mod tests {
     #[test]
     fn the_documentation_has_each_status_with_its_exit_code() {
         let document = include_str!("../../../../docs/errors.md");
-        let section = document.split("\n## ").find(|section| section.starts_with("Schema registry")).expect("there is one");
+        let section = document
+            .split("\n## ")
+            .find(|section| section.starts_with("Schema registry"))
+            .expect("there is one");
         let codes = |status: u16| {
-            let rows = section.lines().filter(move |line| line.starts_with('|') && line.contains(&format!("`{status}`")));
+            let rows = section
+                .lines()
+                .filter(move |line| line.starts_with('|') && line.contains(&format!("`{status}`")));
             rows.filter_map(|row| row.rsplit('|').nth(1).map(str::trim)).collect::<Vec<_>>()
         };
         for status in 300..600 {
-            let expected: &[&str] = match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
-                Some(StatusClass::Missing) => &["69", "64"],
-                Some(_) => &["64"],
-                None => &[],
-            };
+            let expected: &[&str] =
+                match STATUSES.iter().find(|(known, _)| *known == status).map(|(_, class)| class) {
+                    Some(StatusClass::Missing) => &["69", "64"],
+                    Some(_) => &["64"],
+                    None => &[],
+                };
             assert_eq!(codes(status), expected, "{status}");
         }
     }
@@ -500,10 +580,15 @@ mod tests {
     #[test]
     fn urls_that_are_none_are_refused_and_names_are_escaped() {
         let refused = |urls| matches!(Rest::new(&Access::of(urls)), Err(Failure::Config(_)));
-        assert!(refused("") && refused("localhost:8081") && refused("http://") && refused("http://a b"));
+        assert!(
+            refused("") && refused("localhost:8081") && refused("http://") && refused("http://a b")
+        );
         assert!(refused("http://one:8081, https://user:secret@two"));
         assert!(!refused("http://one:8081/api/ , https://two"));
-        assert_eq!(Access::of("http://one:8081/api/ , https://two").urls, ["http://one:8081/api", "https://two"]);
+        assert_eq!(
+            Access::of("http://one:8081/api/ , https://two").urls,
+            ["http://one:8081/api", "https://two"]
+        );
         assert_eq!(escaped("a/b c-ü.v1_~"), "a%2Fb%20c-%C3%BC.v1_~");
         assert_eq!(shorten(&"ü".repeat(301)), format!("{}…", "ü".repeat(300)));
     }

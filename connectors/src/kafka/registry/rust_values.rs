@@ -1,8 +1,9 @@
 //! Values as Rust's serde gives them, made those that a schema of Avro takes.
 //!
-//! The crate for Avro writes an `u64` as eight bytes and an `i128` or `u128` as sixteen, little-endian, and bytes in a
-//! `Vec<u8>` as an array of numbers. Only a `fixed` takes the former as they are meant, and only `bytes` the latter: a
-//! `decimal` would take sixteen bytes too, as another number.
+//! The crate for Avro writes an `u64` as eight bytes and an `i128` or `u128` as sixteen,
+//! little-endian, and bytes in a `Vec<u8>` as an array of numbers. Only a `fixed` takes the former
+//! as they are meant, and only `bytes` the latter: a `decimal` would take sixteen bytes too, as
+//! another number.
 
 use apache_avro::Decimal;
 use apache_avro::Schema;
@@ -29,16 +30,26 @@ impl<'s> RustValues<'s> {
     ///
     /// # Errors
     /// It has a number that is too large for Avro.
-    pub(super) fn fit(&self, value: Value, schema: &'s Schema) -> Result<Value, apache_avro::Error> {
+    pub(super) fn fit(
+        &self,
+        value: Value,
+        schema: &'s Schema,
+    ) -> Result<Value, apache_avro::Error> {
         self.fit_one(value, &self.candidates([schema]))
     }
 
-    fn fit_one(&self, value: Value, candidates: &Candidates<'s>) -> Result<Value, apache_avro::Error> {
+    fn fit_one(
+        &self,
+        value: Value,
+        candidates: &Candidates<'s>,
+    ) -> Result<Value, apache_avro::Error> {
         Ok(match value {
             Value::Fixed(8, bytes) if !takes_fixed(candidates) => long(&bytes)?,
             Value::Fixed(16, bytes) if takes_decimal(candidates) => Value::Decimal(decimal(bytes)?),
             // As `serde_bytes` gives them.
-            Value::Bytes(bytes) if bytes.len() == DURATION && takes_duration(candidates) => Value::Fixed(DURATION, bytes),
+            Value::Bytes(bytes) if bytes.len() == DURATION && takes_duration(candidates) => {
+                Value::Fixed(DURATION, bytes)
+            }
             Value::Array(items) => match bytes_for(&items, candidates) {
                 Some(bytes) => bytes,
                 None => {
@@ -64,7 +75,9 @@ impl<'s> RustValues<'s> {
                 });
                 Value::Map(items.collect::<Result<_, apache_avro::Error>>()?)
             }
-            Value::Union(at, value) => Value::Union(at, Box::new(self.fit_one(*value, candidates)?)),
+            Value::Union(at, value) => {
+                Value::Union(at, Box::new(self.fit_one(*value, candidates)?))
+            }
             value => value,
         })
     }
@@ -72,13 +85,21 @@ impl<'s> RustValues<'s> {
     /// The schemas of a record's field, or of a map's value.
     fn named(&self, name: &str, candidates: &Candidates<'s>) -> Candidates<'s> {
         self.within(candidates, |schema| match schema {
-            Schema::Record(record) => record.lookup.get(name).and_then(|at| record.fields.get(*at)).map(|field| &field.schema),
+            Schema::Record(record) => record
+                .lookup
+                .get(name)
+                .and_then(|at| record.fields.get(*at))
+                .map(|field| &field.schema),
             Schema::Map(map) => Some(&*map.types),
             _ => None,
         })
     }
 
-    fn within(&self, candidates: &Candidates<'s>, part: impl Fn(&'s Schema) -> Option<&'s Schema>) -> Candidates<'s> {
+    fn within(
+        &self,
+        candidates: &Candidates<'s>,
+        part: impl Fn(&'s Schema) -> Option<&'s Schema>,
+    ) -> Candidates<'s> {
         self.candidates(candidates.iter().filter_map(|schema| part(schema)))
     }
 
@@ -96,9 +117,11 @@ impl<'s> RustValues<'s> {
     }
 }
 
-/// Returns whether eight bytes are meant where a value may be an `u64`: a schema has them, and none is a number.
+/// Returns whether eight bytes are meant where a value may be an `u64`: a schema has them, and none
+/// is a number.
 fn takes_fixed(candidates: &Candidates<'_>) -> bool {
-    candidates.iter().any(|schema| is_fixed(schema, 8)) && !candidates.iter().any(|schema| is_number(schema))
+    candidates.iter().any(|schema| is_fixed(schema, 8))
+        && !candidates.iter().any(|schema| is_number(schema))
 }
 
 fn is_fixed(schema: &Schema, size: usize) -> bool {
@@ -134,18 +157,23 @@ fn takes_decimal(candidates: &Candidates<'_>) -> bool {
 /// The size of a duration.
 const DURATION: usize = 12;
 
-/// Returns whether twelve bytes are a duration: a schema has that, and none takes bytes as they are.
+/// Returns whether twelve bytes are a duration: a schema has that, and none takes bytes as they
+/// are.
 fn takes_duration(candidates: &Candidates<'_>) -> bool {
     let is_duration = |schema: &&Schema| matches!(schema, Schema::Duration(_));
-    let takes_bytes = |schema: &&Schema| matches!(schema, Schema::Bytes | Schema::Decimal(_)) || is_fixed(schema, DURATION);
+    let takes_bytes = |schema: &&Schema| {
+        matches!(schema, Schema::Bytes | Schema::Decimal(_)) || is_fixed(schema, DURATION)
+    };
     candidates.iter().any(is_duration) && !candidates.iter().any(takes_bytes)
 }
 
-/// The number that the crate has written as sixteen bytes, in as few bytes as its sign allows. The schema's precision is
-/// compared later.
+/// The number that the crate has written as sixteen bytes, in as few bytes as its sign allows. The
+/// schema's precision is compared later.
 fn decimal(mut bytes: Vec<u8>) -> Result<Decimal, apache_avro::Error> {
     bytes.reverse();
-    let is_needless = |pair: &[u8]| matches!(pair, [0, next] if *next < 0x80) || matches!(pair, [0xff, next] if *next >= 0x80);
+    let is_needless = |pair: &[u8]| {
+        matches!(pair, [0, next] if *next < 0x80) || matches!(pair, [0xff, next] if *next >= 0x80)
+    };
     let needless = bytes.windows(2).take_while(|pair| is_needless(pair)).count();
     Decimal::new(&bytes[needless..])
 }
@@ -173,7 +201,9 @@ fn bytes_for(items: &[Value], candidates: &Candidates<'_>) -> Option<Value> {
 
 /// The number that the crate has written as eight bytes.
 fn long(bytes: &[u8]) -> Result<Value, apache_avro::Error> {
-    let number = <[u8; 8]>::try_from(bytes).ok().and_then(|le| i64::try_from(u64::from_le_bytes(le)).ok());
-    let too_large = || apache_avro::Error::custom(format!("the number of bytes {bytes:?} is no long of Avro"));
+    let number =
+        <[u8; 8]>::try_from(bytes).ok().and_then(|le| i64::try_from(u64::from_le_bytes(le)).ok());
+    let too_large =
+        || apache_avro::Error::custom(format!("the number of bytes {bytes:?} is no long of Avro"));
     number.map(Value::Long).ok_or_else(too_large)
 }

@@ -1,7 +1,8 @@
 //! The schemas of a registry, by id: kept for good, and fetched by a thread of its own.
 //!
-//! A decoder runs on a worker, which must not wait for the network. It is given what is here, and told to come again for
-//! what is not: the id is then wanted, and a thread fetches what is wanted until nothing is.
+//! A decoder runs on a worker, which must not wait for the network. It is given what is here, and
+//! told to come again for what is not: the id is then wanted, and a thread fetches what is wanted
+//! until nothing is.
 
 use super::super::decode::NoRecord;
 use super::beliefs::{Beliefs, Request};
@@ -86,10 +87,16 @@ struct Wanted {
 impl Schemas {
     pub(super) fn new(access: Access) -> Schemas {
         let state = State { beliefs: Beliefs::of(&access), ..State::default() };
-        Schemas { access, rest: OnceLock::new(), known: RwLock::default(), state: Mutex::new(state) }
+        Schemas {
+            access,
+            rest: OnceLock::new(),
+            known: RwLock::default(),
+            state: Mutex::new(state),
+        }
     }
 
-    /// Returns the schema of an id, if it is here; else has it fetched. Never waits for the registry.
+    /// Returns the schema of an id, if it is here; else has it fetched. Never waits for the
+    /// registry.
     pub(super) fn get(self: &Arc<Schemas>, id: u32) -> Result<Arc<Schema>, NoRecord> {
         if let Some(known) = self.known.read().expect("no holder of this lock panics").get(&id) {
             return Ok(Arc::clone(known));
@@ -103,10 +110,18 @@ impl Schemas {
             return Err(NoRecord::Undecodable(why.to_string()));
         }
         if let Some(wanted) = state.wanted.get(&id) {
-            let slow = || format!("{} has not answered for {} s", self.urls(), now.duration_since(wanted.since).as_secs());
+            let slow = || {
+                format!(
+                    "{} has not answered for {} s",
+                    self.urls(),
+                    now.duration_since(wanted.since).as_secs()
+                )
+            };
             let is_slow = now.duration_since(wanted.since) >= SLOW;
             let why = wanted.why.clone().or_else(|| is_slow.then(slow));
-            return Err(NoRecord::NotYet(why.map(|why| format!("schema {id} is waited for: {why}"))));
+            return Err(NoRecord::NotYet(
+                why.map(|why| format!("schema {id} is waited for: {why}")),
+            ));
         }
         let wanted = Wanted { since: now, next: now, pause: PAUSE.0, why: None };
         state.wanted.insert(id, wanted);
@@ -114,14 +129,17 @@ impl Schemas {
             Some(fetcher) => fetcher.unpark(),
             None => {
                 let schemas = Arc::downgrade(self);
-                let spawned =
-                    std::thread::Builder::new().name("schemas".into()).spawn(move || fetch_wanted(&schemas, Schemas::fetch));
+                let spawned = std::thread::Builder::new()
+                    .name("schemas".into())
+                    .spawn(move || fetch_wanted(&schemas, Schemas::fetch));
                 match spawned {
                     Ok(thread) => state.fetcher = Some(thread.thread().clone()),
                     // The next call tries again.
                     Err(why) => {
                         state.wanted.remove(&id);
-                        return Err(NoRecord::NotYet(Some(format!("no thread can be started that fetches schema {id}: {why}"))));
+                        return Err(NoRecord::NotYet(Some(format!(
+                            "no thread can be started that fetches schema {id}: {why}"
+                        ))));
                     }
                 }
             }
@@ -139,14 +157,27 @@ impl Schemas {
     }
 
     /// Returns the id of a schema under a subject, registered if it may be. Waits for the registry.
-    pub(super) fn id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
+    pub(super) fn id_of(
+        &self,
+        subject: &str,
+        registers: bool,
+        language: Language,
+        text: &str,
+    ) -> Result<u32, Failure> {
         let answer = self.ask_id_of(subject, registers, language, text);
         let mut state = self.state.lock().expect("no holder of this lock panics");
         state.beliefs.hear(&Request::Subject(subject.to_string()), answer, Instant::now())
     }
 
-    fn ask_id_of(&self, subject: &str, registers: bool, language: Language, text: &str) -> Result<u32, Failure> {
-        let path = format!("/subjects/{}{}", escaped(subject), if registers { "/versions" } else { "" });
+    fn ask_id_of(
+        &self,
+        subject: &str,
+        registers: bool,
+        language: Language,
+        text: &str,
+    ) -> Result<u32, Failure> {
+        let path =
+            format!("/subjects/{}{}", escaped(subject), if registers { "/versions" } else { "" });
         let mut content = json!({ "schema": text });
         // Earlier registries have no other language, and do not know the field.
         if language != Language::Avro {
@@ -175,9 +206,16 @@ impl Schemas {
     }
 
     /// Fetches what a schema refers to, before itself, each once.
-    fn fetch_references(&self, of: &Json, seen: &mut Vec<(String, u64)>, into: &mut Vec<String>) -> Result<(), Failure> {
+    fn fetch_references(
+        &self,
+        of: &Json,
+        seen: &mut Vec<(String, u64)>,
+        into: &mut Vec<String>,
+    ) -> Result<(), Failure> {
         for reference in of["references"].as_array().into_iter().flatten() {
-            let (Some(subject), Some(version)) = (reference["subject"].as_str(), reference["version"].as_u64()) else {
+            let (Some(subject), Some(version)) =
+                (reference["subject"].as_str(), reference["version"].as_u64())
+            else {
                 return Err(self.is_none("with a reference without subject and version"));
             };
             let place = (subject.to_string(), version);
@@ -185,10 +223,13 @@ impl Schemas {
                 continue;
             }
             if seen.len() == MOST_REFERENCES {
-                return Err(Failure::Unknown(format!("it refers to more than {MOST_REFERENCES} others")));
+                return Err(Failure::Unknown(format!(
+                    "it refers to more than {MOST_REFERENCES} others"
+                )));
             }
             seen.push(place);
-            let answer = self.rest()?.get(&format!("/subjects/{}/versions/{version}", escaped(subject)))?;
+            let answer =
+                self.rest()?.get(&format!("/subjects/{}/versions/{version}", escaped(subject)))?;
             self.fetch_references(&answer, seen, into)?;
             into.push(self.text_of(&answer)?);
         }
@@ -196,12 +237,18 @@ impl Schemas {
     }
 
     fn text_of(&self, answer: &Json) -> Result<String, Failure> {
-        answer["schema"].as_str().map(str::to_string).ok_or_else(|| self.is_none("without a schema"))
+        answer["schema"]
+            .as_str()
+            .map(str::to_string)
+            .ok_or_else(|| self.is_none("without a schema"))
     }
 
     /// The failure of an answer that no schema registry gives.
     fn is_none(&self, answers: &str) -> Failure {
-        Failure::Never { why: no_registry(&format!("{} answers {answers}", self.urls())), is_certain: false }
+        Failure::Never {
+            why: no_registry(&format!("{} answers {answers}", self.urls())),
+            is_certain: false,
+        }
     }
 
     /// Takes in what came of an attempt.
@@ -211,7 +258,10 @@ impl Schemas {
         let is_in_doubt = matches!(fetched, Err(Failure::Never { .. } | Failure::Unknown(_)));
         let why = match state.beliefs.hear(&Request::Schema(id), fetched, now) {
             Ok(schema) => {
-                self.known.write().expect("no holder of this lock panics").insert(id, Arc::new(schema));
+                self.known
+                    .write()
+                    .expect("no holder of this lock panics")
+                    .insert(id, Arc::new(schema));
                 state.beliefs.forget_unknown(id);
                 state.wanted.remove(&id);
                 return;
@@ -230,7 +280,9 @@ impl Schemas {
                 state.beliefs.forget_doubts();
                 return;
             }
-            Err(Failure::Unreachable(why) | Failure::Rejected(why) | Failure::Never { why, .. }) => {
+            Err(
+                Failure::Unreachable(why) | Failure::Rejected(why) | Failure::Never { why, .. },
+            ) => {
                 state.beliefs.forget_unknown(id);
                 why
             }
@@ -250,7 +302,12 @@ impl Schemas {
 fn fetch_wanted(schemas: &Weak<Schemas>, fetch: impl Fn(&Schemas, u32) -> Result<Schema, Failure>) {
     while let Some(schemas) = schemas.upgrade() {
         let mut state = schemas.state.lock().expect("no holder of this lock panics");
-        let Some((id, next)) = state.wanted.iter().map(|(id, wanted)| (*id, wanted.next)).min_by_key(|(_, next)| *next) else {
+        let Some((id, next)) = state
+            .wanted
+            .iter()
+            .map(|(id, wanted)| (*id, wanted.next))
+            .min_by_key(|(_, next)| *next)
+        else {
             // Under the lock: whoever wants something after this starts another thread.
             state.fetcher = None;
             return;
@@ -260,7 +317,9 @@ fn fetch_wanted(schemas: &Weak<Schemas>, fetch: impl Fn(&Schemas, u32) -> Result
         if wait.is_zero() {
             // A thread that ended here would be waited for by all messages from then on.
             let fetched = catch_unwind(AssertUnwindSafe(|| fetch(&schemas, id)));
-            let panicked = |_| Err(Failure::Unreachable("the look-up panicked (its message is in the log)".into()));
+            let panicked = |_| {
+                Err(Failure::Unreachable("the look-up panicked (its message is in the log)".into()))
+            };
             schemas.settle(id, fetched.unwrap_or_else(panicked), Instant::now());
         } else {
             drop(schemas);
@@ -299,7 +358,9 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let never = Failure::Never { why: "a proxy's".into(), is_certain: false };
-        for between in [Failure::Unreachable("no answer".into()), never, Failure::Rejected("a proxy's".into())] {
+        for between in
+            [Failure::Unreachable("no answer".into()), never, Failure::Rejected("a proxy's".into())]
+        {
             let schemas = wanted();
             schemas.settle(5, Err(Failure::Unknown("404".into())), at(0));
             schemas.settle(5, Err(between.clone()), at(7));
@@ -318,10 +379,16 @@ mod tests {
         for second in 0..8 {
             schemas.settle(5, unknown(), at(second));
             let waits = schemas.get(5).expect_err("it is not here");
-            assert!(matches!(&waits, NoRecord::NotYet(Some(why)) if why.contains("no schema 5")), "{waits:?}");
+            assert!(
+                matches!(&waits, NoRecord::NotYet(Some(why)) if why.contains("no schema 5")),
+                "{waits:?}"
+            );
         }
         schemas.settle(5, unknown(), at(8));
         let state = &mut schemas.state.lock().expect("a test");
-        assert!(state.wanted.is_empty() && state.beliefs.unknown(5, at(8)).is_some_and(|why| why.contains("no schema 5")));
+        assert!(
+            state.wanted.is_empty()
+                && state.beliefs.unknown(5, at(8)).is_some_and(|why| why.contains("no schema 5"))
+        );
     }
 }

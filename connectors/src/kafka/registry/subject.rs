@@ -26,9 +26,23 @@ struct Inner {
 
 impl Subject {
     /// The subject of a topic's values.
-    pub(super) fn of_values(topic: &str, schemas: Arc<Schemas>, registers: bool, language: Language, text: &str) -> Subject {
+    pub(super) fn of_values(
+        topic: &str,
+        schemas: Arc<Schemas>,
+        registers: bool,
+        language: Language,
+        text: &str,
+    ) -> Subject {
         let (name, text, id) = (format!("{topic}-value"), text.to_string(), AtomicU64::new(0));
-        Subject(Arc::new(Inner { name, schemas, registers, language, text, id, unknown_since: Mutex::default() }))
+        Subject(Arc::new(Inner {
+            name,
+            schemas,
+            registers,
+            language,
+            text,
+            id,
+            unknown_since: Mutex::default(),
+        }))
     }
 
     /// The schema, as it was given.
@@ -39,20 +53,27 @@ impl Subject {
     /// Returns the id that [`Subject::find`] has found.
     pub(super) fn id(&self) -> Result<u32> {
         let id = self.0.id.load(SeqCst).checked_sub(1).and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| Error::bug(format!("a record of subject {} is encoded before its schema has an id", self.0.name)))
+        id.ok_or_else(|| {
+            Error::bug(format!(
+                "a record of subject {} is encoded before its schema has an id",
+                self.0.name
+            ))
+        })
     }
 
     /// Registers the schema, or looks it up, unless that was done. Waits for the registry.
     ///
     /// # Errors
-    /// Kind Unreachable: the registry cannot be reached, or its answer is not believed yet. Kind Config: it refuses the user or
-    /// the schema, or has not the schema.
+    /// Kind Unreachable: the registry cannot be reached, or its answer is not believed yet. Kind
+    /// Config: it refuses the user or the schema, or has not the schema.
     pub(super) fn find(&self) -> Result<()> {
         let Inner { name, schemas, registers, language, text, id, .. } = &*self.0;
         if id.load(SeqCst) != 0 {
             return Ok(());
         }
-        let found = schemas.id_of(name, *registers, *language, text).map_err(|failure| self.judge(failure, Instant::now()))?;
+        let found = schemas
+            .id_of(name, *registers, *language, text)
+            .map_err(|failure| self.judge(failure, Instant::now()))?;
         id.store(u64::from(found) + 1, SeqCst);
         Ok(())
     }
@@ -68,18 +89,21 @@ impl Subject {
             Failure::Unknown(why) => {
                 // One of several registries may be behind the others.
                 if now.saturating_duration_since(*since.get_or_insert(now)) < BELIEVED_AFTER {
-                    return Error::unreachable(format!("subject {name} has no version with the sink's schema so far ({why})"));
+                    return Error::unreachable(format!(
+                        "subject {name} has no version with the sink's schema so far ({why})"
+                    ));
                 }
                 Error::config(format!(
-                    "subject {name} has no version with the sink's schema ({why}): register it first, or let the sink do it \
-                     (without SchemaRegistry::look_up_only)"
+                    "subject {name} has no version with the sink's schema ({why}): register it \
+                     first, or let the sink do it (without SchemaRegistry::look_up_only)"
                 ))
             }
-            Failure::Unreachable(why) | Failure::Never { why, .. } => {
-                Error::unreachable(format!("the schema of subject {name} cannot be registered: {why}"))
-            }
+            Failure::Unreachable(why) | Failure::Never { why, .. } => Error::unreachable(format!(
+                "the schema of subject {name} cannot be registered: {why}"
+            )),
             Failure::Rejected(why) => Error::config(format!(
-                "subject {name}: the schema registry does not take the sink's schema: {why}. Correct the schema"
+                "subject {name}: the schema registry does not take the sink's schema: {why}. \
+                 Correct the schema"
             )),
             Failure::Config(why) => Error::config(format!("subject {name}: {why}")),
         }
@@ -98,7 +122,9 @@ mod tests {
         let schemas = Arc::new(Schemas::new(Access::of("http://127.0.0.1:1")));
         let subject = Subject::of_values("t", schemas, false, Language::Avro, "");
         let began = Instant::now();
-        let at = |failure: Failure, seconds| subject.judge(failure, began + Duration::from_secs(seconds)).kind();
+        let at = |failure: Failure, seconds| {
+            subject.judge(failure, began + Duration::from_secs(seconds)).kind()
+        };
         let unknown = || Failure::Unknown("404".into());
         assert_eq!((at(unknown(), 0), at(unknown(), 7)), (Kind::Unreachable, Kind::Unreachable));
         assert_eq!(at(Failure::Unreachable("no answer".into()), 7), Kind::Unreachable);

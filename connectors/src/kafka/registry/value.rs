@@ -1,8 +1,8 @@
 //! A value of Avro, read by serde.
 //!
-//! `apache_avro::from_value` takes a plain value for no `Option`, bytes for no `Vec<u8>`, and copies each text; the
-//! crate's deserializer straight from bytes wants the very integers and names of the schema. Fields come and go as
-//! schemas evolve, so a type must be read from what is there.
+//! `apache_avro::from_value` takes a plain value for no `Option`, bytes for no `Vec<u8>`, and
+//! copies each text; the crate's deserializer straight from bytes wants the very integers and names
+//! of the schema. Fields come and go as schemas evolve, so a type must be read from what is there.
 
 use apache_avro::Decimal;
 use apache_avro::types::Value;
@@ -28,7 +28,9 @@ impl<'de> Deserializer<'de> for OfAvro {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Boolean(value) => visitor.visit_bool(value),
-            Value::Int(number) | Value::Date(number) | Value::TimeMillis(number) => visitor.visit_i32(number),
+            Value::Int(number) | Value::Date(number) | Value::TimeMillis(number) => {
+                visitor.visit_i32(number)
+            }
             Value::Long(number)
             | Value::TimeMicros(number)
             | Value::TimestampMillis(number)
@@ -42,16 +44,20 @@ impl<'de> Deserializer<'de> for OfAvro {
             Value::Bytes(bytes) | Value::Fixed(_, bytes) => visitor.visit_byte_buf(bytes),
             Value::String(text) | Value::Enum(_, text) => visitor.visit_string(text),
             Value::Union(_, value) => OfAvro(*value).deserialize_any(visitor),
-            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(OfAvro))),
-            Value::Map(items) => {
-                visitor.visit_map(MapDeserializer::new(items.into_iter().map(|(key, value)| (key, OfAvro(value)))))
+            Value::Array(items) => {
+                visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(OfAvro)))
             }
-            Value::Record(fields) => {
-                visitor.visit_map(MapDeserializer::new(fields.into_iter().map(|(name, value)| (name, OfAvro(value)))))
-            }
+            Value::Map(items) => visitor.visit_map(MapDeserializer::new(
+                items.into_iter().map(|(key, value)| (key, OfAvro(value))),
+            )),
+            Value::Record(fields) => visitor.visit_map(MapDeserializer::new(
+                fields.into_iter().map(|(name, value)| (name, OfAvro(value))),
+            )),
             Value::Decimal(decimal) => visitor.visit_byte_buf(of_decimal(&decimal)?),
             Value::BigDecimal(decimal) => visitor.visit_string(decimal.to_plain_string()),
-            Value::Duration(duration) => visitor.visit_byte_buf(<[u8; 12]>::from(duration).to_vec()),
+            Value::Duration(duration) => {
+                visitor.visit_byte_buf(<[u8; 12]>::from(duration).to_vec())
+            }
             Value::Uuid(uuid) => visitor.visit_string(uuid.to_string()),
         }
     }
@@ -64,7 +70,11 @@ impl<'de> Deserializer<'de> for OfAvro {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -73,7 +83,9 @@ impl<'de> Deserializer<'de> for OfAvro {
         match self.0 {
             Value::Bytes(bytes) | Value::Fixed(_, bytes) => visitor.visit_seq(bytes_of(bytes)),
             Value::Decimal(decimal) => visitor.visit_seq(bytes_of(of_decimal(&decimal)?)),
-            Value::Duration(duration) => visitor.visit_seq(bytes_of(<[u8; 12]>::from(duration).to_vec())),
+            Value::Duration(duration) => {
+                visitor.visit_seq(bytes_of(<[u8; 12]>::from(duration).to_vec()))
+            }
             Value::Union(_, value) => OfAvro(*value).deserialize_seq(visitor),
             value => OfAvro(value).deserialize_any(visitor),
         }
@@ -86,14 +98,19 @@ impl<'de> Deserializer<'de> for OfAvro {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.0 {
-            Value::Enum(_, symbol) | Value::String(symbol) => visitor.visit_enum(symbol.into_deserializer()),
+            Value::Enum(_, symbol) | Value::String(symbol) => {
+                visitor.visit_enum(symbol.into_deserializer())
+            }
             Value::Union(at, value) => {
                 if matches!(*value, Value::Enum(..)) {
                     return OfAvro(*value).deserialize_enum("", variants, visitor);
                 }
                 let at = usize::try_from(at).map_err(Error::custom)?;
                 let variant = variants.get(at).ok_or_else(|| {
-                    Error::custom(format!("type {at} of a union has no variant: the enum has {}", variants.len()))
+                    Error::custom(format!(
+                        "type {at} of a union has no variant: the enum has {}",
+                        variants.len()
+                    ))
                 })?;
                 let one = std::iter::once((*variant, OfAvro(*value)));
                 visitor.visit_enum(MapAccessDeserializer::new(MapDeserializer::new(one)))

@@ -1,5 +1,6 @@
-//! The format of a message's value: a byte 0, the id of its schema in four bytes, big-endian, then the body. The body of
-//! a Protobuf message begins with its indexes: which message of the schema it is.
+//! The format of a message's value: a byte 0, the id of its schema in four bytes, big-endian, then
+//! the body. The body of a Protobuf message begins with its indexes: which message of the schema it
+//! is.
 
 /// The first byte.
 const MAGIC: u8 = 0;
@@ -8,13 +9,15 @@ const MAGIC: u8 = 0;
 pub(super) fn split(value: &[u8]) -> Result<(u32, &[u8]), String> {
     let Some((&[magic, a, b, c, d], body)) = value.split_first_chunk::<5>() else {
         return Err(format!(
-            "its value has {} bytes, too few for the id of a schema: was it written with a registry?",
+            "its value has {} bytes, too few for the id of a schema: was it written with a \
+             registry?",
             value.len()
         ));
     };
     if magic != MAGIC {
         return Err(format!(
-            "its value begins with byte {magic} and not with {MAGIC}: it was not written with a schema registry"
+            "its value begins with byte {magic} and not with {MAGIC}: it was not written with a \
+             schema registry"
         ));
     }
     Ok((u32::from_be_bytes([a, b, c, d]), body))
@@ -30,19 +33,27 @@ pub(super) fn head(id: u32) -> Vec<u8> {
 /// The longest path of indexes that is read: so deep messages are nested.
 const DEEPEST: usize = 32;
 
-/// Splits the body of a Protobuf message into its indexes and the message. The first message of a schema, `[0]`, is
-/// written as no indexes.
+/// Splits the body of a Protobuf message into its indexes and the message. The first message of a
+/// schema, `[0]`, is written as no indexes.
 pub(super) fn split_indexes(body: &[u8]) -> Result<(Vec<usize>, &[u8]), String> {
-    let broken = || "its value has no message indexes behind the id of its schema: it is no Protobuf of a registry".to_string();
+    let broken = || {
+        "its value has no message indexes behind the id of its schema: it is no Protobuf of a \
+         registry"
+            .to_string()
+    };
     let mut rest = body;
     let count = number(&mut rest).ok_or_else(broken)?;
     if count == 0 {
         return Ok((vec![0], rest));
     }
     if count > DEEPEST {
-        return Err(format!("its value names a message {count} levels deep in its schema: it is no Protobuf of a registry"));
+        return Err(format!(
+            "its value names a message {count} levels deep in its schema: it is no Protobuf of a \
+             registry"
+        ));
     }
-    let indexes = (0..count).map(|_| number(&mut rest)).collect::<Option<Vec<usize>>>().ok_or_else(broken)?;
+    let indexes =
+        (0..count).map(|_| number(&mut rest)).collect::<Option<Vec<usize>>>().ok_or_else(broken)?;
     Ok((indexes, rest))
 }
 

@@ -4,13 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use tidemill_state::Txid;
 
-/// The number of answers that are let go of at once beside as many as the last batch brought: some 200 us.
+/// The number of answers that are let go of at once beside as many as the last batch brought: some
+/// 200 us.
 const AT_ONCE: usize = 2048;
 
 /// Answers by key, and which keys each batch brought.
 ///
-/// An answer that is too old is not given any more. It is let go of in steps, so that the work of a batch depends on how many
-/// answers it brings, and not on how many are kept.
+/// An answer that is too old is not given any more. It is let go of in steps, so that the work of a
+/// batch depends on how many answers it brings, and not on how many are kept.
 pub(super) struct Remembered<K, V> {
     /// For how many batches an answer is given, that of its own counted.
     batches: u64,
@@ -23,10 +24,16 @@ pub(super) struct Remembered<K, V> {
 
 impl<K: Eq + Hash + Clone, V> Remembered<K, V> {
     pub(super) fn new(batches: u64) -> Remembered<K, V> {
-        Remembered { batches: batches.max(1), answers: HashMap::new(), brought: VecDeque::new(), last: 0 }
+        Remembered {
+            batches: batches.max(1),
+            answers: HashMap::new(),
+            brought: VecDeque::new(),
+            last: 0,
+        }
     }
 
-    /// The answer for a key that may be given in batch `txid`: `Some(None)` is that it has no value.
+    /// The answer for a key that may be given in batch `txid`: `Some(None)` is that it has no
+    /// value.
     pub(super) fn get(&self, key: &K, txid: Txid) -> Option<&Option<V>> {
         self.answers.get(key).filter(|(_, of)| self.is_fresh(*of, txid)).map(|(value, _)| value)
     }
@@ -104,7 +111,11 @@ mod tests {
             remembered.forget_some(Txid(11));
             let gone = before - remembered.len();
             assert!(gone > 0 && gone <= AT_ONCE + 1, "{gone} go at once");
-            assert_eq!(remembered.get(&99_999, Txid(11)), None, "what is too old is not given, gone or not");
+            assert_eq!(
+                remembered.get(&99_999, Txid(11)),
+                None,
+                "what is too old is not given, gone or not"
+            );
             before = remembered.len();
             steps += 1;
         }

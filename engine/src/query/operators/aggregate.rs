@@ -12,9 +12,11 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// Gives one result for each request, over all of its records here.
     ///
     /// # Contract
-    /// Exactly one value for each request: the aggregation's zero if no record of it comes here. One without a zero ([`crate::aggregates::Min`],
-    /// [`crate::aggregates::Max`]) gives nothing for such a request, which is answered with `null` if this is the query's last operator. Each worker
-    /// combines what it has; the rest happens where the request arrived. See [`crate::Topology::query`] for an example.
+    /// Exactly one value for each request: the aggregation's zero if no record of it comes here.
+    /// One without a zero ([`crate::aggregates::Min`], [`crate::aggregates::Max`]) gives nothing
+    /// for such a request, which is answered with `null` if this is the query's last operator. Each
+    /// worker combines what it has; the rest happens where the request arrived. See
+    /// [`crate::Topology::query`] for an example.
     #[track_caller]
     pub fn aggregate<A: Combiner<T>>(self, aggregation: A) -> Requests<'q, A::Value, One> {
         let part = self.part.behind(NodeKind::Exchange("aggregate"), Location::caller(), &[]);

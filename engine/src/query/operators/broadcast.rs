@@ -19,7 +19,9 @@ pub(super) struct Sent<T> {
 /// Returns the exchange by which sent values reach their worker. An item without a value stays
 /// where it is.
 #[allow(clippy::type_complexity, reason = "a closure has no name, and so the type no shorter one")]
-pub(super) fn by_address<T: 'static>(part: &Part) -> Exchange<Item<Sent<T>>, impl FnMut(&Item<Sent<T>>) -> u64 + use<T>> {
+pub(super) fn by_address<T: 'static>(
+    part: &Part,
+) -> Exchange<Item<Sent<T>>, impl FnMut(&Item<Sent<T>>) -> u64 + use<T>> {
     let here = part.context.index as u64;
     Exchange::new(move |item: &Item<Sent<T>>| match &item.held {
         Held::Value(sent) => sent.to,
@@ -43,7 +45,8 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
     /// Sends each record to every worker.
     ///
     /// # Contract
-    /// What follows sees each record once on each worker: with two workers, twice. [`Requests::scan`] needs no broadcast before it.
+    /// What follows sees each record once on each worker: with two workers, twice.
+    /// [`Requests::scan`] needs no broadcast before it.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, aggregates::Count, testing::Kit};
@@ -57,10 +60,16 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
     pub fn broadcast(self) -> Requests<'q, T> {
         let part = self.part.behind(NodeKind::Exchange("broadcast"), Location::caller(), &[]);
         let sent = for_all(self.raw, &part);
-        let raw = each_value(sent, &part.counted(), "arrive", by_address(&part), |ticket, weight, sent: Sent<T>, given| {
-            given.push(Item { ticket, weight, held: Held::Value(sent.what) });
-            Ok(())
-        });
+        let raw = each_value(
+            sent,
+            &part.counted(),
+            "arrive",
+            by_address(&part),
+            |ticket, weight, sent: Sent<T>, given| {
+                given.push(Item { ticket, weight, held: Held::Value(sent.what) });
+                Ok(())
+            },
+        );
         part.away().requests::<T, Many>(raw)
     }
 }

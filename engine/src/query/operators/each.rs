@@ -1,4 +1,5 @@
-//! The skeleton of every operator of a query: items are taken one after the other, in slices, and a panic is the failure of one item.
+//! The skeleton of every operator of a query: items are taken one after the other, in slices, and a
+//! panic is the failure of one item.
 
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::meter::Busy;
@@ -44,7 +45,8 @@ pub(in crate::query) fn give<T: Record>(
     }
 }
 
-/// Brings each item of a part to its request's home. What is there already stays: it then needs no channel between workers, and no step of its own.
+/// Brings each item of a part to its request's home. What is there already stays: it then needs no
+/// channel between workers, and no step of its own.
 pub(super) struct ToHome {
     there: bool,
 }
@@ -70,8 +72,8 @@ impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
             let (pusher, puller) = Pipeline.connect(worker, identifier, address, logging);
             return (Box::new(pusher), Box::new(puller));
         }
-        let (pusher, puller) =
-            Exchange::new(|item: &Item<T>| item.ticket.id.home()).connect(worker, identifier, address, logging);
+        let (pusher, puller) = Exchange::new(|item: &Item<T>| item.ticket.id.home())
+            .connect(worker, identifier, address, logging);
         (Box::new(pusher), Box::new(puller))
     }
 }
@@ -84,8 +86,13 @@ pub(super) fn number_of<T>(waiting: &Waiting<T>) -> usize {
     waiting.iter().map(|items| items.as_slice().len()).sum()
 }
 
-/// Gives one waiting item after the other to `each`, until there are none left or the slice is over.
-pub(super) fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut TimeSlice, mut each: impl FnMut(Item<T>)) {
+/// Gives one waiting item after the other to `each`, until there are none left or the slice is
+/// over.
+pub(super) fn take_waiting<T>(
+    waiting: &mut Waiting<T>,
+    slice: &mut TimeSlice,
+    mut each: impl FnMut(Item<T>),
+) {
     while let Some(items) = waiting.front_mut()
         && !slice.was_over()
     {
@@ -100,8 +107,9 @@ pub(super) fn take_waiting<T>(waiting: &mut Waiting<T>, slice: &mut TimeSlice, m
     }
 }
 
-/// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts items into its last argument, which together have the weight that it is given, or
-/// fails. What is no value is passed on.
+/// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts
+/// items into its last argument, which together have the weight that it is given, or fails. What is
+/// no value is passed on.
 pub(super) fn each_value<'q, T: Record, U: Record>(
     raw: Raw<'q, T>,
     part: &Part,
@@ -120,7 +128,9 @@ pub(super) fn each_value<'q, T: Record, U: Record>(
         let mut given = Vec::new();
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else {
+                return;
+            };
             if before.is_held_up() {
                 before.tell(number_of(&waiting));
                 return activator.activate_after(LOOK_AGAIN);
@@ -200,8 +210,14 @@ impl Part {
     }
 
     /// As [`Part::then`], for an operator of any kind that reads something else too.
-    pub(super) fn behind(&self, kind: NodeKind, at: &'static Location<'static>, others: &[NodeId]) -> Part {
-        let inputs: Vec<NodeId> = std::iter::once(self.node).chain(others.iter().copied()).collect();
+    pub(super) fn behind(
+        &self,
+        kind: NodeKind,
+        at: &'static Location<'static>,
+        others: &[NodeId],
+    ) -> Part {
+        let inputs: Vec<NodeId> =
+            std::iter::once(self.node).chain(others.iter().copied()).collect();
         let node = self.context.plan.borrow_mut().add(kind, at, &inputs);
         Part { node, meter: self.context.meter(node), counted: false, ..self.clone() }
     }
@@ -214,7 +230,8 @@ impl Part {
     /// The items that have come, to be gone through one by one.
     pub(super) fn take<T>(&self, items: &mut Vec<Item<T>>) -> std::vec::IntoIter<Item<T>> {
         if !self.counted {
-            self.meter.took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
+            self.meter
+                .took(items.iter().filter(|item| matches!(item.held, Held::Value(_))).count());
         }
         std::mem::take(items).into_iter()
     }
@@ -238,7 +255,10 @@ impl Part {
 
     /// Returns the failure of a request for a panic or an `Err` in this operator's closure.
     pub(super) fn failure(&self, why: &str) -> Failure {
-        Failure::Function(format!("operator {} of the query {why}", self.context.plan.borrow().describe(self.node)))
+        Failure::Function(format!(
+            "operator {} of the query {why}",
+            self.context.plan.borrow().describe(self.node)
+        ))
     }
 
     pub(super) fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Failure {
@@ -246,7 +266,10 @@ impl Part {
     }
 
     pub(super) fn gathers_too_much(&self) -> Failure {
-        self.failure(&format!("gathers more than {} MiB for one request: ask for less at once", MOST_GATHERED >> 20))
+        self.failure(&format!(
+            "gathers more than {} MiB for one request: ask for less at once",
+            MOST_GATHERED >> 20
+        ))
     }
 
     pub(super) fn requests<'q, T: Record, N>(self, raw: Raw<'q, T>) -> Requests<'q, T, N> {

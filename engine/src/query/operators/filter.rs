@@ -24,27 +24,37 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     #[track_caller]
     pub fn filter(self, mut keep: impl FnMut(&T) -> bool + 'static) -> Requests<'q, T> {
         let part = self.part.then("filter", Location::caller());
-        let raw = each_value(self.raw, &part, "filter", Pipeline, move |ticket, weight, value, given| {
-            match keep(&value) {
-                true => given.push(Item { ticket, weight, held: Held::Value(value) }),
-                false => give_nothing(ticket, weight, given),
-            }
-            Ok(())
-        });
+        let raw =
+            each_value(self.raw, &part, "filter", Pipeline, move |ticket, weight, value, given| {
+                match keep(&value) {
+                    true => given.push(Item { ticket, weight, held: Held::Value(value) }),
+                    false => give_nothing(ticket, weight, given),
+                }
+                Ok(())
+            });
         part.requests::<T, Many>(raw)
     }
 
     /// Gives the value of `f(record)` for the records for which there is one.
     #[track_caller]
-    pub fn filter_map<U: Record>(self, mut f: impl FnMut(T) -> Option<U> + 'static) -> Requests<'q, U> {
+    pub fn filter_map<U: Record>(
+        self,
+        mut f: impl FnMut(T) -> Option<U> + 'static,
+    ) -> Requests<'q, U> {
         let part = self.part.then("filter_map", Location::caller());
-        let raw = each_value(self.raw, &part, "filter_map", Pipeline, move |ticket, weight, value, given| {
-            match f(value) {
-                Some(value) => given.push(Item { ticket, weight, held: Held::Value(value) }),
-                None => give_nothing(ticket, weight, given),
-            }
-            Ok(())
-        });
+        let raw = each_value(
+            self.raw,
+            &part,
+            "filter_map",
+            Pipeline,
+            move |ticket, weight, value, given| {
+                match f(value) {
+                    Some(value) => given.push(Item { ticket, weight, held: Held::Value(value) }),
+                    None => give_nothing(ticket, weight, given),
+                }
+                Ok(())
+            },
+        );
         part.requests::<U, Many>(raw)
     }
 }

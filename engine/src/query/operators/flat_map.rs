@@ -13,8 +13,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// Gives what `f` puts into its second argument, any number of records for each record.
     ///
     /// # Contract
-    /// As for [`Requests::map`]. All that one call gives is in memory at once, up to 64 MiB; it cannot be interrupted. More is the
-    /// failure of its request.
+    /// As for [`Requests::map`]. All that one call gives is in memory at once, up to 64 MiB; it
+    /// cannot be interrupted. More is the failure of its request.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, testing::Kit};
@@ -25,17 +25,26 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// assert_eq!(kit.ask::<Vec<u64>>("upto", &3u64).1, [0, 1, 2]);
     /// ```
     #[track_caller]
-    pub fn flat_map<U: Record>(self, mut f: impl FnMut(T, &mut Emit<U>) + 'static) -> Requests<'q, U> {
+    pub fn flat_map<U: Record>(
+        self,
+        mut f: impl FnMut(T, &mut Emit<U>) + 'static,
+    ) -> Requests<'q, U> {
         let part = self.part.then("flat_map", Location::caller());
         let mut emit = Emit::of_record(0);
-        let raw = each_value(self.raw, &part, "flat_map", Pipeline, move |ticket, weight, value, given| {
-            // A call that panicked may have left something.
-            emit.records().clear();
-            emit.begin_call(OF_REQUEST);
-            f(value, &mut emit);
-            give_shared(ticket, weight, emit.records(), given);
-            Ok(())
-        });
+        let raw = each_value(
+            self.raw,
+            &part,
+            "flat_map",
+            Pipeline,
+            move |ticket, weight, value, given| {
+                // A call that panicked may have left something.
+                emit.records().clear();
+                emit.begin_call(OF_REQUEST);
+                f(value, &mut emit);
+                give_shared(ticket, weight, emit.records(), given);
+                Ok(())
+            },
+        );
         part.requests::<U, Many>(raw)
     }
 
@@ -47,13 +56,19 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     ) -> Requests<'q, U> {
         let part = self.part.then("try_flat_map", Location::caller());
         let (behind, mut emit) = (part.clone(), Emit::of_record(0));
-        let raw = each_value(self.raw, &part, "try_flat_map", Pipeline, move |ticket, weight, value, given| {
-            emit.records().clear();
-            emit.begin_call(OF_REQUEST);
-            f(value, &mut emit).map_err(|why| behind.failure(&format!("failed: {why}")))?;
-            give_shared(ticket, weight, emit.records(), given);
-            Ok(())
-        });
+        let raw = each_value(
+            self.raw,
+            &part,
+            "try_flat_map",
+            Pipeline,
+            move |ticket, weight, value, given| {
+                emit.records().clear();
+                emit.begin_call(OF_REQUEST);
+                f(value, &mut emit).map_err(|why| behind.failure(&format!("failed: {why}")))?;
+                give_shared(ticket, weight, emit.records(), given);
+                Ok(())
+            },
+        );
         part.requests::<U, Many>(raw)
     }
 }

@@ -1,8 +1,11 @@
-//! Gathering what belongs to one request: on each worker for one activation, and at the request's home until all of its weight is there.
+//! Gathering what belongs to one request: on each worker for one activation, and at the request's
+//! home until all of its weight is there.
 
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::stream::activator;
-use crate::query::operators::each::{MOST_GATHERED, ToHome, Waiting, give, number_of, take_waiting};
+use crate::query::operators::each::{
+    MOST_GATHERED, ToHome, Waiting, give, number_of, take_waiting,
+};
 use crate::query::requests::{Part, Raw};
 use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
@@ -43,10 +46,20 @@ pub(super) struct How<A, F, H> {
 
 /// Gathers the input of one activation, and gives the result at the end of that activation: only
 /// partial results then travel.
-pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
+pub(super) fn gather_here<
+    'q,
+    T: Record,
+    S: Default + 'static,
+    U: Record,
+    I: ExactSizeIterator<Item = U> + 'static,
+>(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static, impl Fn(&S) -> usize + 'static>,
+    mut how: How<
+        impl FnMut(&mut S, T) + 'static,
+        impl FnMut(S) -> I + 'static,
+        impl Fn(&S) -> usize + 'static,
+    >,
 ) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("gather here".to_string(), raw.scope());
     let activator = activator(&raw, &builder.operator_info());
@@ -59,10 +72,18 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
         let (mut open, mut given) = (ById::default(), Vec::new());
         move |_frontiers| {
             input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else { return };
+            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else {
+                return;
+            };
             let mut slice = TimeSlice::begin();
             let busy = part.enter();
-            absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()));
+            absorb(
+                &part,
+                &mut waiting,
+                &mut open,
+                &mut slice,
+                (&mut how.add, &|what| (how.held)(what) * size_of::<U>()),
+            );
             for (_, gathered) in open.drain() {
                 let (ticket, weight) = (gathered.ticket, gathered.weight);
                 match leave(&part, gathered, &mut how.finish) {
@@ -82,16 +103,31 @@ pub(super) fn gather_here<'q, T: Record, S: Default + 'static, U: Record, I: Exa
     raw
 }
 
-/// Gathers all that belongs to a request at its home, and gives it when it is complete, with the request's whole weight, also if there is nothing.
-pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: ExactSizeIterator<Item = U> + 'static>(
+/// Gathers all that belongs to a request at its home, and gives it when it is complete, with the
+/// request's whole weight, also if there is nothing.
+pub(super) fn gather_at_home<
+    'q,
+    T: Data,
+    S: Default + 'static,
+    U: Record,
+    I: ExactSizeIterator<Item = U> + 'static,
+>(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<impl FnMut(&mut S, T) + 'static, impl FnMut(S) -> I + 'static, impl Fn(&S) -> usize + 'static>,
+    mut how: How<
+        impl FnMut(&mut S, T) + 'static,
+        impl FnMut(S) -> I + 'static,
+        impl Fn(&S) -> usize + 'static,
+    >,
 ) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("gather".to_string(), raw.scope());
     let info = builder.operator_info();
     let activator = activator(&raw, &info);
-    part.context.declared.borrow_mut().sweepers.push(crate::dataflow::stream::activator(&raw, &info));
+    part.context
+        .declared
+        .borrow_mut()
+        .sweepers
+        .push(crate::dataflow::stream::activator(&raw, &info));
     let mut input = builder.new_input(raw, ToHome::from(part));
     let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
     let (part, mut before) = (part.clone(), part.before());
@@ -105,17 +141,26 @@ pub(super) fn gather_at_home<'q, T: Data, S: Default + 'static, U: Record, I: Ex
             input.for_each(|_, items| waiting.push_back(part.take(items)));
             let seen = part.context.shared.hub.live.given_up();
             if seen != given_up {
-                // What belongs to a request that is gone goes too: nothing else would ever complete it.
+                // What belongs to a request that is gone goes too: nothing else would ever complete
+                // it.
                 given_up = seen;
                 open.retain(|_, gathering| part.is_live(gathering.ticket));
                 leaving.retain(|leaving| part.is_live(leaving.ticket));
             }
-            let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
+            let Some(capability) =
+                capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty()))
+            else {
+                return;
+            };
             let mut slice = TimeSlice::begin();
             let busy = part.enter();
-            for id in
-                absorb(&part, &mut waiting, &mut open, &mut slice, (&mut how.add, &|what| (how.held)(what) * size_of::<U>()))
-            {
+            for id in absorb(
+                &part,
+                &mut waiting,
+                &mut open,
+                &mut slice,
+                (&mut how.add, &|what| (how.held)(what) * size_of::<U>()),
+            ) {
                 let Some(gathered) = open.remove(&id) else { continue };
                 let (ticket, weight) = (gathered.ticket, gathered.weight);
                 match leave(&part, gathered, &mut how.finish) {
@@ -151,12 +196,15 @@ fn absorb<T, S: Default>(
         if !part.is_live(ticket) {
             return;
         }
-        let nothing = || Gathering { ticket, weight: Weight::default(), what: S::default(), failed: None };
+        let nothing =
+            || Gathering { ticket, weight: Weight::default(), what: S::default(), failed: None };
         let gathering = open.entry(ticket.id).or_insert_with(nothing);
         gathering.weight = gathering.weight.plus(weight);
         match held {
             Held::Value(value) => {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value))) {
+                if let Err(panic) =
+                    catch_unwind(AssertUnwindSafe(|| add(&mut gathering.what, value)))
+                {
                     gathering.failed = Some(part.panicked(panic.as_ref()));
                 } else if bytes(&gathering.what) > MOST_GATHERED {
                     gathering.failed = Some(part.gathers_too_much());
@@ -183,11 +231,13 @@ fn leave<S, U, I: ExactSizeIterator<Item = U>>(
     if let Some(why) = failed {
         return Err(why);
     }
-    let values = catch_unwind(AssertUnwindSafe(|| finish(what))).map_err(|panic| part.panicked(panic.as_ref()))?;
+    let values = catch_unwind(AssertUnwindSafe(|| finish(what)))
+        .map_err(|panic| part.panicked(panic.as_ref()))?;
     Leaving::new(part, ticket, weight, values)
 }
 
-/// Gives of all that is leaving in turn, until the slice is over: one large result keeps no small one waiting.
+/// Gives of all that is leaving in turn, until the slice is over: one large result keeps no small
+/// one waiting.
 pub(super) fn give_in_turn<U, I: ExactSizeIterator<Item = U>>(
     leaving: &mut VecDeque<Leaving<I>>,
     slice: &mut TimeSlice,
@@ -205,13 +255,19 @@ pub(super) fn give_in_turn<U, I: ExactSizeIterator<Item = U>>(
 
 impl<U, I: ExactSizeIterator<Item = U>> Leaving<I> {
     /// Values that share a weight; `None` if there are none.
-    pub(super) fn new(part: &Part, ticket: Ticket, weight: Weight, values: I) -> Result<Option<Leaving<I>>, Failure> {
+    pub(super) fn new(
+        part: &Part,
+        ticket: Ticket,
+        weight: Weight,
+        values: I,
+    ) -> Result<Option<Leaving<I>>, Failure> {
         if values.len() == 0 {
             return Ok(None);
         }
         let too_many = || {
             part.failure(&format!(
-                "gives {} records, after many others: the request's weight cannot be shared any further",
+                "gives {} records, after many others: the request's weight cannot be shared any \
+                 further",
                 values.len()
             ))
         };

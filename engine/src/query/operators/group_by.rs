@@ -35,7 +35,10 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// answer.sort();
     /// assert_eq!(answer, [('b', 2), ('e', 1)]);
     /// ```
-    pub fn group_by<K: Key, F: FnMut(&T) -> K + 'static>(self, key: F) -> GroupedRequests<'q, K, T, N, F> {
+    pub fn group_by<K: Key, F: FnMut(&T) -> K + 'static>(
+        self,
+        key: F,
+    ) -> GroupedRequests<'q, K, T, N, F> {
         GroupedRequests { requests: self, key, keys: PhantomData }
     }
 }
@@ -62,7 +65,9 @@ impl<'q, K: Key, T: Record, N, F: FnMut(&T) -> K + 'static> GroupedRequests<'q, 
             held: |results: &ByKey<K, A::Value>| results.len(),
         };
         let whole = How {
-            add: move |into: &mut ByKey<K, A::Value>, (key, other): (K, A::Value)| match into.entry(key) {
+            add: move |into: &mut ByKey<K, A::Value>, (key, other): (K, A::Value)| match into
+                .entry(key)
+            {
                 Entry::Occupied(mut into) => at_home.combine(into.get_mut(), other),
                 Entry::Vacant(place) => {
                     place.insert(other);

@@ -11,8 +11,12 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-/// Brings results home. They are encoded as they come, so that an answer that is too large is found before it is all there.
-pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N>, at: &'static Location<'static>) {
+/// Brings results home. They are encoded as they come, so that an answer that is too large is found
+/// before it is all there.
+pub(in crate::query) fn take_home<R: Data, N: Number>(
+    results: Requests<'_, R, N>,
+    at: &'static Location<'static>,
+) {
     let part = results.part.behind(NodeKind::Exchange("answer"), at, &[]);
     let mut builder = OperatorBuilder::new("answer".to_string(), results.raw.scope());
     let activator = activator(&results.raw, &builder.operator_info());
@@ -29,10 +33,15 @@ pub(in crate::query) fn take_home<R: Data, N: Number>(results: Requests<'_, R, N
             let busy = part.enter();
             take_waiting(&mut waiting, &mut slice, |item| {
                 let (ticket, weight) = (item.ticket, item.weight);
-                let take = |item| part.context.in_flight.borrow_mut().take_home(item, part.whole, N::ONE);
+                let take =
+                    |item| part.context.in_flight.borrow_mut().take_home(item, part.whole, N::ONE);
                 // Writing a result is the user's code too.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| take(item))) {
-                    take(Item { ticket, weight, held: Held::Failed(part.panicked(panic.as_ref())) });
+                    take(Item {
+                        ticket,
+                        weight,
+                        held: Held::Failed(part.panicked(panic.as_ref())),
+                    });
                 }
             });
             drop(busy);

@@ -28,26 +28,40 @@ impl<'q, K: Key, N> Requests<'q, K, N> {
     /// Gives the value of each key in `state`. A key without a value is dropped.
     ///
     /// # Contract
-    /// The value is as of the batch that the request reads, whatever later batches have done to it meanwhile. Each look-up is done by the worker that owns the key.
-    /// See [`crate::Topology::query`] for an example.
+    /// The value is as of the batch that the request reads, whatever later batches have done to it
+    /// meanwhile. Each look-up is done by the worker that owns the key. See
+    /// [`crate::Topology::query`] for an example.
     #[track_caller]
     pub fn lookup<V: Storable>(self, state: &State<'_, K, V>) -> Requests<'q, V> {
-        let part = self.part.behind(NodeKind::Exchange("lookup"), Location::caller(), &[state.changes.site.node]);
+        let part = self.part.behind(
+            NodeKind::Exchange("lookup"),
+            Location::caller(),
+            &[state.changes.site.node],
+        );
         let wanted = addressed(self.raw, &part, state.reader.placement, |key| (key, ()));
         let reader = Rc::clone(&state.reader);
-        let raw = each_value(wanted, &part.counted(), "lookup", by_address(&part), move |ticket, weight, wanted, given| {
-            let Wanted { hash, key, .. } = wanted.what;
-            look(&reader, hash, &key, ticket.at, |value| match value {
-                Some(value) => given.push(Item { ticket, weight, held: Held::Value(value.clone()) }),
-                None => give_nothing(ticket, weight, given),
-            })
-        });
+        let raw = each_value(
+            wanted,
+            &part.counted(),
+            "lookup",
+            by_address(&part),
+            move |ticket, weight, wanted, given| {
+                let Wanted { hash, key, .. } = wanted.what;
+                look(&reader, hash, &key, ticket.at, |value| match value {
+                    Some(value) => {
+                        given.push(Item { ticket, weight, held: Held::Value(value.clone()) })
+                    }
+                    None => give_nothing(ticket, weight, given),
+                })
+            },
+        );
         part.away().requests::<V, Many>(raw)
     }
 }
 
 impl<'q, T: Data, N> Requests<'q, T, N> {
-    /// Gives `f(record, value)` for each record, with the value of `key(&record)` in `state`, or `None` if it has none there.
+    /// Gives `f(record, value)` for each record, with the value of `key(&record)` in `state`, or
+    /// `None` if it has none there.
     ///
     /// # Contract
     /// As for [`Requests::lookup`]. `f` is called on the worker that owns the key.
@@ -72,15 +86,27 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
         mut key: impl FnMut(&T) -> K + 'static,
         mut f: impl FnMut(T, Option<&V>) -> U + 'static,
     ) -> Requests<'q, U> {
-        let part = self.part.behind(NodeKind::Exchange("lookup_with"), Location::caller(), &[state.changes.site.node]);
-        let wanted = addressed(self.raw, &part, state.reader.placement, move |record: T| (key(&record), record));
-        let reader = Rc::clone(&state.reader);
-        let raw = each_value(wanted, &part.counted(), "lookup_with", by_address(&part), move |ticket, weight, wanted, given| {
-            let Wanted { hash, key, record } = wanted.what;
-            look(&reader, hash, &key, ticket.at, |value| {
-                given.push(Item { ticket, weight, held: Held::Value(f(record, value)) });
-            })
+        let part = self.part.behind(
+            NodeKind::Exchange("lookup_with"),
+            Location::caller(),
+            &[state.changes.site.node],
+        );
+        let wanted = addressed(self.raw, &part, state.reader.placement, move |record: T| {
+            (key(&record), record)
         });
+        let reader = Rc::clone(&state.reader);
+        let raw = each_value(
+            wanted,
+            &part.counted(),
+            "lookup_with",
+            by_address(&part),
+            move |ticket, weight, wanted, given| {
+                let Wanted { hash, key, record } = wanted.what;
+                look(&reader, hash, &key, ticket.at, |value| {
+                    given.push(Item { ticket, weight, held: Held::Value(f(record, value)) });
+                })
+            },
+        );
         part.away().requests::<U, Many>(raw)
     }
 }
@@ -92,14 +118,20 @@ fn addressed<'q, T: Record, K: Key, W: Record>(
     placement: Placement,
     mut key: impl FnMut(T) -> (K, W) + 'static,
 ) -> Raw<'q, Sent<Wanted<K, W>>> {
-    let (groups, peers, behind) = (part.context.shared.key_groups, part.context.shared.peers, part.clone());
+    let (groups, peers, behind) =
+        (part.context.shared.key_groups, part.context.shared.peers, part.clone());
     let mut encoded = Vec::new();
     each_value(raw, part, "keys", Pipeline, move |ticket, weight, record, given| {
         let (key, record) = key(record);
-        keys::encode_key(&key, &mut encoded).map_err(|why| behind.failure(&format!("failed: {why}")))?;
+        keys::encode_key(&key, &mut encoded)
+            .map_err(|why| behind.failure(&format!("failed: {why}")))?;
         let hash = placement.hash(&encoded, groups);
         let to = keys::group_of(hash, groups).owner(peers) as u64;
-        given.push(Item { ticket, weight, held: Held::Value(Sent { to, what: Wanted { hash, key, record } }) });
+        given.push(Item {
+            ticket,
+            weight,
+            held: Held::Value(Sent { to, what: Wanted { hash, key, record } }),
+        });
         Ok(())
     })
 }

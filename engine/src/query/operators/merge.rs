@@ -10,7 +10,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// Gives the records of both.
     ///
     /// # Contract
-    /// Both belong to the same query. A branch is a clone: each of its arms has all of the request's weight, and behind the merge a request is complete when both arms are.
+    /// Both belong to the same query. A branch is a clone: each of its arms has all of the
+    /// request's weight, and behind the merge a request is complete when both arms are.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, testing::Kit};
@@ -24,7 +25,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// ```
     #[track_caller]
     pub fn merge<M>(self, other: Requests<'q, T, M>) -> Requests<'q, T> {
-        let mut part = self.part.behind(NodeKind::Operator("merge"), Location::caller(), &[other.part.node]);
+        let mut part =
+            self.part.behind(NodeKind::Operator("merge"), Location::caller(), &[other.part.node]);
         part.whole = self.part.whole.plus(other.part.whole);
         part.home = self.part.home && other.part.home;
         part.requests::<T, Many>(self.raw.concat(other.raw))

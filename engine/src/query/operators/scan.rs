@@ -38,7 +38,13 @@ impl Scan {
     /// All keys.
     #[must_use]
     pub fn all() -> Scan {
-        Scan { prefix: Vec::new(), from: Bound::Unbounded, end: Bound::Unbounded, limit: None, wrong: None }
+        Scan {
+            prefix: Vec::new(),
+            from: Bound::Unbounded,
+            end: Bound::Unbounded,
+            limit: None,
+            wrong: None,
+        }
     }
 
     /// The keys that are texts and begin with this one.
@@ -47,7 +53,8 @@ impl Scan {
         Scan { prefix: keys::text_prefix(text), ..Scan::all() }
     }
 
-    /// The keys that are tuples and whose first parts are these: `Scan::under(&"en")` for keys `("en", …)`.
+    /// The keys that are tuples and whose first parts are these: `Scan::under(&"en")` for keys
+    /// `("en", …)`.
     #[must_use]
     pub fn under<P: Serialize>(parts: &P) -> Scan {
         let mut scan = Scan::all();
@@ -80,7 +87,9 @@ impl Scan {
     }
 
     fn is_in_order(&self) -> bool {
-        self.limit.is_some() || !self.prefix.is_empty() || (&self.from, &self.end) != (&Bound::Unbounded, &Bound::Unbounded)
+        self.limit.is_some()
+            || !self.prefix.is_empty()
+            || (&self.from, &self.end) != (&Bound::Unbounded, &Bound::Unbounded)
     }
 }
 
@@ -88,9 +97,11 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
     /// Gives keys and values of `state`: for each record those that `which(&record)` says.
     ///
     /// # Contract
-    /// As of the batch that the request reads, each key once. All workers scan what they own, in slices, so that a long scan keeps nothing waiting. With a
-    /// [`Scan::limit`] they are the first in the order of the keys, and come in that order; otherwise in none. The order of the keys is made when the first scan with a
-    /// prefix, a range or a limit comes, and takes memory from then on: about the keys' own size.
+    /// As of the batch that the request reads, each key once. All workers scan what they own, in
+    /// slices, so that a long scan keeps nothing waiting. With a [`Scan::limit`] they are the first
+    /// in the order of the keys, and come in that order; otherwise in none. The order of the keys
+    /// is made when the first scan with a prefix, a range or a limit comes, and takes memory from
+    /// then on: about the keys' own size.
     ///
     /// ```
     /// # use tidemill_engine::{Requests, Scan, aggregates::Count, testing::Kit};
@@ -111,7 +122,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         self.scan_with(state, which, |key, value| Some((key.clone(), value.clone())))
     }
 
-    /// As [`Requests::scan`], but gives the value of `f(&key, &value)` for those for which there is one: what is not wanted is not copied. A limit counts what is given.
+    /// As [`Requests::scan`], but gives the value of `f(&key, &value)` for those for which there is
+    /// one: what is not wanted is not copied. A limit counts what is given.
     #[track_caller]
     pub fn scan_with<K: Key, V: Storable, U: Data>(
         self,
@@ -119,7 +131,11 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         mut which: impl FnMut(&T) -> Scan + 'static,
         f: impl FnMut(&K, &V) -> Option<U> + 'static,
     ) -> Requests<'q, U> {
-        let part = self.part.behind(NodeKind::Exchange("scan"), Location::caller(), &[state.changes.site.node]);
+        let part = self.part.behind(
+            NodeKind::Exchange("scan"),
+            Location::caller(),
+            &[state.changes.site.node],
+        );
         let (behind, mut number) = (part.clone(), part.context.index as u64);
         let peers = part.context.shared.peers as u64;
         let scans = crate::query::operators::each::each_value(
@@ -133,7 +149,11 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
                     return Err(behind.failure(&format!("failed: {why}")));
                 }
                 number += peers;
-                given.push(Item { ticket, weight, held: Held::Value(Wanted { scan, number, whole: weight }) });
+                given.push(Item {
+                    ticket,
+                    weight,
+                    held: Held::Value(Wanted { scan, number, whole: weight }),
+                });
                 Ok(())
             },
         );
@@ -157,7 +177,8 @@ struct Wanted {
 enum Row<U> {
     /// A row of a scan without a limit.
     Any(U),
-    /// A row, or only the weight, of a scan with a limit: which scan, the weight of all of it, its limit; the encoded key and the row.
+    /// A row, or only the weight, of a scan with a limit: which scan, the weight of all of it, its
+    /// limit; the encoded key and the row.
     Of(u64, Weight, usize, Option<(Vec<u8>, U)>),
 }
 
@@ -202,7 +223,9 @@ fn scan_here<'q, K: Key, V: Storable, U: Data>(
             input.for_each(|_, items| {
                 for Item { ticket, weight, held } in part.take(items) {
                     match held {
-                        Held::Value(sent) => begin(&part, ticket, weight, sent.what, &mut scanning, &mut given),
+                        Held::Value(sent) => {
+                            begin(&part, ticket, weight, sent.what, &mut scanning, &mut given)
+                        }
                         Held::Nothing => give_nothing(ticket, weight, &mut given),
                         Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
                     }
@@ -241,14 +264,18 @@ fn begin<U>(
     given: &mut Vec<Item<Row<U>>>,
 ) {
     let Some(of_a_slice) = left.of_a_slice() else {
-        let why = part.failure("scans for each of too many records: the request's weight cannot be shared any further");
+        let why = part.failure(
+            "scans for each of too many records: the request's weight cannot be shared any further",
+        );
         given.push(Item::failed(ticket, left, why));
         return;
     };
     let at = match &wanted.scan {
-        scan if scan.is_in_order() => {
-            At::Range(Range { from: scan.from.clone(), prefix: scan.prefix.clone(), end: scan.end.clone() })
-        }
+        scan if scan.is_in_order() => At::Range(Range {
+            from: scan.from.clone(),
+            prefix: scan.prefix.clone(),
+            end: scan.end.clone(),
+        }),
         _ => At::Walk(Walk::default()),
     };
     scanning.push_back(Scanning { ticket, left, of_a_slice, wanted, at, rows: 0 });
@@ -285,7 +312,9 @@ impl Scanning {
                         {
                             *rows += 1;
                             found.push(match scan.limit {
-                                Some(limit) => Row::Of(*number, *whole, limit, Some((encoded.to_vec(), row))),
+                                Some(limit) => {
+                                    Row::Of(*number, *whole, limit, Some((encoded.to_vec(), row)))
+                                }
                                 None => Row::Any(row),
                             });
                         }
@@ -336,12 +365,17 @@ struct Gathered<U> {
     bytes: usize,
 }
 
-/// Puts the rows of scans with a limit in order, at their request's home, and leaves the first of each. The others pass.
+/// Puts the rows of scans with a limit in order, at their request's home, and leaves the first of
+/// each. The others pass.
 fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
     let mut builder = OperatorBuilder::new("in order".to_string(), rows.scope());
     let info = builder.operator_info();
     let activator = activator(&rows, &info);
-    part.context.declared.borrow_mut().sweepers.push(crate::dataflow::stream::activator(&rows, &info));
+    part.context
+        .declared
+        .borrow_mut()
+        .sweepers
+        .push(crate::dataflow::stream::activator(&rows, &info));
     let here = part.context.index as u64;
     let home = Exchange::new(move |item: &Item<Row<U>>| match &item.held {
         Held::Value(Row::Of(..)) => item.ticket.id.home(),
@@ -364,10 +398,16 @@ fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
                 leaving.retain(|leaving| part.is_live(leaving.ticket()));
             }
             input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) = capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty())) else { return };
+            let Some(capability) =
+                capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty()))
+            else {
+                return;
+            };
             let mut slice = TimeSlice::begin();
             let busy = part.enter();
-            take_waiting(&mut waiting, &mut slice, |item| sort_in(item, &part, &mut open, &mut leaving, &mut given));
+            take_waiting(&mut waiting, &mut slice, |item| {
+                sort_in(item, &part, &mut open, &mut leaving, &mut given)
+            });
             if !before.is_held_up() {
                 give_in_turn(&mut leaving, &mut slice, &mut given);
             }
@@ -393,7 +433,8 @@ fn sort_in<U>(
     match held {
         Held::Value(Row::Any(row)) => given.push(Item { ticket, weight, held: Held::Value(row) }),
         Held::Value(Row::Of(number, whole, limit, row)) if part.is_live(ticket) => {
-            let new = || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new(), bytes: 0 };
+            let new =
+                || Gathered { ticket, weight: Weight::default(), rows: BTreeMap::new(), bytes: 0 };
             let gathered = open.entry(number).or_insert_with(new);
             gathered.weight = gathered.weight.plus(weight);
             let bytes_of = |key: &Vec<u8>| key.len() + size_of::<(Vec<u8>, U)>();

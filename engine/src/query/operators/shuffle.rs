@@ -30,10 +30,11 @@ impl<'q, T: Data, N> Requests<'q, T, N> {
             next = next.wrapping_add(1);
             next
         });
-        let raw = each_value(self.raw, &part, "shuffle", in_turn, |ticket, weight, value, given| {
-            given.push(Item { ticket, weight, held: Held::Value(value) });
-            Ok(())
-        });
+        let raw =
+            each_value(self.raw, &part, "shuffle", in_turn, |ticket, weight, value, given| {
+                given.push(Item { ticket, weight, held: Held::Value(value) });
+                Ok(())
+            });
         part.away().requests::<T, Many>(raw)
     }
 }
