@@ -23,7 +23,7 @@
 //! given up is not in the table of live requests (`request/live_requests.rs`), where operators look
 //! before they work for it. `runtime/reads.rs` reads keys and pages without a dataflow.
 
-use crate::query::operators::each::give;
+use crate::query::operators::driver::give;
 use crate::query::requests::{Number, Part};
 use crate::request::codec::TypedQuery;
 mod operators;

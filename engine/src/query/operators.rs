@@ -3,7 +3,8 @@
 
 mod aggregate;
 mod broadcast;
-pub(in crate::query) mod each;
+pub(in crate::query) mod driver;
+mod each;
 mod filter;
 mod flat_map;
 mod gather;

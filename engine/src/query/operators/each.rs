@@ -1,49 +1,25 @@
-//! The skeleton of every operator of a query: items are taken one after the other, in slices, and a
-//! panic is the failure of one item.
+//! Operators that take one item after the other, where a panic is the failure of one item, and the
+//! part of a query that an operator is built for.
 
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::meter::Busy;
-use crate::dataflow::stream::activator;
 use crate::panics::failure_message;
 use crate::plan::{NodeId, NodeKind};
+use crate::query::operators::driver::{ItemOperator, Waiting, operate};
 use crate::query::requests::{Part, Raw, Requests};
 use crate::record::{Data, Record};
-use crate::request::backlog::{LOOK_AGAIN, QueueDepth};
+use crate::request::backlog::QueueDepth;
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
 use crate::request::watchdog::WatchGuard;
 use crate::request::weight::Weight;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use timely::communication::{Pull, Push};
 use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
-use timely::dataflow::channels::pushers::OutputSession;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::logging::TimelyLogger;
 use timely::worker::Worker;
-
-/// The most items that travel together: about a slice's work.
-const ITEMS_TOGETHER: usize = 512;
-
-/// Gives items, in pieces that the next operator can do in a slice.
-pub(in crate::query) fn give<T: Record>(
-    session: &mut OutputSession<'_, u64, Vec<Item<T>>>,
-    capability: &Capability<u64>,
-    items: &mut Vec<Item<T>>,
-) {
-    if items.len() <= ITEMS_TOGETHER {
-        session.give(capability, items);
-        items.clear();
-        return;
-    }
-    let mut rest = items.drain(..).peekable();
-    while rest.peek().is_some() {
-        session.give(capability, &mut rest.by_ref().take(ITEMS_TOGETHER).collect());
-    }
-}
 
 /// Brings each item of a part to its request's home. What is there already stays: it then needs no
 /// channel between workers, and no step of its own.
@@ -78,35 +54,6 @@ impl<T: Data> ParallelizationContract<u64, Vec<Item<T>>> for ToHome {
     }
 }
 
-/// Containers of items that have come and wait.
-pub(super) type Waiting<T> = VecDeque<std::vec::IntoIter<Item<T>>>;
-
-/// Returns the number of items they are.
-pub(super) fn number_of<T>(waiting: &Waiting<T>) -> usize {
-    waiting.iter().map(|items| items.as_slice().len()).sum()
-}
-
-/// Gives one waiting item after the other to `each`, until there are none left or the slice is
-/// over.
-pub(super) fn take_waiting<T>(
-    waiting: &mut Waiting<T>,
-    slice: &mut TimeSlice,
-    mut each: impl FnMut(Item<T>),
-) {
-    while let Some(items) = waiting.front_mut()
-        && !slice.was_over()
-    {
-        while !slice.is_over()
-            && let Some(item) = items.next()
-        {
-            each(item);
-        }
-        if items.as_slice().is_empty() {
-            waiting.pop_front();
-        }
-    }
-}
-
 /// Puts an operator behind `raw` that makes of each value what `logic` gives for it: that puts
 /// items into its last argument, which together have the weight that it is given, or fails. What is
 /// no value is passed on.
@@ -115,49 +62,46 @@ pub(super) fn each_value<'q, T: Record, U: Record>(
     part: &Part,
     name: &str,
     pact: impl ParallelizationContract<u64, Vec<Item<T>>>,
-    mut logic: impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure> + 'static,
+    logic: impl FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure> + 'static,
 ) -> Raw<'q, U> {
-    let mut builder = OperatorBuilder::new(name.to_string(), raw.scope());
-    let activator = activator(&raw, &builder.operator_info());
-    let mut input = builder.new_input(raw, pact);
-    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let (part, mut before) = (part.clone(), part.before());
-    builder.build(move |mut capabilities| {
-        let capability = capabilities.pop();
-        let mut waiting: Waiting<T> = VecDeque::new();
-        let mut given = Vec::new();
-        move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else {
-                return;
-            };
-            if before.is_held_up() {
-                before.tell(number_of(&waiting));
-                return activator.activate_after(LOOK_AGAIN);
-            }
-            let (mut slice, mut slow) = (TimeSlice::begin(), None);
-            let busy = part.enter();
-            while let Some(items) = waiting.front_mut()
-                && !slice.was_over()
-            {
-                run(&part, items, &mut given, (&mut slice, &mut slow), &mut logic);
-                if items.as_slice().is_empty() {
-                    waiting.pop_front();
-                }
-            }
-            drop(busy);
-            give(&mut output.activate(), capability, &mut given);
-            before.tell(number_of(&waiting));
-            if !waiting.is_empty() {
-                activator.activate();
+    operate(raw, part, name, pact, EachValue { part: part.clone(), logic })
+}
+
+struct EachValue<F> {
+    part: Part,
+    logic: F,
+}
+
+impl<T, U, F> ItemOperator<T, U> for EachValue<F>
+where
+    T: 'static,
+    U: 'static,
+    F: FnMut(Ticket, Weight, T, &mut Vec<Item<U>>) -> Result<(), Failure> + 'static,
+{
+    fn work(
+        &mut self,
+        waiting: &mut Waiting<T>,
+        slice: &mut TimeSlice,
+        held_up: bool,
+        given: &mut Vec<Item<U>>,
+    ) {
+        if held_up {
+            return;
+        }
+        let mut slow = None;
+        while let Some(items) = waiting.front_mut()
+            && !slice.was_over()
+        {
+            run(&self.part, items, given, (slice, &mut slow), &mut self.logic);
+            if items.as_slice().is_empty() {
+                waiting.pop_front();
             }
         }
-    });
-    raw
+    }
 }
 
 /// Takes items until there are none left, or the slice is over.
-pub(super) fn run<T, U>(
+fn run<T, U>(
     part: &Part,
     items: &mut std::vec::IntoIter<Item<T>>,
     given: &mut Vec<Item<U>>,

@@ -2,10 +2,8 @@
 //! home until all of its weight is there.
 
 use crate::batch::slice::TimeSlice;
-use crate::dataflow::stream::activator;
-use crate::query::operators::each::{
-    MOST_GATHERED, ToHome, Waiting, give, number_of, take_waiting,
-};
+use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::each::{MOST_GATHERED, ToHome};
 use crate::query::requests::{Part, Raw};
 use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
@@ -15,7 +13,6 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 type ById<S> = HashMap<RequestId, Gathering<S>, foldhash::fast::RandomState>;
 
@@ -55,52 +52,48 @@ pub(super) fn gather_here<
 >(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<
+    how: How<
         impl FnMut(&mut S, T) + 'static,
         impl FnMut(S) -> I + 'static,
         impl Fn(&S) -> usize + 'static,
     >,
 ) -> Raw<'q, U> {
-    let mut builder = OperatorBuilder::new("gather here".to_string(), raw.scope());
-    let activator = activator(&raw, &builder.operator_info());
-    let mut input = builder.new_input(raw, Pipeline);
-    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let (part, mut before) = (part.clone(), part.before());
-    builder.build(move |mut capabilities| {
-        let capability = capabilities.pop();
-        let mut waiting: Waiting<T> = VecDeque::new();
-        let (mut open, mut given) = (ById::default(), Vec::new());
-        move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) = capability.as_ref().filter(|_| !waiting.is_empty()) else {
-                return;
-            };
-            let mut slice = TimeSlice::begin();
-            let busy = part.enter();
-            absorb(
-                &part,
-                &mut waiting,
-                &mut open,
-                &mut slice,
-                (&mut how.add, &|what| (how.held)(what) * size_of::<U>()),
-            );
-            for (_, gathered) in open.drain() {
-                let (ticket, weight) = (gathered.ticket, gathered.weight);
-                match leave(&part, gathered, &mut how.finish) {
-                    Ok(None) => give_nothing(ticket, weight, &mut given),
-                    Ok(Some(mut leaving)) => while leaving.step(&mut given) {},
-                    Err(why) => given.push(Item::failed(ticket, weight, why)),
-                }
-            }
-            drop(busy);
-            give(&mut output.activate(), capability, &mut given);
-            before.tell(number_of(&waiting));
-            if !waiting.is_empty() {
-                activator.activate();
+    let gather = GatherHere { part: part.clone(), how, open: ById::default() };
+    operate(raw, part, "gather here", Pipeline, gather)
+}
+
+struct GatherHere<S, A, F, H> {
+    part: Part,
+    how: How<A, F, H>,
+    open: ById<S>,
+}
+
+impl<T, S, U, I, A, F, H> ItemOperator<T, U> for GatherHere<S, A, F, H>
+where
+    S: Default + 'static,
+    I: ExactSizeIterator<Item = U>,
+    A: FnMut(&mut S, T) + 'static,
+    F: FnMut(S) -> I + 'static,
+    H: Fn(&S) -> usize + 'static,
+{
+    fn work(
+        &mut self,
+        waiting: &mut Waiting<T>,
+        slice: &mut TimeSlice,
+        _held_up: bool,
+        given: &mut Vec<Item<U>>,
+    ) {
+        let GatherHere { part, how: How { add, finish, held }, open } = self;
+        absorb(part, waiting, open, slice, (add, &|what| held(what) * size_of::<U>()));
+        for (_, gathered) in open.drain() {
+            let (ticket, weight) = (gathered.ticket, gathered.weight);
+            match leave(part, gathered, finish) {
+                Ok(None) => give_nothing(ticket, weight, given),
+                Ok(Some(mut leaving)) => while leaving.step(given) {},
+                Err(why) => given.push(Item::failed(ticket, weight, why)),
             }
         }
-    });
-    raw
+    }
 }
 
 /// Gathers all that belongs to a request at its home, and gives it when it is complete, with the
@@ -114,73 +107,65 @@ pub(super) fn gather_at_home<
 >(
     raw: Raw<'q, T>,
     part: &Part,
-    mut how: How<
+    how: How<
         impl FnMut(&mut S, T) + 'static,
         impl FnMut(S) -> I + 'static,
         impl Fn(&S) -> usize + 'static,
     >,
 ) -> Raw<'q, U> {
-    let mut builder = OperatorBuilder::new("gather".to_string(), raw.scope());
-    let info = builder.operator_info();
-    let activator = activator(&raw, &info);
-    part.context
-        .declared
-        .borrow_mut()
-        .sweepers
-        .push(crate::dataflow::stream::activator(&raw, &info));
-    let mut input = builder.new_input(raw, ToHome::from(part));
-    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let (part, mut before) = (part.clone(), part.before());
-    builder.build(move |mut capabilities| {
-        let capability = capabilities.pop();
-        let mut waiting: Waiting<T> = VecDeque::new();
-        let mut open: ById<S> = ById::default();
-        let mut leaving: VecDeque<Leaving<I>> = VecDeque::new();
-        let (mut given, mut given_up) = (Vec::new(), 0);
-        move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let seen = part.context.shared.hub.live.given_up();
-            if seen != given_up {
-                // What belongs to a request that is gone goes too: nothing else would ever complete
-                // it.
-                given_up = seen;
-                open.retain(|_, gathering| part.is_live(gathering.ticket));
-                leaving.retain(|leaving| part.is_live(leaving.ticket));
-            }
-            let Some(capability) =
-                capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty()))
-            else {
-                return;
-            };
-            let mut slice = TimeSlice::begin();
-            let busy = part.enter();
-            for id in absorb(
-                &part,
-                &mut waiting,
-                &mut open,
-                &mut slice,
-                (&mut how.add, &|what| (how.held)(what) * size_of::<U>()),
-            ) {
-                let Some(gathered) = open.remove(&id) else { continue };
-                let (ticket, weight) = (gathered.ticket, gathered.weight);
-                match leave(&part, gathered, &mut how.finish) {
-                    Ok(None) => give_nothing(ticket, weight, &mut given),
-                    Ok(Some(all)) => leaving.push_back(all),
-                    Err(why) => given.push(Item::failed(ticket, weight, why)),
-                }
-            }
-            if !before.is_held_up() {
-                give_in_turn(&mut leaving, &mut slice, &mut given);
-            }
-            drop(busy);
-            give(&mut output.activate(), capability, &mut given);
-            before.tell(number_of(&waiting));
-            if !waiting.is_empty() || !leaving.is_empty() {
-                activator.activate();
+    let (open, leaving) = (ById::default(), VecDeque::new());
+    let gather = GatherAtHome { part: part.clone(), how, open, leaving };
+    operate(raw, part, "gather", ToHome::from(part), gather)
+}
+
+struct GatherAtHome<S, I, A, F, H> {
+    part: Part,
+    how: How<A, F, H>,
+    open: ById<S>,
+    leaving: VecDeque<Leaving<I>>,
+}
+
+impl<T, S, U, I, A, F, H> ItemOperator<T, U> for GatherAtHome<S, I, A, F, H>
+where
+    S: Default + 'static,
+    I: ExactSizeIterator<Item = U> + 'static,
+    A: FnMut(&mut S, T) + 'static,
+    F: FnMut(S) -> I + 'static,
+    H: Fn(&S) -> usize + 'static,
+{
+    const KEEPS: bool = true;
+
+    fn work(
+        &mut self,
+        waiting: &mut Waiting<T>,
+        slice: &mut TimeSlice,
+        held_up: bool,
+        given: &mut Vec<Item<U>>,
+    ) {
+        let GatherAtHome { part, how: How { add, finish, held }, open, leaving } = self;
+        let bytes = |what: &S| held(what) * size_of::<U>();
+        for id in absorb(part, waiting, open, slice, (add, &bytes)) {
+            let Some(gathered) = open.remove(&id) else { continue };
+            let (ticket, weight) = (gathered.ticket, gathered.weight);
+            match leave(part, gathered, finish) {
+                Ok(None) => give_nothing(ticket, weight, given),
+                Ok(Some(all)) => leaving.push_back(all),
+                Err(why) => given.push(Item::failed(ticket, weight, why)),
             }
         }
-    });
-    raw
+        if !held_up {
+            give_in_turn(leaving, slice, given);
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    fn sweep(&mut self) {
+        self.open.retain(|_, gathering| self.part.is_live(gathering.ticket));
+        self.leaving.retain(|leaving| self.part.is_live(leaving.ticket));
+    }
 }
 
 /// Takes what has come in, until the slice is over. Gives the requests that are complete.

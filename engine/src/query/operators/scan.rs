@@ -4,12 +4,11 @@ use super::broadcast::{Sent, by_address, for_all};
 use super::gather::{Leaving, give_in_turn};
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::state::State;
-use crate::dataflow::stream::activator;
 use crate::plan::NodeKind;
-use crate::query::operators::each::{MOST_GATHERED, Waiting, give, number_of, take_waiting};
+use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::each::{MOST_GATHERED, each_value};
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record, Storable};
-use crate::request::backlog::LOOK_AGAIN;
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
 use crate::request::weight::Weight;
 use crate::table::part::TypedState;
@@ -21,8 +20,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use tidemill_state::hot::{Range, Walk};
 use tidemill_state::keys::{self, Key};
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 /// Which keys of a state a scan gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,12 +136,8 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
         );
         let (behind, mut number) = (part.clone(), part.context.index as u64);
         let peers = part.context.shared.peers as u64;
-        let scans = crate::query::operators::each::each_value(
-            self.raw,
-            &part,
-            "scans",
-            timely::dataflow::channels::pact::Pipeline,
-            move |ticket, weight, record, given| {
+        let scans =
+            each_value(self.raw, &part, "scans", Pipeline, move |ticket, weight, record, given| {
                 let scan = which(&record);
                 if let Some(why) = scan.wrong {
                     return Err(behind.failure(&format!("failed: {why}")));
@@ -155,8 +149,7 @@ impl<'q, T: Record, N> Requests<'q, T, N> {
                     held: Held::Value(Wanted { scan, number, whole: weight }),
                 });
                 Ok(())
-            },
-        );
+            });
         let counted = part.counted();
         let rows = scan_here(for_all(scans, &counted), &counted, Rc::clone(&state.reader), f);
         let raw = in_order(rows, &counted);
@@ -207,52 +200,54 @@ fn scan_here<'q, K: Key, V: Storable, U: Data>(
     scans: Raw<'q, Sent<Wanted>>,
     part: &Part,
     state: Rc<TypedState<K, V>>,
-    mut f: impl FnMut(&K, &V) -> Option<U> + 'static,
+    f: impl FnMut(&K, &V) -> Option<U> + 'static,
 ) -> Raw<'q, Row<U>> {
-    let mut builder = OperatorBuilder::new("scan".to_string(), scans.scope());
-    let info = builder.operator_info();
-    let activator = activator(&scans, &info);
-    let mut input = builder.new_input(scans, by_address(part));
-    let (mut output, raw) = builder.new_output::<Vec<Item<Row<U>>>>();
-    let (part, before) = (part.clone(), part.before());
-    builder.build(move |mut capabilities| {
-        let capability = capabilities.pop();
-        let mut scanning: VecDeque<Scanning> = VecDeque::new();
-        let mut given = Vec::new();
-        move |_frontiers| {
-            input.for_each(|_, items| {
-                for Item { ticket, weight, held } in part.take(items) {
-                    match held {
-                        Held::Value(sent) => {
-                            begin(&part, ticket, weight, sent.what, &mut scanning, &mut given)
-                        }
-                        Held::Nothing => give_nothing(ticket, weight, &mut given),
-                        Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
-                    }
-                }
-            });
-            let Some(capability) = &capability else { return };
-            let mut slice = TimeSlice::begin();
-            let busy = (!scanning.is_empty()).then(|| part.enter());
-            let held_up = before.is_held_up();
-            while !held_up
-                && !slice.was_over()
-                && let Some(mut next) = scanning.pop_front()
-            {
-                // In turn: a long scan keeps no short one waiting.
-                if part.is_live(next.ticket) && next.step(&part, &state, &mut f, &mut given) {
-                    scanning.push_back(next);
-                }
-                slice.look();
+    let scan = ScanHere { part: part.clone(), state, f, scanning: VecDeque::new() };
+    operate(scans, part, "scan", by_address(part), scan)
+}
+
+struct ScanHere<K: Key, V: Storable, F> {
+    part: Part,
+    state: Rc<TypedState<K, V>>,
+    f: F,
+    scanning: VecDeque<Scanning>,
+}
+
+impl<K, V, U, F> ItemOperator<Sent<Wanted>, Row<U>> for ScanHere<K, V, F>
+where
+    K: Key,
+    V: Storable,
+    U: Data,
+    F: FnMut(&K, &V) -> Option<U> + 'static,
+{
+    fn work(
+        &mut self,
+        waiting: &mut Waiting<Sent<Wanted>>,
+        slice: &mut TimeSlice,
+        held_up: bool,
+        given: &mut Vec<Item<Row<U>>>,
+    ) {
+        let ScanHere { part, state, f, scanning } = self;
+        take_waiting(waiting, slice, |Item { ticket, weight, held }| match held {
+            Held::Value(sent) => begin(part, ticket, weight, sent.what, scanning, given),
+            Held::Nothing => give_nothing(ticket, weight, given),
+            Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
+        });
+        while !held_up
+            && !slice.was_over()
+            && let Some(mut next) = scanning.pop_front()
+        {
+            // In turn: a long scan keeps no short one waiting.
+            if part.is_live(next.ticket) && next.step(part, state, f, given) {
+                scanning.push_back(next);
             }
-            drop(busy);
-            give(&mut output.activate(), capability, &mut given);
-            if !scanning.is_empty() {
-                if held_up { activator.activate_after(LOOK_AGAIN) } else { activator.activate() }
-            }
+            slice.look();
         }
-    });
-    raw
+    }
+
+    fn has_more(&self) -> bool {
+        !self.scanning.is_empty()
+    }
 }
 
 fn begin<U>(
@@ -368,58 +363,46 @@ struct Gathered<U> {
 /// Puts the rows of scans with a limit in order, at their request's home, and leaves the first of
 /// each. The others pass.
 fn in_order<'q, U: Data>(rows: Raw<'q, Row<U>>, part: &Part) -> Raw<'q, U> {
-    let mut builder = OperatorBuilder::new("in order".to_string(), rows.scope());
-    let info = builder.operator_info();
-    let activator = activator(&rows, &info);
-    part.context
-        .declared
-        .borrow_mut()
-        .sweepers
-        .push(crate::dataflow::stream::activator(&rows, &info));
     let here = part.context.index as u64;
     let home = Exchange::new(move |item: &Item<Row<U>>| match &item.held {
         Held::Value(Row::Of(..)) => item.ticket.id.home(),
         _ => here,
     });
-    let mut input = builder.new_input(rows, home);
-    let (mut output, raw) = builder.new_output::<Vec<Item<U>>>();
-    let (part, mut before) = (part.clone(), part.before());
-    builder.build(move |mut capabilities| {
-        let capability = capabilities.pop();
-        let mut waiting: Waiting<Row<U>> = VecDeque::new();
-        let mut open: HashMap<u64, Gathered<U>> = HashMap::new();
-        let mut leaving: VecDeque<Leaving<IntoValues<Vec<u8>, U>>> = VecDeque::new();
-        let (mut given, mut given_up) = (Vec::new(), 0);
-        move |_frontiers| {
-            let seen = part.context.shared.hub.live.given_up();
-            if seen != given_up {
-                given_up = seen;
-                open.retain(|_, gathered| part.is_live(gathered.ticket));
-                leaving.retain(|leaving| part.is_live(leaving.ticket()));
-            }
-            input.for_each(|_, items| waiting.push_back(part.take(items)));
-            let Some(capability) =
-                capability.as_ref().filter(|_| !(waiting.is_empty() && leaving.is_empty()))
-            else {
-                return;
-            };
-            let mut slice = TimeSlice::begin();
-            let busy = part.enter();
-            take_waiting(&mut waiting, &mut slice, |item| {
-                sort_in(item, &part, &mut open, &mut leaving, &mut given)
-            });
-            if !before.is_held_up() {
-                give_in_turn(&mut leaving, &mut slice, &mut given);
-            }
-            drop(busy);
-            give(&mut output.activate(), capability, &mut given);
-            before.tell(number_of(&waiting));
-            if !waiting.is_empty() || !leaving.is_empty() {
-                activator.activate();
-            }
+    let (open, leaving) = (HashMap::new(), VecDeque::new());
+    operate(rows, part, "in order", home, InOrder { part: part.clone(), open, leaving })
+}
+
+struct InOrder<U> {
+    part: Part,
+    open: HashMap<u64, Gathered<U>>,
+    leaving: VecDeque<Leaving<IntoValues<Vec<u8>, U>>>,
+}
+
+impl<U: Data> ItemOperator<Row<U>, U> for InOrder<U> {
+    const KEEPS: bool = true;
+
+    fn work(
+        &mut self,
+        waiting: &mut Waiting<Row<U>>,
+        slice: &mut TimeSlice,
+        held_up: bool,
+        given: &mut Vec<Item<U>>,
+    ) {
+        let InOrder { part, open, leaving } = self;
+        take_waiting(waiting, slice, |item| sort_in(item, part, open, leaving, given));
+        if !held_up {
+            give_in_turn(leaving, slice, given);
         }
-    });
-    raw
+    }
+
+    fn has_more(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    fn sweep(&mut self) {
+        self.open.retain(|_, gathered| self.part.is_live(gathered.ticket));
+        self.leaving.retain(|leaving| self.part.is_live(leaving.ticket()));
+    }
 }
 
 /// Takes one row of a scan. Those of one with a limit leave once all of them are there.
