@@ -1,7 +1,7 @@
 //! The operators: one file each, named after it.
 //!
 //! Streams carry chunks (`batch/chunk.rs`), which remember their source records up to the first
-//! operator that gathers a batch. Six files stand behind all operators that see more than one
+//! operator that gathers a batch. Seven files stand behind all operators that see more than one
 //! record:
 //!
 //! | file | content |
@@ -11,6 +11,7 @@
 //! | `gather.rs` | one result of each key's records of a batch, at the owner |
 //! | `apply.rs` | a state's one writing operator: applies batches, encodes their deltas |
 //! | `exchange.rs` | `shuffle`, `broadcast` and the like |
+//! | `open_batches.rs` | the batches that an operator has input of, worked on once complete |
 //! | `lookups.rs` | look-ups of streams, which wait for the frontier of the state's changes |
 //!
 //! Once the frontier has passed batch N, `apply.rs` applies it to the hot map (`state/src/hot.rs`)
@@ -48,6 +49,7 @@ mod max_by;
 mod merge;
 mod min_by;
 mod on_failure;
+mod open_batches;
 mod partition_aggregate;
 mod partition_by;
 mod partition_with;

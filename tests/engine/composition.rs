@@ -79,7 +79,7 @@ fn a_name_that_is_taken_is_refused_with_both_calls() {
             topology.source("numbers", numbers(1)).persistent_aggregate("one", Sum);
             topology.source("numbers", numbers(1)).persistent_aggregate("other", Sum);
         },
-        &["two sources are named \"numbers\"", &line(here + 10), &line(here + 11)],
+        &["two sources are named \"numbers\"", &line(here + 15), &line(here + 16)],
     );
     refused(
         |topology| {
@@ -87,7 +87,7 @@ fn a_name_that_is_taken_is_refused_with_both_calls() {
             numbers.clone().sink("out", Stdout::new());
             numbers.sink("out", Stdout::new());
         },
-        &["two sinks are named \"out\"", &line(here + 18), &line(here + 19)],
+        &["two sinks are named \"out\"", &line(here + 23), &line(here + 24)],
     );
     refused(
         |topology| {
@@ -95,7 +95,7 @@ fn a_name_that_is_taken_is_refused_with_both_calls() {
             topology.query("total", |ask: Requests<()>| ask.lookup(&total));
             topology.query("total", |ask: Requests<()>| ask.lookup(&total));
         },
-        &["two queries are named \"total\"", &line(here + 26), &line(here + 27)],
+        &["two queries are named \"total\"", &line(here + 31), &line(here + 32)],
     );
 }
 

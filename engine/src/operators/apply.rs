@@ -2,6 +2,7 @@
 //! and makes their deltas.
 
 use super::emit::Emit;
+use super::open_batches::{OpenBatches, Progress};
 use super::route::{PARTS, Parcel, by_owner, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
@@ -16,7 +17,7 @@ use crate::table::codec::{StateCodec, TypedCodec, refused_type, type_decl};
 use crate::table::part::{TypedState, WorkerState};
 use crate::table::placement::Placement;
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use tidemill_state::delta::{Before, Section};
@@ -118,12 +119,11 @@ pub(crate) fn keep<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     context.declared.borrow_mut().states.push(Rc::clone(&state) as Rc<dyn WorkerState>);
     let wanted = Rc::new(Cell::new(false));
     let applier = Applier {
-        guard: Guard::new(&site),
+        guard: Rc::new(Guard::new(&site)),
         context: Rc::clone(context),
         state: Rc::clone(&state),
         apply,
         wanted: Rc::clone(&wanted),
-        waiting: BTreeMap::new(),
         encoder: Encoder { state: name.to_string(), ..Encoder::default() },
     };
     let (changes, given) = operator(parcels, applier);
@@ -144,13 +144,19 @@ struct Waiting<P> {
     section: Section,
 }
 
+impl<P> Waiting<P> {
+    fn new(state: StateId, capabilities: [Capability<u64>; 2]) -> Waiting<P> {
+        let (parts, section) = (Default::default(), Section::new(state));
+        Waiting { capabilities, parts, part: 0, encoded: 0, section }
+    }
+}
+
 struct Applier<P, A: Apply<P>> {
-    guard: Guard,
+    guard: Rc<Guard>,
     context: Rc<Context>,
     state: Rc<TypedState<A::Key, A::Value>>,
     apply: A,
     wanted: Rc<Cell<bool>>,
-    waiting: BTreeMap<u64, Waiting<P>>,
     encoder: Encoder,
 }
 
@@ -169,35 +175,36 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
     let mut input = builder.new_input(parcels, by_owner());
     let (mut changes_output, changes) = builder.new_output();
     let (mut given_output, given) = builder.new_output();
-    let meter = applier.guard.meter.clone();
+    let (guard, id) = (Rc::clone(&applier.guard), applier.state.id);
     builder.build(move |_| {
+        let mut open: OpenBatches<Waiting<Parcel<PK, P>>> = OpenBatches::new();
         move |frontiers: &[MutableAntichain<u64>]| {
-            let _busy = meter.busy();
+            let _busy = guard.meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<PK, P>>| {
-                meter.received(number_in(parcels));
+                guard.meter.received(number_in(parcels));
                 if let (Some(changes), Some(given)) =
                     (capability.retain_least(0), capability.retain_least(1))
                 {
-                    applier.receive([changes, given], parcels);
+                    let capabilities = [changes, given];
+                    let waiting =
+                        open.entry(*capabilities[0].time(), || Waiting::new(id, capabilities));
+                    for parcel in parcels.drain(..) {
+                        waiting.parts[parcel.part].push_back(parcel);
+                    }
                 }
             });
             let mut slice = TimeSlice::begin();
             let (mut changes, mut given) = (changes_output.activate(), given_output.activate());
-            let mut more = !applier.state.release(applier.context.shared.hub.pins.floor());
-            while applier.guard.is_running()
-                && let Some((&txid, _)) = applier.waiting.first_key_value()
-                && !frontiers[0].less_equal(&txid)
-            {
-                let done = applier.advance(txid, &mut slice, |[first, second], one, two| {
+            let old_is_left = !applier.state.release(applier.context.shared.hub.pins.floor());
+            let work = |txid, batch: &mut Waiting<Parcel<PK, P>>, slice: &mut TimeSlice| {
+                let done = applier.advance(txid, batch, slice, |[first, second], one, two| {
                     changes.give(first, one);
                     given.give(second, two);
                 });
-                if !done {
-                    more = applier.guard.is_running();
-                    break;
-                }
-            }
-            if more {
+                if done { Progress::Done } else { Progress::More }
+            };
+            let left = open.advance(&frontiers[0], &guard, &mut slice, work);
+            if (left == Progress::More && guard.is_running()) || old_is_left {
                 activator.activate();
             }
         }
@@ -206,52 +213,43 @@ fn operator<'s, PK: Key, P: Data, A: Apply<Parcel<PK, P>>>(
 }
 
 impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
-    fn receive(&mut self, capabilities: [Capability<u64>; 2], parcels: &mut Vec<Parcel<PK, P>>) {
-        let id = self.state.id;
-        let waiting = self.waiting.entry(*capabilities[0].time()).or_insert_with(|| Waiting {
-            capabilities,
-            parts: Default::default(),
-            part: 0,
-            encoded: 0,
-            section: Section::new(id),
-        });
-        for parcel in parcels.drain(..) {
-            waiting.parts[parcel.part].push_back(parcel);
-        }
-    }
-
     /// Goes on with a batch that is complete. Returns whether it is done, else the slice is over.
     fn advance(
         &mut self,
-        txid: u64,
+        txid: Txid,
+        batch: &mut Waiting<Parcel<PK, P>>,
         slice: &mut TimeSlice,
         mut give: impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
     ) -> bool {
-        self.guard.at_batch(Some(txid));
-        while self.waiting[&txid].part < PARTS {
+        while batch.part < PARTS {
             let mut emit = Emit::of_batch();
-            let applied = self.apply_part(txid, slice, &mut emit);
-            let batch = &self.waiting[&txid];
+            let applied = self.apply_part(txid, batch, slice, &mut emit);
             give(
                 &batch.capabilities,
                 &mut Chunk::default(),
                 &mut Chunk::of(std::mem::take(emit.records())),
             );
-            if !applied || !self.encode_part(txid, slice, &mut give) {
+            if !applied || !self.encode_part(txid, batch, slice, &mut give) {
                 return false;
             }
-            self.waiting.get_mut(&txid).expect("the caller has found it").part += 1;
+            batch.part += 1;
         }
-        let batch = self.waiting.remove(&txid).expect("it was there above");
-        self.context.in_batch(Txid(txid), |made| made.sections.push(batch.section));
+        let section = std::mem::replace(&mut batch.section, Section::new(self.state.id));
+        self.context.in_batch(txid, |made| made.sections.push(section));
         true
     }
 
     /// Applies what is left of the part in hand. Returns whether that is all of it.
-    fn apply_part(&mut self, txid: u64, slice: &mut TimeSlice, emit: &mut Emit<A::Out>) -> bool {
-        let Applier { guard, state, apply, waiting, .. } = self;
-        let waiting = waiting.get_mut(&txid).expect("the caller has found it");
-        let (parcels, batch) = (&mut waiting.parts[waiting.part], self.context.batch(Txid(txid)));
+    fn apply_part(
+        &mut self,
+        txid: Txid,
+        batch: &mut Waiting<Parcel<PK, P>>,
+        slice: &mut TimeSlice,
+        emit: &mut Emit<A::Out>,
+    ) -> bool {
+        let Applier { guard, state, apply, .. } = self;
+        let parcels = &mut batch.parts[batch.part];
+        let batch = self.context.batch(txid);
         parcels.is_empty()
             || (guard.run(|| apply.apply(&batch, parcels, state, slice, emit))
                 && parcels.is_empty())
@@ -260,12 +258,12 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
     /// Encodes the changes that are applied and not encoded. Returns whether that is all of them.
     fn encode_part(
         &mut self,
-        txid: u64,
+        txid: Txid,
+        batch: &mut Waiting<Parcel<PK, P>>,
         slice: &mut TimeSlice,
         give: &mut impl FnMut(&[Capability<u64>; 2], &mut Changes<A, Parcel<PK, P>>, &mut Chunk<A::Out>),
     ) -> bool {
-        let Applier { guard, state, waiting, encoder, wanted, .. } = self;
-        let batch = waiting.get_mut(&txid).expect("the caller has found it");
+        let Applier { guard, state, encoder, wanted, .. } = self;
         let map = state.map.borrow();
         if let Err(error) =
             map.alike().map_or(Ok(()), |(one, other)| encoder.are_told_apart(one, other))
@@ -273,15 +271,15 @@ impl<PK, P, A: Apply<Parcel<PK, P>>> Applier<Parcel<PK, P>, A> {
             guard.fail(&error.to_string());
             return false;
         }
-        let changed = map.changed_in(Txid(txid));
+        let changed = map.changed_in(txid);
         while batch.encoded < changed {
             let (from, upto) = (batch.encoded, (batch.encoded + CHANGES_PER_LOOK).min(changed));
             let mut changes = Vec::new();
-            for (number, change) in (from..upto).zip(map.changes(Txid(txid), from..upto)) {
+            for (number, change) in (from..upto).zip(map.changes(txid, from..upto)) {
                 if (number - from) % TOUCHED_AT_ONCE == 0 {
                     map.touch_changes(number..(number + TOUCHED_AT_ONCE).min(upto));
                 }
-                if let Err(error) = encoder.push(Txid(txid), &mut batch.section, &change) {
+                if let Err(error) = encoder.push(txid, &mut batch.section, &change) {
                     guard.fail(&error.to_string());
                     return false;
                 }

@@ -6,6 +6,7 @@
 
 mod remembered;
 
+use super::open_batches::{OpenBatches, Progress};
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::batch::chunk::Chunk;
 use crate::batch::slice::TimeSlice;
@@ -18,7 +19,7 @@ use crate::record::{Data, Record, Storable};
 use crate::run::threads::no_thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use remembered::Remembered;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -160,23 +161,23 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         let activator = parcels.scope().worker().sync_activator_for(address.to_vec());
         let mut input = builder.new_input(parcels, by_owner());
         let (mut output, raw) = builder.new_output::<Chunk<(T, Option<E::Value>)>>();
-        let mut hub = RequestHub::<T, E> {
-            guard: Guard::new(&site),
+        let mut hub = RequestHub::<E> {
+            guard: Rc::new(Guard::new(&site)),
             context: Rc::clone(&site.context),
             external: external.clone(),
             activator,
-            open: BTreeMap::new(),
             known: Remembered::new(external.caching.batches),
             asked: None,
             trouble: None,
         };
-        let meter = hub.guard.meter.clone();
+        let guard = Rc::clone(&hub.guard);
         builder.build(move |_| {
+            let mut open: OpenBatches<Open<E::Key, T>> = OpenBatches::new();
             move |frontiers: &[MutableAntichain<u64>]| {
                 input.for_each(|capability, parcels: &mut Vec<Parcel<E::Key, T>>| {
-                    meter.received(number_in(parcels));
+                    guard.meter.received(number_in(parcels));
                     if let Some(capability) = capability.retain_least(0) {
-                        let batch = hub.open.entry(*capability.time()).or_insert_with(|| Open {
+                        let batch = open.entry(*capability.time(), || Open {
                             capability,
                             records: Vec::new(),
                             complete: false,
@@ -189,10 +190,16 @@ impl<'s, T: Record + Data> Stream<'s, T> {
                         );
                     }
                 });
-                let (mut session, _busy) = (output.activate(), meter.busy());
-                hub.advance(&frontiers[0], |capability, mut found| {
-                    session.give(capability, &mut found)
+                let (mut session, _busy) = (output.activate(), guard.meter.busy());
+                let slice = &mut TimeSlice::begin();
+                let left = open.advance(&frontiers[0], &guard, slice, |txid, open, slice| {
+                    hub.advance(txid, open, slice, |capability, mut found| {
+                        session.give(capability, &mut found)
+                    })
                 });
+                if left == Progress::More {
+                    let _ = hub.activator.activate();
+                }
             }
         });
         Stream::at(site, raw)
@@ -218,65 +225,52 @@ struct Open<K, T> {
 /// The number of records that are given in one chunk: those behind take each in one go.
 const RECORDS_AT_ONCE: usize = 256;
 
-struct RequestHub<T, E: ExternalState> {
-    guard: Guard,
+struct RequestHub<E: ExternalState> {
+    guard: Rc<Guard>,
     context: Rc<Context>,
     external: External<E>,
     activator: SyncActivator,
-    open: BTreeMap<u64, Open<E::Key, T>>,
     known: Remembered<E::Key, E::Value>,
     /// The batch whose keys are asked for, and where the answer comes.
-    asked: Option<(u64, Receiver<TellOf<E>>)>,
+    asked: Option<(Txid, Receiver<TellOf<E>>)>,
     /// The last logged reason why there is no answer.
     trouble: Option<String>,
 }
 
-impl<T: Record, E: ExternalState> RequestHub<T, E> {
-    fn advance(
+impl<E: ExternalState> RequestHub<E> {
+    fn advance<T: Record>(
         &mut self,
-        frontier: &MutableAntichain<u64>,
+        txid: Txid,
+        open: &mut Open<E::Key, T>,
+        slice: &mut TimeSlice,
         mut give: impl FnMut(&Capability<u64>, Chunk<(T, Option<E::Value>)>),
-    ) {
-        let mut slice = TimeSlice::begin();
-        while self.guard.is_running()
-            && let Some(txid) = self.open.first_key_value().map(|(txid, _)| *txid)
-            && !frontier.less_equal(&txid)
-        {
-            self.guard.at_batch(Some(txid));
-            if !self.open[&txid].complete && !self.has_all(txid) {
-                return;
-            }
-            let open = self.open.get_mut(&txid).expect("it was there above");
-            open.complete = true;
-            while !open.records.is_empty() {
-                let value = |key: &E::Key| self.known.get(key, Txid(txid)).cloned().flatten();
-                let rest =
-                    open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
-                give(
-                    &open.capability,
-                    Chunk::of(
-                        rest.into_iter().map(|(key, record)| (record, value(&key))).collect(),
-                    ),
-                );
-                slice.look();
-                if slice.was_over() && !open.records.is_empty() {
-                    let _ = self.activator.activate();
-                    return;
-                }
-            }
-            self.open.remove(&txid);
-            self.known.forget_some(Txid(txid + 1));
+    ) -> Progress {
+        if !open.complete && !self.has_all(txid, &open.records) {
+            return Progress::Waits;
         }
+        open.complete = true;
+        let value = |key: &E::Key| self.known.get(key, txid).cloned().flatten();
+        while !open.records.is_empty() {
+            let rest = open.records.split_off(open.records.len().saturating_sub(RECORDS_AT_ONCE));
+            let found = rest.into_iter().map(|(key, record)| (record, value(&key)));
+            give(&open.capability, Chunk::of(found.collect()));
+            slice.look();
+            if slice.was_over() && !open.records.is_empty() {
+                return Progress::More;
+            }
+        }
+        self.known.forget_some(txid.next());
+        Progress::Done
     }
 
     /// Returns whether the answers for all keys of a batch are there; if not, they are on their
     /// way.
-    fn has_all(&mut self, txid: u64) -> bool {
+    fn has_all<T>(&mut self, txid: Txid, records: &[(E::Key, T)]) -> bool {
         if let Some((of, told)) = &self.asked {
             loop {
                 match told.try_recv() {
                     Ok(Told::Answer(answers)) => {
-                        self.known.keep(Txid(*of), answers);
+                        self.known.keep(*of, answers);
                         (self.asked, self.trouble) = (None, None);
                         return true;
                     }
@@ -292,7 +286,7 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
                     Ok(Told::Failed(why)) => {
                         tracing::warn!(
                             name = self.external.name,
-                            batch = txid,
+                            batch = %txid,
                             why,
                             "an external state cannot be asked; it is asked again"
                         );
@@ -303,9 +297,8 @@ impl<T: Record, E: ExternalState> RequestHub<T, E> {
             }
         }
         // Batches without a record for this worker may have passed since the last one.
-        self.known.forget_some(Txid(txid));
-        let records = &self.open[&txid].records;
-        let is_missing = |key: &&E::Key| self.known.get(key, Txid(txid)).is_none();
+        self.known.forget_some(txid);
+        let is_missing = |key: &&E::Key| self.known.get(key, txid).is_none();
         let missing: HashSet<&E::Key> =
             records.iter().map(|(key, _)| key).filter(is_missing).collect();
         if missing.is_empty() {

@@ -2,6 +2,7 @@
 //! aggregation of a batch.
 
 use super::emit::Emit;
+use super::open_batches::{OpenBatches, Progress};
 use super::route::{Parcel, number_in};
 use crate::batch::Batch;
 use crate::batch::chunk::Chunk;
@@ -12,8 +13,7 @@ use crate::dataflow::stream::{Raw, Stream, activator};
 use crate::panics::naming;
 use crate::record::{Data, Record};
 use hashbrown::hash_map::{HashMap, IntoIter};
-use std::collections::{BTreeMap, VecDeque};
-use tidemill_state::Txid;
+use std::collections::VecDeque;
 use tidemill_state::keys::{self, Key};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -170,14 +170,13 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
         // Moved on with the frontier: the right to give something for a batch of which no record
         // comes.
         let mut held = capabilities.pop().filter(|_| always.is_some());
-        let (mut open, mut next) = (BTreeMap::new(), context.shared.after.next().0);
+        let (mut open, mut next) = (OpenBatches::new(), context.shared.after.next().0);
         move |frontiers: &[MutableAntichain<u64>]| {
             let _busy = guard.meter.busy();
             input.for_each(|capability, parcels: &mut Vec<Parcel<K, P>>| {
                 if let Some(capability) = capability.retain_least(0) {
                     guard.meter.received(number_in(parcels));
-                    let batch =
-                        open.entry(*capability.time()).or_insert_with(|| Open::new(capability));
+                    let batch = open.entry(*capability.time(), || Open::new(capability));
                     batch.parcels.extend(parcels.drain(..));
                 }
             });
@@ -185,7 +184,7 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
                 (&mut held, frontiers[0].frontier().first().copied())
             {
                 for txid in next..frontier {
-                    open.entry(txid).or_insert_with(|| Open::new(held.delayed(&txid)));
+                    open.entry(txid, || Open::new(held.delayed(&txid)));
                 }
                 next = next.max(frontier);
                 if *held.time() < frontier {
@@ -194,34 +193,20 @@ pub(crate) fn gather<'s, K: Key, P: Data, G: Gather<K, P>>(
             }
             let mut slice = TimeSlice::begin();
             let mut session = output.activate();
-            while guard.is_running()
-                && let Some(mut first) = open.first_entry()
-                && !frontiers[0].less_equal(first.key())
-            {
-                let txid = *first.key();
-                guard.at_batch(Some(txid));
-                let (batch, open, mut emit) =
-                    (context.batch(Txid(txid)), first.get_mut(), Emit::of_batch());
-                let mut done = false;
+            let work = |txid, open: &mut Open<K, P, G::Slot>, slice: &mut TimeSlice| {
+                let (batch, mut emit, mut done) = (context.batch(txid), Emit::of_batch(), false);
                 let well = guard.run(|| {
-                    done = open.advance(
-                        &mut gathering,
-                        &batch,
-                        always.as_ref(),
-                        &mut slice,
-                        &mut emit,
-                    );
+                    done = open.advance(&mut gathering, &batch, always.as_ref(), slice, &mut emit);
                     Ok(())
                 });
                 if !well {
-                    return;
+                    return Progress::Waits;
                 }
                 session.give(&open.capability, &mut Chunk::of(std::mem::take(emit.records())));
-                if !done {
-                    activator.activate();
-                    return;
-                }
-                first.remove();
+                if done { Progress::Done } else { Progress::More }
+            };
+            if open.advance(&frontiers[0], &guard, &mut slice, work) == Progress::More {
+                activator.activate();
             }
         }
     });

@@ -1,6 +1,7 @@
 //! The common part of `lookup_before` and `lookup_after`: each record meets the value of its key,
 //! once the state has come far enough.
 
+use super::open_batches::{OpenBatches, Progress};
 use super::route::{Parcel, Routing, by_owner, number_in, route};
 use crate::batch::chunk::Chunk;
 use crate::batch::slice::TimeSlice;
@@ -9,7 +10,8 @@ use crate::dataflow::state::State;
 use crate::dataflow::stream::{Stream, activator};
 use crate::plan::NodeKind;
 use crate::record::{Data, Record, Storable};
-use std::collections::{BTreeMap, VecDeque};
+use crate::table::part::TypedState;
+use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
 use tidemill_state::Txid;
@@ -35,7 +37,36 @@ struct Waiting<K, T> {
     parcels: VecDeque<Parcel<K, T>>,
 }
 
+impl<K: Key, T> Waiting<K, T> {
+    /// Returns the next records with the values of their keys as of the batch `at`, until the slice
+    /// is over.
+    fn look_up<V: Storable>(
+        &mut self,
+        state: &TypedState<K, V>,
+        at: Txid,
+        slice: &mut TimeSlice,
+    ) -> Vec<(T, Option<V>)> {
+        let (map, mut found) = (state.map.borrow(), Vec::new());
+        while let Some(mut parcel) = self.parcels.pop_front() {
+            for (hash, key, record) in parcel.items.drain(..) {
+                let value = match map.get_at(hash, &key, at) {
+                    Found::Value(value) => Some(value.clone()),
+                    Found::Absent => None,
+                    Found::Cold => unreachable!("every key is kept in memory"),
+                };
+                found.push((record, value));
+            }
+            slice.look();
+            if slice.was_over() {
+                break;
+            }
+        }
+        found
+    }
+}
+
 impl<'s, T: Record + Data> Stream<'s, T> {
+    /// Puts beside each record the value that its key has before or after the record's batch.
     pub(super) fn looked_up<K: Key, V: Storable>(
         self,
         kind: &'static str,
@@ -57,55 +88,36 @@ impl<'s, T: Record + Data> Stream<'s, T> {
         let mut changes = builder.new_input(state.changes.clone().read().0, Pipeline);
         let (mut output, raw) = builder.new_output::<Chunk<(T, Option<V>)>>();
         builder.build(move |_| {
-            let mut open: BTreeMap<u64, Waiting<K, T>> = BTreeMap::new();
+            let mut open: OpenBatches<Waiting<K, T>> = OpenBatches::new();
             move |frontiers: &[MutableAntichain<u64>]| {
                 let _busy = guard.meter.busy();
                 changes.for_each(|_, _| {});
                 input.for_each(|capability, parcels: &mut Vec<Parcel<K, T>>| {
                     if let Some(capability) = capability.retain_least(0) {
                         guard.meter.received(number_in(parcels));
-                        let waiting = open.entry(*capability.time());
-                        let waiting = waiting
-                            .or_insert_with(|| Waiting { capability, parcels: VecDeque::new() });
+                        let waiting = open.entry(*capability.time(), || Waiting {
+                            capability,
+                            parcels: VecDeque::new(),
+                        });
                         waiting.parcels.extend(parcels.drain(..));
                     }
                 });
                 let mut slice = TimeSlice::begin();
                 let mut session = output.activate();
-                while guard.is_running()
-                    && let Some(mut first) = open.first_entry()
-                    && !frontiers[0].less_equal(first.key())
-                {
-                    let txid = *first.key();
+                let work = |txid: Txid, waiting: &mut Waiting<K, T>, slice: &mut TimeSlice| {
                     let (ready, at) = match when {
-                        When::Before => (!frontiers[1].less_than(&txid), Txid(txid - 1)),
-                        When::After => (!frontiers[1].less_equal(&txid), Txid(txid)),
+                        When::Before => (!frontiers[1].less_than(&txid.0), Txid(txid.0 - 1)),
+                        When::After => (!frontiers[1].less_equal(&txid.0), txid),
                     };
                     if !ready {
-                        return;
+                        return Progress::Waits;
                     }
-                    let waiting = first.get_mut();
-                    let (map, mut found) = (reader.map.borrow(), Vec::new());
-                    while let Some(mut parcel) = waiting.parcels.pop_front() {
-                        for (hash, key, record) in parcel.items.drain(..) {
-                            let value = match map.get_at(hash, &key, at) {
-                                Found::Value(value) => Some(value.clone()),
-                                Found::Absent => None,
-                                Found::Cold => unreachable!("every key is kept in memory"),
-                            };
-                            found.push((record, value));
-                        }
-                        slice.look();
-                        if slice.was_over() {
-                            break;
-                        }
-                    }
+                    let found = waiting.look_up(&reader, at, slice);
                     session.give(&waiting.capability, &mut Chunk::of(found));
-                    if !waiting.parcels.is_empty() {
-                        activator.activate();
-                        return;
-                    }
-                    first.remove();
+                    if waiting.parcels.is_empty() { Progress::Done } else { Progress::More }
+                };
+                if open.advance(&frontiers[0], &guard, &mut slice, work) == Progress::More {
+                    activator.activate();
                 }
             }
         });

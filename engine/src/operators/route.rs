@@ -1,14 +1,15 @@
 //! The way of records to the worker that owns their key.
 
 use super::group_by::Grouped;
+use super::open_batches::{OpenBatches, Progress};
 use crate::batch::chunk::Chunk;
+use crate::batch::slice::TimeSlice;
 use crate::dataflow::context::Site;
 use crate::dataflow::guard::Guard;
 use crate::dataflow::stream::Raw;
 use crate::record::{Data, Record};
 use crate::table::placement::Placement;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use tidemill_state::hot::TOUCHED_AT_ONCE;
 use tidemill_state::keys::{self, Key};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -147,7 +148,7 @@ where
     let mut input = builder.new_input(raw, Pipeline);
     let (mut output, parcels) = builder.new_output::<Vec<Parcel<K, P>>>();
     builder.build(move |_| {
-        let mut open: BTreeMap<u64, (Capability<u64>, Sorter<K, P>)> = BTreeMap::new();
+        let mut open: OpenBatches<(Capability<u64>, Sorter<K, P>)> = OpenBatches::new();
         move |frontiers: &[MutableAntichain<u64>]| {
             let (mut session, _busy) = (output.activate(), guard.meter.busy());
             input.for_each(|capability, chunk: &mut Chunk<T>| {
@@ -158,7 +159,7 @@ where
                 if !guard.is_running() {
                     return;
                 }
-                let (capability, sorter) = open.entry(*capability.time()).or_insert_with(|| {
+                let (capability, sorter) = open.entry(*capability.time(), || {
                     let sorter = Sorter {
                         placement: routing.placement,
                         ..Sorter::new(&site, routing.parts, routing.most)
@@ -173,13 +174,11 @@ where
                 });
                 session.give(capability, &mut full);
             });
-            while let Some(mut first) =
-                open.first_entry().filter(|first| !frontiers[0].less_equal(first.key()))
-            {
-                let (capability, sorter) = first.get_mut();
+            let slice = &mut TimeSlice::begin();
+            open.advance(&frontiers[0], &guard, slice, |_, (capability, sorter), _| {
                 session.give(capability, &mut sorter.rest());
-                first.remove();
-            }
+                Progress::Done
+            });
         }
     });
     parcels
