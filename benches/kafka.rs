@@ -10,12 +10,9 @@
 //! consumer sees its count. CPU time is this process's, with librdkafka's threads and without the
 //! broker.
 
-#[path = "../tests/support/broker.rs"]
-mod broker;
 #[path = "support/words.rs"]
 mod words;
 
-use broker::Broker;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
@@ -28,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{BatchLimits, Engine, Settings, Status};
+use tidemill_harness::broker::Broker;
 use words::make_lines;
 
 const PARTITIONS: i32 = 4;

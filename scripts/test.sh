@@ -18,7 +18,7 @@ part=${1:-}
 if [ -n "$part" ] && [ "${part%/*}" = "$part" ] && [ ! -e "tests/$part.rs" ] && [ ! -e "tests/$part/main.rs" ]; then
   # The file of a group, named without it.
   for path in tests/*/"$part.rs" tests/*/"$part/mod.rs"; do
-    case $path in tests/support/*) ;; *) if [ -e "$path" ]; then part=$(basename "${path%%/"$part"*}")/$part; break; fi ;; esac
+    if [ -e "$path" ]; then part=$(basename "${path%%/"$part"*}")/$part; break; fi
   done
 fi
 if [ -z "$part" ]; then

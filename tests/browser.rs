@@ -6,20 +6,16 @@
 //! `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be
 //! there.
 
-mod support {
-    pub(crate) mod binary;
-    pub(crate) mod checkout;
-}
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use support::binary::{Running, folder};
-use support::checkout::root;
 use tidemill::prelude::*;
 use tidemill::server::{Access, Listening};
 use tidemill::testing::Kit;
+use tidemill_harness::alone::exclusive;
+use tidemill_harness::binary::{Running, folder};
+use tidemill_harness::checkout::root;
 
 /// Whether there is a browser to use; says why, if not.
 fn has_browser() -> bool {
@@ -62,7 +58,7 @@ struct Steps {
 
 impl Steps {
     fn start(url: &str, what: &[&str]) -> Steps {
-        let pictures = support::checkout::target().join("page");
+        let pictures = tidemill_harness::checkout::target().join("page");
         let mut command = Command::new("timeout");
         let command = command
             .args(["--kill-after=5", "240", "node", "browser/views.mjs", url])
@@ -179,6 +175,7 @@ const IN_A_BATCH: u64 = 50;
 
 #[test]
 fn the_page_stays_quick_and_does_not_grow_beside_a_large_topology() {
+    let _exclusive = exclusive();
     if !has_browser() {
         return;
     }

@@ -5,19 +5,17 @@
 //! recorded positions, and at the end with a recount of all of it. `TIDEMILL_LONG=1` walks more and
 //! kills more often, `TIDEMILL_TEST_SEED=N` repeats a random run that failed.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
-use support::asked::{self, long};
-use support::child::{How, SUBJECT};
-use support::input::Input;
-use support::place::Place;
-use support::random::Random;
-use support::run::Run;
-use support::seen::Seen;
-use support::subject;
 use tidemill::{CrashPoint, Durability, Points, Position, Store};
+use tidemill_harness::asked::{self, long};
+use tidemill_harness::child::{How, SUBJECT};
+use tidemill_harness::input::Input;
+use tidemill_harness::place::Place;
+use tidemill_harness::random::Random;
+use tidemill_harness::run::Run;
+use tidemill_harness::seen::Seen;
+use tidemill_harness::subject;
 use tidemill_state::Batch;
 
 /// Not a test: what the child processes of the tests below do. Without the variable that they are

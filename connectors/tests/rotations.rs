@@ -12,13 +12,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidemill_connectors::{FileSource, Files, Lines, Str};
 use tidemill_engine::source::{OnLoss, ReadStatus, Reader, Records, Source, Start};
+use tidemill_harness::asked;
+use tidemill_harness::random::Random;
 use tidemill_state::{Error, Position};
-
-#[path = "../../tests/support/asked.rs"]
-mod asked;
-#[path = "../../tests/support/random.rs"]
-mod random;
-use random::Random;
 
 /// A change of a log, or a step of its source.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,9 +1,6 @@
 //! What is on its way stays within its bounds (I8): batches that are not committed, and output that
 //! no sink has confirmed. Where a bound is reached the sources wait, and lose nothing.
 
-use crate::support::gate::{Gate, Gated};
-use crate::support::hooked::{Hooked, Read};
-use crate::support::waiting::wait_until;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -11,6 +8,9 @@ use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::testing::Kit;
 use tidemill::{Engine, OnFailure, QueryError, Settings, Status};
+use tidemill_harness::gate::{Gate, Gated};
+use tidemill_harness::hooked::{Hooked, Read};
+use tidemill_harness::waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,7 +40,7 @@ impl Place {
         sink: &Gated,
         on_number: impl Fn(u64) + Clone + Send + Sync + 'static,
     ) -> Place {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
         for file in 0..2 {
             let lines: String = (0..LINES).map(|line| format!("{}\n", line * 2 + file)).collect();
             std::fs::write(folder.path().join(format!("{file}.txt")), lines)

@@ -1,8 +1,6 @@
 //! How runs and generations end: everything that is complete is committed first, a failure is never
 //! held up, and a stop is over in time, whoever does not return.
 
-use crate::support::gate::{Gate, Gated};
-use crate::support::waiting::wait_until;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -12,6 +10,8 @@ use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{
     CrashPoint, Durability, Engine, Error, Kind, Points, Position, Result, Settings, Store, Txid,
 };
+use tidemill_harness::gate::{Gate, Gated};
+use tidemill_harness::waiting::wait_until;
 use tidemill_state::points::Effect;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,7 +121,7 @@ impl Reader<u64> for NumbersReader {
 }
 
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
+    tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder can be made")
 }
 
 fn settings(folder: &tempfile::TempDir) -> Settings {

@@ -169,7 +169,7 @@ fn with_one_that_fails_now_and_then_everything_comes_once_after_each_crash() {
 
 #[test]
 fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch())
         .expect("the target folder can be written");
     let batches = BatchLimits { max_records: 10, ..BatchLimits::default() };
     let settings = Settings {

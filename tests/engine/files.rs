@@ -1,7 +1,5 @@
 //! Bad input beside good: lines that are no records, and files that cannot be read or go away.
 
-use crate::support::alone::alone;
-use crate::support::waiting::wait_until;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +9,8 @@ use tidemill::connectors::{FileSource, Lines};
 use tidemill::prelude::*;
 use tidemill::source::{DeadLetter, OnLoss};
 use tidemill::{Engine, Kind, Settings, Status};
+use tidemill_harness::alone::alone;
+use tidemill_harness::waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

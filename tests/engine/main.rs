@@ -1,13 +1,5 @@
 //! Tests of topologies that run in the test's own process: operators, queries, generations, bounds.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod alone;
-    pub(crate) mod gate;
-    pub(crate) mod hooked;
-    pub(crate) mod waiting;
-}
-
 mod bounds;
 mod composition;
 mod endings;

@@ -1,10 +1,10 @@
 //! Requests that take long hold the values of their batch, up to a bound (I8): beyond it the oldest
 //! of them fail, with an error of their own, and the memory comes back.
 
-use crate::support::waiting::wait_until;
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::{Engine, QueryError, QueryLimits, Settings};
+use tidemill_harness::waiting::wait_until;
 
 const KEYS: u64 = 100_000;
 const PIN_BYTES: usize = 1 << 20;
@@ -18,7 +18,7 @@ const SLACK: usize = (BATCH.1 as usize + 2) * BATCH.0 as usize * 64;
 
 #[test]
 fn i8_what_is_kept_for_requests_that_take_long_is_bounded() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
     let queries = QueryLimits {
         pin_bytes: PIN_BYTES,
         time_out: Duration::from_secs(60),

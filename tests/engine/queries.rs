@@ -1,11 +1,11 @@
 //! Queries in-process: what each operator answers, that no request's weight is lost or made, and
 //! that an answer is of one committed batch (I4, I7).
 
-use crate::support::alone::alone;
 use std::collections::BTreeMap;
 use tidemill::aggregates::{Count, Max, Sum};
 use tidemill::testing::{Io, Kit};
 use tidemill::{QueryError, Requests, Scan, State, Topology};
+use tidemill_harness::alone::alone;
 
 fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(String::from).collect()

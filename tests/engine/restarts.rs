@@ -10,7 +10,7 @@ const RECORDS: u64 = 20_000;
 
 #[test]
 fn i5_a_generation_that_fails_during_a_commit_is_followed_by_one_that_goes_on_exactly() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch())
         .expect("the target folder can be written");
     let batches = BatchLimits {
         max_records: 64,

@@ -1,13 +1,13 @@
 //! Records that a source skips fill no batch: a position that moves past them is written all the
 //! same, and never takes one back that a later batch has written.
 
-use crate::support::waiting::wait_until;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::source::{ReadStatus, Reader, Records, Source};
 use tidemill::{Engine, Position, Result, Settings, Status, Txid};
+use tidemill_harness::waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -113,7 +113,7 @@ fn offset(status: &Status) -> u64 {
 
 #[test]
 fn i1_a_position_never_goes_back_behind_a_committed_batch() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
     let given = Given::default();
     let engine = start(folder.path(), &given);
     given.give(Some(1));

@@ -1,11 +1,6 @@
 //! The rules of the house that the compiler does not know: paths named in the documents exist,
 //! every source file says what it owns, no file grows too long, and nothing is left half done.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod checkout;
-}
-
 mod api;
 mod baseline;
 mod book;
@@ -15,7 +10,7 @@ mod words;
 
 use std::fs;
 use std::path::Path;
-use support::checkout::root;
+use tidemill_harness::checkout::root;
 
 /// The documents whose paths and links are checked, beside those of the book and the records of
 /// decisions.

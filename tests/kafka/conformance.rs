@@ -1,11 +1,5 @@
 //! The suites of sources and sinks, run on Kafka's against a real broker.
 
-use crate::support::broker::Broker;
-use crate::support::hooked::{Hooked, Read};
-use crate::support::topics::{
-    create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed,
-    settle, watermarks,
-};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidemill::kafka::{KafkaSink, KafkaSource, Message};
@@ -13,6 +7,12 @@ use tidemill::prelude::*;
 use tidemill::sink::{Delivery, Entry, Marker, Owner, Prepared, Publisher, Sink};
 use tidemill::source::{OnLoss, ReadStatus, Source, Start};
 use tidemill::{Kind, Position, Txid, conformance};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::hooked::{Hooked, Read};
+use tidemill_harness::topics::{
+    create_topic, delete_records, delete_topic, produce, produce_in_transaction, read_committed,
+    settle, watermarks,
+};
 
 fn send(topic: &str, partition: i32, values: &[&str]) {
     let messages: Vec<_> = values.iter().map(|value| (partition, None, Some(*value))).collect();

@@ -1,9 +1,9 @@
 //! The demo from a topic: what it counts is what is in the file, however often it is killed.
 
-use crate::support::binary::{Running, folder, run};
-use crate::support::broker::Broker;
-use crate::support::edits::{ask, recount, trends};
 use serde_json::{Value as Json, json};
+use tidemill_harness::binary::{Running, folder, run};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::edits::{ask, recount, trends};
 
 /// How many edits are in committed batches, by the topic's offsets.
 fn counted(status: &Json) -> u64 {

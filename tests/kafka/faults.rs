@@ -6,19 +6,19 @@
 //! of crash points, crashes and faults, and more random rounds. A failure names the case:
 //! `TIDEMILL_TEST_CASE=…` repeats it alone, `TIDEMILL_TEST_SEED=N` a random round.
 
-use crate::support::asked::{self, long};
-use crate::support::broker::Broker;
-use crate::support::child::{How, Running, crash_at};
-use crate::support::kafka::fault::{Begun, Fault};
-use crate::support::kafka::input::{Content, Input};
-use crate::support::kafka::lane::{Shown, each_case};
-use crate::support::kafka::place::Place;
-use crate::support::kafka::seen::Seen;
-use crate::support::random::Random;
-use crate::support::run::Run;
-use crate::support::topics::Seen as Message;
 use std::time::Duration;
 use tidemill::CrashPoint;
+use tidemill_harness::asked::{self, long};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::child::{How, Running, crash_at};
+use tidemill_harness::kafka::fault::{Begun, Fault};
+use tidemill_harness::kafka::input::{Content, Input};
+use tidemill_harness::kafka::lane::{Shown, each_case};
+use tidemill_harness::kafka::place::Place;
+use tidemill_harness::kafka::seen::Seen;
+use tidemill_harness::random::Random;
+use tidemill_harness::run::Run;
+use tidemill_harness::topics::Seen as Message;
 
 /// How many lines a partition has, about: enough for 25 batches of [`run`].
 const LINES: u64 = 120;

@@ -2,14 +2,14 @@
 //! run ends with 67 and names both topics, what was read before is committed, and nothing of the
 //! other is taken for the rest of the one.
 
-use crate::support::binary::{self, Outcome, Running, folder, scan};
-use crate::support::broker::Broker;
-use crate::support::topics::{
-    create_topic, delete_records, delete_topic, produce, produce_in_transaction, watermarks,
-};
 use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{self, Outcome, Running, folder, scan};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{
+    create_topic, delete_records, delete_topic, produce, produce_in_transaction, watermarks,
+};
 
 /// Within this a topic that is another is found while it is read: 15 s, and as much for a machine
 /// that has much else to do.

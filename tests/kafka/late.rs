@@ -5,11 +5,11 @@
 //! lost, and sent again, can still arrive: in the middle of the next transaction of the same
 //! producer, which it then commits, half of it. `TIDEMILL_LONG=1` walks all cases.
 
-use crate::support::binary;
-use crate::support::proxy::{Api, Fate, Which};
-use crate::support::relay::{Asked, Behind, Relay, Wrong, sink_of};
-use crate::support::topics::{create_topic, produce, read_committed};
 use std::collections::BTreeMap;
+use tidemill_harness::binary;
+use tidemill_harness::proxy::{Api, Fate, Which};
+use tidemill_harness::relay::{Asked, Behind, Relay, Wrong, sink_of};
+use tidemill_harness::topics::{create_topic, produce, read_committed};
 
 /// How a broker answers a producer whose successor it knows: INVALID_PRODUCER_EPOCH, or
 /// PRODUCER_FENCED to newer clients.

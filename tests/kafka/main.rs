@@ -1,30 +1,5 @@
 //! Tests against a real Kafka broker.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod acls;
-    pub(crate) mod alone;
-    pub(crate) mod asked;
-    pub(crate) mod binary;
-    pub(crate) mod broker;
-    pub(crate) mod checkout;
-    pub(crate) mod child;
-    pub(crate) mod edits;
-    pub(crate) mod hooked;
-    pub(crate) mod kafka;
-    pub(crate) mod link;
-    #[path = "proxy.rs"]
-    pub(crate) mod proxy;
-    pub(crate) mod random;
-    pub(crate) mod registry;
-    pub(crate) mod relay;
-    pub(crate) mod run;
-    pub(crate) mod store;
-    pub(crate) mod topics;
-    pub(crate) mod waiting;
-    pub(crate) mod wire;
-}
-
 mod conformance;
 mod demo;
 mod faults;
@@ -47,8 +22,8 @@ mod starts;
 /// variable it does nothing.
 #[test]
 fn subject() {
-    if let Ok(job) = std::env::var(support::child::SUBJECT) {
+    if let Ok(job) = std::env::var(tidemill_harness::child::SUBJECT) {
         registry::run(&job);
-        support::kafka::subject::main(&job);
+        tidemill_harness::kafka::subject::main(&job);
     }
 }

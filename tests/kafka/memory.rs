@@ -1,16 +1,16 @@
 //! Memory and the outbox stay within their bounds while a sink is away and its source is full. It
 //! is the only test of its process: it measures it.
 
-use crate::support::alone::alone;
-use crate::support::broker::Broker;
-use crate::support::link::Link;
-use crate::support::topics::{create_topic, produce, read_committed};
-use crate::support::waiting::wait_until;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Engine, Settings};
+use tidemill_harness::alone::alone;
+use tidemill_harness::broker::Broker;
+use tidemill_harness::link::Link;
+use tidemill_harness::topics::{create_topic, produce, read_committed};
+use tidemill_harness::waiting::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -63,7 +63,7 @@ fn memory_is_bounded() {
             &values.iter().map(|value| (partition, None, Some(value.as_str()))).collect::<Vec<_>>(),
         );
     }
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
     let mut settings = Settings {
         workers: 2,
         outbox_bytes: OUTBOX_BYTES,

@@ -1,19 +1,20 @@
 //! Messages in and out, in one process: decoders and what they refuse, keys, headers and times,
 //! what a topic does not take, security.
 
-use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, produce, read_committed, set_topic};
-use crate::support::wire::produce_with_headers;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill::kafka::{Incoming, Message};
 use tidemill::prelude::*;
 use tidemill::{Engine, Kind, Settings, Status};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{create_topic, produce, read_committed, set_topic};
+use tidemill_harness::wire::produce_with_headers;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written")
+    tempfile::tempdir_in(tidemill_harness::checkout::scratch())
+        .expect("the target folder can be written")
 }
 
 pub(super) fn settings(name: &str, folder: &Path) -> Settings {

@@ -1,8 +1,6 @@
 //! Tokens by a closure (SASL's OAUTHBEARER), at a broker that takes tokens without a signature and
 //! ends connections whose token is old.
 
-use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, produce, read_committed};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::path::Path;
@@ -12,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tidemill::kafka::{Message, Token};
 use tidemill::prelude::*;
 use tidemill::{Engine, Kind, Settings};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{create_topic, produce, read_committed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,8 @@ fn token() -> Token {
 }
 
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written")
+    tempfile::tempdir_in(tidemill_harness::checkout::scratch())
+        .expect("the target folder can be written")
 }
 
 fn secured() -> Kafka {

@@ -1,13 +1,14 @@
 //! Brokers that are away for longer: nothing ends, nothing spins, `status` and the log say since
 //! when, and it goes on by itself. And runs that are stopped for longer than their successor waits.
 
-use crate::support::binary::{Running, counts_are, folder, recount};
-use crate::support::broker::Broker;
-use crate::support::topics::{Seen, create_topic, produce, read_committed};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tidemill_harness::alone::exclusive;
+use tidemill_harness::binary::{Running, counts_are, folder, recount};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{Seen, create_topic, produce, read_committed};
 
 fn start(
     brokers: &str,
@@ -118,6 +119,7 @@ fn free_address() -> String {
 
 #[test]
 fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
+    let _exclusive = exclusive();
     let away_for =
         Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 120 } else { 20 });
     let mut broker = Broker::start();

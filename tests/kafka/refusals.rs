@@ -1,18 +1,18 @@
 //! What brokers refuse for good: it ends a run, with the way out, instead of being waited for.
 
-use crate::support::broker::Broker;
-use crate::support::topics::create_topic;
 use std::time::{Duration, Instant};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Engine, Kind, Settings};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::create_topic;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns what ended a run that publishes to topic `out` of these brokers, at its start or after
 /// it.
 fn ended_by(kafka: Kafka, topic: &'static str) -> Error {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch())
         .expect("the target folder can be written");
     let settings = Settings {
         workers: 1,

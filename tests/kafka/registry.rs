@@ -2,11 +2,6 @@
 //! REST API.
 
 use super::messages::{folder, run_until, settings};
-use crate::support::broker::Broker;
-use crate::support::child::{How, Running, crash_at};
-use crate::support::registry::{Mode, Registry};
-use crate::support::run::Run;
-use crate::support::topics::{create_topic, produce_bytes};
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{DecodeContext, WireType, int64, skip_field, string};
 use serde::{Deserialize, Serialize};
@@ -16,6 +11,11 @@ use std::time::{Duration, Instant};
 use tidemill::kafka::{Message, SchemaRegistry};
 use tidemill::prelude::*;
 use tidemill::{CrashPoint, Engine, Kind, Status};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::child::{How, Running, crash_at};
+use tidemill_harness::registry::{Mode, Registry};
+use tidemill_harness::run::Run;
+use tidemill_harness::topics::{create_topic, produce_bytes};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Order {

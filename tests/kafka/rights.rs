@@ -1,15 +1,15 @@
 //! A broker with an authorizer: what is lacking is named, with the resource, and nothing is waited
 //! for that never comes.
 
-use crate::support::acls::{Right, deny, grant};
-use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, produce, read_committed};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Engine, Kind, Settings};
+use tidemill_harness::acls::{Right, deny, grant};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{create_topic, produce, read_committed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,7 +42,8 @@ fn broker() -> &'static Broker {
 }
 
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder can be written")
+    tempfile::tempdir_in(tidemill_harness::checkout::scratch())
+        .expect("the target folder can be written")
 }
 
 /// The rights that the documentation lists for a topology from `<user>-in` to `<user>-out`.

@@ -1,10 +1,10 @@
 //! Settings of Kafka that an operator gives to a program: in its file, its environment and its
 //! arguments, over those of its code.
 
-use crate::support::binary::{Running, folder};
-use crate::support::broker::Broker;
-use crate::support::topics::{create_topic, produce, topic_settings};
 use std::path::Path;
+use tidemill_harness::binary::{Running, folder};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{create_topic, produce, topic_settings};
 
 /// Starts a word count of topic `operated`, whose code knows nothing of users.
 fn start(brokers: &str, place: &Path, more: &[&str], environment: &[(&str, &str)]) -> Running {

@@ -7,11 +7,6 @@
 //! was counted once. Whatever the status reports is compared, every time, with what is in the files
 //! and topics; memory stays flat.
 
-use crate::support::asked::long;
-use crate::support::binary::{self, Running};
-use crate::support::broker::Broker;
-use crate::support::random::Random;
-use crate::support::topics::{create_topic, delete_topic, produce, read_committed};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -25,6 +20,11 @@ use tidemill::kafka::Message;
 use tidemill::prelude::*;
 use tidemill::{Engine, Settings};
 use tidemill_engine::source::OnLoss;
+use tidemill_harness::asked::long;
+use tidemill_harness::binary::{self, Running};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::random::Random;
+use tidemill_harness::topics::{create_topic, delete_topic, produce, read_committed};
 use tidemill_server::{Access, Listening};
 
 /// What a child process is to do, as JSON.

@@ -1,15 +1,15 @@
 //! What a start makes of a topic: lost, re-created and expired records, holes in the offsets,
 //! zombies, brokers that are away.
 
-use crate::support::binary::{Outcome, Running, folder, run, scan};
-use crate::support::broker::Broker;
-use crate::support::topics::{
-    begin_transaction, create_topic, delete_records, delete_topic, produce, produce_in_transaction,
-    read_committed, watermarks,
-};
 use rdkafka::producer::Producer;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{Outcome, Running, folder, run, scan};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{
+    begin_transaction, create_topic, delete_records, delete_topic, produce, produce_in_transaction,
+    read_committed, watermarks,
+};
 
 /// A word count of a topic with one partition.
 struct Place {

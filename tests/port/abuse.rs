@@ -1,12 +1,13 @@
 //! The port under those who mean it ill: connections that are dropped, half-sent requests, readers
 //! that do not read, and bytes at random. The topology goes on, and takes no more memory for it.
 
-use crate::support::binary::{Running, TEXTS, folder};
-use crate::support::random::Random;
 use prost::Message;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+use tidemill_harness::alone::exclusive;
+use tidemill_harness::binary::{Running, TEXTS, folder};
+use tidemill_harness::random::Random;
 use tidemill_proto::{Encoding, QueryRequest};
 
 /// What memory may grow by: caches of the allocator, and of what a client may have under way.
@@ -178,6 +179,7 @@ fn spoiled(random: &mut Random, requests: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn connections_that_are_dropped_leave_nothing() {
+    let _exclusive = exclusive();
     let mut place = Place::new();
     let mut halfway = 0;
     for number in 0..10_000 {
@@ -210,6 +212,7 @@ fn connections_that_are_dropped_leave_nothing() {
 
 #[test]
 fn half_sent_requests_and_readers_that_do_not_read_keep_nobody_waiting() {
+    let _exclusive = exclusive();
     let mut place = Place::new();
     let before = place.memory();
     let mut held = Vec::new();
@@ -238,6 +241,7 @@ fn half_sent_requests_and_readers_that_do_not_read_keep_nobody_waiting() {
 
 #[test]
 fn bytes_at_random_harm_nothing() {
+    let _exclusive = exclusive();
     let seed = std::env::var("TIDEMILL_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| Random::of_the_clock().next());
     println!("TIDEMILL_TEST_SEED={seed}");

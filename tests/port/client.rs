@@ -1,7 +1,6 @@
 //! Queries through the Rust client, over the port: what they answer, of which batch, and what
 //! becomes of those that have no answer.
 
-use crate::support::words::{self, Answer, Row};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,6 +10,7 @@ use tidemill::QueryLimits;
 use tidemill::server::{Access, Listening, Server};
 use tidemill::testing::Kit;
 use tidemill_client::{Client, Error, blocking};
+use tidemill_harness::words::{self, Answer, Row};
 use tidemill_proto::{
     Encoding, ErrorKind, HealthCheckRequest, HealthCheckResponse, Position, ProtoCodec,
     QueryRequest, QueryResponse, ServingStatus, path,

@@ -1,11 +1,11 @@
 //! The client across restarts of the server: answers go on, and never go back in time.
 
-use crate::support::binary::{self, PATIENCE, Running, folder};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use tidemill_client::{Answer, Client, Error, blocking};
+use tidemill_harness::binary::{self, PATIENCE, Running, folder};
 
 /// A word count that follows a file, always at the same address.
 struct Place {

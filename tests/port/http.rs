@@ -1,7 +1,5 @@
 //! The port of a running topology, asked as its users ask it: over TCP.
 
-use crate::support::binary::{Running, folder};
-use crate::support::checkout;
 use serde_json::Value as Json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,6 +9,8 @@ use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::server::Server;
 use tidemill::{Engine, Settings};
+use tidemill_harness::binary::{Running, folder};
+use tidemill_harness::checkout;
 
 /// The topology counts the words of one file, a line a batch; the answers below are of its end.
 struct Port {

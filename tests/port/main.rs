@@ -1,13 +1,5 @@
 //! Tests of the port: HTTP, gRPC, WebSocket and the client, in good hands and in bad ones.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod binary;
-    pub(crate) mod checkout;
-    pub(crate) mod random;
-    pub(crate) mod words;
-}
-
 mod abuse;
 mod client;
 mod client_restarts;

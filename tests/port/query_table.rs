@@ -1,11 +1,11 @@
 //! What queries answer, as a table: over HTTP as JSON, and over Storm's paths.
 
-use crate::support::words::{self, Answer, Row};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill::server::Server;
 use tidemill::testing::Kit;
+use tidemill_harness::words::{self, Answer, Row};
 
 /// The status and the JSON that are answered; `body` is posted.
 fn ask(url: &str, body: Option<String>) -> (u16, Json) {

@@ -260,7 +260,7 @@ fn start_bank(address: SocketAddr, state: &Path) -> Child {
 #[test]
 fn i7_every_total_is_right_while_the_process_is_killed_and_started_again() {
     const KILLS: u32 = 5;
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
     let state = folder.path().join("state");
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|bound| bound.local_addr())

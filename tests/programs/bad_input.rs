@@ -1,8 +1,6 @@
 //! Bad input, bad arguments and a bad disk: each gets its exit code and an error that says what,
 //! where and what to do, and nothing is lost.
 
-use crate::support::binary::{self, Running, counts_are, folder, recount, run};
-use crate::support::edits;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +8,8 @@ use std::time::Duration;
 use tidemill::Kind;
 use tidemill::prelude::*;
 use tidemill::testing::Kit;
+use tidemill_harness::binary::{self, Running, counts_are, folder, recount, run};
+use tidemill_harness::edits;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

@@ -1,11 +1,11 @@
 //! The command line as it is typed: variables, arguments, names from outside, and what is asked of
 //! a topology that runs.
 
-use crate::support::binary::{Running, folder, run, tidemill};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use tidemill_harness::binary::{Running, folder, run, tidemill};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

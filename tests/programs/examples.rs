@@ -1,11 +1,11 @@
 //! The examples as their users run them: what they count is what is in their input, also when they
 //! are killed or stopped in the middle; and every command and route that shows it.
 
-use crate::support::binary::{Running, counts_are, folder, newest_in, recount, run, scan, texts};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{Running, counts_are, folder, newest_in, recount, run, scan, texts};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

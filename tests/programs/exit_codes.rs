@@ -6,12 +6,12 @@
 //! once.
 
 use super::io_errors::{Place, in_parallel, random_line, text};
-use crate::support::binary::{Outcome, Running, run};
-use crate::support::checkout;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tidemill_harness::binary::{Outcome, Running, run};
+use tidemill_harness::checkout;
 
 /// The numbers of errors on Linux.
 const EIO: &str = "5";

@@ -1,12 +1,13 @@
 //! Nothing spins, and nothing is late: a topology that follows a file costs nothing while nothing
 //! comes, and shows what comes soon after.
 
-use crate::support::binary::{Running, counts_are, folder, recount};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::{Engine, Settings};
+use tidemill_harness::alone::exclusive;
+use tidemill_harness::binary::{Running, counts_are, folder, recount};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -74,6 +75,7 @@ impl Following {
 
 #[test]
 fn idle_it_uses_no_processor() {
+    let _exclusive = exclusive();
     let following = Following::start(&["--workers", "2"]);
     // What the start has left to do, and the confirmations a second later.
     std::thread::sleep(Duration::from_millis(1500));
@@ -89,6 +91,7 @@ fn idle_it_uses_no_processor() {
 /// The time of the process counts, not that of the clock: a busy machine makes it no longer.
 #[test]
 fn thousands_of_idle_files_use_hardly_any_processor() {
+    let _exclusive = exclusive();
     const FILES: u64 = 3_000;
     let folder = folder();
     for file in 0..FILES {
@@ -129,6 +132,7 @@ fn thousands_of_idle_files_use_hardly_any_processor() {
 /// Each shows where a rotation stands until its successor has a line, and stays.
 #[test]
 fn rotated_files_whose_successors_are_empty_use_hardly_any_processor() {
+    let _exclusive = exclusive();
     const FILES: u64 = 400;
     let folder = folder();
     for file in 0..FILES {
@@ -174,6 +178,7 @@ fn rotated_files_whose_successors_are_empty_use_hardly_any_processor() {
 
 #[test]
 fn what_is_appended_is_visible_soon() {
+    let _exclusive = exclusive();
     let mut following = Following::start(&["--max-batch-delay", "50ms"]);
     let mut took = Vec::new();
     for line in 1..=20 {

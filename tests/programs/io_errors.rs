@@ -6,9 +6,6 @@
 //! `TIDEMILL_LONG=1` takes every call of the workload instead of 60 of them, `TIDEMILL_TEST_SEED=N`
 //! repeats a choice that failed.
 
-use crate::support::binary::{Outcome, Running, newest_in, recount};
-use crate::support::random::Random;
-use crate::support::{asked, binary, checkout, store};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +15,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tempfile::TempDir;
 use tidemill::{Points, Store};
+use tidemill_harness::binary::{Outcome, Running, newest_in, recount};
+use tidemill_harness::random::Random;
+use tidemill_harness::{asked, binary, checkout, store};
 
 const EIO: u32 = 5;
 const ENOSPC: u32 = 28;

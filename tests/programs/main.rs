@@ -1,16 +1,5 @@
 //! Tests of programs as users run them: the examples and `tidemill new`, as processes.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod asked;
-    pub(crate) mod binary;
-    pub(crate) mod checkout;
-    pub(crate) mod edits;
-    pub(crate) mod random;
-    #[allow(dead_code, reason = "the crash tests use the rest")]
-    pub(crate) mod store;
-}
-
 mod bad_input;
 mod command_line;
 mod examples;

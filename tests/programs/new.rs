@@ -1,11 +1,11 @@
 //! `tidemill new`: what it makes builds, runs and passes its test, as it says.
 
-use crate::support::binary::{self, Outcome, Running};
-use crate::support::checkout;
 use serde_json::Value as Json;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{self, Outcome, Running};
+use tidemill_harness::checkout;
 
 fn tidemill(arguments: &[&str], folder: &Path) -> Outcome {
     binary::tidemill(arguments, folder, &[])

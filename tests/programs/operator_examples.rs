@@ -1,11 +1,11 @@
 //! The examples of operators as their users run them: `top_pages`, `bank`, `enrich`,
 //! `dead_letters`.
 
-use crate::support::binary::{Running, folder, run, scan};
-use crate::support::edits;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tidemill_harness::binary::{Running, folder, run, scan};
+use tidemill_harness::edits;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

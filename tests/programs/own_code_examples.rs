@@ -10,11 +10,11 @@ mod custom_sink;
 #[path = "../../examples/custom_source.rs"]
 mod custom_source;
 
-use crate::support::binary::{Running, folder, newest_in, recount, run, scan, texts};
-use crate::support::{checkout, edits};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tidemill_harness::binary::{Running, folder, newest_in, recount, run, scan, texts};
+use tidemill_harness::{checkout, edits};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

@@ -1,12 +1,12 @@
 //! The demo and its page: what is counted is what is in the file, whatever is killed; and the page
 //! comes from this program alone.
 
-use crate::support::binary::{Running, folder};
-use crate::support::edits::{ask, recount, trends};
 use flate2::read::GzDecoder;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tidemill_harness::binary::{Running, folder};
+use tidemill_harness::edits::{ask, recount, trends};
 
 /// An answer about the changes by `by`, with the batch that it is from.
 #[track_caller]

@@ -1,8 +1,6 @@
 //! Rotation of followed files: a writer that numbers its lines and rotates in every way, a reader
 //! that is killed in between: every number once.
 
-use crate::support::binary::{self, Running};
-use crate::support::random::Random;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{self, Running};
+use tidemill_harness::random::Random;
 
 /// A way of rotation, and what the reader's glob matches.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! Signals to a running program: the first ends it in order, whenever it comes.
 
-use crate::support::binary::{Running, folder};
+use tidemill_harness::binary::{Running, folder};
 
 /// From the first moments of a process to a run at work: a signal ends it in order, or as the
 /// operating system does before it listens.

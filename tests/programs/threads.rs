@@ -1,7 +1,8 @@
 //! The threads of a run: each has a name, and none works where there is nothing for it to do.
 
-use crate::support::binary::{Running, folder};
 use std::fs;
+use tidemill_harness::alone::exclusive;
+use tidemill_harness::binary::{Running, folder};
 
 /// The threads of a process by name: the niceness of each, and how often it has slept and was
 /// woken.
@@ -27,6 +28,7 @@ fn threads(pid: u32) -> Vec<(String, i64, u64)> {
 
 #[test]
 fn the_fold_is_not_woken_by_commits() {
+    let _exclusive = exclusive();
     const BATCHES: u64 = 3000;
     let folder = folder();
     let input = folder.path().join("in.txt");

@@ -1,12 +1,12 @@
 //! The harness: a word count from topic to topic, and what a start on it comes to.
 
-use crate::support::binary::{Outcome, Running, counts_are, folder, recount, run};
-use crate::support::broker::Broker;
-use crate::support::topics::{
-    Seen, create_topic, delete_topic, partitions_of, produce, read_committed, watermarks,
-};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tidemill_harness::binary::{Outcome, Running, counts_are, folder, recount, run};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{
+    Seen, create_topic, delete_topic, partitions_of, produce, read_committed, watermarks,
+};
 
 /// A word count of one topic with one partition, whose changes go to another.
 pub(crate) struct Place {

@@ -1,8 +1,8 @@
 //! Sinks and their markers: new, known, gone, wrong.
 
 use super::place::{Goes, Output, Place, Refused, brokers, check_all};
-use crate::support::binary::folder;
-use crate::support::topics::{Open, delete_topic, watermarks};
+use tidemill_harness::binary::folder;
+use tidemill_harness::topics::{Open, delete_topic, watermarks};
 
 #[test]
 fn sinks_that_are_new_to_a_state() {

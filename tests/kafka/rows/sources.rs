@@ -1,8 +1,10 @@
 //! Topics that have lost records or are others, and programs that have changed.
 
 use super::place::{Goes, Output, Place, Refused, brokers, check_all};
-use crate::support::binary::folder;
-use crate::support::topics::{create_topic, delete_records, delete_topic, produce, read_committed};
+use tidemill_harness::binary::folder;
+use tidemill_harness::topics::{
+    create_topic, delete_records, delete_topic, produce, read_committed,
+};
 
 #[test]
 fn topics_and_programs_that_have_changed() {

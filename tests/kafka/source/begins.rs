@@ -4,13 +4,13 @@ use super::copying::{
     Copying, brokers, copies, decoded, kafka, ranges_are_whole, reaches, send, source, stop,
     wait_until,
 };
-use crate::support::hooked::{Hooked, Read};
-use crate::support::topics::{create_topic, produce_timed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidemill::Kind;
 use tidemill::source::StartAt;
+use tidemill_harness::hooked::{Hooked, Read};
+use tidemill_harness::topics::{create_topic, produce_timed};
 
 /// Where a source of 100 records begins.
 #[derive(Clone, Copy)]

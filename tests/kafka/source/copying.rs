@@ -1,9 +1,5 @@
 //! The harness: a topology that copies what it reads, and the broker that it reads from.
 
-use crate::support::binary::folder;
-use crate::support::broker::Broker;
-use crate::support::topics::produce;
-use crate::support::waiting;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -12,6 +8,10 @@ use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
 use tidemill::source::{Source, StartAt};
 use tidemill::{Engine, Settings, Status};
+use tidemill_harness::binary::folder;
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::produce;
+use tidemill_harness::waiting;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

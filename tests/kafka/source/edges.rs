@@ -3,17 +3,17 @@
 use super::copying::{
     Copying, brokers, copies, decoded, kafka, reaches, send, source, stop, wait_until,
 };
-use crate::support::binary::{counts_are, folder, recount, run};
-use crate::support::broker::Broker;
-use crate::support::topics::{
-    Open, add_partitions, create_topic, delete_records, delete_topic, produce,
-    produce_in_transaction, produce_timed,
-};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tidemill::kafka::{Incoming, KafkaSource, Topics};
 use tidemill::prelude::*;
 use tidemill::source::{OnLoss, StartAt};
 use tidemill::{Engine, Kind, Settings, Status};
+use tidemill_harness::binary::{counts_are, folder, recount, run};
+use tidemill_harness::broker::Broker;
+use tidemill_harness::topics::{
+    Open, add_partitions, create_topic, delete_records, delete_topic, produce,
+    produce_in_transaction, produce_timed,
+};
 
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");

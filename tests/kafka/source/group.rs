@@ -1,12 +1,12 @@
 //! What tools that show lag see of a topology: its consumer group's offsets.
 
 use super::copying::{Copying, PATIENCE, brokers, reaches, send, source, stop, wait_until};
-use crate::support::topics::{committed_by, create_topic};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tidemill::Engine;
 use tidemill::prelude::*;
+use tidemill_harness::topics::{committed_by, create_topic};
 
 #[test]
 fn lag_tools_see_what_is_committed_and_never_more() {

@@ -2,10 +2,10 @@
 //! by hand.
 
 use super::copying::{Copying, brokers, kafka, reaches, stop};
-use crate::support::topics::create_topic;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use tidemill::kafka::Incoming;
+use tidemill_harness::topics::create_topic;
 
 /// A signed number as records have it: zigzag, then seven bits a byte.
 fn varint(into: &mut Vec<u8>, number: i64) {

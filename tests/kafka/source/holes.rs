@@ -3,10 +3,10 @@
 use super::copying::{
     Copying, PATIENCE, brokers, copy_of, ranges_are_whole, reaches, source, stop,
 };
-use crate::support::topics::{
+use std::time::{Duration, Instant};
+use tidemill_harness::topics::{
     create_topic, produce, produce_in_transaction, read_committed, set_topic, watermarks,
 };
-use std::time::{Duration, Instant};
 
 /// What a reader of committed records sees from `from` on, as it is copied.
 fn seen_from(topic: &str, from: usize) -> Vec<String> {

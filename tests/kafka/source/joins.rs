@@ -3,12 +3,12 @@
 use super::copying::{
     Copying, PATIENCE, brokers, copies, copy_of, ranges_are_whole, reaches, send, source, stop,
 };
-use crate::support::binary::{Running, counts_are, folder, recount};
-use crate::support::hooked::{Hooked, Read};
-use crate::support::topics::{add_partitions, create_topic, produce};
 use std::time::{Duration, Instant};
 use tidemill::Status;
 use tidemill::source::StartAt;
+use tidemill_harness::binary::{Running, counts_are, folder, recount};
+use tidemill_harness::hooked::{Hooked, Read};
+use tidemill_harness::topics::{add_partitions, create_topic, produce};
 
 #[test]
 fn a_partition_that_is_added_is_read_from_its_start() {

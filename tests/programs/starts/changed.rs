@@ -2,13 +2,13 @@
 //! only grown.
 
 use super::place::{Place, append, kept};
-use crate::support::binary::{PATIENCE, folder, newest_in, recount};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::{Engine, Kind, Settings};
+use tidemill_harness::binary::{PATIENCE, folder, newest_in, recount};
 
 /// The programs of the cases of a changed program: each a version of the first.
 mod programs {

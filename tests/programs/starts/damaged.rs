@@ -3,9 +3,9 @@
 use super::place::{
     Place, Untouched, append, exact, flip, goes_on, newest_marker, refused, written,
 };
-use crate::support::binary::{PATIENCE, counts_are, newest_in, recount, run};
 use std::fs;
 use std::time::{Duration, Instant};
+use tidemill_harness::binary::{PATIENCE, counts_are, newest_in, recount, run};
 
 const DAMAGED: [&str; 3] = ["damaged", "Nothing was changed", "--start-over"];
 

@@ -2,13 +2,15 @@
 //! the first start, and counted on exactly.
 
 use super::place::copy_folder;
-use crate::support::binary::{Outcome, Running, counts_are, folder, newest_in, recount, run, scan};
-use crate::support::checkout;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tidemill::{Points, Position, Store};
+use tidemill_harness::binary::{
+    Outcome, Running, counts_are, folder, newest_in, recount, run, scan,
+};
+use tidemill_harness::checkout;
 use tidemill_state::Txid;
 use tidemill_state::store::format::STORE_FORMAT;
 

@@ -1,15 +1,15 @@
 //! Folders with a state and a file sink: made, copied, damaged, and compared before and after a
 //! start.
 
-use crate::support::binary::{
-    Outcome, Running, TEXTS, counts_are, folder, newest_in, recount, run, texts,
-};
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
+use tidemill_harness::binary::{
+    Outcome, Running, TEXTS, counts_are, folder, newest_in, recount, run, texts,
+};
 use tidemill_state::{Store, Txid};
 
 /// A folder with a state and its file sink.

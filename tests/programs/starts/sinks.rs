@@ -4,8 +4,8 @@
 use super::place::{
     Place, Untouched, append, content, exact, flip, goes_on, newest_marker, refused, written,
 };
-use crate::support::binary::{counts_are, folder, newest_in, recount, run, texts};
 use std::fs;
+use tidemill_harness::binary::{counts_are, folder, newest_in, recount, run, texts};
 
 #[test]
 fn a_copy_that_is_older_than_its_sink_is_refused_and_the_original_goes_on() {
