@@ -87,10 +87,20 @@ report() {
   rm -f "$log.times"
 }
 
+# Debug assertions and overflow checks for the crates of this repository, not for their dependencies: those would all be
+# compiled once more. What is built otherwise, for `make demo` or a benchmark, has neither.
+checked=()
+for crate in tidemill tidemill-client tidemill-codec tidemill-connectors tidemill-engine tidemill-proto tidemill-server \
+  tidemill-state tidemill-harness tidemill-tests; do
+  for check in debug-assertions overflow-checks; do
+    checked+=(--config "profile.release.package.$crate.$check=true")
+  done
+done
+
 code=0
 # The programs that tests run.
-programs() { cargo build --release --workspace --bins --examples; }
-tests() { cargo test --release --workspace --no-fail-fast ${arguments[@]+"${arguments[@]}"}; }
+programs() { cargo build --release --workspace --bins --examples "${checked[@]}"; }
+tests() { cargo test --release --workspace --no-fail-fast "${checked[@]}" ${arguments[@]+"${arguments[@]}"}; }
 # One stream for both, so that the lines stay in their order. A part is of the whole workspace too: one crate alone has
 # other features, and its dependencies are compiled again.
 { programs && tests; } 2>&1 </dev/null | timed || code=$?

@@ -18,9 +18,29 @@ fn cargo_in(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs cargo in a folder, with what is compiled for these tests.
+/// The crates that a new crate is built of.
+const CRATES: [&str; 8] = [
+    "tidemill",
+    "tidemill-client",
+    "tidemill-codec",
+    "tidemill-connectors",
+    "tidemill-engine",
+    "tidemill-proto",
+    "tidemill-server",
+    "tidemill-state",
+];
+
+/// Runs cargo in a folder, with what is compiled for these tests: as they were, with debug
+/// assertions or without.
 fn cargo(arguments: &[&str], folder: &Path) -> String {
+    let checks = CRATES.iter().flat_map(|name| {
+        ["debug-assertions", "overflow-checks"]
+            .map(|check| format!("profile.release.package.{name}.{check}=true"))
+    });
+    let checked =
+        checks.filter(|_| cfg!(debug_assertions)).flat_map(|set| ["--config".into(), set]);
     let ran = cargo_in(folder, arguments)
+        .args(checked)
         .env("CARGO_TARGET_DIR", checkout::target())
         .output()
         .expect("it can be run");
