@@ -13,7 +13,7 @@ use tidemill::prelude::*;
 
 #[derive(clap::Args, Clone)]
 struct Arguments {
-    /// Where the dead letters go, as JSON lines
+    /// The file for the dead letters, as JSON lines
     #[arg(long, value_name = "FILE", default_value = "dead-letters.jsonl")]
     letters: String,
 }

@@ -19,7 +19,7 @@ use tidemill::clap::Parser;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The cluster: host:port, with commas between
+    /// The brokers of the cluster: host:port, separated by commas
     #[arg(long, value_name = "BROKERS")]
     kafka: String,
     /// The topic to write to
@@ -32,10 +32,10 @@ struct Arguments {
         default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
     )]
     input: PathBuf,
-    /// How many lines a second; as fast as possible, if this is left out
+    /// Lines a second [default: as fast as possible]
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
-    /// With how many partitions the topic is made
+    /// The number of partitions of the topic, if it is created
     #[arg(long, default_value_t = 4)]
     partitions: i32,
 }

@@ -19,8 +19,8 @@ use tidemill::prelude::*;
 
 #[derive(clap::Args, Clone)]
 struct Arguments {
-    /// The program as it was (1) or is now (2). In a program of yours the old version is in its
-    /// history
+    /// The version of the program: the old one (1) or the present one (2). A real program has its
+    /// old version only in its history
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     version: u8,
     /// Leave the migration out, to see the start refused

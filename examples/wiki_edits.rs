@@ -24,11 +24,11 @@ struct Arguments {
         default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
     )]
     input: String,
-    /// Read them from a topic of this Kafka cluster instead (the example load_edits puts them
+    /// Read the edits from a topic of this Kafka cluster instead (the example load_edits puts them
     /// there)
     #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with = "input")]
     kafka: Option<String>,
-    /// The topic that has the edits, or a pattern
+    /// The topic with the edits, or a pattern of topics
     #[arg(long, requires = "kafka")]
     topic: Option<String>,
     /// Also write each batch's new counts by channel to this topic

@@ -35,16 +35,16 @@ struct Arguments {
         default_value = "examples/data/wikipedia-edits-2015-09-12.json.gz"
     )]
     input: String,
-    /// How many times faster than they happened
+    /// The speed of the replay, as a multiple of the real one
     #[arg(long, value_name = "FACTOR", default_value_t = 144.0)]
     speed: f64,
-    /// Begin again after the day, as the day after, without end
+    /// Repeat the day without end, each time as the next day
     #[arg(long)]
     endless: bool,
-    /// Read them from a topic of this Kafka cluster instead, as they come
+    /// Read the edits from a topic of this Kafka cluster instead, as they arrive
     #[arg(long, value_name = "BROKERS", requires = "topic", conflicts_with_all = ["input", "speed", "endless"])]
     kafka: Option<String>,
-    /// The topic that has the edits, or a pattern
+    /// The topic with the edits, or a pattern of topics
     #[arg(long, requires = "kafka")]
     topic: Option<String>,
 }

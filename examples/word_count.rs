@@ -16,7 +16,7 @@ struct Arguments {
     /// The files to count: a glob; plain text, gzip or zstd
     #[arg(long, value_name = "GLOB", default_value = "examples/data/text/*.txt")]
     input: String,
-    /// Go on reading as the files grow and new ones appear (plain files only)
+    /// Continue reading as the files grow and new ones appear (plain files only)
     #[arg(long)]
     follow: bool,
     /// Read a topic of this Kafka cluster instead of files, and write --out to one

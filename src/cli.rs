@@ -70,7 +70,7 @@ where
 ///
 /// #[derive(clap::Args, Clone)]
 /// struct Arguments {
-///     /// Which files to count
+///     /// The files to count
 ///     #[arg(long, default_value = "*.txt")]
 ///     input: String,
 /// }
@@ -125,7 +125,7 @@ pub struct Cli<A> {
 /// The closure that builds a topology, with the topology's own arguments.
 type Build<A> = Arc<dyn Fn(&Topology<'_>, &A) + Send + Sync>;
 
-/// What is called while a topology runs.
+/// A callback while a topology runs.
 pub(crate) struct Shown {
     every: Duration,
     show: Box<dyn FnMut(&Running)>,
@@ -147,7 +147,7 @@ where
     /// at most once in `every`, and once more when all sources are at their end. It is called on
     /// the main thread, beside the workers; what it prints to the standard output does not disturb
     /// the progress line. Once nobody reads that any more (`| head`), it is not called again, and
-    /// the run goes on. Any other panic in it ends the run with 69.
+    /// the run continues. Any other panic in it ends the run with 69.
     #[must_use]
     pub fn while_running(
         mut self,

@@ -33,33 +33,33 @@ pub(super) enum Command<A: Args> {
         #[command(flatten, next_help_heading = "The topology's own")]
         own: A,
     },
-    /// What runs: committed batch, rates, lag, states, last error
+    /// Print the status of a running topology: committed batch, rates, lag, states, last error
     Status {
         #[command(flatten)]
         at: At,
-        /// Print the answer as JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Ask a query of a running topology: prints the result
+    /// Send a request to a query of a running topology, and print the result
     Query {
-        /// Its name
+        /// The name of the query
         name: String,
-        /// Its arguments as JSON; what is no JSON, or none that the query takes, is a text
+        /// The arguments as JSON; a text that is not JSON of the query's type is sent as a string
         #[arg(value_name = "ARGS", allow_hyphen_values = true)]
         arguments: String,
         #[command(flatten)]
         at: At,
-        /// Print the batch's number too, as JSON
+        /// Print JSON with the result, the batch's number and the state's lineage
         #[arg(long)]
         json: bool,
     },
-    /// Look at the values: of a stopped topology by its folder, of a running one by its port
+    /// Print values: of a stopped topology by its folder, of a running one by its port
     State {
         #[command(subcommand)]
         command: StateCommand<A>,
     },
-    /// Would this program start on that state? Changes nothing
+    /// Report whether this program would start on a state; changes nothing
     Check {
         #[command(flatten)]
         options: Box<Options>,
@@ -69,9 +69,9 @@ pub(super) enum Command<A: Args> {
         #[command(flatten, next_help_heading = "The topology's own")]
         own: A,
     },
-    /// Show the dataflow: operators, exchanges, states
+    /// Print the dataflow: operators, exchanges, states
     Plan {
-        /// As what
+        /// The output format
         #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
         format: PlanFormat,
         #[command(flatten, next_help_heading = "The topology's own")]
@@ -87,27 +87,27 @@ pub(super) struct RunArguments {
     /// max_batch_delay = "50ms"
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Move the state aside, to DIR.old-<txid>, and begin anew with batch 1. Not for a supervisor:
-    /// each start would begin anew
+    /// Move the state aside, to DIR.old-<txid>, and begin again with batch 1. Not for a supervisor:
+    /// each of its starts would do so
     #[arg(long)]
     pub(super) start_over: bool,
 }
 
 #[derive(Subcommand)]
 pub(super) enum StateCommand<A: Args> {
-    /// The committed batch, the positions, and the states with their types and sizes
+    /// Print the committed batch, the positions, and the states with their types and sizes
     List {
         #[command(flatten)]
         place: Place,
-        /// Print them as JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten, next_help_heading = "The topology's own")]
         own: A,
     },
-    /// The value of a key, as JSON. If it has none: nothing, and exit code 1
+    /// Print the value of a key as JSON; for a key without a value nothing, with exit code 1
     Get {
-        /// The state
+        /// The name of the state
         name: String,
         /// The key: a text as it is, anything else as JSON
         #[arg(allow_hyphen_values = true)]
@@ -117,11 +117,11 @@ pub(super) enum StateCommand<A: Args> {
         #[command(flatten, next_help_heading = "The topology's own")]
         own: A,
     },
-    /// Every key and value in the order of the keys, one JSON object a line
+    /// Print all keys and values in the order of the keys, one JSON object a line
     Scan {
-        /// The state
+        /// The name of the state
         name: String,
-        /// At most so many
+        /// The maximum number of keys [default: all]
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
         #[command(flatten)]
@@ -134,10 +134,10 @@ pub(super) enum StateCommand<A: Args> {
 /// The address of a running topology, and the token for it.
 #[derive(Args)]
 pub(super) struct At {
-    /// Where it listens
+    /// The address of the running topology
     #[arg(long, env = environment::AT, value_name = "URL", default_value = HERE)]
     pub(super) at: String,
-    /// The token that it asks for, in this file's first line
+    /// A file with the topology's token in its first line
     #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
 }
@@ -152,24 +152,24 @@ impl At {
 /// topology.
 #[derive(Args)]
 pub(super) struct Place {
-    /// The folder of a stopped topology's state [env: TIDEMILL_STATE, unless --at is given]
+    /// The state folder of a stopped topology [env: TIDEMILL_STATE, unless --at is given]
     #[arg(long, value_name = "DIR", conflicts_with = "at")]
     pub(super) state: Option<PathBuf>,
-    /// Where a running topology listens [env: TIDEMILL_AT, unless --state is given]
+    /// The address of a running topology [env: TIDEMILL_AT, unless --state is given]
     #[arg(long, value_name = "URL")]
     pub(super) at: Option<String>,
-    /// The token that a running topology asks for, in this file's first line
+    /// A file with the running topology's token in its first line
     #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
 }
 
-/// As what a plan is shown.
+/// The output format of a plan.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum PlanFormat {
-    /// A line an operator
+    /// One line for each operator
     Text,
-    /// For Graphviz
+    /// The language of Graphviz
     Dot,
-    /// For programs
+    /// An object for programs
     Json,
 }

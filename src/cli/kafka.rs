@@ -18,8 +18,8 @@ const PREFIX: &str = "TIDEMILL_KAFKA_";
 /// The settings of librdkafka that the flags or the file give.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct KafkaSettings {
-    /// Set one of librdkafka's settings, over the program's own, for every cluster it reaches; may
-    /// be given several times. Other users of the machine see arguments: secrets belong in the
+    /// Set one of librdkafka's settings, over the program's own, for every cluster; may be given
+    /// several times. Other users of the machine see arguments: secrets belong in the
     /// environment (TIDEMILL_KAFKA_SASL_PASSWORD) or in the file (table [kafka])
     #[arg(long = "kafka-set", value_name = "NAME=VALUE")]
     flags: Vec<Assignment>,

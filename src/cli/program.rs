@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tidemill_state::Result;
 
 #[derive(Parser)]
-#[command(name = "tidemill", version, about = "Makes new topologies, and looks at those that run")]
+#[command(name = "tidemill", version, about = "Creates new topologies, and inspects running ones")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -15,37 +15,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a crate with a topology that builds, runs and passes its test at once
+    /// Create a crate with a topology that builds, runs and passes its test immediately
     New {
-        /// The folder to make, whose name is the crate's
+        /// The folder to create; its name becomes the crate's
         #[arg(value_name = "NAME")]
         folder: PathBuf,
-        /// The sources of Tidemill to build it with, if not those that this program was built from
+        /// The folder of Tidemill's sources [default: those that this program was built from]
         #[arg(long, value_name = "DIR")]
         tidemill: Option<PathBuf>,
     },
-    /// What runs: committed batch, rates, lag, states, last error
+    /// Print the status of a running topology: committed batch, rates, lag, states, last error
     Status {
         #[command(flatten)]
         at: At,
-        /// Print the answer as JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Ask a query of a running topology: prints the result
+    /// Send a request to a query of a running topology, and print the result
     Query {
-        /// Its name
+        /// The name of the query
         name: String,
-        /// Its arguments as JSON; what is no JSON, or none that the query takes, is a text
+        /// The arguments as JSON; a text that is not JSON of the query's type is sent as a string
         #[arg(value_name = "ARGS", allow_hyphen_values = true)]
         arguments: String,
         #[command(flatten)]
         at: At,
-        /// Print the batch's number too, as JSON
+        /// Print JSON with the result, the batch's number and the state's lineage
         #[arg(long)]
         json: bool,
     },
-    /// Look at the values of a running topology
+    /// Print values of a running topology
     State {
         #[command(subcommand)]
         command: StateCommand,
@@ -54,17 +54,17 @@ enum Command {
 
 #[derive(Subcommand)]
 enum StateCommand {
-    /// The committed batch, the positions, and the states with their types and sizes
+    /// Print the committed batch, and the states with their types and sizes
     List {
         #[command(flatten)]
         at: At,
-        /// Print them as JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// The value of a key, as JSON. If it has none: nothing, and exit code 1
+    /// Print the value of a key as JSON; for a key without a value nothing, with exit code 1
     Get {
-        /// The state
+        /// The name of the state
         name: String,
         /// The key: a text as it is, anything else as JSON
         #[arg(allow_hyphen_values = true)]
@@ -72,11 +72,11 @@ enum StateCommand {
         #[command(flatten)]
         at: At,
     },
-    /// Every key and value in the order of the keys, one JSON object a line
+    /// Print all keys and values in the order of the keys, one JSON object a line
     Scan {
-        /// The state
+        /// The name of the state
         name: String,
-        /// At most so many
+        /// The maximum number of keys [default: all]
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
         #[command(flatten)]

@@ -24,7 +24,7 @@ use tidemill_state::{Durability, Error, Result, system};
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    /// The folder of the state; made at the first start
+    /// The folder of the state; created at the first start
     #[arg(long, env = "TIDEMILL_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
     /// The topology's name, recorded in its state and sinks [default: the binary's]
@@ -33,25 +33,25 @@ pub(super) struct Options {
     /// The number of workers; may differ from run to run [default: one a core, at most 8]
     #[arg(long, env = "TIDEMILL_WORKERS", value_name = "N")]
     workers: Option<usize>,
-    /// Where to answer, or none [default: 127.0.0.1:7070]
+    /// The address of the port for queries and the page, or none [default: 127.0.0.1:7070]
     #[arg(long, env = "TIDEMILL_LISTEN", value_name = "ADDR")]
     listen: Option<Listen>,
-    /// Ask for the token in this file's first line: who has it not gets no answer
+    /// Require the token in the first line of this file; requests without it are rejected
     #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Also answer requests for this host name
     #[arg(long, env = "TIDEMILL_ALLOW_HOST", value_name = "NAME")]
     allow_host: Option<String>,
-    /// Listen off loopback without a token: everybody who reaches the port may read
+    /// Listen beyond loopback without a token: everybody who reaches the port may read
     #[arg(long, env = "TIDEMILL_OPEN_TO_ALL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     open_to_all: Option<bool>,
-    /// The time a request to a query may take [default: 5s]
+    /// The longest duration of a request to a query [default: 5s]
     #[arg(long, env = "TIDEMILL_QUERY_TIME_OUT", value_name = "TIME")]
     query_time_out: Option<Span>,
-    /// The number of requests to queries run at once on each worker [default: 1024]
+    /// The number of requests to queries that run at once on each worker [default: 1024]
     #[arg(long, env = "TIDEMILL_QUERIES_RUNNING", value_name = "N")]
     queries_running: Option<usize>,
-    /// The number of requests that wait beside them; more are refused [default: 4096]
+    /// The number of requests to queries that wait to run; more are refused [default: 4096]
     #[arg(long, env = "TIDEMILL_QUERIES_WAITING", value_name = "N")]
     queries_waiting: Option<usize>,
     /// The largest request [default: 1MiB]
@@ -60,67 +60,69 @@ pub(super) struct Options {
     /// The largest answer [default: 16MiB]
     #[arg(long, env = "TIDEMILL_ANSWER_BYTES", value_name = "SIZE")]
     answer_bytes: Option<Bytes>,
-    /// The number of bytes that are kept for requests that read an earlier batch than the last;
-    /// then the oldest of them fail [default: 256MiB]
+    /// The size of the old values kept for requests that read an earlier batch; beyond it the oldest
+    /// of these requests fail [default: 256MiB]
     #[arg(long, env = "TIDEMILL_PIN_BYTES", value_name = "SIZE")]
     pin_bytes: Option<Bytes>,
-    /// The number of bytes of answers that may wait until clients take them; further large ones are
-    /// refused [default: 256MiB]
+    /// The size of the answers that wait for their clients; beyond it further large ones are refused
+    /// [default: 256MiB]
     #[arg(long, env = "TIDEMILL_UNSENT_BYTES", value_name = "SIZE")]
     unsent_bytes: Option<Bytes>,
-    /// End when all sources are at their end and everything is committed and published
+    /// End the run when all sources are exhausted and everything is committed and published
     #[arg(long, env = "TIDEMILL_EXIT_AT_END", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     exit_at_end: Option<bool>,
-    /// What a commit survives: a crash of the machine (sync) or of the process [default: sync]
+    /// The crash that a commit survives: of the machine (sync) or of the process [default: sync]
     #[arg(long, env = "TIDEMILL_DURABILITY", value_enum)]
     durability: Option<Survives>,
-    /// Close a batch at so many records [default: 20000]
+    /// Close a batch after this many records [default: 20000]
     #[arg(long, env = "TIDEMILL_MAX_BATCH_RECORDS", value_name = "N")]
     max_batch_records: Option<u64>,
-    /// Close a batch at so many bytes of input [default: 16MiB]
+    /// Close a batch after this much input [default: 16MiB]
     #[arg(long, env = "TIDEMILL_MAX_BATCH_BYTES", value_name = "SIZE")]
     max_batch_bytes: Option<Bytes>,
-    /// Close a batch when its first record is so old [default: 50ms]
+    /// Close a batch once its first record is this old [default: 50ms]
     #[arg(long, env = "TIDEMILL_MAX_BATCH_DELAY", value_name = "TIME")]
     max_batch_delay: Option<Span>,
-    /// The sources wait while so many closed batches are uncommitted [default: 8]
+    /// Hold the sources back while this many closed batches are uncommitted [default: 8]
     #[arg(long, env = "TIDEMILL_MAX_BATCHES_IN_FLIGHT", value_name = "N")]
     max_batches_in_flight: Option<u64>,
-    /// The sources wait while sinks have not confirmed so much committed output [default: 256MiB]
+    /// Hold the sources back while this much committed output is not confirmed by its sinks
+    /// [default: 256MiB]
     #[arg(long, env = "TIDEMILL_OUTBOX_BYTES", value_name = "SIZE")]
     outbox_bytes: Option<Bytes>,
-    /// Fold committed changes when there are so many bytes of them [default: 48MiB]
+    /// Fold committed changes once they have this size [default: 48MiB]
     #[arg(long, env = "TIDEMILL_FOLD_BYTES", value_name = "SIZE")]
     fold_bytes: Option<Bytes>,
-    /// The sources wait while so many bytes of committed changes are not folded
+    /// Hold the sources back while this much of the committed changes is not folded
     /// [default: 8 times --fold-bytes]
     #[arg(long, env = "TIDEMILL_UNFOLDED_BYTES", value_name = "SIZE")]
     unfolded_bytes: Option<Bytes>,
-    /// The sources wait while the state's disk has less free than this, or than a fold needs; 0:
-    /// never [default: 256MiB]
+    /// Hold the sources back while the state's disk has less free than this, or than a fold needs;
+    /// 0: never [default: 256MiB]
     #[arg(long, env = "TIDEMILL_DISK_RESERVE", value_name = "SIZE")]
     disk_reserve: Option<Bytes>,
-    /// The time that a stop has for the batch in hand and the sinks [default: 10s]
+    /// The time that a stop has for the current batch and the sinks [default: 10s]
     #[arg(long, env = "TIDEMILL_DRAIN", value_name = "TIME")]
     drain: Option<Span>,
-    /// What to think of output whose fate is unknown because its sink lost its marker; only as an
-    /// argument
+    /// The fate of output that a sink without its marker may have or lack; only as an argument
+    /// [default: refuse, 68]
     #[arg(long, value_enum)]
     #[serde(deserialize_with = "only_an_argument")]
     sink_assume: Option<Assumed>,
-    /// Where sources begin that were never read: earliest, latest, or a time: a date, RFC 3339, or
-    /// milliseconds since 1970 [default: what each says itself]
+    /// The beginning of sources that were never read: earliest, latest, a date, a time of RFC 3339,
+    /// or milliseconds since 1970 [default: each source's own]
     #[arg(long, env = "TIDEMILL_FROM", value_name = "WHERE")]
     from: Option<Beginning>,
-    /// Go on although records are gone that were not read, and report them; only as an argument
+    /// Continue although unread records are gone at a source, and report them; only as an argument
     /// [default: refuse, 67]
     #[arg(long, value_enum)]
     #[serde(deserialize_with = "only_an_argument")]
     on_loss: Option<Lossy>,
-    /// How often in a row a failure of user code is tried again before it ends the run [default: 0]
+    /// The number of retries in a row after a failure of user code, before it ends the run
+    /// [default: 0]
     #[arg(long, env = "TIDEMILL_RETRIES", value_name = "N")]
     retries: Option<u32>,
-    /// How log lines are written to the standard error; RUST_LOG chooses which [default: text]
+    /// The format of log lines on the standard error; RUST_LOG selects them [default: text]
     #[arg(long, env = "TIDEMILL_LOG", value_enum)]
     log: Option<LogFormat>,
     /// Settings of librdkafka.
@@ -140,9 +142,9 @@ fn only_an_argument<'de, D: Deserializer<'de>, T>(_: D) -> Result<T, D::Error> {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Survives {
-    /// On the disk at each commit
+    /// Each commit is synced to the disk
     Sync,
-    /// Given to the operating system
+    /// Each commit is handed to the operating system
     Process,
 }
 
@@ -205,9 +207,9 @@ impl TryFrom<String> for Beginning {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Lossy {
-    /// With the oldest record that is there
+    /// Continue with the oldest record that is there
     Earliest,
-    /// With the records that come after the start
+    /// Continue with the records that come after the start
     Latest,
 }
 
@@ -215,10 +217,10 @@ enum Lossy {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogFormat {
-    /// For people
+    /// Lines for people
     #[default]
     Text,
-    /// For machines
+    /// A JSON object a line
     Json,
 }
 

@@ -243,8 +243,7 @@ pub struct FileSource<D> {
     run: Run,
 }
 
-/// What an instance of a source keeps while it runs. A clone is a source of its own, and begins
-/// without.
+/// The data of a source instance while it runs. A clone is another instance, and begins without.
 #[derive(Debug, Default)]
 struct Run {
     memory: Memory,
@@ -368,7 +367,7 @@ impl<D: Decode> FileSource<D> {
         self
     }
 
-    /// What to do with bytes that are not UTF-8; to stop, if not set.
+    /// Sets the policy for bytes that are not UTF-8; the default stops the topology.
     #[must_use]
     pub fn invalid_utf8(mut self, policy: Invalid) -> FileSource<D> {
         self.decode.set_invalid_utf8(policy);
@@ -377,7 +376,7 @@ impl<D: Decode> FileSource<D> {
 }
 
 impl<T: Data> FileSource<JsonLines<T>> {
-    /// What to do with a line that is not JSON, or is not the JSON of a `T`; to stop, if not set.
+    /// Sets the policy for lines that are not the JSON of a `T`; the default stops the topology.
     #[must_use]
     pub fn malformed(mut self, policy: Malformed) -> FileSource<JsonLines<T>> {
         self.decode.malformed = policy;

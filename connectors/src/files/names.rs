@@ -10,19 +10,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tidemill_state::{Error, Kind, Result};
 
-/// How often names are looked at while nothing comes; and those that have led where they lead for a
-/// while.
+/// The interval of looks at the names while no data arrives, and that of names that have settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY_AT_LEAST: Duration = Duration::from_secs(5);
 
-/// How long names lead where they lead until they are looked at less often.
+/// The time after which unchanged names have settled, and are looked at less often.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The names of a followed file.
 pub(super) struct Names {
     /// The one that led to it when it was looked at last.
     pub(super) path: String,
-    /// Whether a glob matches that. A file that was found beside its name has none.
+    /// True if a glob matches the path. The path of a file that was found beside its name matches
+    /// none.
     matched: bool,
     pub(super) id: FileId,
     seen: Seen,
@@ -48,7 +48,7 @@ enum Seen {
 }
 
 impl Names {
-    /// Whether a glob leads to the file, as of the last look.
+    /// Returns whether a glob led to the file at the last look.
     pub(super) fn is_matched(&self) -> bool {
         self.matched && self.seen == Seen::Here
     }
@@ -66,8 +66,8 @@ impl Names {
         }
     }
 
-    /// Whether the last name still leads to the file, and a glob matches it: nothing is to be
-    /// looked for then.
+    /// Looks at the last name. Returns whether it still leads to the file and a glob matches it: the
+    /// file need not be searched for then.
     pub(super) fn is_here(&mut self, settings: &Settings) -> bool {
         let globs = &settings.globs;
         let here = listing::regular(Path::new(&self.path))
@@ -82,7 +82,7 @@ impl Names {
         here && self.matched
     }
 
-    /// Whether the last name leads to the file; none if nobody can look.
+    /// Returns whether the last name leads to the file, or `None` if that cannot be found out.
     pub(super) fn leads_here(&self) -> Option<bool> {
         let found = listing::file_at(Path::new(&self.path)).ok()?;
         Some(found.is_some_and(|found| found.id == self.id))
@@ -94,12 +94,12 @@ impl Names {
         self.settled = self.since.0;
     }
 
-    /// Whether they have led where they lead for a while, and nothing has come.
+    /// Returns whether the names have not changed for [`SETTLED_AFTER`], in which no data arrived.
     pub(super) fn are_settled(&self) -> bool {
         self.settled.elapsed() >= SETTLED_AFTER
     }
 
-    /// Whether its name led to a file that has nothing yet, at the last look.
+    /// Returns whether the name led to an empty file at the last look.
     pub(super) fn have_empty_successor(&self) -> bool {
         self.seen == Seen::Empty
     }
@@ -113,7 +113,7 @@ impl Names {
         if self.are_settled() { LOOK_EVERY_AT_LEAST } else { LOOK_EVERY.min(rotated_after) }
     }
 
-    /// Whether it is time to look at the names.
+    /// Returns whether the next look at the names is due.
     pub(super) fn is_due(&self, rotated_after: Duration) -> bool {
         self.looked.elapsed() >= self.look_every(rotated_after)
     }

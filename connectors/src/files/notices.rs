@@ -153,7 +153,7 @@ pub(super) mod slow {
     }
 }
 
-/// None: the watcher looks by itself.
+/// No notices: the watcher looks at intervals.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(super) enum Notices {}

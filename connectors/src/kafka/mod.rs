@@ -39,7 +39,7 @@
 //! | --- | --- | --- |
 //! | a source | Read, Describe | each topic |
 //! | a source, at its first start | Read | the group: the topology's name, or `group.id` |
-//! | lag tools; without it a run goes on, and warns | Read | the group |
+//! | lag tools; without it a run continues, and warns | Read | the group |
 //! | a sink | Write, Describe, DescribeConfigs | the output topic, and that of the dead letters |
 //! | a sink | Read, Write, Describe, DescribeConfigs | the topic `<topology>.<sink>.progress` |
 //! | a sink, until its progress topic exists | Create | that topic, or the cluster |
