@@ -19,13 +19,38 @@ use tidemill_state::{Incarnation, Points, Result, Txid};
 ///    after the commit it is too late.
 /// 3. *Checked by the suite.* The bytes given to [`Publisher::prepare`] are published exactly as
 ///    they were encoded, in order.
-/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`].* [`Publisher::marker`] names the last
-///    txid whose output the sink holds, after a crash at any moment: output and marker become
-///    visible together, or output without its marker is taken back by the next
-///    [`Publisher::take_over`].
+/// 4. *Checked by the suite, for [`Delivery::ExactlyOnce`], for a crash between `prepare` and
+///    `commit` and for one after `commit`.* [`Publisher::marker`] names the last txid whose output
+///    the sink holds, after a crash at any moment: output and marker become visible together, or
+///    output without its marker is removed before the next [`Publisher::prepare`], in
+///    [`Publisher::take_over`] or [`Publisher::claim`].
 /// 5. *Checked by the suite, for [`Delivery::ExactlyOnce`].* After a claim by a newer incarnation,
 ///    an older publisher's `prepare` or `commit` fails with kind [`tidemill_state::Kind::Foreign`],
 ///    and leaves no output.
+/// 6. *Not checkable.* Clause 4 also holds for a kill inside of `commit`, between the write of the
+///    output and that of the marker: the suite cannot end a process there. If no transaction covers
+///    both, write the output first and the marker after it. The next run must be able to find the
+///    output that has no marker, and to remove it: by the length of the file that the marker
+///    records, or by the txid of each row. A marker that is written first would name output that
+///    the sink lacks, and that output would be lost. Test this clause with a process of your own
+///    that ends between the two writes.
+/// 7. *Not checkable.* [`Publisher::take_over`] fences every earlier run before it returns, also
+///    if the marker stays as it was. The engine decides by the marker that `take_over` returns. An
+///    older run that commits between `take_over` and [`Publisher::claim`] would make that decision
+///    wrong, and its batch would be published twice. So fence by something besides the marker: an
+///    epoch of the target, a lock that the publisher holds from [`Sink::open`] on, or a record of
+///    the newest incarnation that `take_over` writes and `commit` compares.
+/// 8. *Not checkable.* Between `prepare` and `commit` the publisher holds no lock for which another
+///    run or a reader of the output would wait, because the process may be suspended there for any
+///    length of time. Take such locks inside of `commit`. A lock that another run cannot get fails
+///    its [`Sink::open`] immediately, with kind TryAgain.
+/// 9. *Checked by the suite, for the output.* [`Sink::open`], [`Publisher::is_settled`] and
+///    [`Publisher::marker`] change no output and no marker, and fence nobody. The command `check`
+///    calls no other method of a publisher: for [`Owner::only_looks`] nothing is created at the
+///    target, except for a lock file.
+///
+/// [`tidemill_state::Kind`] has a table of the errors of sinks, and of what the engine does after
+/// each.
 pub trait Sink: Send + Sync + 'static {
     /// The type of the sink's records.
     type Item: Data;
@@ -40,13 +65,15 @@ pub trait Sink: Send + Sync + 'static {
     /// Appends the bytes to publish for `item` to `into`, on the worker, before the commit.
     ///
     /// # Errors
-    /// The item cannot be serialized, or can never be published. The batch does not commit.
+    /// The item cannot be serialized, or can never be published. The batch does not commit. Whatever
+    /// its kind, the error is a failure of the record ([`crate::Topology::on_failure`]).
     fn encode(&self, item: &Self::Item, into: &mut Vec<u8>) -> Result<()>;
 
     /// Opens the sink, without changing anything that a reader of its output sees.
     ///
     /// # Errors
-    /// Kind Config if it can never work, TryAgain if another process holds it.
+    /// Kind Config if it can never work, TryAgain if another process holds it, Unreachable if a run
+    /// is to wait for it.
     fn open(&self, owner: &Owner) -> Result<Box<dyn Publisher>>;
 }
 
@@ -64,8 +91,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Returns whether nothing is published in its name: a start looks at what the sink holds,
-    /// before it decides, and so does a check of a state. Nothing outside may then be changed.
+    /// Returns whether nothing is published under this identity: a start reads the marker before
+    /// it decides, and so does the command `check`. Nothing outside may then be changed.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         self.incarnation.counter == u64::MAX
@@ -117,41 +144,47 @@ pub trait Publisher: Send {
     /// everywhere, which [`Publisher::marker`] then does not show. Changes nothing.
     ///
     /// # Errors
-    /// Kind Unreachable if the sink is away.
+    /// Kind Unreachable if the sink is unreachable.
     fn is_settled(&mut self) -> Result<bool>;
 
-    /// The marker that the sink holds now, if any. Changes nothing, and fences nobody: what it says
-    /// is a hint while another run may still publish. `None` always for [`Delivery::AtLeastOnce`].
+    /// Returns the marker that the sink holds now, if any. Changes nothing, and fences nobody: the
+    /// marker is a hint while another run may still publish. Always `None` for
+    /// [`Delivery::AtLeastOnce`].
     ///
     /// # Errors
-    /// The marker cannot be read: kind Sink if it is damaged, Unreachable if the sink is away.
+    /// The marker cannot be read: kind Sink if it is damaged, Unreachable if the sink is
+    /// unreachable.
     fn marker(&mut self) -> Result<Option<Marker>>;
 
-    /// Keeps every other publisher of this sink from committing anything more, takes back output
-    /// that has no marker, and then reads the marker: from here on it is final. If this run wrote
-    /// it, [`Publisher::prepare`] may follow; else [`Publisher::claim`] comes first.
+    /// Keeps every other publisher of this sink from committing anything more, and then reads the
+    /// marker: from here on the marker is final. If this run wrote the marker, output without a
+    /// marker is removed here, and [`Publisher::prepare`] may follow. Otherwise
+    /// [`Publisher::claim`] comes first, and may remove that output.
+    ///
+    /// The fence holds when this returns, also while the marker is that of an earlier run: see
+    /// clause 7 of the contract of [`Sink`].
     ///
     /// # Errors
     /// As for [`Publisher::claim`].
     fn take_over(&mut self) -> Result<Option<Marker>>;
 
     /// Writes the marker with this txid and this run's incarnation, after [`Publisher::take_over`].
-    /// From then on older runs are fenced.
     ///
     /// # Errors
     /// Kind Foreign if a newer incarnation owns the sink, Sink if its output does not match its
-    /// marker, Unreachable if it is away.
+    /// marker, Unreachable if it is unreachable.
     fn claim(&mut self, txid: Txid) -> Result<()>;
 
     /// Begins to publish these entries, in order of their txids, all after the marker. Nothing is
     /// confirmed until the returned value is committed; dropping it leaves the marker as it was.
+    /// The returned value holds no lock for which another run or a reader would wait (clause 8).
     ///
     /// # Errors
     /// As for [`Publisher::claim`].
     fn prepare<'a>(&'a mut self, entries: &[Entry]) -> Result<Box<dyn Prepared + 'a>>;
 
-    /// Called about twice a second while there is nothing to publish: for a client that must be
-    /// looked after. As given, it does nothing.
+    /// Called about twice a second while there is nothing to publish, for a client that needs
+    /// regular calls. The default implementation does nothing.
     fn idle(&mut self) {}
 }
 

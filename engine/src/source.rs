@@ -33,7 +33,11 @@ use tidemill_state::{Error, Kind, Position, Result};
 /// 6. *Not checkable.* What is away, such as a broker, is an error of kind Unreachable when a run
 ///    begins ([`Source::begin`], [`Source::partitions`]): it waits for it. Later a reader has
 ///    nothing to give meanwhile, and says why ([`Reader::trouble`]). Every other error ends the
-///    run.
+///    run: [`tidemill_state::Kind`] has a table of the kinds.
+/// 7. *Not checkable.* Nothing outside changes before [`Source::committed`]: no topic or group is
+///    created, no record is acknowledged or removed, no position is stored. The command `check`
+///    calls [`Source::begin`], which may list and open partitions, and no run follows; the command
+///    `plan` only builds the topology. A start may also be refused after `begin`.
 pub trait Source: Send + Sync + 'static {
     /// The type of the source's records.
     type Item: Data;
@@ -158,9 +162,10 @@ pub trait Source: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Says that everything before these positions is in committed batches: for those that show
-    /// outside how far it is. Never asked for again. With none, about once a second while nothing
-    /// is committed: so that what is shown outside may lag by a while, but not for ever.
+    /// Called after a commit, with the positions up to which everything is committed, for sources
+    /// that report their progress outside. The store never resumes before these positions. While
+    /// nothing is committed, called about once a second without positions, so that a report that is
+    /// late is still sent.
     fn committed(&self, positions: &[(String, Position)]) {
         let _ = positions;
     }

@@ -9,6 +9,37 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The class of an error, by the action that it requires of whoever runs the topology. Each class
 /// is an exit code of the process.
+///
+/// # Errors of a source or a sink
+///
+/// An error of the operating system has the kind that [`system::error`](crate::system::error) gives
+/// it: `TryAgain` if it may pass, `Config` if it stays until a path, a right or a limit is changed.
+/// The kinds of the others:
+///
+/// | a source or a sink meets | kind |
+/// | --- | --- |
+/// | an unreachable broker or server, a time-out | `Unreachable` |
+/// | a full disk, too many open files, an input/output error, a lock of another process | `TryAgain` |
+/// | a missing path or right, a wrong setting, nothing to read at the first start | `Config` |
+/// | a recorded partition that is gone, cut or replaced | `SourceLost` |
+/// | a record that cannot be decoded | `UserCode` |
+/// | a marker that is missing or damaged, output that does not match it, a target that refuses for good | `Sink` |
+/// | a marker of a newer run, or of another topology | `Foreign` |
+/// | a call that breaks the contract, a fault of the source or sink itself | `Bug` |
+///
+/// The engine reacts by the kind and the moment. *Ends* means that the run ends with the error:
+///
+/// | kind | at a start | while a source is opened or read | while a sink publishes |
+/// | --- | --- | --- | --- |
+/// | `Unreachable` | the run waits and tries again | ends: a reader has nothing to give instead, and reports its trouble | a new publisher reads the marker, after a pause of 100 ms to 10 s |
+/// | `TryAgain` | ends | ends | as `Unreachable` |
+/// | `SourceLost` | ends; with `--on-loss`, the source's `begin` may leave the partition out | everything read before is committed, then ends; with `--on-loss`, the run continues from the last commit | ends |
+/// | `UserCode` | ends | the dataflow is rebuilt after the last commit up to `--retries` times in a row, then ends | ends |
+/// | every other | ends | ends | ends |
+///
+/// While a source looks for new partitions (`discover`), `SourceLost` is treated as while it is
+/// read. Every other error is logged, and the next look follows after the usual interval. The
+/// command `check` waits for nothing: it ends with every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Fix the arguments, settings or program (also: port in use, no input).

@@ -92,6 +92,34 @@ impl fmt::Display for Lineage {
 
 /// The position at which a partition is continued: everything before `offset` is in committed
 /// batches.
+///
+/// A source makes the witness together with the position, and compares it when it resumes. Here it
+/// is the end of what was read of a file:
+///
+/// ```
+/// use tidemill_state::{Error, Kind, Position, Result};
+///
+/// /// The position after the first `offset` bytes of a file.
+/// fn position(content: &[u8], offset: usize) -> Position {
+///     let witness = content[offset.saturating_sub(64)..offset].to_vec();
+///     Position { offset: offset as u64, witness }
+/// }
+///
+/// /// The bytes after a position, if the file still begins with those before it.
+/// fn resume<'a>(content: &'a [u8], from: &Position) -> Result<&'a [u8]> {
+///     let offset = usize::try_from(from.offset).unwrap_or(usize::MAX);
+///     match content.split_at_checked(offset) {
+///         Some((before, rest)) if before.ends_with(&from.witness) => Ok(rest),
+///         _ => Err(Error::source_lost("the file was cut or replaced: put it back as it was")),
+///     }
+/// }
+///
+/// let read = position(b"tide\nmill\n", 5);
+/// assert_eq!(read.witness, b"tide\n");
+/// assert_eq!(resume(b"tide\nmill\nwheel\n", &read).expect("it has grown"), b"mill\nwheel\n");
+/// let error = resume(b"ebb\nmill\n", &read).expect_err("it is another file");
+/// assert_eq!(error.kind(), Kind::SourceLost);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The first offset not yet read, in the source's own unit (a byte offset, a Kafka offset, a
