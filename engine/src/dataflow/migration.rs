@@ -103,7 +103,8 @@ impl Topology<'_> {
 }
 
 /// A migration that is being declared, see [`Topology::migration`]. Its changes are made in the
-/// order in which they are declared.
+/// order in which they are declared: a change after [`Migration::rename_state`] or
+/// [`Migration::rename_source`] refers to the new name.
 pub struct Migration {
     context: Rc<Context>,
     /// Which of the program's migrations it is.
@@ -111,29 +112,31 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// The state keeps its content, and is called `to` from now on.
+    /// Renames a state to `to`. The state keeps its content. Changes that follow, such as
+    /// [`Migration::convert_state`], refer to it as `to`.
     #[allow(clippy::return_self_not_must_use)]
     pub fn rename_state(self, from: &str, to: &str) -> Migration {
         self.add(Change::RenameState { from: from.into(), to: to.into() })
     }
 
-    /// The state goes, with its content. A state of the same name that the program has is a new
-    /// one, and empty.
+    /// Removes a state with its content. A state of the same name in the program is a new one, and
+    /// empty.
     #[allow(clippy::return_self_not_must_use)]
     pub fn drop_state(self, name: &str) -> Migration {
         self.add(Change::DropState { name: name.into() })
     }
 
-    /// Every value of the state becomes what `convert` makes of it; the keys stay.
+    /// Replaces every value of a state by the result of `convert`; the keys stay. After a
+    /// [`Migration::rename_state`] of the same state, `name` is the new name.
     ///
-    /// `Old` is what the values were, `New` what the state has now. A struct that has changed its
-    /// fields is kept beside the new one, under its old name in a module of its own: what is
-    /// recorded is the type's name, and that is compared, without its modules, and what it is made
-    /// of (the names and kinds of its fields). `convert` sees each value once or more, in no
-    /// particular order, and must give the same each time; if it panics, the start is refused and
+    /// `Old` is the type that the values had, `New` the type that the state has now. Keep a struct
+    /// whose fields have changed beside the new one, under its old name in a module of its own: the
+    /// store has recorded the type's name without its modules, and the names and kinds of its
+    /// fields, and compares both. `convert` is called with each value once or more, in no
+    /// particular order, and must return the same each time. If it panics, the start is refused and
     /// nothing is changed.
     ///
-    /// All values are in memory at once while it is done.
+    /// All values are in memory at once during the conversion.
     #[allow(clippy::return_self_not_must_use)]
     pub fn convert_state<Old: Storable, New: Storable>(
         self,
@@ -150,7 +153,7 @@ impl Migration {
         })
     }
 
-    /// Every key and value of the state become what `convert` makes of the two. As
+    /// Replaces every key and value of a state by the result of `convert`. As
     /// [`Migration::convert_state`]; two keys must not become the same.
     #[allow(clippy::return_self_not_must_use)]
     pub fn convert_rows<K: Key, Old: Storable, L: Key, New: Storable>(
@@ -181,14 +184,14 @@ impl Migration {
         self.add(Change::RenameSource { from: from.into(), to: to.into() })
     }
 
-    /// The source goes, with its positions. A source of the same name that the program has begins
-    /// anew.
+    /// Removes a source with its positions. A source of the same name in the program begins as a
+    /// new one.
     #[allow(clippy::return_self_not_must_use)]
     pub fn drop_source(self, name: &str) -> Migration {
         self.add(Change::DropSource { name: name.into() })
     }
 
-    /// The sink goes. Refused while committed output for it is not confirmed: that would be lost.
+    /// Removes a sink. Refused while committed output for it is not confirmed: that would be lost.
     #[allow(clippy::return_self_not_must_use)]
     pub fn drop_sink(self, name: &str) -> Migration {
         self.add(Change::DropSink { name: name.into() })
