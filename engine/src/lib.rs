@@ -21,7 +21,8 @@
 //! | `query.rs`, `query/` | queries and their operators, one file each |
 //! | `runtime.rs`, `runtime/` | the state of a run as seen from outside: status, history, reads, requests, control |
 //! | `run.rs`, `run/` | a run: start, generations, worker loop, threads, end |
-//! | `conformance.rs`, `testing.rs` | suites for connectors and aggregations; the kit that tests topologies |
+//! | `conformance.rs`, `conformance/` | suites for connectors, aggregations, and types of keys and values |
+//! | `testing.rs`, `testing/` | the kit that tests topologies in-process |
 
 pub mod aggregates;
 mod batch;

@@ -2,10 +2,11 @@
 //! it.
 //!
 //! The open batch is closed when it holds enough records or bytes, counted over all workers, or
-//! when its first record is old enough. Closing is a change of one number and a wake-up: each
+//! when its first record is old enough. Records are reserved under one lock, so that a batch holds
+//! exactly its maximum over all workers. Closing is a change of one number and a wake-up: each
 //! worker ends its ranges at the last record that it has given to the dataflow, and continues with
-//! the next batch. The next batch takes records only while few enough batches are uncommitted and
-//! nothing else holds the sources back.
+//! the next batch. An idle worker holds up nobody. The next batch takes records only while few
+//! enough batches are uncommitted and nothing else holds the sources back.
 
 use crate::batch::{BatchLimits, Range};
 use crate::clock::Clock;
