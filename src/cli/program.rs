@@ -1,4 +1,4 @@
-//! The program `tidemill`: makes new topologies, and looks at those that run, over their port.
+//! The program `tidemill`: creates new topologies, and inspects running ones over their port.
 
 use super::arguments::{self, At};
 use super::{NoArguments, environment, log, new, panics, query, refused, state, status};
