@@ -20,6 +20,7 @@
 //! generation is committed from then on, and the dataflows are built again after the last committed
 //! batch.
 
+use crate::ids::GenerationNumber;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidemill_state::delta::Section;
@@ -62,7 +63,7 @@ pub(crate) struct WorkerBatch {
 
 /// The complete changes and outputs of one worker for one batch.
 pub(crate) struct WorkerDelta {
-    pub(crate) generation: u64,
+    pub(crate) generation: GenerationNumber,
     pub(crate) txid: Txid,
     pub(crate) worker: WorkerIndex,
     /// When it was complete.

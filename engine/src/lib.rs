@@ -10,7 +10,7 @@
 //! | folder or file | content |
 //! | --- | --- |
 //! | `batch.rs`, `batch/` | **a batch's life**: intake of records, chunks, latch, commit, publication. Read `batch.rs` first |
-//! | `record.rs`, `clock.rs`, `panics.rs`, `plan.rs`, `json.rs` | the ground: bounds of types, clock, panics, the dataflow as a graph, JSON that loses nothing |
+//! | `record.rs`, `ids.rs`, `clock.rs`, `panics.rs`, `plan.rs`, `json.rs` | the ground: bounds of types, numbers, clock, panics, the dataflow as a graph, JSON that loses nothing |
 //! | `source.rs`, `sink.rs`, `dead_letter.rs` | the traits that connectors implement |
 //! | `request.rs`, `request/` | a query's request on its way: table of requests in flight, pins, weights, answers |
 //! | `table.rs`, `table/` | one worker's part of a state, and its rows as JSON |
@@ -31,6 +31,7 @@ pub mod conformance;
 mod dataflow;
 mod dead_letter;
 mod failure;
+mod ids;
 pub mod json;
 pub mod operators;
 pub mod panics;

@@ -2,6 +2,7 @@
 //! number, the reports, the requests to workers.
 
 use crate::clock::now_ms;
+use crate::ids::GenerationNumber;
 use crate::runtime::inbox::{Inboxes, ToWorker};
 pub(crate) mod ask;
 pub(crate) mod committed;
@@ -64,7 +65,7 @@ struct Inner {
     longest_slice: Duration,
     generations: u64,
     /// The number of the current generation.
-    generation: u64,
+    generation: GenerationNumber,
     first_commit: Option<Duration>,
     store_bytes: u64,
     store: std::sync::Weak<Store>,
@@ -141,7 +142,7 @@ impl Runtime {
             notices: BTreeMap::new(),
             longest_slice: Duration::ZERO,
             generations: 0,
-            generation: 0,
+            generation: GenerationNumber::default(),
             first_commit: None,
             store_bytes: 0,
             store: std::sync::Weak::new(),
@@ -186,7 +187,7 @@ impl Runtime {
     /// back, unless it is of a trial.
     pub(crate) fn begin_generation(
         &self,
-        number: u64,
+        number: GenerationNumber,
         inboxes: Vec<Sender<ToWorker>>,
         intake: &Arc<Intake>,
         is_trial: bool,
@@ -273,14 +274,18 @@ impl Runtime {
 
     /// Calls `note` if this generation runs, and not while it ends. Returns what it returns, else
     /// false.
-    pub(crate) fn while_it_runs(&self, generation: u64, note: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn while_it_runs(
+        &self,
+        generation: GenerationNumber,
+        note: impl FnOnce() -> bool,
+    ) -> bool {
         let inner = self.lock();
         inner.generation == generation && inner.intake.is_some() && note()
     }
 
     /// Takes the partitions that have ended for good since the last call, if the generation is the
     /// current one.
-    pub(crate) fn take_retired(&self, generation: u64) -> Vec<(String, String)> {
+    pub(crate) fn take_retired(&self, generation: GenerationNumber) -> Vec<(String, String)> {
         let mut inner = self.lock();
         if inner.generation == generation { std::mem::take(&mut inner.retired) } else { Vec::new() }
     }

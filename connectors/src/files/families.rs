@@ -4,7 +4,7 @@
 use super::disk::Hidden;
 use super::folders::Folders;
 use super::listing::{Found, Listing};
-use super::locate::{self, Known};
+use super::locate::{self, Form, Known};
 use super::rotated;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -102,9 +102,9 @@ impl Family {
             let is_missed = match listing.by_id(found.id) {
                 None => true,
                 Some(found) if follow => {
-                    let is_plain = locate::is_plain(&found.path);
-                    is_plain.map_err(|error| Hidden::name(Path::new(&found.path), error))?
-                        == Some(false)
+                    let form = locate::form(&found.path);
+                    form.map_err(|error| Hidden::name(Path::new(&found.path), error))?
+                        == Form::Compressed
                 }
                 Some(_) => false,
             };

@@ -418,14 +418,25 @@ fn cannot_open(path: &str, offset: u64, why: &io::Error) -> Error {
     }
 }
 
-/// Returns whether the file is not compressed; none if it may not be read.
+/// The form of a file's content, as far as it can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    Compressed,
+    /// It may not be read.
+    Unknown,
+}
+
+/// Returns whether the file is compressed.
 ///
 /// # Errors
 /// Kind TryAgain: it cannot be read now.
-pub(super) fn is_plain(path: &str) -> Result<Option<bool>> {
-    Ok(unless_it_passes(path, content(path))?
-        .ok()
-        .map(|content| matches!(content, Input::Plain(_))))
+pub(super) fn form(path: &str) -> Result<Form> {
+    Ok(match unless_it_passes(path, content(path))? {
+        Ok(Input::Plain(_)) => Form::Plain,
+        Ok(_) => Form::Compressed,
+        Err(_) => Form::Unknown,
+    })
 }
 
 /// As [`content_head`]; none if the file may not be read, or cannot be decompressed.

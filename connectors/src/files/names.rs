@@ -3,7 +3,7 @@
 use super::folders::Folders;
 use super::identity::{CONVINCING, Content};
 use super::listing::{self, FileId, Found, Listing};
-use super::locate::{self, Known, Place};
+use super::locate::{self, Form, Known, Place};
 use super::settings::Settings;
 use super::shared::Looks;
 use std::path::Path;
@@ -267,7 +267,7 @@ fn is_copy(known: &Known, path: &str) -> Result<bool> {
 /// A compressed file is never read by a source that follows, unless it is all there is of one that
 /// was read.
 fn is_plain_copy(known: &Known, path: &str) -> Result<bool> {
-    Ok(locate::is_plain(path)? == Some(true) && is_copy(known, path)?)
+    Ok(locate::form(path)? == Form::Plain && is_copy(known, path)?)
 }
 
 /// The error of a file whose content continues under another name, in another file.

@@ -10,6 +10,7 @@ use crate::batch::latch::Latch;
 use crate::batch::report::{BatchReport, RangeReport, WorkerShare};
 use crate::batch::{Range, WorkerDelta};
 use crate::clock::micros;
+use crate::ids::GenerationNumber;
 use crate::source::AnySource;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, HashMap};
@@ -25,10 +26,15 @@ pub(crate) enum Message {
     Delta(WorkerDelta),
     /// A worker's partitions have moved on without a record: written once batch `after` is
     /// committed.
-    Moved { generation: u64, after: Txid, ranges: Vec<Range> },
+    Moved { generation: GenerationNumber, after: Txid, ranges: Vec<Range> },
     /// A generation begins. Whatever an earlier one still sends is dropped. The last committed
     /// batch goes back: it is fixed from here on.
-    Generation { number: u64, latch: Arc<Latch>, intake: Arc<Intake>, reply: Sender<Txid> },
+    Generation {
+        number: GenerationNumber,
+        latch: Arc<Latch>,
+        intake: Arc<Intake>,
+        reply: Sender<Txid>,
+    },
     /// A generation has ended without a failure: what is complete is committed, then the reply
     /// comes.
     Finish { reply: Sender<()> },
@@ -66,7 +72,7 @@ pub(crate) struct Committer {
     /// The batch of each sink's last entry.
     pub(crate) last_output: BTreeMap<SinkId, Txid>,
     pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
-    pub(crate) generation: Option<(u64, Arc<Latch>, Arc<Intake>)>,
+    pub(crate) generation: Option<(GenerationNumber, Arc<Latch>, Arc<Intake>)>,
     /// The ranges that have moved on without a record, each with the batch after which they did.
     pub(crate) moved: Vec<(Txid, Vec<Range>)>,
     /// The program's sources: they are told of what is committed.
@@ -142,7 +148,7 @@ impl Committer {
         }
     }
 
-    fn is_current(&self, generation: u64) -> bool {
+    fn is_current(&self, generation: GenerationNumber) -> bool {
         self.generation
             .as_ref()
             .is_some_and(|(number, latch, _)| *number == generation && !latch.is_set())

@@ -3,6 +3,7 @@
 use crate::batch::Range;
 use crate::batch::chunk::Chunk;
 use crate::dead_letter::DeadLetter;
+use crate::ids::SourceIndex;
 use crate::source::StartFacts;
 use std::time::{Duration, Instant};
 use tidemill_state::{Position, Result, Txid};
@@ -76,7 +77,7 @@ pub struct PartitionProgress {
 /// A partition to read: which of the topology's sources, its name, where to go on.
 #[derive(Clone, Debug)]
 pub(crate) struct Assignment {
-    pub(crate) source: usize,
+    pub(crate) source: SourceIndex,
     pub(crate) partition: String,
     pub(crate) from: Option<Position>,
 }

@@ -2,6 +2,7 @@
 //! what its publisher is doing.
 
 use crate::clock::now_ms;
+use crate::ids::SinkIndex;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -104,43 +105,44 @@ impl Outlets {
     }
 
     /// The last batch that has output for this sink.
-    pub(crate) fn last_output(&self, sink: usize) -> Txid {
-        self.lock().sinks[sink].last_output
+    pub(crate) fn last_output(&self, sink: SinkIndex) -> Txid {
+        self.lock().sinks[sink.0].last_output
     }
 
     /// A sink has confirmed its output up to `txid`, which was so many bytes.
-    pub(crate) fn confirm(&self, sink: usize, txid: Txid, bytes: usize) {
+    pub(crate) fn confirm(&self, sink: SinkIndex, txid: Txid, bytes: usize) {
         let mut inner = self.lock();
-        let status = &mut inner.sinks[sink];
+        let status = &mut inner.sinks[sink.0];
         (status.published, status.backlog_bytes) =
             (txid, status.backlog_bytes.saturating_sub(bytes));
     }
 
     /// Counts a rebuild of a sink's publisher.
-    pub(crate) fn count_rebuild(&self, sink: usize) {
-        self.lock().sinks[sink].rebuilds += 1;
+    pub(crate) fn count_rebuild(&self, sink: SinkIndex) {
+        self.lock().sinks[sink.0].rebuilds += 1;
     }
 
     /// A call of a sink's publisher begins, which does this; or the last one is over.
-    pub(crate) fn set_call(&self, sink: usize, doing: Option<String>) {
+    pub(crate) fn set_call(&self, sink: SinkIndex, doing: Option<String>) {
         let call = doing.map(|doing| Call { doing, since: Instant::now(), since_ms: now_ms() });
-        self.lock().sinks[sink].call = call;
+        self.lock().sinks[sink.0].call = call;
     }
 
     /// The call is over: it failed so, or did not.
-    pub(crate) fn set_error(&self, sink: usize, error: Option<String>) {
+    pub(crate) fn set_error(&self, sink: SinkIndex, error: Option<String>) {
         let mut inner = self.lock();
-        let status = &mut inner.sinks[sink];
+        let status = &mut inner.sinks[sink.0];
         status.error_since_ms =
             error.as_ref().map(|_| status.error_since_ms.unwrap_or_else(now_ms));
         (status.error, status.call) = (error, None);
     }
 
     /// Sleeps until a sink has output to publish, or publishing is to end; at most half a second.
-    pub(crate) fn wait_for_output(&self, sink: usize) {
+    pub(crate) fn wait_for_output(&self, sink: SinkIndex) {
         // Checked again now and then: what is published may have been added before this sink's own
         // bookkeeping.
-        let nothing = |inner: &mut Inner| inner.sinks[sink].is_confirmed() && inner.ends.is_none();
+        let nothing =
+            |inner: &mut Inner| inner.sinks[sink.0].is_confirmed() && inner.ends.is_none();
         let wait = Duration::from_millis(500);
         let waited = self.changed.wait_timeout_while(self.lock(), wait, nothing);
         drop(waited.expect("no holder of this lock panics"));
@@ -208,12 +210,16 @@ mod tests {
             (SinkId(7), Txid(5), 40),
         ]);
         assert_eq!(
-            (outlets.backlog_bytes(), outlets.last_output(0), outlets.last_output(1)),
+            (
+                outlets.backlog_bytes(),
+                outlets.last_output(SinkIndex(0)),
+                outlets.last_output(SinkIndex(1))
+            ),
             (30, Txid(0), Txid(5))
         );
-        outlets.confirm(1, Txid(3), 10);
+        outlets.confirm(SinkIndex(1), Txid(3), 10);
         assert!(!outlets.are_confirmed() && outlets.backlog_bytes() == 20);
-        outlets.confirm(1, Txid(5), 20);
+        outlets.confirm(SinkIndex(1), Txid(5), 20);
         assert!(outlets.are_confirmed() && outlets.backlog_bytes() == 0);
     }
 }

@@ -2,6 +2,7 @@
 //! One thread per sink; one that is down stops no other.
 
 use crate::batch::outlets::Outlets;
+use crate::ids::SinkIndex;
 use crate::sink::{AnySink, Entry, Marker, Outcome, Owner, Publisher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ pub(crate) trait OnPublish: Send + Sync {
 
 pub(crate) struct Publishing {
     pub(crate) id: SinkId,
-    pub(crate) index: usize,
+    pub(crate) index: SinkIndex,
     pub(crate) name: String,
     pub(crate) exactly_once: bool,
     pub(crate) sink: Arc<dyn AnySink>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidemill_state::outbox::PayloadWriter;
 use tidemill_state::{Error, Incarnation, Kind, Txid};
 
-/// Checks clauses 1 and 3 to 5 of [`Sink`]'s contract (4 and 5 for [`Delivery::ExactlyOnce`])
+/// Checks clauses 1 and 3 to 5 and, for the output, 9 of [`Sink`]'s contract (4 and 5 for [`Delivery::ExactlyOnce`])
 /// against a target that is empty at first: publishing, crashes between `prepare` and `commit` and
 /// after it, and a newer run that takes the sink over.
 ///

@@ -32,6 +32,16 @@ struct Partition<T> {
     retired: bool,
 }
 
+/// The records that a generation reads of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadExtent {
+    Everything,
+    /// In a trial: those whose offset is less.
+    Before(u64),
+    /// In a trial of other partitions.
+    Nothing,
+}
+
 pub(crate) struct SourceFeed<S: Source> {
     id: SourceId,
     node: NodeId,
@@ -184,10 +194,11 @@ impl<S: Source> SourceFeed<S> {
         }
     }
 
-    /// In a trial, up to where a partition is read, if it is.
-    fn trial_end(&self, at: usize) -> Option<Option<u64>> {
-        let trial = self.context.shared.trial.as_ref()?;
-        Some(trial.end_of(&self.name, &self.partition(at).name))
+    /// Returns how far a partition is read.
+    fn extent(&self, at: usize) -> ReadExtent {
+        let Some(trial) = &self.context.shared.trial else { return ReadExtent::Everything };
+        let end = trial.end_of(&self.name, &self.partition(at).name);
+        end.map_or(ReadExtent::Nothing, ReadExtent::Before)
     }
 
     /// Takes the records out that are known to make their batch fail, and sets them aside; and in a
@@ -261,8 +272,8 @@ impl<S: Source> SourceFeed<S> {
         (max_records, max_bytes): (u64, u64),
     ) -> Result<((u64, u64), bool)> {
         let limit = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
-        let end = self.trial_end(slot);
-        if end == Some(None) {
+        let extent = self.extent(slot);
+        if extent == ReadExtent::Nothing {
             self.turns.note(Turn::Over);
             return Ok(((0, 0), true));
         }
@@ -286,7 +297,7 @@ impl<S: Source> SourceFeed<S> {
         };
         let partition = self.partition_mut(slot);
         partition.retired = status == ReadStatus::Retired;
-        if let Some(Some(end)) = end {
+        if let ReadExtent::Before(end) = extent {
             records.cut_at(end);
             if partition.reader.offset() >= end {
                 turn = Turn::Over;

@@ -1,6 +1,7 @@
 //! A request as seen from outside: its arguments, its answer, and every way in which there is no
 //! answer.
 
+use crate::ids::QueryIndex;
 use crate::request::unsent_bytes::UnsentGuard;
 use std::any::Any;
 use std::sync::Arc;
@@ -234,7 +235,7 @@ impl Drop for Permit {
 pub(crate) struct Ask {
     pub(crate) admitted: Permit,
     /// Which of the topology's queries.
-    pub(crate) query: usize,
+    pub(crate) query: QueryIndex,
     /// Its arguments, of the query's own type.
     pub(crate) arguments: Box<dyn Any + Send>,
     pub(crate) format: Format,

@@ -1,5 +1,6 @@
 //! The parts that all requests share, and the bounds of requests under way.
 
+use crate::ids::QueryIndex;
 use crate::request::ask::{Permit, QueryError};
 use crate::request::backlog::Backlog;
 use crate::request::codec::QueryCodec;
@@ -90,13 +91,17 @@ impl RequestHub {
         }
     }
 
-    /// The number of a query.
-    pub(crate) fn find(&self, name: &str) -> Result<usize, QueryError> {
-        self.queries.iter().position(|query| query.decl().name == name).ok_or_else(|| {
-            QueryError::NoSuchQuery {
-                name: name.to_string(),
-                known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
-            }
+    /// Returns the codec of a query.
+    pub(crate) fn query(&self, query: QueryIndex) -> &dyn QueryCodec {
+        &*self.queries[query.0]
+    }
+
+    /// Returns the place of a query in the program.
+    pub(crate) fn find(&self, name: &str) -> Result<QueryIndex, QueryError> {
+        let place = self.queries.iter().position(|query| query.decl().name == name);
+        place.map(QueryIndex).ok_or_else(|| QueryError::NoSuchQuery {
+            name: name.to_string(),
+            known: self.queries.iter().map(|query| query.decl().name.clone()).collect(),
         })
     }
 

@@ -119,7 +119,7 @@ impl InFlight {
                 rows: 0,
                 home,
             }));
-            entrances[query].enter(ticket, arguments);
+            entrances[query.0].enter(ticket, arguments);
             begun += 1;
         }
         if begun > 0 {

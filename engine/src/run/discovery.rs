@@ -3,6 +3,7 @@
 use crate::batch::feed::Assignment;
 use crate::batch::intake::Intake;
 use crate::clock::A_YEAR;
+use crate::ids::{GenerationNumber, SourceIndex};
 use crate::run::start::KnownPartitions;
 use crate::runtime::Runtime;
 use crate::source::AnySource;
@@ -14,7 +15,7 @@ use tidemill_state::{Kind, Result, SourceId, Store};
 
 /// A source whose partitions may grow in number.
 pub(crate) struct PartitionDiscovery {
-    pub(crate) index: usize,
+    pub(crate) index: SourceIndex,
     pub(crate) id: SourceId,
     pub(crate) name: String,
     pub(crate) source: Arc<dyn AnySource>,
@@ -29,7 +30,7 @@ pub(crate) struct Discovery {
     pub(crate) store: Weak<Store>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) generation: u64,
+    pub(crate) generation: GenerationNumber,
     pub(crate) workers: usize,
     /// Its other end is dropped when the generation ends.
     pub(crate) ended: Receiver<()>,

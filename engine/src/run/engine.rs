@@ -4,6 +4,7 @@ use crate::batch::backpressure::Bounds;
 use crate::batch::commit::{Committer, OnCommit};
 use crate::batch::publish::{OnPublish, Publishing};
 use crate::dataflow::topology::{Build, Description, Topology, describe};
+use crate::ids::{GenerationNumber, SinkIndex};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
 use crate::run::start::{self, StartedStore};
@@ -287,7 +288,7 @@ impl Run {
         for (index, sink) in publishers.into_iter().enumerate() {
             let publishing = Publishing {
                 id: sink.id,
-                index,
+                index: SinkIndex(index),
                 name: sink.name,
                 exactly_once: sink.exactly_once,
                 sink: sink.sink,
@@ -322,7 +323,7 @@ impl Run {
             points,
             deltas,
             known_as,
-            numbers: 0,
+            last: GenerationNumber::default(),
             found_elsewhere: Default::default(),
         };
         let (generations, outcome) = generations.run(listing);

@@ -11,6 +11,7 @@ use crate::batch::latch::Suspect;
 use crate::clock::A_YEAR;
 use crate::dataflow::topology::{Build, Description};
 use crate::failure::search::{Excluded, Trial};
+use crate::ids::GenerationNumber;
 use crate::run::ending::{Ending, PATIENCE, Phase, write_hangs};
 use crate::run::retry::{self, Next};
 use crate::run::start::{self, SourcePlan};
@@ -40,7 +41,7 @@ pub(crate) struct Generations {
     /// The topology's external name.
     pub(crate) known_as: String,
     /// The number of generations that there were.
-    pub(crate) numbers: u64,
+    pub(crate) last: GenerationNumber,
     /// True if the last listing of the sources found elsewhere what the generation before it had
     /// lost.
     pub(crate) found_elsewhere: Cell<bool>,
@@ -85,7 +86,7 @@ impl Generations {
         loop {
             let before = self.runtime.committed();
             let outcome = self.generation(listing.take(), &mode);
-            let number = self.numbers;
+            let number = self.last;
             let committed = self.runtime.committed();
             let Err(Failed { error, suspected, begun }) = outcome else { return Ok(()) };
             // What was lost before has been found: another loss is not that one again.
@@ -123,7 +124,7 @@ impl Generations {
                 Next::Alone(batch) => mode.careful_until = batch,
                 Next::Again | Next::Search => {}
             }
-            tracing::warn!(%error, generation = number, "a generation failed; the dataflows are \
+            tracing::warn!(%error, generation = %number, "a generation failed; the dataflows are \
                 built again after the last committed batch");
             self.runtime.show_retry(begun, number, &error);
         }

@@ -28,12 +28,12 @@ pub(crate) fn fold_loop(
             && put_off.as_ref().is_none_or(|put_off| put_off.tried.elapsed() >= FOLD_AGAIN_AFTER)
         {
             match fold_once(store, runtime, points, reserve)? {
-                Ok(()) => {
+                FoldOutcome::Folded => {
                     if put_off.take().is_some() {
                         tracing::info!("the log is folded again");
                     }
                 }
-                Err(why) => {
+                FoldOutcome::PutOff(why) => {
                     runtime.note_error(&why);
                     let put_off = put_off.get_or_insert_with(PutOff::now);
                     if put_off.ends_the_run(&why) {
@@ -113,22 +113,28 @@ fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> 
     unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())
 }
 
-/// Folds what is committed. The inner error puts the fold off: it may pass. The outer one ends the
-/// run.
+/// What came of a fold that was due.
+enum FoldOutcome {
+    Folded,
+    /// It cannot be done now, and is tried again later.
+    PutOff(Error),
+}
+
+/// Folds what is committed. An error ends the run.
 fn fold_once(
     store: &Store,
     runtime: &Runtime,
     points: &Points,
     reserve: u64,
-) -> Result<Result<()>> {
+) -> Result<FoldOutcome> {
     match fold::remove_leftovers(store) {
-        Err(error) if error.kind() == Kind::TryAgain => return Ok(Err(error)),
+        Err(error) if error.kind() == Kind::TryAgain => return Ok(FoldOutcome::PutOff(error)),
         removed => removed?,
     }
     let (free, needed) = (free_bytes(store), store.room_for_fold());
     // Without a reserve nothing is held back for what the disk may need.
     if reserve > 0 && free < needed {
-        return Ok(Err(Error::try_again(format!(
+        return Ok(FoldOutcome::PutOff(Error::try_again(format!(
             "{free} bytes are free for {}, and {NO_ROOM} {needed}. Nothing is lost: free some \
              space",
             store.dir().display()
@@ -140,7 +146,9 @@ fn fold_once(
     let fold = match in_background("fold", || Fold::write(store, points)) {
         // The store is as before. A write of the store that failed, or the crash of a test, ends
         // the run.
-        Err(error) if error.kind() == Kind::TryAgain && !points.stopped() => return Ok(Err(error)),
+        Err(error) if error.kind() == Kind::TryAgain && !points.stopped() => {
+            return Ok(FoldOutcome::PutOff(error));
+        }
         fold => fold?,
     };
     if let Some(fold) = fold {
@@ -148,7 +156,7 @@ fn fold_once(
         runtime.show_folded(folded.upto, began.elapsed());
         tracing::debug!(upto = %folded.upto, keys = folded.keys, log_bytes = folded.log_bytes, took = ?began.elapsed(), "folded");
     }
-    Ok(Ok(()))
+    Ok(FoldOutcome::Folded)
 }
 
 fn free_bytes(store: &Store) -> u64 {

@@ -5,6 +5,7 @@ use crate::batch::feed::Assignment;
 use crate::batch::outlets::SinkStatus;
 use crate::batch::publish::not_settled;
 use crate::dataflow::topology::Description;
+use crate::ids::SourceIndex;
 use crate::run::migrate;
 use crate::settings::Settings;
 use crate::sink::{AnySink, Marker, Owner, Publisher};
@@ -326,7 +327,11 @@ impl ProgramAtStart<'_> {
                 {
                     listing.moved.push((id, partition.clone(), from.clone()));
                 }
-                listing.assignments.push(Assignment { source: index, partition, from });
+                listing.assignments.push(Assignment {
+                    source: SourceIndex(index),
+                    partition,
+                    from,
+                });
             }
             listing.known.push((known, source.discover_every()));
         }

@@ -11,11 +11,12 @@ use crate::batch::{Range, WorkerDelta, slice};
 use crate::dataflow::context::{Context, Shared};
 use crate::dataflow::declared::Declared;
 use crate::dataflow::topology::{self, Build, Topology};
+use crate::ids::GenerationNumber;
 use crate::panics;
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use crate::source::StartFacts;
-use crate::table::part::PageOf;
+use crate::table::part::{PageOf, PageProgress};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -28,7 +29,7 @@ use tidemill_state::{
 
 /// The input of the workers of a generation.
 pub(crate) struct Job {
-    pub(crate) generation: u64,
+    pub(crate) generation: GenerationNumber,
     pub(crate) workers: usize,
     pub(crate) shared: Shared,
     pub(crate) store: Arc<Store>,
@@ -161,7 +162,7 @@ impl<'j> Worker<'j> {
             }
         }
         for assignment in &job.assignments[index] {
-            feeds[assignment.source].assign(&assignment.partition, assignment.from.as_ref())?;
+            feeds[assignment.source.0].assign(&assignment.partition, assignment.from.as_ref())?;
         }
         job.shared.points.reach(CrashPoint::SourcesOpened)?;
         let at = job.shared.after.next();
@@ -364,10 +365,10 @@ impl<'j> Worker<'j> {
     /// Goes on with the page that waits longest. Gives when to come back.
     fn turn_page(&mut self) -> Option<Duration> {
         let mut page = self.pages.pop_front()?;
-        match self.context.declared.borrow().states[page.state].page(&mut page) {
-            Ok(None) if !page.reply.is_closed() => self.pages.push_back(page),
-            Ok(None) => {}
-            Ok(Some(more)) => drop(page.reply.send(Ok((page.rows, more)))),
+        match self.context.declared.borrow().states[page.state.0].page(&mut page) {
+            Ok(PageProgress::Continues) if page.reply.is_closed() => {}
+            Ok(PageProgress::Continues) => self.pages.push_back(page),
+            Ok(done) => drop(page.reply.send(Ok((page.rows, done == PageProgress::Full)))),
             Err(error) => drop(page.reply.send(Err(error))),
         }
         Some(Duration::ZERO)
@@ -406,7 +407,7 @@ impl<'j> Worker<'j> {
                 ToWorker::Read { reply, .. } if reply.is_closed() => {}
                 ToWorker::Read { state, keys, at, most_bytes, reply } => {
                     let at = at.unwrap_or_else(|| self.context.committed());
-                    let state = &self.context.declared.borrow().states[state];
+                    let state = &self.context.declared.borrow().states[state.0];
                     let _ = reply.send(
                         crate::table::part::values(&**state, &keys, at, most_bytes)
                             .map(|values| (at, values)),
@@ -417,7 +418,7 @@ impl<'j> Worker<'j> {
                     // A late look of an earlier generation may find partitions that this one has
                     // listed itself.
                     if generation == self.job.generation {
-                        let feed = &mut self.feeds[assignment.source];
+                        let feed = &mut self.feeds[assignment.source.0];
                         match feed.assign(&assignment.partition, assignment.from.as_ref()) {
                             // As of a reader: what the others have read is committed first.
                             Err(error) if error.kind() == Kind::SourceLost => {

@@ -1,6 +1,7 @@
 //! Requests from outside: admission, how it finds a home, and how long it is waited for.
 
 use crate::clock::millis;
+use crate::ids::QueryIndex;
 use crate::plan::NodeId;
 use crate::request::ask::{
     Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply,
@@ -112,7 +113,7 @@ impl Runtime {
             .recv_timeout(time_out + Duration::from_secs(1))
             .map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
-        let one = self.hub.queries[self.hub.find(name)?].decl().one;
+        let one = self.hub.query(self.hub.find(name)?).decl().one;
         let failed = |why: String| {
             QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"))
         };
@@ -135,7 +136,7 @@ impl Runtime {
     /// bincode.
     pub fn pipeline(self: &Arc<Self>, name: &str) -> Result<Pipeline, QueryError> {
         let query = self.hub.find(name)?;
-        self.hub.queries[query].answers_in(Format::Bincode)?;
+        self.hub.query(query).answers_in(Format::Bincode)?;
         let (to, answers) = crossbeam_channel::unbounded();
         Ok(Pipeline { runtime: Arc::clone(self), query, to, answers, asked: 0 })
     }
@@ -151,14 +152,14 @@ impl Runtime {
         reply: Box<dyn Reply>,
     ) -> Result<(), QueryError> {
         let query = self.hub.find(request.name)?;
-        self.hub.queries[query].answers_in(request.format)?;
-        let arguments = self.hub.queries[query].arguments(request.arguments, request.format)?;
+        self.hub.query(query).answers_in(request.format)?;
+        let arguments = self.hub.query(query).arguments(request.arguments, request.format)?;
         self.send_to(query, arguments, request.format, time_out, reply)
     }
 
     fn send_to(
         &self,
-        query: usize,
+        query: QueryIndex,
         arguments: Box<dyn Any + Send>,
         format: Format,
         time_out: Duration,
@@ -185,7 +186,7 @@ impl Runtime {
         };
         // All homes in turn.
         let home = next.fetch_add(1, SeqCst) % self.facts.workers;
-        self.inboxes.send(home, ToWorker::Ask(ask)).map_err(|()| {
+        self.inboxes.send(home, ToWorker::Ask(ask)).map_err(|_| {
             QueryError::Unavailable(
                 "the workers are starting or stopping: send it again in a moment".into(),
             )
@@ -229,7 +230,7 @@ impl Runtime {
 /// each with its request's number.
 pub struct Pipeline {
     runtime: Arc<Runtime>,
-    query: usize,
+    query: QueryIndex,
     to: crossbeam_channel::Sender<(u64, Outcome)>,
     answers: crossbeam_channel::Receiver<(u64, Outcome)>,
     asked: u64,
@@ -244,7 +245,7 @@ impl Pipeline {
     pub fn ask<A: Send + 'static>(&mut self, arguments: A) -> Result<u64, QueryError> {
         let number = self.asked;
         let arguments: Box<dyn Any + Send> = Box::new(arguments);
-        let query = &self.runtime.hub.queries[self.query];
+        let query = self.runtime.hub.query(self.query);
         if !query.takes(&*arguments) {
             let (QueryDecl { name, arguments, .. }, asked) =
                 (query.decl(), tidemill_state::type_names::of::<A>());

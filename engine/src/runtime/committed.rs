@@ -6,6 +6,7 @@
 
 use crate::batch::feed::PartitionProgress;
 use crate::batch::report::BatchReport;
+use crate::ids::StateIndex;
 use std::collections::HashMap;
 
 /// The progress that committed batches cover. Filled by the committer, once a batch is durable.
@@ -68,8 +69,8 @@ impl CommittedProgress {
     }
 
     /// Returns the number of keys a state has over all workers.
-    pub(crate) fn keys(&self, state: usize) -> usize {
-        self.keys.iter().filter_map(|keys| keys.get(state)).sum()
+    pub(crate) fn keys(&self, state: StateIndex) -> usize {
+        self.keys.iter().filter_map(|keys| keys.get(state.0)).sum()
     }
 
     /// The first offset of a partition that no committed batch of this run covers, if one covers
@@ -140,9 +141,10 @@ mod tests {
     fn keys_are_added_up_over_workers() {
         let mut extent = CommittedProgress::default();
         extent.set_keys(1, vec![3, 4]);
-        assert_eq!((extent.keys(0), extent.keys(1), extent.keys(2)), (3, 4, 0));
+        let keys = |extent: &CommittedProgress, at| extent.keys(StateIndex(at));
+        assert_eq!((keys(&extent, 0), keys(&extent, 1), keys(&extent, 2)), (3, 4, 0));
         extent.set_keys(0, vec![1, 1]);
         extent.set_keys(1, vec![2, 4]);
-        assert_eq!((extent.keys(0), extent.keys(1)), (3, 5));
+        assert_eq!((keys(&extent, 0), keys(&extent, 1)), (3, 5));
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::batch::report::{BatchReport, Publication, Retry};
 use crate::clock::{micros, now_ms};
+use crate::ids::GenerationNumber;
 use crate::runtime::Runtime;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -170,8 +171,8 @@ impl Runtime {
 
     /// Records that a generation has failed, and is followed by another: the batches after the last
     /// committed one, up to `begun`, are rebuilt.
-    pub(crate) fn show_retry(&self, begun: Txid, generation: u64, error: &Error) {
-        let retry = Retry { generation, error: error.to_string(), at_ms: now_ms() };
+    pub(crate) fn show_retry(&self, begun: Txid, generation: GenerationNumber, error: &Error) {
+        let retry = Retry { generation: generation.0, error: error.to_string(), at_ms: now_ms() };
         let first = self.committed().next();
         let mut inner = self.lock();
         inner.last_error = Some(retry.error.clone());

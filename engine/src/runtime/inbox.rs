@@ -1,6 +1,7 @@
 //! The workers' inboxes: requests that come from outside a dataflow.
 
 use crate::batch::feed::Assignment;
+use crate::ids::{GenerationNumber, StateIndex};
 use crate::request::ask::Ask;
 use crate::table::part::PageOf;
 use crossbeam_channel::Sender;
@@ -14,7 +15,7 @@ pub(crate) enum ToWorker {
     /// The encoded values of keys of the state of this index, as of this batch, or the last
     /// committed one.
     Read {
-        state: usize,
+        state: StateIndex,
         keys: Vec<Vec<u8>>,
         at: Option<Txid>,
         most_bytes: usize,
@@ -23,13 +24,17 @@ pub(crate) enum ToWorker {
     /// Rows of a state in order.
     Page(PageOf),
     /// A partition that joins.
-    Assign { generation: u64, assignment: Assignment },
+    Assign { generation: GenerationNumber, assignment: Assignment },
     /// A request to a query, that is to be at home there.
     Ask(Ask),
 }
 
 /// The batch as of which keys were read, and their values.
 pub(crate) type Read = (Txid, Vec<Option<Vec<u8>>>);
+
+/// A message was not taken: there are no workers between generations, and before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoWorker;
 
 /// By worker; none between generations.
 #[derive(Default)]
@@ -73,7 +78,11 @@ impl Inboxes {
     }
 
     /// Puts something into a worker's inbox and wakes it. An error if there is no worker.
-    pub(crate) fn send(&self, worker: usize, message: ToWorker) -> std::result::Result<(), ()> {
+    pub(crate) fn send(
+        &self,
+        worker: usize,
+        message: ToWorker,
+    ) -> std::result::Result<(), NoWorker> {
         let inboxes = self.read();
         let unsent = match inboxes.get(worker) {
             Some(inbox) => match inbox.sender.send(message) {
@@ -88,11 +97,16 @@ impl Inboxes {
         if let ToWorker::Ask(ask) = unsent {
             ask.reply.withdraw();
         }
-        Err(())
+        Err(NoWorker)
     }
 
     /// Gives a worker of this generation a partition to read.
-    pub(crate) fn assign(&self, generation: u64, worker: usize, assignment: Assignment) {
+    pub(crate) fn assign(
+        &self,
+        generation: GenerationNumber,
+        worker: usize,
+        assignment: Assignment,
+    ) {
         // After its generation there is nobody to give it to: the next one lists all partitions.
         let _ = self.send(worker, ToWorker::Assign { generation, assignment });
     }

@@ -40,6 +40,6 @@ impl Runtime {
     /// # Errors
     /// There is no such query.
     pub fn has_one_result(&self, query: &str) -> Result<bool, QueryError> {
-        Ok(self.hub.queries[self.hub.find(query)?].decl().one)
+        Ok(self.hub.query(self.hub.find(query)?).decl().one)
     }
 }

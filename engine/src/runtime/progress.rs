@@ -4,6 +4,7 @@
 use super::Runtime;
 use crate::batch::feed::PartitionProgress;
 use crate::clock::now_ms;
+use crate::ids::GenerationNumber;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) struct WorkerReport {
     /// By source and slot.
     partitions: BTreeMap<(usize, usize), PartitionProgress>,
     /// The generation that reported them.
-    generation: u64,
+    generation: GenerationNumber,
     pub(super) ready: bool,
 }
 
@@ -63,7 +64,7 @@ impl Runtime {
     /// A worker of a generation reports those of its partitions that have changed.
     pub(crate) fn worker_report(
         &self,
-        (generation, index): (u64, usize),
+        (generation, index): (GenerationNumber, usize),
         partitions: ChangedPartitions,
         longest: Duration,
     ) {

@@ -5,6 +5,7 @@
 //! after each page, and for [`LONGEST_WALK`] in all. If the batch is held no longer, the next page
 //! is of the last committed batch, and reports that the walk has moved on.
 
+use crate::ids::StateIndex;
 use crate::request::ask::{Permit, QueryError};
 use crate::runtime::inbox::ToWorker;
 use crate::runtime::leases::{Lease, Pin};
@@ -83,7 +84,7 @@ impl Runtime {
         let (reply, answer) = oneshot::channel();
         let most_bytes = self.hub.limits.answer_bytes;
         let read = ToWorker::Read { state, keys: vec![key.clone()], at: None, most_bytes, reply };
-        self.inboxes.send(group.owner(self.facts.workers), read).map_err(|()| unavailable())?;
+        self.inboxes.send(group.owner(self.facts.workers), read).map_err(|_| unavailable())?;
         let (txid, values) = within(answer).await??;
         let value = values.into_iter().next().flatten();
         Ok((txid, value.map(|value| codec.value_to_json(&key, &value)).transpose()?))
@@ -91,7 +92,7 @@ impl Runtime {
 
     /// The number and the types of a state.
     #[doc(hidden)]
-    pub fn find_state(&self, name: &str) -> Result<(usize, &dyn StateCodec)> {
+    pub fn find_state(&self, name: &str) -> Result<(StateIndex, &dyn StateCodec)> {
         let mut codecs = self.facts.codecs.iter().enumerate();
         let Some((state, codec)) = codecs.find(|(_, codec)| codec.decl().name == name) else {
             let names: Vec<String> =
@@ -101,7 +102,7 @@ impl Runtime {
                 names.join(", ")
             )));
         };
-        Ok((state, &**codec))
+        Ok((StateIndex(state), &**codec))
     }
 
     /// A page of a state in the order of its keys.
@@ -139,7 +140,7 @@ impl Runtime {
                 rows: Vec::new(),
                 reply,
             };
-            self.inboxes.send(worker, ToWorker::Page(page)).map_err(|()| unavailable())?;
+            self.inboxes.send(worker, ToWorker::Page(page)).map_err(|_| unavailable())?;
             answers.push(answer);
         }
         let (mut rows, mut more) = (BTreeMap::new(), false);
@@ -210,7 +211,7 @@ impl Runtime {
                 most_bytes: self.hub.limits.answer_bytes,
                 reply,
             };
-            self.inboxes.send(worker, read).map_err(|()| unavailable())?;
+            self.inboxes.send(worker, read).map_err(|_| unavailable())?;
             answers.push((numbers, answer));
         }
         for (numbers, answer) in answers {

@@ -4,6 +4,7 @@ use crate::batch::Range;
 use crate::batch::commit::{Commit, OnCommit};
 use crate::batch::publish::OnPublish;
 use crate::clock::{micros, now_ms};
+use crate::ids::StateIndex;
 use crate::runtime::Runtime;
 use crate::runtime::history::Batches;
 use crate::runtime::progress::WorkerReport;
@@ -131,7 +132,7 @@ impl Runtime {
                 name: decl.name,
                 key: readable(&decl.key),
                 value: readable(&decl.value),
-                keys: inner.extent.keys(index),
+                keys: inner.extent.keys(StateIndex(index)),
             }
         });
         let (batches_per_s, records_per_s) =

@@ -1,5 +1,6 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
+use crate::ids::StateIndex;
 use crate::record::Storable;
 use crate::request::ask::QueryError;
 use crate::table::placement::Placement;
@@ -18,9 +19,8 @@ pub(crate) trait WorkerState {
     /// The encoded value of an encoded key as of the committed batch `at`.
     fn get_at(&self, key: &[u8], at: Txid) -> Result<Option<Vec<u8>>>;
 
-    /// Adds the next rows of a page, some of them. Returns whether it is done, and then whether
-    /// there may be more behind its last row.
-    fn page(&self, page: &mut PageOf) -> Result<Option<bool>>;
+    /// Adds the next rows of a page, some of them.
+    fn page(&self, page: &mut PageOf) -> Result<PageProgress>;
 
     /// Returns the number of keys that have a value here as of batch `at`.
     fn keys(&self, at: Txid) -> usize;
@@ -99,13 +99,13 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
         }
     }
 
-    fn page(&self, page: &mut PageOf) -> Result<Option<bool>> {
+    fn page(&self, page: &mut PageOf) -> Result<PageProgress> {
         let mut map = self.map.borrow_mut();
         if !map.holds(page.at) {
             return Err(not_held());
         }
         if !map.order(encode::<K>, KEYS_AT_ONCE) {
-            return Ok(None);
+            return Ok(PageProgress::Continues);
         }
         let PageOf { range, rows, limit, bytes, .. } = page;
         let mut failed = None;
@@ -120,9 +120,10 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
         Ok(match on {
             Some(from) if rows.len() < *limit && *bytes > 0 => {
                 range.from = from;
-                None
+                PageProgress::Continues
             }
-            on => Some(on.is_some()),
+            Some(_) => PageProgress::Full,
+            None => PageProgress::End,
         })
     }
 
@@ -206,9 +207,20 @@ pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
 /// Encoded keys and values.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// What is known of a page after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageProgress {
+    /// It needs another turn.
+    Continues,
+    /// It has as many rows as it may have, and there may be more behind them.
+    Full,
+    /// It has the last row.
+    End,
+}
+
 /// The next rows of a state on one worker, and whether there may be more.
 pub(crate) struct PageOf {
-    pub(crate) state: usize,
+    pub(crate) state: StateIndex,
     pub(crate) range: Range,
     pub(crate) limit: usize,
     /// The number of bytes the rows may still have: the row that goes over it is the last.

@@ -9,6 +9,7 @@ use crate::batch::intake::Intake;
 use crate::batch::latch::Latch;
 use crate::dataflow::context::Shared;
 use crate::dataflow::topology::Description;
+use crate::ids::{GenerationNumber, SourceIndex};
 use crate::run::discovery::{Discovery, PartitionDiscovery};
 use crate::run::ending::{Phase, write_hangs};
 use crate::run::start::{KnownPartitions, SourcePlan};
@@ -29,7 +30,7 @@ const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 /// A generation whose beginning the committer has noted.
 struct Generation<'m> {
-    number: u64,
+    number: GenerationNumber,
     mode: &'m Mode,
     latch: Arc<Latch>,
     intake: Arc<Intake>,
@@ -66,15 +67,15 @@ impl Generations {
         listing: Option<SourcePlan>,
         mode: &Mode,
     ) -> std::result::Result<(), Failed> {
-        self.numbers += 1;
-        let outcome = self.run_one(self.numbers, listing, mode);
+        self.last = self.last.next();
+        let outcome = self.run_one(self.last, listing, mode);
         self.runtime.end_generation();
         outcome
     }
 
     fn run_one(
         &self,
-        number: u64,
+        number: GenerationNumber,
         listing: Option<SourcePlan>,
         mode: &Mode,
     ) -> std::result::Result<(), Failed> {
@@ -106,7 +107,11 @@ impl Generations {
 
     /// Begins a generation after the last committed batch, with which the committer answers: it
     /// takes nothing of an earlier generation from here on.
-    fn resume_after_commit<'m>(&self, number: u64, mode: &'m Mode) -> Result<Generation<'m>> {
+    fn resume_after_commit<'m>(
+        &self,
+        number: GenerationNumber,
+        mode: &'m Mode,
+    ) -> Result<Generation<'m>> {
         let latch = Arc::new(Latch::default());
         let limits =
             if mode.trial.is_some() { BatchLimits::WHOLE } else { self.settings.batches.clone() };
@@ -167,7 +172,7 @@ impl Generations {
                     .source(&name)
                     .expect("the decision's schema has the program's sources");
                 Some(PartitionDiscovery {
-                    index,
+                    index: SourceIndex(index),
                     id,
                     name,
                     source: Arc::clone(source),
