@@ -3,33 +3,29 @@
 //! One producer is one session. A commit is trusted only if it cannot have been sent twice; else
 //! the producer is thrown away, a new one of the same transactional id fences whatever is still
 //! under way, and reads the marker.
+//!
+//! `kafka/publisher/topics.rs` looks at the topics before a session,
+//! `kafka/publisher/transaction.rs` fills a transaction.
 
-use super::admin::Admin;
+mod topics;
+mod transaction;
+
 use super::backoff::SlowCommits;
-use super::events::Failed;
 use super::findings::Findings;
-use super::letters::{self, Refusal};
-use super::marker::{self, Progress, await_topic, replication_of};
-use super::message::Encoded;
+use super::marker::Progress;
 use super::presence::Presence;
-use super::refused::{Place, Refused, is_for_good, place_of};
-use super::session::{LOOK, Session, is_purged, to_topic};
-use super::settings::{Isolation, Kafka, Takes};
-use super::topics::Probe;
+use super::refused::Refused;
+use super::session::Session;
+use super::settings::Kafka;
 use super::{client, error_class};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer as _;
 use rdkafka::util::Timeout;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemill_engine::sink::{Entry, Marker, Outcome, Owner, Prepared, Publisher};
 use tidemill_state::{CrashPoint, Error, Result, Txid};
-
-/// The time deliveries are waited for before a broker that cannot be reached is taken for one that
-/// is away.
-const AWAY_AFTER: Duration = Duration::from_secs(3);
 
 /// The number of times a claim is made that cannot be trusted, before it is left to a new start.
 const CLAIMS: usize = 10;
@@ -57,81 +53,6 @@ impl KafkaPublisher {
 
     fn kafka(&self) -> &Kafka {
         &self.shared.kafka
-    }
-
-    /// Makes the topics that may be made, and learns how large messages may be; or takes what was
-    /// found before, if nothing has failed since.
-    fn look_at_topics(&self) -> Result<Takes> {
-        if let Some(takes) = self.shared.findings.at(Instant::now()) {
-            return Ok(takes);
-        }
-        let takes = if self.kafka().tokens().is_some() {
-            self.look_without_admin()?
-        } else {
-            self.look_with_admin()?
-        };
-        self.shared.findings.keep(takes, Instant::now());
-        Ok(takes)
-    }
-
-    fn look_with_admin(&self) -> Result<Takes> {
-        let admin = Admin::new(self.kafka())?;
-        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
-        let Shared { topic, dead_letters, .. } = &*self.shared;
-        for topic in std::iter::once(topic).chain(dead_letters) {
-            if probe.partitions_of(topic)?.is_some() {
-                continue;
-            }
-            let Some(partitions) = self.shared.create else { return Err(self.missing(topic)) };
-            admin.create(topic, partitions, None, &[])?;
-            await_topic(&probe, topic)?;
-        }
-        self.shared.presence.lock().expect("no holder of this lock panics").are_there();
-        self.progress.ensure(&admin, replication_of(&probe, topic)?)?;
-        let takes = |topic: &str| {
-            admin
-                .settings(topic, ["max.message.bytes"])
-                .map(|[takes]| takes.parse().unwrap_or(1_000_000))
-        };
-        let messages = takes(topic)?;
-        let letters = dead_letters.as_ref().map_or(Ok(messages), |topic| takes(topic))?;
-        Ok(self.takes(messages, letters))
-    }
-
-    /// The same where topics can be neither made nor described: see [`Kafka::oauth`].
-    fn look_without_admin(&self) -> Result<Takes> {
-        let probe = Probe::new(self.kafka(), Isolation::Committed)?;
-        let Shared { topic, dead_letters, .. } = &*self.shared;
-        for topic in std::iter::once(topic).chain(dead_letters) {
-            if probe.partitions_of(topic)?.is_none() {
-                return Err(self.missing(topic));
-            }
-        }
-        self.shared.presence.lock().expect("no holder of this lock panics").are_there();
-        self.progress.look()?;
-        let bytes = self.kafka().message_bytes()?;
-        Ok(self.takes(bytes, bytes))
-    }
-
-    /// Notes how large messages and letters may be.
-    fn takes(&self, messages: usize, letters: usize) -> Takes {
-        self.shared.max_message_bytes.store(messages, SeqCst);
-        self.shared.max_letter_bytes.store(letters, SeqCst);
-        Takes { some: messages.max(letters), every: messages.min(letters) }
-    }
-
-    /// The error for a topic that is not there, or that the broker at hand does not know for a
-    /// moment.
-    fn missing(&self, topic: &str) -> Error {
-        let brokers = self.kafka().brokers();
-        let mut presence = self.shared.presence.lock().expect("no holder of this lock panics");
-        if presence.one_is_missing(Instant::now()) {
-            return Error::config(no_topic(topic, brokers, self.kafka().tokens().is_some()));
-        }
-        Error::unreachable(format!(
-            "topic {topic} was there, and a broker at {brokers} does not know it now: it is \
-             looked for again"
-        ))
     }
 
     /// A new producer. When it is there, no older one of this sink can commit anything more.
@@ -207,191 +128,6 @@ impl KafkaPublisher {
         ))
     }
 
-    fn send_marker(
-        &self,
-        txid: Txid,
-        number: usize,
-    ) -> Result<std::result::Result<(), KafkaError>> {
-        let value = marker::encode(&self.owner, txid)?;
-        let key = self.owner.sink.as_bytes();
-        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.progress.topic, number)
-            .partition(0)
-            .key(key)
-            .payload(&value);
-        Ok(self.session()?.send(record))
-    }
-
-    /// Sends everything of these entries, and the marker. Gives the number of messages; `None` if
-    /// some were refused, and the session has ended with that.
-    fn send(&mut self, entries: &[Entry]) -> Result<Option<usize>> {
-        let session = self.session()?;
-        session.events.forget_deliveries();
-        if let Err(why) = session.producer().begin_transaction() {
-            return Err(self.after_failure("beginning a transaction", &why));
-        }
-        self.owner.points.reach(CrashPoint::SinkBegun)?;
-        if let Some(first) = entries.first() {
-            self.shared
-                .refused
-                .lock()
-                .expect("no holder of this lock panics")
-                .forget(Txid(first.txid.0 - 1));
-        }
-        let (mut number, mut group) = (0, None);
-        for entry in entries {
-            for (index, record) in entry.records().enumerate() {
-                let message = Encoded::read(record)?;
-                let place = (entry.txid, index);
-                let (reason, with) = {
-                    let refused =
-                        self.shared.refused.lock().expect("no holder of this lock panics");
-                    (refused.reason(place).map(str::to_string), refused.group(place))
-                };
-                // What must not travel together does not, if the one has arrived before the other
-                // is sent.
-                if with != std::mem::replace(&mut group, with) && !self.arrive(entries, number)? {
-                    return Ok(None);
-                }
-                let sent = match &reason {
-                    None => self.session()?.send(to_topic(&self.shared.topic, &message, number)),
-                    Some(reason) => self.send_dead_letter(entry.txid, &message, reason, number)?,
-                };
-                match sent {
-                    Ok(()) => number += 1,
-                    Err(why) => match why.rdkafka_error_code().filter(|code| is_for_good(*code)) {
-                        Some(code) => return self.refuse(&[(place, code)]).map(|()| None),
-                        None => {
-                            return Err(
-                                self.after_failure(&format!("sending batch {}", entry.txid), &why)
-                            );
-                        }
-                    },
-                }
-            }
-        }
-        let last = entries
-            .last()
-            .map(|entry| entry.txid)
-            .ok_or_else(|| Error::bug("a transaction without output"))?;
-        if let Err(why) = self.send_marker(last, number)? {
-            return Err(self.after_failure("sending the marker", &why));
-        }
-        self.owner.points.reach(CrashPoint::SinkProduced)?;
-        Ok(Some(number + 1))
-    }
-
-    fn send_dead_letter(
-        &self,
-        txid: Txid,
-        message: &Encoded<'_>,
-        reason: &str,
-        number: usize,
-    ) -> Result<std::result::Result<(), KafkaError>> {
-        let topic = self
-            .shared
-            .dead_letters
-            .as_ref()
-            .ok_or_else(|| Error::bug("a refused message without a topic for it"))?;
-        let takes = self.shared.max_letter_bytes.load(SeqCst);
-        let letter =
-            letters::letter(Refusal { topic: &self.shared.topic, txid, reason }, message, takes);
-        let mut record =
-            BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, number).payload(&*letter.value);
-        record.key = letter.key.as_deref();
-        Ok(self.session()?.send(record))
-    }
-
-    /// Remembers that the brokers do not take messages that came together, for the next attempt;
-    /// without a topic for such messages, that is the end.
-    fn refuse(&mut self, together: &[(Place, RDKafkaErrorCode)]) -> Result<()> {
-        self.session = None;
-        self.shared.findings.forget();
-        let Some(((txid, index), code)) = together.first() else { return Ok(()) };
-        let others = if together.len() > 1 {
-            format!(", or one of the {} that came with it", together.len() - 1)
-        } else {
-            String::new()
-        };
-        let topic = &self.shared.topic;
-        let Some(dead_letters) = &self.shared.dead_letters else {
-            return Err(Error::sink(format!(
-                "batch {txid}, message {index}{others}: topic {topic} does not take it: {code}. \
-                 It is committed, so it cannot be left out: let the topic take it, or give the \
-                 sink a topic for such messages (KafkaSink::dead_letters), and start again"
-            )));
-        };
-        let mut refused = self.shared.refused.lock().expect("no holder of this lock panics");
-        if let Some(((txid, index), code)) =
-            together.iter().find(|(place, _)| refused.reason(*place).is_some())
-        {
-            return Err(Error::sink(format!(
-                "batch {txid}, message {index}: topic {topic} has refused it, and topic \
-                 {dead_letters} does not take the dead letter: {code}. Let one of the two take \
-                 it, and start again"
-            )));
-        }
-        refused.refuse(topic, together);
-        Ok(())
-    }
-
-    /// Waits until all of the first `sent` messages are acknowledged, or some are refused. Gives
-    /// whether they are; if some were refused, the session has ended with that.
-    fn arrive(&mut self, entries: &[Entry], sent: usize) -> Result<bool> {
-        let session = self.session()?;
-        let began = Instant::now();
-        loop {
-            session.look_at_events();
-            // What is behind a refused batch of its partition is not delivered any more, and
-            // reported only when its time is over.
-            if session.events.reported() >= sent || session.events.has_failed(is_for_good) {
-                break;
-            }
-            if let Some((code, reason)) = session.producer().client().fatal_error() {
-                tracing::debug!(%code, reason, "the producer has failed");
-                return Err(self.after_failure("publishing", &KafkaError::Global(code)));
-            }
-            if began.elapsed() >= AWAY_AFTER && session.events.certain_trouble().is_some() {
-                // librdkafka would wait for a minute, and nobody would know.
-                return Err(self.after_failure(
-                    "publishing",
-                    &KafkaError::MessageProduction(RDKafkaErrorCode::AllBrokersDown),
-                ));
-            }
-            // Longer the longer it takes: a broker may be away.
-            std::thread::sleep((began.elapsed() / 20).clamp(LOOK.0, LOOK.1));
-        }
-        let failed = session.events.failed();
-        let for_good = failed.iter().filter(|failed| is_for_good(failed.code));
-        let together: Vec<_> = for_good
-            .filter_map(|failed| Some((place_of(entries, failed.number)?, failed.code)))
-            .collect();
-        match failed.first() {
-            None => Ok(true),
-            Some(_) if !together.is_empty() => self.refuse(&together).map(|()| false),
-            Some(Failed { code, .. }) if is_purged(*code) => {
-                let doing = format!(
-                    "publishing to topics {} and {}",
-                    self.shared.topic, self.progress.topic
-                );
-                let why = session.why_it_failed().unwrap_or(KafkaError::MessageProduction(*code));
-                Err(self.after_failure(&doing, &why))
-            }
-            Some(Failed { topic, code, .. }) => Err(self.after_failure(
-                &format!("publishing to topic {topic}"),
-                &KafkaError::MessageProduction(*code),
-            )),
-        }
-    }
-
-    /// As [`KafkaPublisher::arrive`], for everything of a transaction.
-    fn deliver(&mut self, entries: &[Entry], sent: usize) -> Result<bool> {
-        let arrived = self.arrive(entries, sent)?;
-        if arrived {
-            self.owner.points.reach(CrashPoint::SinkDelivered)?;
-        }
-        Ok(arrived)
-    }
-
     /// Commits the transaction in hand, of which everything is acknowledged.
     fn commit(&mut self) -> Result<Outcome> {
         let session = self.session()?;
@@ -438,15 +174,6 @@ impl KafkaPublisher {
             );
         }
     }
-}
-
-/// The text for a topic that is missing for good.
-fn no_topic(topic: &str, brokers: &str, with_tokens: bool) -> String {
-    let remedy = match with_tokens {
-        true => "make the topic first: a sink cannot make one with tokens (Kafka::oauth)",
-        false => "make the topic first, or let the sink make it (KafkaSink::create)",
-    };
-    format!("there is no topic {topic} at {brokers}: correct the name, or {remedy}")
 }
 
 impl Publisher for KafkaPublisher {
@@ -574,19 +301,4 @@ pub(super) struct Shared {
     pub(super) slow_commits: SlowCommits,
     /// The messages that the brokers refused for good.
     pub(super) refused: Mutex<Refused>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_remedy_for_a_missing_topic_is_one_that_works() {
-        assert!(no_topic("out", "b:9092", false).contains("KafkaSink::create"));
-        let with_tokens = no_topic("out", "b:9092", true);
-        assert!(
-            with_tokens.contains("cannot make one with tokens")
-                && !with_tokens.contains("KafkaSink::create")
-        );
-    }
 }
