@@ -29,7 +29,7 @@ const DOCUMENTS: [&str; 8] = [
 const DECISIONS: &str = "docs/decisions";
 
 /// The most lines that a production file may have, without its tests.
-const MOST_LINES: usize = 650;
+const MOST_LINES: usize = 500;
 
 /// What must not stand in a source file, in two parts, so that this file does not name it.
 const HALF_DONE: [(&str, &str); 4] =

@@ -32,7 +32,7 @@ impl Alternatives {
         self.new.take()
     }
 
-    /// Returns whether [`super::Exact`] itself has refused a value for its type, and not the
+    /// Returns whether [`Exact`](super::Exact) itself has refused a value for its type, and not the
     /// serializer or the type itself. A field that is left out of one value does not count.
     #[must_use]
     pub fn has_refused(&self) -> bool {

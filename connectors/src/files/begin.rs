@@ -1,5 +1,6 @@
 //! The start of a source of files: which file each recorded position is of now, and which files are
-//! new. `begin/recorded.rs` settles the recorded positions, `begin/new_files.rs` the new files.
+//! new. `files/begin/recorded.rs` settles the recorded positions, `files/begin/new_files.rs` the new
+//! files.
 
 mod new_files;
 mod recorded;

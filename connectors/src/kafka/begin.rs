@@ -197,21 +197,36 @@ mod tests {
     use super::super::identity::tests::id;
     use super::*;
 
+    const A: Option<TopicId> = Some(id(1));
+    const B: Option<TopicId> = Some(id(2));
+
+    /// A partition of a topic that is still the one that was read.
+    fn seen(recorded: i64, low: i64, high: i64, replaced: Option<bool>) -> Seen {
+        Seen { was: A, now: A, recorded, low, high, replaced, bound: None }
+    }
+
+    fn ids(was: Option<TopicId>, now: Option<TopicId>, seen: Seen) -> Seen {
+        Seen { was, now, ..seen }
+    }
+
+    /// Resumes each, and compares: "at" is the recorded position.
+    fn check<const N: usize>(rows: [(Seen, OnLoss, &str); N]) {
+        for (seen, on_loss, expected) in rows {
+            let got = match resume("orders[3]", seen, on_loss) {
+                Resume::At => "at".to_string(),
+                Resume::Skip { to, report } => format!("skip to {to}: {report}"),
+                Resume::Refuse(why) => why,
+            };
+            assert!(
+                got.contains(expected) && (expected != "at" || got == "at"),
+                "{seen:?} {on_loss:?}: {got}"
+            );
+        }
+    }
+
     #[test]
-    fn every_row_of_what_a_start_may_see() {
-        let (a, b) = (Some(id(1)), Some(id(2)));
-        let seen = |recorded, low, high, replaced| Seen {
-            was: a,
-            now: a,
-            recorded,
-            low,
-            high,
-            replaced,
-            bound: None,
-        };
-        let until = |bound, seen: Seen| Seen { bound: Some(bound), ..seen };
-        let ids = |was, now, seen: Seen| Seen { was, now, ..seen };
-        for (seen, on_loss, expected) in [
+    fn every_row_of_the_offsets_that_a_start_may_see() {
+        check([
             (seen(5, 0, 10, Some(false)), OnLoss::Refuse, "at"),
             (seen(10, 0, 10, Some(false)), OnLoss::Refuse, "at"),
             // Read to its end, and everything has expired: nothing is lost.
@@ -238,27 +253,40 @@ mod tests {
             (seen(11, 0, 10, None), OnLoss::Earliest, "skip to 10"),
             (seen(11, 0, 10, None), OnLoss::Latest, "skip to 10"),
             (ids(None, None, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
-            (ids(a, b, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
+            (ids(A, B, seen(11, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
             (seen(5, 0, 10, Some(true)), OnLoss::Refuse, "deleted and made again"),
             (seen(5, 0, 10, Some(true)), OnLoss::Latest, "skip to 10"),
+        ]);
+    }
+
+    #[test]
+    fn every_row_of_the_ids_that_a_start_may_see() {
+        check([
             // Another id is another topic, whatever its length and its records.
             (
-                ids(a, b, seen(5, 0, 10, Some(false))),
+                ids(A, B, seen(5, 0, 10, Some(false))),
                 OnLoss::Refuse,
                 "has the id AQEBAQEBAQEBAQEBAQEBAQ, the one of its name now has the id AgIC",
             ),
-            (ids(a, b, seen(5, 0, 10, None)), OnLoss::Refuse, "deleted and made again"),
-            (ids(a, b, seen(0, 0, 0, None)), OnLoss::Refuse, "deleted and made again"),
-            (ids(a, b, seen(5, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
+            (ids(A, B, seen(5, 0, 10, None)), OnLoss::Refuse, "deleted and made again"),
+            (ids(A, B, seen(0, 0, 0, None)), OnLoss::Refuse, "deleted and made again"),
+            (ids(A, B, seen(5, 0, 10, None)), OnLoss::Earliest, "skip to 0"),
             // A position of an earlier version has no id, and a cluster may have none: the record
             // must do.
-            (ids(None, b, seen(5, 0, 10, Some(false))), OnLoss::Refuse, "at"),
-            (ids(a, None, seen(5, 0, 10, None)), OnLoss::Refuse, "at"),
+            (ids(None, B, seen(5, 0, 10, Some(false))), OnLoss::Refuse, "at"),
+            (ids(A, None, seen(5, 0, 10, None)), OnLoss::Refuse, "at"),
             (
                 ids(None, None, seen(5, 0, 10, Some(true))),
                 OnLoss::Refuse,
                 "is not the one that was read",
             ),
+        ]);
+    }
+
+    #[test]
+    fn every_row_of_a_bound_that_a_start_may_see() {
+        let until = |bound, seen: Seen| Seen { bound: Some(bound), ..seen };
+        check([
             // Read to where it ends for the source: what has expired since is not wanted. It is
             // still the same partition.
             (until(1200, seen(1200, 5000, 9000, None)), OnLoss::Refuse, "at"),
@@ -268,20 +296,10 @@ mod tests {
                 OnLoss::Refuse,
                 "need 1200, the log starts at 5000",
             ),
-            (until(5, ids(a, b, seen(5, 0, 10, None))), OnLoss::Refuse, "deleted and made again"),
+            (until(5, ids(A, B, seen(5, 0, 10, None))), OnLoss::Refuse, "deleted and made again"),
             (until(5, seen(11, 0, 10, None)), OnLoss::Refuse, "it was truncated"),
             (until(5, seen(5, 0, 10, Some(true))), OnLoss::Refuse, "is not the one that was read"),
-        ] {
-            let got = match resume("orders[3]", seen, on_loss) {
-                Resume::At => "at".to_string(),
-                Resume::Skip { to, report } => format!("skip to {to}: {report}"),
-                Resume::Refuse(why) => why,
-            };
-            assert!(
-                got.contains(expected) && (expected != "at" || got == "at"),
-                "{seen:?} {on_loss:?}: {got}"
-            );
-        }
+        ]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An id of a test.
-    pub(in super::super) fn id(of: u8) -> TopicId {
+    pub(in super::super) const fn id(of: u8) -> TopicId {
         TopicId([of; TopicId::BYTES])
     }
 

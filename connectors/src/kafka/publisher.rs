@@ -4,8 +4,8 @@
 //! the producer is thrown away, a new one of the same transactional id fences whatever is still
 //! under way, and reads the marker.
 //!
-//! `publisher/topics.rs` looks at the topics before a session, `publisher/transaction.rs` fills a
-//! transaction.
+//! `kafka/publisher/topics.rs` looks at the topics before a session,
+//! `kafka/publisher/transaction.rs` fills a transaction.
 
 mod topics;
 mod transaction;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tidemill_state::Txid;
 use timely::progress::frontier::MutableAntichain;
 
-/// What is left to do after an activation.
+/// The work that is left after an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// Of a batch: nothing, it can go. Of an operator: nothing until more input comes.

@@ -113,7 +113,7 @@ fn is_fold_due(unfolded: u64, fold_bytes: u64, waits_for_disk: impl FnOnce() -> 
     unfolded >= fold_bytes || (unfolded > 0 && waits_for_disk())
 }
 
-/// What came of a fold that was due.
+/// The outcome of a fold that was due.
 enum FoldOutcome {
     Folded,
     /// It cannot be done now, and is tried again later.

@@ -207,7 +207,7 @@ pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
 /// Encoded keys and values.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// What is known of a page after a turn.
+/// The state of a page after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageProgress {
     /// It needs another turn.

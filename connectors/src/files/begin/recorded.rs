@@ -179,24 +179,30 @@ impl Beginning<'_> {
             self.settled.push(known);
             return Ok(());
         }
-        let error = match cut {
-            Some(found) if found.length < known.offset => {
-                shrunk(&found.path, known.offset, found.length)
-            }
-            Some(found) => loss::changed(&found.path, known.offset),
-            None if !known.witness.ended => loss::missing(known.path(), known.offset),
-            None if is_changed => loss::changed(known.path(), known.offset),
-            None if self.settings.removed == Removed::Fail => {
-                loss::removed(known.path(), known.offset)
-            }
-            None => {
-                self.begun.warnings.push(locate::forgotten(&known));
-                self.begun.retired.push(known.name);
-                return Ok(());
-            }
+        let Some(error) = self.loss_of(&known, cut, is_changed) else {
+            self.begun.warnings.push(locate::forgotten(&known));
+            self.begun.retired.push(known.name);
+            return Ok(());
         };
         self.lose(&known.name, error)?;
         self.pass_over_remains(&known)
+    }
+
+    /// The loss at a file that is not there any more, or has other content: `cut`. None, if it was
+    /// read to its end and may be removed.
+    fn loss_of(&self, known: &Known, cut: Option<&Found>, is_changed: bool) -> Option<Error> {
+        match cut {
+            Some(found) if found.length < known.offset => {
+                Some(shrunk(&found.path, known.offset, found.length))
+            }
+            Some(found) => Some(loss::changed(&found.path, known.offset)),
+            None if !known.witness.ended => Some(loss::missing(known.path(), known.offset)),
+            None if is_changed => Some(loss::changed(known.path(), known.offset)),
+            None if self.settings.removed == Removed::Fail => {
+                Some(loss::removed(known.path(), known.offset))
+            }
+            None => None,
+        }
     }
 
     /// The file that takes the place of one that is gone.

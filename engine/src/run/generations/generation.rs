@@ -52,7 +52,7 @@ struct Workers {
 }
 
 /// The committer's answer to a question.
-enum Answer<T> {
+enum CommitterReply<T> {
     Given(T),
     /// The committer has ended, and gives none.
     Ended,
@@ -131,9 +131,9 @@ impl Generations {
             || self.runtime.fatal().unwrap_or_else(|| Error::bug("the committer has ended"));
         self.deltas.send(message).map_err(|_| ended())?;
         let after: Txid = match self.until_answered(&fixed) {
-            Answer::Given(after) => after,
-            Answer::Ended => return Err(ended()),
-            Answer::Late => return Err(write_hangs(&self.store)),
+            CommitterReply::Given(after) => after,
+            CommitterReply::Ended => return Err(ended()),
+            CommitterReply::Late => return Err(write_hangs(&self.store)),
         };
         assert_eq!(
             after,
@@ -352,14 +352,14 @@ impl Generations {
     }
 
     /// Waits for an answer of the committer.
-    fn until_answered<T>(&self, answers: &Receiver<T>) -> Answer<T> {
-        let answer = RefCell::new(Answer::Late);
+    fn until_answered<T>(&self, answers: &Receiver<T>) -> CommitterReply<T> {
+        let answer = RefCell::new(CommitterReply::Late);
         let wait = |at_most| match answers.recv_timeout(at_most) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(given) => *answer.borrow_mut() = Answer::Given(given),
-            Err(RecvTimeoutError::Disconnected) => *answer.borrow_mut() = Answer::Ended,
+            Ok(given) => *answer.borrow_mut() = CommitterReply::Given(given),
+            Err(RecvTimeoutError::Disconnected) => *answer.borrow_mut() = CommitterReply::Ended,
         };
-        let is_over = || !matches!(*answer.borrow(), Answer::Late);
+        let is_over = || !matches!(*answer.borrow(), CommitterReply::Late);
         self.ending().pass(Phase::Committing, is_over, wait);
         answer.into_inner()
     }

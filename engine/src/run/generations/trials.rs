@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tidemill_state::Result;
 
 /// The outcome of a search for the records to blame.
-enum Found {
+enum SearchOutcome {
     /// The records to blame are excluded: none, if the batch did not fail again.
     Blamed,
     /// The topology is to stop.
@@ -21,7 +21,7 @@ enum Found {
 }
 
 /// The outcome of a trial.
-struct Tried {
+struct TrialOutcome {
     trial: Arc<Trial>,
     /// The failure, if the batch has failed again.
     failure: Option<Suspect>,
@@ -40,8 +40,8 @@ impl Generations {
             Ok(found) => {
                 let facts = retry::Facts { stopping: self.is_stopping(), ..facts };
                 let why = match found {
-                    Found::Blamed | Found::Stopped => None,
-                    Found::Nothing(why) => Some(why),
+                    SearchOutcome::Blamed | SearchOutcome::Stopped => None,
+                    SearchOutcome::Nothing(why) => Some(why),
                 };
                 Ok((retry::after_search(facts, why.is_none()), why))
             }
@@ -59,7 +59,12 @@ impl Generations {
 
     /// Searches the batch after the last committed one for the records to blame, in trials that
     /// never commit, and excludes them.
-    fn search(&mut self, suspect: &Suspect, ranges: &[Range], mode: &mut Mode) -> Result<Found> {
+    fn search(
+        &mut self,
+        suspect: &Suspect,
+        ranges: &[Range],
+        mode: &mut Mode,
+    ) -> Result<SearchOutcome> {
         let mut excluded = Excluded::clone(&mode.excluded);
         tracing::warn!(batch = %suspect.txid, operator = suspect.operator, error = suspect.message, "a batch failed; its records are searched for what is to blame");
         let found = excluded.budget.take_one().and_then(|()| {
@@ -82,11 +87,11 @@ impl Generations {
                     excluded.insert(place, suspect);
                 }
                 mode.excluded = Arc::new(excluded);
-                Ok(Found::Blamed)
+                Ok(SearchOutcome::Blamed)
             }
-            Err(GivenUp::Stopped) => Ok(Found::Stopped),
+            Err(GivenUp::Stopped) => Ok(SearchOutcome::Stopped),
             Err(GivenUp::Failed(error)) => Err(error),
-            Err(GivenUp::NotFound(why)) => Ok(Found::Nothing(why)),
+            Err(GivenUp::NotFound(why)) => Ok(SearchOutcome::Nothing(why)),
         }
     }
 
@@ -97,7 +102,7 @@ impl Generations {
         ranges: &[Range],
         only: Option<&[Place]>,
         excluded: &Excluded,
-    ) -> std::result::Result<Tried, GivenUp> {
+    ) -> std::result::Result<TrialOutcome, GivenUp> {
         let trial = Arc::new(Trial::new(ranges, only, self.settings.workers));
         let mode = Mode {
             careful_until: suspect.txid,
@@ -110,9 +115,9 @@ impl Generations {
             return Err(GivenUp::Stopped);
         }
         match outcome {
-            Ok(()) => Ok(Tried { trial, failure: None }),
+            Ok(()) => Ok(TrialOutcome { trial, failure: None }),
             Err(Failed { suspected: Some(suspected), .. }) => {
-                Ok(Tried { trial, failure: Some(suspected.0) })
+                Ok(TrialOutcome { trial, failure: Some(suspected.0) })
             }
             Err(Failed { error, .. }) => Err(GivenUp::Failed(error)),
         }
