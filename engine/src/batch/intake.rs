@@ -9,12 +9,10 @@
 
 use crate::batch::{BatchLimits, Range};
 use crate::clock::Clock;
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard, Thread};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 
@@ -102,7 +100,7 @@ impl Intake {
         self.careful_until.store(txid.0, SeqCst);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().expect("no holder of this lock panics")
     }
 
@@ -114,12 +112,12 @@ impl Intake {
 
     /// Registers this thread to be woken when a batch is closed or committed.
     pub(crate) fn wake_me(&self) {
-        self.wake.lock().expect("no holder of this lock panics").push(std::thread::current());
+        self.wake.lock().expect("no holder of this lock panics").push(sync::current());
     }
 
     /// Wakes all workers.
     pub(crate) fn wake_all(&self) {
-        let me = std::thread::current().id();
+        let me = sync::current().id();
         for thread in self
             .wake
             .lock()
@@ -198,7 +196,7 @@ impl Intake {
         Ok(())
     }
 
-    fn close(&self, mut open: std::sync::MutexGuard<'_, Open>, points: &Points) -> Result<Txid> {
+    fn close(&self, mut open: MutexGuard<'_, Open>, points: &Points) -> Result<Txid> {
         assert!(open.given > 0, "there are no empty batches");
         let closed = open.txid;
         open.txid = closed.next();

@@ -2,9 +2,9 @@
 //! what its publisher is doing.
 
 use crate::clock::now_ms;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tidemill_state::{SinkId, Txid};
 
