@@ -10,7 +10,7 @@
 //! | folder or file | content |
 //! | --- | --- |
 //! | `batch.rs`, `batch/` | **a batch's life**: intake of records, chunks, latch, commit, publication. Read `batch.rs` first |
-//! | `record.rs`, `ids.rs`, `clock.rs`, `panics.rs`, `plan.rs`, `json.rs` | the ground: bounds of types, numbers, clock, panics, the dataflow as a graph, JSON that loses nothing |
+//! | `record.rs`, `ids.rs`, `clock.rs`, `sync.rs`, `panics.rs`, `plan.rs`, `json.rs` | the ground: bounds of types, numbers, clock, locks, panics, the dataflow as a graph, JSON that loses nothing |
 //! | `source.rs`, `sink.rs`, `dead_letter.rs` | the traits that connectors implement |
 //! | `request.rs`, `request/` | a query's request on its way: table of requests in flight, pins, weights, answers |
 //! | `table.rs`, `table/` | one worker's part of a state, and its rows as JSON |
@@ -32,6 +32,8 @@ mod dataflow;
 mod dead_letter;
 mod failure;
 mod ids;
+#[cfg(test)]
+mod interleavings;
 pub mod json;
 pub mod operators;
 pub mod panics;
@@ -45,6 +47,7 @@ mod runtime;
 mod settings;
 pub mod sink;
 pub mod source;
+mod sync;
 mod table;
 pub mod testing;
 

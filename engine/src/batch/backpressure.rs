@@ -3,7 +3,8 @@
 
 use crate::batch::intake::Intake;
 use crate::clock::now_ms;
-use std::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// From how many bytes on the sources wait.
 #[derive(Clone, Copy, Debug)]

@@ -10,12 +10,10 @@
 
 use crate::batch::{BatchLimits, Range};
 use crate::clock::Clock;
+use crate::sync::{self, AtomicU64, Mutex, MutexGuard, Thread};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tidemill_state::{CrashPoint, Error, Points, Result, Txid};
 
@@ -53,6 +51,15 @@ struct Open {
     opened_at: BTreeMap<Txid, (Instant, Option<Instant>)>,
     /// When a batch's first record was read, by the clock.
     time: BTreeMap<Txid, u64>,
+}
+
+impl Open {
+    /// Returns the time until the batch is closed by the next turn, if it has records.
+    fn due_in(&self, max_delay: Duration) -> Option<Duration> {
+        let over = self.stopping || self.ended.iter().all(|ended| *ended);
+        let left = |since: Instant| max_delay.saturating_sub(since.elapsed());
+        self.since.map(|since| if over { Duration::ZERO } else { left(since) })
+    }
 }
 
 /// See the module's documentation.
@@ -94,7 +101,7 @@ impl Intake {
         self.careful_until.store(txid.0, SeqCst);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().expect("no holder of this lock panics")
     }
 
@@ -106,12 +113,12 @@ impl Intake {
 
     /// Registers this thread to be woken when a batch is closed or committed.
     pub(crate) fn wake_me(&self) {
-        self.wake.lock().expect("no holder of this lock panics").push(std::thread::current());
+        self.wake.lock().expect("no holder of this lock panics").push(sync::current());
     }
 
     /// Wakes all workers.
     pub(crate) fn wake_all(&self) {
-        let me = std::thread::current().id();
+        let me = sync::current().id();
         for thread in self
             .wake
             .lock()
@@ -129,16 +136,9 @@ impl Intake {
         if open.txid > at {
             return Ok(Turn::Advance(open.txid));
         }
-        let mut due = None;
-        if let Some(since) = open.since {
-            let age = since.elapsed();
-            let over = age >= self.limits.max_delay
-                || open.stopping
-                || open.ended.iter().all(|ended| *ended);
-            if over && open.given > 0 {
-                return self.close(open, points).map(Turn::Advance);
-            }
-            due = Some(self.limits.max_delay.saturating_sub(age));
+        let due = open.due_in(self.limits.max_delay);
+        if due == Some(Duration::ZERO) {
+            return self.close(open, points).map(Turn::Advance);
         }
         let most =
             if at.0 <= self.careful_until.load(SeqCst) { 0 } else { self.limits.max_in_flight };
@@ -160,7 +160,7 @@ impl Intake {
 
     /// Returns the time a worker that has nothing to read may sleep before the open batch is due.
     pub(crate) fn due(&self) -> Option<Duration> {
-        self.lock().since.map(|since| self.limits.max_delay.saturating_sub(since.elapsed()))
+        self.lock().due_in(self.limits.max_delay)
     }
 
     /// A worker at batch `at`, that was promised `promised` records, has given so many to the
@@ -197,7 +197,7 @@ impl Intake {
         Ok(())
     }
 
-    fn close(&self, mut open: std::sync::MutexGuard<'_, Open>, points: &Points) -> Result<Txid> {
+    fn close(&self, mut open: MutexGuard<'_, Open>, points: &Points) -> Result<Txid> {
         assert!(open.given > 0, "there are no empty batches");
         let closed = open.txid;
         open.txid = closed.next();
@@ -403,6 +403,20 @@ mod tests {
         assert_eq!(turn(&intake, 4), Turn::Wait(None));
         intake.committed(Txid(1));
         assert!(matches!(turn(&intake, 4), Turn::Read { .. }));
+    }
+
+    #[test]
+    fn the_worker_that_is_the_last_to_end_closes_the_batch_without_a_sleep() {
+        let intake = intake(100, 2);
+        assert!(matches!(turn(&intake, 1), Turn::Read { .. }));
+        given(&intake, 1, 100, 5);
+        intake.set_ended(0, true);
+        assert!(intake.due().is_some_and(|due| due > Duration::ZERO));
+        // Nobody wakes it: it is awake.
+        intake.set_ended(1, true);
+        assert_eq!(intake.due(), Some(Duration::ZERO));
+        assert_eq!(turn(&intake, 1), Turn::Advance(Txid(2)));
+        assert_eq!(intake.due(), None);
     }
 
     #[test]

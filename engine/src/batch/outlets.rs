@@ -3,9 +3,9 @@
 
 use crate::clock::now_ms;
 use crate::ids::SinkIndex;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tidemill_state::{SinkId, Txid};
 
@@ -98,7 +98,11 @@ impl Outlets {
         let mut inner = self.lock();
         for (sink, txid, bytes) in outputs {
             for status in inner.sinks.iter_mut().filter(|status| status.id == Some(sink)) {
-                (status.backlog_bytes, status.last_output) = (status.backlog_bytes + bytes, txid);
+                status.last_output = txid;
+                // A publisher may take output between its commit and this call, and confirm it.
+                if txid > status.published {
+                    status.backlog_bytes += bytes;
+                }
             }
         }
         self.changed.notify_all();
@@ -139,10 +143,9 @@ impl Outlets {
 
     /// Sleeps until a sink has output to publish, or publishing is to end; at most half a second.
     pub(crate) fn wait_for_output(&self, sink: SinkIndex) {
-        // Checked again now and then: what is published may have been added before this sink's own
-        // bookkeeping.
-        let nothing =
-            |inner: &mut Inner| inner.sinks[sink.0].is_confirmed() && inner.ends.is_none();
+        // A publisher is idle, and looks for an end of the process, at least this often. No wake-up
+        // depends on it.
+        let nothing = |inner: &mut Inner| inner.sinks[sink.0].is_confirmed() && inner.ends.is_none();
         let wait = Duration::from_millis(500);
         let waited = self.changed.wait_timeout_while(self.lock(), wait, nothing);
         drop(waited.expect("no holder of this lock panics"));
@@ -221,5 +224,10 @@ mod tests {
         assert!(!outlets.are_confirmed() && outlets.backlog_bytes() == 20);
         outlets.confirm(SinkIndex(1), Txid(5), 20);
         assert!(outlets.are_confirmed() && outlets.backlog_bytes() == 0);
+        // A publisher is faster than the committer.
+        outlets.add(vec![(SinkId(9), Txid(6), 30)]);
+        outlets.confirm(SinkIndex(1), Txid(7), 30 + 40);
+        outlets.add(vec![(SinkId(9), Txid(7), 40), (SinkId(9), Txid(8), 50)]);
+        assert_eq!((outlets.backlog_bytes(), outlets.last_output(SinkIndex(1))), (50, Txid(8)));
     }
 }

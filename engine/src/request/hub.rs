@@ -8,9 +8,10 @@ use crate::request::live_requests::{LiveRequests, PLACES};
 use crate::request::pins::Pins;
 use crate::request::unsent_bytes::UnsentBytes;
 use crate::request::watchdog::Watchdog;
+use crate::sync::AtomicU64;
 use serde::Serialize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 /// The limits of requests.

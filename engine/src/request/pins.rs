@@ -6,10 +6,10 @@
 //! never wait for readers. Every read asks its own worker's map whether it still holds the batch,
 //! so that a cancelled pin is an error and never a wrong answer.
 
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard};
 use tidemill_state::Txid;
 
 /// See the module's documentation. One for a run.
