@@ -12,7 +12,7 @@
 //! A start upgrades a store in one synced write, after its incarnation is raised. Everything before
 //! (the decision of the start, `check`, `state`) reads every format from 1 on. To add a format,
 //! raise [`STORE_FORMAT`], add an arm to `Store::put_step` and a row above, and keep a store of
-//! the format before in `tests/fixtures/`. A row of `meta` that has to hold more gets a new key,
+//! the new format in `tests/fixtures/`. A row of `meta` that has to hold more gets a new key,
 //! never a new field.
 
 use super::write::{StoreWrite, put};
