@@ -11,6 +11,9 @@ KAFKA_DATA ?= target/kafka/data
 
 # The tests that `make test` and `make test-long` run: a folder or file, as in `PART=crashes`; all without it.
 PART ?=
+# What `make fuzz` runs: a target of fuzz/src, each in turn without it; and for how many seconds each.
+TARGET ?=
+SECONDS_EACH ?= 60
 # What `make bench-compare` compares with (benches/baseline.json without it), and which benchmarks.
 BASE ?=
 BENCH ?=
@@ -19,7 +22,7 @@ BENCH ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka setup-test setup-book page demo kafka test test-long bench bench-compare check hooks lint doc book deny
+.PHONY: help setup setup-kafka setup-test setup-book page demo kafka test test-long fuzz bench bench-compare check hooks lint doc book deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +53,9 @@ test: setup-test page ## run all tests, those of the documentation too; PART=<na
 
 test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 scripts/test.sh $(PART)
+
+fuzz: ## let libFuzzer look for inputs that break a fuzz target, where cargo-fuzz is; TARGET=<name> only one
+	@scripts/fuzz.sh "$(TARGET)" "$(SECONDS_EACH)"
 
 bench: setup-kafka ## measure the word count, Kafka, queries, each operator, what pages cost, and starts
 	cargo bench --bench word_count

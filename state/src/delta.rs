@@ -155,6 +155,9 @@ pub fn read<'a>(blob: &'a [u8], mut each: impl FnMut(Change<'a>) -> Result<()>) 
                 number,
             })?;
         }
+        if !section.0.is_empty() {
+            return Err(Error::damaged("a section of a delta is longer than its changes"));
+        }
     }
     Ok(())
 }
@@ -269,5 +272,11 @@ mod tests {
         }
         assert!(read(&blob[..blob.len() - 1], |_| Ok(())).is_err());
         assert!(read(&[], |_| Ok(())).is_err());
+        // A section that is longer than its changes, by a byte that would be passed over.
+        let mut longer = blob[..blob.len() - 1].to_vec();
+        let length_at = longer.len() - 4 - 4;
+        longer.extend_from_slice(&[0, 0]);
+        longer[length_at] += 1;
+        assert!(read(&longer, |_| Ok(())).is_err_and(|why| why.to_string().contains("longer")));
     }
 }

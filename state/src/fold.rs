@@ -172,16 +172,41 @@ impl Marks {
 }
 
 /// The newest change of each key, sorted by key.
-///
-/// Goes from the newest delta to the oldest. A change that a later one names as its predecessor is
-/// passed over by its number alone; what is left are the last changes of each run and worker, few
-/// more than there are keys, and those are sorted.
 fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64)> {
-    let mut overwritten: HashMap<(WorkerIndex, StateId), Marks> = HashMap::new();
-    let (mut changes, mut log_bytes, turns) = (Changes::default(), 0, Turns::default());
+    let (mut merge, mut log_bytes) = (Merge::after(from), 0);
     // Entries of one batch come from different workers, and so are of different keys.
     store.read_log_back(from, upto, |txid, worker, blob| {
         log_bytes += blob.len() as u64;
+        merge.add(txid, worker, blob)
+    })?;
+    Ok((merge.finish(), log_bytes))
+}
+
+/// The merge of the deltas after a batch, from the newest to the oldest.
+///
+/// A change that a later one names as its predecessor is passed over by its number alone; what is
+/// left are the last changes of each run and worker, few more than there are keys, and those are
+/// sorted.
+struct Merge {
+    from: Txid,
+    overwritten: HashMap<(WorkerIndex, StateId), Marks>,
+    changes: Changes,
+    turns: Turns,
+}
+
+impl Merge {
+    fn after(from: Txid) -> Merge {
+        Merge {
+            from,
+            overwritten: HashMap::new(),
+            changes: Changes::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Adds a delta of a batch that is not after those before.
+    fn add(&mut self, txid: Txid, worker: WorkerIndex, blob: &[u8]) -> Result<()> {
+        let Merge { from, overwritten, changes, turns } = self;
         let mut current: Option<(StateId, Marks)> = None;
         delta::read(blob, |change| {
             turns.pass();
@@ -210,9 +235,26 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
             overwritten.insert((worker, state), marks);
         }
         Ok(())
-    })?;
-    changes.finish(&turns);
-    Ok((changes, log_bytes))
+    }
+
+    fn finish(self) -> Changes {
+        let Merge { mut changes, turns, .. } = self;
+        changes.finish(&turns);
+        changes
+    }
+}
+
+/// The rows that a fold of these deltas of one worker writes, for a fuzz target.
+#[doc(hidden)]
+pub fn rows_of<'d>(
+    after: Txid,
+    newest_first: impl Iterator<Item = (Txid, &'d [u8])>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut merge = Merge::after(after);
+    for (txid, blob) in newest_first {
+        merge.add(txid, WorkerIndex(0), blob)?;
+    }
+    Ok(merge.finish().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
 }
 
 /// Writes rows of the family `state`, sorted, into a file that says that the store is folded up to

@@ -204,7 +204,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     }
 
     /// The last two keys that differ although they have one hash: that of their encoding, which may
-    /// then be one too.
+    /// then be one too. None once one of them is gone.
     #[must_use]
     pub fn alike(&self) -> Option<(&K, &K)> {
         let (table, one, other) = self.alike?;
@@ -404,6 +404,8 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
     }
 
     fn forget(&mut self, table: TableIndex, at: u32) {
+        // Another key may get the slot.
+        self.alike.take_if(|(of, one, other)| *of == table && [*one, *other].contains(&at));
         let table = &mut self.tables[table.at()];
         let hash = table.slot(at).hash;
         if let Ok(entry) = table.index.find_entry(spread(hash), |found| found.slot == at) {

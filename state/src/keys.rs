@@ -68,8 +68,8 @@ fn write_key<K: Serialize + ?Sized>(key: Exact<'_, K>, into: &mut Vec<u8>) -> Re
     })
 }
 
-/// Returns the bytes with which the encodings of all texts begin that begin with `text`, and of no
-/// others: for scans by prefix.
+/// Returns the bytes with which the encodings of all texts begin that begin with `text`: for scans
+/// by prefix. If `text` ends with a NUL, those of some texts before it begin so too.
 ///
 /// memcomparable writes a text as a 1, blocks of eight bytes each followed by a 9, and a last block
 /// that is filled up with zeros and followed by its length.
@@ -177,14 +177,15 @@ mod tests {
             "b",
             "ä",
             "\0",
+            "\0\0",
+            "a\0",
+            "a\0b",
         ];
         for text in texts {
             for prefix in texts {
-                assert_eq!(
-                    encoded(&text).starts_with(&text_prefix(prefix)),
-                    text.starts_with(prefix),
-                    "{text:?} and {prefix:?}"
-                );
+                let begins = encoded(&text).starts_with(&text_prefix(prefix));
+                let is_before = encoded(&text) < encoded(&prefix);
+                assert_eq!(begins && !is_before, text.starts_with(prefix), "{text:?}, {prefix:?}");
             }
         }
     }

@@ -196,6 +196,8 @@ fn scans_with_prefix_range_and_limit_are_in_order() {
         assert_eq!(first("d", 100), named(&[("dam", 1), ("delta", 1), ("dike", 2), ("dune", 1)]));
         assert_eq!(first("", 2), named(&[("dam", 1), ("delta", 1)]));
         assert_eq!(first("x", 2), []);
+        // The encoding of "dam" is filled up with zeros.
+        assert_eq!(first("dam\0", 2), []);
         assert_eq!(first("d", 0), []);
         assert_eq!(
             sorted(kit.ask::<Vec<String>>("between", &("delta", "ebb")).1),

@@ -464,6 +464,13 @@ fn pages_and_many_keys_are_of_one_batch() {
     assert_eq!(walked, ["are", "hello", "man", "moon", "on", "said", "the", "where", "you"]);
     let (_, page) = port.json("GET", "/v1/state/counts?prefix=m", "");
     assert_eq!(page["rows"], json!([{"key": "man", "value": 2}, {"key": "moon", "value": 1}]));
+    // The encoding of "man" is filled up with zeros.
+    for with in ["", "&after=a", "&after=man"] {
+        let (_, page) = port.json("GET", &format!("/v1/state/counts?prefix=man%00{with}"), "");
+        assert_eq!(page["rows"], json!([]), "{with}");
+    }
+    let (_, page) = port.json("GET", "/v1/state/counts?prefix=m&after=a", "");
+    assert_eq!(page["rows"], json!([{"key": "man", "value": 2}, {"key": "moon", "value": 1}]));
     let (_, many) = port.json("POST", "/v1/state/counts", r#"{"keys": ["the", "none", "you"]}"#);
     let expected = json!([{"key": "the", "value": 4}, {"key": "none"}, {"key": "you", "value": 1}]);
     assert_eq!(many["rows"], expected);

@@ -71,6 +71,11 @@ impl FileMarker {
                 return Err(system::error(format!("reading the marker {}", path.display()), &why));
             }
         };
+        FileMarker::parse(path, &bytes).map(Some)
+    }
+
+    /// The marker in the bytes of the file at `path`.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<FileMarker> {
         let damaged = |why: String| {
             Error::sink(format!(
                 "the marker {} is damaged ({why}), so what its output file holds is unknown; \
@@ -79,7 +84,7 @@ impl FileMarker {
             ))
         };
         let sealed: Sealed =
-            serde_json::from_slice(&bytes).map_err(|why| damaged(why.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|why| damaged(why.to_string()))?;
         if sealed.marker.format != FORMAT {
             return Err(Error::sink(format!(
                 "the marker {} has format {}, and this version knows {FORMAT}; run the version \
@@ -91,20 +96,26 @@ impl FileMarker {
         if sealed.checksum != sealed.marker.checksum() {
             return Err(damaged("its checksum is wrong".into()));
         }
-        Ok(Some(sealed.marker))
+        Ok(sealed.marker)
     }
 
     /// Replaces the marker at `path`, durably: when this returns, no crash brings the old one back.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let sealed = Sealed { marker: self.clone(), checksum: self.checksum() };
-        let mut json = serde_json::to_vec(&sealed).map_err(io::Error::other)?;
-        json.push(b'\n');
+        let json = self.to_bytes().map_err(io::Error::other)?;
         let new = beside(path, ".new");
         let mut file = File::create(&new)?;
         file.write_all(&json)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
         sync_folder_of(path)
+    }
+
+    /// The bytes of the marker's file.
+    pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let sealed = Sealed { marker: self.clone(), checksum: self.checksum() };
+        let mut json = serde_json::to_vec(&sealed)?;
+        json.push(b'\n');
+        Ok(json)
     }
 
     /// Refuses a marker that `owner` may not write over.

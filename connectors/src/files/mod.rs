@@ -71,6 +71,8 @@ mod disk;
 mod expand;
 mod families;
 mod folders;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod input;
 mod lines;

@@ -112,7 +112,8 @@ impl Identity {
 
     /// The checksums over the first 1, 2, 4, … bytes, each with their number.
     pub(super) fn parts(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.doubled.iter().enumerate().map(|(power, sum)| (1 << power, *sum))
+        let lengths = std::iter::successors(Some(1_usize), |length| length.checked_mul(2));
+        lengths.zip(self.doubled.iter().copied())
     }
 
     /// Returns whether a file that begins with `head` can be this one. Every file can be one that
@@ -126,9 +127,8 @@ impl Identity {
         if head.len() >= self.length {
             return self.length > 0 && self.fits(head);
         }
-        let known =
-            self.doubled.iter().enumerate().rev().find(|(power, _)| 1 << power <= head.len());
-        known.is_some_and(|(power, sum)| short_sum(&head[..1 << power]) == *sum)
+        let known = self.parts().take_while(|(length, _)| *length <= head.len()).last();
+        known.is_some_and(|(length, sum)| short_sum(&head[..length]) == sum)
             && self.has_lines_of(head)
     }
 

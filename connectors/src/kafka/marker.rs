@@ -246,7 +246,7 @@ impl Progress {
         let outcome = loop {
             match consumer.poll(Duration::from_millis(5)) {
                 Some(Ok(message)) => {
-                    match self.marker_in(message.key(), message.payload()) {
+                    match marker_in(&self.topic, &self.sink, message.key(), message.payload()) {
                         Ok(marker) => last = Some(marker),
                         Err(error) => break Err(error),
                     }
@@ -278,25 +278,29 @@ impl Progress {
         let _ = consumer.unassign();
         outcome
     }
+}
 
-    fn marker_in(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Marker> {
-        let written: Option<Written> = value.and_then(|value| serde_json::from_slice(value).ok());
-        let ours = key == Some(self.sink.as_bytes());
-        match written {
-            Some(written) if ours && written.sum() == written.checksum => written
-                .marker()
-                .ok_or_else(|| Error::sink(format!("topic {}: the marker is damaged", self.topic))),
-            Some(_) if ours => Err(Error::sink(format!(
-                "topic {}: the marker is damaged (its checksum is wrong): whether the last output \
-                 is there is unknown. Restore the topic",
-                self.topic
-            ))),
-            _ => Err(Error::config(format!(
-                "topic {} has records that are not this sink's markers: somebody else writes to \
-                 it. Give the topology or the sink another name",
-                self.topic
-            ))),
-        }
+/// The marker in a record of a sink's progress topic.
+pub(super) fn marker_in(
+    topic: &str,
+    sink: &str,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<Marker> {
+    let written: Option<Written> = value.and_then(|value| serde_json::from_slice(value).ok());
+    let ours = key == Some(sink.as_bytes());
+    match written {
+        Some(written) if ours && written.sum() == written.checksum => written
+            .marker()
+            .ok_or_else(|| Error::sink(format!("topic {topic}: the marker is damaged"))),
+        Some(_) if ours => Err(Error::sink(format!(
+            "topic {topic}: the marker is damaged (its checksum is wrong): whether the last output \
+             is there is unknown. Restore the topic"
+        ))),
+        _ => Err(Error::config(format!(
+            "topic {topic} has records that are not this sink's markers: somebody else writes to \
+             it. Give the topology or the sink another name"
+        ))),
     }
 }
 

@@ -225,6 +225,8 @@ mod doubts;
 mod error_class;
 mod events;
 mod findings;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod group_name;
 mod held;

@@ -13,11 +13,10 @@ use crate::runtime::{Runtime, unavailable};
 use crate::table::codec::StateCodec;
 use crate::table::part::{PageOf, Rows};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemill_state::hot::Range;
-use tidemill_state::{Error, Result, Txid, keys};
+use tidemill_state::{Error, Result, Txid};
 use tokio::sync::oneshot;
 
 /// The time a batch is held for the next page.
@@ -120,10 +119,10 @@ impl Runtime {
                     codec.decl().key
                 )));
             }
-            range.prefix = keys::text_prefix(prefix);
+            range = Range::of_texts(prefix);
         }
         if let Some(after) = &wish.after {
-            range.from = Bound::Excluded(codec.parse_key(after, self.facts.key_groups)?.0);
+            range.resume_after(codec.parse_key(after, self.facts.key_groups)?.0);
         }
         let pin = self.pin(wish.at);
         let limit = wish.limit.clamp(1, MOST_ROWS);

@@ -6,6 +6,7 @@
 
 use super::{HotMap, TableIndex};
 use crate::Txid;
+use crate::keys::{encode_key, text_prefix};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -52,6 +53,26 @@ impl Default for Range {
 }
 
 impl Range {
+    /// The keys that are texts and begin with this one. It is the first of them; a text before it,
+    /// filled up with zeros, may have the prefix of its encoding.
+    #[must_use]
+    pub fn of_texts(text: &str) -> Range {
+        if text.is_empty() {
+            return Range::default();
+        }
+        let mut first = Vec::new();
+        encode_key(text, &mut first).expect("a text is a key");
+        Range { from: Bound::Included(first), prefix: text_prefix(text), end: Bound::Unbounded }
+    }
+
+    /// Leaves out the keys up to this one, which need not be in the range.
+    pub fn resume_after(&mut self, key: Vec<u8>) {
+        match &self.from {
+            Bound::Included(from) | Bound::Excluded(from) if *from > key => {}
+            _ => self.from = Bound::Excluded(key),
+        }
+    }
+
     /// Returns the bound to seek to: the later one of the range's start and the start of its
     /// prefix.
     fn first(&self) -> Bound<&[u8]> {

@@ -225,6 +225,12 @@ fn keys_that_differ_under_one_hash_are_noted() {
         map.update(Txid(1), 7, key, |slot| *slot = Some(key));
     }
     assert_eq!((map.len(), map.alike()), (2, Some((&1, &2))));
+    // The slot of a key that is gone may be another key's: here 3 lies where 2 was.
+    map.update(Txid(2), 7, 2, |slot| *slot = None);
+    assert!(map.release(Txid(2), usize::MAX));
+    assert_eq!(map.alike(), None);
+    map.update(Txid(3), hash(3), 3, |slot| *slot = Some(3));
+    assert_eq!(map.alike(), None);
 }
 
 /// A state whose keys are all in one group of the store grows as any other: table by table.

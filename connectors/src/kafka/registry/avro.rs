@@ -22,7 +22,7 @@ use tidemill_state::{Error, Result};
 const DEEPEST: usize = 64;
 
 /// A schema as the crate for Avro has it, with those that it refers to.
-struct Parsed {
+pub(super) struct Parsed {
     schema: apache_avro::Schema,
     references: Vec<apache_avro::Schema>,
 }
@@ -57,7 +57,7 @@ fn parsed(text: &str, references: &[String]) -> std::result::Result<&'static Par
 }
 
 /// Bounds the nesting of values, once for the process.
-fn bound_nesting() {
+pub(super) fn bound_nesting() {
     static BOUND: OnceLock<()> = OnceLock::new();
     BOUND.get_or_init(|| {
         max_decode_recursion_depth(DEEPEST);
@@ -65,14 +65,14 @@ fn bound_nesting() {
 }
 
 /// Reads values of one schema.
-struct ValueReader {
+pub(super) struct ValueReader {
     reader: GenericDatumReader<'static>,
     /// True if a value is bytes alone: these are written without their length.
     is_bytes: bool,
 }
 
 impl ValueReader {
-    fn of(
+    pub(super) fn of(
         schema: &Schema,
         own: Option<&'static Parsed>,
     ) -> std::result::Result<ValueReader, String> {
@@ -91,7 +91,10 @@ impl ValueReader {
         })
     }
 
-    fn read<T: DeserializeOwned>(&self, mut body: &[u8]) -> std::result::Result<T, String> {
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        mut body: &[u8],
+    ) -> std::result::Result<T, String> {
         let value = if self.is_bytes {
             Value::Bytes(std::mem::take(&mut body).to_vec())
         } else {
@@ -153,14 +156,14 @@ pub(super) fn decoder<T: DeserializeOwned>(
 }
 
 /// Writes values of one schema.
-struct ValueWriter {
+pub(super) struct ValueWriter {
     schema: &'static apache_avro::Schema,
     names: ResolvedSchema<'static>,
     writer: GenericDatumWriter<'static>,
 }
 
 impl ValueWriter {
-    fn of(text: &str) -> std::result::Result<ValueWriter, String> {
+    pub(super) fn of(text: &str) -> std::result::Result<ValueWriter, String> {
         let schema = &parsed(text, &[])?.schema;
         let made = ResolvedSchema::new(schema)
             .and_then(|names| Ok((names, GenericDatumWriter::builder(schema).build()?)));
@@ -169,7 +172,7 @@ impl ValueWriter {
         Ok(ValueWriter { schema, names, writer })
     }
 
-    fn write(
+    pub(super) fn write(
         &self,
         record: &impl Serialize,
         into: &mut Vec<u8>,

@@ -7,6 +7,8 @@
 
 mod avro;
 mod beliefs;
+#[doc(hidden)]
+pub mod fuzz;
 mod proto_names;
 mod protobuf;
 mod rest;

@@ -48,7 +48,8 @@ impl Scan {
     /// The keys that are texts and begin with this one.
     #[must_use]
     pub fn prefix(text: &str) -> Scan {
-        Scan { prefix: keys::text_prefix(text), ..Scan::all() }
+        let Range { from, prefix, end } = Range::of_texts(text);
+        Scan { prefix, from, end, ..Scan::all() }
     }
 
     /// The keys that are tuples and whose first parts are these: `Scan::under(&"en")` for keys
