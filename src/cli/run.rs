@@ -7,7 +7,7 @@ use super::output::thousands;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::{Listen, Wanted};
-use super::{limits, panics};
+use super::{limits, panics, threads};
 use crate::page;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
@@ -170,10 +170,9 @@ fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<Bounded> {
              nothing is lost");
         signal_hook::low_level::exit(0);
     };
-    let thread = std::thread::Builder::new().name("stop watch".into()).spawn(watch);
     let no_thread =
         |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
-    thread.map(|_| bounded).map_err(no_thread)
+    threads::spawn("stop watch", watch).map(|_| bounded).map_err(no_thread)
 }
 
 /// Ends the watch over a stop when the run is over, however it ended.

@@ -4,7 +4,7 @@ use super::arguments::At;
 use super::output::{columns, pretty, print, size, thousands};
 use super::remote::Remote;
 use serde_json::Value as Json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use tidemill_engine::Clock;
 use tidemill_state::type_names::readable;
 use tidemill_state::{Result, printable};
 
@@ -169,7 +169,7 @@ fn sink(of: &Json) -> [String; 4] {
 
 /// Returns the time since a moment, which is given in milliseconds since 1970, in words.
 fn since(moment_ms: &Json) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+    let now = Clock::default().now_ms();
     let seconds = now.saturating_sub(moment_ms.as_u64().unwrap_or(now)) / 1000;
     match seconds {
         0..120 => format!("for {seconds} s"),

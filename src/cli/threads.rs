@@ -1,0 +1,15 @@
+//! The threads of the command line: each has a name.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// Starts a named thread.
+///
+/// # Errors
+/// The operating system gives no thread.
+pub(super) fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_string()).spawn(body)
+}
