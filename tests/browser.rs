@@ -6,6 +6,8 @@
 //! `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be
 //! there.
 
+#![allow(clippy::disallowed_methods)]
+
 mod support {
     pub(crate) mod binary;
     pub(crate) mod checkout;

@@ -14,6 +14,8 @@
 //! [`tidemill_engine::sink::Sink`] and runs the suite that these run:
 //! [`tidemill_engine::conformance`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 mod clock;
 pub mod files;
 pub mod generator;

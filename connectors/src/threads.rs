@@ -13,6 +13,7 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
 }
 
 /// As [`spawn`], on a thread that a test may have made impossible.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 pub(crate) fn spawn_on(
     thread: Builder,
     name: &str,
@@ -31,6 +32,7 @@ pub(crate) fn at_once<J: Sync, A: Send>(
     at_once_on(jobs, run, Builder::new)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 fn at_once_on<J: Sync, A: Send>(
     jobs: &[J],
     run: impl Fn(&J) -> A + Sync,

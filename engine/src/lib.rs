@@ -23,6 +23,8 @@
 //! | `run.rs`, `run/` | a run: start, generations, worker loop, threads, end |
 //! | `conformance.rs`, `testing.rs` | suites for connectors and aggregations; the kit that tests topologies |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod aggregates;
 mod batch;
 mod clock;

@@ -7,6 +7,7 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// # Errors
 /// The operating system gives no thread.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 pub(super) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,

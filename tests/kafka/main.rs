@@ -1,5 +1,7 @@
 //! Tests against a real Kafka broker.
 
+#![allow(clippy::disallowed_methods)]
+
 #[path = "../support"]
 mod support {
     pub(crate) mod acls;

@@ -20,6 +20,7 @@ where
 ///
 /// # Errors
 /// The operating system gives no thread.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 pub(crate) fn spawn_raw<R: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> R + Send + 'static,
@@ -50,6 +51,7 @@ pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
 ///
 /// # Errors
 /// Those of `body`; kind TryAgain: the operating system gives no thread.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 pub(crate) fn in_background<R: Send>(
     name: &str,
     body: impl FnOnce() -> Result<R> + Send,
