@@ -10,6 +10,8 @@
 //! consumer sees its count. CPU time is this process's, with librdkafka's threads and without the
 //! broker.
 
+#![allow(clippy::disallowed_methods)]
+
 #[path = "support/words.rs"]
 mod words;
 

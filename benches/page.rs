@@ -6,6 +6,8 @@
 //! The pages' other ends, which read what comes and throw it away, take their time on the same
 //! machine: it is in the ratio too.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,6 +6,8 @@
 //! first for what is asked in the engine, to the second, with as many connections, for what is
 //! asked over HTTP. Latencies are from asking to having the answer.
 
+#![allow(clippy::disallowed_methods)]
+
 use hashbrown::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

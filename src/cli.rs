@@ -22,6 +22,7 @@ mod running;
 mod settings;
 mod state;
 mod status;
+mod threads;
 
 use arguments::{Arguments, Command, StateCommand};
 use clap::{CommandFactory, FromArgMatches};

@@ -26,6 +26,8 @@
 //! `--help` says the rest. Everything that a topology is made of is in the [`prelude`]; [`testing`]
 //! runs one in-process, fed by hand, for tests.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 mod cli;
 pub mod page;
 

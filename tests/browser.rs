@@ -6,6 +6,8 @@
 //! `make test` installs them where it may. With `TIDEMILL_TEST_BROWSER=1`, as in CI, they must be
 //! there.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -5,6 +5,8 @@
 //! recorded positions, and at the end with a recount of all of it. `TIDEMILL_LONG=1` walks more and
 //! kills more often, `TIDEMILL_TEST_SEED=N` repeats a random run that failed.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs;
 use std::time::Duration;
 use tidemill::{CrashPoint, Durability, Points, Position, Store};

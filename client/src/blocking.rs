@@ -67,6 +67,7 @@ impl Client {
             // It ends when the last client is gone, which drops the sender.
             let _ = runtime.block_on(stopped);
         };
+        #[expect(clippy::disallowed_methods, reason = "the only thread of this crate")]
         std::thread::Builder::new().name("tidemill-client".into()).spawn(work).map_err(cannot)?;
         Ok(Client { client, thread: Arc::new(Thread { handle, _stop: stop }) })
     }

@@ -14,12 +14,16 @@
 //! [`tidemill_engine::sink::Sink`] and runs the suite that these run:
 //! [`tidemill_engine::conformance`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+mod clock;
 pub mod files;
 pub mod generator;
 mod json;
 pub mod kafka;
 pub mod replay;
 pub mod stdout;
+mod threads;
 
 pub use compact_str::CompactString as Str;
 pub use files::{

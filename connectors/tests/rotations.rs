@@ -3,6 +3,8 @@
 //!
 //! `TIDEMILL_LONG=1` walks more orders, others each time; `TIDEMILL_TEST_SEED=N` repeats one.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

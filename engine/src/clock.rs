@@ -44,6 +44,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// Milliseconds since 1970, by the system.
+#[expect(clippy::disallowed_methods, reason = "the only place that reads it")]
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }

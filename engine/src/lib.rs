@@ -24,6 +24,8 @@
 //! | `conformance.rs`, `conformance/` | suites for connectors, aggregations, and types of keys and values |
 //! | `testing.rs`, `testing/` | the kit that tests topologies in-process |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod aggregates;
 mod batch;
 mod clock;

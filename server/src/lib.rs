@@ -5,6 +5,8 @@
 //! do. Who may ask is [`Access`]: off loopback the port wants a token, or to be told that it needs
 //! none.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 mod admission;
 mod answers;
 mod before;
@@ -132,6 +134,7 @@ impl Listening {
         let routes = self.page.fallback_service(either(Arc::clone(&run), before));
         let moved = idle.clone();
         let serving = move || tokio.block_on(serve(listener, routes, moved, stopped));
+        #[expect(clippy::disallowed_methods, reason = "the only thread of this crate")]
         let thread =
             std::thread::Builder::new().name("server".into()).spawn(serving).map_err(cannot)?;
         Ok(Server {

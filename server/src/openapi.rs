@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use schemars::generate::SchemaSettings;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, OnceLock};
 use tidemill_engine::plan::Node;
@@ -23,15 +23,51 @@ impl Described {
     }
 }
 
+/// The paths of the port, each with its methods.
+type Paths = Map<String, Value>;
+
 fn describe(runtime: &Runtime) -> Value {
-    let name = |name: &str| parameter(name, "path", true, json!({"type": "string"}));
-    let batch = json!({"txid": {"type": "integer"}, "lineage": {"type": "string"}});
     // What is answered is described by the types that are written: the two cannot differ.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut types = settings
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .into_generator();
-    let mut paths = Map::new();
+    let mut paths = Paths::new();
+    add_own(&mut paths);
+    add_reports(&mut paths, &mut types);
+    add_live(&mut paths);
+    add_orders(&mut paths);
+    add_queries(&mut paths, runtime);
+    add_states(&mut paths);
+    add_drpc(&mut paths);
+    let mut schemas = types.take_definitions(true);
+    schemas.insert(
+        "Error".into(),
+        object(&json!({"error": object(&json!({
+        "kind": {"type": "string"}, "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
+    );
+    let mut security = Vec::new();
+    if runtime.status().controls {
+        security.push(json!({"token": []}));
+        for free in super::admission::FREE {
+            // Neither needs one.
+            paths[free]["get"]["security"] = json!([]);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": format!("Tidemill topology {}", runtime.topology()), "version": env!("CARGO_PKG_VERSION")},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas,
+        },
+        "security": security,
+        "paths": paths,
+    })
+}
+
+/// The probe, the metrics and this description.
+fn add_own(paths: &mut Paths) {
     for (path, what) in
         [("/healthz", "Whether the process lives"), ("/metrics", "Metrics for Prometheus")]
     {
@@ -44,6 +80,10 @@ fn describe(runtime: &Runtime) -> Value {
         "/openapi.json".into(),
         json!({"get": operation("This description", &[], json!({"type": "object"}))}),
     );
+}
+
+/// The run, its dataflow and its batches.
+fn add_reports(paths: &mut Paths, types: &mut SchemaGenerator) {
     let of_lineage =
         |what: &str, of: Value| object(&json!({"lineage": {"type": "string"}, what: of}));
     let list = |of: Value| json!({"type": "array", "items": of});
@@ -74,12 +114,11 @@ fn describe(runtime: &Runtime) -> Value {
     ] {
         paths.insert(path.into(), json!({"get": operation(what, &[], answer)}));
     }
-    let limit = parameter("limit", "query", false, json!({"type": "integer"}));
     let report = types.subschema_for::<BatchReport>().to_value();
     let newest = of_lineage("batches", list(report.clone()));
     paths.insert(
         "/v1/batches".into(),
-        json!({"get": operation("The newest batches", std::slice::from_ref(&limit), newest)}),
+        json!({"get": operation("The newest batches", &[limit()], newest)}),
     );
     let txid = parameter("txid", "path", true, json!({"type": "integer"}));
     let lineage = object(&json!({"lineage": {"type": "string"}}));
@@ -87,12 +126,19 @@ fn describe(runtime: &Runtime) -> Value {
         "/v1/batches/{txid}".into(),
         json!({"get": operation("One batch", &[txid], json!({"allOf": [report, lineage]}))}),
     );
+}
+
+fn add_live(paths: &mut Paths) {
     let live = "A web socket: status, operators, batches and watched queries as they come. \
         Without the upgrade it is refused";
     paths.insert("/v1/live".into(), json!({"get": {
         "summary": live, "responses": {"101": {"description": "It speaks the web socket protocol \
             from here on"}, "default": refused()},
     }}));
+}
+
+/// The orders to the sources.
+fn add_orders(paths: &mut Paths) {
     for (order, what) in [
         ("pause", "The sources wait; the batch in hand is finished"),
         ("resume", "The sources go on"),
@@ -109,13 +155,16 @@ fn describe(runtime: &Runtime) -> Value {
             json!({"post": operation(what, wishes, answer)}),
         );
     }
+}
+
+fn add_queries(paths: &mut Paths, runtime: &Runtime) {
     for query in runtime.queries() {
         let result = if query.one {
             json!({"description": query.result})
         } else {
             json!({"type": "array", "items": {"description": query.result}})
         };
-        let mut answer = batch.clone();
+        let mut answer = of_batch();
         answer["result"] = result;
         let wishes = [
             parameter("timeout_ms", "query", false, json!({"type": "integer"})),
@@ -142,10 +191,13 @@ fn describe(runtime: &Runtime) -> Value {
         ask["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"description": query.arguments}}}});
         paths.insert(format!("/v1/query/{}", query.name), json!({"post": ask}));
     }
+}
+
+fn add_states(paths: &mut Paths) {
     let value = "missing if the key has none; NaN and the infinities are the texts \"NaN\", \
         \"Infinity\" and \"-Infinity\", integers have all their digits";
     let key_and_value = json!({"type": "object", "properties": {"key": {}, "value": {"description": value}}, "required": ["key"]});
-    let mut rows = batch.clone();
+    let mut rows = of_batch();
     rows["rows"] = json!({"type": "array", "items": key_and_value});
     let mut page_of_rows = rows.clone();
     page_of_rows["moved_on"] = json!({"type": "boolean", "description": "the batch of the walk's \
@@ -153,10 +205,10 @@ fn describe(runtime: &Runtime) -> Value {
     page_of_rows["next"] = json!({"description": "the key to go on after; missing on the last \
         page, and null where that is a key"});
     let page = [
-        name("name"),
+        in_path("name"),
         parameter("prefix", "query", false, json!({"type": "string"})),
         parameter("after", "query", false, json!({"type": "string"})),
-        limit,
+        limit(),
         parameter(
             "at",
             "query",
@@ -166,7 +218,7 @@ fn describe(runtime: &Runtime) -> Value {
     ];
     let mut many = operation(
         "The values of some keys, all of one batch",
-        &[name("name")],
+        &[in_path("name")],
         json!({"type": "object", "properties": rows}),
     );
     many["requestBody"] = json!({"required": true, "content": {"application/json": {"schema":
@@ -175,57 +227,50 @@ fn describe(runtime: &Runtime) -> Value {
         "/v1/state/{name}".into(),
         json!({"get": operation("Rows of a state in the order of its keys", &page, object(&page_of_rows)), "post": many}),
     );
-    let mut one = batch;
+    let mut one = of_batch();
     (one["key"], one["value"]) = (json!({}), json!({}));
     let value = operation(
         "The value of a key",
-        &[name("name"), name("key")],
+        &[in_path("name"), in_path("key")],
         json!({"type": "object", "properties": one}),
     );
     paths.insert("/v1/state/{name}/{key}".into(), json!({"get": value}));
+}
+
+/// Queries as Storm's DRPC asks them.
+fn add_drpc(paths: &mut Paths) {
     let outputs = json!({"type": "array", "items": {"type": "array"}});
     let drpc = operation(
         "Asks a query as Storm's DRPC does",
-        &[name("function"), name("arguments")],
+        &[in_path("function"), in_path("arguments")],
         outputs.clone(),
     );
     paths.insert("/drpc/{function}/{arguments}".into(), json!({"get": drpc}));
-    let mut schemas = types.take_definitions(true);
-    schemas.insert(
-        "Error".into(),
-        object(&json!({"error": object(&json!({
-        "kind": {"type": "string"}, "what": {"type": "string"}, "where": {"type": "string"}, "do": {"type": "string"}}))})),
-    );
     let mut posted = operation(
         "Asks a query as Storm's DRPC does, with the arguments as the body",
-        &[name("function")],
+        &[in_path("function")],
         outputs.clone(),
     );
     posted["requestBody"] = json!({"content": {"text/plain": {"schema": {"type": "string"}}}});
     let without = operation(
         "Asks a query as Storm's DRPC does, with no arguments",
-        &[name("function")],
+        &[in_path("function")],
         outputs,
     );
     paths.insert("/drpc/{function}".into(), json!({"get": without, "post": posted}));
-    let mut security = Vec::new();
-    if runtime.status().controls {
-        security.push(json!({"token": []}));
-        for free in super::admission::FREE {
-            // Neither needs one.
-            paths[free]["get"]["security"] = json!([]);
-        }
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {"title": format!("Tidemill topology {}", runtime.topology()), "version": env!("CARGO_PKG_VERSION")},
-        "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas,
-        },
-        "security": security,
-        "paths": paths,
-    })
+}
+
+/// The batch that an answer is of.
+fn of_batch() -> Value {
+    json!({"txid": {"type": "integer"}, "lineage": {"type": "string"}})
+}
+
+fn in_path(name: &str) -> Value {
+    parameter(name, "path", true, json!({"type": "string"}))
+}
+
+fn limit() -> Value {
+    parameter("limit", "query", false, json!({"type": "integer"}))
 }
 
 fn parameter(name: &str, place: &str, required: bool, schema: Value) -> Value {

@@ -1,6 +1,7 @@
 //! Asking a running topology over its port.
 
 use super::arguments::At;
+use super::threads;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -107,9 +108,7 @@ impl Remote {
             // A receiver that is gone has reported that the topology stands still.
             let _ = sender.send(remote.ask(&path, Some(body)));
         };
-        std::thread::Builder::new()
-            .name("request".into())
-            .spawn(request)
+        threads::spawn("request", request)
             .map_err(|why| system::error("a request needs a thread", &why))?;
         let mut refused = 0;
         loop {

@@ -7,7 +7,7 @@ use super::output::thousands;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::{Listen, Wanted};
-use super::{limits, panics};
+use super::{limits, panics, threads};
 use crate::page;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
@@ -46,11 +46,7 @@ where
              whose fate is unknown. Leave one of them out",
         ));
     }
-    let outline = outline(&build).map_err(|error| match error.kind() {
-        Kind::UserCode => error.while_doing(&format!("topology \"{}\"", settings.name)),
-        _ => error,
-    })?;
-    let prints_records = outline.program.sinks.iter().any(|sink| sink.kind == "stdout");
+    let prints_records = prints_records(&settings.name, &build)?;
     let listening = match listen {
         Listen::At(address) => Some(Listening::bind(address, access)?.with_page(page::routes())),
         Listen::Nowhere => None,
@@ -67,13 +63,7 @@ where
         listening.serve_while_starting(Arc::clone(&settings.starting), &name)
     };
     let server = listening.map(serve).transpose()?;
-    let engine = match Engine::start(settings, build) {
-        Err(error) if error.kind() == Kind::Unreachable && stop.load(SeqCst) => {
-            say(&format!("stopped while it waited at the start, no batch was begun: {error}"));
-            return Ok(());
-        }
-        started => started?,
-    };
+    let Some(engine) = started(Engine::start(settings, build), &stop)? else { return Ok(()) };
     if let Some(server) = &server {
         server.go_over_to(Arc::clone(engine.runtime()));
     }
@@ -91,16 +81,39 @@ where
         shown,
         told: Told::default(),
     };
-    let mut progress = Progress::new(prints_records);
-    while !engine.is_over() {
-        watch.look(&stop)?;
-        if watch.told.ready {
-            progress.look(engine.runtime());
+    watch.until_over(&stop, Progress::new(prints_records))?;
+    let outcome = ended(engine);
+    drop(server);
+    outcome
+}
+
+/// Returns whether the topology has a sink that prints its records.
+fn prints_records<F>(name: &str, build: &F) -> Result<bool>
+where
+    F: Fn(&Topology<'_>) + Send + Sync + 'static,
+{
+    let outline = outline(build).map_err(|error| match error.kind() {
+        Kind::UserCode => error.while_doing(&format!("topology \"{name}\"")),
+        _ => error,
+    })?;
+    Ok(outline.program.sinks.iter().any(|sink| sink.kind == "stdout"))
+}
+
+/// Returns the engine; none if the signal to stop came while its start was waiting for something
+/// that is unreachable.
+fn started(engine: Result<Engine>, stop: &AtomicBool) -> Result<Option<Engine>> {
+    match engine {
+        Err(error) if error.kind() == Kind::Unreachable && stop.load(SeqCst) => {
+            say(&format!("stopped while it waited at the start, no batch was begun: {error}"));
+            Ok(None)
         }
-        std::thread::sleep(if watch.told.ready { LOOK } else { LOOK_AT_START });
+        started => started.map(Some),
     }
-    drop(progress);
-    watch.tell_first_commit();
+}
+
+/// Waits for the end of a run, and reports how far it came. Does not return if threads of the run
+/// are left behind.
+fn ended(engine: Engine) -> Result<()> {
     let from = engine.start_report().committed;
     let runtime = Arc::clone(engine.runtime());
     let outcome = engine.wait().inspect(|()| {
@@ -119,7 +132,6 @@ where
             outcome.err().map_or(0, |error| error.kind().exit_code().into()),
         );
     }
-    drop(server);
     outcome
 }
 
@@ -158,10 +170,9 @@ fn bound_the_stop(stop: Arc<AtomicBool>, drain: Duration) -> Result<Bounded> {
              nothing is lost");
         signal_hook::low_level::exit(0);
     };
-    let thread = std::thread::Builder::new().name("stop watch".into()).spawn(watch);
     let no_thread =
         |why| Error::try_again(format!("the operating system gives this process no thread: {why}"));
-    thread.map(|_| bounded).map_err(no_thread)
+    threads::spawn("stop watch", watch).map(|_| bounded).map_err(no_thread)
 }
 
 /// Ends the watch over a stop when the run is over, however it ended.
@@ -263,6 +274,23 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Looks at the run until it is over.
+    ///
+    /// # Errors
+    /// The program's own code fails at what it shows.
+    fn until_over(&mut self, stop: &AtomicBool, mut progress: Progress) -> Result<()> {
+        while !self.engine.is_over() {
+            self.look(stop)?;
+            if self.told.ready {
+                progress.look(self.engine.runtime());
+            }
+            std::thread::sleep(if self.told.ready { LOOK } else { LOOK_AT_START });
+        }
+        drop(progress);
+        self.tell_first_commit();
+        Ok(())
+    }
+
     /// # Errors
     /// The program's own code fails at what it shows.
     fn look(&mut self, stop: &AtomicBool) -> Result<()> {

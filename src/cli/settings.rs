@@ -324,6 +324,88 @@ fn described(why: &toml::de::Error, text: &str) -> String {
     format!("line {}{key}: {}", number + 1, why.message())
 }
 
+impl Options {
+    /// The engine's settings, with the defaults filled in.
+    fn engine_settings(&self, binary: &str) -> Result<Settings> {
+        let state = self.state.clone().ok_or_else(|| {
+            Error::config(
+                "where is the state to lie? Give its folder with --state DIR, \
+                TIDEMILL_STATE, or state = \"DIR\" in the file of --config",
+            )
+        })?;
+        let defaults =
+            Settings::new(self.name.clone().unwrap_or_else(|| binary.to_string()), state);
+        Ok(Settings {
+            workers: self.workers.unwrap_or(defaults.workers),
+            durability: match self.durability {
+                None => defaults.durability,
+                Some(Survives::Sync) => Durability::Sync,
+                Some(Survives::Process) => Durability::Process,
+            },
+            batches: self.batch_limits(&defaults.batches),
+            outbox_bytes: in_memory(self.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
+            fold_bytes: size(self.fold_bytes, defaults.fold_bytes),
+            unfolded_bytes: self.unfolded_bytes.map(|bytes| bytes.0),
+            disk_reserve: size(self.disk_reserve, defaults.disk_reserve),
+            drain: self.drain.map_or(defaults.drain, |span| span.0),
+            sink_assume: self.sink_assume.map(|assumed| match assumed {
+                Assumed::Delivered => Assume::Delivered,
+                Assumed::Lost => Assume::Lost,
+            }),
+            queries: self.query_limits(&defaults.queries)?,
+            retries: self.retries.unwrap_or(defaults.retries),
+            first: self.from.map(|from| from.0),
+            to_end: self.exit_at_end.unwrap_or(false),
+            on_loss: self.on_loss.map_or(OnLoss::Refuse, |lossy| match lossy {
+                Lossy::Earliest => OnLoss::Earliest,
+                Lossy::Latest => OnLoss::Latest,
+            }),
+            ..defaults
+        })
+    }
+
+    fn batch_limits(&self, defaults: &BatchLimits) -> BatchLimits {
+        BatchLimits {
+            max_records: self.max_batch_records.unwrap_or(defaults.max_records),
+            max_bytes: size(self.max_batch_bytes, defaults.max_bytes),
+            max_delay: self.max_batch_delay.map_or(defaults.max_delay, |span| span.0),
+            max_in_flight: self.max_batches_in_flight.unwrap_or(defaults.max_in_flight),
+        }
+    }
+
+    fn query_limits(&self, defaults: &QueryLimits) -> Result<QueryLimits> {
+        Ok(QueryLimits {
+            running: self.queries_running.unwrap_or(defaults.running),
+            waiting: self.queries_waiting.unwrap_or(defaults.waiting),
+            time_out: self.query_time_out.map_or(defaults.time_out, |span| span.0),
+            request_bytes: in_memory(self.request_bytes, defaults.request_bytes, "request_bytes")?,
+            answer_bytes: in_memory(self.answer_bytes, defaults.answer_bytes, "answer_bytes")?,
+            pin_bytes: in_memory(self.pin_bytes, defaults.pin_bytes, "pin_bytes")?,
+            unsent_bytes: in_memory(self.unsent_bytes, defaults.unsent_bytes, "unsent_bytes")?,
+            ..defaults.clone()
+        })
+    }
+
+    /// The conditions under which the port answers.
+    fn access(&self) -> Result<Access> {
+        let mut access = Access::default();
+        if let Some(file) = &self.token_file {
+            access = access.with_token_file(file)?;
+        }
+        if let Some(host) = &self.allow_host {
+            access = access.with_host(host.clone());
+        }
+        if self.open_to_all == Some(true) {
+            access = access.open_to_all();
+        }
+        Ok(access)
+    }
+}
+
+fn size(given: Option<Bytes>, default: u64) -> u64 {
+    given.map_or(default, |bytes| bytes.0)
+}
+
 /// A size of something that is kept in memory.
 fn in_memory(given: Option<Bytes>, default: usize, name: &str) -> Result<usize> {
     let too_large =
@@ -350,85 +432,11 @@ impl Wanted {
     pub(super) fn of(arguments: Box<Options>, file: Option<&Path>, binary: &str) -> Result<Wanted> {
         let file = file.map(Options::read).transpose()?.unwrap_or_default();
         let options = arguments.or(file);
-        let state = options.state.ok_or_else(|| {
-            Error::config(
-                "where is the state to lie? Give its folder with --state DIR, \
-                TIDEMILL_STATE, or state = \"DIR\" in the file of --config",
-            )
-        })?;
-        let defaults = Settings::new(options.name.unwrap_or_else(|| binary.to_string()), state);
-        let size = |given: Option<Bytes>, default: u64| given.map_or(default, |bytes| bytes.0);
-        let settings = Settings {
-            workers: options.workers.unwrap_or(defaults.workers),
-            durability: match options.durability {
-                None => defaults.durability,
-                Some(Survives::Sync) => Durability::Sync,
-                Some(Survives::Process) => Durability::Process,
-            },
-            batches: BatchLimits {
-                max_records: options.max_batch_records.unwrap_or(defaults.batches.max_records),
-                max_bytes: size(options.max_batch_bytes, defaults.batches.max_bytes),
-                max_delay: options
-                    .max_batch_delay
-                    .map_or(defaults.batches.max_delay, |span| span.0),
-                max_in_flight: options
-                    .max_batches_in_flight
-                    .unwrap_or(defaults.batches.max_in_flight),
-            },
-            outbox_bytes: in_memory(options.outbox_bytes, defaults.outbox_bytes, "outbox_bytes")?,
-            fold_bytes: size(options.fold_bytes, defaults.fold_bytes),
-            unfolded_bytes: options.unfolded_bytes.map(|bytes| bytes.0),
-            disk_reserve: size(options.disk_reserve, defaults.disk_reserve),
-            drain: options.drain.map_or(defaults.drain, |span| span.0),
-            sink_assume: options.sink_assume.map(|assumed| match assumed {
-                Assumed::Delivered => Assume::Delivered,
-                Assumed::Lost => Assume::Lost,
-            }),
-            queries: QueryLimits {
-                running: options.queries_running.unwrap_or(defaults.queries.running),
-                waiting: options.queries_waiting.unwrap_or(defaults.queries.waiting),
-                time_out: options.query_time_out.map_or(defaults.queries.time_out, |span| span.0),
-                request_bytes: in_memory(
-                    options.request_bytes,
-                    defaults.queries.request_bytes,
-                    "request_bytes",
-                )?,
-                answer_bytes: in_memory(
-                    options.answer_bytes,
-                    defaults.queries.answer_bytes,
-                    "answer_bytes",
-                )?,
-                pin_bytes: in_memory(options.pin_bytes, defaults.queries.pin_bytes, "pin_bytes")?,
-                unsent_bytes: in_memory(
-                    options.unsent_bytes,
-                    defaults.queries.unsent_bytes,
-                    "unsent_bytes",
-                )?,
-                ..defaults.queries.clone()
-            },
-            retries: options.retries.unwrap_or(defaults.retries),
-            first: options.from.map(|from| from.0),
-            to_end: options.exit_at_end.unwrap_or(false),
-            on_loss: options.on_loss.map_or(OnLoss::Refuse, |lossy| match lossy {
-                Lossy::Earliest => OnLoss::Earliest,
-                Lossy::Latest => OnLoss::Latest,
-            }),
-            ..defaults
-        };
+        let settings = options.engine_settings(binary)?;
         bounds::check(&settings)?;
-        let mut access = Access::default();
-        if let Some(file) = &options.token_file {
-            access = access.with_token_file(file)?;
-        }
-        if let Some(host) = options.allow_host {
-            access = access.with_host(host);
-        }
-        if options.open_to_all == Some(true) {
-            access = access.open_to_all();
-        }
         Ok(Wanted {
             settings,
-            access,
+            access: options.access()?,
             listen: options
                 .listen
                 .unwrap_or(Listen::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070))),
@@ -618,6 +626,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "every setting once: given, taken out, compared")]
     fn every_setting_reaches_its_place() {
         let file = file(
             "state = \"s\"\nname = \"n\"\nworkers = 3\nlisten = \"none\"\nexit_at_end = \

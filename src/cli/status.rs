@@ -4,7 +4,7 @@ use super::arguments::At;
 use super::output::{columns, pretty, print, size, thousands};
 use super::remote::Remote;
 use serde_json::Value as Json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use tidemill_engine::Clock;
 use tidemill_state::type_names::readable;
 use tidemill_state::{Result, printable};
 
@@ -16,9 +16,7 @@ pub(super) fn status(at: &At, json: bool) -> Result<()> {
 
 /// The status for a person. What an other version does not say is left out.
 fn summary(status: &Json) -> String {
-    let text = |name: &str| printable::line(status[name].as_str().unwrap_or("?")).into_owned();
-    let number = |name: &str| thousands(status[name].as_u64().unwrap_or(0));
-    let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
+    let text = |name: &str| line_of(status, name);
     if status["phase"] == "starting" && status["committed"].is_null() {
         let waits = status["waiting"].as_str().map(|why| {
             format!(", waiting {}: {}", since(&status["waiting_since_ms"]), printable::line(why))
@@ -29,9 +27,20 @@ fn summary(status: &Json) -> String {
         "{}: {}, batch {} committed\n",
         text("topology"),
         text("phase"),
-        number("committed")
+        number_of(status, "committed")
     );
-    let mut facts = vec![
+    lines += &columns(&[figures(status), remarks(status)].concat());
+    lines += &section("partitions", &rows(&status["partitions"], partition));
+    lines += &section("states", &rows(&status["states"], state));
+    lines + &section("sinks", &rows(&status["sinks"], sink))
+}
+
+/// The facts that every run has.
+fn figures(status: &Json) -> Vec<[String; 2]> {
+    let text = |name: &str| line_of(status, name);
+    let number = |name: &str| number_of(status, name);
+    let per_second = |name: &str| status[name].as_f64().unwrap_or(0.0);
+    vec![
         [
             "run".into(),
             format!(
@@ -66,28 +75,40 @@ fn summary(status: &Json) -> String {
                 number("generations")
             ),
         ],
-    ];
+    ]
+}
+
+/// The facts that only some runs have: what happened to them, and what they wait for.
+fn remarks(status: &Json) -> Vec<[String; 2]> {
+    let mut remarks = Vec::new();
     if status["sources_at_end"] == true {
-        facts.push(["sources".into(), "all at their end".into()]);
+        remarks.push(["sources".into(), "all at their end".into()]);
     }
     for (operator, count) in status["set_aside"].as_object().into_iter().flatten() {
-        facts.push([
+        remarks.push([
             "set aside".into(),
             format!("{} records at {operator}", thousands(count.as_u64().unwrap_or(0))),
         ]);
     }
     for notice in status["notices"].as_array().into_iter().flatten() {
-        facts.push(["notice".into(), notice.as_str().unwrap_or_default().to_string()]);
+        remarks.push(["notice".into(), notice.as_str().unwrap_or_default().to_string()]);
     }
     for (name, label) in [("waiting", "waiting"), ("last_error", "last error")] {
         if let Some(text) = status[name].as_str() {
-            facts.push([label.into(), text.to_string()]);
+            remarks.push([label.into(), text.to_string()]);
         }
     }
-    lines += &columns(&facts);
-    lines += &section("partitions", &rows(&status["partitions"], partition));
-    lines += &section("states", &rows(&status["states"], state));
-    lines + &section("sinks", &rows(&status["sinks"], sink))
+    remarks
+}
+
+/// The text of a field, on one line.
+fn line_of(status: &Json, name: &str) -> String {
+    printable::line(status[name].as_str().unwrap_or("?")).into_owned()
+}
+
+/// The number of a field, with its thousands apart.
+fn number_of(status: &Json, name: &str) -> String {
+    thousands(status[name].as_u64().unwrap_or(0))
 }
 
 fn rows(list: &Json, row: fn(&Json) -> [String; 4]) -> Vec<[String; 4]> {
@@ -148,7 +169,7 @@ fn sink(of: &Json) -> [String; 4] {
 
 /// Returns the time since a moment, which is given in milliseconds since 1970, in words.
 fn since(moment_ms: &Json) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+    let now = Clock::default().now_ms();
     let seconds = now.saturating_sub(moment_ms.as_u64().unwrap_or(now)) / 1000;
     match seconds {
         0..120 => format!("for {seconds} s"),

@@ -95,43 +95,7 @@ impl Work {
                 Ok(())
             }
             Change::ConvertState { name, keys, values, code } => {
-                let (id, state) = find("state", &mut self.schema.states, name)?;
-                let become_other =
-                    |what: &str,
-                     recorded: (&mut String, &mut String),
-                     (old, new): &(TypeDecl, TypeDecl)| {
-                        let (type_name, parts) = recorded;
-                        let named_alike = readable(&old.name) == readable(type_name);
-                        if !named_alike || parts_differ(&old.parts, parts) {
-                            let (had, takes) = if named_alike {
-                                (
-                                    format!("{}, made of {parts}", readable(type_name)),
-                                    format!("one made of {}", old.parts),
-                                )
-                            } else {
-                                (readable(type_name), readable(&old.name))
-                            };
-                            return Err(format!(
-                                "because the {what} of state \"{name}\" are recorded as {had}, \
-                                 and the conversion takes {takes}. An old type keeps its name and \
-                                 fields; give it a module of its own, as in v1::{}",
-                                readable(type_name)
-                            ));
-                        }
-                        type_name.clone_from(&new.name);
-                        parts.clone_from(&new.parts);
-                        Ok(())
-                    };
-                if let Some(keys) = keys {
-                    become_other("keys", (&mut state.key, &mut state.key_parts), keys)?;
-                }
-                become_other("values", (&mut state.value, &mut state.value_parts), values)?;
-                let id = *id;
-                match self.converted.iter_mut().find(|(converted, _)| *converted == id) {
-                    Some((_, codes)) => codes.push(*code),
-                    None => self.converted.push((id, vec![*code])),
-                }
-                Ok(())
+                self.convert(name, keys.as_ref(), values, *code)
             }
             Change::RenameSource { from, to } => {
                 rename("source", &mut self.schema.sources, from, to)
@@ -140,29 +104,53 @@ impl Work {
                 self.plan.sources.push(remove("source", &mut self.schema.sources, name)?);
                 Ok(())
             }
-            Change::DropSink { name } => {
-                let id = remove("sink", &mut self.schema.sinks, name)?;
-                let entries = sinks
-                    .iter()
-                    .find(|sink| sink.name == *name)
-                    .map_or(&[][..], |sink| &sink.entries);
-                if let ([(first, _), ..], [.., (last, _)]) = (entries, entries) {
-                    return Err(format!(
-                        "because batches {first} to {last} are committed for sink \"{name}\" and \
-                         not confirmed. Start the program that has it, stop it when it has \
-                         published them, then start this one"
-                    ));
-                }
-                if program.sinks.iter().any(|sink| sink.name == *name) {
-                    return Err(format!(
-                        "because the program still has a sink \"{name}\". Give the new one \
-                         another name"
-                    ));
-                }
-                self.plan.sinks.push(id);
-                Ok(())
-            }
+            Change::DropSink { name } => self.drop_sink(name, program, sinks),
         }
+    }
+
+    fn convert(
+        &mut self,
+        name: &str,
+        keys: Option<&(TypeDecl, TypeDecl)>,
+        values: &(TypeDecl, TypeDecl),
+        code: usize,
+    ) -> std::result::Result<(), String> {
+        let (id, state) = find("state", &mut self.schema.states, name)?;
+        if let Some(keys) = keys {
+            become_other(name, "keys", (&mut state.key, &mut state.key_parts), keys)?;
+        }
+        become_other(name, "values", (&mut state.value, &mut state.value_parts), values)?;
+        let id = *id;
+        match self.converted.iter_mut().find(|(converted, _)| *converted == id) {
+            Some((_, codes)) => codes.push(code),
+            None => self.converted.push((id, vec![code])),
+        }
+        Ok(())
+    }
+
+    fn drop_sink(
+        &mut self,
+        name: &str,
+        program: &Program,
+        sinks: &[SinkRecord],
+    ) -> std::result::Result<(), String> {
+        let id = remove("sink", &mut self.schema.sinks, name)?;
+        let entries =
+            sinks.iter().find(|sink| sink.name == name).map_or(&[][..], |sink| &sink.entries);
+        if let ([(first, _), ..], [.., (last, _)]) = (entries, entries) {
+            return Err(format!(
+                "because batches {first} to {last} are committed for sink \"{name}\" and not \
+                 confirmed. Start the program that has it, stop it when it has published them, \
+                 then start this one"
+            ));
+        }
+        if program.sinks.iter().any(|sink| sink.name == name) {
+            return Err(format!(
+                "because the program still has a sink \"{name}\". Give the new one another name"
+            ));
+        }
+        self.plan.sinks.push(id);
+        Ok(())
     }
 
     /// Gives what is converted its new numbers.
@@ -189,6 +177,36 @@ impl Work {
         }
         (self.schema, self.plan)
     }
+}
+
+/// Makes the recorded type of a state's keys or values the new one, if it is what the conversion
+/// takes.
+fn become_other(
+    state: &str,
+    what: &str,
+    (type_name, parts): (&mut String, &mut String),
+    (old, new): &(TypeDecl, TypeDecl),
+) -> std::result::Result<(), String> {
+    let named_alike = readable(&old.name) == readable(type_name);
+    if !named_alike || parts_differ(&old.parts, parts) {
+        let (had, takes) = if named_alike {
+            (
+                format!("{}, made of {parts}", readable(type_name)),
+                format!("one made of {}", old.parts),
+            )
+        } else {
+            (readable(type_name), readable(&old.name))
+        };
+        return Err(format!(
+            "because the {what} of state \"{state}\" are recorded as {had}, and the conversion \
+             takes {takes}. An old type keeps its name and fields; give it a module of its own, \
+             as in v1::{}",
+            readable(type_name)
+        ));
+    }
+    type_name.clone_from(&new.name);
+    parts.clone_from(&new.parts);
+    Ok(())
 }
 
 fn find<'a, I, D: Numbered>(

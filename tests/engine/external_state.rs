@@ -1,5 +1,6 @@
 //! External states: one that is away is waited for, and never taken for a record that fails.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -227,7 +228,12 @@ fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
     }
     engine.stop();
     engine.wait().expect("it stops cleanly");
-    let store = Store::inspect(&settings.state).expect("the store can be read");
+    assert_eq!(counts_in(&settings.state), [100]);
+}
+
+/// The values of the state "count" on disk.
+fn counts_in(state: &Path) -> Vec<u64> {
+    let store = Store::inspect(state).expect("the store can be read");
     let id = store
         .facts()
         .expect("the facts can be read")
@@ -240,5 +246,5 @@ fn a_topology_that_waits_for_one_can_be_stopped_and_goes_on_later() {
         Ok(true)
     });
     read.expect("the state can be read");
-    assert_eq!(counts, [100]);
+    counts
 }

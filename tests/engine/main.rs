@@ -1,5 +1,7 @@
 //! Tests of topologies that run in the test's own process: operators, queries, generations, bounds.
 
+#![allow(clippy::disallowed_methods)]
+
 mod bounds;
 mod composition;
 mod endings;

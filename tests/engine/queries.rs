@@ -21,6 +21,7 @@ fn counts<'s>(topology: &Topology<'s>, io: &Io) -> State<'s, String, u64> {
 }
 
 /// Every query of these tests.
+#[expect(clippy::too_many_lines, reason = "one list of queries")]
 fn topology(topology: &Topology<'_>, io: &Io) {
     let counts = counts(topology, io);
     let lengths = counts

@@ -4,12 +4,6 @@
 //! checks. Each input has a seed of its own, one more than that of the input before: a failure
 //! prints it, and `TIDEMILL_TEST_SEED` begins with that input.
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod checkout;
-    pub(crate) mod random;
-}
-
 mod mutate;
 
 use mutate::Mutator;
@@ -17,9 +11,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::checkout;
-use support::random::Random;
 use tidemill_fuzz::{TARGETS, Target};
+use tidemill_harness::checkout;
+use tidemill_harness::random::Random;
 
 /// The time of random input over all targets, and the same with `TIDEMILL_LONG`.
 const IN_ALL: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! Random input: noise, and entries of a corpus with changes.
 
-use crate::support::random::Random;
+use tidemill_harness::random::Random;
 
 /// The most bytes of an input.
 const MOST_BYTES: usize = 4 << 10;

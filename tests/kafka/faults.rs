@@ -268,6 +268,7 @@ fn goes_on_for(child: &mut Running, ms: u64) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one list of everything that is planted")]
 fn the_checker_finds_what_is_planted() {
     let broker = Broker::start();
     let mut input = Input::new(&broker.address(), "planted");

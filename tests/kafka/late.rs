@@ -362,6 +362,16 @@ fn i6_a_sink_that_is_made_anew_disturbs_no_other_in_a_transaction() {
     }
 }
 
+/// Waits until the program has read its only partition up to `offset`, and published all of it.
+/// Also after a restart: the offset is the position in the topic, which has no transactions.
+fn wait_for(running: &mut binary::Running, offset: u64) {
+    running.get_until("/v1/status", |status| {
+        let read = status["partitions"][0]["offset"].as_u64() >= Some(offset);
+        read && status["committed"] == status["sinks"][0]["published"]
+            && status["sinks"][0]["backlog_bytes"] == 0
+    });
+}
+
 #[test]
 fn i6_a_commit_that_was_under_way_when_its_process_was_killed_is_fenced_by_the_next() {
     let Behind { broker, proxy } = Behind::shared();
@@ -392,14 +402,6 @@ fn i6_a_commit_that_was_under_way_when_its_process_was_killed_is_fenced_by_the_n
             "killed-in",
             &words.iter().map(|word| (0, None, Some(word.as_str()))).collect::<Vec<_>>(),
         );
-    };
-    // Also after a restart: the offset is the position in the topic, which has no transactions.
-    let wait_for = |running: &mut binary::Running, offset: u64| {
-        running.get_until("/v1/status", |status| {
-            let read = status["partitions"][0]["offset"].as_u64() >= Some(offset);
-            read && status["committed"] == status["sinks"][0]["published"]
-                && status["sinks"][0]["backlog_bytes"] == 0
-        });
     };
     let which = |api: Api, topic: Option<&str>| Which {
         transaction: "killed.out".into(),
@@ -438,13 +440,19 @@ fn i6_a_commit_that_was_under_way_when_its_process_was_killed_is_fenced_by_the_n
         .map(|word| (word, 1))
         .collect();
     binary::counts_are("the successor", &state, &expected);
-    let mut said: Vec<(String, u64)> = Vec::new();
-    for message in read_committed(&brokers, "killed-out") {
-        said.push((
+    let said = counts_in(&brokers, "killed-out");
+    assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "each word once");
+}
+
+/// The words and counts in a topic, sorted.
+fn counts_in(brokers: &str, topic: &str) -> Vec<(String, u64)> {
+    let mut counts: Vec<(String, u64)> = Vec::new();
+    for message in read_committed(brokers, topic) {
+        counts.push((
             message.key.expect("a word"),
             message.value.expect("a count").parse().expect("a number"),
         ));
     }
-    said.sort();
-    assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "each word once");
+    counts.sort();
+    counts
 }

@@ -1,5 +1,7 @@
 //! Tests against a real Kafka broker.
 
+#![allow(clippy::disallowed_methods)]
+
 mod conformance;
 mod demo;
 mod faults;

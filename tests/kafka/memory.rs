@@ -41,6 +41,62 @@ fn memory_is_bounded_while_a_sink_is_away_and_its_source_is_full() {
     );
 }
 
+/// Fills the topic of the source with numbers, each with a kilobyte behind it.
+fn fill(brokers: &str, records: u64) {
+    let padding = "x".repeat(1000);
+    for from in (0..records).step_by(10_000) {
+        let values: Vec<String> =
+            (from..from + 10_000).map(|number| format!("{number} {padding}")).collect();
+        let partition = i32::from(from % 20_000 == 0);
+        produce(
+            brokers,
+            "full",
+            &values.iter().map(|value| (partition, None, Some(value.as_str()))).collect::<Vec<_>>(),
+        );
+    }
+}
+
+/// Asserts that the topic of the sink has each number once.
+fn each_is_there_once(brokers: &str, records: u64) {
+    let mut times: BTreeMap<String, u64> = BTreeMap::new();
+    for message in read_committed(brokers, "full-out") {
+        *times.entry(message.value.expect("a number")).or_default() += 1;
+    }
+    assert_eq!(times.len() as u64, records);
+    assert!(
+        (0..records).all(|number| times.get(&number.to_string()) == Some(&1)),
+        "each is there once"
+    );
+}
+
+/// Watches an engine whose sink is away for this time. Returns by how many bytes the memory has
+/// grown since it was `before`.
+fn waits_within_its_bounds(engine: &Engine, time: Duration, before: u64) -> u64 {
+    // Batches that were on their way when the bound was reached are still taken.
+    let in_flight = usize::try_from(BATCH.0 * (BATCH.1 + 2)).expect("it is small") * MESSAGE_BYTES;
+    let (began, mut grown, mut counted) = (Instant::now(), 0, None);
+    while began.elapsed() < time {
+        let status = engine.runtime().status();
+        let backlog = status.sinks[0].backlog_bytes;
+        assert!(
+            backlog <= OUTBOX_BYTES + in_flight,
+            "the outbox holds {backlog} bytes, and its bound is {OUTBOX_BYTES}"
+        );
+        grown = grown.max(resident_bytes().saturating_sub(before));
+        assert!(grown < MAY_GROW_BY, "memory has grown by {grown} bytes");
+        // Once those are committed, the sources stand still.
+        if began.elapsed() > Duration::from_secs(3) {
+            assert_eq!(*counted.get_or_insert(status.records), status.records, "the sources wait");
+            assert!(
+                status.waiting.is_some() && status.sinks[0].error.is_some() && !engine.is_over(),
+                "{status:?}"
+            );
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    grown
+}
+
 fn memory_is_bounded() {
     let long = std::env::var_os("TIDEMILL_LONG").is_some();
     let (away_for, records) =
@@ -52,17 +108,7 @@ fn memory_is_bounded() {
     let brokers = broker.address();
     create_topic(&brokers, "full", 2, &[]);
     create_topic(&brokers, "full-out", 1, &[]);
-    let padding = "x".repeat(1000);
-    for from in (0..records).step_by(10_000) {
-        let values: Vec<String> =
-            (from..from + 10_000).map(|number| format!("{number} {padding}")).collect();
-        let partition = i32::from(from % 20_000 == 0);
-        produce(
-            &brokers,
-            "full",
-            &values.iter().map(|value| (partition, None, Some(value.as_str()))).collect::<Vec<_>>(),
-        );
-    }
+    fill(&brokers, records);
     let folder = tempfile::tempdir_in(tidemill_harness::checkout::scratch()).expect("a folder");
     let mut settings = Settings {
         workers: 2,
@@ -102,28 +148,7 @@ fn memory_is_bounded() {
         "{status:?}"
     );
     assert!(status.records < records / 2, "the source is full: {status:?}");
-    // Batches that were on their way when the bound was reached are still taken.
-    let in_flight = usize::try_from(BATCH.0 * (BATCH.1 + 2)).expect("it is small") * MESSAGE_BYTES;
-    let (began, mut grown, mut counted) = (Instant::now(), 0, None);
-    while began.elapsed() < away_for {
-        let status = engine.runtime().status();
-        let backlog = status.sinks[0].backlog_bytes;
-        assert!(
-            backlog <= OUTBOX_BYTES + in_flight,
-            "the outbox holds {backlog} bytes, and its bound is {OUTBOX_BYTES}"
-        );
-        grown = grown.max(resident_bytes().saturating_sub(before));
-        assert!(grown < MAY_GROW_BY, "memory has grown by {grown} bytes");
-        // Once those are committed, the sources stand still.
-        if began.elapsed() > Duration::from_secs(3) {
-            assert_eq!(*counted.get_or_insert(status.records), status.records, "the sources wait");
-            assert!(
-                status.waiting.is_some() && status.sinks[0].error.is_some() && !engine.is_over(),
-                "{status:?}"
-            );
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let grown = waits_within_its_bounds(&engine, away_for, before);
     println!("memory grew by {} MiB while the sink was away", grown >> 20);
     link.mend();
     let status = wait_until(&engine, PATIENCE, |status| {
@@ -132,13 +157,5 @@ fn memory_is_bounded() {
     assert!(status.waiting.is_none() && status.sinks[0].error.is_none(), "{status:?}");
     engine.stop();
     engine.wait().expect("it stops");
-    let mut times: BTreeMap<String, u64> = BTreeMap::new();
-    for message in read_committed(&brokers, "full-out") {
-        *times.entry(message.value.expect("a number")).or_default() += 1;
-    }
-    assert_eq!(times.len() as u64, records);
-    assert!(
-        (0..records).all(|number| times.get(&number.to_string()) == Some(&1)),
-        "each is there once"
-    );
+    each_is_there_once(&brokers, records);
 }

@@ -280,6 +280,11 @@ fn what_cannot_be_decoded_stops_is_skipped_or_set_aside() {
         std::fs::read_to_string(place.path().join("letters")).expect("they were published");
     let letters: Vec<serde_json::Value> =
         letters.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    letters_name_their_messages(&letters);
+}
+
+/// The letters of the two messages of the topic "poison" that are no numbers.
+fn letters_name_their_messages(letters: &[serde_json::Value]) {
     assert_eq!(letters.len(), 2, "{letters:?}");
     assert_eq!(
         (letters[0]["offset"].as_u64(), letters[0]["partition"].as_str()),

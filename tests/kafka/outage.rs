@@ -117,6 +117,42 @@ fn free_address() -> String {
     listener.local_addr().expect("an address").to_string()
 }
 
+/// Waits until a running program names the brokers that cannot be read from.
+fn reports_its_trouble(running: &mut Running, brokers: &str) {
+    let since = |status: &Json| status["partitions"][0]["trouble_since_ms"].is_u64();
+    let status = running.get_until("/v1/status", since);
+    assert!(
+        status["partitions"][0]["trouble"].as_str().is_some_and(|why| why.contains(brokers)),
+        "{status}"
+    );
+    running.says("nothing can be read; it goes on by itself");
+}
+
+/// The processor time that programs had used, and when.
+struct Used<const N: usize> {
+    programs: [(&'static str, u32); N],
+    before: [Duration; N],
+    began: Instant,
+}
+
+impl<const N: usize> Used<N> {
+    /// The programs by name and process.
+    fn since_now(programs: [(&'static str, u32); N]) -> Used<N> {
+        let before = programs.map(|(_, pid)| processor_time(pid));
+        Used { programs, before, began: Instant::now() }
+    }
+
+    /// Asserts that none of them has been spinning since.
+    fn is_little(&self) {
+        for ((name, pid), before) in self.programs.iter().zip(self.before) {
+            let used = processor_time(*pid) - before;
+            let share = used.as_secs_f64() / self.began.elapsed().as_secs_f64();
+            println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
+            assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
+        }
+    }
+}
+
 #[test]
 fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     let _exclusive = exclusive();
@@ -154,24 +190,17 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     // What was in librdkafka's queues is done by then.
     let settled = Duration::from_secs(4).saturating_sub(paused.elapsed());
     std::thread::sleep(settled);
-    let pids =
-        [("idle", idle.pid()), ("busy", busy.pid()), ("late", late.pid()), ("lost", lost.pid())];
-    let (before, began) = (pids.map(|(_, pid)| processor_time(pid)), Instant::now());
+    let used = Used::since_now([
+        ("idle", idle.pid()),
+        ("busy", busy.pid()),
+        ("late", late.pid()),
+        ("lost", lost.pid()),
+    ]);
     for running in [&mut idle, &mut busy] {
-        let since = |status: &Json| status["partitions"][0]["trouble_since_ms"].is_u64();
-        let status = running.get_until("/v1/status", since);
-        assert!(
-            status["partitions"][0]["trouble"].as_str().is_some_and(|why| why.contains(&brokers)),
-            "{status}"
-        );
-        running.says("nothing can be read; it goes on by itself");
+        reports_its_trouble(running, &brokers);
     }
     std::thread::sleep(away_for.saturating_sub(paused.elapsed()));
-    for ((name, pid), before) in pids.iter().zip(before) {
-        let share = (processor_time(*pid) - before).as_secs_f64() / began.elapsed().as_secs_f64();
-        println!("{name} uses {:.2} % of a core while the broker is away", share * 100.0);
-        assert!(share < SPINNING, "{name} uses {:.1} % of a core", share * 100.0);
-    }
+    used.is_little();
     // The sink's connections are open, and nothing comes back: that is told long before its
     // messages' time is over.
     let status = busy.get_until("/v1/status", |status| status["sinks"][0]["error"].is_string());

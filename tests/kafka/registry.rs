@@ -558,6 +558,11 @@ fn a_sink_registers_its_schema_before_its_first_batch_and_writes_by_it() {
     run_until(settings("avro-sink", place.path()), only_looks, |status| status.records == 10)
         .expect("they are there");
     assert_eq!(posts(), posts_of_start, "nothing is sent");
+    read_back_is_what_was_written(&kafka, &registry);
+}
+
+/// Reads the topics of [`a_sink_registers_its_schema_before_its_first_batch_and_writes_by_it`].
+fn read_back_is_what_was_written(kafka: &Kafka, registry: &Registry) {
     let place = folder();
     let outs = ["orders", "paid", "bytes"].map(|name| place.path().join(name));
     let files = outs.clone().map(|path| path.to_str().expect("UTF-8").to_string());

@@ -115,6 +115,46 @@ struct Soak {
 }
 
 impl Soak {
+    fn new(folder: PathBuf) -> Soak {
+        let (broker, broker_of_the_sink) = (Broker::start(), Broker::start());
+        TOPICS.iter().for_each(|topic| create_topic(&broker.address(), topic, 1, &[]));
+        create_topic(&broker_of_the_sink.address(), OUT, 3, &[]);
+        let job = Job {
+            folder,
+            brokers: broker.address(),
+            brokers_of_the_sink: broker_of_the_sink.address(),
+            topics: TOPICS.map(str::to_owned).to_vec(),
+            accepts_loss: false,
+        };
+        Soak {
+            job,
+            broker,
+            broker_of_the_sink,
+            running: None,
+            random: Random::of_the_clock(),
+            written: Written::new(),
+            ends: BTreeMap::new(),
+            rotations: 0,
+            begun: BTreeMap::new(),
+            looks: 0,
+            memory: Vec::new(),
+            grew: Vec::new(),
+        }
+    }
+
+    /// Waits until the sink has taken its output.
+    fn is_published(&mut self) {
+        let began = Instant::now();
+        while self.look()["sinks"][0]["backlog_bytes"] != 0 {
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "the sink does not take its output: {}",
+                self.running().err()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn start(&mut self) {
         let mut command =
             Command::new(std::env::current_exe().expect("a process knows its binary"));
@@ -316,6 +356,21 @@ fn expected(written: &Written) -> BTreeMap<String, (u64, u64)> {
         .collect()
 }
 
+/// The newest count and sum of each origin in the sink's topic, to which they come in order.
+fn newest(brokers: &str) -> BTreeMap<String, (u64, u64)> {
+    let mut newest = BTreeMap::new();
+    for message in read_committed(brokers, OUT) {
+        let value: (u64, u64) =
+            serde_json::from_str(&message.value.expect("a value")).expect("a count and a sum");
+        let before = newest.insert(message.key.expect("a key"), value);
+        assert!(
+            before.is_none_or(|before: (u64, u64)| before.0 < value.0),
+            "a change came twice, or late"
+        );
+    }
+    newest
+}
+
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = binary::folder();
     let path: &Path = folder.path();
@@ -335,30 +390,7 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
         .unwrap_or(600);
     let tenth = Duration::from_secs(seconds) / 10;
     let (_folder, path) = folder();
-    let (broker, broker_of_the_sink) = (Broker::start(), Broker::start());
-    TOPICS.iter().for_each(|topic| create_topic(&broker.address(), topic, 1, &[]));
-    create_topic(&broker_of_the_sink.address(), OUT, 3, &[]);
-    let job = Job {
-        folder: path,
-        brokers: broker.address(),
-        brokers_of_the_sink: broker_of_the_sink.address(),
-        topics: TOPICS.map(str::to_owned).to_vec(),
-        accepts_loss: false,
-    };
-    let mut soak = Soak {
-        job,
-        broker,
-        broker_of_the_sink,
-        running: None,
-        random: Random::of_the_clock(),
-        written: Written::new(),
-        ends: BTreeMap::new(),
-        rotations: 0,
-        begun: BTreeMap::new(),
-        looks: 0,
-        memory: Vec::new(),
-        grew: Vec::new(),
-    };
+    let mut soak = Soak::new(path);
     let [kept, made_again, deleted] = TOPICS;
     soak.write_files();
     soak.start();
@@ -396,27 +428,9 @@ fn everything_counts_once_in_ten_minutes_of_everything() {
     soak.broker_of_the_sink.restart();
     soak.go_on(tenth * 2, &[kept, made_again]);
     soak.settles();
-    let began = Instant::now();
-    while soak.look()["sinks"][0]["backlog_bytes"] != 0 {
-        assert!(
-            began.elapsed() < Duration::from_secs(120),
-            "the sink does not take its output: {}",
-            soak.running().err()
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    soak.is_published();
     soak.kill();
-    let mut newest = BTreeMap::new();
-    for message in read_committed(&soak.job.brokers_of_the_sink, OUT) {
-        let value: (u64, u64) =
-            serde_json::from_str(&message.value.expect("a value")).expect("a count and a sum");
-        let before = newest.insert(message.key.expect("a key"), value);
-        assert!(
-            before.is_none_or(|before: (u64, u64)| before.0 < value.0),
-            "a change came twice, or late"
-        );
-    }
-    assert_eq!(newest, expected(&soak.written), "the sink");
+    assert_eq!(newest(&soak.job.brokers_of_the_sink), expected(&soak.written), "the sink");
     let lines: u64 = soak.written.values().sum();
     eprintln!(
         "soak: {lines} lines, {} rotations, {} looks; memory in KiB, first and second halves: {:?}",

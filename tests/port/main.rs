@@ -1,5 +1,7 @@
 //! Tests of the port: HTTP, gRPC, WebSocket and the client, in good hands and in bad ones.
 
+#![allow(clippy::disallowed_methods)]
+
 mod abuse;
 mod client;
 mod client_restarts;

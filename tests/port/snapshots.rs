@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::server::Server;
-use tidemill::{Engine, Part, QueryError, Settings, Txid};
+use tidemill::{Engine, Part, QueryError, Runtime, Settings, Txid};
 use tidemill_client::Client;
 
 const ACCOUNTS: u64 = 1000;
@@ -115,70 +115,64 @@ fn span() -> Duration {
     Duration::from_secs(if std::env::var_os("TIDEMILL_LONG").is_some() { 30 } else { 4 })
 }
 
+/// The bank that runs, and what its clients have seen of it.
+struct Bank {
+    /// None while it is crashed.
+    engine: RwLock<Option<Engine>>,
+    over: AtomicBool,
+    asked: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+impl Bank {
+    fn new(engine: Engine) -> Bank {
+        let (over, asked, cancelled) = Default::default();
+        Bank { engine: RwLock::new(Some(engine)), over, asked, cancelled }
+    }
+
+    fn runtime(&self) -> Option<Arc<Runtime>> {
+        let engine = self.engine.read().expect("no holder panics");
+        engine.as_ref().map(|engine| Arc::clone(engine.runtime()))
+    }
+
+    /// Asks for the total until it is over, and checks each answer. Returns the batch of the last.
+    fn ask_until_over(&self, query: &str) -> Txid {
+        let mut last = Txid::NONE;
+        while !self.over.load(SeqCst) {
+            let Some(runtime) = self.runtime() else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            match runtime.ask_typed::<i64>(query, &()) {
+                Ok((txid, total)) => {
+                    assert_eq!(total, TOTAL, "{query} of batch {txid}: a torn total");
+                    assert!(txid >= last, "{query}: batch {txid} after {last}");
+                    assert!(txid <= runtime.committed(), "{query}: batch {txid} is not committed");
+                    last = txid;
+                    self.asked.fetch_add(1, SeqCst);
+                }
+                Err(QueryError::NotHeld) => drop(self.cancelled.fetch_add(1, SeqCst)),
+                Err(QueryError::Unavailable(_)) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => panic!("{query}: {error}"),
+            }
+        }
+        last
+    }
+}
+
 fn check(workers: usize, crashes: u32, cancels: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = settings(workers, &folder.path().join("state"));
-    let running = Arc::new(RwLock::new(Some(start(&settings))));
+    let bank = Arc::new(Bank::new(start(&settings)));
     await_opening(|| {
-        running
-            .read()
-            .expect("no holder panics")
-            .as_ref()
-            .expect("it runs")
-            .runtime()
-            .ask_typed::<i64>("scanned", &())
-            .ok()
-            .map(|(_, total)| total)
+        let asked = bank.runtime().expect("it runs").ask_typed::<i64>("scanned", &());
+        asked.ok().map(|(_, total)| total)
     });
-    let (over, asked, cancelled) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicU64::new(0)),
-    );
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let (running, over, asked, cancelled) = (
-                Arc::clone(&running),
-                Arc::clone(&over),
-                Arc::clone(&asked),
-                Arc::clone(&cancelled),
-            );
-            std::thread::spawn(move || {
-                let query = ["scanned", "in order", "looked up"][client % 3];
-                let mut last = Txid::NONE;
-                while !over.load(SeqCst) {
-                    let runtime = running
-                        .read()
-                        .expect("no holder panics")
-                        .as_ref()
-                        .map(|engine| Arc::clone(engine.runtime()));
-                    let Some(runtime) = runtime else {
-                        std::thread::sleep(Duration::from_millis(1));
-                        continue;
-                    };
-                    match runtime.ask_typed::<i64>(query, &()) {
-                        Ok((txid, total)) => {
-                            assert_eq!(
-                                total, TOTAL,
-                                "{query} of batch {txid} with {workers} workers: a torn total"
-                            );
-                            assert!(txid >= last, "{query}: batch {txid} after {last}");
-                            assert!(
-                                txid <= runtime.committed(),
-                                "{query}: batch {txid} is not committed"
-                            );
-                            last = txid;
-                            asked.fetch_add(1, SeqCst);
-                        }
-                        Err(QueryError::NotHeld) => drop(cancelled.fetch_add(1, SeqCst)),
-                        Err(QueryError::Unavailable(_)) => {
-                            std::thread::sleep(Duration::from_millis(1))
-                        }
-                        Err(error) => panic!("{query}: {error}"),
-                    }
-                }
-                last
-            })
+            let bank = Arc::clone(&bank);
+            let query = ["scanned", "in order", "looked up"][client % 3];
+            std::thread::spawn(move || bank.ask_until_over(query))
         })
         .collect();
     let (mut before, mut removed, mut made) = (None, 0, 0);
@@ -190,8 +184,7 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
             || (phase == crashes && (removed == 0 || made == 0) && Instant::now() < latest)
         {
             std::thread::sleep(Duration::from_millis(7));
-            let running = running.read().expect("no holder panics");
-            let runtime = running.as_ref().expect("it runs").runtime();
+            let runtime = bank.runtime().expect("it runs");
             if cancels {
                 runtime.cancel_oldest_pin();
             }
@@ -201,17 +194,18 @@ fn check(workers: usize, crashes: u32, cancels: bool) {
                 made += u32::from(accounts > before + MANY);
             }
         }
-        let engine = running.write().expect("no holder panics").take().expect("it runs");
+        let engine = bank.engine.write().expect("no holder panics").take().expect("it runs");
         assert!(engine.runtime().status().last_error.is_none(), "{:?}", engine.runtime().status());
         engine.crash();
-        *running.write().expect("no holder panics") = Some(start(&settings));
+        *bank.engine.write().expect("no holder panics") = Some(start(&settings));
     }
     // Clients end before the last engine is dropped.
-    over.store(true, SeqCst);
+    bank.over.store(true, SeqCst);
     let last = clients
         .into_iter()
         .map(|client| client.join().expect("no client has found anything wrong"))
         .max();
+    let Bank { asked, cancelled, .. } = &*bank;
     assert!(asked.load(SeqCst) > 100, "only {asked:?} answers: that shows nothing");
     assert!(
         removed > 0 && made > 0,

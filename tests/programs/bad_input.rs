@@ -183,7 +183,7 @@ fn a_compressed_file_that_is_cut_off_or_followed() {
 }
 
 #[test]
-fn arguments_and_settings_that_cannot_be() {
+fn a_settings_file_that_cannot_be() {
     let place = Place::of(b"a\n");
     let config = |text: &str| {
         fs::write(place.folder.path().join("config.toml"), text).expect("it can be written")
@@ -200,6 +200,11 @@ fn arguments_and_settings_that_cannot_be() {
         64,
         &["{folder}/config.toml", "workers"],
     );
+}
+
+#[test]
+fn arguments_that_cannot_be() {
+    let place = Place::of(b"a\n");
     let cases: [(&str, &str, &[&str]); 14] = [
         (
             "an unknown flag",
@@ -256,6 +261,11 @@ fn arguments_and_settings_that_cannot_be() {
         check(case, &place, command, 64, parts);
         assert!(!place.state().exists(), "{case}: no state was begun");
     }
+}
+
+#[test]
+fn help_and_a_topology_that_is_not_there() {
+    let place = Place::of(b"a\n");
     check(
         "--help",
         &place,

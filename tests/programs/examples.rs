@@ -287,38 +287,38 @@ fn a_running_one_answers_on_its_port() {
     let batches = batches["batches"].as_array().expect("a list").clone();
     assert_eq!(batches.iter().filter_map(|batch| batch["records"].as_u64()).sum::<u64>(), 39_244);
     assert_eq!(&batches[0]["txid"], txid, "the newest comes first");
-    let url = running.url();
-    run("wiki_edits", &["status", "--at", &url]).is(
+    its_commands_answer(&running.url());
+    running.signal("TERM");
+    running.wait().is("a clean stop", 0, &["stopped after batch"]);
+}
+
+/// The subcommands that look at a running `wiki_edits`, at this address.
+fn its_commands_answer(url: &str) {
+    run("wiki_edits", &["status", "--at", url]).is(
         "status",
         0,
         &["wiki_edits: running", "39,244 committed", "all at their end", "channels"],
     );
-    let json = run("wiki_edits", &["status", "--json", "--at", &url]);
+    let json = run("wiki_edits", &["status", "--json", "--at", url]);
     assert_eq!(serde_json::from_str::<Json>(&json.out).expect("JSON")["records"], 39_244);
     assert_eq!(
-        run("wiki_edits", &["state", "get", "robots", "robot", "--at", &url])
+        run("wiki_edits", &["state", "get", "robots", "robot", "--at", url])
             .is("state get", 0, &[])
             .out,
         "15420\n"
     );
-    run("wiki_edits", &["state", "get", "robots", "cyborg", "--at", &url]).is(
+    run("wiki_edits", &["state", "get", "robots", "cyborg", "--at", url]).is(
         "no value",
         1,
         &["no value"],
     );
-    run("wiki_edits", &["state", "list", "--at", &url]).is(
-        "state list",
-        0,
-        &["edits_by_namespace"],
-    );
-    let scanned = run("wiki_edits", &["state", "scan", "robots", "--at", &url]);
+    run("wiki_edits", &["state", "list", "--at", url]).is("state list", 0, &["edits_by_namespace"]);
+    let scanned = run("wiki_edits", &["state", "scan", "robots", "--at", url]);
     scanned.is(
         "state scan",
         0,
         &["{\"key\":\"human\",\"value\":23824}", "{\"key\":\"robot\",\"value\":15420}"],
     );
-    running.signal("TERM");
-    running.wait().is("a clean stop", 0, &["stopped after batch"]);
 }
 
 #[test]

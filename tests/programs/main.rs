@@ -1,5 +1,7 @@
 //! Tests of programs as users run them: the examples and `tidemill new`, as processes.
 
+#![allow(clippy::disallowed_methods)]
+
 mod bad_input;
 mod command_line;
 mod examples;

@@ -106,6 +106,19 @@ impl Log {
         self.written.store(from + lines, SeqCst);
     }
 
+    fn write_and_rotate(&mut self, rotations: u64, out: &Path) {
+        let mut random = Random::of_the_clock();
+        for _ in 0..rotations {
+            let until = Instant::now() + Duration::from_millis(random.within(100..900));
+            while Instant::now() < until {
+                self.write(random.within(1..40));
+                sleep(Duration::from_millis(random.within(1..20)));
+            }
+            self.rotate(out);
+        }
+        self.write(10);
+    }
+
     /// Begins the first file, or the next.
     fn begin_file(&self) {
         File::create(self.now()).expect("created");
@@ -234,27 +247,8 @@ fn check(mode: Mode, rotations: u64) {
     let mut log = Log { folder, mode, turn: 0, written: Arc::clone(&written) };
     log.begin_file();
     log.write(10);
-    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let arguments = [
-        "run",
-        "--state",
-        &text(&place.path().join("state")),
-        "--input",
-        &log.glob(),
-        "--follow",
-        "--listen",
-        "none",
-        "--workers",
-        "1",
-        "--out",
-        &text(&out),
-        "--durability",
-        "process",
-        "--max-batch-delay",
-        "5ms",
-    ];
-    let mut reader =
-        Reader { arguments: arguments.map(str::to_owned).to_vec(), running: None, starts: 0, mode };
+    let arguments = arguments(&place.path().join("state"), &log.glob(), &out);
+    let mut reader = Reader { arguments, running: None, starts: 0, mode };
     // What had the name before the first start is nobody's.
     reader.start();
     reader.running.as_mut().expect("it runs").says("first commit");
@@ -262,16 +256,7 @@ fn check(mode: Mode, rotations: u64) {
     let writer = {
         let (over, out) = (Arc::clone(&over), out.clone());
         std::thread::spawn(move || {
-            let mut random = Random::of_the_clock();
-            for _ in 0..rotations {
-                let until = Instant::now() + Duration::from_millis(random.within(100..900));
-                while Instant::now() < until {
-                    log.write(random.within(1..40));
-                    sleep(Duration::from_millis(random.within(1..20)));
-                }
-                log.rotate(&out);
-            }
-            log.write(10);
+            log.write_and_rotate(rotations, &out);
             over.store(true, SeqCst);
         })
     };
@@ -298,7 +283,36 @@ fn check(mode: Mode, rotations: u64) {
     reader.start();
     reader.run_for(Duration::from_secs(2));
     reader.kill();
-    let counts = counts(&out);
+    each_is_counted_once(all, &counts(&out), &reader);
+}
+
+/// The arguments of a program that follows these files.
+fn arguments(state: &Path, glob: &str, out: &Path) -> Vec<String> {
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let arguments = [
+        "run",
+        "--state",
+        &text(state),
+        "--input",
+        glob,
+        "--follow",
+        "--listen",
+        "none",
+        "--workers",
+        "1",
+        "--out",
+        &text(out),
+        "--durability",
+        "process",
+        "--max-batch-delay",
+        "5ms",
+    ];
+    arguments.map(str::to_owned).to_vec()
+}
+
+/// Asserts that the numbers below `all` have been counted once each, and no other word.
+fn each_is_counted_once(all: u64, counts: &BTreeMap<String, u64>, reader: &Reader) {
+    let mode = reader.mode;
     let wrong: Vec<String> = (0..all)
         .map(|number| (number, counts.get(&format!("n{number}")).copied().unwrap_or(0)))
         .filter(|(_, count)| *count != 1)

@@ -215,6 +215,7 @@ enum Only {
 }
 
 /// The types that come back.
+#[expect(clippy::too_many_lines, reason = "one list of samples")]
 fn cases() -> Vec<Case> {
     let text = |text: &str| text.to_string();
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");

@@ -153,6 +153,43 @@ impl Remembered {
         // Of partitions that have ended meanwhile.
         self.committed.clear();
     }
+
+    /// Reports the findings of a look that are new, and keeps them for the next one. Returns the
+    /// partitions that join.
+    fn keep(
+        &mut self,
+        findings: Discoveries,
+        listing: Listing,
+        nameless: Families,
+    ) -> Vec<(String, Option<Position>)> {
+        let Discoveries { joining, left_out, judged, unreadable, waiting, open } = findings;
+        for why in left_out.iter().filter(|why| !self.reported.contains(*why)) {
+            tracing::warn!("{why}");
+        }
+        for alias in listing.aliases.iter().filter(|alias| !self.reported.contains(*alias)) {
+            tracing::info!("{alias}");
+        }
+        if !joining.is_empty()
+            || self.nameless.back().is_none_or(|before| !before.has_same_names(&nameless))
+        {
+            self.renamed = Some(Instant::now());
+        }
+        self.nameless.push_back(nameless);
+        self.ended.iter_mut().for_each(|(_, looks)| *looks -= 1);
+        self.ended.retain(|(_, looks)| *looks > 0);
+        if self.nameless.len() > NAMELESS_FOR {
+            self.nameless.pop_front();
+        }
+        // A name that no known file has for long is that of an empty file, say: a change of names,
+        // or a line in it, is noticed.
+        let is_settled = self.renamed.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+        self.is_open =
+            open || (!is_settled && self.nameless.iter().any(|families| !families.is_empty()));
+        (self.waiting, self.unreadable, self.judged) = (waiting, unreadable, judged);
+        self.links = listing.links;
+        self.reported = left_out.into_iter().chain(listing.aliases).collect();
+        joining
+    }
 }
 
 fn look(
@@ -186,19 +223,7 @@ fn look(
     };
     let before = missed();
     let is_waiting = |found: &Found| before.files.iter().any(|(_, missed)| missed.id == found.id);
-    look.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
-    look.unreadable.extend(listing.left_out.iter().cloned());
-    // The reader of a known file names what is wrong with it.
-    let names: BTreeSet<&str> = known.values().map(Known::path).collect();
-    let hidden =
-        listing.hidden.iter().filter(|hidden| hidden.is_folder || !names.contains(&*hidden.path));
-    hidden.for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
-    before.unseen.values().for_each(|hidden| look.cannot_see(&hidden.path, &hidden.error));
-    let unmatched = listing
-        .unmatched
-        .iter()
-        .map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
-    look.unreadable.extend(unmatched);
+    look.note_unreadable(&listing, known, &before);
     let ended = || remembered.ended.iter().map(|(known, _)| known);
     let newcomers =
         LazyCell::new(|| Newcomers::new(known.values().chain(ended()), settings.follow));
@@ -221,10 +246,11 @@ fn look(
     missed.retain(|(_, found)| is_waiting(found) || listing.by_id(found.id).is_none());
     for (path, hidden) in &unseen {
         look.cannot_see(&hidden.path, &hidden.error);
-        look.joining.retain(|(name, _)| locate::first_path(name) != path);
+        look.findings.joining.retain(|(name, _)| locate::first_path(name) != path);
     }
     if !missed.is_empty() {
         let joining = look
+            .findings
             .joining
             .iter()
             .filter_map(|(name, position)| Known::read(name, position.as_ref()?).ok());
@@ -234,42 +260,21 @@ fn look(
             look.take(path, found, || newcomers.judge(path, found, &listing))?;
         }
     }
-    let Look { joining, left_out, judged, unreadable, waiting, open, .. } = look;
-    for why in left_out.iter().filter(|why| !remembered.reported.contains(*why)) {
-        tracing::warn!("{why}");
-    }
-    for alias in listing.aliases.iter().filter(|alias| !remembered.reported.contains(*alias)) {
-        tracing::info!("{alias}");
-    }
-    if !joining.is_empty()
-        || remembered.nameless.back().is_none_or(|before| !before.has_same_names(&nameless))
-    {
-        remembered.renamed = Some(Instant::now());
-    }
-    remembered.nameless.push_back(nameless);
-    remembered.ended.iter_mut().for_each(|(_, looks)| *looks -= 1);
-    remembered.ended.retain(|(_, looks)| *looks > 0);
-    if remembered.nameless.len() > NAMELESS_FOR {
-        remembered.nameless.pop_front();
-    }
-    // A name that no known file has for long is that of an empty file, say: a change of names, or a
-    // line in it, is noticed.
-    let is_settled = remembered.renamed.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
-    let is_open =
-        open || (!is_settled && remembered.nameless.iter().any(|families| !families.is_empty()));
-    (remembered.is_open, remembered.waiting, remembered.unreadable) =
-        (is_open, waiting, unreadable);
-    remembered.links = listing.links;
-    (remembered.reported, remembered.judged) =
-        (left_out.into_iter().chain(listing.aliases).collect(), judged);
-    Ok(joining)
+    let findings = look.findings;
+    Ok(remembered.keep(findings, listing, nameless))
 }
 
-/// The findings of a look so far.
+/// A look, and its findings so far.
 struct Look<'a> {
     /// By the look before.
     before: &'a Judged,
     partitions: &'a BTreeMap<String, Option<Position>>,
+    findings: Discoveries,
+}
+
+/// The findings of a look.
+#[derive(Default)]
+struct Discoveries {
     joining: Vec<(String, Option<Position>)>,
     left_out: Vec<String>,
     unreadable: Vec<(String, String)>,
@@ -282,25 +287,48 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(before: &'a Judged, partitions: &'a BTreeMap<String, Option<Position>>) -> Look<'a> {
-        let (joining, left_out, unreadable, judged, waiting) = Default::default();
-        Look { before, partitions, joining, left_out, unreadable, judged, waiting, open: false }
+        Look { before, partitions, findings: Discoveries::default() }
+    }
+
+    /// Notes what is not read, and what cannot be looked at.
+    fn note_unreadable(
+        &mut self,
+        listing: &Listing,
+        known: &BTreeMap<String, Known>,
+        missed: &Missed,
+    ) {
+        self.findings.left_out.extend(listing.left_out.iter().map(|(_, why)| why.clone()));
+        self.findings.unreadable.extend(listing.left_out.iter().cloned());
+        // The reader of a known file names what is wrong with it.
+        let names: BTreeSet<&str> = known.values().map(Known::path).collect();
+        let hidden = listing.hidden.iter();
+        hidden
+            .filter(|hidden| hidden.is_folder || !names.contains(&*hidden.path))
+            .chain(missed.unseen.values())
+            .for_each(|hidden| self.cannot_see(&hidden.path, &hidden.error));
+        let unmatched = listing
+            .unmatched
+            .iter()
+            .map(|glob| (glob.clone(), listing::nothing_matches(glob).to_string()));
+        self.findings.unreadable.extend(unmatched);
     }
 
     /// Notes a path that cannot be looked at. The look continues without it.
     fn cannot_see(&mut self, path: &str, error: &Error) {
         let why = error.to_string();
-        if !self.unreadable.iter().any(|(_, known)| *known == why) {
-            self.left_out.push(format!(
+        if !self.findings.unreadable.iter().any(|(_, known)| *known == why) {
+            self.findings.left_out.push(format!(
                 "{why}; what is known there is kept, and everything else is looked at"
             ));
-            self.unreadable.push((path.to_owned(), why));
+            self.findings.unreadable.push((path.to_owned(), why));
         }
     }
 
     /// Returns whether a file of this path is not known from another now, or may have come after
     /// one that cannot be seen.
     fn is_unseen(&self, path: &str, missed: &Missed) -> bool {
-        missed.unseen.contains_key(path) || self.unreadable.iter().any(|(hidden, _)| hidden == path)
+        missed.unseen.contains_key(path)
+            || self.findings.unreadable.iter().any(|(hidden, _)| hidden == path)
     }
 
     /// Takes a file that no known partition has, whose first path is `path`.
@@ -321,18 +349,19 @@ impl<'a> Look<'a> {
         };
         match judgement {
             Ok(Judgement::Joins(position)) => {
-                let joins = |name: &str| self.joining.iter().any(|(joins, _)| joins == name);
+                let joins =
+                    |name: &str| self.findings.joining.iter().any(|(joins, _)| joins == name);
                 let name = name_for(path, |name| self.partitions.contains_key(name) || joins(name));
-                self.joining.push((name, Some(position)));
+                self.findings.joining.push((name, Some(position)));
             }
             Ok(Judgement::LeftOut(why, of)) => {
-                self.left_out.push(why.clone());
+                self.findings.left_out.push(why.clone());
                 if of.is_none() {
-                    self.unreadable.push((path.to_owned(), why.clone()));
+                    self.findings.unreadable.push((path.to_owned(), why.clone()));
                 }
-                self.judged.insert(key, (why, of));
+                self.findings.judged.insert(key, (why, of));
             }
-            Ok(Judgement::Later) => self.waiting.push(RestingFile::of(found)),
+            Ok(Judgement::Later) => self.findings.waiting.push(RestingFile::of(found)),
             Ok(Judgement::Replaces(name)) => {
                 return Err(Error::source_lost(format!(
                     "{name}: was replaced by a copy with more lines, {}",
@@ -342,12 +371,12 @@ impl<'a> Look<'a> {
             }
             Err(error) if leaves_out(&error) => {
                 let why = format!("{error}; it is left out");
-                self.left_out.push(why.clone());
+                self.findings.left_out.push(why.clone());
                 // It may be mended without a trace in its length and time: permission, say.
-                self.unreadable.push((path.to_owned(), why));
+                self.findings.unreadable.push((path.to_owned(), why));
             }
             // Removed or renamed since it was listed.
-            Err(error) if error.kind() == Kind::SourceLost => self.open = true,
+            Err(error) if error.kind() == Kind::SourceLost => self.findings.open = true,
             Err(error) => return Err(error),
         }
         Ok(())

@@ -8,6 +8,7 @@
 
 use super::listing::{self, FileId, Found};
 use super::notices::{Notice, Notices};
+use crate::threads;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::path::{Path, PathBuf};
@@ -122,10 +123,7 @@ impl Watcher {
         }
         let watcher = Arc::new(Watcher { notices: Notices::new(), ..Watcher::default() });
         let watched = Arc::downgrade(&watcher);
-        std::thread::Builder::new()
-            .name("file-watcher".into())
-            .spawn(move || watch(&watched))
-            .ok()?;
+        threads::spawn("file-watcher", move || watch(&watched)).ok()?;
         *shared = Arc::downgrade(&watcher);
         Some(watcher)
     }

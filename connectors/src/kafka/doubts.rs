@@ -9,6 +9,7 @@ use super::partition::name_of;
 use super::reading::Reading;
 use super::settings::Isolation;
 use super::topics::{ASK_EVERY, Listed, Probe};
+use crate::threads;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
@@ -163,7 +164,7 @@ impl Doubts {
         let mut open = self.open.lock().expect("no holder of this lock panics");
         if !open.is_asking && !open.doubts.is_empty() {
             let doubts = Arc::clone(self);
-            match thread.spawn(move || doubts.settle()) {
+            match threads::spawn_on(thread, "kafka doubts", move || doubts.settle()) {
                 Ok(_) => open.is_asking = true,
                 Err(error) => tracing::debug!(%error, "no thread asks about partitions in doubt"),
             }

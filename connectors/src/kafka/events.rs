@@ -8,6 +8,7 @@ use super::identity::{TopicId, changed_id};
 use super::oauth::Tokens;
 use super::rights;
 use super::statistics::{BrokerStatistics, OpenTransaction, Statistics};
+use crate::clock;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -19,7 +20,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// A client that reads.
 pub(super) type Consumer = BaseConsumer<Events>;
@@ -421,7 +422,7 @@ impl ClientContext for Events {
             {
                 let reported = reported.entry(partition.partition).or_default();
                 reported.end = partition.ls_offset.max(partition.hi_offset);
-                let now = SystemTime::now();
+                let now = clock::now();
                 reported.open = OpenTransaction::of(
                     partition.ls_offset,
                     partition.hi_offset,

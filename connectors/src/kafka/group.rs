@@ -1,11 +1,12 @@
 //! Tells a consumer group how far the topology is, for tools that show lag. Nothing is ever read
 //! from it, but that it is there.
 
+use super::client;
 use super::events::{Consumer, Events};
 use super::partition::{name_of, parse};
 use super::settings::{ANSWER_WITHIN, Isolation, Kafka};
 use super::topics::STUCK_AFTER;
-use super::{client, threads};
+use crate::threads;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};

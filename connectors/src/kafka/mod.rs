@@ -257,7 +257,6 @@ mod settings;
 mod sink;
 mod source;
 mod statistics;
-mod threads;
 mod topic_list;
 mod topics;
 

@@ -8,6 +8,7 @@
 //! wait. All clients of one [`super::Kafka`] share the token, and those of a source on its workers
 //! that of the instance that has begun it: see [`super::run_facts`].
 
+use crate::{clock, threads};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -129,7 +130,7 @@ impl Due {
 impl State {
     /// Returns the token while it is valid.
     fn valid(&self) -> Option<&Token> {
-        self.token.as_ref().filter(|token| token.expires > SystemTime::now())
+        self.token.as_ref().filter(|token| token.expires > clock::now())
     }
 
     /// Why there is no token.
@@ -192,15 +193,13 @@ impl Tokens {
             Some(thread) => thread.unpark(),
             None => {
                 let tokens = Arc::downgrade(self);
-                let thread = std::thread::Builder::new()
-                    .name("kafka tokens".into())
-                    .spawn(move || keep_fresh(&tokens));
+                let thread = threads::spawn("kafka tokens", move || keep_fresh(&tokens));
                 let thread = thread.map_err(|why| {
                     Error::try_again(format!(
                         "the operating system gives this process no thread: {why}"
                     ))
                 })?;
-                state.thread = Some(thread.thread().clone());
+                state.thread = Some(thread);
             }
         }
         Ok(())
@@ -218,7 +217,7 @@ impl Tokens {
         let given = given.unwrap_or_else(|_| {
             Err(Error::user_code("the closure that gives tokens has panicked"))
         });
-        let now = SystemTime::now();
+        let now = clock::now();
         let given = given.and_then(|token| match token.expires.duration_since(now) {
             Ok(left) if !left.is_zero() => Ok((token, left)),
             _ => Err(Error::unreachable("the token that was given has expired already")),
@@ -252,7 +251,7 @@ const DOING: &str = "a token for Kafka (Kafka::oauth)";
 fn keep_fresh(tokens: &Weak<Tokens>) {
     while let Some(used) = tokens.upgrade() {
         let due = used.state().due;
-        let wait = due.map_or(Duration::ZERO, |due| due.wait(Instant::now(), SystemTime::now()));
+        let wait = due.map_or(Duration::ZERO, |due| due.wait(Instant::now(), clock::now()));
         if wait.is_zero() {
             if let Err(error) = used.call() {
                 tracing::warn!(%error, again_in = ?AGAIN_AFTER, "there is no new token for Kafka; \

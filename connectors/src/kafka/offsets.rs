@@ -4,8 +4,8 @@
 use super::identity::Record;
 use super::partition::{name_of, parse};
 use super::settings::ANSWER_WITHIN;
-use super::threads;
 use super::topics::{Probe, is_without_leader};
+use crate::threads;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};

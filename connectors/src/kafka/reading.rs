@@ -4,6 +4,7 @@ use super::client;
 use super::events::{Consumer, Events};
 use super::run_facts::RunFacts;
 use super::settings::{Isolation, Kafka, Share};
+use crate::threads;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
@@ -107,7 +108,7 @@ impl Reading {
                 }
             };
             // Without a thread it is as well whoever is last.
-            drop(std::thread::Builder::new().spawn(wait));
+            drop(threads::spawn("kafka close", wait));
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! One producer of a sink: how it begins, and how its reports are taken.
 
 use super::client::{self, EVENTS_AT_ONCE};
+use super::error_class;
 use super::events::Events;
 use super::message::Encoded;
 use super::settings::{ANSWER_WITHIN, Kafka, Takes};
-use super::{error_class, threads};
+use crate::threads;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};

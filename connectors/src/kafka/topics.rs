@@ -2,12 +2,13 @@
 //! those begin and end.
 
 use super::begin::Answer;
+use super::client;
 use super::events::{Consumer, Events};
 use super::identity::TopicId;
 use super::partition::name_of;
 use super::settings::{ANSWER_WITHIN, Isolation, Kafka};
 use super::topic_list::Entry;
-use super::{client, threads};
+use crate::threads;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;

@@ -145,7 +145,8 @@ impl Outlets {
     pub(crate) fn wait_for_output(&self, sink: SinkIndex) {
         // A publisher is idle, and looks for an end of the process, at least this often. No wake-up
         // depends on it.
-        let nothing = |inner: &mut Inner| inner.sinks[sink.0].is_confirmed() && inner.ends.is_none();
+        let nothing =
+            |inner: &mut Inner| inner.sinks[sink.0].is_confirmed() && inner.ends.is_none();
         let wait = Duration::from_millis(500);
         let waited = self.changed.wait_timeout_while(self.lock(), wait, nothing);
         drop(waited.expect("no holder of this lock panics"));

@@ -8,6 +8,7 @@
 use crate::batch::BatchLimits;
 use crate::batch::backpressure::{Backpressure, Bounds};
 use crate::batch::outlets::{Outlets, SinkStatus};
+use crate::ids::SinkIndex;
 use crate::interleavings::intake::{Counted, commit_in_order, work};
 use crate::interleavings::{dawdle, explore, random, thread};
 use crate::sync::AtomicU64;
@@ -84,14 +85,14 @@ impl Model {
     }
 
     /// Publishes as `Publishing::run` does. Returns the batches that the sink got.
-    fn publish(&self, sink: usize) -> Vec<Txid> {
+    fn publish(&self, sink: SinkIndex) -> Vec<Txid> {
         let (mut cursor, mut got) = (Txid::NONE, Vec::new());
         loop {
             let stopping = self.outlets.ends().is_some();
             let mut entries = Vec::new();
             if self.outlets.last_output(sink) > cursor {
                 let committed = Txid(self.committed.load(SeqCst));
-                let outbox = self.outbox[sink].lock().expect("not poisoned");
+                let outbox = self.outbox[sink.0].lock().expect("not poisoned");
                 entries
                     .extend(outbox.iter().filter(|(txid, _)| *txid > cursor && *txid <= committed));
             }
@@ -165,18 +166,18 @@ fn every_sink_gets_what_is_committed_and_the_sources_go_on() {
         ];
         let publish = |sink| {
             run(
-                &format!("publisher {sink}"),
+                &format!("publisher {}", sink.0),
                 Box::new(move |model| {
                     let got = model.publish(sink);
-                    let outbox = model.outbox[sink].lock().expect("not poisoned");
+                    let outbox = model.outbox[sink.0].lock().expect("not poisoned");
                     assert!(
                         got.iter().eq(outbox.iter().map(|(txid, _)| txid)),
-                        "sink {sink}: {got:?}"
+                        "{sink:?}: {got:?}"
                     );
                 }),
             )
         };
-        let publishers: Vec<_> = (0..SINKS).map(publish).collect();
+        let publishers: Vec<_> = (0..SINKS).map(SinkIndex).map(publish).collect();
         for () in &news {
             if model.counted.intake.all_ended_and_committed() {
                 model.counted.intake.stop();

@@ -116,6 +116,28 @@ impl<K: Key, V> Results<K, V> {
         index.insert_unique(hash, place, |moved| results[*moved as usize].hash);
     }
 
+    /// Sorts results by their owners, and sends the parcels that are full, until the slice is over.
+    /// Returns whether no result is left.
+    fn drain(
+        &mut self,
+        slice: &mut TimeSlice,
+        sorter: &mut Sorter<K, V>,
+        guard: &Guard,
+        mut send: impl FnMut(Parcel<K, V>),
+    ) -> bool {
+        while let Some(Partial { key, value, .. }) = self.results.pop() {
+            match sorter.sort(key, value) {
+                Ok(Some(parcel)) => send(parcel),
+                Ok(None) => {}
+                Err(error) => guard.fail(&error.to_string()),
+            }
+            if slice.is_over() {
+                break;
+            }
+        }
+        self.results.is_empty()
+    }
+
     /// Makes it ready for another batch; the memory is kept.
     fn clear(&mut self) {
         self.index.clear();
@@ -196,22 +218,13 @@ where
                 && !frontiers[0].less_equal(first.key())
             {
                 guard.at_batch(Some(*first.key()));
-                let batch = first.get_mut();
-                while let Some(Partial { key, value, .. }) = batch.results.results.pop() {
-                    match sorter.sort(key, value) {
-                        Ok(Some(parcel)) => session.give(&batch.capability, &mut vec![parcel]),
-                        Ok(None) => {}
-                        Err(error) => guard.fail(&error.to_string()),
-                    }
-                    if slice.is_over() {
-                        break;
-                    }
-                }
-                if !batch.results.results.is_empty() {
+                let Open { capability, results } = first.get_mut();
+                let send = |parcel| session.give(capability, &mut vec![parcel]);
+                if !results.drain(&mut slice, &mut sorter, &guard, send) {
                     activator.activate();
                     return;
                 }
-                session.give(&batch.capability, &mut sorter.rest());
+                session.give(capability, &mut sorter.rest());
                 let mut drained = first.remove().results;
                 drained.clear();
                 spare.push(drained);

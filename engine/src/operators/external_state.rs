@@ -16,7 +16,7 @@ use crate::dataflow::stream::Stream;
 use crate::dataflow::topology::Topology;
 use crate::plan::NodeKind;
 use crate::record::{Data, Record, Storable};
-use crate::run::threads::no_thread;
+use crate::run::threads::{spawn, spawn_raw};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use remembered::Remembered;
 use std::collections::HashSet;
@@ -307,10 +307,13 @@ impl<E: ExternalState> RequestHub<E> {
         let keys: Vec<E::Key> = missing.into_iter().cloned().collect();
         let (tell, told) = crossbeam_channel::unbounded();
         let (external, activator) = (self.external.clone(), self.activator.clone());
-        let asker = std::thread::Builder::new().name("external state".into());
-        match asker.spawn(move || ask(&external, keys, &tell, &activator)) {
+        let asker = move || {
+            ask(&external, keys, &tell, &activator);
+            Ok(())
+        };
+        match spawn("external state", asker) {
             Ok(_) => self.asked = Some((txid, told)),
-            Err(why) => self.guard.fail_for_good(&no_thread("external state", &why)),
+            Err(why) => self.guard.fail_for_good(&why),
         }
         false
     }
@@ -371,10 +374,9 @@ fn ask_once<E: ExternalState>(
     }
     let (reply, answer) = crossbeam_channel::bounded(1);
     let (store, asked) = (Arc::clone(&external.store), Arc::clone(keys));
-    let call = std::thread::Builder::new().name("external call".into());
     let calls = Arc::clone(&external.calls);
     calls.fetch_add(1, SeqCst);
-    let spawned = call.spawn(move || {
+    let spawned = spawn_raw("external call", move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| store.get_many(&asked)));
         calls.fetch_sub(1, SeqCst);
         let _ = reply.send(outcome.unwrap_or_else(|panic| {

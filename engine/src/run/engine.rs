@@ -7,7 +7,7 @@ use crate::dataflow::topology::{Build, Description, Topology, describe};
 use crate::ids::{GenerationNumber, SinkIndex};
 use crate::run::generations::Generations;
 use crate::run::housekeeping;
-use crate::run::start::{self, StartedStore};
+use crate::run::start::{self, ClaimedSink, StartedStore};
 use crate::run::threads::{PUBLISHER, caught, spawn};
 use crate::runtime::starting::Starting;
 use crate::runtime::{Facts, Runtime};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidemill_state::resolve::Decision;
-use tidemill_state::{Error, Kind, Points, Result, SourceId, Txid};
+use tidemill_state::{Error, Kind, Points, Result, SourceId, Store, Txid};
 
 /// A topology that runs in this process. Dropping it stops it, and waits.
 pub struct Engine {
@@ -95,7 +95,7 @@ impl Engine {
                 started,
             },
             begun.store.committed(),
-            begun.publishers.iter().map(start::ClaimedSink::status).collect(),
+            begun.publishers.iter().map(ClaimedSink::status).collect(),
             description.queries.clone(),
             settings.queries.clone(),
         ));
@@ -240,6 +240,30 @@ fn sources(decision: &Decision, description: &Description) -> Vec<(SourceId, Arc
     numbered.collect()
 }
 
+/// The publication of a claimed sink, the run's `index`th.
+fn publishing(
+    index: SinkIndex,
+    sink: ClaimedSink,
+    store: &Arc<Store>,
+    runtime: &Arc<Runtime>,
+    points: &Arc<Points>,
+) -> Publishing {
+    Publishing {
+        id: sink.id,
+        index,
+        name: sink.name,
+        exactly_once: sink.exactly_once,
+        sink: sink.sink,
+        owner: sink.owner,
+        publisher: Some(sink.publisher),
+        cursor: sink.cursor,
+        store: Arc::clone(store),
+        outlets: Arc::clone(&runtime.outlets),
+        run: Arc::clone(runtime) as Arc<dyn OnPublish>,
+        points: Arc::clone(points),
+    }
+}
+
 /// Everything of a run, in the hands of its supervisor.
 struct Run {
     settings: Settings,
@@ -286,20 +310,7 @@ impl Run {
                 Err(error) => runtime.fail(error),
             };
         for (index, sink) in publishers.into_iter().enumerate() {
-            let publishing = Publishing {
-                id: sink.id,
-                index: SinkIndex(index),
-                name: sink.name,
-                exactly_once: sink.exactly_once,
-                sink: sink.sink,
-                owner: sink.owner,
-                publisher: Some(sink.publisher),
-                cursor: sink.cursor,
-                store: Arc::clone(&store),
-                outlets: Arc::clone(&runtime.outlets),
-                run: Arc::clone(&runtime) as Arc<dyn OnPublish>,
-                points: Arc::clone(&points),
-            };
+            let publishing = publishing(SinkIndex(index), sink, &store, &runtime, &points);
             other(PUBLISHER, Box::new(move || publishing.run()));
         }
         let (bytes, reserve) = (settings.fold_bytes, settings.disk_reserve);

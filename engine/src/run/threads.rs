@@ -13,8 +13,19 @@ pub(crate) fn spawn<F>(name: &str, body: F) -> Result<JoinHandle<Result<()>>>
 where
     F: FnOnce() -> Result<()> + Send + 'static,
 {
-    let thread = std::thread::Builder::new().name(name.to_string());
-    thread.spawn(move || caught(body)).map_err(|why| no_thread(name, &why))
+    spawn_raw(name, move || caught(body)).map_err(|why| no_thread(name, &why))
+}
+
+/// Starts a named thread whose body catches the panics of the code that it calls.
+///
+/// # Errors
+/// The operating system gives no thread.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
+pub(crate) fn spawn_raw<R: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> std::io::Result<JoinHandle<R>> {
+    std::thread::Builder::new().name(name.to_string()).spawn(body)
 }
 
 /// The error of a thread that there is not.
@@ -40,6 +51,7 @@ pub(crate) fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
 ///
 /// # Errors
 /// Those of `body`; kind TryAgain: the operating system gives no thread.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 pub(crate) fn in_background<R: Send>(
     name: &str,
     body: impl FnOnce() -> Result<R> + Send,

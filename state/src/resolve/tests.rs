@@ -260,6 +260,7 @@ fn a_sink_that_is_not_registered() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a row for each case")]
 fn a_registered_sink_with_a_marker() {
     go("nothing to send", &with_out(out(Some(9), &[]), marker(9, OURS)), &[resume(9)]);
     go(

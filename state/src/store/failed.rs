@@ -151,9 +151,11 @@ pub(crate) fn writing_file(path: &Path, why: &rocksdb::Error) -> Error {
 mod tests {
     use super::*;
 
+    /// The beginning of a message about a file.
+    const FILE: &str = "While open a file for random read: /s/db/000012.sst: ";
+
     #[test]
-    fn damage_is_corruption_and_missing_files_alone() {
-        let file = "While open a file for random read: /s/db/000012.sst: ";
+    fn an_error_of_the_system_keeps_its_kind() {
         let system = |message: &str| match cause_of(ErrorKind::IOError, message) {
             Cause::System(verdict) => verdict.kind,
             other => panic!("{message}: {other:?}"),
@@ -168,10 +170,10 @@ mod tests {
             ("Permission denied", Kind::Config),
             ("Read-only file system", Kind::Config),
         ] {
-            assert_eq!(system(&format!("IO error: {file}{text}")), kind, "{text}");
+            assert_eq!(system(&format!("IO error: {FILE}{text}")), kind, "{text}");
             let found = cause_of(
                 ErrorKind::Corruption,
-                &format!("Corruption: Can't access /000012.sst: IO error: {file}{text}\n"),
+                &format!("Corruption: Can't access /000012.sst: IO error: {FILE}{text}\n"),
             );
             assert!(
                 matches!(found, Cause::System(verdict) if verdict.kind == kind),
@@ -179,13 +181,16 @@ mod tests {
             );
         }
         assert_eq!(system("IO error: something went wrong"), Kind::TryAgain);
+        let lock_on_a_bad_disk = "IO error: While lock file: /s/db/LOCK: Input/output error";
+        assert_eq!(system(lock_on_a_bad_disk), Kind::TryAgain);
+    }
+
+    #[test]
+    fn damage_is_corruption_and_missing_files_alone() {
         for (kind, message, expected) in [
             (
                 ErrorKind::IOError,
-                format!(
-                    "IO error: No such file or directory: {file}No such file \
-                or directory"
-                ),
+                format!("IO error: No such file or directory: {FILE}No such file or directory"),
                 Cause::Damaged,
             ),
             (ErrorKind::Corruption, "Corruption: block checksum mismatch".into(), Cause::Damaged),
@@ -232,7 +237,5 @@ mod tests {
         ] {
             assert_eq!(cause_of(kind, &message), expected, "{message}");
         }
-        let lock_on_a_bad_disk = "IO error: While lock file: /s/db/LOCK: Input/output error";
-        assert_eq!(system(lock_on_a_bad_disk), Kind::TryAgain);
     }
 }

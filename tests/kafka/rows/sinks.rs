@@ -5,6 +5,7 @@ use tidemill_harness::binary::folder;
 use tidemill_harness::topics::{Open, delete_topic, watermarks};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a row for each case")]
 fn sinks_that_are_new_to_a_state() {
     check_all(&[
         ("nothing anywhere", |place| place.send(30), &[], Goes(&["a new topology"], Output::Exact)),
@@ -92,6 +93,7 @@ fn sinks_that_are_new_to_a_state() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a row for each case")]
 fn sinks_that_a_state_knows() {
     check_all(&[
         (

@@ -19,6 +19,32 @@ fn seen_from(topic: &str, from: usize) -> Vec<String> {
         .collect()
 }
 
+/// Asserts that the copied records lie in the order of their offsets, each once.
+fn no_offset_comes_twice(copied: &[String]) {
+    let offset = |copy: &String| {
+        copy.split(['@', ' '])
+            .nth(1)
+            .and_then(|offset| offset.parse::<usize>().ok())
+            .expect("an offset")
+    };
+    assert!(
+        copied.is_sorted_by_key(offset)
+            && copied.windows(2).all(|pair| offset(&pair[0]) < offset(&pair[1])),
+        "{copied:?}"
+    );
+}
+
+/// Waits until nothing before this offset is left in the topic "compacted".
+fn await_compaction(offset: usize) {
+    let until = Instant::now() + PATIENCE;
+    while seen_from("compacted", 0).len() != seen_from("compacted", offset).len() {
+        assert!(Instant::now() < until, "it is not compacted: {:?}", seen_from("compacted", 0));
+        // The segment that is written to is not compacted: a record ends it.
+        produce(&brokers(), "compacted", &[(0, Some("roll"), Some("-"))]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 #[test]
 fn compacted_records_and_aborted_transactions_are_holes() {
     let brokers = brokers();
@@ -63,14 +89,8 @@ fn compacted_records_and_aborted_transactions_are_holes() {
         ("min.cleanable.dirty.ratio", "0.001"),
     ];
     set_topic(&brokers, "compacted", &at_once);
-    let until = Instant::now() + PATIENCE;
     let middle_at = usize::try_from(middle).expect("it is small");
-    while seen_from("compacted", 0).len() != seen_from("compacted", middle_at).len() {
-        assert!(Instant::now() < until, "it is not compacted: {:?}", seen_from("compacted", 0));
-        // The segment that is written to is not compacted: a record ends it.
-        produce(&brokers, "compacted", &[(0, Some("roll"), Some("-"))]);
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    await_compaction(middle_at);
     let end = end(&brokers);
     let engine = copying.start(None, source(&["compacted"])).expect("it starts");
     reaches(&engine, [("compacted[0]", end)]);
@@ -82,17 +102,7 @@ fn compacted_records_and_aborted_transactions_are_holes() {
     assert_eq!(copied[..before.len()], before);
     let rest = &copied[before.len()..];
     assert!(there.iter().all(|record| rest.contains(record)), "{there:?} is not all in {rest:?}");
-    let offset = |copy: &String| {
-        copy.split(['@', ' '])
-            .nth(1)
-            .and_then(|offset| offset.parse::<usize>().ok())
-            .expect("an offset")
-    };
-    assert!(
-        copied.is_sorted_by_key(offset)
-            && copied.windows(2).all(|pair| offset(&pair[0]) < offset(&pair[1])),
-        "{copied:?}"
-    );
+    no_offset_comes_twice(&copied);
     let anew = Copying::new("compacted-anew");
     let engine = anew.start(None, source(&["compacted"])).expect("it starts");
     reaches(&engine, [("compacted[0]", end)]);

@@ -7,7 +7,7 @@ use crate::files::settings::Settings;
 use crate::files::watcher::RestingFile;
 use crate::files::{listing, locate, loss};
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tidemill_state::Result;
 
 /// The interval at which the length of a followed file is looked at: a new line is seen at most
@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Returns whether a change from now on has another time than this one, in nanoseconds since 1970.
 fn is_past(modified: i64) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = crate::clock::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u128::try_from(modified).is_ok_and(|modified| modified + TICK.as_nanos() < now.as_nanos())
 }
 

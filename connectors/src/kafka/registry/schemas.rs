@@ -7,6 +7,7 @@
 use super::super::decode::NoRecord;
 use super::beliefs::{Beliefs, Request};
 use super::rest::{Access, Failure, Rest, escaped, no_registry};
+use crate::threads;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -129,11 +130,8 @@ impl Schemas {
             Some(fetcher) => fetcher.unpark(),
             None => {
                 let schemas = Arc::downgrade(self);
-                let spawned = std::thread::Builder::new()
-                    .name("schemas".into())
-                    .spawn(move || fetch_wanted(&schemas, Schemas::fetch));
-                match spawned {
-                    Ok(thread) => state.fetcher = Some(thread.thread().clone()),
+                match threads::spawn("schemas", move || fetch_wanted(&schemas, Schemas::fetch)) {
+                    Ok(thread) => state.fetcher = Some(thread),
                     // The next call tries again.
                     Err(why) => {
                         state.wanted.remove(&id);

@@ -1,16 +1,38 @@
-//! Threads that the operating system may refuse: what they were for is then done in place.
+//! The threads of sources and sinks: each has a name, and the operating system may refuse any of
+//! them.
 
-use std::thread::{Builder, Result};
+use std::io;
+use std::thread::{Builder, Result, Thread};
 
-/// Runs a job for each of these at the same time, one of them on the caller's thread. The results
-/// have the order of the jobs; that of a job that panicked is an error.
-pub(super) fn at_once<J: Sync, A: Send>(
+/// Starts a thread of this name that nobody joins.
+///
+/// # Errors
+/// The operating system gives no thread.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    spawn_on(Builder::new(), name, body)
+}
+
+/// As [`spawn`], on a thread that a test may have made impossible.
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
+pub(crate) fn spawn_on(
+    thread: Builder,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<Thread> {
+    Ok(thread.name(name.to_string()).spawn(body)?.thread().clone())
+}
+
+/// Runs a job for each of these at the same time, one of them on the caller's thread; those that
+/// get no thread run there too. The results have the order of the jobs; that of a job that panicked
+/// is an error.
+pub(crate) fn at_once<J: Sync, A: Send>(
     jobs: &[J],
     run: impl Fn(&J) -> A + Sync,
 ) -> Vec<Result<A>> {
     at_once_on(jobs, run, Builder::new)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the only place that starts threads")]
 fn at_once_on<J: Sync, A: Send>(
     jobs: &[J],
     run: impl Fn(&J) -> A + Sync,
@@ -21,7 +43,9 @@ fn at_once_on<J: Sync, A: Send>(
     std::thread::scope(|scope| {
         let running: Vec<_> = others
             .iter()
-            .map(|job| (job, thread().spawn_scoped(scope, move || run(job))))
+            .map(|job| {
+                (job, thread().name("kafka requests".into()).spawn_scoped(scope, move || run(job)))
+            })
             .collect();
         let last = run(last);
         let join = |(job, running): (_, std::io::Result<std::thread::ScopedJoinHandle<'_, A>>)| {
@@ -37,9 +61,9 @@ fn at_once_on<J: Sync, A: Send>(
 
 /// Drops a client on a thread of its own: that waits for its connections to close, which nobody
 /// else has to.
-pub(super) fn let_go(client: impl Send + 'static) {
+pub(crate) fn let_go(client: impl Send + 'static) {
     // Without a thread the closure is dropped here, and the client with it.
-    drop(Builder::new().spawn(move || drop(client)));
+    drop(spawn("kafka close", move || drop(client)));
 }
 
 #[cfg(test)]
