@@ -164,7 +164,7 @@ fn every_sink_gets_what_is_committed_and_the_sources_go_on() {
             run("fold", Box::new(move |model| model.fold(&due))),
             run("disturber", Box::new(Model::disturb)),
         ];
-        let publish = |sink| {
+        let publish = |sink: SinkIndex| {
             run(
                 &format!("publisher {}", sink.0),
                 Box::new(move |model| {

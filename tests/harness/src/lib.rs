@@ -1,6 +1,8 @@
 //! The harness of Tidemill's tests: a real broker and what breaks it, programs as processes, subjects
 //! that are killed, seeded input, and recounts that say what must have come of it.
 
+#![allow(clippy::disallowed_methods)]
+
 pub mod acls;
 pub mod alone;
 pub mod asked;
