@@ -188,8 +188,7 @@ fn a_broker_that_is_away_for_longer_is_waited_for_without_spinning() {
     late.says("it goes on by itself");
     assert!(ask(&address).contains("waiting_since_ms"), "{}", ask(&address));
     // What was in librdkafka's queues is done by then.
-    let settled = Duration::from_secs(4).saturating_sub(paused.elapsed());
-    std::thread::sleep(settled);
+    std::thread::sleep(Duration::from_secs(4).saturating_sub(paused.elapsed()));
     let used = Used::since_now([
         ("idle", idle.pid()),
         ("busy", busy.pid()),
