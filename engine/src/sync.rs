@@ -9,7 +9,9 @@
 pub(crate) mod scheduled;
 
 #[cfg(test)]
-pub(crate) use scheduled::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Thread, current};
+pub(crate) use scheduled::{
+    AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, ThreadHandle as Thread, current,
+};
 #[cfg(not(test))]
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
 #[cfg(not(test))]

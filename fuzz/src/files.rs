@@ -1,7 +1,7 @@
 //! Target: bytes of the file source and sink. Witnesses of positions and markers come back; a file
 //! is recognised by its first bytes as a plain comparison recognises it.
 
-use crate::input::Input;
+use crate::input::ByteReader;
 use crate::{Seed, chosen, is_explained};
 use tidemill_connectors::files::fuzz as files;
 use tidemill_state::Position;
@@ -33,7 +33,7 @@ fn witness(bytes: &[u8]) {
 
 /// Two files: what they have in common, the rest of the first one and that of the second.
 fn heads(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
+    let mut input = ByteReader::new(bytes);
     let (repeated, common) = (usize::from(input.below(40)) + 1, input.bytes().repeat(8));
     let common = common[..common.len() * repeated / 40].to_vec();
     let first = [&common[..], input.bytes()].concat();

@@ -3,7 +3,7 @@
 //! that the map's changes make.
 
 use crate::Seed;
-use crate::input::Input;
+use crate::input::ByteReader;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use tidemill_state::delta::{Before, Section, assemble};
@@ -20,12 +20,12 @@ const KEYS: u8 = 40;
 /// The state of the deltas.
 const STATE: StateId = StateId(1);
 
-type Rows = BTreeMap<u16, u32>;
+type Model = BTreeMap<u16, u32>;
 
 /// Runs the target: the input is a program of steps.
 pub fn run(input: &[u8]) {
-    let mut input = Input::new(&input[..input.len().min(MOST_BYTES)]);
-    let mut run = Program::begin(&mut input);
+    let mut input = ByteReader::new(&input[..input.len().min(MOST_BYTES)]);
+    let mut run = HotRun::begin(&mut input);
     while !input.is_empty() {
         run.step(&mut input);
     }
@@ -36,17 +36,17 @@ pub fn run(input: &[u8]) {
 struct PinnedScan {
     at: u64,
     walk: Walk,
-    walked: Rows,
+    walked: Model,
     range: Range,
     ranged: Vec<(u16, u32)>,
     ranged_all: bool,
 }
 
-struct Program {
+struct HotRun {
     map: HotMap<u16, u32>,
     hashing: KeyHash,
     /// The rows as of each batch, from the one that the map began with.
-    versions: BTreeMap<u64, Rows>,
+    versions: BTreeMap<u64, Model>,
     newest: u64,
     /// The first batch that must be held.
     released: u64,
@@ -81,9 +81,9 @@ fn encode(key: &u16, into: &mut Vec<u8>) {
     *into = key.to_be_bytes().to_vec();
 }
 
-impl Program {
+impl HotRun {
     /// Makes a map as a start does: from committed rows.
-    fn begin(input: &mut Input<'_>) -> Program {
+    fn begin(input: &mut ByteReader<'_>) -> HotRun {
         let groups = [1, 4, 7, 256][usize::from(input.below(4))];
         let together = input.flag().then_some(KeyGroup(groups / 2));
         let hashing = KeyHash { groups, together, collide: input.below(4) == 0 };
@@ -92,7 +92,7 @@ impl Program {
             None => HotMap::new(groups, Txid(committed)),
             Some(group) => HotMap::together(groups, group, Txid(committed)),
         };
-        let mut rows = Rows::new();
+        let mut rows = Model::new();
         for _ in 0..input.below(16) {
             let (key, value) = (u16::from(input.below(KEYS)), value(input));
             map.restore(hashing.hash(key), key, value);
@@ -101,7 +101,7 @@ impl Program {
         let restored =
             rows.iter().map(|(key, value)| (row_key(hashing.group(*key), *key), encoded(*value)));
         let folded = (committed, restored.collect());
-        Program {
+        HotRun {
             map,
             hashing,
             versions: BTreeMap::from([(committed, rows)]),
@@ -113,7 +113,7 @@ impl Program {
         }
     }
 
-    fn step(&mut self, input: &mut Input<'_>) {
+    fn step(&mut self, input: &mut ByteReader<'_>) {
         match input.below(8) {
             0..=2 => self.apply(input),
             3 => self.release(input),
@@ -125,7 +125,7 @@ impl Program {
     }
 
     /// Applies a batch, one by one or several keys at once, and writes its delta.
-    fn apply(&mut self, input: &mut Input<'_>) {
+    fn apply(&mut self, input: &mut ByteReader<'_>) {
         // A batch that changes nothing of a state leaves a gap in it.
         let txid = self.newest + 1 + u64::from(input.below(4) / 3);
         let mut rows = self.versions[&self.newest].clone();
@@ -159,7 +159,7 @@ impl Program {
     }
 
     /// Compares the changes of the newest batch with the rows before and after it.
-    fn write_delta(&mut self, txid: u64, rows: &Rows) {
+    fn write_delta(&mut self, txid: u64, rows: &Model) {
         let (before, changed) = (&self.versions[&(txid - 1)], self.map.changed_in(Txid(txid)));
         self.map.touch_changes(0..changed);
         let mut section = Section::new(STATE);
@@ -184,7 +184,7 @@ impl Program {
     }
 
     /// Releases batches before one that is read, or before the newest.
-    fn release(&mut self, input: &mut Input<'_>) {
+    fn release(&mut self, input: &mut ByteReader<'_>) {
         let pinned = self.reading.as_ref().map_or(self.newest, |reading| reading.at);
         let upto = self.released.max(pinned.saturating_sub(u64::from(input.below(4))));
         let budget = usize::from(input.below(64)) + 1;
@@ -198,7 +198,7 @@ impl Program {
     }
 
     /// Reads some keys, and the number of keys, as of a batch.
-    fn look(&mut self, input: &mut Input<'_>) {
+    fn look(&mut self, input: &mut ByteReader<'_>) {
         let at = self.held(input);
         let (rows, first) = (&self.versions[&at], u16::from(input.below(KEYS)));
         assert_eq!(self.map.len_at(Txid(at)), rows.len(), "as of {at}");
@@ -219,16 +219,16 @@ impl Program {
     }
 
     /// A batch that is held: the newest, or one of those before.
-    fn held(&self, input: &mut Input<'_>) -> u64 {
+    fn held(&self, input: &mut ByteReader<'_>) -> u64 {
         self.newest - u64::from(input.byte()) % (self.newest - self.released + 1)
     }
 
-    fn reading(&mut self, input: &mut Input<'_>) -> PinnedScan {
+    fn reading(&mut self, input: &mut ByteReader<'_>) -> PinnedScan {
         let reading = self.reading.take();
         reading.unwrap_or_else(|| PinnedScan {
             at: self.held(input),
             walk: Walk::default(),
-            walked: Rows::new(),
+            walked: Model::new(),
             range: range(input),
             ranged: Vec::new(),
             ranged_all: false,
@@ -236,7 +236,7 @@ impl Program {
     }
 
     /// Walks on, in no order, through the batch that is pinned.
-    fn read_on(&mut self, input: &mut Input<'_>) {
+    fn read_on(&mut self, input: &mut ByteReader<'_>) {
         let mut reading = self.reading(input);
         let (budget, mut most) = (usize::from(input.byte()), usize::from(input.below(16)));
         let done = self.map.walk_at(&mut reading.walk, Txid(reading.at), budget, |key, value| {
@@ -252,7 +252,7 @@ impl Program {
     }
 
     /// Puts keys in order, and reads on in a range of the batch that is pinned.
-    fn range_on(&mut self, input: &mut Input<'_>) {
+    fn range_on(&mut self, input: &mut ByteReader<'_>) {
         let mut reading = self.reading(input);
         let (budget, mut most) = (usize::from(input.byte()), usize::from(input.below(16)));
         if self.map.order(encode, budget) && !reading.ranged_all {
@@ -295,7 +295,7 @@ impl Program {
     }
 
     /// Folds the deltas up to a batch, as the store does.
-    fn fold(&mut self, input: &mut Input<'_>) {
+    fn fold(&mut self, input: &mut ByteReader<'_>) {
         let (from, rows) = &mut self.folded;
         let upto = self.newest - u64::from(input.byte()) % (self.newest - *from + 1);
         let deltas = self.deltas.range((Bound::Excluded(*from), Bound::Included(upto))).rev();
@@ -324,7 +324,7 @@ impl Program {
             for key in 0..u16::from(KEYS) {
                 self.is_as_of(at, key);
             }
-            let (mut walk, mut walked) = (Walk::default(), Rows::new());
+            let (mut walk, mut walked) = (Walk::default(), Model::new());
             while !self.map.walk_at(&mut walk, Txid(at), 100, |key, value| {
                 assert_eq!(walked.insert(*key, *value), None, "key {key} comes once");
                 true
@@ -335,19 +335,19 @@ impl Program {
             assert_ne!(one, other);
             assert_eq!(self.hashing.hash(*one), self.hashing.hash(*other));
         }
-        self.fold(&mut Input::new(&[]));
+        self.fold(&mut ByteReader::new(&[]));
         assert!(self.map.release(Txid(self.newest), usize::MAX));
         assert_eq!(self.map.kept_bytes(1), 0);
         (0..u16::from(KEYS)).for_each(|key| self.is_as_of(self.newest, key));
     }
 }
 
-fn value(input: &mut Input<'_>) -> Option<u32> {
+fn value(input: &mut ByteReader<'_>) -> Option<u32> {
     let byte = input.byte();
     (byte >= 80).then_some(u32::from(byte))
 }
 
-fn put(rows: &mut Rows, key: u16, value: Option<u32>) {
+fn put(rows: &mut Model, key: u16, value: Option<u32>) {
     match value {
         Some(value) => rows.insert(key, value),
         None => rows.remove(&key),
@@ -355,8 +355,8 @@ fn put(rows: &mut Rows, key: u16, value: Option<u32>) {
 }
 
 /// A range with any of its parts; keys have two bytes, of which the first is 0.
-fn range(input: &mut Input<'_>) -> Range {
-    let bound = |input: &mut Input<'_>| match input.below(4) {
+fn range(input: &mut ByteReader<'_>) -> Range {
+    let bound = |input: &mut ByteReader<'_>| match input.below(4) {
         0 => Bound::Included(vec![0, input.below(KEYS)]),
         1 => Bound::Excluded(vec![0, input.below(KEYS)]),
         _ => Bound::Unbounded,

@@ -3,13 +3,13 @@
 
 /// The bytes that are left.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a>(&'a [u8]);
+pub struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> ByteReader<'a> {
     /// The whole input.
     #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Input<'a> {
-        Input(bytes)
+    pub fn new(bytes: &'a [u8]) -> ByteReader<'a> {
+        ByteReader(bytes)
     }
 
     /// Returns whether nothing is left.

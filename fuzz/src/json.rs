@@ -1,7 +1,7 @@
 //! Target: JSON as the engine reads and writes it. What is read is written to a text that is read
 //! as the same value; but for floating-point numbers everything is as `serde_json` alone has it.
 
-use crate::input::Input;
+use crate::input::ByteReader;
 use crate::{Seed, chosen, is_explained};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use tidemill_engine::json;
 
 /// A type with all kinds of variants, which contains itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Sample {
+enum Measurement {
     None,
     One(f64),
     Two(f32, u128),
-    Named { low: Option<f64>, all: Vec<Sample> },
+    Named { low: Option<f64>, all: Vec<Measurement> },
 }
 
 /// The types that the first byte chooses from, from 1 on.
@@ -24,7 +24,7 @@ const TYPES: [fn(&[u8]); 8] = [
     as_serde_json::<(u64, Option<String>, bool)>,
     as_serde_json::<BTreeMap<i128, Vec<char>>>,
     as_serde_json::<Result<(), [u8; 2]>>,
-    comes_back::<Sample>,
+    comes_back::<Measurement>,
     comes_back::<BTreeMap<String, Option<f64>>>,
     comes_back::<(f32, f64, Vec<f64>)>,
     text,
@@ -35,13 +35,13 @@ const TYPES: [fn(&[u8]); 8] = [
 pub fn run(input: &[u8]) {
     match input.split_first() {
         None => {}
-        Some((0, bytes)) => number(&mut Input::new(bytes)),
+        Some((0, bytes)) => number(&mut ByteReader::new(bytes)),
         Some((choice, bytes)) => TYPES[usize::from(choice - 1) % TYPES.len()](bytes),
     }
 }
 
 /// Any number comes back, bit by bit; all NaNs are one.
-fn number(input: &mut Input<'_>) {
+fn number(input: &mut ByteReader<'_>) {
     let bits = input.number();
     let (double, single) = (f64::from_bits(bits), f32::from_bits(bits as u32));
     let text = json::to_string(&(double, single)).expect("numbers are JSON");
@@ -83,9 +83,13 @@ fn text(bytes: &[u8]) {
 /// Returns JSON of each type, and numbers of all kinds.
 pub fn seeds() -> Vec<Seed> {
     let number = |bits: u64| chosen(0, &bits.to_le_bytes());
-    let reading = Sample::Named {
+    let reading = Measurement::Named {
         low: Some(f64::NEG_INFINITY),
-        all: vec![Sample::None, Sample::One(0.1), Sample::Two(7.038531e-26, u128::MAX)],
+        all: vec![
+            Measurement::None,
+            Measurement::One(0.1),
+            Measurement::Two(7.038531e-26, u128::MAX),
+        ],
     };
     let written = |choice: u8, value: &dyn Fn() -> serde_json::Result<String>| {
         chosen(choice, value().expect("it is JSON").as_bytes())

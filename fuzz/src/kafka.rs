@@ -1,7 +1,7 @@
 //! Target: bytes of the Kafka source and sink. Messages in the outbox, witnesses of positions and
 //! markers come back; a marker that was damaged is refused, or is still the same.
 
-use crate::input::Input;
+use crate::input::ByteReader;
 use crate::{Seed, chosen, is_explained};
 use std::sync::Arc;
 use tidemill_connectors::kafka::{Message, fuzz as kafka};
@@ -16,7 +16,7 @@ pub fn run(input: &[u8]) {
         1 => witness(bytes),
         2 => log_line(bytes),
         3 => marker(bytes),
-        _ => damaged_marker(&mut Input::new(bytes)),
+        _ => damaged_marker(&mut ByteReader::new(bytes)),
     }
 }
 
@@ -72,7 +72,7 @@ fn marker(value: &[u8]) {
 }
 
 /// A marker of any content, of which some bytes are changed.
-fn damaged_marker(input: &mut Input<'_>) {
+fn damaged_marker(input: &mut ByteReader<'_>) {
     let marker = Marker {
         topology: input.text(),
         txid: Txid(input.number()),

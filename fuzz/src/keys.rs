@@ -1,7 +1,7 @@
 //! Target: keys. The encodings of two keys have the order of the keys, each is read back, and
 //! damaged ones are errors.
 
-use crate::input::Input;
+use crate::input::ByteReader;
 use crate::{Seed, chosen, is_explained};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ enum Pier {
 }
 
 impl Pier {
-    fn from(input: &mut Input<'_>) -> Pier {
+    fn from(input: &mut ByteReader<'_>) -> Pier {
         match input.below(4) {
             0 => Pier::Nowhere,
             1 => Pier::Port(u16::from_le_bytes([input.byte(), input.byte()])),
@@ -47,12 +47,12 @@ const TYPES: [fn(&[u8]); 8] = [
 /// as a key of a type.
 pub fn run(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else { return };
-    let mut input = Input::new(bytes);
+    let mut input = ByteReader::new(bytes);
     match usize::from(*choice) {
         0 => compare(&Pier::from(&mut input), &Pier::from(&mut input)),
         1 => compare(&input.number().cast_signed(), &input.number().cast_signed()),
         2 => {
-            let pair = |input: &mut Input<'_>| (input.text(), u32::from(input.byte()));
+            let pair = |input: &mut ByteReader<'_>| (input.text(), u32::from(input.byte()));
             compare(&pair(&mut input), &pair(&mut input));
         }
         3 => prefix(&input.text(), &input.text()),

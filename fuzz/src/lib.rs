@@ -18,7 +18,7 @@
 //! past the first checks, and a seed whose bytes change shows that a format has changed.
 //!
 //! A target takes bytes alone, so that libFuzzer can run it. Structure is made of them by
-//! [`input::Input`].
+//! [`input::ByteReader`].
 
 pub mod codec;
 pub mod delta;

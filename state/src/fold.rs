@@ -173,7 +173,7 @@ impl Marks {
 
 /// The newest change of each key, sorted by key.
 fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64)> {
-    let (mut merge, mut log_bytes) = (Merge::after(from), 0);
+    let (mut merge, mut log_bytes) = (DeltaMerge::after(from), 0);
     // Entries of one batch come from different workers, and so are of different keys.
     store.read_log_back(from, upto, |txid, worker, blob| {
         log_bytes += blob.len() as u64;
@@ -187,16 +187,16 @@ fn newest_changes(store: &Store, from: Txid, upto: Txid) -> Result<(Changes, u64
 /// A change that a later one names as its predecessor is passed over by its number alone; what is
 /// left are the last changes of each run and worker, few more than there are keys, and those are
 /// sorted.
-struct Merge {
+struct DeltaMerge {
     from: Txid,
     overwritten: HashMap<(WorkerIndex, StateId), Marks>,
     changes: Changes,
     turns: Turns,
 }
 
-impl Merge {
-    fn after(from: Txid) -> Merge {
-        Merge {
+impl DeltaMerge {
+    fn after(from: Txid) -> DeltaMerge {
+        DeltaMerge {
             from,
             overwritten: HashMap::new(),
             changes: Changes::default(),
@@ -206,7 +206,7 @@ impl Merge {
 
     /// Adds a delta of a batch that is not after those before.
     fn add(&mut self, txid: Txid, worker: WorkerIndex, blob: &[u8]) -> Result<()> {
-        let Merge { from, overwritten, changes, turns } = self;
+        let DeltaMerge { from, overwritten, changes, turns } = self;
         let mut current: Option<(StateId, Marks)> = None;
         delta::read(blob, |change| {
             turns.pass();
@@ -238,7 +238,7 @@ impl Merge {
     }
 
     fn finish(self) -> Changes {
-        let Merge { mut changes, turns, .. } = self;
+        let DeltaMerge { mut changes, turns, .. } = self;
         changes.finish(&turns);
         changes
     }
@@ -250,7 +250,7 @@ pub fn rows_of<'d>(
     after: Txid,
     newest_first: impl Iterator<Item = (Txid, &'d [u8])>,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut merge = Merge::after(after);
+    let mut merge = DeltaMerge::after(after);
     for (txid, blob) in newest_first {
         merge.add(txid, WorkerIndex(0), blob)?;
     }

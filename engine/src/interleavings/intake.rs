@@ -23,7 +23,7 @@ use tidemill_state::{Points, Txid};
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// The intake with a recount of what the batches have. The recount's own steps are not interleaved.
-pub(super) struct Counted {
+pub(super) struct IntakeModel {
     pub(super) intake: Arc<Intake>,
     workers: usize,
     limits: BatchLimits,
@@ -32,21 +32,25 @@ pub(super) struct Counted {
     committed: AtomicU64,
 }
 
-impl Counted {
-    pub(super) fn new(limits: BatchLimits, careful_until: Txid, workers: usize) -> Arc<Counted> {
+impl IntakeModel {
+    pub(super) fn new(
+        limits: BatchLimits,
+        careful_until: Txid,
+        workers: usize,
+    ) -> Arc<IntakeModel> {
         let intake = Arc::new(Intake::new(limits.clone(), Clock::default(), Txid::NONE, workers));
         intake.careful_until(careful_until);
         let (records, committed) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Counted { intake, workers, limits, careful_until, records, committed })
+        Arc::new(IntakeModel { intake, workers, limits, careful_until, records, committed })
     }
 
     /// Some limits, all of them narrow.
-    fn at_random(workers: usize) -> Arc<Counted> {
+    fn at_random(workers: usize) -> Arc<IntakeModel> {
         let max_bytes = if random(2) == 0 { 1 + random(3) } else { 1 << 30 };
         let max_delay = if random(2) == 0 { Duration::ZERO } else { AN_HOUR };
         let (max_records, max_in_flight) = (1 + random(4), 1 + random(2));
         let limits = BatchLimits { max_records, max_bytes, max_delay, max_in_flight };
-        Counted::new(limits, Txid(random(3)), workers)
+        IntakeModel::new(limits, Txid(random(3)), workers)
     }
 
     fn read(&self, at: Txid, records: u64) {
@@ -81,7 +85,7 @@ impl Counted {
 /// each batch that it leaves, and that it has looked at its source. Returns the number of records
 /// read.
 pub(super) fn work(
-    counted: &Counted,
+    counted: &IntakeModel,
     worker: usize,
     source: u64,
     left: &Sender<(usize, Txid)>,
@@ -141,7 +145,7 @@ pub(super) fn commit_in_order(
 
 /// Runs workers over sources of up to so many records, beside `control`. Whatever they have read is
 /// committed when they are stopped, which `control` does, or else who sees that all is committed.
-fn check(counted: &Arc<Counted>, most: u64, stops: bool, control: fn(&Intake)) {
+fn check(counted: &Arc<IntakeModel>, most: u64, stops: bool, control: fn(&Intake)) {
     let workers = counted.workers;
     let (left, of_workers) = channel();
     let (looked, news) = channel();
@@ -179,14 +183,14 @@ fn check(counted: &Arc<Counted>, most: u64, stops: bool, control: fn(&Intake)) {
 
 #[test]
 fn every_record_is_read_and_committed_in_batches_within_their_limits() {
-    explore(|| check(&Counted::at_random(3), 4, false, |_| ()));
+    explore(|| check(&IntakeModel::at_random(3), 4, false, |_| ()));
 }
 
 #[test]
 fn workers_that_were_held_back_go_on() {
     explore(|| {
         let workers = 1 + usize::try_from(random(2)).expect("small");
-        check(&Counted::at_random(workers), 4, false, hold_back_now_and_then);
+        check(&IntakeModel::at_random(workers), 4, false, hold_back_now_and_then);
     });
 }
 
@@ -195,7 +199,7 @@ fn the_last_worker_to_end_closes_the_batch_and_needs_nobody_for_it() {
     explore(|| {
         let (max_records, max_bytes, max_in_flight) = (4, 1 << 30, 2);
         let limits = BatchLimits { max_records, max_bytes, max_delay: AN_HOUR, max_in_flight };
-        check(&Counted::new(limits, Txid::NONE, 1), 3, false, hold_back_now_and_then);
+        check(&IntakeModel::new(limits, Txid::NONE, 1), 3, false, hold_back_now_and_then);
     });
 }
 
@@ -211,7 +215,7 @@ fn hold_back_now_and_then(intake: &Intake) {
 #[test]
 fn a_stop_commits_what_was_read_and_ends_every_worker() {
     explore(|| {
-        check(&Counted::at_random(3), 6, true, |intake| {
+        check(&IntakeModel::at_random(3), 6, true, |intake| {
             dawdle();
             intake.close_now(&Points::none()).expect("no point is armed");
             intake.hold(random(2) == 0);

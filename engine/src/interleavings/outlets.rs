@@ -2,14 +2,14 @@
 //!
 //! - Every sink gets all committed output, in order, before the publishers end.
 //! - What the backlog counts is what is committed and not confirmed: nothing at the end.
-//! - The worker goes on after each change that removes the last reason to wait.
+//! - The worker continues after each change that removes the last reason to wait.
 //! - A publisher that waits is woken by output and by the end.
 
 use crate::batch::BatchLimits;
 use crate::batch::backpressure::{Backpressure, Bounds};
 use crate::batch::outlets::{Outlets, SinkStatus};
 use crate::ids::SinkIndex;
-use crate::interleavings::intake::{Counted, commit_in_order, work};
+use crate::interleavings::intake::{IntakeModel, commit_in_order, work};
 use crate::interleavings::{dawdle, explore, random, thread};
 use crate::sync::AtomicU64;
 use shuttle::sync::mpsc::{Receiver, Sender, channel};
@@ -26,8 +26,8 @@ const BATCHES: u64 = 5;
 /// From how many unfolded bytes on the sources wait, and from how many on a fold is due.
 const UNFOLDED: (u64, u64) = (3, 2);
 
-struct Model {
-    counted: Arc<Counted>,
+struct OutletsModel {
+    counted: Arc<IntakeModel>,
     outlets: Outlets,
     pressure: Backpressure,
     committed: AtomicU64,
@@ -38,8 +38,8 @@ struct Model {
     unfolded: std::sync::atomic::AtomicU64,
 }
 
-impl Model {
-    fn new() -> Arc<Model> {
+impl OutletsModel {
+    fn new() -> Arc<OutletsModel> {
         let limits = BatchLimits {
             max_records: 1,
             max_bytes: 1 << 30,
@@ -49,8 +49,8 @@ impl Model {
         let sink = |id| SinkStatus { id: Some(SinkId(id)), ..SinkStatus::default() };
         let outbox_bytes = 1 + usize::try_from(random(3)).expect("small");
         let bounds = Bounds { unfolded_bytes: UNFOLDED.0, outbox_bytes };
-        let model = Model {
-            counted: Counted::new(limits, Txid::NONE, 1),
+        let model = OutletsModel {
+            counted: IntakeModel::new(limits, Txid::NONE, 1),
             outlets: Outlets::new((0..).map(sink).take(SINKS).collect()),
             pressure: Backpressure::new(bounds),
             committed: AtomicU64::new(0),
@@ -135,8 +135,8 @@ impl Model {
 #[test]
 fn every_sink_gets_what_is_committed_and_the_sources_go_on() {
     explore(|| {
-        let model = Model::new();
-        let run = |name: &str, body: Box<dyn FnOnce(&Model) + Send>| {
+        let model = OutletsModel::new();
+        let run = |name: &str, body: Box<dyn FnOnce(&OutletsModel) + Send>| {
             let model = Arc::clone(&model);
             thread(name, move || body(&model))
         };
@@ -162,7 +162,7 @@ fn every_sink_gets_what_is_committed_and_the_sources_go_on() {
                 }),
             ),
             run("fold", Box::new(move |model| model.fold(&due))),
-            run("disturber", Box::new(Model::disturb)),
+            run("disturber", Box::new(OutletsModel::disturb)),
         ];
         let publish = |sink: SinkIndex| {
             run(

@@ -15,7 +15,7 @@ use tidemill_state::Txid;
 
 const WORKERS: usize = 2;
 
-struct Model {
+struct PinsModel {
     pins: Pins,
     committed: Arc<sync::AtomicU64>,
     /// Up to which batch each worker has let go of old values.
@@ -24,11 +24,16 @@ struct Model {
     lost: AtomicU64,
 }
 
-impl Model {
-    fn new(most_bytes: usize) -> Arc<Model> {
+impl PinsModel {
+    fn new(most_bytes: usize) -> Arc<PinsModel> {
         let committed = Arc::new(sync::AtomicU64::new(1));
         let pins = Pins::new(Arc::clone(&committed), WORKERS, most_bytes);
-        Arc::new(Model { pins, committed, released: Default::default(), lost: AtomicU64::new(0) })
+        Arc::new(PinsModel {
+            pins,
+            committed,
+            released: Default::default(),
+            lost: AtomicU64::new(0),
+        })
     }
 
     fn commit(&self) {
@@ -76,18 +81,18 @@ impl Model {
 
 /// Of two workers, each keeps up to so many bytes of at most 100 in all.
 fn check(bytes: u64) {
-    let model = Model::new(100);
+    let model = PinsModel::new(100);
     let mut threads = Vec::new();
-    let mut start = |name: String, body: Box<dyn FnOnce(&Model) + Send>| {
+    let mut start = |name: String, body: Box<dyn FnOnce(&PinsModel) + Send>| {
         let model = Arc::clone(&model);
         threads.push(thread(name, move || body(&model)));
     };
-    start("committer".into(), Box::new(Model::commit));
+    start("committer".into(), Box::new(PinsModel::commit));
     for reader in 0..2 {
-        start(format!("reader {reader}"), Box::new(Model::read));
+        start(format!("reader {reader}"), Box::new(PinsModel::read));
     }
     for worker in 0..WORKERS {
-        let release = move |model: &Model| model.release(worker, bytes);
+        let release = move |model: &PinsModel| model.release(worker, bytes);
         start(format!("worker {worker}"), Box::new(release));
     }
     threads.into_iter().for_each(|thread| thread.join().expect("it ends"));

@@ -1,6 +1,6 @@
 //! The same types for unit tests: shuttle's within [`scheduled`], the standard library's elsewhere.
 //!
-//! Shuttle knows no time: a wait that only its time-out ends is a deadlock, and fails the test. Its
+//! Shuttle has no time: a wait that only its time-out ends is a deadlock, and fails the test. Its
 //! atomics are sequentially consistent, as all of those here are.
 
 use shuttle::sync::atomic as model;
@@ -186,7 +186,7 @@ impl AtomicU64 {
 }
 
 /// A handle of a thread.
-pub(crate) enum Thread {
+pub(crate) enum ThreadHandle {
     Real(std::thread::Thread),
     Model(shuttle::thread::Thread),
 }
@@ -199,26 +199,26 @@ pub(crate) enum ThreadId {
 }
 
 /// Returns the handle of this thread.
-pub(crate) fn current() -> Thread {
+pub(crate) fn current() -> ThreadHandle {
     if SCHEDULED.get() {
-        Thread::Model(shuttle::thread::current())
+        ThreadHandle::Model(shuttle::thread::current())
     } else {
-        Thread::Real(std::thread::current())
+        ThreadHandle::Real(std::thread::current())
     }
 }
 
-impl Thread {
+impl ThreadHandle {
     pub(crate) fn id(&self) -> ThreadId {
         match self {
-            Thread::Real(thread) => ThreadId::Real(thread.id()),
-            Thread::Model(thread) => ThreadId::Model(thread.id()),
+            ThreadHandle::Real(thread) => ThreadId::Real(thread.id()),
+            ThreadHandle::Model(thread) => ThreadId::Model(thread.id()),
         }
     }
 
     pub(crate) fn unpark(&self) {
         match self {
-            Thread::Real(thread) => thread.unpark(),
-            Thread::Model(thread) => thread.unpark(),
+            ThreadHandle::Real(thread) => thread.unpark(),
+            ThreadHandle::Model(thread) => thread.unpark(),
         }
     }
 }
