@@ -5,8 +5,9 @@ use super::gather::{Leaving, give_in_turn};
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::state::State;
 use crate::plan::NodeKind;
-use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::driver::{ItemOperator, operate, take_waiting};
 use crate::query::operators::each::{MOST_GATHERED, each_value};
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record, Storable};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
@@ -186,6 +187,8 @@ struct Scanning {
     at: At,
     /// The number of rows it has given.
     rows: usize,
+    /// The number of its steps so far.
+    steps: u32,
 }
 
 /// The place that a scan has reached.
@@ -196,6 +199,10 @@ enum At {
 
 /// The number of keys a scan looks at before others have their turn.
 const KEYS_AT_ONCE: usize = 256;
+
+/// The number of steps that a scan may make while the operators after it have too much to do: a
+/// short one is through before it notices.
+const STEPS_WHILE_HELD_UP: u32 = 4;
 
 fn scan_here<'q, K: Key, V: Storable, U: Data>(
     scans: Raw<'q, Sent<Wanted>>,
@@ -234,12 +241,15 @@ where
             Held::Nothing => give_nothing(ticket, weight, given),
             Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
         });
-        while !held_up
+        let mut looks = if held_up { scanning.len() } else { usize::MAX };
+        while looks > 0
             && !slice.was_over()
             && let Some(mut next) = scanning.pop_front()
         {
+            looks -= 1;
             // In turn: a long scan keeps no short one waiting.
-            if part.is_live(next.ticket) && next.step(part, state, f, given) {
+            let must_wait = held_up && next.steps >= STEPS_WHILE_HELD_UP;
+            if must_wait || (part.is_live(next.ticket) && next.step(part, state, f, given)) {
                 scanning.push_back(next);
             }
             slice.look();
@@ -274,7 +284,7 @@ fn begin<U>(
         }),
         _ => At::Walk(Walk::default()),
     };
-    scanning.push_back(Scanning { ticket, left, of_a_slice, wanted, at, rows: 0 });
+    scanning.push_back(Scanning { ticket, left, of_a_slice, wanted, at, rows: 0, steps: 0 });
 }
 
 impl Scanning {
@@ -286,6 +296,7 @@ impl Scanning {
         f: &mut impl FnMut(&K, &V) -> Option<U>,
         given: &mut Vec<Item<Row<U>>>,
     ) -> bool {
+        self.steps = self.steps.saturating_add(1);
         let Scanning { ticket, wanted, at, rows, .. } = self;
         let Wanted { scan, number, whole } = wanted;
         let mut found = Vec::new();
@@ -391,9 +402,7 @@ impl<U: Data> ItemOperator<Row<U>, U> for InOrder<U> {
     ) {
         let InOrder { part, open, leaving } = self;
         take_waiting(waiting, slice, |item| sort_in(item, part, open, leaving, given));
-        if !held_up {
-            give_in_turn(leaving, slice, given);
-        }
+        give_in_turn(leaving, slice, held_up, given);
     }
 
     fn has_more(&self) -> bool {
