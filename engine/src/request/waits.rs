@@ -48,7 +48,9 @@ pub(crate) struct Wait<'w> {
 }
 
 /// The right and the duty to look after each commit which requests are due.
-pub(crate) struct Lead<'w>(#[expect(dead_code, reason = "dropped, it is the next one's")] tokio::sync::MutexGuard<'w, ()>);
+pub(crate) struct Lead<'w>(
+    #[expect(dead_code, reason = "dropped, it is the next one's")] tokio::sync::MutexGuard<'w, ()>,
+);
 
 impl Waits {
     fn lock(&self) -> MutexGuard<'_, Table> {
