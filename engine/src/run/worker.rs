@@ -13,10 +13,11 @@ use crate::dataflow::declared::Declared;
 use crate::dataflow::topology::{self, Build, Topology};
 use crate::ids::GenerationNumber;
 use crate::panics;
+use crate::run::threads::spawn_raw;
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use crate::source::StartFacts;
-use crate::table::part::{PageOf, PageProgress};
+use crate::table::page::{PageOf, PageProgress};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -439,6 +440,12 @@ impl<'j> Worker<'j> {
         self.reported = Instant::now();
         if self.job.shared.trial.is_some() {
             return;
+        }
+        for state in &self.context.declared.borrow().states {
+            // Without a thread for it, it is dropped here.
+            if let Some(order) = state.give_back(self.reported) {
+                let _ = spawn_raw("order", move || drop(order));
+            }
         }
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.moved()).collect();
         if !ranges.is_empty() {

@@ -11,7 +11,7 @@ use crate::runtime::inbox::ToWorker;
 use crate::runtime::leases::{Lease, Pin};
 use crate::runtime::{Runtime, unavailable};
 use crate::table::codec::StateCodec;
-use crate::table::part::{PageOf, Rows};
+use crate::table::page::{PageOf, PageWay, Rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,6 +137,7 @@ impl Runtime {
                 bytes,
                 at: pin.at,
                 rows: Vec::new(),
+                way: PageWay::default(),
                 reply,
             };
             self.inboxes.send(worker, ToWorker::Page(page)).map_err(|_| unavailable())?;

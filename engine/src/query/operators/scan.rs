@@ -312,6 +312,7 @@ impl Scanning {
                 }),
                 At::Range(_) if !map.order(crate::table::part::encode::<K>, KEYS_AT_ONCE) => true,
                 At::Range(range) => {
+                    state.order.note();
                     let limit = scan.limit.unwrap_or(usize::MAX);
                     let on = map.range_at(range, ticket.at, KEYS_AT_ONCE, |encoded, key, value| {
                         if *rows < limit
