@@ -366,7 +366,15 @@ impl<'j> Worker<'j> {
     /// Goes on with the page that waits longest. Gives when to come back.
     fn turn_page(&mut self) -> Option<Duration> {
         let mut page = self.pages.pop_front()?;
-        match self.context.declared.borrow().states[page.state.0].page(&mut page) {
+        let (declared, mut slice) = (self.context.declared.borrow(), slice::TimeSlice::begin());
+        let state = &declared.states[page.state.0];
+        let progress = loop {
+            match state.page(&mut page) {
+                Ok(PageProgress::Continues) if !slice.was_over() => slice.look(),
+                progress => break progress,
+            }
+        };
+        match progress {
             Ok(PageProgress::Continues) if page.reply.is_closed() => {}
             Ok(PageProgress::Continues) => self.pages.push_back(page),
             Ok(done) => drop(page.reply.send(Ok((page.rows, done == PageProgress::Full)))),
