@@ -179,12 +179,8 @@ mod tests {
     fn one_leads_and_the_next_one_when_it_goes() {
         let waits = Waits::default();
         let wakes: Vec<Arc<Wakes>> = (0..3).map(|_| Arc::default()).collect();
-        let mut all: Vec<_> = (0..3)
-            .map(|_| {
-                let mut wait = waits.begin(&AtLeast::Txid(Txid(9)));
-                Box::pin(async move { wait.due_or_leads().await })
-            })
-            .collect();
+        let mut all: Vec<Wait<'_>> = (0..3).map(|_| waits.begin(&AtLeast::Txid(Txid(9)))).collect();
+        let mut all: Vec<_> = all.iter_mut().map(|wait| Box::pin(wait.due_or_leads())).collect();
         let mut poll = |at: usize| {
             let waker = Waker::from(Arc::clone(&wakes[at]));
             all[at].as_mut().poll(&mut Context::from_waker(&waker))
@@ -198,7 +194,7 @@ mod tests {
         assert_eq!(woken(), [0, 1, 0]);
         let Poll::Ready(Some(lead)) = poll(1) else { panic!("the second one leads") };
         waits.wake_due(Txid(9), |_, _| None);
-        assert_eq!(woken(), [0, 1, 1]);
+        assert_eq!(woken(), [1, 2, 1], "all three are due");
         assert!(matches!(poll(2), Poll::Ready(None)));
         drop(lead);
     }

@@ -25,7 +25,7 @@ pub(super) trait ItemOperator<T, U>: 'static {
     /// is over. Its output goes into `given`.
     ///
     /// With `held_up`, the operators after this one have more to do than they can in a moment: it
-    /// may take items up, but gives only a little of each request.
+    /// may take items up, but gives no more than small results.
     fn work(
         &mut self,
         waiting: &mut Waiting<T>,
@@ -120,7 +120,7 @@ pub(super) fn take_waiting<T>(
     mut each: impl FnMut(Item<T>),
 ) {
     while !slice.was_over()
-        && let Some(items) = waiting.piece(false)
+        && let Some(items) = waiting.piece()
     {
         while !slice.is_over()
             && let Some(item) = items.next()

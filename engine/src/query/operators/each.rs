@@ -88,7 +88,8 @@ where
     ) {
         let mut slow = None;
         while !slice.was_over()
-            && let Some(items) = waiting.piece(held_up)
+            && !held_up
+            && let Some(items) = waiting.piece()
         {
             run(&self.part, items, given, (slice, &mut slow), &mut self.logic);
         }

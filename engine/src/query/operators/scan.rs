@@ -187,8 +187,6 @@ struct Scanning {
     at: At,
     /// The number of rows it has given.
     rows: usize,
-    /// The number of its steps so far.
-    steps: u32,
 }
 
 /// The place that a scan has reached.
@@ -199,10 +197,6 @@ enum At {
 
 /// The number of keys a scan looks at before others have their turn.
 const KEYS_AT_ONCE: usize = 256;
-
-/// The number of steps that a scan may make while the operators after it have too much to do: a
-/// short one is through before it notices.
-const STEPS_WHILE_HELD_UP: u32 = 4;
 
 fn scan_here<'q, K: Key, V: Storable, U: Data>(
     scans: Raw<'q, Sent<Wanted>>,
@@ -241,15 +235,12 @@ where
             Held::Nothing => give_nothing(ticket, weight, given),
             Held::Failed(why) => given.push(Item::failed(ticket, weight, why)),
         });
-        let mut looks = if held_up { scanning.len() } else { usize::MAX };
-        while looks > 0
+        while !held_up
             && !slice.was_over()
             && let Some(mut next) = scanning.pop_front()
         {
-            looks -= 1;
             // In turn: a long scan keeps no short one waiting.
-            let must_wait = held_up && next.steps >= STEPS_WHILE_HELD_UP;
-            if must_wait || (part.is_live(next.ticket) && next.step(part, state, f, given)) {
+            if part.is_live(next.ticket) && next.step(part, state, f, given) {
                 scanning.push_back(next);
             }
             slice.look();
@@ -284,7 +275,7 @@ fn begin<U>(
         }),
         _ => At::Walk(Walk::default()),
     };
-    scanning.push_back(Scanning { ticket, left, of_a_slice, wanted, at, rows: 0, steps: 0 });
+    scanning.push_back(Scanning { ticket, left, of_a_slice, wanted, at, rows: 0 });
 }
 
 impl Scanning {
@@ -296,7 +287,6 @@ impl Scanning {
         f: &mut impl FnMut(&K, &V) -> Option<U>,
         given: &mut Vec<Item<Row<U>>>,
     ) -> bool {
-        self.steps = self.steps.saturating_add(1);
         let Scanning { ticket, wanted, at, rows, .. } = self;
         let Wanted { scan, number, whole } = wanted;
         let mut found = Vec::new();

@@ -13,13 +13,6 @@ const IN_ORDER: usize = 1024;
 /// The number of items of a request's turn.
 const TURN: usize = 64;
 
-/// The number of items that a request may have of an operator while that is held up: a small request
-/// is through before it notices, and a large one waits.
-const WHILE_HELD_UP: usize = 256;
-
-/// The most requests of which it is noted how much they have had while the operator was held up.
-const NOTED: usize = 1 << 14;
-
 /// See the module's documentation.
 pub(super) struct Waiting<T> {
     /// The piece in hand.
@@ -30,8 +23,6 @@ pub(super) struct Waiting<T> {
     turns: VecDeque<RequestId>,
     /// The number of items outside of the piece in hand.
     number: usize,
-    /// The number of items that each request has had since the operator was held up.
-    had: HashMap<RequestId, usize, foldhash::fast::RandomState>,
 }
 
 impl<T> Waiting<T> {
@@ -42,7 +33,6 @@ impl<T> Waiting<T> {
             by_request: HashMap::default(),
             turns: VecDeque::new(),
             number: 0,
-            had: HashMap::default(),
         }
     }
 
@@ -88,15 +78,11 @@ impl<T> Waiting<T> {
         }
     }
 
-    /// Returns the piece in hand: what came first, or the next request's turn. `None` if nothing may
-    /// be taken: nothing is left, or, with `held_up`, each request that waits has had its share.
-    pub(super) fn piece(&mut self, held_up: bool) -> Option<&mut std::vec::IntoIter<Item<T>>> {
-        if !held_up && !self.had.is_empty() {
-            self.had.clear();
-        }
+    /// Returns the piece in hand: what came first, or the next request's turn. `None` if nothing is
+    /// left.
+    pub(super) fn piece(&mut self) -> Option<&mut std::vec::IntoIter<Item<T>>> {
         if self.piece.as_slice().is_empty() {
-            let next = if held_up { self.next_small() } else { self.next() };
-            self.piece = next?;
+            self.piece = self.next()?;
             self.number -= self.piece.as_slice().len();
         }
         Some(&mut self.piece)
@@ -106,32 +92,14 @@ impl<T> Waiting<T> {
         if let Some(items) = self.in_order.pop_front() {
             return Some(items);
         }
-        self.turn(TURN)
+        self.turn()
     }
 
-    /// The next turn of a request that has not had its share yet.
-    fn next_small(&mut self) -> Option<std::vec::IntoIter<Item<T>>> {
-        self.sort();
-        if self.had.len() > NOTED {
-            self.had.clear();
-        }
-        for _ in 0..self.turns.len() {
-            let had = self.had.entry(*self.turns.front()?).or_default();
-            let most = TURN.min(WHILE_HELD_UP - *had);
-            if most > 0 {
-                *had += most;
-                return self.turn(most);
-            }
-            self.turns.rotate_left(1);
-        }
-        None
-    }
-
-    /// At most so many items of the request whose turn it is, which then is the last in turn.
-    fn turn(&mut self, most: usize) -> Option<std::vec::IntoIter<Item<T>>> {
+    /// The next items of the request whose turn it is, which then is the last in turn.
+    fn turn(&mut self) -> Option<std::vec::IntoIter<Item<T>>> {
         let id = self.turns.pop_front()?;
         let of_request = self.by_request.get_mut(&id)?;
-        let items: Vec<Item<T>> = of_request.drain(..most.min(of_request.len())).collect();
+        let items: Vec<Item<T>> = of_request.drain(..TURN.min(of_request.len())).collect();
         if of_request.is_empty() {
             self.by_request.remove(&id);
         } else {
@@ -161,8 +129,8 @@ mod tests {
     }
 
     /// Takes one piece whole. Returns whose it was, and how many items it had.
-    fn take(waiting: &mut Waiting<usize>, held_up: bool) -> Option<(RequestId, usize)> {
-        let items: Vec<Item<usize>> = waiting.piece(held_up)?.collect();
+    fn take(waiting: &mut Waiting<usize>) -> Option<(RequestId, usize)> {
+        let items: Vec<Item<usize>> = waiting.piece()?.collect();
         items.first().map(|first| (first.ticket.id, items.len()))
     }
 
@@ -173,9 +141,9 @@ mod tests {
         waiting.push(items(ids[1], 2));
         waiting.push(items(ids[0], 500));
         assert_eq!(waiting.len(), 1002);
-        let taken: Vec<_> = std::iter::from_fn(|| take(&mut waiting, false)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| take(&mut waiting)).collect();
         assert_eq!(taken, [(ids[0], 500), (ids[1], 2), (ids[0], 500)]);
-        assert!(waiting.is_empty() && take(&mut waiting, false).is_none());
+        assert!(waiting.is_empty() && take(&mut waiting).is_none());
     }
 
     #[test]
@@ -183,35 +151,17 @@ mod tests {
         let (mut waiting, ids) = (Waiting::new(), requests(3));
         waiting.push(items(ids[0], 100_000));
         waiting.push(items(ids[1], 100));
-        assert_eq!(take(&mut waiting, false), Some((ids[0], TURN)));
+        assert_eq!(take(&mut waiting), Some((ids[0], TURN)));
         waiting.push(items(ids[2], 3));
-        let next: Vec<_> = (0..4).map(|_| take(&mut waiting, false)).collect();
+        let next: Vec<_> = (0..4).map(|_| take(&mut waiting)).collect();
         let expected = [(ids[1], TURN), (ids[0], TURN), (ids[2], 3), (ids[1], 100 - TURN)];
         assert_eq!(next, expected.map(Some));
         // A piece in hand is finished first.
-        let first = waiting.piece(false).and_then(Iterator::next).expect("there is more");
+        let first = waiting.piece().and_then(Iterator::next).expect("there is more");
         assert!(matches!(first.held, Held::Value(128)), "in the order of the request: {first:?}");
         assert_eq!(waiting.len(), 100_000 - 2 * TURN - 1);
-        let rest: usize = std::iter::from_fn(|| take(&mut waiting, false)).map(|(_, n)| n).sum();
+        let rest: usize = std::iter::from_fn(|| take(&mut waiting)).map(|(_, n)| n).sum();
         assert_eq!(rest, 100_000 - 2 * TURN - 1);
         assert!(waiting.is_empty() && waiting.by_request.is_empty() && waiting.turns.is_empty());
-    }
-
-    #[test]
-    fn while_it_is_held_up_small_requests_pass_and_large_ones_wait() {
-        let (mut waiting, ids) = (Waiting::new(), requests(3));
-        waiting.push(items(ids[0], 5000));
-        let mut of_large = 0;
-        while let Some((id, number)) = take(&mut waiting, true) {
-            assert_eq!(id, ids[0]);
-            of_large += number;
-        }
-        assert_eq!(of_large, WHILE_HELD_UP);
-        waiting.push(items(ids[1], 5));
-        assert_eq!(take(&mut waiting, true), Some((ids[1], 5)));
-        assert_eq!(take(&mut waiting, true), None);
-        // Once it is not, all may pass again.
-        assert_eq!(take(&mut waiting, false), Some((ids[0], TURN)));
-        assert_eq!(take(&mut waiting, true), Some((ids[0], TURN)));
     }
 }
