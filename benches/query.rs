@@ -51,6 +51,9 @@ fn main() {
     if wanted(case) {
         beside_scans(case, map);
     }
+    if wanted("fairness") {
+        fairness();
+    }
     if wanted("ingest_with_10k/s") {
         ingest_with_requests();
     }
@@ -112,6 +115,49 @@ fn beside_scans(case: &str, map: f64) {
     );
 }
 
+/// Small requests, one after the other, alone and beside two clients that ask the same query for
+/// 200,000 keys at a time.
+fn fairness() {
+    let running = Running::idle(2);
+    let small = |during: Duration| {
+        let (began, mut took) = (Instant::now(), Vec::new());
+        while began.elapsed() < during {
+            let asked_at = Instant::now();
+            let of_one = keys(took.len() as u64).to_vec();
+            running.engine.runtime().ask_typed::<u64>("many", &of_one).expect("it is answered");
+            took.push(micros(asked_at.elapsed()));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Asked::of(took, began.elapsed(), 0.0)
+    };
+    let alone = small(FOR);
+    println!("query case=fairness beside=nobody {}", alone.latencies());
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let large: Vec<_> = (0..2)
+        .map(|client| {
+            let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+            let runtime = Arc::clone(running.engine.runtime());
+            std::thread::spawn(move || {
+                let all: Vec<u64> = (client..200_000).map(|key| key % KEYS).collect();
+                while !over.load(SeqCst) {
+                    runtime.ask_typed::<u64>("many", &all).expect("it is answered");
+                    answered.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let beside = small(FOR);
+    over.store(true, SeqCst);
+    large.into_iter().for_each(|client| client.join().expect("it ends"));
+    let ratio = beside.at(0.99) as f64 / alone.at(0.99) as f64;
+    println!(
+        "query case=fairness beside=2_large large={} ratio={ratio:.2} {}",
+        answered.load(SeqCst),
+        beside.latencies()
+    );
+}
+
 /// What 10,000 requests a second cost the ingest. The same run with them and without, in turn: its
 /// rate wanders.
 fn ingest_with_requests() {
@@ -149,10 +195,13 @@ impl Asked {
         Asked { per_s: took_us.len() as f64 / took.as_secs_f64(), took_us, ingested }
     }
 
+    /// In microseconds.
+    fn at(&self, quantile: f64) -> u64 {
+        self.took_us[((self.took_us.len() - 1) as f64 * quantile) as usize]
+    }
+
     fn latencies(&self) -> String {
-        let at =
-            |quantile: f64| self.took_us[((self.took_us.len() - 1) as f64 * quantile) as usize];
-        format!("p50_us={} p99_us={} p999_us={}", at(0.5), at(0.99), at(0.999))
+        format!("p50_us={} p99_us={} p999_us={}", self.at(0.5), self.at(0.99), self.at(0.999))
     }
 }
 
@@ -227,6 +276,9 @@ impl Running {
                 .group_by(|number| *number)
                 .persistent_aggregate("counts", Count);
             topology.query("counts", |keys: Requests<[u64; 4]>| {
+                keys.flat_map(|keys, each| each.extend(keys)).lookup(&counts).aggregate(Sum)
+            });
+            topology.query("many", |keys: Requests<Vec<u64>>| {
                 keys.flat_map(|keys, each| each.extend(keys)).lookup(&counts).aggregate(Sum)
             });
             topology.query("scans", |times: Requests<u64>| {

@@ -1,4 +1,5 @@
-//! A batch's life, from its first record to confirmed output. Read this file first.
+//! A batch's life, from its first record to confirmed output. Read this file first; the words
+//! (outbox, marker, delta, generation, fold) are in `ARCHITECTURE.md`, "Words".
 //!
 //! A batch is a numbered set of records ([`Txid`]). Its number is the timely timestamp of all of
 //! its records, so timely's progress tracking alone determines when a batch is complete. Batches
@@ -6,19 +7,27 @@
 //!
 //! | stage | decided by | carried by | crash points in it | a crash here |
 //! | --- | --- | --- | --- | --- |
-//! | **open** | [`intake`]: one batch is open; workers reserve records in it and read them ([`feed`]) | a growing [`Range`] for each partition | `batch-opened` | changes nothing: the same positions are read again |
-//! | **closed** | [`intake`]: enough records, bytes or time | the ranges, now fixed | `batch-closed` | changes nothing |
-//! | **computing** | the operators, in time slices ([`slice`]) | [`chunk::Chunk`], then [`WorkerBatch`] | | changes nothing |
-//! | **complete** | the worker loop (`run/worker.rs`): the frontier has passed the number | [`WorkerDelta`], sent to the committer | `batch-computed` | changes nothing |
-//! | **committed** | [`commit`]: positions, deltas, output and number in one RocksDB write | [`tidemill_state::Batch`] | `before-write`, `after-write` | before the write nothing; after it the batch is durable, and the next run publishes it |
-//! | **published** | [`publish`]: one thread for each sink, in order | entries of the outbox | `before-publish`, `sink-begun`, `sink-produced`, `sink-delivered`, `publish-prepared` | the sink's marker determines what the next run sends again |
-//! | **confirmed** | the sink | its marker | `sink-ended`, `published` | nothing is sent again; a later commit removes the entries |
+//! | **open** | [`intake`]: one batch is open; workers are promised records in it and read them ([`feed`]) | a growing [`Range`] for each partition | `batch-opened` | changes nothing: the same positions are read again |
+//! | **closed** | [`intake`]: enough records, bytes or time. No worker begins a read for it; each ends its ranges at its next turn | the ranges, fixed then | `batch-closed` | changes nothing |
+//! | **computing** | nobody: operators run in time slices ([`slice`]) until their input is used up | [`chunk::Chunk`], then [`WorkerBatch`]; changes of state are in the hot map, which is ahead of the store | | changes nothing: a start loads the hot map from the store |
+//! | **complete** | the worker loop (`engine/src/run/worker.rs`): on this worker the frontier has passed the number | one [`WorkerDelta`] of each worker, also an empty one, sent to the committer | `batch-computed` | changes nothing |
+//! | **committed** | [`commit`]: positions, deltas, output and number in one RocksDB write | [`tidemill_state::Batch`] | `before-write`, `after-write` | before the write nothing; after it the batch is durable ([`tidemill_state::Durability`]: for a crash of the machine too, or of the process alone), and the next run publishes it |
+//! | **published** | [`publish`]: one thread for each sink, in order | entries of the outbox | `before-publish`, `sink-begun`, `sink-produced`, `sink-delivered`, `publish-prepared` | a sink with a marker gets what its marker lacks; one without gets everything unconfirmed again |
+//! | **confirmed** | the sink | its marker | `sink-ended`, `published` | as above: a later write (a commit, or housekeeping) removes the entries |
 //! | **folded** | the fold (`state/src/fold.rs`), beside later batches | one sorted file | `fold-begun`, `fold-written`, `fold-ingested`, `log-trimmed` | the log is still complete, or the file is part of the store |
 //!
-//! The rows of the decision after a crash are in `state/src/resolve.rs`; `tests/crashes.rs` ends a
-//! process at every crash point. A failure before the commit sets the [`latch`]: nothing of that
-//! generation is committed from then on, and the dataflows are built again after the last committed
-//! batch.
+//! The decision after a crash is in `state/src/resolve.rs`, with its cases in
+//! `state/src/resolve/tests.rs`; that of the sources is in `engine/src/run/start.rs`.
+//! `tests/crashes.rs` ends a process at every crash point, and `tests/kafka/faults.rs` at those of a
+//! transaction.
+//!
+//! A failure before the commit sets the [`latch`]: the committer takes no more deltas of that
+//! generation (what it has taken it still commits). `engine/src/run/retry.rs` decides whether the
+//! dataflows are built again after the last committed batch, or the run ends.
+//!
+//! Beside the stages stand [`backpressure`] (why sources wait), [`outlets`] (what each sink holds and
+//! what it is owed), [`turns`] (which partition is read next) and [`report`] (what is shown of a
+//! batch).
 
 use crate::ids::GenerationNumber;
 use std::collections::BTreeMap;
@@ -42,11 +51,12 @@ pub(crate) mod turns;
 use serde::{Deserialize, Serialize};
 use tidemill_state::Txid;
 
-/// A batch, as code sees it that is called once a batch.
+/// A batch, as code sees it that is called once a batch. What is written of a batch is a
+/// [`tidemill_state::Batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Its number. Numbers after the last committed one are used again after a failure, with other
-    /// records.
+    /// Its number. A number after the last committed one may be given again after a failure, perhaps
+    /// to other records: do not key effects outside of Tidemill by it.
     pub txid: Txid,
     /// When its first record was read, in milliseconds since 1970: the same on all workers.
     pub time_ms: u64,
@@ -57,7 +67,7 @@ pub struct Batch {
 pub(crate) struct WorkerBatch {
     pub(crate) sections: Vec<Section>,
     pub(crate) outputs: BTreeMap<SinkId, PayloadWriter>,
-    /// The number of records that were set aside, by operator.
+    /// The number of records that were set aside by the failure policy (`failure.rs`), by operator.
     pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
@@ -74,7 +84,7 @@ pub(crate) struct WorkerDelta {
     pub(crate) ranges: Vec<Range>,
     /// The number of keys its states have after the batch.
     pub(crate) keys: Vec<usize>,
-    /// The number of records that were set aside, by operator.
+    /// The number of records that were set aside by the failure policy (`failure.rs`), by operator.
     pub(crate) set_aside: BTreeMap<String, u64>,
 }
 
@@ -87,7 +97,7 @@ pub struct BatchLimits {
     pub max_bytes: u64,
     /// A batch is closed when its first record is this old.
     pub max_delay: Duration,
-    /// No batch takes records while more than this many before it are closed and uncommitted.
+    /// A batch takes records only while at most this many before it are uncommitted.
     pub max_in_flight: u64,
 }
 
@@ -112,7 +122,8 @@ impl Default for BatchLimits {
     }
 }
 
-/// The range of one partition that a batch covers: `[start, end)`.
+/// The range of one partition that a batch covers: from the offset `start`, included, to the position
+/// `end`, at which reading resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) source: SourceId,

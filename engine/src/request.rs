@@ -10,5 +10,6 @@ pub(crate) mod item;
 pub(crate) mod live_requests;
 pub(crate) mod pins;
 pub(crate) mod unsent_bytes;
+pub(crate) mod waits;
 pub(crate) mod watchdog;
 pub(crate) mod weight;

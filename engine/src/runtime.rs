@@ -114,7 +114,8 @@ pub struct Runtime {
     pub(crate) timings: Timings,
     pub(crate) work: Arc<Work>,
     controls: AtomicBool,
-    /// Changes whenever more is committed: for those that wait for it.
+    /// Changes whenever more is committed: for the one of those that wait for it which leads
+    /// (`request/waits.rs`).
     pub(crate) shown: tokio::sync::watch::Sender<()>,
 }
 
@@ -237,14 +238,20 @@ impl Runtime {
                 "there is no source \"{source}\" to wait for; there are: {known}"
             )));
         }
+        Ok(self.next_offset(source, partition).is_some_and(|next| next > offset))
+    }
+
+    /// Returns the first offset of a partition that is not committed, if anything is known of it.
+    pub(crate) fn next_offset(&self, source: &str, partition: &str) -> Option<u64> {
         let inner = self.lock();
-        // Before its first commit of this run a partition is where the run has begun with it.
-        let begun = inner.workers.iter().flat_map(WorkerReport::partitions);
-        let begun = begun
-            .filter(|told| told.source == source && told.partition == partition)
-            .map(|told| told.offset)
-            .max();
-        Ok(inner.extent.covered(source, partition).max(begun).is_some_and(|next| next > offset))
+        inner.extent.covered(source, partition).or_else(|| {
+            // Before its first commit of this run a partition is where the run has begun with it.
+            let begun = inner.workers.iter().flat_map(WorkerReport::partitions);
+            begun
+                .filter(|told| told.source == source && told.partition == partition)
+                .map(|told| told.offset)
+                .max()
+        })
     }
 
     /// Records an error after which the run continues.

@@ -6,11 +6,12 @@ use crate::{Incarnation, Txid};
 /// The facts that are recorded in the store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFacts {
-    /// The last committed batch (L).
+    /// The last committed batch.
     pub committed: Txid,
     /// The batch up to which the log is folded.
     pub folded: Txid,
-    /// Every run of this store so far, oldest first; without this one.
+    /// The runs of this store, oldest first: those before this one, and for [`crate::resolve`]'s
+    /// second decision this one too. A run is an incarnation; generations are within a run.
     pub incarnations: Vec<Incarnation>,
     /// The recorded schema of the topology.
     pub schema: Schema,
@@ -34,7 +35,7 @@ pub struct SinkRecord {
 pub struct MarkerFacts {
     /// The topology that wrote it.
     pub topology: String,
-    /// The last batch that the sink holds (M).
+    /// The last batch that the sink holds.
     pub txid: Txid,
     /// The run that wrote it.
     pub incarnation: Incarnation,

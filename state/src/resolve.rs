@@ -1,7 +1,11 @@
-//! The decision of a start: made from facts, without reading or writing anything.
+//! The decision of a start about store, schema and sinks: made from facts ([`crate::facts`]: read
+//! them first), without reading or writing anything. Sources are decided on in
+//! `engine/src/run/start.rs`.
 //!
-//! The thin edge around it is the engine's start: it reads the facts, calls [`resolve`], and
-//! carries the decision out.
+//! The engine's start (`engine/src/run/start.rs`) reads the facts and carries the decision out. It
+//! decides twice: on markers that an earlier run may still move ([`resolve`]), and again for each
+//! sink with a marker once that run is fenced and the marker is final ([`resolve_one`]). The cases
+//! are a table in `state/src/resolve/tests.rs`.
 
 pub use crate::facts::{Assume, Facts, MarkerFacts, SinkRecord, StoreFacts};
 use crate::schema::{Schema, SinkDecl};
@@ -11,7 +15,7 @@ use std::fmt;
 /// The actions of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// True if the store is made.
+    /// True if this start creates the store.
     pub create: bool,
     /// The batch to go on after.
     pub after: Txid,
@@ -21,24 +25,25 @@ pub struct Decision {
     pub migration: migration::Plan,
     /// The program's sinks. The schema has them too, but in the order of their numbers.
     pub declared: Vec<SinkDecl>,
-    /// The action for each of the program's sinks, in the program's order.
+    /// The action for each of the program's sinks, in the program's order. For a sink with a marker it
+    /// is provisional: see [`resolve_one`].
     pub sinks: Vec<SinkStart>,
     /// Warnings for the operator that do not prevent the start.
     pub warnings: Vec<String>,
 }
 
-/// The action of a start for one sink. In every case the marker is claimed before the first batch
-/// is opened.
+/// The action of a start for one sink. Before the first batch is opened, a sink with a marker is
+/// fenced against earlier runs and its marker is written at `at` (`engine/src/sink.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkStart {
     /// A new sink: write its marker at this txid, then record it as registered.
     Register {
-        /// The marker's txid.
+        /// The last batch that the sink is taken to hold.
         at: Txid,
     },
-    /// Claim the marker at this txid and send every entry after it.
+    /// Send every entry after this txid.
     Resume {
-        /// The marker's txid.
+        /// The last batch that the sink is taken to hold.
         at: Txid,
     },
 }
@@ -76,7 +81,7 @@ impl fmt::Display for Decision {
 ///
 /// # Errors
 /// The start is refused; the kind is the exit code, the message says what was seen and what to do.
-/// Nothing may be changed then.
+/// Nothing has been changed yet.
 pub fn resolve(facts: &Facts) -> Result<Decision> {
     let recorded = facts.store.clone().unwrap_or_default();
     if recorded.folded > recorded.committed {
@@ -111,7 +116,7 @@ pub fn resolve(facts: &Facts) -> Result<Decision> {
 /// rest was decided.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve`]; but the store, its format and its migrations may have been changed already.
 ///
 /// # Panics
 /// If `facts` has no store, or not exactly one sink.
@@ -204,6 +209,7 @@ fn resolve_unregistered(
 ) -> Result<SinkStart> {
     let ours =
         marker.topology == facts.known_as && store.incarnations.contains(&marker.incarnation);
+    // A start crashed between the marker and its record. Nothing was committed in between.
     if ours && marker.txid == store.committed {
         return Ok(SinkStart::Register { at: store.committed });
     }
@@ -261,6 +267,9 @@ fn resolve_registered(
             marker.txid
         )))
     };
+    // The first entry after the marker must follow the batch that the marker names. If it names an
+    // entry in between as the one before it, that one was confirmed and removed, and the sink went
+    // back. Without an entry after it, the marker must be at the newest one.
     match sink.entries.iter().find(|(txid, _)| *txid > marker.txid) {
         None if marker.txid < last => rolled_back(format!("it had confirmed batch {last}")),
         Some((txid, prev)) if *prev > marker.txid => rolled_back(format!(

@@ -291,6 +291,29 @@ fn a_failure_is_its_requests_alone() {
     });
 }
 
+/// A request with much to do takes turns with others of the same query: small ones that come after
+/// it are answered before it. In the order in which items come, it would be first.
+#[test]
+fn a_large_request_keeps_no_small_one_of_its_query_waiting() {
+    for (workers, query) in [(1, "words"), (2, "words"), (2, "each"), (2, "shuffled")] {
+        let mut kit = Kit::with(|settings| settings.workers = workers, topology);
+        kit.feed("sentences", FIRST.iter().map(ToString::to_string));
+        kit.step();
+        let mut pipeline = kit.engine().runtime().pipeline(query).expect("it is there");
+        let large = pipeline.ask("the ".repeat(200_000)).expect("it is let in");
+        for _ in 0..20 {
+            pipeline.ask("the man".to_string()).expect("it is let in");
+        }
+        let mut order = Vec::new();
+        for _ in 0..21 {
+            let (number, answer) = pipeline.next_answer().expect("an answer in time");
+            answer.expect("it succeeds");
+            order.push(number);
+        }
+        assert_eq!(order.last(), Some(&large), "{query}, {workers} workers: {order:?}");
+    }
+}
+
 #[test]
 fn what_one_request_gathers_has_a_bound() {
     let mut kit = Kit::with(

@@ -2,7 +2,8 @@
 //!
 //! One thread per process. The committer collects each worker's part of a batch. When all workers
 //! have handed over theirs, and every batch before is committed, the committer makes the one write.
-//! Only then does the committer report the commit: to the committed number, the sources, the sinks.
+//! Only then does the committer report the commit: to the run, which shows the number and wakes the
+//! sinks, to the sources, and to the intake.
 //! Batches that became complete while the last write was under way share one write.
 
 use crate::batch::intake::Intake;
@@ -24,11 +25,11 @@ use tidemill_state::{Batch, Points, Position, Result, SinkId, SourceId, Store, T
 pub(crate) enum Message {
     /// A worker has completed a batch.
     Delta(WorkerDelta),
-    /// A worker's partitions have moved on without a record: written once batch `after` is
-    /// committed.
+    /// A worker's partitions have moved on without a record (past an aborted transaction of Kafka,
+    /// say): written once batch `after` is committed.
     Moved { generation: GenerationNumber, after: Txid, ranges: Vec<Range> },
-    /// A generation begins. Whatever an earlier one still sends is dropped. The last committed
-    /// batch goes back: it is fixed from here on.
+    /// A generation begins. Whatever an earlier one still sends is dropped. The reply is the number
+    /// of the last committed batch: no batch of an earlier generation is committed after it.
     Generation {
         number: GenerationNumber,
         latch: Arc<Latch>,
@@ -69,7 +70,7 @@ pub(crate) struct Committer {
     pub(crate) run: Arc<dyn OnCommit>,
     pub(crate) points: Arc<Points>,
     pub(crate) workers: usize,
-    /// The batch of each sink's last entry.
+    /// The batch of each sink's newest entry, as assembled: the store may not have it yet.
     pub(crate) last_output: BTreeMap<SinkId, Txid>,
     pub(crate) waiting: BTreeMap<Txid, Vec<WorkerDelta>>,
     pub(crate) generation: Option<(GenerationNumber, Arc<Latch>, Arc<Intake>)>,
@@ -79,7 +80,8 @@ pub(crate) struct Committer {
     pub(crate) sources: Vec<(SourceId, Arc<dyn AnySource>)>,
 }
 
-/// The time housekeeping waits for a commit to ride in.
+/// After this long without a commit, confirmations, moved positions and the trimming of the log are
+/// written on their own.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
 /// The number of bytes that go into one write when several batches are complete.
@@ -197,8 +199,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Moves the ranges that have moved on before one of these batches to where that batch ends, if
-    /// the batch has something of the partition. Otherwise the position would go back.
+    /// Brings moves up to date with these batches. A move that was reported after batch A, but is
+    /// written with a later batch that has read the same partition, must not take its position back:
+    /// it then ends where that batch ends.
     fn catch_up(&mut self, batches: &[Batch]) {
         if self.moved.is_empty() {
             return;
@@ -274,6 +277,7 @@ impl Committer {
         let (mut batches, mut reports) = (Vec::new(), Vec::new());
         let (mut next, mut bytes) = (self.store.committed().txid().next(), 0);
         while bytes < BYTES_AT_ONCE
+            // Each worker sends one delta for each batch, also an empty one.
             && self.waiting.get(&next).is_some_and(|deltas| deltas.len() == self.workers)
         {
             let deltas = self.waiting.remove(&next).expect("it was found above");
@@ -338,6 +342,7 @@ impl Committer {
             set_aside: summed(deltas.iter().flat_map(|delta| &delta.set_aside)),
             fill_us: micros(closed.saturating_duration_since(opened)),
             compute_us: micros(now.saturating_duration_since(closed)),
+            // What comes later is filled in by the run.
             commit_us: 0,
             committed_at_ms: 0,
             publish: Vec::new(),

@@ -1,4 +1,5 @@
-//! The latch of a generation: set by its first failure, after which nothing of it is committed.
+//! The latch of a generation: set by its first failure, after which the committer takes nothing more
+//! of it.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use tidemill_state::{Error, SinkId, Txid};
 
 /// Set once by the first failure of a generation, before anything of the generation is dropped.
-/// From then on no batch of it is committed.
+/// From then on the committer takes no delta of it; what it has taken it still commits.
 #[derive(Default)]
 pub(crate) struct Latch {
     set: AtomicBool,

@@ -15,5 +15,6 @@ mod map;
 mod merge;
 pub(super) mod scan;
 mod shuffle;
+mod waiting;
 
 pub use group_by::GroupedRequests;

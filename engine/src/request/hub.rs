@@ -7,6 +7,7 @@ use crate::request::codec::QueryCodec;
 use crate::request::live_requests::{LiveRequests, PLACES};
 use crate::request::pins::Pins;
 use crate::request::unsent_bytes::UnsentBytes;
+use crate::request::waits::Waits;
 use crate::request::watchdog::Watchdog;
 use crate::sync::AtomicU64;
 use serde::Serialize;
@@ -64,6 +65,7 @@ pub(crate) struct RequestHub {
     pub(crate) outstanding: Arc<AtomicUsize>,
     /// Requests that wait for a batch, and are not let in yet.
     for_batches: Arc<AtomicUsize>,
+    pub(crate) waits: Waits,
     pub(crate) queries: Vec<Arc<dyn QueryCodec>>,
     pub(crate) limits: QueryLimits,
     workers: usize,
@@ -85,6 +87,7 @@ impl RequestHub {
             unsent: Arc::new(UnsentBytes::new(limits.unsent_bytes)),
             outstanding: Arc::default(),
             for_batches: Arc::default(),
+            waits: Waits::default(),
             queries,
             limits,
             workers,

@@ -13,10 +13,11 @@ use crate::dataflow::declared::Declared;
 use crate::dataflow::topology::{self, Build, Topology};
 use crate::ids::GenerationNumber;
 use crate::panics;
+use crate::run::threads::spawn_raw;
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use crate::source::StartFacts;
-use crate::table::part::{PageOf, PageProgress};
+use crate::table::page::{PageOf, PageProgress};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -365,7 +366,15 @@ impl<'j> Worker<'j> {
     /// Goes on with the page that waits longest. Gives when to come back.
     fn turn_page(&mut self) -> Option<Duration> {
         let mut page = self.pages.pop_front()?;
-        match self.context.declared.borrow().states[page.state.0].page(&mut page) {
+        let (declared, mut slice) = (self.context.declared.borrow(), slice::TimeSlice::begin());
+        let state = &declared.states[page.state.0];
+        let progress = loop {
+            match state.page(&mut page) {
+                Ok(PageProgress::Continues) if !slice.was_over() => slice.look(),
+                progress => break progress,
+            }
+        };
+        match progress {
             Ok(PageProgress::Continues) if page.reply.is_closed() => {}
             Ok(PageProgress::Continues) => self.pages.push_back(page),
             Ok(done) => drop(page.reply.send(Ok((page.rows, done == PageProgress::Full)))),
@@ -439,6 +448,12 @@ impl<'j> Worker<'j> {
         self.reported = Instant::now();
         if self.job.shared.trial.is_some() {
             return;
+        }
+        for state in &self.context.declared.borrow().states {
+            // Without a thread for it, it is dropped here.
+            if let Some(order) = state.give_back(self.reported) {
+                let _ = spawn_raw("order", move || drop(order));
+            }
         }
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.moved()).collect();
         if !ranges.is_empty() {

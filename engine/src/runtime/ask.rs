@@ -8,6 +8,7 @@ use crate::request::ask::{
 };
 use crate::request::codec::QueryDecl;
 use crate::request::hub::{QueryLimits, RequestHub};
+use crate::request::waits::Wait;
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use serde::Serialize;
@@ -67,22 +68,34 @@ impl Runtime {
     /// # Errors
     /// [`QueryError::BadArguments`]: there is no such source. [`QueryError::TooMany`]: as many wait already as [`QueryLimits::waiting`] says.
     pub async fn wait_until(&self, at_least: &[AtLeast<'_>]) -> Result<(), QueryError> {
-        let mut shown = self.shown.subscribe();
         let mut counted = None;
         for wanted in at_least {
-            loop {
-                // Before the look: what is committed after it wakes this again.
-                shown.borrow_and_update();
-                if self.is_committed(wanted)? {
-                    break;
-                }
-                if counted.is_none() {
-                    counted = Some(self.hub.let_wait()?);
-                }
-                shown.changed().await.map_err(|_| QueryError::gone())?;
+            if self.is_committed(wanted)? {
+                continue;
+            }
+            if counted.is_none() {
+                counted = Some(self.hub.let_wait()?);
+            }
+            let wait = self.hub.waits.begin(wanted);
+            // It may have been committed between the look and the beginning.
+            if !self.is_committed(wanted)? {
+                self.until_due(wait).await?;
             }
         }
         Ok(())
+    }
+
+    async fn until_due(&self, mut wait: Wait<'_>) -> Result<(), QueryError> {
+        let Some(_lead) = wait.due_or_leads().await else { return Ok(()) };
+        let mut shown = self.shown.subscribe();
+        loop {
+            let next = |source: &str, partition: &str| self.next_offset(source, partition);
+            self.hub.waits.wake_due(self.committed(), next);
+            if wait.is_due() {
+                return Ok(());
+            }
+            shown.changed().await.map_err(|_| QueryError::gone())?;
+        }
     }
 
     /// As [`Runtime::ask`], for a thread that may sleep: arguments and result have types. A query

@@ -3,7 +3,7 @@
 use crate::batch::feed::Assignment;
 use crate::ids::{GenerationNumber, StateIndex};
 use crate::request::ask::Ask;
-use crate::table::part::PageOf;
+use crate::table::page::PageOf;
 use crossbeam_channel::Sender;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::Thread;

@@ -11,7 +11,7 @@ use crate::runtime::inbox::ToWorker;
 use crate::runtime::leases::{Lease, Pin};
 use crate::runtime::{Runtime, unavailable};
 use crate::table::codec::StateCodec;
-use crate::table::part::{PageOf, Rows};
+use crate::table::page::{PageOf, PageWay, Rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,6 +137,7 @@ impl Runtime {
                 bytes,
                 at: pin.at,
                 rows: Vec::new(),
+                way: PageWay::default(),
                 reply,
             };
             self.inboxes.send(worker, ToWorker::Page(page)).map_err(|_| unavailable())?;
@@ -163,7 +164,8 @@ impl Runtime {
         let next =
             rows.last().filter(|_| more).map(|(key, _)| codec.key_to_json(key)).transpose()?;
         let rows =
-            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
+            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], Some(&value[..]))))
+                .await?;
         if more {
             self.lease(pin.at, wish.at != Some(pin.at));
         }
@@ -220,7 +222,8 @@ impl Runtime {
             }
         }
         let rows =
-            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], value.as_deref())))?;
+            rows_to_json(codec, rows.iter().map(|(key, value)| (&key[..], value.as_deref())))
+                .await?;
         Ok((pin.at, rows))
     }
 
@@ -279,13 +282,20 @@ fn within_bytes(rows: BTreeMap<Vec<u8>, Vec<u8>>, most: usize, more: &mut bool) 
     rows
 }
 
+/// The number of bytes of JSON that are written before other tasks of the thread have their turn.
+const JSON_AT_ONCE: usize = 64 << 10;
+
 /// Writes encoded keys and values as a JSON array.
-fn rows_to_json<'r>(
+async fn rows_to_json<'r>(
     codec: &dyn StateCodec,
     rows: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
 ) -> Result<String> {
-    let mut json = vec![b'['];
+    let (mut json, mut pause_at) = (vec![b'['], JSON_AT_ONCE);
     for (number, (key, value)) in rows.enumerate() {
+        if json.len() >= pause_at {
+            pause_at = json.len() + JSON_AT_ONCE;
+            tokio::task::yield_now().await;
+        }
         if number > 0 {
             json.push(b',');
         }

@@ -1,13 +1,13 @@
 //! States as the rest of the engine sees them: typed on their worker, without types elsewhere.
 
-use crate::ids::StateIndex;
 use crate::record::Storable;
 use crate::request::ask::QueryError;
+use crate::table::page::{OrderUse, PageOf, PageProgress};
 use crate::table::placement::Placement;
-use tidemill_state::hot::{Found, HotMap, Range};
+use std::time::Instant;
+use tidemill_state::hot::{Found, HotMap};
 use tidemill_state::keys::{self, Key};
 use tidemill_state::{Error, Kind, Result, StateId, Txid, codec};
-use tokio::sync::oneshot;
 
 /// One worker's part of a state, without its types: to load it, and to answer reads.
 pub(crate) trait WorkerState {
@@ -21,6 +21,10 @@ pub(crate) trait WorkerState {
 
     /// Adds the next rows of a page, some of them.
     fn page(&self, page: &mut PageOf) -> Result<PageProgress>;
+
+    /// Gives the order of the keys back if nobody has asked for it for a while: to be dropped
+    /// elsewhere, since that takes long if it is large.
+    fn give_back(&self, now: Instant) -> Option<Box<dyn Send>>;
 
     /// Returns the number of keys that have a value here as of batch `at`.
     fn keys(&self, at: Txid) -> usize;
@@ -41,6 +45,7 @@ pub(crate) struct TypedState<K, V> {
     /// The number of times the bytes of old values were asked for, and how many each of them holds
     /// outside itself, about.
     outside: std::cell::Cell<(u32, usize)>,
+    pub(crate) order: OrderUse,
 }
 
 impl<K: Key, V: Storable> TypedState<K, V> {
@@ -61,6 +66,7 @@ impl<K: Key, V: Storable> TypedState<K, V> {
                 }
             }),
             outside: std::cell::Cell::default(),
+            order: OrderUse::default(),
         }
     }
 
@@ -104,27 +110,11 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
         if !map.holds(page.at) {
             return Err(not_held());
         }
-        if !map.order(encode::<K>, KEYS_AT_ONCE) {
-            return Ok(PageProgress::Continues);
-        }
-        let PageOf { range, rows, limit, bytes, .. } = page;
-        let mut failed = None;
-        let on = map.range_at(range, page.at, KEYS_AT_ONCE, |key, _, value| {
-            let mut encoded = Vec::new();
-            failed = codec::encode(value, &mut encoded).err();
-            *bytes = bytes.saturating_sub(key.len() + encoded.len());
-            rows.push((key.to_vec(), encoded));
-            failed.is_none() && rows.len() < *limit && *bytes > 0
-        });
-        failed.map_or(Ok(()), Err)?;
-        Ok(match on {
-            Some(from) if rows.len() < *limit && *bytes > 0 => {
-                range.from = from;
-                PageProgress::Continues
-            }
-            Some(_) => PageProgress::Full,
-            None => PageProgress::End,
-        })
+        page.turn(&mut map, &self.order)
+    }
+
+    fn give_back(&self, now: Instant) -> Option<Box<dyn Send>> {
+        if self.order.is_unused(now) { self.map.borrow_mut().take_order() } else { None }
     }
 
     fn keys(&self, at: Txid) -> usize {
@@ -150,9 +140,6 @@ impl<K: Key, V: Storable> WorkerState for TypedState<K, V> {
         map.kept_bytes(outside)
     }
 }
-
-/// The number of keys that a page looks at before the worker continues with other work.
-const KEYS_AT_ONCE: usize = 256;
 
 /// The number of old values that are let go of at once.
 const RELEASED_AT_ONCE: usize = 4096;
@@ -202,32 +189,6 @@ impl std::io::Write for Counted {
 /// Encodes a key that is in a state already.
 pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
     keys::encode_key(key, into).expect("it was encoded when it came into the state");
-}
-
-/// Encoded keys and values.
-pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// The state of a page after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PageProgress {
-    /// It needs another turn.
-    Continues,
-    /// It has as many rows as it may have, and there may be more behind them.
-    Full,
-    /// It has the last row.
-    End,
-}
-
-/// The next rows of a state on one worker, and whether there may be more.
-pub(crate) struct PageOf {
-    pub(crate) state: StateIndex,
-    pub(crate) range: Range,
-    pub(crate) limit: usize,
-    /// The number of bytes the rows may still have: the row that goes over it is the last.
-    pub(crate) bytes: usize,
-    pub(crate) at: Txid,
-    pub(crate) rows: Rows,
-    pub(crate) reply: oneshot::Sender<Result<(Rows, bool)>>,
 }
 
 /// The values of these keys, if they have no more than so many bytes together.

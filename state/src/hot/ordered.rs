@@ -1,5 +1,5 @@
 //! The keys of a hot map in order, for scans by prefix or range: made when the first of them comes,
-//! and kept from then on.
+//! and kept until it is taken out.
 //!
 //! Nobody who does not ask for an order pays for one. Making it is cut into pieces; a key that is
 //! new meanwhile goes in at once.
@@ -83,7 +83,18 @@ impl Range {
         }
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
+    /// Returns whether an encoded key is in the range.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let after_start = match &self.from {
+            Bound::Included(from) => key >= &from[..],
+            Bound::Excluded(from) => key > &from[..],
+            Bound::Unbounded => true,
+        };
+        after_start && self.is_before_end(key)
+    }
+
+    fn is_before_end(&self, key: &[u8]) -> bool {
         let before_end = match &self.end {
             Bound::Included(end) => key <= &end[..],
             Bound::Excluded(end) => key < &end[..],
@@ -125,6 +136,18 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         true
     }
 
+    /// Returns whether all keys are in order.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.ordered.as_ref().is_some_and(|ordered| ordered.next.0 == self.tables.len())
+    }
+
+    /// Takes the order out, if there is one. To drop it takes long if it is large: leave that to a
+    /// thread that nobody waits for.
+    pub fn take_order(&mut self) -> Option<Box<dyn Send>> {
+        self.ordered.take().map(|ordered| Box::new(ordered.places) as Box<dyn Send>)
+    }
+
     /// Calls `each` with encoded keys, keys and values as of batch `at`, in order of the encoded
     /// keys, until it returns false; it is called for at most `budget` keys, those without a value
     /// counted too. Returns where to go on, if that was not all.
@@ -142,7 +165,7 @@ impl<K: Eq, V: Clone> HotMap<K, V> {
         assert_eq!(ordered.next.0, self.tables.len(), "the keys are put in order before");
         let rows = ordered.places.range::<[u8], _>((range.first(), Bound::Unbounded));
         for (number, (encoded, (table, slot))) in
-            rows.take_while(|(key, _)| range.contains(key)).enumerate()
+            rows.take_while(|(key, _)| range.is_before_end(key)).enumerate()
         {
             if number == budget {
                 return Some(Bound::Included(encoded.to_vec()));

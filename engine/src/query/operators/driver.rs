@@ -3,11 +3,11 @@
 
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::stream::activator;
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Part, Raw};
 use crate::record::Record;
 use crate::request::backlog::LOOK_AGAIN;
 use crate::request::item::Item;
-use std::collections::VecDeque;
 use timely::dataflow::channels::pact::ParallelizationContract;
 use timely::dataflow::channels::pushers::OutputSession;
 use timely::dataflow::operators::Capability;
@@ -15,9 +15,6 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// The most items that travel together: about a slice's work.
 const ITEMS_TOGETHER: usize = 512;
-
-/// Containers of items that have come and wait.
-pub(super) type Waiting<T> = VecDeque<std::vec::IntoIter<Item<T>>>;
 
 /// The work of one operator, without the skeleton around it.
 pub(super) trait ItemOperator<T, U>: 'static {
@@ -28,7 +25,7 @@ pub(super) trait ItemOperator<T, U>: 'static {
     /// is over. Its output goes into `given`.
     ///
     /// With `held_up`, the operators after this one have more to do than they can in a moment: it
-    /// may take items up, but should give no more of them than it has to.
+    /// may take items up, but gives no more than small results.
     fn work(
         &mut self,
         waiting: &mut Waiting<T>,
@@ -65,10 +62,10 @@ pub(super) fn operate<'q, T: Record, U: Record, O: ItemOperator<T, U>>(
     let (part, mut before) = (part.clone(), part.before());
     builder.build(move |mut capabilities| {
         let capability = capabilities.pop();
-        let mut waiting: Waiting<T> = VecDeque::new();
+        let mut waiting: Waiting<T> = Waiting::new();
         let (mut given, mut given_up) = (Vec::new(), 0);
         move |_frontiers| {
-            input.for_each(|_, items| waiting.push_back(part.take(items)));
+            input.for_each(|_, items| waiting.push(part.take(items)));
             let seen = part.context.shared.hub.live.given_up();
             if seen != given_up {
                 given_up = seen;
@@ -84,7 +81,7 @@ pub(super) fn operate<'q, T: Record, U: Record, O: ItemOperator<T, U>>(
             operator.work(&mut waiting, &mut slice, held_up, &mut given);
             drop(busy);
             give(&mut output.activate(), capability, &mut given);
-            before.tell(number_of(&waiting));
+            before.tell(waiting.len());
             if waiting.is_empty() && !operator.has_more() {
                 return;
             }
@@ -115,11 +112,6 @@ pub(in crate::query) fn give<T: Record>(
     }
 }
 
-/// Returns the number of items they are.
-fn number_of<T>(waiting: &Waiting<T>) -> usize {
-    waiting.iter().map(|items| items.as_slice().len()).sum()
-}
-
 /// Gives one waiting item after the other to `each`, until there are none left or the slice is
 /// over.
 pub(super) fn take_waiting<T>(
@@ -127,16 +119,13 @@ pub(super) fn take_waiting<T>(
     slice: &mut TimeSlice,
     mut each: impl FnMut(Item<T>),
 ) {
-    while let Some(items) = waiting.front_mut()
-        && !slice.was_over()
+    while !slice.was_over()
+        && let Some(items) = waiting.piece()
     {
         while !slice.is_over()
             && let Some(item) = items.next()
         {
             each(item);
-        }
-        if items.as_slice().is_empty() {
-            waiting.pop_front();
         }
     }
 }

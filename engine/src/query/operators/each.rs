@@ -5,7 +5,8 @@ use crate::batch::slice::TimeSlice;
 use crate::dataflow::meter::Busy;
 use crate::panics::failure_message;
 use crate::plan::{NodeId, NodeKind};
-use crate::query::operators::driver::{ItemOperator, Waiting, operate};
+use crate::query::operators::driver::{ItemOperator, operate};
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Part, Raw, Requests};
 use crate::record::{Data, Record};
 use crate::request::backlog::QueueDepth;
@@ -85,17 +86,12 @@ where
         held_up: bool,
         given: &mut Vec<Item<U>>,
     ) {
-        if held_up {
-            return;
-        }
         let mut slow = None;
-        while let Some(items) = waiting.front_mut()
-            && !slice.was_over()
+        while !slice.was_over()
+            && !held_up
+            && let Some(items) = waiting.piece()
         {
             run(&self.part, items, given, (slice, &mut slow), &mut self.logic);
-            if items.as_slice().is_empty() {
-                waiting.pop_front();
-            }
         }
     }
 }

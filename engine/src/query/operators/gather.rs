@@ -2,8 +2,9 @@
 //! home until all of its weight is there.
 
 use crate::batch::slice::TimeSlice;
-use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::driver::{ItemOperator, operate, take_waiting};
 use crate::query::operators::each::{MOST_GATHERED, ToHome};
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Part, Raw};
 use crate::record::{Data, Record};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing};
@@ -153,9 +154,7 @@ where
                 Err(why) => given.push(Item::failed(ticket, weight, why)),
             }
         }
-        if !held_up {
-            give_in_turn(leaving, slice, given);
-        }
+        give_in_turn(leaving, slice, held_up, given);
     }
 
     fn has_more(&self) -> bool {
@@ -221,17 +220,25 @@ fn leave<S, U, I: ExactSizeIterator<Item = U>>(
     Leaving::new(part, ticket, weight, values)
 }
 
+/// The number of values that leave at a time.
+const VALUES_AT_ONCE: usize = 64;
+
 /// Gives of all that is leaving in turn, until the slice is over: one large result keeps no small
-/// one waiting.
+/// one waiting. With `held_up`, small ones alone.
 pub(super) fn give_in_turn<U, I: ExactSizeIterator<Item = U>>(
     leaving: &mut VecDeque<Leaving<I>>,
     slice: &mut TimeSlice,
+    held_up: bool,
     given: &mut Vec<Item<U>>,
 ) {
-    while !slice.was_over()
+    let mut looks = if held_up { leaving.len() } else { usize::MAX };
+    while looks > 0
+        && !slice.was_over()
         && let Some(mut next) = leaving.pop_front()
     {
-        if next.step(given) {
+        looks -= 1;
+        let must_wait = held_up && next.values.len() > VALUES_AT_ONCE;
+        if must_wait || next.step(given) {
             leaving.push_back(next);
         }
         slice.look();
@@ -267,7 +274,7 @@ impl<U, I: ExactSizeIterator<Item = U>> Leaving<I> {
 
     /// Gives the next of it. Returns whether there is more.
     fn step(&mut self, given: &mut Vec<Item<U>>) -> bool {
-        for value in self.values.by_ref().take(64) {
+        for value in self.values.by_ref().take(VALUES_AT_ONCE) {
             given.push(Item {
                 ticket: self.ticket,
                 weight: std::mem::replace(&mut self.next, self.each),

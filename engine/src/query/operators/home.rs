@@ -2,8 +2,9 @@
 
 use crate::batch::slice::TimeSlice;
 use crate::plan::NodeKind;
-use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::driver::{ItemOperator, operate, take_waiting};
 use crate::query::operators::each::ToHome;
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Number, Part, Raw, Requests};
 use crate::record::Data;
 use crate::request::item::{Held, Item};

@@ -5,8 +5,9 @@ use super::gather::{Leaving, give_in_turn};
 use crate::batch::slice::TimeSlice;
 use crate::dataflow::state::State;
 use crate::plan::NodeKind;
-use crate::query::operators::driver::{ItemOperator, Waiting, operate, take_waiting};
+use crate::query::operators::driver::{ItemOperator, operate, take_waiting};
 use crate::query::operators::each::{MOST_GATHERED, each_value};
+use crate::query::operators::waiting::Waiting;
 use crate::query::requests::{Many, Part, Raw, Requests};
 use crate::record::{Data, Record, Storable};
 use crate::request::item::{Failure, Held, Item, Ticket, give_nothing, give_shared};
@@ -301,6 +302,7 @@ impl Scanning {
                 }),
                 At::Range(_) if !map.order(crate::table::part::encode::<K>, KEYS_AT_ONCE) => true,
                 At::Range(range) => {
+                    state.order.note();
                     let limit = scan.limit.unwrap_or(usize::MAX);
                     let on = map.range_at(range, ticket.at, KEYS_AT_ONCE, |encoded, key, value| {
                         if *rows < limit
@@ -391,9 +393,7 @@ impl<U: Data> ItemOperator<Row<U>, U> for InOrder<U> {
     ) {
         let InOrder { part, open, leaving } = self;
         take_waiting(waiting, slice, |item| sort_in(item, part, open, leaving, given));
-        if !held_up {
-            give_in_turn(leaving, slice, given);
-        }
+        give_in_turn(leaving, slice, held_up, given);
     }
 
     fn has_more(&self) -> bool {
