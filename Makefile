@@ -36,7 +36,7 @@ setup-kafka: ## the same, and Java and Maven for a broker
 setup-test: ## the same, and a browser for the page
 	@scripts/setup.sh --with-kafka --with-browser
 
-page: ## build the web page into ui/dist, if Node.js 20 or newer is here
+page: ## build the web page into ui/dist, if Node.js 20.19+ (of 20) or 22.12+ is here
 	@scripts/page.sh
 
 demo: setup page ## replay a day of Wikipedia edits, with a page to watch them on port 7070
