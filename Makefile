@@ -68,7 +68,7 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 bench-compare: setup-kafka ## compare the benchmarks BENCH with those of the commit BASE; without BASE, with the baseline
 	@$(if $(BASE),scripts/bench-compare.sh $(BASE) $(BENCH),scripts/bench-baseline.sh $(BENCH))
 
-check: setup ## what a change needs before it is sent, in a minute: formatting, clippy, the house rules
+check: setup ## what a change needs before it is sent, in a minute after the first build: formatting, clippy, the house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	cargo test --quiet --release --workspace --test house
