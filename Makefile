@@ -51,7 +51,7 @@ test: setup-test page ## run all tests, those of the documentation too; PART=<na
 	scripts/test.sh $(PART)
 	scripts/check-dependencies.sh
 
-test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
+test-long: setup-test page ## the tests in Rust, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 scripts/test.sh $(PART)
 
 fuzz: ## let libFuzzer look for inputs that break a fuzz target, where cargo-fuzz is; TARGET=<name> only one
