@@ -36,7 +36,7 @@ setup-kafka: ## the same, and Java and Maven for a broker
 setup-test: ## the same, and a browser for the page
 	@scripts/setup.sh --with-kafka --with-browser
 
-page: ## build the web page into ui/dist, if Node.js 20 or newer is here
+page: ## build the web page into ui/dist, if Node.js 20.19+ (of 20) or 22.12+ is here
 	@scripts/page.sh
 
 demo: setup page ## replay a day of Wikipedia edits, with a page to watch them on port 7070
@@ -51,7 +51,7 @@ test: setup-test page ## run all tests, those of the documentation too; PART=<na
 	scripts/test.sh $(PART)
 	scripts/check-dependencies.sh
 
-test-long: setup-test page ## the same tests, with every crash under every fault of a broker, and more at random
+test-long: setup-test page ## the tests in Rust, with every crash under every fault of a broker, and more at random
 	TIDEMILL_LONG=1 scripts/test.sh $(PART)
 
 fuzz: ## let libFuzzer look for inputs that break a fuzz target, where cargo-fuzz is; TARGET=<name> only one
@@ -68,7 +68,7 @@ bench: setup-kafka ## measure the word count, Kafka, queries, each operator, wha
 bench-compare: setup-kafka ## compare the benchmarks BENCH with those of the commit BASE; without BASE, with the baseline
 	@$(if $(BASE),scripts/bench-compare.sh $(BASE) $(BENCH),scripts/bench-baseline.sh $(BENCH))
 
-check: setup ## what a change needs before it is sent, in a minute: formatting, clippy, the house rules
+check: setup ## what a change needs before it is sent, in a minute after the first build: formatting, clippy, the house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release -- -D warnings
 	cargo test --quiet --release --workspace --test house

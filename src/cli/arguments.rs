@@ -18,8 +18,9 @@ pub(super) struct Arguments<A: Args> {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 no value (state get); 64 configuration; 65 state \
     damaged; 66 state rolled back or foreign; 67 source data lost; 68 a sink's content unknown, \
-    or it refuses; 69 user code or a record failed; 70 a fault of Tidemill; 75 try again. A \
-    supervisor should restart only after 75.";
+    or it refuses; 69 user code or a record failed; 70 a fault of Tidemill; 75 try again; 130, 143 \
+    a second SIGINT or SIGTERM. Restart after 75, and after death by a signal (out of memory, \
+    SIGKILL); after no other code.";
 
 #[derive(Subcommand)]
 pub(super) enum Command<A: Args> {

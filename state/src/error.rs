@@ -96,7 +96,8 @@ impl Kind {
         all.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The exit code of a process that ends with this error. A supervisor restarts only 75.
+    /// The exit code of a process that ends with this error. Of these, a supervisor restarts only
+    /// 75.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
