@@ -19,9 +19,9 @@ pub(super) struct Caller {
 
 /// An answer that is waited for longer than queries may take: its connection is not an idle one
 /// meanwhile.
-pub(super) struct Wait(Arc<Usage>);
+pub(super) struct LongWait(Arc<Usage>);
 
-impl Drop for Wait {
+impl Drop for LongWait {
     fn drop(&mut self) {
         self.0.waits.fetch_sub(1, Relaxed);
     }
@@ -66,9 +66,9 @@ impl Caller {
     }
 
     /// It waits for an answer, until what is given is dropped.
-    pub(super) fn wait(&self) -> Wait {
+    pub(super) fn wait(&self) -> LongWait {
         self.usage.waits.fetch_add(1, Relaxed);
-        Wait(Arc::clone(&self.usage))
+        LongWait(Arc::clone(&self.usage))
     }
 
     /// Lets one more of its requests in, if there is room: it counts until what is given is

@@ -16,7 +16,7 @@
 
 mod feeds;
 
-use self::feeds::{Feed, Follower, Live, Told, refused};
+use self::feeds::{Follower, Live, LiveFeed, Told, refused};
 use super::caller::{Caller, OpenRequest};
 use super::refusal::Refusal;
 use axum::Extension;
@@ -186,10 +186,10 @@ impl Client {
 
     async fn serve(mut self, mut socket: WebSocket) {
         let batches = self.live.batches(0);
-        self.follow(&Feed::Batches, String::new(), batches);
-        self.follow(&Feed::Operators, String::new(), None);
+        self.follow(&LiveFeed::Batches, String::new(), batches);
+        self.follow(&LiveFeed::Operators, String::new(), None);
         let status = self.live.status();
-        self.follow(&Feed::Status, String::new(), status);
+        self.follow(&LiveFeed::Status, String::new(), status);
         loop {
             let message = tokio::select! {
                 message = self.outbox.1.recv() => {
@@ -265,8 +265,11 @@ impl Client {
                     ));
                 }
                 let arguments = arguments.get().as_bytes().to_vec();
-                let feed =
-                    Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
+                let feed = LiveFeed::Query {
+                    name: query,
+                    arguments,
+                    every: Duration::from_millis(every_ms),
+                };
                 let following = self.follow(&feed, id.clone(), None);
                 self.watched.insert(id, following);
             }
@@ -283,7 +286,7 @@ impl Client {
 
     /// Brings the messages of a feed to the outbox, and `first` before them, which was made before
     /// this.
-    fn follow(&mut self, feed: &Feed, id: String, first: Option<Told>) -> AbortHandle {
+    fn follow(&mut self, feed: &LiveFeed, id: String, first: Option<Told>) -> AbortHandle {
         let follower = self.live.join(feed);
         let (live, outbox) = (Arc::clone(&self.live), self.outbox.0.clone());
         let following = Subscription { live, follower, id: Value::String(id), seen: 0 };

@@ -27,12 +27,12 @@ pub(crate) struct Live {
     runtime: Arc<Runtime>,
     unsent: Arc<UnsentBytes>,
     room: Arc<Semaphore>,
-    feeds: Mutex<HashMap<Feed, Channel>>,
+    feeds: Mutex<HashMap<LiveFeed, Channel>>,
 }
 
 /// A subject that sockets can follow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Feed {
+pub(super) enum LiveFeed {
     Status,
     Operators,
     Batches,
@@ -161,7 +161,7 @@ impl Live {
 
     /// Takes part in a feed, which is begun if nobody did: its last message, if there was one, and
     /// those that follow.
-    pub(super) fn join(self: &Arc<Self>, feed: &Feed) -> Follower {
+    pub(super) fn join(self: &Arc<Self>, feed: &LiveFeed) -> Follower {
         let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
         if let Some(channel) = feeds.get(feed) {
             return channel.follow();
@@ -172,10 +172,10 @@ impl Live {
         let (live, feed, told) = (Arc::clone(self), feed.clone(), self.runtime.last_change());
         tokio::spawn(async move {
             match &feed {
-                Feed::Status => live.tell(&feed, &channel, Live::status).await,
-                Feed::Operators => live.tell(&feed, &channel, Live::operators).await,
-                Feed::Batches => live.tell_batches(&feed, &channel, told).await,
-                Feed::Query { name, arguments, every } => {
+                LiveFeed::Status => live.tell(&feed, &channel, Live::status).await,
+                LiveFeed::Operators => live.tell(&feed, &channel, Live::operators).await,
+                LiveFeed::Batches => live.tell_batches(&feed, &channel, told).await,
+                LiveFeed::Query { name, arguments, every } => {
                     live.tell_answers(&feed, &channel, name, arguments, *every).await
                 }
             }
@@ -184,7 +184,7 @@ impl Live {
     }
 
     /// Returns whether nobody takes part any more. The feed is then over.
-    fn is_left(&self, feed: &Feed, channel: &Channel) -> bool {
+    fn is_left(&self, feed: &LiveFeed, channel: &Channel) -> bool {
         let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
         let left = channel.newest.receiver_count() == 0;
         if left {
@@ -194,7 +194,7 @@ impl Live {
     }
 
     /// Ends a feed: who joins from now on begins another.
-    fn end(&self, feed: &Feed) {
+    fn end(&self, feed: &LiveFeed) {
         self.feeds.lock().expect("no holder of this lock panics").remove(feed);
     }
 
@@ -212,7 +212,7 @@ impl Live {
         self.whole(json!({"type": "status", "status": self.runtime.status()}).to_string())
     }
 
-    async fn tell(&self, feed: &Feed, channel: &Channel, now: fn(&Live) -> Option<Told>) {
+    async fn tell(&self, feed: &LiveFeed, channel: &Channel, now: fn(&Live) -> Option<Told>) {
         while !self.is_left(feed, channel) {
             sleep(STATUS_EVERY).await;
             if let Some(told) = now(self) {
@@ -235,7 +235,7 @@ impl Live {
     }
 
     /// `told` is the last change that those who take part know of.
-    async fn tell_batches(&self, feed: &Feed, channel: &Channel, mut told: u64) {
+    async fn tell_batches(&self, feed: &LiveFeed, channel: &Channel, mut told: u64) {
         while !self.is_left(feed, channel) {
             sleep(BATCHES_EVERY).await;
             if let Some(batches) = self.batches(told) {
@@ -251,7 +251,7 @@ impl Live {
     /// taken that, until it is refused for good or nobody wants it.
     async fn tell_answers(
         &self,
-        feed: &Feed,
+        feed: &LiveFeed,
         channel: &Channel,
         name: &str,
         arguments: &[u8],
