@@ -92,7 +92,7 @@ pub mod states {
 #[doc(hidden)]
 pub mod port {
     pub use crate::request::ask::Permit;
-    pub use crate::request::unsent_bytes::UnsentGuard;
+    pub use crate::request::unsent_bytes::{UnsentBytes, UnsentGuard};
     pub use crate::runtime::history::Changed;
     pub use crate::runtime::reads::MOST_ROWS;
     pub use crate::runtime::timings::{OfSink, Timings};

@@ -2,12 +2,19 @@
 //! token if there is one, and with no more body than any of them needs.
 //!
 //! A page of another site can have its own name resolve to this machine (DNS rebinding), and can
-//! post here without reading the answer; both are refused.
+//! post here without reading the answer; both are refused. With a token any host is served: such a
+//! page does not have it.
+//!
+//! A body is read here, after everything else was looked at: see [`request_bodies`]. Responses
+//! leave here too: see [`sending`].
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal, place};
+use super::request_bodies::{self, BodyBudget, BodyClaim, CallMeter, MessageBody};
+use super::sending;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -16,16 +23,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tidemill_engine::port::UnsentBytes;
+use tidemill_engine::{QueryLimits, Runtime};
 use tidemill_state::{Error, Result};
-
-/// Before the run has begun.
-pub(super) const BEFORE: Bounds = Bounds { body_bytes: 1 << 20, per_client: 1024 };
 
 /// The rule about who may send requests.
 #[derive(Clone, Default)]
 pub struct Access {
     token: Option<Arc<str>>,
     hosts: Vec<String>,
+    origins: Vec<String>,
     open: bool,
 }
 
@@ -35,6 +42,7 @@ impl std::fmt::Debug for Access {
         f.debug_struct("Access")
             .field("token", &token)
             .field("hosts", &self.hosts)
+            .field("origins", &self.origins)
             .field("open", &self.open)
             .finish()
     }
@@ -74,6 +82,14 @@ impl Access {
         self
     }
 
+    /// Pages of this origin may post and open web sockets: `https://mill.example.org`. For a proxy
+    /// that passes another `Host` on than the page's.
+    #[must_use]
+    pub fn with_origin(mut self, origin: impl Into<String>) -> Access {
+        self.origins.push(origin.into());
+        self
+    }
+
     /// Everybody who reaches the port may ask, also off loopback, without a token.
     #[must_use]
     pub fn open_to_all(mut self) -> Access {
@@ -99,6 +115,10 @@ impl Access {
         self.token.is_some()
     }
 
+    fn lets_in(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+    }
+
     fn serves(&self, host: &str) -> bool {
         let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         // An address cannot be made to resolve to another one, as a name can.
@@ -118,10 +138,8 @@ impl Access {
     fn knows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let same = |given: &[u8]| bool::from(given.ct_eq(token.as_bytes()));
-        if let Some(given) = header_text(headers, header::AUTHORIZATION)
-            .and_then(|given| given.strip_prefix("Bearer "))
-        {
-            return same(given.trim().as_bytes());
+        if let Some(given) = header_text(headers, header::AUTHORIZATION).and_then(bearer) {
+            return same(given.as_bytes());
         }
         let protocols = header_text(headers, header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
         let mut given =
@@ -133,110 +151,200 @@ impl Access {
 /// Paths that answer without a token: they tell nothing of the data.
 pub(super) const FREE: [&str; 2] = ["/healthz", "/readyz"];
 
-/// The bounds of one request, and of one connection.
-#[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) body_bytes: usize,
+/// Paths of queries: they are refused before their bodies are read if there is no room.
+const QUERIES: [&str; 2] = ["/v1/query/", "/drpc/"];
+
+/// Paths below which a GET does work: no page of another site may have it done.
+const AT_WORK: [&str; 2] = ["/drpc/", "/v1/state/"];
+
+/// The bounds of requests and responses.
+pub(super) struct Gate {
+    access: Arc<Access>,
+    body_bytes: usize,
     /// Requests under way at once on one connection.
-    pub(super) per_client: usize,
+    per_client: usize,
+    bodies: BodyBudget,
+    unsent: Arc<UnsentBytes>,
+    /// The run, once there is one.
+    runtime: Option<Arc<Runtime>>,
+}
+
+impl Gate {
+    /// The gate before the run has begun.
+    pub(super) fn before(access: &Arc<Access>) -> Gate {
+        let limits = QueryLimits::default();
+        let unsent = Arc::new(UnsentBytes::new(limits.unsent_bytes));
+        Gate::new(access, &limits, unsent, None)
+    }
+
+    /// The gate of a run.
+    pub(super) fn of(runtime: &Arc<Runtime>, access: &Arc<Access>) -> Gate {
+        let unsent = runtime.unsent_bytes();
+        Gate::new(access, runtime.query_limits(), unsent, Some(Arc::clone(runtime)))
+    }
+
+    fn new(
+        access: &Arc<Access>,
+        limits: &QueryLimits,
+        unsent: Arc<UnsentBytes>,
+        runtime: Option<Arc<Runtime>>,
+    ) -> Gate {
+        Gate {
+            access: Arc::clone(access),
+            body_bytes: limits.request_bytes,
+            per_client: limits.per_client,
+            bodies: BodyBudget::new(limits.request_bytes),
+            unsent,
+            runtime,
+        }
+    }
 }
 
 /// Refuses what must not reach a handler. Whatever is refused here or behind, clients of gRPC and
 /// of Storm are told in their own way.
-pub(super) async fn admit(
-    State((access, bounds)): State<(Arc<Access>, Bounds)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let content = header_text(request.headers(), header::CONTENT_TYPE);
     let grpc = content.is_some_and(|content| content.starts_with("application/grpc"));
     let storm = request.uri().path().starts_with("/drpc/");
     // The calls of gRPC count themselves, each request of a pipeline.
-    let counted = if grpc { None } else { Some(Caller::of(&request).admit(bounds.per_client)) };
+    let (caller, at) = (Caller::of(&request), place(request.method(), request.uri()));
+    let open = caller.open();
+    let counted = if grpc { None } else { Some(caller.admit(gate.per_client)) };
     let response = match counted {
-        Some(Err(why)) => {
-            Refusal::of_query(&why, place(request.method(), request.uri())).into_response()
-        }
-        _counted => admit_or_refuse(&access, bounds.body_bytes, request, next).await,
+        Some(Err(why)) => Refusal::of_query(&why, at.clone()).into_response(),
+        _counted => match check(&gate, &request, &at) {
+            Ok(()) if grpc => answer_call(&gate, request, next).await,
+            Ok(()) => answer(&gate, request, next, &at).await,
+            Err(refused) => *refused,
+        },
     };
+    let response = sending::leave(response, &gate.unsent, open)
+        .unwrap_or_else(|why| Refusal::of_query(&why, at).into_response());
     if grpc {
-        refusal::in_grpc(response)
-    } else if storm {
-        refusal::in_storm(response)
-    } else {
-        response
+        return refusal::in_grpc(response);
+    }
+    let mut response = if storm { refusal::in_storm(response) } else { response };
+    // An answer is of the batch that was the last one: a cache would hand out an older one.
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(never);
+    response
+}
+
+/// Answers a request whose body is read first. The body counts until then.
+async fn answer(gate: &Gate, request: Request, next: Next, at: &str) -> Response {
+    if *request.method() != Method::POST || request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    match request_bodies::receive(body, &gate.bodies, gate.body_bytes, at).await {
+        Ok((bytes, claim)) => {
+            let _claim: BodyClaim = claim;
+            next.run(Request::from_parts(head, Body::from(bytes))).await
+        }
+        Err(refused) => refused.into_response(),
     }
 }
 
-async fn admit_or_refuse(
+/// Answers a call of gRPC, whose messages count as they come.
+async fn answer_call(gate: &Gate, request: Request, next: Next) -> Response {
+    let meter = CallMeter::new(&gate.bodies);
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(meter.clone());
+    let body = Body::new(MessageBody::new(body, meter.clone(), &gate.bodies));
+    let response = next.run(Request::from_parts(head, body)).await;
+    // Of a single request; those of a stream are held beside their answers.
+    drop(meter);
+    response
+}
+
+/// Refuses a request by its head.
+fn check(gate: &Gate, request: &Request, at: &str) -> std::result::Result<(), Box<Response>> {
+    check_access(&gate.access, request, at)?;
+    let path = request.uri().path();
+    if let Some(runtime) = &gate.runtime
+        && let Some(name) = QUERIES.iter().find_map(|queries| path.strip_prefix(queries))
+    {
+        runtime
+            .check_room(name.split('/').next().unwrap_or_default())
+            .map_err(|why| Box::new(Refusal::of_query(&why, at.into()).into_response()))?;
+    }
+    let length = header_text(request.headers(), header::CONTENT_LENGTH)
+        .and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > gate.body_bytes as u64) {
+        return Err(Box::new(request_bodies::too_large(gate.body_bytes, at).into_response()));
+    }
+    Ok(())
+}
+
+fn check_access(
     access: &Access,
-    most_bytes: usize,
-    request: Request,
-    next: Next,
-) -> Response {
+    request: &Request,
+    at: &str,
+) -> std::result::Result<(), Box<Response>> {
     let host = request
         .uri()
         .host()
         .or_else(|| header_text(request.headers(), header::HOST).map(without_port));
-    let at = place(request.method(), request.uri());
-    if !host.is_some_and(|host| access.serves(host)) {
-        return Refusal::new(
-            StatusCode::FORBIDDEN,
-            format!("the request is for host \"{}\", which is not served here", host.unwrap_or("")),
-            at,
-        )
-        .remedy(
+    let is_free = FREE.contains(&request.uri().path());
+    // A page whose name resolves to this machine does not have the token.
+    let any_host = is_free || access.has_token();
+    if !any_host && !host.is_some_and(|host| access.serves(host)) {
+        let host = host.unwrap_or_default();
+        let what = format!("the request is for host \"{host}\", which is not served here");
+        return refuse(Refusal::new(StatusCode::FORBIDDEN, what, at.into()).remedy(
             "ask for http://127.0.0.1 or http://localhost with the port; --allow-host NAME \
-            serves another name",
-        )
-        .into_response();
+                 serves another name, and --token-file FILE any name",
+        ));
     }
-    if is_from_elsewhere(&request, host.unwrap_or_default()) {
-        return Refusal::new(
-            StatusCode::FORBIDDEN,
-            "the request comes from a page of another site",
-            at,
-        )
-        .remedy("ask from a page of this port, or from a program")
-        .into_response();
+    if is_from_elsewhere(request, host.unwrap_or_default(), access) {
+        let what = "the request comes from a page of another site";
+        return refuse(Refusal::new(StatusCode::FORBIDDEN, what, at.into()).remedy(
+            "ask from a page of this port, or from a program; --allow-origin ORIGIN lets in \
+                 the pages of a site",
+        ));
     }
-    if !FREE.contains(&request.uri().path()) && !access.knows(request.headers()) {
-        let mut refused = Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "the request has not the token that this port asks for",
-            at,
-        )
-        .remedy("send it as the header Authorization: Bearer TOKEN")
-        .into_response();
-        refused
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-        return refused;
+    if !is_free && !access.knows(request.headers()) {
+        let what = "the request has not the token that this port asks for";
+        let refusal = Refusal::new(StatusCode::UNAUTHORIZED, what, at.into())
+            .remedy("send it as the header Authorization: Bearer TOKEN");
+        let mut refused = refusal.into_response();
+        let scheme = HeaderValue::from_static("Bearer");
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        return Err(Box::new(refused));
     }
-    let length = header_text(request.headers(), header::CONTENT_LENGTH)
-        .and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most_bytes as u64) {
-        let what = format!("the request's body is larger than {most_bytes} bytes");
-        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, what, at)
-            .remedy("send less")
-            .into_response();
-    }
-    next.run(request).await
+    Ok(())
+}
+
+fn refuse(refusal: Refusal) -> std::result::Result<(), Box<Response>> {
+    Err(Box::new(refusal.into_response()))
 }
 
 /// Returns whether a browser sends this on behalf of a page of another origin. Reading is the
 /// browser's own matter; what could do something is refused.
-fn is_from_elsewhere(request: &Request, host: &str) -> bool {
-    // What a web socket brings can be read by the page that has opened it, whosesoever that is.
-    let is_socket = request.headers().contains_key(header::SEC_WEBSOCKET_KEY);
-    if matches!(*request.method(), Method::GET | Method::HEAD) && !is_socket {
+fn is_from_elsewhere(request: &Request, host: &str, access: &Access) -> bool {
+    let headers = request.headers();
+    let origin = header_text(headers, header::ORIGIN);
+    if origin.is_some_and(|origin| access.lets_in(origin)) {
         return false;
     }
-    let Some(origin) = header_text(request.headers(), header::ORIGIN) else { return false };
+    // What a web socket brings can be read by the page that has opened it, whosesoever that is.
+    let is_socket = headers.contains_key(header::SEC_WEBSOCKET_KEY);
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !is_socket {
+        let path = request.uri().path();
+        return AT_WORK.iter().any(|below| path.starts_with(below))
+            && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    }
+    let Some(origin) = origin else { return false };
     let of = origin.split_once("://").map(|(_, rest)| rest);
-    let own = header_text(request.headers(), header::HOST)
+    let own = header_text(headers, header::HOST)
         .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
     !(of.is_some() && of == own && origin.contains(host))
+}
+
+/// The token of an `Authorization` header: the scheme's case does not matter.
+fn bearer(given: &str) -> Option<&str> {
+    let (scheme, token) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -310,7 +418,11 @@ mod tests {
             }
             assert_eq!(access.knows(&headers), expected, "{header:?}");
         };
-        check(Some("Bearer 0123456789abcdef"), true);
+        for right in
+            ["Bearer 0123456789abcdef", "bearer 0123456789abcdef", "BEARER  0123456789abcdef"]
+        {
+            check(Some(right), true);
+        }
         for wrong in [
             "Bearer 0123456789abcdeF",
             "Bearer 0123456789abcde",
@@ -337,6 +449,9 @@ mod tests {
 
     #[test]
     fn pages_of_other_sites_may_not_post() {
+        let access = Access::default()
+            .with_origin("https://mill.example.org")
+            .with_origin("https://tide.example.org:8443");
         let check = |method: &str, origin: Option<&str>, expected: bool| {
             let mut request = Request::builder()
                 .method(method)
@@ -346,10 +461,13 @@ mod tests {
                 request = request.header("origin", origin);
             }
             let request = request.body(axum::body::Body::empty()).expect("a request");
-            assert_eq!(is_from_elsewhere(&request, "127.0.0.1"), expected, "{method} {origin:?}");
+            let is = is_from_elsewhere(&request, "127.0.0.1", &access);
+            assert_eq!(is, expected, "{method} {origin:?}");
         };
         check("POST", None, false);
         check("POST", Some("http://127.0.0.1:7070"), false);
+        check("POST", Some("https://mill.example.org"), false);
+        check("POST", Some("https://tide.example.org:8443"), false);
         for other in [
             "http://example.org",
             "http://127.0.0.1:8080",
@@ -368,8 +486,59 @@ mod tests {
             .body(axum::body::Body::empty())
             .expect("a request");
         assert!(
-            is_from_elsewhere(&socket, "127.0.0.1"),
+            is_from_elsewhere(&socket, "127.0.0.1", &access),
             "a page of another site opens no web socket"
         );
+    }
+
+    #[test]
+    fn pages_of_other_sites_may_not_have_work_done_by_a_get() {
+        let check = |path: &str, site: Option<&str>, expected: bool| {
+            let mut request = Request::builder().uri(path).header("host", "127.0.0.1:7070");
+            if let Some(site) = site {
+                request = request.header("sec-fetch-site", site);
+            }
+            let request = request.body(Body::empty()).expect("a request");
+            let is = is_from_elsewhere(&request, "127.0.0.1", &Access::default());
+            assert_eq!(is, expected, "{path} {site:?}");
+        };
+        for path in ["/drpc/heavy/x", "/v1/state/counts", "/v1/state/counts/x"] {
+            check(path, Some("cross-site"), true);
+            for own in [None, Some("same-origin"), Some("none")] {
+                check(path, own, false);
+            }
+        }
+        check("/v1/status", Some("cross-site"), false);
+    }
+
+    #[test]
+    fn with_a_token_any_host_is_served_and_probes_need_none() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "0123456789abcdef\n").expect("written");
+        let token = Access::default().with_token_file(file.path()).expect("a token");
+        let right = Some("Bearer 0123456789abcdef");
+        let check = |access: &Access, path: &str, host: Option<&str>, given, expected| {
+            let mut request = Request::builder().uri(path);
+            for (name, value) in [(header::HOST, host), (header::AUTHORIZATION, given)] {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            let request = request.body(Body::empty()).expect("a request");
+            let refused = check_access(access, &request, "GET").map_err(|refused| refused.status());
+            assert_eq!(refused.err().map(|status| status.as_u16()), expected, "{path} {host:?}");
+        };
+        let name = Some("mill.example.org");
+        check(&token, "/v1/status", name, right, None);
+        check(&token, "/v1/status", name, None, Some(401));
+        check(&Access::default(), "/v1/status", name, right, Some(403));
+        let access = Access::default().with_host("mill").with_host("mill.example.org");
+        check(&access, "/v1/status", name, None, None);
+        check(&access, "/v1/status", Some("mill:7070"), None, None);
+        for free in FREE {
+            check(&Access::default(), free, None, None, None);
+            check(&token, free, name, None, None);
+        }
+        check(&Access::default(), "/v1/status", None, None, Some(403));
     }
 }

@@ -5,7 +5,9 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
 
-pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json_response(status: StatusCode, mut body: Vec<u8>) -> Response {
+    // It is counted by its length, and may wait for long.
+    body.shrink_to_fit();
     json_body(status, Body::from(body))
 }
 

@@ -2,17 +2,18 @@
 //! health service. `proto/tidemill.proto` describes the calls.
 
 use crate::grpc::status::{described, replaced};
+mod deadline;
 mod health;
 mod pipeline;
 mod status;
 
 use crate::caller::Caller;
-use crate::sending;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
+use deadline::Deadline;
 pub(super) use health::not_yet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,14 +51,15 @@ where
 /// One request, one answer.
 async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Response {
     let mut grpc = grpc::<QueryResponse, QueryRequest>(&runtime);
-    let connection = Caller::of(&request);
+    let (connection, deadline) = (Caller::of(&request), Deadline::of(request.headers()));
     let sent = Arc::new(Mutex::new(UnsentGuard::default()));
     let keep = Arc::clone(&sent);
     let one = tower::service_fn(move |request: tonic::Request<QueryRequest>| {
         let (runtime, connection, keep) =
             (Arc::clone(&runtime), connection.clone(), Arc::clone(&keep));
         async move {
-            let (response, kept) = answer(&runtime, &connection, request.into_inner()).await;
+            let (response, kept) =
+                answer(&runtime, &connection, deadline.shorten(request.into_inner())).await;
             *keep.lock().expect("no holder of this lock panics") = kept;
             match &response.error {
                 None => Ok(tonic::Response::new(response)),
@@ -67,7 +69,9 @@ async fn query(State(runtime): State<Arc<Runtime>>, request: Request) -> Respons
     });
     let response = grpc.unary(one, request).await;
     let kept = std::mem::take(&mut *sent.lock().expect("no holder of this lock panics"));
-    response.map(|body| sending::holding(Body::new(body), kept))
+    let mut response = response.map(Body::new);
+    response.extensions_mut().insert(kept);
+    response
 }
 
 /// The answer to a request, or why there is none; and what counts it until it is sent.

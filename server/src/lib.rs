@@ -22,12 +22,13 @@ mod process;
 mod queries;
 mod query_errors;
 mod refusal;
+mod request_bodies;
 mod sending;
 mod sources;
 mod storm;
 
 pub use admission::Access;
-use admission::Bounds;
+use admission::Gate;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::routing::{get, post};
@@ -35,7 +36,7 @@ use axum::serve::Listener;
 use axum::{Router, middleware};
 use caller::Caller;
 use connections::{Connection, Connections, Idle};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::net::{SocketAddr, TcpListener};
@@ -56,6 +57,17 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// The number of requests that may be under way on one connection of HTTP/2; further ones wait at
 /// the client.
 const MOST_STREAMS: u32 = 1024;
+
+/// The interval of pings to a peer over HTTP/2, and the time it has to answer. They keep quiet
+/// streams open, and end connections with half-sent frames or a dead peer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// The most bytes of a connection's own buffers: over HTTP/1 a head, and what is written at once.
+const BUFFER: usize = 64 << 10;
+
+/// The most bytes of bodies that a connection of HTTP/2 holds before they are counted.
+const WINDOW: u32 = 256 << 10;
 
 /// A port that is bound, and not answered yet: bound before a run begins, so that a port that is
 /// taken keeps it from beginning.
@@ -119,7 +131,8 @@ impl Listening {
     /// # Errors
     /// As [`Listening::serve`].
     pub fn serve_while_starting(self, starting: Arc<Starting>, topology: &str) -> Result<Server> {
-        let before = let_in(before::routes(starting, topology), &self.access, admission::BEFORE);
+        let gate = Gate::before(&self.access);
+        let before = let_in(before::routes(starting, topology), gate);
         self.answer(Arc::default(), before, Idle::default())
     }
 
@@ -218,12 +231,22 @@ async fn serve(listener: TcpListener, routes: Router, idle: Idle, stopped: watch
 async fn answer_on(connection: Connection, routes: Router, stopped: watch::Receiver<()>) {
     let caller = Caller::on(&connection);
     let routes = routes.map_request(move |request: hyper::Request<hyper::body::Incoming>| {
+        caller.begin();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
         request
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http2().enable_connect_protocol().max_concurrent_streams(MOST_STREAMS);
+    http.http1().max_buf_size(BUFFER);
+    http.http2()
+        .enable_connect_protocol()
+        .max_concurrent_streams(MOST_STREAMS)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(BUFFER);
     let mut answering = pin!(http.serve_connection_with_upgrades(
         TokioIo::new(connection),
         TowerToHyperService::new(routes)
@@ -253,15 +276,16 @@ fn either(run: Arc<OnceLock<Router>>, before: Router) -> Router {
 }
 
 /// Only what may be let in reaches these routes.
-fn let_in(routes: Router, access: &Arc<Access>, bounds: Bounds) -> Router {
-    let admit = middleware::from_fn_with_state((Arc::clone(access), bounds), admission::admit);
-    routes.layer(DefaultBodyLimit::max(bounds.body_bytes)).layer(admit)
+fn let_in(routes: Router, gate: Gate) -> Router {
+    // The gate reads bodies itself, up to its own bound.
+    routes
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::new(gate), admission::admit))
 }
 
 fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
     runtime.allow_control(access.has_token());
-    let limits = runtime.query_limits();
-    let bounds = Bounds { body_bytes: limits.request_bytes, per_client: limits.per_client };
+    let gate = Gate::of(&runtime, access);
     let described = openapi::Described::default();
     let routes = Router::new()
         .route("/healthz", get(answers::healthz))
@@ -288,8 +312,8 @@ fn routes(runtime: Arc<Runtime>, access: &Arc<Access>) -> Router {
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .with_state(Arc::clone(&runtime))
-        .route("/v1/live", get(live::open).with_state(live::Live::new(runtime)));
-    let_in(routes, access, bounds)
+        .route("/v1/live", get(live::open).with_state(live::feeds(runtime)));
+    let_in(routes, gate)
 }
 
 #[cfg(test)]

@@ -7,14 +7,19 @@
 //! confirmed its output or its changes are folded; of more than 500 the newest come, and `left_out`
 //! says how many do not; `{"type":"answer","id":…,"txid":…,"lineage":…,"result":…}` for what is
 //! watched, and `{"type":"error","id":…,"error":{…}}`. From the client:
-//! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits,
-//! and `{"type":"unwatch","id":…}`.
+//! `{"type":"watch","id":…,"query":…,"arguments":…,"every_ms":…}`, which asks again after commits
+//! once its last answer was taken, and `{"type":"unwatch","id":…}`.
 //!
-//! What several sockets want alike is made once for all of them: many open pages cost little more
-//! than one.
+//! A socket has one message on its way and one that waits. A feed has its newest message only: who
+//! reads slowly misses what was in between, and no feed makes more than is read. All of them count
+//! as unsent bytes.
 
-use super::queries::answer_of;
+mod feeds;
+
+use self::feeds::{Follower, Live, LiveFeed, Told, refused};
+use super::caller::{Caller, OpenRequest};
 use super::refusal::Refusal;
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -25,14 +30,14 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tidemill_engine::port::Changed;
-use tidemill_engine::{Format, QueryError, QueryRequest, Runtime};
-use tidemill_state::Txid;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tidemill_engine::QueryError;
+use tidemill_engine::port::UnsentGuard;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 /// The protocol that a client may name, and is then told.
 const PROTOCOL: &str = "tidemill.v1";
@@ -46,202 +51,18 @@ const MOST_WATCHES: usize = 16;
 /// The longest message of a client, in bytes.
 const MOST_MESSAGE_BYTES: usize = 64 << 10;
 
-/// The number of messages that may wait for a client that reads slowly; it misses those that come
-/// meanwhile.
-const MESSAGES_KEPT: usize = 16;
-
 /// The time a client may take to read a message.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
 
-const STATUS_EVERY: Duration = Duration::from_secs(1);
-const BATCHES_EVERY: Duration = Duration::from_millis(500);
-
-/// The most batches in one message.
-const MOST_BATCHES: usize = 500;
+/// The time after which an answer is tried again for which there was no room.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The number of times a watched query may be asked.
 const WATCH_EVERY_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 
-/// The feeds of one run, shared by all sockets.
-pub(super) struct Live {
-    runtime: Arc<Runtime>,
-    room: Arc<Semaphore>,
-    feeds: Mutex<HashMap<Feed, Channel>>,
-}
-
-/// The channel of a feed's messages.
-#[derive(Clone)]
-struct Channel {
-    sender: broadcast::Sender<Told>,
-    /// The last one, for those who come later.
-    latest: Arc<Mutex<Option<Told>>>,
-}
-
-impl Channel {
-    fn send(&self, told: Told) {
-        *self.latest.lock().expect("no holder of this lock panics") = Some(told.clone());
-        // Nobody there: that is seen at the next turn.
-        let _ = self.sender.send(told);
-    }
-}
-
-/// A subject that sockets can follow.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Feed {
-    Status,
-    Batches,
-    Query { name: String, arguments: Vec<u8>, every: Duration },
-}
-
-/// A message of a feed.
-#[derive(Clone)]
-enum Told {
-    Whole(Utf8Bytes),
-    /// The parts of a message behind its kind and the id that the socket has for it.
-    OfWatch {
-        kind: &'static str,
-        rest: Arc<str>,
-    },
-}
-
-impl Live {
-    pub(super) fn new(runtime: Arc<Runtime>) -> Arc<Live> {
-        Arc::new(Live {
-            runtime,
-            room: Arc::new(Semaphore::new(MOST_SOCKETS)),
-            feeds: Mutex::default(),
-        })
-    }
-
-    /// Takes part in a feed, which is begun if nobody did. Its last message, if there was one, and
-    /// those that follow.
-    fn join(self: &Arc<Self>, feed: &Feed) -> (Option<Told>, broadcast::Receiver<Told>) {
-        let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
-        if let Some(channel) = feeds.get(feed) {
-            let receiver = channel.sender.subscribe();
-            return (
-                channel.latest.lock().expect("no holder of this lock panics").clone(),
-                receiver,
-            );
-        }
-        let (sender, receiver) = broadcast::channel(MESSAGES_KEPT);
-        let channel = Channel { sender, latest: Arc::default() };
-        feeds.insert(feed.clone(), channel.clone());
-        let (live, feed, told) = (Arc::clone(self), feed.clone(), self.runtime.last_change());
-        tokio::spawn(async move {
-            match &feed {
-                Feed::Status => live.tell_status(&feed, &channel).await,
-                Feed::Batches => live.tell_batches(&feed, &channel, told).await,
-                Feed::Query { name, arguments, every } => {
-                    live.tell_answers(&feed, &channel, name, arguments, *every).await
-                }
-            }
-        });
-        (None, receiver)
-    }
-
-    /// Returns whether nobody takes part any more. The feed is then over.
-    fn is_left(&self, feed: &Feed, channel: &Channel) -> bool {
-        let mut feeds = self.feeds.lock().expect("no holder of this lock panics");
-        let left = channel.sender.receiver_count() == 0;
-        if left {
-            feeds.remove(feed);
-        }
-        left
-    }
-
-    /// Ends a feed: who joins from now on begins another.
-    fn end(&self, feed: &Feed) {
-        self.feeds.lock().expect("no holder of this lock panics").remove(feed);
-    }
-
-    fn operators(&self) -> Told {
-        Told::Whole(
-            json!({"type": "operators", "operators": self.runtime.operators()}).to_string().into(),
-        )
-    }
-
-    fn status(&self) -> Told {
-        Told::Whole(json!({"type": "status", "status": self.runtime.status()}).to_string().into())
-    }
-
-    async fn tell_status(&self, feed: &Feed, channel: &Channel) {
-        while !self.is_left(feed, channel) {
-            sleep(STATUS_EVERY).await;
-            channel.send(self.operators());
-            // The status last: it is what those who come later are told at once.
-            channel.send(self.status());
-        }
-    }
-
-    /// Returns the batches that were committed, published or folded after change `after`, newest
-    /// first, and the last change; `None` if there are none.
-    fn batches(&self, after: u64) -> Option<(Told, u64)> {
-        let Changed { batches, left_out, last } = self.runtime.batches_changed(after, MOST_BATCHES);
-        let any = !batches.is_empty();
-        let message = || json!({"type": "batches", "batches": batches, "left_out": left_out});
-        any.then(|| (Told::Whole(message().to_string().into()), last))
-    }
-
-    /// `told` is the last change that those who take part know of.
-    async fn tell_batches(&self, feed: &Feed, channel: &Channel, mut told: u64) {
-        while !self.is_left(feed, channel) {
-            sleep(BATCHES_EVERY).await;
-            if let Some((batches, last)) = self.batches(told) {
-                told = last;
-                channel.send(batches);
-            }
-        }
-    }
-
-    /// Asks a query again whenever something was committed since its last answer, until it is
-    /// refused for good or nobody wants it.
-    async fn tell_answers(
-        &self,
-        feed: &Feed,
-        channel: &Channel,
-        name: &str,
-        arguments: &[u8],
-        every: Duration,
-    ) {
-        let mut answered: Option<Txid> = None;
-        while !self.is_left(feed, channel) {
-            let next = Instant::now() + every;
-            if answered.is_none_or(|answered| answered < self.runtime.committed()) {
-                let request = QueryRequest {
-                    name,
-                    arguments,
-                    format: Format::Json,
-                    time_out: None,
-                    at_least: &[],
-                };
-                match self.runtime.ask(request).await {
-                    Ok(answer) => {
-                        answered = Some(answer.txid);
-                        let rest =
-                            String::from_utf8_lossy(&answer_of(&self.runtime, &answer)).into();
-                        channel.send(Told::OfWatch { kind: "answer", rest });
-                    }
-                    Err(error) => {
-                        let for_good = matches!(
-                            error,
-                            QueryError::NoSuchQuery { .. } | QueryError::BadArguments(_)
-                        );
-                        channel.send(refused(&error, name));
-                        if for_good {
-                            return self.end(feed);
-                        }
-                    }
-                }
-            }
-            sleep_until(next).await;
-        }
-    }
-}
-
-fn refused(error: &QueryError, name: &str) -> Told {
-    let refusal = Refusal::of_query(error, format!("watching the query \"{name}\""));
-    Told::OfWatch { kind: "error", rest: refusal.into_body().into() }
+/// The feeds of a run, for its sockets.
+pub(super) fn feeds(runtime: Arc<tidemill_engine::Runtime>) -> Arc<Live> {
+    Live::new(runtime, MOST_SOCKETS)
 }
 
 /// A message of a client.
@@ -300,6 +121,7 @@ fn every_second() -> u64 {
 /// Opens a socket.
 pub(super) async fn open(
     State(live): State<Arc<Live>>,
+    Extension(caller): Extension<Caller>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
@@ -312,7 +134,7 @@ pub(super) async fn open(
                 .into_response();
         }
     };
-    let Ok(room) = Arc::clone(&live.room).try_acquire_owned() else {
+    let Some(room) = live.room() else {
         let what = format!("there are {MOST_SOCKETS} web sockets, as many as there may be");
         return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what, "GET /v1/live".into())
             .remedy("close another page, or ask for /v1/status from time to time")
@@ -322,55 +144,91 @@ pub(super) async fn open(
         .protocols([PROTOCOL])
         .max_message_size(MOST_MESSAGE_BYTES)
         .max_frame_size(MOST_MESSAGE_BYTES);
+    let (address, open) = (caller.address(), caller.open());
     upgrade.on_upgrade(move |socket| async move {
-        Client::new(live).serve(socket).await;
+        Client::new(live, address, open).serve(socket).await;
         drop(room);
     })
+}
+
+/// A message on its way to a socket.
+struct SocketMessage {
+    text: Utf8Bytes,
+    kept: UnsentGuard,
 }
 
 /// One socket.
 struct Client {
     live: Arc<Live>,
-    outbox: (mpsc::Sender<Utf8Bytes>, mpsc::Receiver<Utf8Bytes>),
+    address: Option<SocketAddr>,
+    _open: OpenRequest,
+    /// One message waits here for its turn.
+    outbox: (mpsc::Sender<SocketMessage>, mpsc::Receiver<SocketMessage>),
     /// The tasks that bring messages of feeds to the outbox.
     feeds: JoinSet<()>,
     watched: HashMap<String, AbortHandle>,
+    /// The size of the largest message so far, and its count: the socket's buffer stays as large.
+    largest: (usize, UnsentGuard),
 }
 
 impl Client {
-    fn new(live: Arc<Live>) -> Client {
+    fn new(live: Arc<Live>, address: Option<SocketAddr>, open: OpenRequest) -> Client {
         Client {
             live,
-            outbox: mpsc::channel(MESSAGES_KEPT),
+            address,
+            _open: open,
+            outbox: mpsc::channel(1),
             feeds: JoinSet::new(),
             watched: HashMap::new(),
+            largest: (0, UnsentGuard::default()),
         }
     }
 
     async fn serve(mut self, mut socket: WebSocket) {
-        self.follow(&Feed::Batches, String::new(), |live| {
-            live.batches(0).map(|(batches, _)| batches)
-        });
-        self.follow(&Feed::Status, String::new(), |live| Some(live.status()));
+        let batches = self.live.batches(0);
+        self.follow(&LiveFeed::Batches, String::new(), batches);
+        self.follow(&LiveFeed::Operators, String::new(), None);
+        let status = self.live.status();
+        self.follow(&LiveFeed::Status, String::new(), status);
         loop {
-            tokio::select! {
+            let message = tokio::select! {
                 message = self.outbox.1.recv() => {
-                    let Some(message) = message else { return };
-                    if !matches!(timeout(SEND_WITHIN, socket.send(Message::Text(message))).await, Ok(Ok(()))) {
-                        return;
+                    let Some(SocketMessage { text, kept }) = message else { return };
+                    if text.len() > self.largest.0 {
+                        self.largest = (text.len(), kept.clone());
                     }
+                    Some((text, kept))
                 }
                 said = socket.recv() => match said {
-                    Some(Ok(Message::Text(text))) => {
-                        if let Err(error) = self.hear(&text) {
-                            // A full outbox drops the error: such a client does not read its
-                            // messages.
-                            let _ = self.outbox.0.try_send(error.to_string().into());
-                        }
-                    }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Text(text))) => self.hear(&text).err().map(|error| {
+                        (error.to_string().into(), UnsentGuard::default())
+                    }),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
                     Some(Ok(Message::Binary(_) | Message::Close(_)) | Err(_)) | None => return,
                 }
+            };
+            if let Some((text, _kept)) = message
+                && !self.send(&mut socket, text).await
+            {
+                return;
+            }
+        }
+    }
+
+    /// Sends a message. `false`: the socket is over.
+    async fn send(&self, socket: &mut WebSocket, text: Utf8Bytes) -> bool {
+        let bytes = text.len();
+        match timeout(SEND_WITHIN, socket.send(Message::Text(text))).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                let (client, watched) = (self.address, self.watched.len());
+                tracing::warn!(
+                    ?client,
+                    watched,
+                    bytes,
+                    "a web socket has not read a message for {SEND_WITHIN:?}: it is closed"
+                );
+                false
             }
         }
     }
@@ -407,9 +265,12 @@ impl Client {
                     ));
                 }
                 let arguments = arguments.get().as_bytes().to_vec();
-                let feed =
-                    Feed::Query { name: query, arguments, every: Duration::from_millis(every_ms) };
-                let following = self.follow(&feed, id.clone(), |_| None);
+                let feed = LiveFeed::Query {
+                    name: query,
+                    arguments,
+                    every: Duration::from_millis(every_ms),
+                };
+                let following = self.follow(&feed, id.clone(), None);
                 self.watched.insert(id, following);
             }
         }
@@ -423,41 +284,86 @@ impl Client {
         while self.feeds.try_join_next().is_some() {}
     }
 
-    /// Brings the messages of a feed to the outbox, and what is `now` before them, or else the
-    /// feed's last.
-    fn follow(&mut self, feed: &Feed, id: String, now: fn(&Live) -> Option<Told>) -> AbortHandle {
-        let (latest, mut feed) = self.live.join(feed);
-        // The value is taken only after joining: the feed reports all later changes, and nothing in
-        // between is missed.
-        let (live, first) = (Arc::clone(&self.live), now(&self.live));
-        let (outbox, id) = (self.outbox.0.clone(), Value::String(id));
-        self.feeds.spawn(async move {
-            let mut told = first.or(latest);
-            loop {
-                let message = match told.take() {
-                    Some(Told::Whole(message)) => Some(message),
-                    Some(Told::OfWatch { kind, rest }) => Some(
-                        format!(
-                            "{{\"type\":\"{kind}\",\"id\":{id},{}",
-                            rest.trim_start_matches('{')
-                        )
-                        .into(),
-                    ),
-                    None => None,
-                };
-                if let Some(message) = message
-                    && outbox.send(message).await.is_err()
-                {
-                    return;
-                }
-                told = match feed.recv().await {
-                    Ok(told) => Some(told),
-                    // Who reads slowly has missed some: what is now stands for them.
-                    Err(broadcast::error::RecvError::Lagged(_)) => now(&live),
-                    Err(broadcast::error::RecvError::Closed) => return,
-                };
+    /// Brings the messages of a feed to the outbox, and `first` before them, which was made before
+    /// this.
+    fn follow(&mut self, feed: &LiveFeed, id: String, first: Option<Told>) -> AbortHandle {
+        let follower = self.live.join(feed);
+        let (live, outbox) = (Arc::clone(&self.live), self.outbox.0.clone());
+        let following = Subscription { live, follower, id: Value::String(id), seen: 0 };
+        self.feeds.spawn(following.bring(first, outbox))
+    }
+}
+
+/// A feed on its way to a socket.
+struct Subscription {
+    live: Arc<Live>,
+    follower: Follower,
+    id: Value,
+    /// The last change of batches that the socket knows of.
+    seen: u64,
+}
+
+impl Subscription {
+    async fn bring(mut self, mut first: Option<Told>, outbox: mpsc::Sender<SocketMessage>) {
+        loop {
+            if first.is_none() && !self.follower.changed().await {
+                return;
             }
-        })
+            // A place first: what is taken then is the newest, and no answer waits as a copy.
+            let Ok(place) = outbox.reserve().await else { return };
+            let Some(told) = first.take().or_else(|| self.follower.take()) else { continue };
+            match self.message(told) {
+                Ok(Some(message)) => place.send(message),
+                Ok(None) => {}
+                Err(full) => {
+                    place.send(full);
+                    sleep(TRY_AGAIN).await;
+                    self.follower.take_again();
+                }
+            }
+        }
+    }
+
+    /// Returns the message as this socket gets it, if it has not had it; or an error instead, if
+    /// there is no room for it.
+    fn message(&mut self, told: Told) -> Result<Option<SocketMessage>, SocketMessage> {
+        match told {
+            Told::Whole { text, kept } => Ok(Some(SocketMessage { text, kept })),
+            Told::Batches { text, kept, after, last } => {
+                if after == self.seen {
+                    self.seen = last;
+                    return Ok(Some(SocketMessage { text, kept }));
+                }
+                // It has missed some, or knows some: those since the last that it knows of.
+                match self.live.batches(self.seen) {
+                    Some(Told::Batches { text, kept, last, .. }) => {
+                        self.seen = last;
+                        Ok(Some(SocketMessage { text, kept }))
+                    }
+                    _ => Ok(None),
+                }
+            }
+            Told::OfWatch { kind, rest, _kept: _ } => {
+                let bytes = rest.len() + self.id.as_str().map_or(0, str::len) + 64;
+                match self.live.keep(bytes) {
+                    Some(kept) => {
+                        Ok(Some(SocketMessage { text: self.of_watch(kind, &rest), kept }))
+                    }
+                    None => Err(self.no_room()),
+                }
+            }
+        }
+    }
+
+    fn no_room(&self) -> SocketMessage {
+        let error = QueryError::unsent(self.live.most_unsent());
+        let (kind, rest) = refused(&error, "watching a query");
+        SocketMessage { text: self.of_watch(kind, &rest), kept: UnsentGuard::default() }
+    }
+
+    fn of_watch(&self, kind: &str, rest: &str) -> Utf8Bytes {
+        let rest = rest.trim_start_matches('{');
+        format!("{{\"type\":\"{kind}\",\"id\":{},{rest}", self.id).into()
     }
 }
 

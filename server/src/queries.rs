@@ -3,7 +3,6 @@
 
 use super::refusal::{Refusal, place};
 use super::sending;
-use crate::body::json_body;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -77,9 +76,7 @@ pub(super) async fn ask(
         at_least: &at_least,
     };
     match runtime.ask(request).await {
-        Ok(answer) => {
-            Ok(json_body(StatusCode::OK, sending::whole(answer_of(&runtime, &answer), answer.kept)))
-        }
+        Ok(answer) => Ok(sending::answer(answer_of(&runtime, &answer), answer.kept)),
         Err(error) => Err(Refusal::of_query(&error, at())),
     }
 }

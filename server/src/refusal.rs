@@ -28,7 +28,8 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, what: impl Into<String>, place: String) -> Refusal {
         let kind = match status {
-            StatusCode::TOO_MANY_REQUESTS
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Kind::TryAgain,
             StatusCode::INTERNAL_SERVER_ERROR => Kind::Bug,
@@ -53,6 +54,11 @@ impl Refusal {
             }
         };
         Refusal::new(status, error.to_string(), place).remedy(remedy).kind(error.kind())
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Sets the kind, if it is not that which the status stands for.
@@ -146,7 +152,7 @@ pub(super) fn in_grpc(response: Response) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => Code::OutOfRange,
         StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
-        StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
         _ => Code::Internal,
     };
     Status::new(code, format!("{what}: {remedy}")).into_http()

@@ -2,7 +2,7 @@
 //! its error codes, so that a client written for it works unchanged.
 
 use super::sending;
-use crate::body::{failed, json_body};
+use crate::body::failed;
 use crate::query_errors::row_of;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -52,7 +52,7 @@ async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
         .ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] })
         .await
     {
-        Ok(answer) => json_body(StatusCode::OK, sending::whole(answer.bytes, answer.kept)),
+        Ok(answer) => sending::answer(answer.bytes, answer.kept),
         // Storm reports a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),
         Err(error) => failed(row_of(&error).status, &error.to_string()),

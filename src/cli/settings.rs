@@ -39,9 +39,16 @@ pub(super) struct Options {
     /// Require the token in the first line of this file; requests without it are rejected
     #[arg(long, env = "TIDEMILL_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Also answer requests for this host name
-    #[arg(long, env = "TIDEMILL_ALLOW_HOST", value_name = "NAME")]
-    allow_host: Option<String>,
+    /// Also answer requests for this host name; several times, or with commas, for several. With a
+    /// token any name is answered
+    #[arg(long, env = "TIDEMILL_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_more")]
+    allow_host: Vec<String>,
+    /// Let pages of this origin, such as https://mill.example.org, post and open web sockets;
+    /// several times, or with commas, for several
+    #[arg(long, env = "TIDEMILL_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_more")]
+    allow_origin: Vec<String>,
     /// Listen beyond loopback without a token: everybody who reaches the port may read
     #[arg(long, env = "TIDEMILL_OPEN_TO_ALL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     open_to_all: Option<bool>,
@@ -136,6 +143,25 @@ fn only_an_argument<'de, D: Deserializer<'de>, T>(_: D) -> Result<T, D::Error> {
         "this is no setting of a file. {}: give it as an argument of that start",
         environment::ONE_START
     )))
+}
+
+/// Reads a text, or a list of texts.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(from)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+}
+
+/// The first list, or the second if it is empty.
+fn first_of(ours: Vec<String>, others: Vec<String>) -> Vec<String> {
+    if ours.is_empty() { others } else { ours }
 }
 
 /// See [`Durability`].
@@ -279,7 +305,8 @@ impl Options {
             workers: self.workers.or(others.workers),
             listen: self.listen.or(others.listen),
             token_file: self.token_file.or(others.token_file),
-            allow_host: self.allow_host.or(others.allow_host),
+            allow_host: first_of(self.allow_host, others.allow_host),
+            allow_origin: first_of(self.allow_origin, others.allow_origin),
             open_to_all: self.open_to_all.or(others.open_to_all),
             query_time_out: self.query_time_out.or(others.query_time_out),
             queries_running: self.queries_running.or(others.queries_running),
@@ -392,8 +419,21 @@ impl Options {
         if let Some(file) = &self.token_file {
             access = access.with_token_file(file)?;
         }
-        if let Some(host) = &self.allow_host {
-            access = access.with_host(host.clone());
+        for host in &self.allow_host {
+            access = access.with_host(host);
+        }
+        for origin in &self.allow_origin {
+            let is_origin = origin.split_once("://").is_some_and(|(scheme, rest)| {
+                ["http", "https"].contains(&scheme) && !rest.is_empty() && !rest.contains('/')
+            });
+            if !is_origin {
+                return Err(Error::config(format!(
+                    "allow_origin is \"{origin}\", which is no origin: give it with \
+                     --allow-origin as a browser sends it, such as https://mill.example.org or \
+                     http://localhost:8080, without a path"
+                )));
+            }
+            access = access.with_origin(origin);
         }
         if self.open_to_all == Some(true) {
             access = access.open_to_all();
@@ -626,6 +666,29 @@ mod tests {
     }
 
     #[test]
+    fn hosts_and_origins_are_given_once_or_several_times() {
+        let access = |arguments: &[&str]| {
+            let given = [&["--state", "x"], arguments].concat();
+            parsed(&given).map(|wanted| format!("{:?}", wanted.access))
+        };
+        let several = ["--allow-host", "a", "--allow-host", "b,c"];
+        let several = access(&several).expect("they are right");
+        assert!(several.contains("hosts: [\"a\", \"b\", \"c\"]"), "{several}");
+        let one = file("allow_host = \"a\"\nallow_origin = [\"http://a\", \"http://b:8080\"]");
+        let path = one.path().display().to_string();
+        let of_file = access(&["--config", &path]).expect("they are right");
+        for part in ["hosts: [\"a\"]", "origins: [\"http://a\", \"http://b:8080\"]"] {
+            assert!(of_file.contains(part), "{part}: {of_file}");
+        }
+        let over = access(&["--config", &path, "--allow-host", "d"]).expect("they are right");
+        assert!(over.contains("hosts: [\"d\"]"), "arguments come before the file: {over}");
+        for wrong in ["mill.example.org", "https://mill.example.org/", "ftp://mill", "https://"] {
+            let why = access(&["--allow-origin", wrong]).expect_err(wrong);
+            assert!(why.contains("--allow-origin"), "{why}");
+        }
+    }
+
+    #[test]
     #[expect(clippy::too_many_lines, reason = "every setting once: given, taken out, compared")]
     fn every_setting_reaches_its_place() {
         let file = file(
@@ -634,7 +697,8 @@ mod tests {
              6\nmax_batch_delay = \"7ms\"\nmax_batches_in_flight = 8\noutbox_bytes = \
              \"9KiB\"\nfold_bytes = 10\nunfolded_bytes = 21\ndisk_reserve = 11\ndrain = \
              \"12s\"\nfrom = \"latest\"\nretries = 13\nlog = \"json\"\nopen_to_all = \
-             true\nallow_host = \"mill\"\nquery_time_out = \"14s\"\nqueries_running = \
+             true\nallow_host = [\"mill\", \"mill.example.org\"]\nallow_origin = \
+             \"https://mill.example.org\"\nquery_time_out = \"14s\"\nqueries_running = \
              15\nqueries_waiting = 16\nrequest_bytes = 17\nanswer_bytes = 18\npin_bytes = \
              19\nunsent_bytes = 20\n[kafka]\nlinger.ms = 21",
         );
@@ -679,7 +743,13 @@ mod tests {
         assert_eq!((time_out.as_secs(), running, waiting, request_bytes), (14, 15, 16, 17));
         assert_eq!((answer_bytes, pin_bytes, unsent_bytes), (18, 19, 20));
         let access = format!("{:?}", wanted.access);
-        assert!(access.contains("\"mill\"") && access.contains("open: true"), "{access}");
+        for part in [
+            "hosts: [\"mill\", \"mill.example.org\"]",
+            "origins: [\"https://mill.example.org\"]",
+            "open: true",
+        ] {
+            assert!(access.contains(part), "{part}: {access}");
+        }
         assert_eq!((first, on_loss), (Some(StartAt::Latest), OnLoss::Earliest));
         assert_eq!(
             (name.as_str(), state.as_path(), workers, durability),

@@ -118,6 +118,15 @@ fn values_are_answered_with_the_batch_and_the_line() {
 fn health_status_topology_and_batches_are_answered() {
     let port = Port::open(&["a", "b", "c"]);
     assert_eq!(port.ask("GET /healthz", HERE), (200, "ok\n".to_string()));
+    assert_eq!(port.ask("GET /healthz", "").0, 200, "a probe may name no host");
+    for path in ["/v1/status", "/v1/state/counts/a", "/openapi.json", "/v1/nothing"] {
+        let mut stream = TcpStream::connect(port.server.address()).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\n{HERE}Connection: close\r\n\r\n")
+            .expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.contains("cache-control: no-store\r\n"), "{path}: {answer}");
+    }
     assert_eq!(port.get("/readyz"), (200, serde_json::json!({"ready": true, "txid": 3})));
     // How many keys a worker holds is told now and then.
     let until = Instant::now() + Duration::from_secs(10);

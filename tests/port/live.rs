@@ -4,6 +4,8 @@
 use serde_json::{Value as Json, json};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tidemill::prelude::*;
 use tidemill::server::{Access, Listening, Server};
@@ -13,6 +15,9 @@ use tungstenite::http::{HeaderValue, header};
 use tungstenite::{Error as SocketError, Message, WebSocket};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a large answer was made.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 /// A topology that is fed by hand, with its port.
 struct Port {
@@ -27,6 +32,12 @@ impl Port {
                 .source("words", io.source::<String>("words"))
                 .group_by(|word| word.clone())
                 .persistent_aggregate("counts", Count);
+            topology.query("large", |nothing: Requests<()>| {
+                nothing.map(|()| {
+                    ASKED.fetch_add(1, Relaxed);
+                    "x".repeat(8 << 20)
+                })
+            });
             topology.query("count", |word: Requests<String>| word.lookup(&counts).aggregate(Sum));
         });
         let listening =
@@ -208,6 +219,25 @@ fn a_watched_query_is_answered_after_each_commit_as_a_request_is() {
     while let Some(told) = one.next_within(until.saturating_duration_since(Instant::now())) {
         assert!(told["type"] != "answer" || told["txid"] != newest, "it was unwatched: {told}");
     }
+}
+
+#[test]
+fn a_watch_that_nobody_reads_is_not_asked_again() {
+    let mut port = Port::open(Access::default());
+    let mut socket = port.socket();
+    socket.watch("large", "large", &json!(null));
+    // One answer is on its way, one waits for it, one was not taken; the buffers of the connection
+    // have room for one or two more.
+    for _ in 0..20 {
+        port.count(&["tide"]);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    let asked = ASKED.load(Relaxed);
+    assert!((1..=6).contains(&asked), "it was asked {asked} times");
+    assert_eq!(port.count(&["tide"]), 21, "nothing else waits for it");
+    // Who reads on gets the newest.
+    let told = socket.until("the newest answer", |message| message["txid"] == 21);
+    assert_eq!(told["result"][0].as_str().map(str::len), Some(8 << 20));
 }
 
 #[test]

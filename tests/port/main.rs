@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abuse;
+mod bounded;
 mod client;
 mod client_restarts;
 mod http;

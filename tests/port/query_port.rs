@@ -503,13 +503,28 @@ fn who_has_not_the_token_or_comes_from_elsewhere_is_refused() {
         ),
         (200, "[[4]]".into())
     );
-    let port = Port::plain();
+    let named = |headers: &str| {
+        let head = format!("GET /v1/status HTTP/1.1\r\nHost: mill.example.org\r\n{headers}");
+        ask(port.server.address(), &head, "").0
+    };
+    let right = "Authorization: bearer a-token-of-the-tests\r\n";
+    assert_eq!((named(right), named("")), (200, 401), "with the token any host is served");
+    let port = Port::open(
+        QueryLimits::default(),
+        Access::default().with_origin("https://mill.example.org").with_host("mill"),
+    );
     let post = |headers: &str| port.request("POST", "/v1/query/words", headers, "\"the\"").0;
+    assert_eq!(post("Origin: https://mill.example.org\r\n"), 200);
     assert_eq!((post(""), post("Origin: http://localhost\r\n")), (200, 200));
     assert_eq!((post("Origin: http://example.org\r\n"), post("Origin: null\r\n")), (403, 403));
     let (foreign, _) =
         ask(port.server.address(), "GET /v1/status HTTP/1.1\r\nHost: example.org\r\n", "");
     assert_eq!(foreign, 403);
+    let get = |path: &str, headers: &str| port.request("GET", path, headers, "").0;
+    for path in ["/drpc/words/the", "/v1/state/counts", "/v1/state/counts/the"] {
+        let status = (get(path, ""), get(path, "Sec-Fetch-Site: cross-site\r\n"));
+        assert_eq!(status, (200, 403), "{path}");
+    }
 }
 
 #[test]

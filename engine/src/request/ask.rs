@@ -141,6 +141,16 @@ impl std::fmt::Display for QueryError {
 impl std::error::Error for QueryError {}
 
 impl QueryError {
+    /// So many bytes of answers are not sent yet: there is no room for another. For
+    /// `tidemill-server`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unsent(most: usize) -> QueryError {
+        QueryError::TooMany {
+            bound: format!("{most} bytes of answers are not taken yet, as many as there may be"),
+        }
+    }
+
     /// The workers that had the request are no more.
     pub(crate) fn gone() -> QueryError {
         QueryError::Unavailable(

@@ -13,6 +13,7 @@ use crate::sync::AtomicU64;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 /// The limits of requests.
@@ -120,10 +121,19 @@ impl RequestHub {
 
     /// Lets one more request in, if there is room.
     pub(crate) fn admit(&self) -> Result<Permit, QueryError> {
-        let most = self.limits.running * self.workers + self.limits.waiting;
-        let admitted = Permit::one_of(&self.outstanding, most);
-        admitted.ok_or_else(|| QueryError::TooMany {
-            bound: format!("{most} are running and waiting already"),
-        })
+        Permit::one_of(&self.outstanding, self.most()).ok_or_else(|| self.full())
+    }
+
+    /// Returns an error if no more request would be let in now.
+    pub(crate) fn check_room(&self) -> Result<(), QueryError> {
+        if self.outstanding.load(SeqCst) < self.most() { Ok(()) } else { Err(self.full()) }
+    }
+
+    fn most(&self) -> usize {
+        self.limits.running * self.workers + self.limits.waiting
+    }
+
+    fn full(&self) -> QueryError {
+        QueryError::TooMany { bound: format!("{} are running and waiting already", self.most()) }
     }
 }

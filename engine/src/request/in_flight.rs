@@ -180,12 +180,7 @@ impl InFlight {
         drop(admitted);
         reply.answer(outcome.and_then(|bytes| {
             let kept = self.unsent.keep(bytes.len());
-            let kept = kept.ok_or_else(|| QueryError::TooMany {
-                bound: format!(
-                    "{} bytes of answers are not taken yet, as many as there may be",
-                    self.unsent.most()
-                ),
-            })?;
+            let kept = kept.ok_or_else(|| QueryError::unsent(self.unsent.most()))?;
             Ok(Answer { txid: ticket.at, bytes, kept })
         }));
     }

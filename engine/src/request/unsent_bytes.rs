@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Smaller answers are not counted: what is kept of the request and its connection is as much.
 const SMALL: usize = 1 << 10;
 
-/// See the module's documentation. One for a run.
-pub(crate) struct UnsentBytes {
+/// The count of unsent bytes, and its bound. One for a run.
+#[derive(Debug)]
+pub struct UnsentBytes {
     bytes: Arc<AtomicUsize>,
     most: usize,
 }
@@ -18,7 +19,7 @@ pub(crate) struct UnsentBytes {
 /// as long.
 #[derive(Clone, Debug, Default)]
 pub struct UnsentGuard {
-    _counted: Option<Arc<Counted>>,
+    counted: Option<Arc<Counted>>,
 }
 
 #[derive(Debug)]
@@ -42,26 +43,49 @@ impl PartialEq for UnsentGuard {
 
 impl Eq for UnsentGuard {}
 
+impl UnsentGuard {
+    /// Returns whether it counts anything: small answers are not counted.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+}
+
 impl UnsentBytes {
-    pub(crate) fn new(most: usize) -> UnsentBytes {
+    /// Creates a count with this bound.
+    #[must_use]
+    pub fn new(most: usize) -> UnsentBytes {
         UnsentBytes { bytes: Arc::default(), most }
     }
 
     /// Returns the greatest number of unsent bytes.
-    pub(crate) fn most(&self) -> usize {
+    #[must_use]
+    pub fn most(&self) -> usize {
         self.most
     }
 
     /// Counts an answer of so many bytes, if there is room. One that is larger than the bound has
     /// room while there is no other.
-    pub(crate) fn keep(&self, bytes: usize) -> Option<UnsentGuard> {
+    #[must_use]
+    pub fn keep(&self, bytes: usize) -> Option<UnsentGuard> {
         if bytes < SMALL {
             return Some(UnsentGuard::default());
         }
         let before = self.bytes.fetch_add(bytes, Relaxed);
         let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
         (before == 0 || before + bytes <= self.most)
-            .then(|| UnsentGuard { _counted: Some(Arc::new(counted)) })
+            .then(|| UnsentGuard { counted: Some(Arc::new(counted)) })
+    }
+
+    /// Counts so many bytes of a stream that has begun, and cannot be refused any more.
+    #[must_use]
+    pub fn count(&self, bytes: usize) -> UnsentGuard {
+        if bytes < SMALL {
+            return UnsentGuard::default();
+        }
+        self.bytes.fetch_add(bytes, Relaxed);
+        let counted = Counted { bytes, of: Arc::clone(&self.bytes) };
+        UnsentGuard { counted: Some(Arc::new(counted)) }
     }
 }
 
@@ -77,11 +101,17 @@ mod tests {
         let copy = first.clone();
         drop(first);
         assert!(unsent.keep(5_000).is_none(), "a copy is still there");
-        assert!(unsent.keep(10).is_some(), "a small one is not counted");
+        assert!(
+            unsent.keep(10).is_some_and(|kept| !kept.is_counted()),
+            "a small one is not counted"
+        );
         drop(copy);
         let large = unsent.keep(50_000).expect("it is the only one");
         assert!(unsent.keep(5_000).is_none());
         drop(large);
+        let stream = unsent.count(20_000);
+        assert!(unsent.keep(5_000).is_none(), "a stream takes room, whatever there is");
+        drop(stream);
         assert_eq!(unsent.bytes.load(Relaxed), 0);
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::ids::StateIndex;
 use crate::request::ask::{Permit, QueryError};
+use crate::request::unsent_bytes::UnsentBytes;
 use crate::runtime::inbox::ToWorker;
 use crate::runtime::leases::{Lease, Pin};
 use crate::runtime::{Runtime, unavailable};
@@ -266,6 +267,26 @@ impl Runtime {
     #[doc(hidden)]
     pub fn admit_read(&self) -> std::result::Result<Permit, QueryError> {
         self.hub.admit()
+    }
+
+    /// Returns an error if no more request to this query would be let in now: before its body is
+    /// read.
+    #[doc(hidden)]
+    pub fn check_room(&self, name: &str) -> std::result::Result<(), QueryError> {
+        let room = self.hub.check_room();
+        if let Err(full) = &room
+            && self.hub.find(name).is_ok()
+        {
+            self.timings.asked(name, Duration::ZERO, &Err(full.clone()));
+        }
+        room
+    }
+
+    /// Returns the count of the bytes that were answered and are not sent.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unsent_bytes(&self) -> Arc<UnsentBytes> {
+        Arc::clone(&self.hub.unsent)
     }
 }
 
