@@ -44,9 +44,9 @@ pub use tidemill_engine::{
     Answer, AtLeast, Batch, BatchLimits, BatchReport, Change, Clock, Data, Emit, Engine, External,
     ExternalState, Format, Full, Grouped, Inner, Join, Left, LookupCache, Many, Migration,
     OnFailure, One, Outline, Part, PartitionProgress, Pipeline, Publication, QueriesStatus,
-    QueryDecl, QueryError, QueryLimits, QueryRequest, RangeReport, Record, Requests, Retry, Right,
-    Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status, Stream, Topology,
-    Value, WorkerShare, outline,
+    QueryDecl, QueryError, QueryLimits, QueryRequest, RangeReport, Record, RequestTypes, Requests,
+    Retry, Right, Runtime, Scan, Settings, SinkStatus, StartReport, State, StateStatus, Status,
+    Stream, Topology, Value, WorkerShare, outline,
 };
 pub use tidemill_engine::{aggregates, json, plan, sink, source, states};
 #[doc(inline)]

@@ -133,6 +133,6 @@ impl Request {
     /// # Errors
     /// As there.
     pub fn send<R: DeserializeOwned>(self) -> Result<Answer<R>, Error> {
-        self.client.answer(self.wanted)?.decode()
+        self.client.answer(self.wanted.expecting::<R>())?.decode()
     }
 }

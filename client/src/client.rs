@@ -97,9 +97,10 @@ impl Client {
         })?;
         let request = QueryRequest {
             name: wanted.name,
-            arguments,
+            arguments: arguments.bytes,
             encoding: Encoding::Bincode.into(),
             at_least_position: wanted.positions,
+            types: Some(arguments.types),
             ..QueryRequest::default()
         };
         let began = Instant::now();

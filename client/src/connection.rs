@@ -101,6 +101,7 @@ fn of_query(error: tidemill_proto::QueryError, name: String) -> Failure {
             Failure::Lasting(Error::NoSuchQuery { name, known: error.known })
         }
         Some(ErrorKind::BadRequest) => Failure::Lasting(Error::BadRequest(what)),
+        Some(ErrorKind::WrongType) => Failure::Lasting(Error::WrongType { name, what }),
         Some(ErrorKind::TimedOut) => {
             Failure::Lasting(Error::TimedOut { after: Duration::ZERO, what })
         }

@@ -27,6 +27,11 @@
 //! `skip_deserializing`, nor hold types that read whatever kind comes, such as `serde_json::Value`:
 //! they are refused. Over HTTP, as JSON, they can be asked all the same.
 //!
+//! A request contains the types of its arguments and of the expected result, and the server compares
+//! them with those of the query: kinds, and the names and order of fields and variants. Arguments of
+//! another type are an [`Error::BadRequest`], a result is an [`Error::WrongType`], each with both
+//! types. The literal `3` is an `i32`, and refused by a query over `u64`: write `3u64`.
+//!
 //! # Read your writes
 //! Who has produced a record knows its offset: an answer is waited for that holds it.
 //!

@@ -2,16 +2,22 @@
 //! limits.
 //!
 //! What the store keeps and what goes between the client and a topology are encoded here. What is
-//! encoded can be read back, as far as a value shows: see [`exact`].
+//! encoded can be read back, as far as a value shows: see [`exact`]. Bytes do not show of which type
+//! they are: [`shape`] describes types, and [`trace`] values.
 
 mod depth;
 pub mod exact;
+pub mod shape;
+pub mod trace;
+pub mod type_names;
 
 use bincode::Options;
-use depth::{DEEPEST, Limited};
+use depth::Limited;
 use exact::Exact;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::{Deserializer, Serialize};
+use std::marker::PhantomData;
+use trace::{DecodedTrace, TraceRecorder};
 
 /// The format byte of everything this version writes.
 pub const FORMAT: u8 = 1;
@@ -67,8 +73,13 @@ pub fn encode_noting<V: Serialize + ?Sized>(
 /// # Errors
 /// Another format, bytes of another type, or bytes left over.
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, String> {
+    options().deserialize(content(bytes)?).map_err(|why| why.to_string())
+}
+
+/// Returns what is behind the format byte.
+fn content(bytes: &[u8]) -> Result<&[u8], String> {
     match bytes.split_first() {
-        Some((&FORMAT, rest)) => options().deserialize(rest).map_err(|why| why.to_string()),
+        Some((&FORMAT, rest)) => Ok(rest),
         Some((format, _)) => {
             Err(format!("format {format} is not known to this version, which writes {FORMAT}"))
         }
@@ -82,14 +93,31 @@ pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, String> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_from_outside<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, String> {
-    decode::<Shallow<V>>(bytes).map(|Shallow(value)| value)
+    decode_traced(bytes).map(|(value, _)| value)
 }
 
-/// A value that is not nested too deeply.
-struct Shallow<V>(V);
+/// As [`decode_from_outside`]; gives the trace of the value too, to be compared with that of the
+/// value that was written.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_traced<V: DeserializeOwned>(bytes: &[u8]) -> Result<(V, DecodedTrace), String> {
+    let trace = TraceRecorder::default();
+    let seed = OutsideSeed { trace: &trace, value: PhantomData };
+    let value = options().deserialize_seed(seed, content(bytes)?).map_err(|why| why.to_string())?;
+    Ok((value, trace.end()))
+}
 
-impl<'de, V: DeserializeOwned> Deserialize<'de> for Shallow<V> {
-    fn deserialize<D: Deserializer<'de>>(inner: D) -> Result<Shallow<V>, D::Error> {
-        V::deserialize(Limited { inner, left: DEEPEST }).map(Shallow)
+/// A value that is not nested too deeply, and whose parts are noted.
+struct OutsideSeed<'t, V> {
+    trace: &'t TraceRecorder,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<'de, V: DeserializeOwned> DeserializeSeed<'de> for OutsideSeed<'_, V> {
+    type Value = V;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<V, D::Error> {
+        V::deserialize(Limited::outermost(inner, self.trace))
     }
 }

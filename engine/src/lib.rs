@@ -70,7 +70,7 @@ pub use operators::{
 pub use query::Scan;
 pub use query::requests::{Many, One, Requests};
 pub use record::{Data, Record};
-pub use request::ask::{Answer, AtLeast, Format, QueryError, QueryRequest};
+pub use request::ask::{Answer, AtLeast, Format, QueryError, QueryRequest, RequestTypes};
 pub use request::codec::QueryDecl;
 pub use request::hub::QueryLimits;
 pub use run::engine::{Engine, StartReport};

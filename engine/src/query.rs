@@ -25,7 +25,7 @@
 
 use crate::query::operators::driver::give;
 use crate::query::requests::{Number, Part};
-use crate::request::codec::TypedQuery;
+use crate::request::codec::{QueryShapes, TypedQuery};
 mod operators;
 pub(crate) mod requests;
 
@@ -46,7 +46,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
-use tidemill_state::{Error, round_trip, shape, type_names};
+use tidemill_state::{Error, type_names};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -91,10 +91,7 @@ impl Topology<'_> {
         let types = (type_names::of::<A>(), type_names::of::<R>());
         let decl =
             QueryDecl { name: name.to_string(), arguments: types.0, result: types.1, one: N::ONE };
-        let look = |look: fn() -> Option<String>| {
-            crate::panics::caught(true, || Ok(look())).unwrap_or_default()
-        };
-        let unreadable = [look(shape::unreadable::<A>), look(round_trip::of_values::<R>)];
+        let types = QueryShapes::of::<A, R>(N::ONE);
         {
             let declared = &mut *context.declared.borrow_mut();
             if declared.queries.iter().any(|query| query.decl().name == name) {
@@ -103,7 +100,7 @@ impl Topology<'_> {
                 ));
                 declared.error.get_or_insert(error);
             }
-            declared.queries.push(std::sync::Arc::new(TypedQuery::<A>::new(decl, unreadable)));
+            declared.queries.push(std::sync::Arc::new(TypedQuery::<A>::new(decl, types)));
         }
         let node = context.plan.borrow_mut().add(NodeKind::Query(name.to_string()), at, &[]);
         let meter = context.meter(node);

@@ -13,7 +13,9 @@ mod status;
 
 pub use codec::ProtoCodec;
 pub use health::{HealthCheckRequest, HealthCheckResponse, ServingStatus};
-pub use messages::{Encoding, ErrorKind, Position, QueryError, QueryRequest, QueryResponse};
+pub use messages::{
+    Encoding, ErrorKind, Position, QueryError, QueryRequest, QueryResponse, QueryTypes,
+};
 pub use status::{Detail, StatusDetails, error_of, status};
 
 /// The paths of the calls.

@@ -21,6 +21,24 @@ message! {
         7 lineage: String,
         /// The answer must be of a batch that holds these records.
         8 at_least_position: Vec<Position>,
+        /// The types of the arguments and of the result, if they are to be compared.
+        9 types: Option<QueryTypes>,
+    }
+}
+
+message! {
+    /// The types of a request, as the client has them.
+    QueryTypes {
+        /// The kinds of the arguments' parts.
+        1 argument_kinds: u64,
+        /// The names of their fields and variants.
+        2 argument_names: u64,
+        /// The type of the arguments in words.
+        3 arguments: String,
+        /// The parts of the result's type; empty if it is not compared.
+        4 result_shape: String,
+        /// The type of the result in words.
+        5 result: String,
     }
 }
 
@@ -72,6 +90,7 @@ message! {
 
 repeated!(Position, message, "repeated Position");
 optional!(QueryError, "QueryError");
+optional!(QueryTypes, "QueryTypes");
 
 /// A set of named numbers.
 macro_rules! enumeration {
@@ -138,6 +157,8 @@ enumeration! {
         8 StateReplaced "ERROR_KIND_STATE_REPLACED",
         /// The query's own code failed.
         9 FunctionFailed "ERROR_KIND_FUNCTION_FAILED",
+        /// The result is of another type than the request expects.
+        10 WrongType "ERROR_KIND_WRONG_TYPE",
     }
 }
 
@@ -187,6 +208,7 @@ mod tests {
             assert_eq!(here, written, "{name}");
         };
         check("QueryRequest", QueryRequest::FIELDS);
+        check("QueryTypes", QueryTypes::FIELDS);
         check("Position", Position::FIELDS);
         check("QueryResponse", QueryResponse::FIELDS);
         check("QueryError", QueryError::FIELDS);

@@ -38,7 +38,7 @@ const TYPE: &str = "type.googleapis.com/tidemill.v1.QueryError";
 pub fn status(error: &QueryError) -> Status {
     let code = match ErrorKind::of(error.kind).unwrap_or(ErrorKind::Unspecified) {
         ErrorKind::NoSuchQuery => Code::NotFound,
-        ErrorKind::BadRequest => Code::InvalidArgument,
+        ErrorKind::BadRequest | ErrorKind::WrongType => Code::InvalidArgument,
         ErrorKind::TimedOut => Code::DeadlineExceeded,
         ErrorKind::TooMany | ErrorKind::TooLarge => Code::ResourceExhausted,
         ErrorKind::NotHeld => Code::Aborted,
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn an_error_comes_back_from_its_status() {
-        let kinds = (0..10).map(|number| ErrorKind::of(number).expect("a kind"));
+        let kinds = (0..11).map(|number| ErrorKind::of(number).expect("a kind"));
         for kind in kinds {
             let error = QueryError {
                 kind: kind.into(),

@@ -162,6 +162,8 @@ pub(super) struct WhichRows {
     after: Option<String>,
     limit: Option<usize>,
     at: Option<u64>,
+    /// The lineage of `at`.
+    lineage: Option<String>,
 }
 
 /// The number of rows a page has if the request does not say.
@@ -178,13 +180,15 @@ pub(super) async fn page(
     let Path(name) = path.map_err(|why| not_utf8(&why, &method, &uri))?;
     let wrong = |what: String| {
         let remedy = format!(
-            "ask with prefix, after (a key), limit (1 to {MOST_ROWS}) and at (the first page's \
-             txid), each of them or none"
+            "ask with prefix, after (a key), limit (1 to {MOST_ROWS}), at and lineage (the \
+             first page's), each of them or none"
         );
         Refusal::new(StatusCode::BAD_REQUEST, what, place(&method, &uri)).remedy(remedy)
     };
-    let Query(WhichRows { prefix, after, limit, at }) =
+    let Query(WhichRows { prefix, after, limit, at, lineage }) =
         which.map_err(|why| wrong(why.body_text()))?;
+    let here = runtime.lineage().to_string();
+    Refusal::of_lineage(lineage.as_deref(), &here, place(&method, &uri)).map_or(Ok(()), Err)?;
     let limit = limit.unwrap_or(ROWS);
     if !(1..=MOST_ROWS).contains(&limit) {
         return Err(wrong(format!("limit={limit} is not between 1 and {MOST_ROWS}")));
@@ -197,7 +201,7 @@ pub(super) async fn page(
         .read_page(&name, wish)
         .await
         .map_err(|error| Refusal::of(&error, place(&method, &uri)))?;
-    Ok(json_response(StatusCode::OK, page.to_json(&runtime.lineage().to_string()).into_bytes()))
+    Ok(json_response(StatusCode::OK, page.to_json(&here).into_bytes()))
 }
 
 /// Which keys are wanted.

@@ -19,9 +19,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemill_engine::Runtime;
 use tidemill_engine::port::UnsentGuard;
-use tidemill_engine::{AtLeast, Format, QueryError};
+use tidemill_engine::{AtLeast, Format, QueryError, RequestTypes};
 use tidemill_proto::{Encoding, ProtoCodec, QueryRequest, QueryResponse, path};
 use tidemill_state::Txid;
+use tidemill_state::codec::trace::Trace;
 use tonic::server::Grpc;
 
 /// The bytes that a request may have beside its arguments (names, positions), and an answer beside
@@ -129,12 +130,19 @@ async fn ask(
         offset: position.offset,
     });
     let at_least: Vec<AtLeast<'_>> = txid.into_iter().chain(positions).collect();
+    let types = request.types.as_ref().map(|types| RequestTypes {
+        arguments: Trace { kinds: types.argument_kinds, names: types.argument_names },
+        argument_type: &types.arguments,
+        result: &types.result_shape,
+        result_type: &types.result,
+    });
     let request = tidemill_engine::QueryRequest {
         name: &request.name,
         arguments: &request.arguments,
         format,
         time_out: (request.timeout_ms > 0).then(|| Duration::from_millis(request.timeout_ms)),
         at_least: &at_least,
+        types,
     };
     Ok((runtime.ask(request).await?, one))
 }

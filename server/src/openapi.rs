@@ -182,6 +182,7 @@ fn add_queries(paths: &mut Paths, runtime: &Runtime) {
                 json!({"type": "string", "description": "source/partition/offset: the answer \
                     knows of this record"}),
             ),
+            lineage_of("at_least"),
         ];
         let mut ask = operation(
             &format!("Asks the query \"{}\"", query.name),
@@ -191,6 +192,13 @@ fn add_queries(paths: &mut Paths, runtime: &Runtime) {
         ask["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": {"description": query.arguments}}}});
         paths.insert(format!("/v1/query/{}", query.name), json!({"post": ask}));
     }
+}
+
+/// The lineage of another parameter.
+fn lineage_of(parameter_of: &str) -> Value {
+    let description =
+        format!("the lineage of {parameter_of}: 409 if the state was replaced by another one");
+    parameter("lineage", "query", false, json!({"type": "string", "description": description}))
 }
 
 fn add_states(paths: &mut Paths) {
@@ -215,6 +223,7 @@ fn add_states(paths: &mut Paths) {
             false,
             json!({"type": "integer", "description": "the txid of the walk's first page"}),
         ),
+        lineage_of("at"),
     ];
     let mut many = operation(
         "The values of some keys, all of one batch",

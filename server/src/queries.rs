@@ -26,6 +26,8 @@ pub(super) struct Wishes {
     at_least: Option<u64>,
     /// The record that the answer must know of: `source/partition/offset`.
     at_least_position: Option<String>,
+    /// The lineage of `at_least`.
+    lineage: Option<String>,
 }
 
 /// Returns the lineage, and the queries that there are.
@@ -51,10 +53,12 @@ pub(super) async fn ask(
     let Query(wishes) = wishes.map_err(|why| {
         wrong(
             why.body_text(),
-            "ask with no parameters, or with timeout_ms, at_least or \
+            "ask with no parameters, or with timeout_ms, at_least, lineage or \
              at_least_position=source/partition/offset",
         )
     })?;
+    let here = runtime.lineage().to_string();
+    Refusal::of_lineage(wishes.lineage.as_deref(), &here, at()).map_or(Ok(()), Err)?;
     let body = body.map_err(|why| Refusal::of_body(&why, at()))?;
     let mut at_least = Vec::new();
     at_least.extend(wishes.at_least.map(|txid| AtLeast::Txid(Txid(txid))));
@@ -74,6 +78,7 @@ pub(super) async fn ask(
         format: Format::Json,
         time_out,
         at_least: &at_least,
+        types: None,
     };
     match runtime.ask(request).await {
         Ok(answer) => Ok(sending::answer(answer_of(&runtime, &answer), answer.kept)),

@@ -27,6 +27,11 @@ pub(super) fn row_of(error: &QueryError) -> Row {
             "send arguments of the query's type, as JSON over HTTP: GET /v1/queries lists the \
              types",
         ),
+        QueryError::WrongResult(_) => (
+            StatusCode::BAD_REQUEST,
+            ErrorKind::WrongType,
+            "expect a result of the query's type: GET /v1/queries lists the types",
+        ),
         QueryError::TooMany { .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::TooMany,

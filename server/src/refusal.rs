@@ -102,6 +102,14 @@ impl Refusal {
         }
     }
 
+    /// A request about batches of another lineage than that of the state, if it is one.
+    pub(super) fn of_lineage(asked: Option<&str>, here: &str, place: String) -> Option<Refusal> {
+        let asked = asked.filter(|asked| !asked.is_empty() && *asked != here)?;
+        let (what, remedy) = replaced(asked, here);
+        let refusal = Refusal::new(StatusCode::CONFLICT, what, place).remedy(remedy);
+        Some(refusal.knowing("lineage", format!("\"{here}\"")))
+    }
+
     /// A request to a query that has no answer.
     pub(super) fn of_query(error: &QueryError, place: String) -> Refusal {
         let row = row_of(error);
@@ -156,6 +164,14 @@ pub(super) fn in_grpc(response: Response) -> Response {
         _ => Code::Internal,
     };
     Status::new(code, format!("{what}: {remedy}")).into_http()
+}
+
+/// Returns what is wrong with a request about batches of another lineage, and what to do.
+pub(super) fn replaced(asked: &str, here: &str) -> (String, &'static str) {
+    let what = format!(
+        "the state was replaced: the request is about lineage {asked}, and here is lineage {here}"
+    );
+    (what, "forget the batches of the other lineage, and send the request without it")
 }
 
 /// Returns the place of a refusal: the request's method and path.

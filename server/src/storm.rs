@@ -48,10 +48,15 @@ pub(super) async fn post(
 }
 
 async fn call(runtime: &Runtime, name: &str, arguments: &[u8]) -> Response {
-    match runtime
-        .ask(QueryRequest { name, arguments, format: Format::Storm, time_out: None, at_least: &[] })
-        .await
-    {
+    let request = QueryRequest {
+        name,
+        arguments,
+        format: Format::Storm,
+        time_out: None,
+        at_least: &[],
+        types: None,
+    };
+    match runtime.ask(request).await {
         Ok(answer) => sending::answer(answer.bytes, answer.kept),
         // Storm reports a failure of the function as a bad request.
         Err(QueryError::Failed(why)) => failed(StatusCode::BAD_REQUEST, &why),

@@ -67,6 +67,12 @@ fn build(topology: &Topology<'_>, folder: &Path) {
         numbers.map(|numbers| numbers)
     });
     topology.query("float", |float: Requests<f64>| float.map(|float| float));
+    topology.query("u64", |number: Requests<u64>| number.map(|number| number));
+    topology.query("i64", |number: Requests<i64>| number.map(|number| number));
+    topology.query("u128", |number: Requests<u128>| number.map(|number| number));
+    topology.query("i128", |number: Requests<i128>| number.map(|number| number));
+    topology.query("f64", |number: Requests<f64>| number.map(|number| number));
+    topology.query("f32", |number: Requests<f32>| number.map(|number| number));
 }
 
 /// The variable that makes a process of this test binary the topology's program: its folder and
@@ -246,4 +252,65 @@ fn every_way_gives_the_same_numbers() {
         let newest = out.lines().rfind(|line| line.starts_with(&format!("[{key},")));
         assert_eq!(newest, Some(format!("[{key},{value}]").as_str()), "{out}");
     }
+}
+
+/// Returns the types and the JSON of the numbers in the book.
+fn numbers_of_the_book() -> Vec<(String, String)> {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/book/src/reference/port.md");
+    let book = std::fs::read_to_string(book).expect("the book is there");
+    let (_, table) = book.split_once("| type | value | JSON |\n").expect("a table of numbers");
+    let rows = table.lines().skip(1).map_while(|row| row.strip_prefix("| `"));
+    let row = |row: &str| {
+        let (kind, rest) = row.split_once("` | ").expect("a type");
+        let (_, json) = rest.split_once(" | `").expect("JSON");
+        (kind.to_string(), json.strip_suffix("` |").expect("JSON").to_string())
+    };
+    rows.map(row).collect()
+}
+
+/// Returns a number as JSON, after it went to a query and back over gRPC.
+fn over_grpc<T>(client: &tidemill_client::blocking::Client, query: &str, number: &str) -> String
+where
+    T: serde::Serialize + serde::de::DeserializeOwned,
+{
+    let number: T = tidemill_engine::json::from_str(number).expect("JSON");
+    let [answer] = client
+        .query::<_, Vec<T>>(query, &number)
+        .unwrap_or_else(|why| panic!("{query}: {why}"))
+        .value
+        .try_into()
+        .unwrap_or_else(|_| panic!("{query} answers with one number"));
+    tidemill_engine::json::to_string::<T>(&answer).expect("JSON")
+}
+
+#[test]
+fn the_numbers_of_the_book_are_exact_on_every_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("in.txt"), INPUT).expect("it can be written");
+    let running = Running::start(folder.path());
+    let (url, rows) = (running.url(), numbers_of_the_book());
+    assert!(rows.len() >= 13, "{rows:?}");
+    let client = tidemill_client::blocking::Client::connect(&url).expect("an address");
+    for (kind, number) in rows {
+        let query = format!("/v1/query/{kind}");
+        let over_http = running.ask(&query, Some(&number));
+        assert!(over_http.ends_with(&format!(",\"result\":[{number}]}}")), "{kind}: {over_http}");
+        assert_eq!(running.ask(&format!("/drpc/{kind}"), Some(&number)), format!("[[{number}]]"));
+        let printed = output(folder.path(), &["query", &kind, &number, "--at", &url]);
+        assert_eq!(printed, format!("[{number}]"), "{kind}");
+        let watched = running.watch(&kind, &number);
+        assert!(watched.ends_with(&format!(",\"result\":[{number}]}}")), "{kind}: {watched}");
+        let over_grpc = match kind.as_str() {
+            "u64" => over_grpc::<u64>,
+            "i64" => over_grpc::<i64>,
+            "u128" => over_grpc::<u128>,
+            "i128" => over_grpc::<i128>,
+            "f64" => over_grpc::<f64>,
+            "f32" => over_grpc::<f32>,
+            other => panic!("{other} is no type of numbers"),
+        };
+        assert_eq!(over_grpc(&client, &kind, &number), number, "{kind}");
+    }
+    running.engine.stop();
+    running.engine.wait().expect("a clean stop");
 }

@@ -91,6 +91,7 @@ fn readable<T>(codec: &dyn StateCodec, key: &[u8], value: &[u8], shown: Result<T
 #[derive(Deserialize)]
 struct Page<'a> {
     txid: u64,
+    lineage: String,
     #[serde(default)]
     moved_on: bool,
     #[serde(borrow)]
@@ -134,7 +135,8 @@ fn scan_running(remote: &Remote, name: &str, limit: Option<u64>) -> Result<()> {
         let Some(next) = page.next else { break };
         // A text is a key as it is, anything else as JSON.
         let next = serde_json::from_str(next.get()).unwrap_or_else(|_| next.get().to_string());
-        go_on = format!("&at={}&after={}", page.txid, path_part(&next));
+        let (at, lineage) = (page.txid, path_part(&page.lineage));
+        go_on = format!("&at={at}&lineage={lineage}&after={}", path_part(&next));
     }
     output.end()?;
     moved_to.map_or(Ok(()), |txid| {

@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-pub use tidemill_codec::{FORMAT, MAX_VALUE_BYTES, Unwritten, append, exact};
+pub use tidemill_codec::{FORMAT, MAX_VALUE_BYTES, Unwritten, append, decode_traced, exact, trace};
 
 /// Appends the format byte and `value` to `into`.
 ///

@@ -40,10 +40,8 @@ pub mod printable;
 pub mod resolve;
 pub mod round_trip;
 pub mod schema;
-pub mod shape;
 pub mod store;
 pub mod system;
-pub mod type_names;
 
 pub use error::{Error, Kind, Result};
 pub use ids::{
@@ -51,3 +49,4 @@ pub use ids::{
 };
 pub use points::{CrashPoint, Points};
 pub use store::{Batch, Durability, Store};
+pub use tidemill_codec::{shape, type_names};

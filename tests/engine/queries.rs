@@ -267,7 +267,7 @@ fn a_failure_is_its_requests_alone() {
             "{why}"
         );
         assert_eq!(sorted(kit.ask::<Vec<String>>("fails", &"good better").1), ["better", "good"]);
-        assert_eq!(kit.ask::<u64>("overflow", &3u8).1, 6);
+        assert_eq!(kit.ask::<u8>("overflow", &3u8).1, 6);
         match kit.try_ask::<u8>("overflow", &200u8) {
             Err(QueryError::Failed(why)) => assert!(why.contains("does not fit"), "{why}"),
             other => panic!("{other:?}"),

@@ -66,6 +66,7 @@ fn try_ask(kit: &Kit, name: &str, arguments: &str) -> Result<Json, QueryError> {
         format: Format::Storm,
         time_out: None,
         at_least: &[],
+        types: None,
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -11,3 +11,4 @@ mod live;
 mod query_port;
 mod query_table;
 mod snapshots;
+mod typed;

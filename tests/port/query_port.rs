@@ -445,6 +445,24 @@ fn a_batch_or_a_position_is_waited_for() {
 }
 
 #[test]
+fn a_batch_of_another_lineage_is_refused() {
+    let port = Port::plain();
+    let lineage = port.engine.runtime().status().lineage;
+    let committed = port.engine.runtime().committed();
+    let check = |method: &str, path: &str, body: &str| {
+        for of in [format!("&lineage={lineage}"), "&lineage=".into(), String::new()] {
+            let (status, answer) = port.json(method, &format!("{path}{of}"), body);
+            assert_eq!((status, &answer["lineage"]), (200, &json!(lineage)), "{path}{of}");
+        }
+        let other = format!("{path}&lineage={}", "0".repeat(lineage.len()));
+        port.refused(method, &other, body, 409, &["the state was replaced", &lineage, "forget"]);
+        assert_eq!(port.json(method, &other, body).1["lineage"], json!(lineage));
+    };
+    check("POST", &format!("/v1/query/words?at_least={committed}"), "\"the\"");
+    check("GET", &format!("/v1/state/counts?limit=3&at={committed}"), "");
+}
+
+#[test]
 fn pages_and_many_keys_are_of_one_batch() {
     let port = Port::plain();
     let (mut after, mut walked, mut at) = (String::new(), Vec::new(), String::new());

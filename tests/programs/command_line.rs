@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::mpsc;
 use tidemill_harness::binary::{Running, folder, run, tidemill};
 
 fn text(path: &Path) -> &str {
@@ -266,10 +267,11 @@ fn names_from_outside_command_no_terminal() {
     check("another file", &refused.err);
 }
 
-/// Answers requests in turn with these bodies, and gives the address.
-fn answers(bodies: Vec<String>) -> String {
+/// Answers requests in turn with these bodies, and gives the address and the requests.
+fn answers(bodies: Vec<String>) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let (sender, requests) = mpsc::channel();
     std::thread::spawn(move || {
         for body in bodies {
             let Ok((mut connection, _)) = listener.accept() else { return };
@@ -281,11 +283,12 @@ fn answers(bodies: Vec<String>) -> String {
                     _ => return,
                 }
             }
+            let _ = sender.send(String::from_utf8_lossy(&request).into_owned());
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
             let _ = write!(connection, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         }
     });
-    url
+    (url, requests)
 }
 
 #[test]
@@ -297,11 +300,14 @@ fn a_scan_over_batches_that_moved_on_does_not_end_well() {
     };
     let folder = folder();
     let scan = |second: bool| {
-        let url = answers(vec![
+        let (url, requests) = answers(vec![
             page(7, false, "a", ",\"next\":\"a\""),
             page(if second { 9 } else { 7 }, second, "b", ""),
         ]);
-        tidemill(&["state", "scan", "counts", "--at", &url], folder.path(), &[])
+        let scanned = tidemill(&["state", "scan", "counts", "--at", &url], folder.path(), &[]);
+        let next = requests.iter().nth(1).expect("a second request");
+        assert!(next.contains("&at=7&lineage=0a&after=a"), "a batch of one lineage: {next}");
+        scanned
     };
     let rows = "{\"key\":\"a\",\"value\":1}\n{\"key\":\"b\",\"value\":1}\n";
     let moved = scan(true);

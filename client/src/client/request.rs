@@ -1,6 +1,7 @@
 //! A request and its answer.
 
-use crate::{Client, Error, encoding};
+use crate::encoding::{self, EncodedArguments};
+use crate::{Client, Error};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tidemill_proto::{Position, QueryResponse};
@@ -28,7 +29,7 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) name: String,
-    pub(crate) arguments: Result<Vec<u8>, String>,
+    pub(crate) arguments: Result<EncodedArguments, String>,
     pub(crate) time_out: Duration,
     pub(crate) txid: u64,
     pub(crate) positions: Vec<Position>,
@@ -41,6 +42,14 @@ pub(crate) struct Answered {
 }
 
 impl Wanted {
+    /// Sets the type that the result is expected to have.
+    pub(crate) fn expecting<R: DeserializeOwned>(mut self) -> Wanted {
+        if let Ok(arguments) = &mut self.arguments {
+            arguments.types = encoding::expect::<R>(std::mem::take(&mut arguments.types));
+        }
+        self
+    }
+
     pub(crate) fn position(&mut self, source: &str, partition: &str, offset: u64) {
         self.positions.push(Position {
             source: source.into(),
@@ -75,7 +84,7 @@ impl Request {
     /// # Errors
     /// Every way in which there is no answer: [`Error`].
     pub async fn send<R: DeserializeOwned>(self) -> Result<Answer<R>, Error> {
-        self.client.answer(self.wanted).await?.decode()
+        self.client.answer(self.wanted.expecting::<R>()).await?.decode()
     }
 }
 

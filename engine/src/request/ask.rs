@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use tidemill_state::codec::trace::Trace;
 use tidemill_state::{Kind, Txid};
 
 /// As what arguments come and answers go.
@@ -46,6 +47,8 @@ pub enum QueryError {
     },
     /// The arguments are not of the function's type.
     BadArguments(String),
+    /// The result is of another type than the request expects.
+    WrongResult(String),
     /// There are too many requests: send it again in a moment.
     TooMany {
         /// The bound that is reached, in words.
@@ -91,6 +94,7 @@ impl QueryError {
         match self {
             QueryError::NoSuchQuery { .. } => (Kind::Config, "no_such_query"),
             QueryError::BadArguments(_) => (Kind::Config, "bad_arguments"),
+            QueryError::WrongResult(_) => (Kind::Config, "wrong_result"),
             QueryError::TooMany { .. } => (Kind::TryAgain, "too_many"),
             QueryError::TimedOut { .. } => (Kind::TryAgain, "timed_out"),
             QueryError::TooLarge { .. } => (Kind::Config, "too_large"),
@@ -113,7 +117,7 @@ impl std::fmt::Display for QueryError {
                 there are: {}",
                 known.join(", ")
             ),
-            QueryError::BadArguments(why) => f.write_str(why),
+            QueryError::BadArguments(why) | QueryError::WrongResult(why) => f.write_str(why),
             QueryError::TooMany { bound } => write!(f, "too many requests: {bound}"),
             QueryError::TimedOut { after_ms, held_up_by: None } => write!(
                 f,
@@ -270,6 +274,22 @@ pub struct QueryRequest<'a> {
     pub time_out: Option<Duration>,
     /// The batches that the answer must include: the request waits for them, within its time.
     pub at_least: &'a [AtLeast<'a>],
+    /// The types that the arguments and the result have where it comes from. They are compared with
+    /// those of the query if `format` is bincode, whose bytes do not show of which type they are.
+    pub types: Option<RequestTypes<'a>>,
+}
+
+/// The types of a request, where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestTypes<'a> {
+    /// The kinds and names of the arguments' parts.
+    pub arguments: Trace,
+    /// The type of the arguments in words, for the error.
+    pub argument_type: &'a str,
+    /// The result's type, as [`tidemill_state::shape`] describes it; empty if it is not compared.
+    pub result: &'a str,
+    /// The type of the result in words, for the error.
+    pub result_type: &'a str,
 }
 
 /// A batch that an answer must not be older than: so that who has written something reads it too.

@@ -4,9 +4,9 @@ use crate::clock::millis;
 use crate::ids::QueryIndex;
 use crate::plan::NodeId;
 use crate::request::ask::{
-    Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply,
+    Ask, AtLeast, Format, Numbered, Outcome, QueryError, QueryRequest, Reply, RequestTypes,
 };
-use crate::request::codec::QueryDecl;
+use crate::request::codec::{QueryDecl, with_shape};
 use crate::request::hub::{QueryLimits, RequestHub};
 use crate::request::waits::Wait;
 use crate::runtime::Runtime;
@@ -17,7 +17,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use tidemill_state::{Txid, codec};
+use tidemill_state::codec::{self, trace};
+use tidemill_state::{Txid, shape, type_names};
 use tokio::sync::oneshot;
 
 impl Runtime {
@@ -102,22 +103,32 @@ impl Runtime {
     /// that ends in an ungrouped aggregate answers with its value, any other with a vector.
     ///
     /// # Errors
-    /// As [`Runtime::ask`]; [`QueryError::Failed`] if the answer is of another type, or there is no
-    /// value.
+    /// As [`Runtime::ask`]; [`QueryError::WrongResult`] if the answer is of another type,
+    /// [`QueryError::Failed`] if there is no value.
     pub fn ask_typed<R: DeserializeOwned>(
         &self,
         name: &str,
         arguments: &impl Serialize,
     ) -> Result<(Txid, R), QueryError> {
+        let unwritten = |why: String| QueryError::BadArguments(why);
         let mut encoded = Vec::new();
-        codec::encode(arguments, &mut encoded)
-            .map_err(|why| QueryError::BadArguments(why.to_string()))?;
+        codec::encode(arguments, &mut encoded).map_err(|why| unwritten(why.to_string()))?;
+        let written = trace::of(arguments).map_err(unwritten)?;
+        let argument_type = with_shape(&type_names::of_val(arguments), &written.text);
+        let (result, result_type) = (shape::known::<R>(), type_names::of::<R>());
+        let types = RequestTypes {
+            arguments: written.trace,
+            argument_type: &argument_type,
+            result: &result,
+            result_type: &result_type,
+        };
         let request = QueryRequest {
             name,
             arguments: &encoded,
             format: Format::Bincode,
             time_out: None,
             at_least: &[],
+            types: Some(types),
         };
         let (to, answers) = crossbeam_channel::bounded(1);
         let time_out = self.time_out_of(None);
@@ -127,17 +138,17 @@ impl Runtime {
             .map_err(|_| self.timed_out(name, time_out))?;
         let answer = outcome?;
         let one = self.hub.query(self.hub.find(name)?).decl().one;
-        let failed = |why: String| {
-            QueryError::Failed(format!("the answer of \"{name}\" is of another type: {why}"))
+        let wrong = |why: String| {
+            QueryError::WrongResult(format!("the answer of \"{name}\" is of another type: {why}"))
         };
         let value = if one {
             let value: Option<R> =
-                codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?;
+                codec::decode(&answer.bytes).map_err(|why| wrong(why.to_string()))?;
             value.ok_or_else(|| {
                 QueryError::Failed(format!("\"{name}\" gives no value for these arguments"))
             })?
         } else {
-            codec::decode(&answer.bytes).map_err(|why| failed(why.to_string()))?
+            codec::decode(&answer.bytes).map_err(|why| wrong(why.to_string()))?
         };
         Ok((answer.txid, value))
     }
@@ -166,7 +177,7 @@ impl Runtime {
     ) -> Result<(), QueryError> {
         let query = self.hub.find(request.name)?;
         self.hub.query(query).answers_in(request.format)?;
-        let arguments = self.hub.query(query).arguments(request.arguments, request.format)?;
+        let arguments = self.hub.query(query).arguments(request)?;
         self.send_to(query, arguments, request.format, time_out, reply)
     }
 
@@ -260,8 +271,7 @@ impl Pipeline {
         let arguments: Box<dyn Any + Send> = Box::new(arguments);
         let query = self.runtime.hub.query(self.query);
         if !query.takes(&*arguments) {
-            let (QueryDecl { name, arguments, .. }, asked) =
-                (query.decl(), tidemill_state::type_names::of::<A>());
+            let (QueryDecl { name, arguments, .. }, asked) = (query.decl(), type_names::of::<A>());
             return Err(QueryError::BadArguments(format!(
                 "query \"{name}\" takes {arguments}, not {asked}"
             )));

@@ -7,14 +7,11 @@ use tonic::{Code, Status};
 
 /// That the request is about another lineage than the one that is here.
 pub(super) fn replaced(request: &QueryRequest, lineage: &str) -> tidemill_proto::QueryError {
+    let (what, remedy) = crate::refusal::replaced(&request.lineage, lineage);
     tidemill_proto::QueryError {
         kind: ErrorKind::StateReplaced.into(),
-        what: format!(
-            "the state was replaced: the request is about lineage {}, and here is lineage \
-             {lineage}",
-            request.lineage
-        ),
-        remedy: "forget the batches of the other lineage, and send the request without it".into(),
+        what,
+        remedy: remedy.into(),
         lineage: lineage.to_string(),
         ..tidemill_proto::QueryError::default()
     }

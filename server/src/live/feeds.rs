@@ -267,6 +267,7 @@ impl Live {
                     format: Format::Json,
                     time_out: None,
                     at_least: &[],
+                    types: None,
                 };
                 match self.runtime.ask(request).await {
                     Ok(answer) => {

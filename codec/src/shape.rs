@@ -8,6 +8,9 @@
 //! A field that is renamed and a variant that is appended count as changes too: names alone do not
 //! show which of them are harmless.
 
+mod compare;
+
+pub use compare::{agree, known};
 use serde::de::value::{Error as Stop, U32Deserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer,
@@ -35,7 +38,7 @@ const LONGEST: usize = 4096;
 /// to that check.
 ///
 /// ```
-/// assert_eq!(tidemill_state::shape::of::<(u64, Option<String>)>(), "(u64, option text)");
+/// assert_eq!(tidemill_codec::shape::of::<(u64, Option<String>)>(), "(u64, option text)");
 /// ```
 #[must_use]
 pub fn of<T: DeserializeOwned>() -> String {
@@ -46,7 +49,7 @@ pub fn of<T: DeserializeOwned>() -> String {
 /// the type shows.
 ///
 /// ```
-/// let refused = tidemill_state::shape::unreadable::<serde_json::Value>().expect("it cannot be read");
+/// let refused = tidemill_codec::shape::unreadable::<serde_json::Value>().expect("it cannot be read");
 /// assert!(refused.contains("deserialize_any"), "{refused}");
 /// ```
 #[must_use]
@@ -54,21 +57,32 @@ pub fn unreadable<T: DeserializeOwned>() -> Option<String> {
     look::<T>(drop).unreadable
 }
 
-/// A type as it is seen from outside.
-pub(crate) struct Look {
+/// Returns whether a variant of an enum in `T` has several names, as `#[serde(alias)]` gives it:
+/// then the names of the variants are not known.
+#[must_use]
+pub fn has_variant_aliases<T: DeserializeOwned>() -> bool {
+    look::<T>(drop).has_variant_aliases
+}
+
+/// A type as it is seen from outside. For `tidemill-state`.
+#[doc(hidden)]
+pub struct Look {
     /// See [`of`].
     text: String,
     /// The first part that can only be read from bytes that name their fields and kinds.
-    pub(crate) unreadable: Option<String>,
+    pub unreadable: Option<String>,
     /// True if a map is in it.
-    pub(crate) has_maps: bool,
+    pub has_maps: bool,
+    has_variant_aliases: bool,
 }
 
 /// Looks at a type, and calls `each` with the values that it let itself be read as: one or more for
 /// each of its alternatives.
-pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
+#[doc(hidden)]
+pub fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
     let mut shapes: Vec<String> = Vec::new();
     let mut tracer = Tracer::default();
+    let mut is_complete = false;
     for _ in 0..MOST_PASSES {
         (tracer.text, tracer.left, tracer.depth) = (String::new(), MOST_PARTS, 0);
         tracer.fields.clear();
@@ -91,7 +105,8 @@ pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
         for one in tracer.enums.values_mut() {
             one.next += usize::from(std::mem::take(&mut one.met));
         }
-        if tracer.enums.values().all(|one| one.next >= one.variants) {
+        is_complete = tracer.enums.values().all(|one| one.next >= one.variants);
+        if is_complete {
             break;
         }
     }
@@ -99,6 +114,7 @@ pub(crate) fn look<T: DeserializeOwned>(mut each: impl FnMut(T)) -> Look {
         text: shortened(shapes.join(" or ")),
         unreadable: tracer.unreadable,
         has_maps: tracer.has_maps,
+        has_variant_aliases: tracer.has_variant_aliases || !is_complete,
     }
 }
 
@@ -134,6 +150,8 @@ struct Tracer {
     within: Option<(u32, String)>,
     unreadable: Option<String>,
     has_maps: bool,
+    /// True if an enum has more names than variants.
+    has_variant_aliases: bool,
 }
 
 impl Tracer {
@@ -424,7 +442,9 @@ impl<'de, 't> EnumAccess<'de> for Variant<'t> {
         seed: S,
     ) -> Result<(S::Value, &'t mut Tracer), Stop> {
         let index: U32Deserializer<Stop> = self.index.into_deserializer();
-        Ok((seed.deserialize(index)?, self.tracer))
+        let variant = seed.deserialize(index);
+        self.tracer.has_variant_aliases |= variant.is_err();
+        Ok((variant?, self.tracer))
     }
 }
 

@@ -9,17 +9,23 @@ const ALIASES: [(&str, &str); 1] = [("CompactString", "Str")];
 /// Returns the name of `T` as it is written.
 ///
 /// ```
-/// assert_eq!(tidemill_state::type_names::of::<(u64, Option<String>)>(), "(u64, Option<String>)");
+/// assert_eq!(tidemill_codec::type_names::of::<(u64, Option<String>)>(), "(u64, Option<String>)");
 /// ```
 #[must_use]
 pub fn of<T: ?Sized>() -> String {
     readable(std::any::type_name::<T>())
 }
 
+/// Returns the name of a value's type, as [`of`] does.
+#[must_use]
+pub fn of_val<T: ?Sized>(_: &T) -> String {
+    of::<T>()
+}
+
 /// Returns a name that the compiler gave, or a text with such names in it, without modules.
 ///
 /// ```
-/// use tidemill_state::type_names::readable;
+/// use tidemill_codec::type_names::readable;
 /// assert_eq!(readable("core::option::Option<compact_str::CompactString>"), "Option<Str>");
 /// assert_eq!(readable("files of orders::v1::Order"), "files of Order");
 /// ```
