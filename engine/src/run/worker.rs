@@ -17,7 +17,7 @@ use crate::run::threads::spawn_raw;
 use crate::runtime::Runtime;
 use crate::runtime::inbox::ToWorker;
 use crate::source::StartFacts;
-use crate::table::page::{PageOf, PageProgress};
+use crate::table::page::PageOf;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -365,21 +365,9 @@ impl<'j> Worker<'j> {
 
     /// Goes on with the page that waits longest. Gives when to come back.
     fn turn_page(&mut self) -> Option<Duration> {
-        let mut page = self.pages.pop_front()?;
-        let (declared, mut slice) = (self.context.declared.borrow(), slice::TimeSlice::begin());
-        let state = &declared.states[page.state.0];
-        let progress = loop {
-            match state.page(&mut page) {
-                Ok(PageProgress::Continues) if !slice.was_over() => slice.look(),
-                progress => break progress,
-            }
-        };
-        match progress {
-            Ok(PageProgress::Continues) if page.reply.is_closed() => {}
-            Ok(PageProgress::Continues) => self.pages.push_back(page),
-            Ok(done) => drop(page.reply.send(Ok((page.rows, done == PageProgress::Full)))),
-            Err(error) => drop(page.reply.send(Err(error))),
-        }
+        let page = self.pages.pop_front()?;
+        let state = &self.context.declared.borrow().states[page.state.0];
+        self.pages.extend(page.turn_for_a_slice(|page| state.page(page)));
         Some(Duration::ZERO)
     }
 
@@ -449,12 +437,10 @@ impl<'j> Worker<'j> {
         if self.job.shared.trial.is_some() {
             return;
         }
-        for state in &self.context.declared.borrow().states {
-            // Without a thread for it, it is dropped here.
-            if let Some(order) = state.give_back(self.reported) {
-                let _ = spawn_raw("order", move || drop(order));
-            }
-        }
+        // Without a thread for it, an order is dropped here.
+        let states = &self.context.declared.borrow().states;
+        let unused = states.iter().filter_map(|state| state.give_back(self.reported));
+        unused.for_each(|order| drop(spawn_raw("order", move || drop(order))));
         let ranges: Vec<Range> = self.feeds.iter_mut().flat_map(|feed| feed.moved()).collect();
         if !ranges.is_empty() {
             // Every record before is in a batch before the open one.

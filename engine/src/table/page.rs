@@ -4,14 +4,14 @@
 //! second page within a minute gets the keys put in order, so that the pages after it cost what they
 //! return. An order that nobody has asked for in a minute is given back.
 
+use crate::batch::slice::TimeSlice;
 use crate::ids::StateIndex;
 use crate::record::Storable;
-use crate::table::part::encode;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tidemill_state::hot::{HotMap, Range, Walk};
-use tidemill_state::keys::Key;
+use tidemill_state::keys::{self, Key};
 use tidemill_state::{Result, Txid, codec};
 use tokio::sync::oneshot;
 
@@ -20,6 +20,11 @@ const KEYS_AT_ONCE: usize = 256;
 
 /// For this long after its last use an order is kept, and a page is taken for the next one.
 const USED_FOR: Duration = Duration::from_secs(60);
+
+/// Encodes a key that is in a state already.
+pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
+    keys::encode_key(key, into).expect("it was encoded when it came into the state");
+}
 
 /// Encoded keys and values.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -88,6 +93,27 @@ impl OrderUse {
 }
 
 impl PageOf {
+    /// Takes turns until the slice is over, and sends the page when it is done. Returns it if it
+    /// needs more, and somebody waits for it.
+    pub(crate) fn turn_for_a_slice(
+        mut self,
+        mut turn: impl FnMut(&mut PageOf) -> Result<PageProgress>,
+    ) -> Option<PageOf> {
+        let mut slice = TimeSlice::begin();
+        let progress = loop {
+            match turn(&mut self) {
+                Ok(PageProgress::Continues) if !slice.was_over() => slice.look(),
+                progress => break progress,
+            }
+        };
+        match progress {
+            Ok(PageProgress::Continues) => return (!self.reply.is_closed()).then_some(self),
+            Ok(done) => drop(self.reply.send(Ok((self.rows, done == PageProgress::Full)))),
+            Err(error) => drop(self.reply.send(Err(error))),
+        }
+        None
+    }
+
     /// Adds the next rows, some of them.
     pub(crate) fn turn<K: Key, V: Storable>(
         &mut self,
@@ -190,7 +216,6 @@ impl WalkedPage {
 mod tests {
     use super::*;
     use std::ops::Bound;
-    use tidemill_state::keys;
 
     fn map(number: u64) -> HotMap<u64, String> {
         let mut map = HotMap::new(7, Txid(1));

@@ -186,11 +186,6 @@ impl std::io::Write for Counted {
     }
 }
 
-/// Encodes a key that is in a state already.
-pub(crate) fn encode<K: Key>(key: &K, into: &mut Vec<u8>) {
-    keys::encode_key(key, into).expect("it was encoded when it came into the state");
-}
-
 /// The values of these keys, if they have no more than so many bytes together.
 pub(crate) fn values(
     state: &dyn WorkerState,

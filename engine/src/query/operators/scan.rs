@@ -300,7 +300,7 @@ impl Scanning {
                     found.extend(f(key, value).map(Row::Any));
                     true
                 }),
-                At::Range(_) if !map.order(crate::table::part::encode::<K>, KEYS_AT_ONCE) => true,
+                At::Range(_) if !map.order(crate::table::page::encode::<K>, KEYS_AT_ONCE) => true,
                 At::Range(range) => {
                     state.order.note();
                     let limit = scan.limit.unwrap_or(usize::MAX);
