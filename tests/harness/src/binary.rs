@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long anything may take: generous, for a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take: generous, for a loaded machine. Longer than a transaction that a killed
+/// broker leaves open: 60 s, and the broker looks every 10 s.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The text that `word_count` counts if it is not told otherwise.
 pub const TEXTS: &str = "examples/data/text/*.txt";
